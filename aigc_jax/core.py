@@ -1,0 +1,178 @@
+"""Four concepts and the functions that join them: a Method steps a TrainState; feed, repeat, vectorize and shard make of
+one step the one compiled program that trains any number of trials for any number of steps.
+
+Shapes: N trials, B batch, T time, D features, H heads or height, W width, C channels, Z latent, V vocabulary.
+Keys:   a state's key never changes. What a key is for is folded in: the step's number, or one of the streams below.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+Array = jax.Array
+PyTree = Any
+
+# Streams of randomness beside the steps', whose numbers lie below 2^31.
+INIT, DATA, EVALUATE, SAMPLE = (2**31 + i for i in range(4))
+
+
+@flax.struct.dataclass
+class TrainState:
+    """A trial, whole: nothing else is needed to go on, the position in the data included."""
+
+    step: Array  # []  steps done
+    key: Array  # []  threefry; never advanced: the key of a step is fold_in(key, step)
+    params: PyTree  # {"net": ...}, or {"g": ..., "d": ...}
+    opt: PyTree  # the optimiser's state, under the same names
+    extra: PyTree  # averaged weights, batch statistics, codebooks, a recurrent carry; {} where none
+    hp: dict[str, Array]  # traced hyper-parameters, each []
+
+
+class Method(NamedTuple):
+    """All that the rest of the code knows of a GAN, a VAE or a language model: pure functions.
+
+    A batch is a dict of arrays [B, ...] with `index` [B], which keys the noise of an example: its place in the batch when
+    training, in the split when evaluating; and then `weight` [B], 0 for padding.
+    """
+
+    init: Callable  # (key, hp) -> TrainState
+    step: Callable  # (TrainState, batch) -> (TrainState, {name: []})
+    evaluate: Callable  # (TrainState, batch) -> sums, which add over batches
+    summarize: Callable  # (sums as float64 NumPy) -> {name: float}
+    samplers: dict[str, Callable]  # (TrainState, key, batch) -> [B, ...]
+
+
+def path_of(path) -> str:
+    """'params/g/Dense_0/kernel' of a key path of `jax.tree_util`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def fold(key: Array, *numbers) -> Array:
+    """fold_in of several numbers, one after another."""
+    for number in numbers:
+        key = jax.random.fold_in(key, jnp.asarray(number, jnp.uint32))
+    return key
+
+
+def noise(key: Array, index: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:  # [B] -> [B, *shape]
+    """Standard normal numbers, each row keyed by its own index, so that they depend on neither batching nor sharding."""
+    return jax.vmap(lambda i: jax.random.normal(fold(key, i), shape, dtype))(index)
+
+
+def gradients(loss: Callable, params: PyTree, batch: PyTree, key: Array, axis: str | None = None, accumulate: int = 1):
+    """The gradient of `loss(params, batch, key) -> ([], metrics)` and its metrics. Every training loss is differentiated here.
+
+    accumulate   over how many equal parts of the batch the gradient is averaged, one after another, in the memory of one;
+                 exact for losses that are means over examples
+    axis         name of a mapped axis over which gradients and metrics are averaged (pmap)
+    """
+
+    def one(part):
+        grads, metrics = jax.grad(loss, has_aux=True)(params, part, key)
+        return grads, metrics
+
+    if accumulate == 1:
+        out = one(batch)
+    else:
+        parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts)))
+        out, _ = jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, one(part)), None), zero, parts)
+        out = jax.tree.map(lambda x: x / accumulate, out)
+    return out if axis is None else jax.lax.pmean(out, axis)
+
+
+def feed(step: Callable, source: Callable) -> Callable:
+    """(state, batch) -> ... becomes (state, arrays) -> ...: the batch is source(arrays, key, step), inside the program."""
+    return lambda state, arrays: step(state, source(arrays, state.key, state.step))
+
+
+def repeat(step: Callable, capacity: int = 1024) -> Callable:
+    """(state, arrays, n) -> (state, metrics [capacity]): n steps, n traced, so that every length is the same program.
+
+    Row i of the metrics is that of the i-th of these steps; rows from n on are zero. n must not exceed the capacity.
+    """
+
+    def run(state, arrays, n):
+        shapes = jax.eval_shape(step, state, arrays)[1]
+        buffer = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), shapes)
+
+        def body(i, carry):
+            state, buffer = carry
+            state, metrics = step(state, arrays)
+            return state, jax.tree.map(lambda b, m: b.at[i].set(m), buffer, metrics)
+
+        return jax.lax.fori_loop(0, n, body, (state, buffer))
+
+    return run
+
+
+def total(evaluate: Callable, take: Callable, batch_size: int, lay=lambda batch: batch) -> Callable:
+    """(state, arrays, start, count) -> sums of `evaluate` over rows start .. start + count of the arrays.
+
+    The last batch is filled up with the last row at weight 0. start and count are traced: every split is the same program.
+    """
+
+    def run(state, arrays, start, count):
+        def batch(i):
+            index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+            rows = start + jnp.minimum(index, count - 1)
+            places = lay(dict(rows=rows, index=index, weight=(index < count).astype(jnp.float32)))
+            return lay(take(arrays, places.pop("rows"))) | places
+
+        def body(i, sums):
+            return jax.tree.map(jnp.add, sums, evaluate(state, batch(i)))
+
+        shapes = jax.eval_shape(lambda: evaluate(state, batch(0)))
+        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return jax.lax.fori_loop(0, -(-count // batch_size), body, zero)
+
+    return run
+
+
+def draw(sampler: Callable, take: Callable, lay=lambda batch: batch) -> Callable:
+    """(state, arrays, seed, start, count, index [B]) -> samples [B, ...], conditioned on rows start + index mod count.
+
+    A sample depends on the state's key, the user's seed and its index alone, not on how many are drawn at once.
+    """
+
+    def run(state, arrays, seed, start, count, index):
+        places = lay(dict(rows=start + index % count, index=index))
+        batch = lay(take(arrays, places["rows"])) | dict(index=places["index"])
+        return sampler(state, fold(state.key, SAMPLE, seed), batch)
+
+    return run
+
+
+ROUTES = {
+    "vmap": lambda g, states: jax.vmap(g, spmd_axis_name="trial")(states),
+    "map": lambda g, states: jax.lax.map(g, states),
+}
+
+
+def vectorize(f: Callable, route: str = "vmap") -> Callable:
+    """f(state, ...) for states with a leading trial axis [N, ...]; what follows the state is shared by the trials.
+
+    vmap: all trials at once. map: one whole call after another, in the same program.
+    """
+    apply = ROUTES[route]
+    return lambda states, *rest: apply(lambda state: f(state, *rest), states)
+
+
+def shard(f: Callable, mesh, specs: PyTree, rest: int, donate: bool = False) -> Callable:
+    """jit of a vectorized f(states, *rest) over a mesh: the states laid out by `specs`, the `rest` further arguments
+    replicated, what comes out divided along the trial axis.
+
+    donate: the states' buffers are reused for the first part of the result, which is the new states.
+    """
+    states = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
+    trial, everywhere = NamedSharding(mesh, PartitionSpec("trial")), NamedSharding(mesh, PartitionSpec())
+    return jax.jit(
+        f,
+        in_shardings=(states, *(everywhere,) * rest),
+        out_shardings=(states, trial) if donate else trial,
+        donate_argnums=(0,) if donate else (),
+    )

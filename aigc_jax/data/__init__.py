@@ -1,0 +1,20 @@
+"""Data sets as arrays in memory: one function each, one line each in the table."""
+
+from aigc_jax.data import images, toy
+from aigc_jax.data.dataset import Dataset
+from aigc_jax.errors import choose
+
+# config.data.name -> load(config.data, data_dir, download) -> Dataset
+DATASETS = {
+    "digits": images.digits,
+    "mnist": images.mnist,
+    "fashion_mnist": images.mnist,
+    "npz": images.npz,
+    "ring": toy.ring,
+    "grid": toy.grid,
+}
+
+
+def load(config, data_dir: str = "", download: bool = False) -> Dataset:
+    """The data set that `config` (a config's `data` section) names."""
+    return choose(DATASETS, config.name, "config.data.name")(config, data_dir, download)

@@ -1,0 +1,155 @@
+"""What a data set is to the rest of the code, and its batches as a pure function of (arrays, key, step)."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aigc_jax.core import DATA, fold
+from aigc_jax.errors import choose, require
+
+
+class Spec(NamedTuple):
+    """What methods, metrics and pictures may know of a data set."""
+
+    kind: str  # "image": [H, W, C] in [-1, 1]; "points": [D]
+    shape: tuple[int, ...]
+    n_train: int
+    classes: int = 0
+    centres: Any = None  # [M, D] of a mixture of M Gaussians
+    sigma: float = 0.0  # its standard deviation, along each axis
+
+
+class Dataset(NamedTuple):
+    """All splits lie in the same arrays, one after another, so that one program serves each of them."""
+
+    arrays: dict[str, np.ndarray]  # leading axis: examples
+    splits: dict[str, tuple[int, int]]  # train, valid, test -> (start, count)
+    take: Callable  # (arrays, rows [B]) -> batch: the examples as the networks see them; for NumPy and JAX arrays
+    spec: Spec
+    about: dict[str, Any]  # where it lies, size, licence, checksums: for people
+
+
+def images(splits: dict[str, dict[str, np.ndarray]], levels: int, about: dict, classes: int = 0) -> Dataset:
+    """A data set of pictures: {"train": {"x": uint8 [n, H, W, C], "label": [n]}, ...} with values 0 .. levels."""
+    arrays, bounds = _join(splits)
+    spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes)
+
+    def take(arrays, rows):
+        batch = {name: array[rows] for name, array in arrays.items()}
+        return batch | dict(x=batch["x"].astype(np.float32) * np.float32(2 / levels) - np.float32(1))
+
+    return Dataset(arrays, bounds, take, spec, about)
+
+
+def points(splits: dict[str, dict[str, np.ndarray]], about: dict, centres=None, sigma=0.0) -> Dataset:
+    """A data set of points: {"train": {"x": float32 [n, D]}, ...}, as they are."""
+    arrays, bounds = _join(splits)
+    spec = Spec("points", arrays["x"].shape[1:], bounds["train"][1], 0, centres, sigma)
+    return Dataset(arrays, bounds, lambda arrays, rows: {k: a[rows] for k, a in arrays.items()}, spec, about)
+
+
+def _join(splits):
+    names = ("train", "valid", "test")
+    counts = [len(splits[name]["x"]) for name in names]
+    for name, count in zip(names, counts, strict=True):
+        require(count > 0, f"the {name} split is empty: {sum(counts)} examples are too few to divide")
+    starts = np.cumsum([0, *counts[:-1]]).tolist()
+    arrays = {k: np.concatenate([splits[name][k] for name in names]) for k in splits["train"]}
+    return arrays, dict(zip(names, zip(starts, counts, strict=True), strict=True))
+
+
+def divide(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """80 % train, 10 % valid, 10 % test, by a permutation that is always the same."""
+    n = len(next(iter(arrays.values())))
+    order = np.random.RandomState(seed).permutation(n)
+    tenth = n // 10
+    cuts = dict(train=order[: n - 2 * tenth], valid=order[n - 2 * tenth : n - tenth], test=order[n - tenth :])
+    return {name: {k: a[rows] for k, a in arrays.items()} for name, rows in cuts.items()}
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of the arrays and of where the splits lie, so that a resumed run cannot go on with other data."""
+    digest = hashlib.sha256(repr(sorted(dataset.splits.items())).encode())
+    for name, array in sorted(dataset.arrays.items()):
+        digest.update(f"{name}{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _mix(x):
+    """A bijection of 32-bit words whose every output bit depends on every input bit (MurmurHash3's finalizer)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def permute(index, keys, n: int):  # [B], [B, R] -> [B]
+    """Where a keyed pseudo-random permutation of 0 .. n-1 sends each index, in O(1) an index, without a table.
+
+    R rounds of a Feistel network on the digits of a two-digit number of radices a * b >= n; what falls past n is sent on
+    until it does not (cycle walking: Black & Rogaway 2002, sections 3 and 4). a and b lie next to sqrt(n), so that few do.
+    """
+    a = math.isqrt(n - 1) + 1
+    b = -(-n // a)
+
+    def network(x):
+        left, right = x // b, x % b
+        for r in range(keys.shape[-1]):
+            if r % 2:
+                right = (right + _mix(left ^ keys[:, r]) % b) % b
+            else:
+                left = (left + _mix(right ^ keys[:, r]) % a) % a
+        return left * b + right
+
+    walk = lambda x: jnp.where(x < n, x, network(x))  # noqa: E731
+    return jax.lax.while_loop(lambda x: jnp.any(x >= n), walk, network(index.astype(jnp.uint32)))
+
+
+ROUNDS = 6
+
+
+def shuffled(n: int, batch_size: int) -> Callable:
+    """(key, step) -> rows [B]: step after step runs through 0 .. n-1 in a new order each epoch, without a remainder.
+
+    Example i of step s is number p = s B + i of one endless stream; its epoch is p // n, and its row is where that epoch's
+    permutation sends p mod n. A batch may begin in one epoch and end in the next.
+    """
+    require(n * batch_size < 2**32, f"config.batch_size = {batch_size} times {n} examples must be below 2^32")
+    epochs = batch_size // n + 2  # that a batch may touch
+
+    def rows(key, step):
+        step = step.astype(jnp.uint32)
+        base = (step % n) * batch_size
+        first = (step // n) * batch_size + base // n
+        offset = base % n + jnp.arange(batch_size, dtype=jnp.uint32)
+        draw = jax.vmap(lambda e: jax.random.bits(fold(key, DATA, first + e), (ROUNDS,), jnp.uint32))
+        keys = draw(jnp.arange(epochs, dtype=jnp.uint32))[offset // n]
+        return permute(offset % n, keys, n).astype(jnp.int32)
+
+    return rows
+
+
+# Whose key shuffles: config.data.order -> (the trial's key, data.seed) -> key
+ORDERS = {
+    "trial": lambda key, seed: key,
+    "shared": lambda key, seed: jax.random.key(seed),
+}
+
+
+def source(dataset: Dataset, config, batch_size: int, lay=lambda batch: batch) -> Callable:
+    """`source(arrays, key, step) -> batch` of the training split; `lay` places the batch on the devices."""
+    require(batch_size > 0, f"config.batch_size gives {batch_size} examples a step; it must be at least 1")
+    order = choose(ORDERS, config.order, "config.data.order")
+    rows = shuffled(dataset.splits["train"][1], batch_size)
+
+    def draw(arrays, key, step):
+        index = jnp.arange(batch_size, dtype=jnp.int32)
+        picked = lay(dict(rows=rows(order(key, config.seed), step), index=index))
+        return lay(dataset.take(arrays, picked["rows"])) | dict(index=picked["index"])
+
+    return draw

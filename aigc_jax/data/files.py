@@ -1,0 +1,78 @@
+"""Where data files lie, whether they are whole, and how they are fetched."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from aigc_jax.errors import UserError
+
+
+def roots(data_dir: str) -> list[Path]:
+    """The directories that are searched, in order: run.data_dir, $AIGC_DATA_DIR, ~/tensorflow_datasets."""
+    given = [data_dir, os.environ.get("AIGC_DATA_DIR", ""), "~/tensorflow_datasets"]
+    return [Path(d).expanduser() for d in given if d]
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find(name: str, checksums: dict[str, str], data_dir: str) -> dict[str, Path] | None:
+    """The files of one data set, each verified, from the first root that has any of them; None where none has.
+
+    Raises a UserError where a file is missing beside the others, or is not the one whose SHA-256 is registered.
+    """
+    for root in roots(data_dir):
+        paths = {file: root / name / file for file in checksums}
+        if not any(p.is_file() for p in paths.values()):
+            continue
+        for file, path in paths.items():
+            if not path.is_file():
+                raise UserError(f"{name}: {file} is missing in {path.parent}; {advice(name)}")
+            if sha256(path) != checksums[file]:
+                raise UserError(f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as registered); "
+                                f"delete it, then {advice(name)}")
+        return paths
+    return None
+
+
+def prepared(name: str, data_dir: str) -> Path | None:
+    """The newest version of a data set that tensorflow-datasets prepared in one of the roots, or None."""
+    for root in roots(data_dir):
+        versions = sorted((root / name).glob("[0-9]*.[0-9]*.[0-9]*/dataset_info.json"))
+        if versions:
+            return versions[-1].parent
+    return None
+
+
+def advice(name: str) -> str:
+    return f"get it with: python launch.py data --name={name} --download"
+
+
+def missing(name: str, checksums: dict[str, str], data_dir: str) -> UserError:
+    """The sentence for a data set that is nowhere."""
+    places = ", ".join(str(root / name) for root in roots(data_dir))
+    return UserError(f"{name}: {next(iter(checksums))} not found (looked in {places}); {advice(name)}")
+
+
+def fetch(name: str, data_dir: str) -> None:
+    """Download the raw files of a tensorflow-datasets builder into the first root, with its URLs and checksums."""
+    import tensorflow_datasets as tfds
+
+    target = roots(data_dir)[0] / name
+    target.mkdir(parents=True, exist_ok=True)
+    infos = tfds.builder_cls(name).url_infos
+    manager = tfds.download.DownloadManager(
+        download_dir=target / "downloads", url_infos=infos, dataset_name=name, force_checksums_validation=True
+    )
+    try:
+        got = manager.download({info.filename: url for url, info in infos.items()})
+    except Exception as e:  # a library's many network errors: one sentence for all
+        reason = f"{e}".splitlines()[0][:200] if f"{e}" else type(e).__name__
+        raise UserError(f"{name}: the download failed: {reason}") from None
+    for file, path in got.items():
+        os.replace(path, target / file)

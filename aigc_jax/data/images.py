@@ -1,0 +1,145 @@
+"""Data sets of pictures."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+
+from aigc_jax.data import files
+from aigc_jax.data.dataset import Dataset, divide, images, points
+from aigc_jax.errors import UserError, require
+
+
+def digits(config, data_dir, download) -> Dataset:
+    """1,797 handwritten digits of 8x8 pixels, 17 grey levels, from scikit-learn: always at hand."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    arrays = dict(x=raw.images.astype(np.uint8)[..., None], label=raw.target.astype(np.int32))
+    about = dict(source="scikit-learn's load_digits (UCI optical recognition of handwritten digits)", licence="CC BY 4.0")
+    return images(divide(arrays), 16, about, classes=10)
+
+
+# File names and SHA-256 as registered by tensorflow-datasets 4.9 (url_checksums/mnist.txt, fashion_mnist.txt).
+IDX = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+CHECKSUMS = {
+    "mnist": dict(zip(IDX, (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ), strict=True)),
+    "fashion_mnist": dict(zip(IDX, (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ), strict=True)),
+}  # fmt: skip
+LICENCES = {"mnist": "none stated (LeCun, Cortes, Burges)", "fashion_mnist": "MIT (Zalando)"}
+VALID = 5_000  # the last of the 60,000 training pictures, held out
+
+
+def mnist(config, data_dir, download) -> Dataset:
+    """MNIST or Fashion-MNIST: 55,000 + 5,000 + 10,000 pictures of 28x28, from raw IDX files or prepared by tensorflow-datasets."""
+    name = config.name
+    about = dict(licence=LICENCES[name])
+    paths = files.find(name, CHECKSUMS[name], data_dir)
+    if paths is None and (folder := files.prepared(name, data_dir)):
+        train, test = from_prepared(folder, "train"), from_prepared(folder, "test")
+        about |= dict(source=str(folder), files="prepared by tensorflow-datasets")
+    else:
+        if paths is None and download:
+            files.fetch(name, data_dir)
+            paths = files.find(name, CHECKSUMS[name], data_dir)
+        if paths is None:
+            raise files.missing(name, CHECKSUMS[name], data_dir)
+        raw = [read_idx(paths[file]) for file in IDX]
+        train, test = (dict(x=i[..., None], label=l.astype(np.int32)) for i, l in (raw[:2], raw[2:]))
+        about |= dict(source=str(paths[IDX[0]].parent), files=CHECKSUMS[name])
+    cut = len(train["x"]) - VALID
+    splits = dict(train={k: a[:cut] for k, a in train.items()}, valid={k: a[cut:] for k, a in train.items()}, test=test)
+    return images(splits, 255, about, classes=10)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The uint8 array in a gzipped IDX file: two zero bytes, type 8, the number of axes, their sizes (big-endian), the data."""
+    try:
+        with gzip.open(path) as f:
+            raw = f.read()
+    except (OSError, EOFError) as e:
+        raise UserError(f"{path} cannot be unpacked: {e}") from None
+    rank = raw[3] if len(raw) > 3 else 0
+    head = 4 + 4 * rank
+    shape = tuple(np.frombuffer(raw[4:head], ">u4").tolist()) if len(raw) >= head else ()
+    if raw[:3] != b"\0\0\x08" or len(shape) != rank or len(raw) - head != int(np.prod(shape, dtype=np.int64)):
+        raise UserError(f"{path} is no whole IDX file of bytes")
+    return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
+
+
+def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
+    """One split of a directory that tensorflow-datasets prepared, read without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    try:
+        rows = tfds.data_source(folder.parent.name, split=split, data_dir=folder.parent.parent)
+        pairs = [(row["image"], row["label"]) for row in (rows[i] for i in range(len(rows)))]
+    except NotImplementedError as e:  # other file formats than array_record need TensorFlow
+        raise UserError(f"{folder} cannot be read without TensorFlow ({str(e).splitlines()[0]}); "
+                        "prepare it with file_format='array_record'") from None
+    return dict(x=np.stack([p[0] for p in pairs]), label=np.array([p[1] for p in pairs], np.int32))
+
+
+def npz(config, data_dir, download) -> Dataset:
+    """The user's own arrays, data.path=FILE.npz: `x` [N, H, W] or [N, H, W, C], uint8 0 .. 255 or floats in [-1, 1], or
+    points [N, D]; optionally `label` [N]. Divided 80/10/10, unless train_x, valid_x and test_x are given."""
+    path = Path(config.path).expanduser()
+    require(config.path != "", "config.data.path = '' must name a .npz file for config.data.name = 'npz'")
+    require(path.is_file(), f"config.data.path = {config.path!r}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as f:
+            raw = {key: f[key] for key in f.files}
+    except Exception as e:  # zipfile, numpy and zlib each have errors of their own for a damaged file
+        raise UserError(f"config.data.path = {config.path!r} is no readable .npz file: {str(e).splitlines()[0]}") from None
+    names = ("train", "valid", "test")
+    if "train_x" in raw:
+        for name in names:
+            require(f"{name}_x" in raw, f"{path} has train_x but no {name}_x")
+        splits = {name: _arrays(path, raw, f"{name}_") for name in names}
+        require(len({(a["x"].shape[1:], a["x"].dtype, "label" in a) for a in splits.values()}) == 1,
+                f"{path}: the splits differ in shape, type or labels")
+    else:
+        require("x" in raw, f"{path} has no array 'x'; it has {', '.join(raw) or 'none'}")
+        splits = divide(_arrays(path, raw, ""))
+    about = dict(source=str(path), licence="the user's own", files={path.name: files.sha256(path)})
+    example = splits["train"]["x"]
+    if example.ndim == 2:
+        return points(splits, about)
+    classes = 1 + max(int(a["label"].max(initial=0)) for a in splits.values()) if "label" in splits["train"] else 0
+    levels = 255 if example.dtype == np.uint8 else 2  # floats are shifted to [0, 2] by _arrays
+    return images(splits, levels, about, classes)
+
+
+def _arrays(path, raw, prefix) -> dict[str, np.ndarray]:
+    """One split of a user's file, checked."""
+    image = raw[prefix + "x"]
+    require(image.ndim in (2, 3, 4) and image.dtype.kind in "uf" and image.size > 0,
+            f"{path}: {prefix}x is {image.dtype} {image.shape}; it must be uint8 or float, [N, H, W, C], [N, H, W] or [N, D]")
+    if image.dtype.kind == "f":
+        image = image.astype(np.float32)
+        require(bool(np.isfinite(image).all()), f"{path}: {prefix}x has values that are not finite")
+        if image.ndim > 2:
+            low, high = float(image.min()), float(image.max())
+            require(low >= -1 and high <= 1, f"{path}: {prefix}x spans [{low:g}, {high:g}]; floats must lie in [-1, 1]")
+            image = image + np.float32(1)
+    else:
+        require(image.dtype == np.uint8, f"{path}: {prefix}x is {image.dtype}; whole numbers must be uint8")
+        require(image.ndim > 2, f"{path}: {prefix}x is uint8 {image.shape}; points [N, D] must be floats")
+    if image.ndim == 3:
+        image = image[..., None]
+    if prefix + "label" not in raw:
+        return dict(x=image)
+    label = raw[prefix + "label"]
+    require(label.shape == image.shape[:1] and label.dtype.kind in "iu" and int(label.min(initial=0)) >= 0,
+            f"{path}: {prefix}label is {label.dtype} {label.shape}; it must be whole numbers from 0, [{len(image)}]")
+    return dict(x=image, label=label.astype(np.int32))

@@ -1,0 +1,17 @@
+"""Methods: what a GAN, a VAE, a language model is, as a `core.Method`. One file each, one line each in the table."""
+
+from aigc_jax.errors import choose
+from aigc_jax.methods import gan
+
+# config.method -> a module with make(resolved config, spec) -> Method and examples(config) -> training examples a step
+METHODS = {"gan": gan}
+
+
+def make(config, spec):
+    """The Method that a resolved config describes, for data of the given spec."""
+    return choose(METHODS, config.method, "config.method").make(config, spec)
+
+
+def examples(config) -> int:
+    """How many training examples one step of the config's method takes."""
+    return choose(METHODS, config.method, "config.method").examples(config)

@@ -1,0 +1,51 @@
+"""What the methods' builders check and translate alike."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from aigc_jax.config import leaves
+from aigc_jax.errors import UserError, choose, nearest, require
+from aigc_jax.models.layers import ACTIVATIONS
+
+FRACTIONS = ("beta1", "beta2", "ema")  # hyper-parameters in [0, 1)
+
+# config.precision -> (dtype of the arithmetic, dtype of the parameters)
+PRECISIONS = {"float32": (jnp.float32, jnp.float32), "float64": (jnp.float64, jnp.float64)}
+
+
+def dtypes(config) -> dict:
+    """The keyword arguments of every network."""
+    dtype, param_dtype = choose(PRECISIONS, config.precision, "config.precision")
+    require(config.precision != "float64" or jax.config.jax_enable_x64,
+            "config.precision = 'float64' needs JAX_ENABLE_X64=1 in the environment")
+    return dict(dtype=dtype, param_dtype=param_dtype)
+
+
+def check(config, keys, hp):
+    """Raise a UserError unless the config has these dotted keys, and just these hyper-parameters, none out of range."""
+    known = leaves(config)
+    for key in keys:
+        require(key in known, f"config.{key} is missing; config.method = {config.method!r} reads {', '.join(keys)}")
+    for name in hp:
+        require(name in config.hp, f"config.hp.{name} is missing; config.method = {config.method!r} reads {', '.join(hp)}")
+    for name, value in config.hp.items():
+        if name not in hp:
+            raise UserError(f"config.hp.{name} is read by nothing in config.method = {config.method!r}{nearest(name, hp)}")
+        require(value >= 0, f"config.hp.{name} = {value} must not be negative")
+        require(value < 1 or name not in FRACTIONS, f"config.hp.{name} = {value} must be below 1")
+
+
+def network(module, section, key, config, **more):
+    """`module(**section)` with the config's dtypes: the whole bridge from a config to a network, with readable errors."""
+    fields = {f.name: f.default for f in dataclasses.fields(module) if f.name not in ("parent", "name", *dtypes(config), *more)}
+    for name, value in section.items():
+        require(name in fields, f"config.{key}.{name}: {module.__name__} has no such field{nearest(name, fields)}")
+        if name in ("activation", "output"):
+            choose(ACTIVATIONS, value, f"config.{key}.{name}")
+        for number in value if isinstance(value, tuple) else (value,):
+            require(not isinstance(number, int) or number > 0, f"config.{key}.{name} = {value!r} must be positive")
+    for name, default in fields.items():
+        require(name in section or default is not dataclasses.MISSING, f"config.{key}.{name} is missing; {module.__name__} needs it")
+    return module(**section, **more, **dtypes(config))

@@ -1,0 +1,16 @@
+"""Metrics over whole data sets: pure functions of arrays, on the host, in float64.
+
+Each is (draw, real, spec) -> {name: float}: `draw(what)` gives `config.metric_samples` outputs of the method's sampler of
+that name, for one trial; `real` is a split, {"x": [n, ...], ...}, as the networks see it. One function, one table line.
+"""
+
+from aigc_jax.errors import choose
+from aigc_jax.metrics import frechet, modes
+
+# config.metrics -> function
+METRICS = {"frechet_pixels": frechet.frechet_pixels, "modes": modes.modes}
+
+
+def find(config) -> list:
+    """The functions that `config.metrics` names."""
+    return [choose(METRICS, name, f"config.metrics[{i}]") for i, name in enumerate(config.metrics)]

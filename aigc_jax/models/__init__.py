@@ -1,0 +1,1 @@
+"""Linen modules only: they know no loss, optimiser, mesh or config."""

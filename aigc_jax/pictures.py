@@ -1,0 +1,106 @@
+"""Pictures of arrays and rows: sample grids, scatter plots, curves. Pillow and matplotlib are imported where they are used."""
+
+import io
+import math
+
+import numpy as np
+
+from aigc_jax.results import write_atomically
+
+
+def shape_of_grid(num: int) -> tuple[int, int]:
+    """(rows, columns) for num cells: filled exactly where the sides stay within 1 : 2.5, else nearly square."""
+    rows = max(r for r in range(1, math.isqrt(num) + 1) if num % r == 0)
+    if num / rows <= 2.5 * rows:
+        return rows, num // rows
+    columns = math.isqrt(num - 1) + 1
+    return -(-num // columns), columns
+
+
+def grid(images: np.ndarray) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> [H', W', C] uint8
+    """The pictures side by side with a line of two pixels between them, small ones enlarged to about 48 pixels."""
+    n, h, w, c = images.shape
+    scale = max(1, 48 // max(h, w))
+    pixels = np.clip(np.nan_to_num(images) * 127.5 + 128, 0, 255).astype(np.uint8)
+    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    rows, columns = shape_of_grid(n)
+    h, w, gap = h * scale, w * scale, 2
+    out = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 128, np.uint8)
+    for i, picture in enumerate(pixels):
+        y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
+        out[y : y + h, x : x + w] = picture
+    return out
+
+
+def save_png(path, pixels: np.ndarray, origin: dict[str, str]):  # [H, W, C] uint8, C of 1 or 3
+    """A PNG with its origin in text chunks."""
+    from PIL import Image, PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for key, value in origin.items():
+        info.add_text(key, str(value))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", pnginfo=info)
+    write_atomically(path, buffer.getvalue())
+
+
+def save_samples(path, samples: np.ndarray, spec, origin: dict[str, str]):
+    """Samples as people would look at them: pictures in a grid, points in the plane over the modes of the data."""
+    if spec.kind == "image" and samples.shape[-1] in (1, 3):
+        save_png(path, grid(samples), origin)
+    else:
+        save_scatter(path, samples.reshape(len(samples), -1), spec, origin)
+
+
+def _figure(width, height):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=100)
+
+
+def _save_figure(path, figure, origin):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={k: str(v) for k, v in origin.items()})
+    write_atomically(path, buffer.getvalue())
+
+
+def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, D]: the first two coordinates
+    figure = _figure(5, 5)
+    axes = figure.subplots()
+    second = 1 if samples.shape[1] > 1 else 0
+    axes.scatter(samples[:, 0], samples[:, second], s=4, alpha=0.4, linewidths=0, label=f"{len(samples)} samples")
+    if spec.centres is not None:
+        axes.plot(spec.centres[:, 0], spec.centres[:, 1], "+", color="black", markersize=9, label="modes of the data")
+        reach = 1.4 * np.abs(spec.centres).max()
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    axes.set_aspect("equal")
+    axes.legend(loc="upper right", fontsize=8)
+    _save_figure(path, figure, origin)
+
+
+def save_curves(path, rows: list[dict], origin: dict[str, str]):
+    """One panel per value, one line per split, over training steps."""
+    names = list(dict.fromkeys(k for row in rows for k, v in row.items() if k not in ("step", "split")))
+    if not names:
+        return
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = _figure(4.2 * columns, 2.8 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, name in zip(panels, names, strict=False):
+        for split in dict.fromkeys(row["split"] for row in rows):
+            points = [(row["step"], row[name]) for row in rows if row["split"] == split and row.get(name) is not None]
+            if points:
+                style = dict(linewidth=0.8, alpha=0.7) if len(points) > 50 else dict(marker=".", linewidth=1.2)
+                axes.plot(*zip(*points, strict=True), label=split, **style)
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.set_xlabel("step", fontsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    for axes in list(panels):
+        axes.set_axis_off()
+    _save_figure(path, figure, origin)

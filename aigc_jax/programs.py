@@ -1,0 +1,106 @@
+"""The compiled programs of a group of trials: one that trains, one that evaluates, one for each kind of sample.
+
+They are compiled once, ahead of their first call, and cannot compile again: a call with other shapes raises.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from aigc_jax import core, metrics, methods, sharding
+from aigc_jax.data import dataset as datasets
+from aigc_jax.errors import choose
+
+
+class Program:
+    """A jitted function that compiles at its first call, once."""
+
+    def __init__(self, jitted):
+        self._jitted, self.compiled = jitted, None
+
+    def __call__(self, *args):
+        if self.compiled is None:
+            self.compiled = self._jitted.lower(*args).compile()
+        return self.compiled(*args)
+
+
+def without_opt(states):
+    """What sampling and evaluation need of states."""
+    return states.replace(opt={})
+
+
+class Programs:
+    """Everything that is done with the stacked states [N, ...] of N trials that share their static keys.
+
+    route: how N trials are one program (`core.ROUTES`); one trial takes "map", which is the plain loop to the last bit.
+    """
+
+    def __init__(self, config, dataset, count: int, mesh=None, route: str | None = None, capacity: int = 1024):
+        route = route or ("map" if count == 1 else "vmap")
+        self.config, self.dataset, self.count, self.capacity = config, dataset, count, capacity
+        self.mesh = sharding.make_mesh(config.run.mesh) if mesh is None else mesh
+        self.method = methods.make(config, dataset.spec)
+        self.metrics = metrics.find(config)
+        self.batch_size = config.batch_size
+        examples = methods.examples(config)
+        lay, source = sharding.divided(self.mesh, self.batch_size), datasets.source
+        step = core.feed(self.method.step, source(dataset, config.data, examples, lay))
+        # What states look like, as a restored checkpoint must.
+        self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
+
+        def build(f, rest, shapes=without_opt(self.shapes), donate=False):
+            specs = sharding.specs(shapes)
+            return Program(core.shard(core.vectorize(f, route), self.mesh, specs, rest, donate))
+
+        self.train = build(core.repeat(step, capacity), 2, self.shapes, donate=True)
+        self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)
+        self._draw = {what: build(core.draw(f, dataset.take, lay), 5) for what, f in self.method.samplers.items()}
+        place = NamedSharding(self.mesh, PartitionSpec())
+        self.arrays = jax.device_put(dataset.arrays, place)
+
+    def _init(self, seeds, hp):
+        return jax.vmap(lambda seed, hp: self.method.init(jax.random.key(seed), hp))(seeds, hp)
+
+    def _stacked(self, configs):
+        dtype = jnp.float64 if self.config.precision == "float64" else jnp.float32
+        return {name: np.array([c.hp[name] for c in configs], dtype) for name in self.config.hp}
+
+    def init(self, configs):
+        """The states of trials before their first step: one config a trial, which may differ in `seed` and `hp`."""
+        seeds = np.array([c.seed % 2**32 for c in configs], np.uint32)
+        return self.place(jax.jit(self._init)(seeds, self._stacked(configs)))
+
+    def place(self, states):
+        """The states, with their optimisers' or without, on the devices as the rules lay them out."""
+        return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), states, sharding.specs(states))
+
+    def draw(self, states, what: str, num: int, split="train", seed=0) -> np.ndarray:  # -> [N, num, ...]
+        """Samples of every trial. Sample i is the same however many are drawn; conditions come from the split, from its start."""
+        program = choose(self._draw, what, "--what")
+        start, count = self.dataset.splits[split]
+        parts = []
+        for first in range(0, num, self.batch_size):
+            index = np.arange(first, first + self.batch_size, dtype=np.int32)
+            args = (np.uint32(seed), np.int32(start), np.int32(count), index)
+            parts.append(jax.device_get(program(without_opt(states), self.arrays, *args)))
+        return np.concatenate(parts, axis=1)[:, :num]
+
+    def evaluate(self, states, split: str, samples: int) -> list[dict[str, float]]:
+        """Of every trial: the method's own metrics over a whole split, then those of `config.metrics` with `samples` samples."""
+        start, count = self.dataset.splits[split]
+        sums = jax.device_get(self._evaluate(without_opt(states), self.arrays, np.int32(start), np.int32(count)))
+        values = [self.method.summarize(jax.tree.map(lambda x, i=i: np.float64(x[i]), sums)) for i in range(self.count)]
+        drawn = {}
+
+        def draw(what, trial):
+            if what not in drawn:
+                drawn[what] = self.draw(states, what, samples, split)
+            return drawn[what][trial]
+
+        if self.metrics:
+            real = self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
+            for i, row in enumerate(values):
+                for metric in self.metrics:
+                    row |= metric(lambda what, i=i: draw(what, i), real, self.dataset.spec)
+        return values

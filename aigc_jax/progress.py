@@ -1,0 +1,59 @@
+"""The progress line, and the speed that sizes the calls of the program."""
+
+import sys
+import time
+
+import numpy as np
+
+LINE_SECONDS = 5.0  # between lines where the output is no terminal
+TIMING_SECONDS = 10.0  # between rows of timings.jsonl
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Progress:
+    """Steps, speed, time left and losses, on one line of a terminal or now and then in a log."""
+
+    def __init__(self, step: int, end: int, file=None):
+        self.step, self.end, self.file = step, end, file or sys.stderr
+        self.terminal = self.file.isatty()
+        self.seconds_per_step = None  # of the device's, smoothed
+        self.begun = self.mark = self.line = self.timed = time.perf_counter()
+
+    def steps_in(self, seconds: float) -> int:
+        """How many steps take so long; 1 as long as nothing is known."""
+        return 1 if self.seconds_per_step is None else max(1, int(seconds / self.seconds_per_step))
+
+    def skip(self):
+        """Evaluation, samples and checkpoints take no part in the speed."""
+        self.mark = time.perf_counter()
+
+    def show(self, step: int, metrics: dict, timing):
+        """Called when the results of all steps up to `step` have come; metrics: {name: [N]} of the last."""
+        now = time.perf_counter()
+        rate = max(now - self.mark, 1e-9) / max(step - self.step, 1)
+        first, self.step, self.mark = self.seconds_per_step is None, step, now
+        # The first call also compiled: a guess from it is too careful, and is forgotten with the second.
+        self.seconds_per_step = rate if first or self._fresh else 0.5 * (self.seconds_per_step + rate)
+        self._fresh = first
+        if now - self.timed > TIMING_SECONDS or step == self.end:
+            timing(step, 1 / self.seconds_per_step, now - self.begun)
+            self.timed = now
+        if not self.terminal and now - self.line < LINE_SECONDS and step < self.end:
+            return
+        self.line = now
+        rest = (self.end - step) * self.seconds_per_step
+        values = "  ".join(f"{name} {np.nanmean(value):.4g}" for name, value in metrics.items())
+        text = (f"step {step:,}/{self.end:,}  {100 * step / self.end:.0f}%  {1 / self.seconds_per_step:,.0f} steps/s  "
+                f"{clock(rest)} left  {values}")
+        print(f"\r\x1b[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=self.file, flush=True)
+
+    def end_line(self):
+        if self.terminal:
+            print(file=self.file, flush=True)
+
+    _fresh = False

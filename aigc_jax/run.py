@@ -1,0 +1,70 @@
+"""A run on disk as a Python object: sample, evaluate, look at its rows."""
+
+import sys
+from pathlib import Path
+
+import jax
+
+from aigc_jax import data, start
+from aigc_jax.checkpoint import Checkpoints, fill
+from aigc_jax.errors import UserError, require
+from aigc_jax.programs import Programs, without_opt
+from aigc_jax.results import RunDir
+from aigc_jax.train import weights_hash
+
+
+class Run:
+    """What `aigc_jax.load` returns.
+
+    config      the resolved config
+    state       the TrainState, without a trial axis; `opt` is {} where the best checkpoint was asked for
+    step        its step
+    meta        the checkpoint's metadata
+    """
+
+    def __init__(self, workdir, checkpoint="latest", data_dir=None):
+        self.dir = RunDir(workdir)
+        self.stored = self.dir.config()
+        self.config = start.stored_config(self.stored)
+        self.dataset = data.load(self.config.data, data_dir if data_dir is not None else self.config.run.data_dir)
+        with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
+            found = checkpoints.newest(lambda line: print(line, file=sys.stderr))
+        require(found is not None, f"{workdir} has no good checkpoint yet")
+        self.programs = Programs(self.config, self.dataset, 1)
+        state, best, self.meta = found
+        shapes = self.programs.shapes
+        if checkpoint == "best":
+            require(bool(best) and self.meta["best"][0] is not None,
+                    f"{workdir} has no best checkpoint: config.best = {self.config.best!r}")
+            self.states = self.programs.place(fill(without_opt(shapes), best, "the best checkpoint"))
+            self.step = self.meta["best"][0]["step"]
+        elif checkpoint == "latest":
+            self.states = self.programs.place(fill(shapes, state, "the checkpoint"))
+            self.step = self.meta["step"]
+        else:
+            raise UserError(f"--checkpoint={checkpoint} is neither latest nor best")
+
+    @property
+    def state(self):
+        return jax.tree.map(lambda x: x[0], self.states)
+
+    def rows(self, split=None) -> list[dict]:
+        """The rows of rows.jsonl, of one split or of all."""
+        return [row for row in self.dir.rows() if split in (None, row["split"])]
+
+    def sample(self, num=8, what="prior", seed=0, split="test"):  # -> [num, ...] on the host
+        """Samples; the same for the same seed. What they are conditioned on, where they are, comes from the split."""
+        require(num > 0, f"--num={num} must be at least 1")
+        return self.programs.draw(self.states, what, num, split, seed)[0]
+
+    def evaluate(self, split="test", samples=None) -> dict[str, float]:
+        """The method's metrics and those of config.metrics over a whole split."""
+        return self.programs.evaluate(self.states, split, samples or self.config.metric_samples)[0]
+
+    def checkpoint_hash(self) -> str:
+        return weights_hash(self.states, 0)
+
+
+def load(workdir, checkpoint="latest", data_dir=None) -> Run:
+    """The run in a work directory, at its latest or best good checkpoint. Raises a UserError where there is none."""
+    return Run(workdir, checkpoint, data_dir)

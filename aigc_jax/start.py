@@ -1,0 +1,106 @@
+"""Before the first step: does the work directory belong to this config, and whose parameters does the run begin with?"""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from aigc_jax import config as configs
+from aigc_jax import optim
+from aigc_jax.checkpoint import Checkpoints
+from aigc_jax.core import path_of
+from aigc_jax.data.dataset import fingerprint
+from aigc_jax.errors import UserError, require
+from aigc_jax.results import environment
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def agree(resolved, dirs, dataset, extend, changes) -> list:
+    """The configs that the trials train with, written to each directory; a UserError where it holds another run.
+
+    changes: per trial, {key: [in the config's file, in this run]}, kept beside the config for people.
+    """
+    data = fingerprint(dataset)
+    static = [{k: v for k, v in configs.identity(c).items() if k != "seed" and not k.startswith("hp.")} for c in resolved]
+    for other in static[1:]:
+        require(other == static[0], f"trials of one program may differ in seed and hp only, not in "
+                f"{', '.join(configs.difference(static[0], other))}")
+    return [_agree(c, d, data, extend, more) for c, d, more in zip(resolved, dirs, changes, strict=True)]
+
+
+def _agree(config, run, data, extend, changes):
+    stored = run.read_json("config.json")
+    if stored is None:
+        require(extend is None, f"--extend={extend}: {run.path} holds no run to go on with")
+        require(not (run / "rows.jsonl").exists() and not (run / "checkpoints").exists(),
+                f"{run.path} holds results but no config.json; use another work directory")
+    else:
+        stored = run.config()
+        before = stored_config(stored)
+        if extend is not None:
+            config = _extended(before, config, extend)
+            before = _with_steps(before, extend)
+        different = configs.difference(configs.identity(before), configs.identity(config))
+        if different:
+            lines = "; ".join(f"config.{k} is {a!r} there and {b!r} here" for k, (a, b) in sorted(different.items()))
+            hint = f" (to go on for longer: --extend={config.steps})" if list(different) == ["steps"] else ""
+            raise UserError(f"{run.path} holds another run: {lines}; use another work directory{hint}")
+        require(stored.get("data") in (None, data), f"{run.path}: config.data.name = {config.data.name!r} gives other data "
+                "than the run was started with")
+    status = run.read_json("STATUS.json") or {}
+    require(status.get("status") != "failed: diverged" or stored is None,
+            f"{run.path} failed: {status.get('reason')}; a run that diverged stays so: use another work directory")
+    run.write_json("config.json", dict(
+        hash=configs.hash_of(config), data=data, changes=changes or (stored or {}).get("changes", {}),
+        config=configs.jsonable(config)))
+    run.write_json("environment.json", environment(REPOSITORY))
+    return config
+
+
+def _extended(before, config, extend):
+    name = before.schedule.name
+    require(name in optim.ENDLESS, f"--extend={extend}: config.schedule.name = {name!r} depends on the end of the run; "
+            f"only {', '.join(optim.ENDLESS)} can be extended")
+    require(extend >= before.steps, f"--extend={extend} is less than the {before.steps} steps that the run has")
+    return _with_steps(config, extend)
+
+
+def _with_steps(config, steps):
+    return configs.resolve(configs.override(configs.complete(config), dict(steps=str(steps))), 1, 1)
+
+
+def stored_config(stored):
+    """The config of a config.json; what later versions added gets its default. Its durations are in steps already."""
+    return configs.resolve(configs.complete(configs.from_json(stored["config"])), 1, 1)
+
+
+def initialize(states, config):
+    """Stacked states with every leaf of `params` and `extra` whose path matches config.init_match taken from another run."""
+    where = config.init_from
+    require(Path(where, "config.json").is_file(), f"config.init_from = {where!r} is no run: it has no config.json")
+    found = Checkpoints(Path(where, "checkpoints")).newest(print)
+    require(found is not None, f"config.init_from = {where!r} has no good checkpoint")
+    try:
+        pattern = re.compile(config.init_match)
+    except re.error as e:
+        raise UserError(f"config.init_match = {config.init_match!r} is no regular expression: {e}") from None
+    used = []
+
+    def leaf(path, value):
+        name = path_of(path)
+        if not name.startswith(("params/", "extra/")) or not pattern.search(name):
+            return value
+        require(name in found[0], f"config.init_from = {where!r} has no {name}; exclude it with config.init_match")
+        other = found[0][name]
+        require(other.shape[1:] == value.shape[1:], f"config.init_from: {name} is {other.shape[1:]} there and "
+                f"{value.shape[1:]} here; exclude it with config.init_match")
+        require(len(other) in (1, len(value)), f"config.init_from = {where!r} holds {len(other)} trials")
+        used.append(name)
+        return np.broadcast_to(other, value.shape).astype(value.dtype)
+
+    out = jax.tree_util.tree_map_with_path(leaf, states)
+    names = ", ".join(path_of(p) for p, _ in jax.tree_util.tree_leaves_with_path(states.params))
+    require(used, f"config.init_match = {config.init_match!r} matches no parameter; there are {names}, each after params/")
+    return out

@@ -1,0 +1,304 @@
+"""The only loop. It trains N trials as one program, and cannot tell one from sixty-four.
+
+A call of the program takes at most about half a second; while the device works on one, the rows of the one before it are
+fetched and written. Evaluation, samples and checkpoints happen at fixed steps, in this order, so that the rows are a pure
+function of the config; rows up to a step are on disk before the checkpoint of that step is.
+"""
+
+import contextlib
+import dataclasses
+import math
+import resource
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aigc_jax import config as configs
+from aigc_jax import data, methods, pictures, start, trackers
+from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
+from aigc_jax.errors import require
+from aigc_jax.programs import Programs, without_opt
+from aigc_jax.progress import Progress
+from aigc_jax.results import RunDir, disk_errors, origin, plain
+
+CALL_SECONDS = 0.5  # of one call of the compiled program
+
+
+@dataclasses.dataclass
+class Trial:
+    """One trial of the group: its config, its directory, and how it stands."""
+
+    config: object
+    dir: RunDir
+    failed: dict | None = None  # {"step": ..., "metric": ...} of the first value that was not finite
+    best: dict | None = None  # {"step": ..., "value": ...}
+    trackers: list = dataclasses.field(default_factory=list)
+
+    def write(self, row):
+        self.dir.append(row)
+        for tracker in self.trackers:
+            tracker.row(row)
+
+
+class Stop:
+    """SIGTERM and Ctrl-C set a flag that the loop reads after each call; a second Ctrl-C interrupts at once."""
+
+    def __init__(self):
+        self.signal = None
+
+    def __enter__(self):
+        main = threading.current_thread() is threading.main_thread()
+        self._old = {s: signal.signal(s, self._set) for s in (signal.SIGTERM, signal.SIGINT) if main}
+        return self
+
+    def _set(self, number, frame):
+        self.signal = number
+        signal.signal(number, self._old[number])
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def train(given, workdirs, group=None, extend=None, download=False, route=None, report=None, changes=None) -> list[dict]:
+    """Train one trial per config, which may differ in `seed` and `hp` only; returns each one's STATUS.
+
+    given     configs with durations as in their files; workdirs: where each leaves its results
+    group     where the checkpoints lie; the only trial's own directory by default
+    extend    steps in all to go on to, instead of config.steps
+    route     how the trials are one program (`core.ROUTES`)
+    changes   per trial, what differs from the config's file, {key: [there, here]}
+    """
+    report = report or (lambda line: print(line, file=sys.stderr, flush=True))
+    dirs = [RunDir(w) for w in workdirs]
+    group = Path(group or workdirs[0])
+    dataset = data.load(given[0].data, given[0].run.data_dir, download)
+    resolved = [configs.resolve(c, dataset.spec.n_train, methods.examples(c)) for c in given]
+    with contextlib.ExitStack() as stack:
+        for d in dirs:
+            stack.callback(d.close)
+            d.open()
+        stack.enter_context(disk_errors(group))
+        agreed = start.agree(resolved, dirs, dataset, extend, changes or [{}] * len(dirs))
+        trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]
+        checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))
+        stop = stack.enter_context(Stop())
+        loop = Loop(trials, dataset, checkpoints, route, report)
+        try:
+            loop.run(stop)
+        except BaseException as e:
+            if not isinstance(e, KeyboardInterrupt):
+                with contextlib.suppress(OSError):  # a full disk has no room for this either
+                    for t in trials:
+                        t.dir.status("failed: crashed", loop.step, reason=f"{type(e).__name__}: {e}".splitlines()[0])
+            raise
+        finally:
+            for t in trials:
+                for tracker in t.trackers:
+                    tracker.close()
+        return [t.dir.read_json("STATUS.json") for t in trials]
+
+
+class Loop:
+    """From restored or fresh states to the last step."""
+
+    def __init__(self, trials, dataset, checkpoints, route, report):
+        self.trials, self.dataset, self.checkpoints, self.report = trials, dataset, checkpoints, report
+        self.config = trials[0].config
+        self.programs = Programs(self.config, dataset, len(trials), route=route)
+        self.step, self.restored, self.pending, self.best = 0, -1, None, None
+        self.improve = jax.jit(
+            lambda better, best, new: jax.tree.map(
+                lambda b, n: jnp.where(better.reshape(-1, *(1,) * (n.ndim - 1)), n, b), best, new
+            )
+        )
+
+    def run(self, stop):
+        config, every = self.config, self.config.run
+        self.restore()
+        for t in self.trials:
+            t.trackers = trackers.start(t.dir.path, t.config, self.step)
+            if t.failed:
+                self.mark_failed(t)
+            else:
+                t.dir.status("running", self.step)
+        if self.restored < 0 and every.eval_every:
+            self.evaluate("valid")  # the untrained model; and a wrong config.best is found before the work
+        self.progress = Progress(self.step, config.steps)
+        while self.step < config.steps and not stop.signal and self.alive():
+            self.call(min(self.next_event(), config.steps) - self.step)
+            if self.step in (self.next_event(self.step - 1), config.steps):
+                self.drain()
+                self.events(every)
+        self.drain()
+        if not self.alive():
+            self.progress.end_line()
+        elif self.step == config.steps:
+            self.finish()
+        else:
+            self.save()
+            self.checkpoints.wait()
+            self.progress.end_line()
+            for t in self.alive():
+                t.dir.status("preempted", self.step, signal=signal.Signals(stop.signal).name)
+
+    def alive(self):
+        return [t for t in self.trials if not t.failed]
+
+    # -- starting
+
+    def restore(self):
+        """Go on from the newest good checkpoint, or begin."""
+        self.checkpoints.tidy()
+        found = self.checkpoints.newest(self.report)
+        if found:
+            state, best, meta = found
+            where = f"the checkpoint of step {meta['step']}"
+            self.step = self.restored = meta["step"]
+            self.best = self.programs.place(fill(without_opt(self.programs.shapes), best, where)) if best else None
+            self.states = self.programs.place(fill(self.programs.shapes, state, where))
+            for t, failed, value in zip(self.trials, meta["failed"], meta["best"], strict=True):
+                t.failed, t.best = failed, value
+            self.report(f"resuming at step {self.step:,}")
+        else:
+            self.states = self.programs.init([t.config for t in self.trials])
+            if self.config.init_from:
+                self.states = self.programs.place(start.initialize(self.states, self.config))
+        self.checkpoints.set_aside(self.restored)
+        for t in self.trials:
+            t.dir.cut(self.restored)
+
+    # -- going on
+
+    def next_event(self, after=None):
+        """The first step past `after` at which something is to be done beside training."""
+        after = self.step if after is None else after
+        run = self.config.run
+        periods = [p for p in (run.eval_every, run.sample_every, run.save_every) if p]
+        return min([after - after % p + p for p in periods], default=self.config.steps)
+
+    def call(self, most):
+        """One call of the program, of at most so many steps; meanwhile the rows of the one before."""
+        n = min(most, self.progress.steps_in(CALL_SECONDS), self.programs.capacity)
+        self.states, metrics = self.programs.train(self.states, self.programs.arrays, np.int32(n))
+        before, self.pending = self.pending, (self.step, n, metrics)
+        self.step += n
+        self.fetch(before)
+
+    def drain(self):
+        before, self.pending = self.pending, None
+        self.fetch(before)
+
+    def fetch(self, call):
+        """Wait for a call's metrics, look for values that are not finite, write the rows that are due."""
+        if call is None:
+            return
+        first, n, metrics = call
+        values = {name: v[:, :n] for name, v in jax.device_get(metrics).items()}
+        for i, t in enumerate(self.trials):
+            if t.failed:
+                continue
+            bad = [(int(np.argmin(np.isfinite(v[i]))), name) for name, v in values.items() if not np.isfinite(v[i]).all()]
+            end = min(bad)[0] if bad else n
+            every = self.config.run.log_every
+            for k in range(end + bool(bad)):
+                if k == end or (every and (first + k + 1) % every == 0):
+                    t.write(dict(step=first + k + 1, split="train", **{name: plain(v[i, k]) for name, v in values.items()}))
+            if bad:
+                t.failed = dict(step=first + end + 1, metric=min(bad)[1])
+                self.mark_failed(t)
+        self.progress.show(first + n, {name: v[:, n - 1] for name, v in values.items()}, self.timing)
+
+    def mark_failed(self, t):
+        t.dir.sync()
+        t.dir.status("failed: diverged", **t.failed, reason=f"{t.failed['metric']} is not finite at step {t.failed['step']}")
+
+    def timing(self, step, steps_per_second, seconds):
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        device = jax.local_devices()[0].memory_stats() or {}
+        for t in self.trials:
+            t.dir.timing(step=step, seconds=round(seconds, 3), steps_per_s=round(steps_per_second, 3), host_bytes=memory,
+                         device_bytes=device.get("peak_bytes_in_use"))
+
+    def events(self, every):
+        """What is due at this step: evaluate, then sample, then save."""
+        last = self.step == self.config.steps
+        if not self.alive():
+            return
+        if last or _due(self.step, every.eval_every):
+            self.evaluate("valid")
+        if last or _due(self.step, every.sample_every):
+            self.sample()
+        if not last and _due(self.step, every.save_every):
+            self.save()
+        self.progress.skip()
+
+    def evaluate(self, split):
+        values = self.programs.evaluate(self.states, split, self.config.metric_samples)
+        better = np.zeros(len(self.trials), bool)
+        for i, (t, row) in enumerate(zip(self.trials, values, strict=True)):
+            if t.failed:
+                continue
+            t.write(dict(step=self.step, split=split, **{k: plain(v) for k, v in row.items()}))
+            if split == "valid" and self.config.best:
+                value = row.get(self.config.best.removeprefix("valid/"))
+                require(value is not None, f"config.best = {self.config.best!r} is no row metric; there are "
+                        + ", ".join(f"valid/{k}" for k in row))
+                sign = dict(min=1, max=-1)[self.config.best_mode]
+                better[i] = math.isfinite(value) and (t.best is None or sign * value < sign * t.best["value"])
+                if better[i]:
+                    t.best = dict(step=self.step, value=plain(value))
+        if better.any():
+            new = without_opt(self.states)
+            self.best = self.improve(better, new if self.best is None else self.best, new)
+
+    def sample(self):
+        num = self.config.run.samples
+        samples = self.programs.draw(self.states, next(iter(self.programs.method.samplers)), num)
+        for i, t in enumerate(self.trials):
+            if not t.failed:
+                folder = t.dir / "samples"
+                folder.mkdir(exist_ok=True)
+                made = origin(configs.hash_of(t.config), weights_hash(self.states, i), self.step, seed=0)
+                pictures.save_samples(folder / f"step_{self.step:08d}.png", samples[i], self.dataset.spec, made)
+
+    def save(self):
+        """A checkpoint of this step, unless a parameter is not finite; rows are on disk before it."""
+        state = flatten(self.states)
+        for i, t in enumerate(self.trials):
+            bad = [k for k, v in state.items() if k.startswith("params/") and not np.isfinite(v[i]).all()]
+            if bad and not t.failed:
+                t.failed = dict(step=self.step, metric=bad[0])
+                self.mark_failed(t)
+        if self.alive():
+            for t in self.trials:
+                t.dir.sync()
+            best = flatten(self.best) if self.best is not None else {}
+            meta = dict(failed=[t.failed for t in self.trials], best=[t.best for t in self.trials])
+            self.checkpoints.save(self.step, state, best, meta)
+
+    def finish(self):
+        """After the last step: the test rows, the last checkpoint, the curves, a table."""
+        if self.step > self.restored:
+            self.evaluate("test")
+            self.save()
+            self.checkpoints.wait()
+        self.progress.end_line()
+        for t in self.alive():
+            made = origin(configs.hash_of(t.config), weights_hash(self.states, self.trials.index(t)), self.step, seed=0)
+            pictures.save_curves(t.dir / "curves.png", t.dir.rows(), made)
+            t.dir.status("done", self.step, best=t.best)
+
+
+def _due(step, every):
+    return bool(every) and step % every == 0
+
+
+def weights_hash(states, trial: int) -> str:
+    """The hash that a sample names as its checkpoint: of one trial's state, but for the optimiser's."""
+    return digest(flatten(jax.tree.map(lambda x: x[trial : trial + 1], without_opt(states))))

@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""aigc_jax: train, evaluate and sample generative models from config files.
+
+  python launch.py train    --config=configs/gan_digits.py --workdir=runs/gan --config.hp.lr_g=1e-4
+  python launch.py train    --workdir=runs/gan                      goes on where it was cut off
+  python launch.py evaluate --workdir=runs/gan
+  python launch.py sample   --workdir=runs/gan --num=10 --out=samples.png
+  python launch.py data     --name=mnist --download
+  python launch.py list
+
+Every key of a config can be set on the command line as --config.KEY=VALUE; `list --config=FILE` shows them.
+"""
+
+import argparse
+import ast
+import difflib
+import json
+import os
+import sys
+from pathlib import Path
+
+from aigc_jax import config as configs
+from aigc_jax.errors import UserError, require
+
+HERE = Path(__file__).resolve().parent
+
+
+def train(args, overrides):
+    """Train in WORKDIR, or go on where a run there was cut off; a finished run prints its table."""
+    from aigc_jax import start
+    from aigc_jax.results import RunDir
+
+    run = RunDir(args.workdir)
+    if args.config is None:
+        if not (run / "config.json").exists():
+            raise UserError(f"{args.workdir} is no run yet: name a config, such as --config=configs/gan_digits.py")
+        default = configs.complete(start.stored_config(run.config()))
+    else:
+        default = configs.load(args.config)
+    config = configs.override(default, overrides)
+    if config.run.deterministic:  # read when jax first starts its back end
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    changes = configs.difference(configs.leaves(default), configs.leaves(config)) if args.config else {}
+
+    from aigc_jax.train import train
+
+    status = train([config], [args.workdir], extend=args.extend, download=args.download, changes=[changes])[0]
+    if status["status"] == "preempted":
+        print(f"preempted at step {status['step']:,} and saved; the same command goes on", file=sys.stderr)
+        return 128 + dict(SIGINT=2, SIGTERM=15)[status["signal"]]
+    require(status["status"] == "done", f"{args.workdir} {status['status']}: {status.get('reason')}; the last good checkpoint is kept")
+    report(run)
+    return 0
+
+
+def report(run):
+    """The last rows of each split, and where the pictures are."""
+    from aigc_jax.results import table
+
+    rows = run.rows()
+    last = {split: next((r for r in reversed(rows) if r["split"] == split), None) for split in ("train", "valid", "test")}
+    names = list(dict.fromkeys(k for r in last.values() if r for k in r if k not in ("step", "split")))
+    lines = [(name, *(r.get(name) if r else None for r in last.values())) for name in names]
+    status = run.read_json("STATUS.json")
+    print(f"\n{run.path}: {status['step']:,} steps")
+    print(table(lines, ("", *last)))
+    if status.get("best"):
+        print(f"best checkpoint: step {status['best']['step']:,}, {run.config()['config']['best']} = {status['best']['value']:.4g}")
+    pictures = sorted((run / "samples").glob("*.png"))
+    if pictures:
+        print(f"samples: {pictures[-1]}")
+    if (run / "curves.png").exists():
+        print(f"curves:  {run / 'curves.png'}")
+
+
+def evaluate(args, overrides):
+    """Evaluate a run's checkpoint on a split; prints a table and adds a line to WORKDIR/evaluations.jsonl."""
+    import aigc_jax
+    from aigc_jax.results import plain, table
+
+    run = aigc_jax.load(args.workdir, args.checkpoint)
+    require(args.split in run.dataset.splits, f"--split={args.split} is none of {', '.join(run.dataset.splits)}")
+    require(args.num is None or args.num > 1, f"--num={args.num} must be at least 2")
+    values = run.evaluate(args.split, args.num)
+    print(table(list(values.items()), (f"step {run.step:,}", args.split)))
+    row = dict(step=run.step, split=args.split, checkpoint=args.checkpoint, num=args.num or run.config.metric_samples)
+    with open(run.dir / "evaluations.jsonl", "a") as f:
+        f.write(json.dumps(row | {k: plain(v) for k, v in values.items()}) + "\n")
+    return 0
+
+
+def sample(args, overrides):
+    """Draw samples from a run's checkpoint: a grid (.png), or the arrays themselves (.npy)."""
+    import numpy as np
+
+    import aigc_jax
+    from aigc_jax import pictures
+    from aigc_jax.results import disk_errors, origin
+
+    out = Path(args.out)
+    require(out.suffix in (".png", ".npy"), f"--out={args.out} must end in .png or .npy")
+    run = aigc_jax.load(args.workdir, args.checkpoint)
+    samples = run.sample(args.num, args.what, args.seed)
+    with disk_errors(out):
+        if out.suffix == ".npy":
+            np.save(out, samples)
+        else:
+            made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
+            pictures.save_samples(out, samples, run.dataset.spec, made)
+    print(out)
+    return 0
+
+
+def data(args, overrides):
+    """Find, fetch and verify a data set; says where it lies, its size, licence and checksums, and draws a contact sheet."""
+    import numpy as np
+    from ml_collections import ConfigDict
+
+    from aigc_jax import data, pictures
+    from aigc_jax.results import disk_errors
+
+    section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path))
+    dataset = data.load(section, args.data_dir, args.download)
+    sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
+    bytes_ = sum(a.nbytes for a in dataset.arrays.values())
+    print(f"{args.name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, {dataset.spec.classes or 'no'} classes, "
+          f"{bytes_ / 1e6:,.1f} MB in memory")
+    print(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
+    files = dataset.about.get("files", {})
+    for name, checksum in files.items() if isinstance(files, dict) else [("files", files)]:
+        print(f"{name}  {checksum if ' ' in checksum else 'SHA-256 ' + checksum + ' as registered' if args.name != 'npz' else checksum}")
+    out = Path(args.out or f"{args.name}.png")
+    num = 64 if dataset.spec.kind == "image" else 2000
+    samples = dataset.take(dataset.arrays, np.arange(min(num, dataset.spec.n_train)))["x"]
+    with disk_errors(out):
+        pictures.save_samples(out, samples, dataset.spec, dict(Software="aigc_jax", data=args.name))
+    print(f"contact sheet: {out}")
+    return 0
+
+
+def list_(args, overrides):
+    """List the configs and experiments with their one line; with --config, every key of that config."""
+    if args.config:
+        config = configs.override(configs.load(args.config), overrides)
+        for key, value in configs.leaves(config).items():
+            print(f"--config.{key}={value}")
+        return 0
+    for folder in ("configs", "experiments"):
+        for path in sorted((HERE / folder).glob("*.py")):
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            print(f"{folder}/{path.name:24} {text.splitlines()[0] if text else ''}")
+    return 0
+
+
+VERBS = {"train": train, "evaluate": evaluate, "sample": sample, "data": data, "list": list_}
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors as one sentence, exit code 1."""
+
+    def error(self, message):
+        raise UserError(f"{message} (python launch.py --help)")
+
+
+def parser() -> Parser:
+    top = Parser(prog="launch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
+    add = {}
+    for name, function in VERBS.items():
+        text = function.__doc__.splitlines()[0]
+        add[name] = verbs.add_parser(name, help=text, description=function.__doc__, allow_abbrev=False).add_argument
+    overrides = "a Python file with get_config(); --config.KEY=VALUE sets a key, such as --config.hp.lr_g=1e-4 or --config.steps='10 epochs'"
+    add["train"]("--config", metavar="FILE", help=overrides)
+    add["train"]("--workdir", required=True, metavar="DIR", help="where everything is left; a run that lies there goes on")
+    add["train"]("--extend", type=int, metavar="STEPS", help="go on to this many steps in all, with a schedule that does not depend on the end")
+    add["train"]("--download", action="store_true", help="fetch missing data")
+    for verb in ("evaluate", "sample"):
+        add[verb]("--workdir", required=True, metavar="DIR", help="a run")
+        add[verb]("--checkpoint", default="latest", metavar="latest|best", help="which checkpoint (default: latest)")
+    add["evaluate"]("--split", default="test", metavar="train|valid|test", help="which split (default: test)")
+    add["evaluate"]("--num", type=int, metavar="N", help="samples that the metrics draw (default: config.metric_samples)")
+    add["sample"]("--num", type=int, default=64, metavar="N", help="how many (default: 64)")
+    add["sample"]("--out", default="samples.png", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png)")
+    add["sample"]("--what", default="prior", metavar="NAME", help="which sampler of the method (default: prior)")
+    add["sample"]("--seed", type=int, default=0, metavar="N", help="other samples for another seed (default: 0)")
+    add["data"]("--name", required=True, metavar="NAME", help="a data set: digits, mnist, fashion_mnist, npz, ring, grid")
+    add["data"]("--path", default="", metavar="FILE", help="npz: the file")
+    add["data"]("--data_dir", default="", metavar="DIR", help="where to look first (else $AIGC_DATA_DIR, else ~/tensorflow_datasets)")
+    add["data"]("--download", action="store_true", help="fetch what is missing")
+    add["data"]("--out", default="", metavar="FILE", help="the contact sheet (default: NAME.png)")
+    add["list"]("--config", metavar="FILE", help="list the keys of this config")
+    return top
+
+
+def split_overrides(argv):
+    """--config.KEY=VALUE apart from the rest of the command line."""
+    overrides, rest = {}, []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("--config."):
+            rest.append(word)
+            continue
+        key, equals, value = word.removeprefix("--config.").partition("=")
+        overrides[key] = value if equals else next(words, None)
+        require(overrides[key] is not None, f"--config.{key} needs a value: --config.{key}=VALUE")
+    return overrides, rest
+
+
+def main(argv) -> int:
+    try:
+        overrides, rest = split_overrides(argv)
+        if rest and not rest[0].startswith("-") and rest[0] not in VERBS:
+            close = difflib.get_close_matches(rest[0], VERBS, n=1)
+            raise UserError(f"{rest[0]!r} is none of {', '.join(VERBS)}" + (f"; did you mean {close[0]!r}?" if close else ""))
+        top = parser()
+        args, unknown = top.parse_known_args(rest)
+        if args.verb is None:
+            top.print_help()
+            return 1 if rest else 0
+        if unknown:
+            known = [f"--{k}" for k in vars(args) if k != "verb"]
+            close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+            raise UserError(f"{args.verb} takes no {unknown[0]}; it takes {', '.join(known)}" + (f"; did you mean {close[0]}?" if close else ""))
+        if overrides and args.verb not in ("train", "list"):
+            raise UserError(f"{args.verb} takes its config from the run; --config.{next(iter(overrides))} goes with train")
+        return VERBS[args.verb](args, overrides)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
