@@ -18,9 +18,9 @@ def shape_of_grid(num: int) -> tuple[int, int]:
 
 
 def grid(images: np.ndarray) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> [H', W', C] uint8
-    """The pictures side by side with a line of two pixels between them, small ones enlarged to about 48 pixels."""
+    """The pictures side by side with a line of two pixels between them, small ones enlarged to about 56 pixels."""
     n, h, w, c = images.shape
-    scale = max(1, 48 // max(h, w))
+    scale = max(1, round(56 / max(h, w)))
     pixels = np.clip(np.nan_to_num(images) * 127.5 + 128, 0, 255).astype(np.uint8)
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     rows, columns = shape_of_grid(n)
@@ -81,6 +81,9 @@ def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, D]: the first 
     _save_figure(path, figure, origin)
 
 
+COLOURS = {"train": "tab:orange", "valid": "tab:blue", "test": "tab:green"}
+
+
 def save_curves(path, rows: list[dict], origin: dict[str, str]):
     """One panel per value, one line per split, over training steps."""
     names = list(dict.fromkeys(k for row in rows for k, v in row.items() if k not in ("step", "split")))
@@ -90,12 +93,15 @@ def save_curves(path, rows: list[dict], origin: dict[str, str]):
     lines = -(-len(names) // columns)
     figure = _figure(4.2 * columns, 2.8 * lines)
     panels = figure.subplots(lines, columns, squeeze=False).flat
-    for axes, name in zip(panels, names, strict=False):
-        for split in dict.fromkeys(row["split"] for row in rows):
+    for name, axes in zip(names, panels, strict=False):  # names first: zip must not take a panel that it does not use
+        for split, colour in COLOURS.items():
             points = [(row["step"], row[name]) for row in rows if row["split"] == split and row.get(name) is not None]
             if points:
                 style = dict(linewidth=0.8, alpha=0.7) if len(points) > 50 else dict(marker=".", linewidth=1.2)
-                axes.plot(*zip(*points, strict=True), label=split, **style)
+                axes.plot(*zip(*points, strict=True), label=split, color=colour, **style)
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if values and min(values) > 0 and max(values) > 30 * min(values):
+            axes.set_yscale("log")
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=8)
         axes.set_xlabel("step", fontsize=8)

@@ -1,0 +1,27 @@
+"""MLP GAN on MNIST: the smallest networks that draw digits."""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="gan",
+        steps="100 epochs",
+        batch_size=128,
+        data=dict(name="mnist"),
+        network="mlp",
+        model=dict(
+            g=dict(widths=(256,), activation="relu", output="tanh"),
+            d=dict(widths=(256,), activation="leaky_relu"),
+        ),
+        z=100,
+        loss="non_saturating",
+        critic_steps=1,
+        optimizer="adam",
+        schedule=dict(name="constant", warmup="0 steps"),
+        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema=0.999),
+        metrics=("frechet_pixels",),
+        metric_samples=5000,
+        best="valid/frechet_pixels",
+        run=dict(eval_every="2000 steps", sample_every="100 steps", save_every="2000 steps"),
+    ))

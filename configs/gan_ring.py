@@ -1,0 +1,27 @@
+"""MLP GAN on a ring of 8 Gaussians: mode collapse in a minute."""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="gan",
+        steps="20000 steps",
+        batch_size=256,
+        data=dict(name="ring"),
+        network="mlp",
+        model=dict(
+            g=dict(widths=(128, 128), activation="relu", output="identity"),
+            d=dict(widths=(128, 128), activation="leaky_relu"),
+        ),
+        z=16,
+        loss="non_saturating",
+        critic_steps=1,
+        optimizer="adam",
+        schedule=dict(name="constant", warmup="0 steps"),
+        hp=dict(lr_g=1e-3, lr_d=1e-3, beta1=0.5, beta2=0.999, ema=0.99),
+        metrics=("modes",),
+        metric_samples=2500,  # as in PacGAN
+        best="valid/reverse_kl",
+        run=dict(eval_every="2000 steps", sample_every="2000 steps", save_every="5000 steps", samples=2000),
+    ))
