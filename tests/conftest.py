@@ -1,0 +1,59 @@
+"""Eight simulated devices, a compilation cache that the tests' processes share, and where real data lie."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+CACHE = tempfile.TemporaryDirectory(prefix="aigc_jax_xla_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("AIGC_DATA_DIR") or ROOT.parent / "shared" / "data")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow tier too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        skip = pytest.mark.skip(reason="slow tier: make test-all")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture
+def real_data(monkeypatch):
+    """The directory of real data sets; the test is skipped where there is none."""
+    if not (DATA / "mnist").is_dir():
+        pytest.skip(f"no real data: {DATA} has no mnist/ (set AIGC_DATA_DIR)")
+    monkeypatch.setenv("AIGC_DATA_DIR", str(DATA))
+    return DATA
+
+
+@pytest.fixture
+def tiny():
+    """A config of the digits GAN that trains in a moment, on one device."""
+    from tiny_configs import tiny
+
+    return tiny
+
+
+def command_line(*words, **more):
+    """A finished `launch.py` process, with one device."""
+    return subprocess.run(start_words(*words), capture_output=True, text=True, env=environment(), cwd=ROOT, check=False, **more)
+
+
+def start_words(*words):
+    return [sys.executable, str(ROOT / "launch.py"), *map(str, words)]
+
+
+def environment():
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}

@@ -1,0 +1,198 @@
+"""What holds for every method: one table of small configs drives it all."""
+
+import jax
+import numpy as np
+import pytest
+from tiny_configs import METHODS, dataset, resolved, tiny
+
+from aigc_jax import config as configs
+from aigc_jax import sharding
+from aigc_jax.checkpoint import digest, flatten
+from aigc_jax.programs import Programs, without_opt
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def trials(config, n):
+    """n configs of other seeds and learning rates."""
+    return [configs.override(config, {"seed": i, "hp.lr_d": config.hp.lr_d * (1 + i)}) for i in range(n)]
+
+
+def trained(config, given, calls=(12,), **more):
+    """States of the given trials after calls of these lengths, and the metrics of all steps, on the host."""
+    programs = Programs(resolved(config), dataset(config), len(given), **more)
+    states, kept = programs.init(given), []
+    for n in calls:
+        states, metrics = programs.train(states, programs.arrays, np.int32(n))
+        kept.append({k: np.asarray(v)[:, :n] for k, v in metrics.items()})
+    joined = {k: np.concatenate([m[k] for m in kept], axis=1) for k in kept[0]}
+    return programs, states, joined
+
+
+def close(a, b, tolerance):
+    """Leaf by leaf, relative to the largest value of the leaf."""
+    for name in a:
+        scale = max(np.abs(b[name]).max(), 1e-3) if b[name].dtype.kind == "f" else 0
+        assert np.abs(a[name].astype(np.float64) - b[name]).max() <= tolerance * scale, name
+
+
+@every_method
+def test_calls_of_any_length_are_the_same_bytes(name):
+    config = tiny(name)
+    ends = {}
+    for calls in ((24,), (1,) * 24, (5, 7, 1, 11)):
+        programs, states, metrics = trained(config, [config], calls)
+        assert programs.train.compiled is not None
+        ends[calls] = digest(flatten(states) | metrics)
+    assert len(set(ends.values())) == 1
+
+
+@every_method
+def test_training_changes_every_parameter_and_stays_finite(name):
+    config = tiny(name)
+    programs, states, metrics = trained(config, [config])
+    before, after = flatten(programs.init([config])), flatten(states)
+    assert int(states.step[0]) == 12
+    assert all(np.isfinite(v).all() for v in metrics.values())
+    assert all((before[k] != after[k]).any() for k in after if k.startswith("params/"))
+    assert (before["key"] == after["key"]).all()
+
+
+@every_method
+@pytest.mark.parametrize("route", ["vmap", "map"])
+def test_trials_in_one_program_equal_single_runs_in_float64(name, route):
+    with jax.enable_x64(True):
+        config = tiny(name, precision="float64")
+        given = trials(config, 8)
+        _, group, metrics = trained(config, given, (20,), route=route)
+        group = flatten(group)
+        assert group["params/" + ("g" if "gan" in name else "net") + "/Dense_0/kernel"].dtype == np.float64
+        for i in (0, 3, 7):
+            _, single, own = trained(config, [given[i]], (20,))
+            close({k: v[i : i + 1] for k, v in group.items()}, flatten(single), 1e-9)
+            close({k: v[i : i + 1] for k, v in metrics.items()}, own, 1e-9)
+
+
+@every_method
+def test_trials_in_one_program_equal_single_runs_in_float32(name):
+    config = tiny(name)
+    given = trials(config, 4)
+    _, _, metrics = trained(config, given, (20,))
+    for i, c in enumerate(given):
+        _, _, own = trained(config, [c], (20,))
+        close({k: v[i : i + 1] for k, v in metrics.items()}, own, 1e-4)
+
+
+@every_method
+def test_trials_of_one_program_differ(name):
+    config = tiny(name)
+    _, states, _ = trained(config, trials(config, 3))
+    for path, leaf in flatten(states).items():
+        if path.startswith("params/"):
+            assert (leaf[0] != leaf[1]).any() and (leaf[1] != leaf[2]).any(), path
+
+
+@every_method
+@pytest.mark.parametrize("route", ["vmap", "map"])
+def test_nan_in_one_trial_changes_no_byte_of_the_others(name, route):
+    config = tiny(name)
+    given = trials(config, 4)
+    _, sound, _ = trained(config, given, route=route)
+    programs = Programs(resolved(config), dataset(config), 4, route=route)
+    states = programs.init(given)
+    poisoned = {k: v.at[2].set(np.nan) if k.startswith("lr") else v for k, v in states.hp.items()}
+    states, metrics = programs.train(programs.place(states.replace(hp=poisoned)), programs.arrays, np.int32(12))
+    assert all(np.isnan(np.asarray(v)[2, 11]) for v in metrics.values())
+    a, b = flatten(sound), flatten(states)
+    for i in (0, 1, 3):
+        assert digest({k: v[i] for k, v in a.items()}) == digest({k: v[i] for k, v in b.items()})
+
+
+@every_method
+def test_eight_devices_equal_one_in_float64(name):
+    with jax.enable_x64(True):
+        config = tiny(name, precision="float64")
+        ends = {}
+        for n in (1, 8):
+            mesh = sharding.make_mesh(dict(trial=1, data=n))
+            assert mesh.devices.size == n
+            programs, states, metrics = trained(config, [config], (20,), mesh=mesh, route="vmap")
+            assert all(len(x.sharding.device_set) == n for x in jax.tree.leaves(states.params))
+            values = programs.evaluate(states, "valid", 16)[0]
+            ends[n] = flatten(states) | metrics | {k: np.array(v) for k, v in values.items()}
+        close(ends[8], ends[1], 1e-9)
+
+
+@every_method
+def test_trial_and_data_axes_together_equal_one_device_in_float64(name):
+    with jax.enable_x64(True):
+        config = tiny(name, precision="float64")
+        given = trials(config, 4)
+        one = trained(config, given, mesh=sharding.make_mesh(dict(trial=1, data=1)))[1]
+        both = trained(config, given, mesh=sharding.make_mesh(dict(trial=2, data=4)))[1]
+        kernel = jax.tree.leaves(both.params)[1]
+        assert {s.data.shape[0] for s in kernel.addressable_shards} == {2}  # two of the four trials on each device
+        close(flatten(both), flatten(one), 1e-9)
+
+
+def test_the_work_is_divided_over_the_devices():
+    """No device computes another's examples: FLOPs per device fall to an eighth where matrix products dominate."""
+    config = tiny("gan", batch_size=1024, z=128, model__g__widths=(256,), model__d__widths=(256,))
+    flops = {}
+    for n in (1, 8):
+        programs = trained(config, [config], (1,), mesh=sharding.make_mesh(dict(trial=1, data=n)))[0]
+        flops[n] = programs.train.compiled.cost_analysis()["flops"]
+    assert flops[8] < flops[1] / 8 * 1.25
+
+
+@every_method
+def test_evaluation_depends_neither_on_batching_nor_on_sharding(name):
+    config = tiny(name)
+    reference = None
+    for batch, devices in ((16, 1), (7, 1), (64, 1), (16, 8)):
+        c = configs.override(config, {"batch_size": batch})
+        programs = Programs(resolved(c), dataset(c), 1, mesh=sharding.make_mesh(dict(trial=1, data=devices)))
+        values = programs.evaluate(programs.init([c]), "test", 32)[0]
+        reference = reference or values
+        for key, value in values.items():
+            assert value == pytest.approx(reference[key], rel=2e-5, abs=2e-6), (key, batch, devices)
+
+
+@every_method
+def test_evaluation_and_sampling_leave_the_state_alone(name):
+    config = tiny(name)
+    programs = Programs(resolved(config), dataset(config), 1)
+    states = programs.init([config])
+    before = digest(flatten(states))
+    programs.evaluate(states, "valid", 16)
+    first = programs.draw(states, "prior", 20)
+    assert digest(flatten(states)) == before
+    assert first.shape == (1, 20, *dataset(config).spec.shape)
+    assert (programs.draw(states, "prior", 5) == first[:, :5]).all()  # sample i does not depend on how many there are
+    assert (programs.draw(states, "prior", 20, seed=1) != first).any()
+
+
+@every_method
+def test_one_program_serves_every_split_and_every_call(name):
+    config = tiny(name)
+    programs, states, _ = trained(config, [config], (3, 1, 8))
+    for split in ("train", "valid", "test"):
+        programs.evaluate(states, split, 16)
+    executables = [programs.train.compiled, programs._evaluate.compiled, programs._draw["prior"].compiled]
+    assert all(executables)  # compiled ahead of time, each once: such an executable cannot compile again
+    programs.evaluate(states, "valid", 48)
+    assert [programs.train.compiled, programs._evaluate.compiled, programs._draw["prior"].compiled] == executables
+
+
+@every_method
+def test_a_state_is_all_that_a_trial_is(name):
+    """Going on from a state that went through the host equals never having stopped, to the last byte."""
+    config = tiny(name)
+    from aigc_jax.checkpoint import fill
+
+    _, whole, _ = trained(config, [config], (20,))
+    programs, half, _ = trained(config, [config], (9,))
+    again = programs.place(fill(programs.shapes, flatten(half), "memory"))
+    again, _ = programs.train(again, programs.arrays, np.int32(11))
+    assert digest(flatten(again)) == digest(flatten(whole))
+    assert without_opt(again).opt == {}

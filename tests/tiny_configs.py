@@ -1,0 +1,51 @@
+"""The table of methods that drives the shared tests: the smallest config of each, and how overrides reach it."""
+
+from pathlib import Path
+
+from aigc_jax import config as configs
+from aigc_jax import data, methods
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+SMALL_RUN = {
+    "run.mesh.data": 1,
+    "run.log_every": "4 steps",
+    "run.eval_every": "8 steps",
+    "run.sample_every": "16 steps",
+    "run.save_every": "8 steps",
+    "run.samples": 4,
+    "run.tensorboard": False,
+    "metric_samples": 32,
+    "batch_size": 16,
+    "steps": "32 steps",
+}
+
+GAN = {"model.g.widths": (24,), "model.d.widths": (24,), "z": 8}
+
+# name -> (config file, overrides)
+METHODS = {
+    "gan": ("gan_digits", GAN),
+    "gan_critic": ("gan_digits", GAN | {"critic_steps": 3, "loss": "minimax", "batch_size": 8}),
+    "gan_points": ("gan_ring", GAN),
+}
+
+
+def tiny(name="gan", **overrides):
+    """The small config of a method; keys with __ for dots, such as hp__lr_g=1e-3."""
+    file, own = METHODS[name]
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    return configs.override(configs.load(CONFIGS / f"{file}.py"), SMALL_RUN | own | dotted)
+
+
+_data = {}
+
+
+def dataset(config):
+    """The config's data, loaded once for all tests."""
+    if config.data.name not in _data:
+        _data[config.data.name] = data.load(config.data)
+    return _data[config.data.name]
+
+
+def resolved(config):
+    return configs.resolve(config, dataset(config).spec.n_train, methods.examples(config))
