@@ -1,13 +1,17 @@
-"""Checkpoints: Orbax files with a hash, newest two kept, damage noticed and reported. Nothing else in the project sees Orbax.
+"""Checkpoints: Orbax trees with a hash, newest two kept, damage noticed and reported. Nothing else in the project sees Orbax.
 
 CHECKPOINTS/<step>/ holds `state` (stacked TrainStates), `best` (each trial's best so far, without its optimiser state;
-absent where the config names no metric) and `meta` (JSON: step, hash, and what the loop adds). Orbax writes to a temporary
-directory and renames it, so that a killed process leaves older checkpoints whole. The hash is of paths, types, shapes and
-bytes of every leaf and of meta, since Orbax itself restores flipped bits without a word.
+absent where the config names no metric) and `meta.json`: the step, what the loop adds, the SHA-256 of every file, and a
+hash of all this. It is written as <step>.saving and renamed when it is whole, so that a killed process leaves older ones
+as they were; and it is verified before Orbax sees a byte of it, since Orbax restores flipped bits without a word.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +23,7 @@ import orbax.checkpoint as ocp
 
 from aigc_jax.core import path_of
 from aigc_jax.errors import UserError, require
+from aigc_jax.results import file_sha256, write_atomically
 
 KEEP = 2
 
@@ -48,9 +53,9 @@ def fill(template, flat: dict[str, np.ndarray], where):
     return jax.tree_util.tree_map_with_path(leaf, template)
 
 
-def digest(flat: dict[str, np.ndarray], meta: dict | None = None) -> str:
-    """SHA-256 of path, dtype, shape and bytes of every leaf, and of the metadata."""
-    h = hashlib.sha256(json.dumps(meta or {}, sort_keys=True).encode())
+def digest(flat: dict[str, np.ndarray]) -> str:
+    """SHA-256 of path, dtype, shape and bytes of every leaf."""
+    h = hashlib.sha256()
     for name, value in sorted(flat.items()):
         h.update(f"{name} {value.dtype} {value.shape}\n".encode())
         h.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
@@ -92,46 +97,48 @@ class Checkpoints:
             saving.result()
 
     def _write(self, step, state, best, meta):
-        target = self.path / str(step)
+        target, part = self.path / str(step), self.path / f"{step}.saving"
         if target.exists():
             return
-        meta = meta | dict(step=step)
-        meta["hash"] = digest(_joined(state, best), meta)
-        items = dict(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
-        if best:
-            items["best"] = ocp.args.PyTreeSave(best)
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-                writer.save(target, ocp.args.Composite(**items))
-        except Exception:
-            self.tidy()  # room for what comes next
+            part.mkdir(parents=True)
+            # Orbax floods the terminal when a disk fills under it: find out before.
+            if shutil.disk_usage(part).free < 1.05 * sum(v.nbytes for v in [*state.values(), *best.values()]) + 2**20:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+            with _quiet(), ocp.PyTreeCheckpointer() as writer:
+                for name, tree in dict(state=state, best=best).items():
+                    if tree:
+                        writer.save(part / name, tree)
+            meta = meta | dict(step=step, files=_files(part))
+            write_atomically(part / "meta.json", json.dumps(meta | dict(hash=_hash(meta)), indent=1))
+            part.rename(target)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)  # room for what comes next
             raise
         for old in self.steps()[KEEP:]:
             shutil.rmtree((self.path / str(old)).rename(self.path / f"{old}.deleted"))
 
     def tidy(self):
-        """Remove what killed or failed processes left half done."""
+        """Remove what killed processes left half done."""
         for path in self.path.glob("*"):
-            if path.suffix == ".deleted" or ".orbax-checkpoint-tmp" in path.name:
+            if path.suffix in (".saving", ".deleted"):
                 shutil.rmtree(path, ignore_errors=True)
 
     def read(self, step: int) -> tuple[dict, dict, dict]:
         """(state, best, meta) of one checkpoint, verified. Raises a UserError that says what is wrong with it."""
         path = self.path / str(step)
-        args = dict(state=ocp.args.PyTreeRestore(), meta=ocp.args.JsonRestore())
-        if (path / "best").is_dir():
-            args["best"] = ocp.args.PyTreeRestore()
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-                items = reader.restore(path, ocp.args.Composite(**args))
-            state, best, meta = dict(items["state"]), dict(items.get("best") or {}), dict(items["meta"])
+            meta = json.loads((path / "meta.json").read_text())
             given = meta.pop("hash")
-            good = meta["step"] == step and digest(_joined(state, best), meta) == given
-        except Exception as e:  # damage shows as any of a dozen exceptions of Orbax, TensorStore, json and NumPy
-            reason = str(e).strip().splitlines() or [type(e).__name__]
-            raise UserError(f"checkpoint {path} is damaged: {reason[0][:160]}") from None
-        require(good, f"checkpoint {path} is damaged: its contents do not match its hash")
-        return state, best, meta | dict(hash=given)
+        except (OSError, ValueError, AttributeError, KeyError):
+            raise UserError(f"checkpoint {path} is damaged: it has no readable meta.json") from None
+        require(_hash(meta) == given and meta["step"] == step, f"checkpoint {path} is damaged: meta.json does not match its hash")
+        files = _files(path)
+        for name in meta["files"].keys() | files.keys():
+            require(meta["files"].get(name) == files.get(name), f"checkpoint {path} is damaged: {name} does not match its hash")
+        with _quiet(), ocp.PyTreeCheckpointer() as reader:
+            trees = [dict(reader.restore(path / name)) if (path / name).is_dir() else {} for name in ("state", "best")]
+        return *trees, meta | dict(hash=given)
 
     def newest(self, report) -> tuple[dict, dict, dict] | None:
         """The newest good checkpoint, or None where there is none; each damaged one is reported in one sentence."""
@@ -150,5 +157,22 @@ class Checkpoints:
                 (self.path / str(step)).rename(self.path / f"{step}.damaged")
 
 
-def _joined(state, best):
-    return {f"state/{k}": v for k, v in state.items()} | {f"best/{k}": v for k, v in best.items()}
+def _files(path: Path) -> dict[str, str]:
+    """{name: SHA-256} of every file below a directory, but for meta.json."""
+    names = (p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    return {name: file_sha256(path / name) for name in sorted(names) if name != "meta.json"}
+
+
+def _hash(meta: dict) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Orbax logs what it also raises, tracebacks included."""
+    logger = logging.getLogger("absl")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

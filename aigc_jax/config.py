@@ -178,7 +178,9 @@ def parse_duration(value, key) -> tuple[float, str]:
     if not match or (match[2] and match[2] not in UNITS):
         unit = nearest(match[2], UNITS) if match and match[2] else ""
         raise UserError(f"{key} = {value!r} is no duration: write '1000 steps', '10 epochs', '1e6 examples' or 'never'{unit}")
-    return float(match[1].replace("_", "")), match[2] or "steps"
+    number = float(match[1].replace("_", ""))
+    require(math.isfinite(number), f"{key} = {value!r} is not finite")
+    return number, match[2] or "steps"
 
 
 def steps_of(value, key, n_train: int, examples: int) -> int:

@@ -46,6 +46,7 @@ class Programs:
         examples = methods.examples(config)
         lay, source = sharding.divided(self.mesh, self.batch_size), datasets.source
         step = core.feed(self.method.step, source(dataset, config.data, examples, lay))
+        self._start = jax.jit(self._init)
         # What states look like, as a restored checkpoint must.
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
 
@@ -69,7 +70,7 @@ class Programs:
     def init(self, configs):
         """The states of trials before their first step: one config a trial, which may differ in `seed` and `hp`."""
         seeds = np.array([c.seed % 2**32 for c in configs], np.uint32)
-        return self.place(jax.jit(self._init)(seeds, self._stacked(configs)))
+        return self.place(self._start(seeds, self._stacked(configs)))
 
     def place(self, states):
         """The states, with their optimisers' or without, on the devices as the rules lay them out."""

@@ -27,6 +27,9 @@ def agree(resolved, dirs, dataset, extend, changes) -> list:
     for other in static[1:]:
         require(other == static[0], f"trials of one program may differ in seed and hp only, not in "
                 f"{', '.join(configs.difference(static[0], other))}")
+    statuses = [run.read_json("STATUS.json") or {} for run in dirs]
+    require(not all(s.get("status") == "failed: diverged" for s in statuses),
+            f"{dirs[0].path} failed: {statuses[0].get('reason')}; a run that diverged stays so: use another work directory")
     return [_agree(c, d, data, extend, more) for c, d, more in zip(resolved, dirs, changes, strict=True)]
 
 
@@ -49,9 +52,6 @@ def _agree(config, run, data, extend, changes):
             raise UserError(f"{run.path} holds another run: {lines}; use another work directory{hint}")
         require(stored.get("data") in (None, data), f"{run.path}: config.data.name = {config.data.name!r} gives other data "
                 "than the run was started with")
-    status = run.read_json("STATUS.json") or {}
-    require(status.get("status") != "failed: diverged" or stored is None,
-            f"{run.path} failed: {status.get('reason')}; a run that diverged stays so: use another work directory")
     run.write_json("config.json", dict(
         hash=configs.hash_of(config), data=data, changes=changes or (stored or {}).get("changes", {}),
         config=configs.jsonable(config)))

@@ -1,4 +1,10 @@
-"""MLP GAN on MNIST: the smallest networks that draw digits."""
+"""MLP GAN on MNIST: the smallest networks that draw digits.
+
+Paper      Goodfellow et al. 2014, with the non-saturating loss and Adam (Radford et al. 2016: rate 2e-4, beta1 0.5)
+Command    python launch.py train --config=configs/gan_mlp_mnist.py --workdir=runs/gan_mlp_mnist
+Hardware   2 CPU cores: TIME
+Expect     EXPECT
+"""
 
 from ml_collections import ConfigDict
 

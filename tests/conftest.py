@@ -14,7 +14,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("AIGC_DATA_DIR") or ROOT.parent / "shared" / "data")
+DATA = Path(os.environ.get("AIGC_DATA_DIR") or ROOT.parent / "shared" / "data").resolve()
 
 
 def pytest_addoption(parser):
@@ -36,14 +36,6 @@ def real_data(monkeypatch):
         pytest.skip(f"no real data: {DATA} has no mnist/ (set AIGC_DATA_DIR)")
     monkeypatch.setenv("AIGC_DATA_DIR", str(DATA))
     return DATA
-
-
-@pytest.fixture
-def tiny():
-    """A config of the digits GAN that trains in a moment, on one device."""
-    from tiny_configs import tiny
-
-    return tiny
 
 
 def command_line(*words, **more):

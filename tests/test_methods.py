@@ -10,6 +10,7 @@ from aigc_jax import sharding
 from aigc_jax.checkpoint import digest, flatten
 from aigc_jax.programs import Programs, without_opt
 
+every_net = pytest.mark.parametrize("name", ("gan", "gan_critic"))  # for tests of many programs, which are slow to compile
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -18,9 +19,21 @@ def trials(config, n):
     return [configs.override(config, {"seed": i, "hp.lr_d": config.hp.lr_d * (1 + i)}) for i in range(n)]
 
 
+_programs = {}
+
+
+def made(config, count, **more):
+    """The programs for trials that differ in seed and hp only, compiled once for all tests."""
+    static = {k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")}
+    key = (str(static), count, str(more), jax.config.jax_enable_x64)
+    if key not in _programs:
+        _programs[key] = Programs(resolved(config), dataset(config), count, **more)
+    return _programs[key]
+
+
 def trained(config, given, calls=(12,), **more):
     """States of the given trials after calls of these lengths, and the metrics of all steps, on the host."""
-    programs = Programs(resolved(config), dataset(config), len(given), **more)
+    programs = made(config, len(given), **more)
     states, kept = programs.init(given), []
     for n in calls:
         states, metrics = programs.train(states, programs.arrays, np.int32(n))
@@ -58,7 +71,7 @@ def test_training_changes_every_parameter_and_stays_finite(name):
     assert (before["key"] == after["key"]).all()
 
 
-@every_method
+@every_net
 @pytest.mark.parametrize("route", ["vmap", "map"])
 def test_trials_in_one_program_equal_single_runs_in_float64(name, route):
     with jax.enable_x64(True):
@@ -73,7 +86,7 @@ def test_trials_in_one_program_equal_single_runs_in_float64(name, route):
             close({k: v[i : i + 1] for k, v in metrics.items()}, own, 1e-9)
 
 
-@every_method
+@every_net
 def test_trials_in_one_program_equal_single_runs_in_float32(name):
     config = tiny(name)
     given = trials(config, 4)
@@ -83,7 +96,7 @@ def test_trials_in_one_program_equal_single_runs_in_float32(name):
         close({k: v[i : i + 1] for k, v in metrics.items()}, own, 1e-4)
 
 
-@every_method
+@every_net
 def test_trials_of_one_program_differ(name):
     config = tiny(name)
     _, states, _ = trained(config, trials(config, 3))
@@ -98,7 +111,7 @@ def test_nan_in_one_trial_changes_no_byte_of_the_others(name, route):
     config = tiny(name)
     given = trials(config, 4)
     _, sound, _ = trained(config, given, route=route)
-    programs = Programs(resolved(config), dataset(config), 4, route=route)
+    programs = made(config, 4, route=route)
     states = programs.init(given)
     poisoned = {k: v.at[2].set(np.nan) if k.startswith("lr") else v for k, v in states.hp.items()}
     states, metrics = programs.train(programs.place(states.replace(hp=poisoned)), programs.arrays, np.int32(12))
@@ -108,7 +121,7 @@ def test_nan_in_one_trial_changes_no_byte_of_the_others(name, route):
         assert digest({k: v[i] for k, v in a.items()}) == digest({k: v[i] for k, v in b.items()})
 
 
-@every_method
+@every_net
 def test_eight_devices_equal_one_in_float64(name):
     with jax.enable_x64(True):
         config = tiny(name, precision="float64")
@@ -116,14 +129,14 @@ def test_eight_devices_equal_one_in_float64(name):
         for n in (1, 8):
             mesh = sharding.make_mesh(dict(trial=1, data=n))
             assert mesh.devices.size == n
-            programs, states, metrics = trained(config, [config], (20,), mesh=mesh, route="vmap")
+            programs, states, metrics = trained(config, [config], (20,), mesh=mesh)
             assert all(len(x.sharding.device_set) == n for x in jax.tree.leaves(states.params))
             values = programs.evaluate(states, "valid", 16)[0]
             ends[n] = flatten(states) | metrics | {k: np.array(v) for k, v in values.items()}
         close(ends[8], ends[1], 1e-9)
 
 
-@every_method
+@every_net
 def test_trial_and_data_axes_together_equal_one_device_in_float64(name):
     with jax.enable_x64(True):
         config = tiny(name, precision="float64")
@@ -145,13 +158,13 @@ def test_the_work_is_divided_over_the_devices():
     assert flops[8] < flops[1] / 8 * 1.25
 
 
-@every_method
+@every_net
 def test_evaluation_depends_neither_on_batching_nor_on_sharding(name):
     config = tiny(name)
     reference = None
     for batch, devices in ((16, 1), (7, 1), (64, 1), (16, 8)):
         c = configs.override(config, {"batch_size": batch})
-        programs = Programs(resolved(c), dataset(c), 1, mesh=sharding.make_mesh(dict(trial=1, data=devices)))
+        programs = made(c, 1, mesh=sharding.make_mesh(dict(trial=1, data=devices)))
         values = programs.evaluate(programs.init([c]), "test", 32)[0]
         reference = reference or values
         for key, value in values.items():
@@ -161,7 +174,7 @@ def test_evaluation_depends_neither_on_batching_nor_on_sharding(name):
 @every_method
 def test_evaluation_and_sampling_leave_the_state_alone(name):
     config = tiny(name)
-    programs = Programs(resolved(config), dataset(config), 1)
+    programs = made(config, 1)
     states = programs.init([config])
     before = digest(flatten(states))
     programs.evaluate(states, "valid", 16)

@@ -1,24 +1,16 @@
 """Where data files lie, whether they are whole, and how they are fetched."""
 
-import hashlib
 import os
 from pathlib import Path
 
 from aigc_jax.errors import UserError
+from aigc_jax.results import file_sha256
 
 
 def roots(data_dir: str) -> list[Path]:
     """The directories that are searched, in order: run.data_dir, $AIGC_DATA_DIR, ~/tensorflow_datasets."""
     given = [data_dir, os.environ.get("AIGC_DATA_DIR", ""), "~/tensorflow_datasets"]
     return [Path(d).expanduser() for d in given if d]
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def find(name: str, checksums: dict[str, str], data_dir: str) -> dict[str, Path] | None:
@@ -33,7 +25,7 @@ def find(name: str, checksums: dict[str, str], data_dir: str) -> dict[str, Path]
         for file, path in paths.items():
             if not path.is_file():
                 raise UserError(f"{name}: {file} is missing in {path.parent}; {advice(name)}")
-            if sha256(path) != checksums[file]:
+            if file_sha256(path) != checksums[file]:
                 raise UserError(f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as registered); "
                                 f"delete it, then {advice(name)}")
         return paths

@@ -8,6 +8,7 @@ import numpy as np
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, divide, images, points
 from aigc_jax.errors import UserError, require
+from aigc_jax.results import file_sha256
 
 
 def digits(config, data_dir, download) -> Dataset:
@@ -111,7 +112,7 @@ def npz(config, data_dir, download) -> Dataset:
     else:
         require("x" in raw, f"{path} has no array 'x'; it has {', '.join(raw) or 'none'}")
         splits = divide(_arrays(path, raw, ""))
-    about = dict(source=str(path), licence="the user's own", files={path.name: files.sha256(path)})
+    about = dict(source=str(path), licence="the user's own", files={path.name: file_sha256(path)})
     example = splits["train"]["x"]
     if example.ndim == 2:
         return points(splits, about)

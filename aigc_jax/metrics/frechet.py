@@ -15,9 +15,15 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> distanc
         return math.nan
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     values, vectors = np.linalg.eigh(cov_a)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None)).sum()
+    root = (vectors * _roots(values)) @ vectors.T
+    cross = _roots(np.linalg.eigvalsh(root @ cov_b @ root)).sum()
     return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+
+
+def _roots(values):
+    """Square roots of eigenvalues; those that are rounding errors of zero, of either sign, count as zero."""
+    smallest = values.max(initial=0) * len(values) * np.finfo(np.float64).eps
+    return np.sqrt(np.where(values > smallest, values, 0))
 
 
 def area_average(images: np.ndarray, largest: int = LARGEST) -> np.ndarray:  # [n, H, W, C] -> [n, D], D <= largest

@@ -1,0 +1,93 @@
+"""The arrows of the design, read from the source: who may import whom."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# module or package -> what of ours it may import. What is not listed imports nothing of ours.
+ALLOWED = {
+    "errors": set(),
+    "config": {"errors"},
+    "core": set(),
+    "losses": set(),
+    "optim": {"errors"},
+    "models": {"models"},
+    "sharding": {"core", "errors"},
+    "data": {"data", "core", "errors", "results"},
+    "metrics": {"metrics", "errors"},
+    "methods": {"methods", "models", "losses", "optim", "core", "config", "errors"},
+    "results": {"errors"},
+    "progress": set(),
+    "pictures": {"results"},
+    "trackers": {"errors"},
+    "checkpoint": {"core", "errors", "results"},
+    "programs": {"core", "data", "errors", "methods", "metrics", "sharding"},
+    "start": {"checkpoint", "config", "core", "data", "errors", "optim", "results"},
+    "train": {"checkpoint", "config", "data", "errors", "methods", "pictures", "programs", "progress", "results", "start", "trackers"},
+    "run": {"checkpoint", "data", "errors", "programs", "results", "start", "train"},
+    "__init__": {"run"},
+}
+ALWAYS = {"jax", "flax", "optax", "orbax", "ml_collections", "absl", "numpy"}
+
+
+def ours(path):
+    """First components below aigc_jax that a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "aigc_jax":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("aigc_jax.")}
+    return found
+
+
+def sources():
+    for path in sorted((ROOT / "aigc_jax").rglob("*.py")):
+        yield path.relative_to(ROOT / "aigc_jax").parts[0].removesuffix(".py"), path
+
+
+def test_nothing_goes_back():
+    for part, path in sources():
+        extra = ours(path) - ALLOWED[part]
+        assert not extra, f"{path.relative_to(ROOT)} imports {extra}"
+    assert set(ALLOWED) == {part for part, _ in sources()}
+
+
+def test_the_arrows_have_no_circle():
+    done, left = set(), {k: v - {k} for k, v in ALLOWED.items()}
+    while left:
+        free = [k for k, v in left.items() if v <= done]
+        assert free, f"a circle among {sorted(left)}"
+        done |= set(free)
+        left = {k: v for k, v in left.items() if k not in free}
+
+
+def test_configs_import_no_code_of_ours():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert not ours(path), path
+
+
+def test_training_imports_the_core_libraries_alone():
+    """Heavy or optional libraries are imported inside the functions that use them."""
+    import sys
+
+    for _, path in sources():
+        for node in ast.parse(path.read_text()).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                first = name.split(".")[0]
+                assert first in ALWAYS | {"aigc_jax"} or first in sys.stdlib_module_names, f"{path.name} imports {name} at its top"
+
+
+def test_networks_know_no_loss_optimiser_or_mesh_and_methods_no_mesh():
+    for folder, words in {"models": ("optax", "Mesh", "sharding", "losses"), "methods": ("Mesh", "sharding", "pmap")}.items():
+        for path in (ROOT / "aigc_jax" / folder).glob("*.py"):
+            names = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)}
+            assert not names & set(words), path
+
+
+def test_files_stay_small():
+    for _, path in sources():
+        assert len(path.read_text().splitlines()) <= 320, f"{path.name} is two things"

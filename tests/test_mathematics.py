@@ -1,0 +1,212 @@
+"""Losses, optimisers, schedules, gradients and metrics against closed forms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from aigc_jax import core, losses, optim
+from aigc_jax.config import ConfigDict
+from aigc_jax.errors import UserError
+from aigc_jax.metrics import METRICS
+from aigc_jax.metrics.frechet import area_average, frechet
+from aigc_jax.metrics.modes import modes
+
+REAL, FAKE = np.array([0.0, 2.0, -1.5]), np.array([0.0, -3.0, 0.7])
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_gan_losses_are_the_papers_formulas_on_probabilities():
+    d_real, d_fake = sigmoid(REAL), sigmoid(FAKE)
+    for loss in losses.GAN.values():
+        np.testing.assert_allclose(loss.discriminator(REAL, FAKE), -np.log(d_real) - np.log(1 - d_fake), rtol=1e-5)
+    np.testing.assert_allclose(losses.GAN["minimax"].generator(REAL, FAKE), np.log(1 - d_fake), rtol=1e-5)
+    np.testing.assert_allclose(losses.GAN["non_saturating"].generator(REAL, FAKE), -np.log(d_fake), rtol=1e-5)
+
+
+def test_gan_losses_at_equilibrium_and_far_from_it():
+    zero = jnp.zeros(4)
+    for loss in losses.GAN.values():
+        np.testing.assert_allclose(loss.discriminator(zero, zero), 2 * math.log(2), rtol=1e-6)  # Goodfellow 2014, theorem 1
+        assert np.isfinite(loss.discriminator(jnp.array([-1e4]), jnp.array([1e4]))).all()
+    rejected = jnp.array([-30.0])  # D is sure: the minimax gradient vanishes, the other does not
+    slope = {k: float(jax.grad(lambda x, f=v.generator: f(x, x).sum())(rejected)[0]) for k, v in losses.GAN.items()}
+    assert abs(slope["minimax"]) < 1e-6
+    assert slope["non_saturating"] == pytest.approx(-1)
+
+
+def test_schedules():
+    for name, schedule in optim.SCHEDULES.items():
+        assert float(schedule(0, 100, 10)) == pytest.approx(0.1), name
+        assert float(schedule(9, 100, 10)) == pytest.approx(1.0), name
+        assert float(schedule(0, 100, 0)) == pytest.approx(1.0), name
+    assert float(optim.SCHEDULES["cosine"](55, 100, 10)) == pytest.approx(0.5)
+    assert float(optim.SCHEDULES["linear"](55, 100, 10)) == pytest.approx(0.5)
+    assert float(optim.SCHEDULES["constant"](10**6, 100, 10)) == 1
+    assert float(optim.SCHEDULES["cosine"](100, 100, 10)) == pytest.approx(0, abs=1e-7)
+
+
+def config_of(optimizer, **more):
+    return ConfigDict(dict(optimizer=optimizer, steps=100, schedule=dict(name="constant", warmup=0)) | more)
+
+
+def test_adam_is_kingma_and_ba_with_traced_rates():
+    make = optim.make(config_of("adam"))
+    hp = dict(beta1=0.5, beta2=0.9)
+    grads = np.random.RandomState(0).randn(6, 3)
+    p, m, v = np.ones(3), np.zeros(3), np.zeros(3)
+    for t, g in enumerate(grads, 1):
+        m, v = 0.5 * m + 0.5 * g, 0.9 * v + 0.1 * g**2
+        p = p - 0.01 * (m / (1 - 0.5**t)) / (np.sqrt(v / (1 - 0.9**t)) + 1e-8)
+
+    @jax.jit
+    def update(lr, hp, params, opt, g, step):
+        return optim.apply(make(lr, hp, step), g, opt, params)
+
+    params = jnp.ones(3)
+    opt = make(0.01, hp, 0).init(params)
+    for step, g in enumerate(grads):
+        params, opt = update(0.01, hp, params, opt, jnp.array(g), step)
+    np.testing.assert_allclose(params, p, rtol=1e-5)
+    assert update._cache_size() == 1
+    update(0.02, dict(beta1=0.9, beta2=0.99), params, opt, jnp.ones(3), 7)
+    assert update._cache_size() == 1  # a rate is data: the second call does not recompile
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_every_optimizer_descends_a_parabola(name):
+    make = optim.make(config_of(name))
+    hp = dict(beta1=0.5, beta2=0.99)
+    params = jnp.array([3.0, -2.0])
+    opt = make(0.05, hp, 0).init(params)
+    for step in range(200):
+        params, opt = optim.apply(make(0.05, hp, step), 2 * params, opt, params)
+    assert float(optax.tree.norm(params)) < 0.2
+
+
+def test_average_forgets_at_the_decay_rate():
+    mean = {"w": jnp.array([1.0])}
+    for _ in range(3):
+        mean = optim.average(mean, {"w": jnp.array([0.0])}, 0.9)
+    assert float(mean["w"][0]) == pytest.approx(0.9**3)
+
+
+def quadratic(params, batch, key):
+    value = ((batch["x"] @ params["w"] + core.noise(key, batch["index"], ())) ** 2).mean()
+    return value, dict(loss=value)
+
+
+BATCH = dict(x=np.random.RandomState(1).randn(12, 3), index=np.arange(12))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 12])
+def test_gradients_accumulated_over_parts_equal_the_whole(parts):
+    with jax.enable_x64(True):
+        params, key = dict(w=jnp.array([0.3, -1.0, 2.0])), jax.random.key(3)
+        whole = core.gradients(quadratic, params, BATCH, key)
+        some = core.gradients(quadratic, params, BATCH, key, accumulate=parts)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), some, whole)
+        residual = BATCH["x"] @ np.array(params["w"]) + core.noise(key, BATCH["index"], ())
+        np.testing.assert_allclose(whole[0]["w"], 2 * (BATCH["x"] * np.array(residual)[:, None]).mean(0), rtol=1e-6)
+
+
+def test_gradients_averaged_over_a_mapped_axis_equal_the_whole():
+    with jax.enable_x64(True):
+        params, key = dict(w=jnp.array([0.3, -1.0, 2.0])), jax.random.key(3)
+        parts = jax.tree.map(lambda x: jnp.asarray(x).reshape(4, 3, *x.shape[1:]), BATCH)
+        mapped = jax.vmap(lambda b: core.gradients(quadratic, params, b, key, axis="data"), axis_name="data")(parts)
+        whole = core.gradients(quadratic, params, BATCH, key)
+        for i in range(4):
+            jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-12), mapped, whole)
+
+
+def test_noise_is_standard_normal_and_keyed_by_index():
+    key = jax.random.key(0)
+    z = np.asarray(core.noise(key, jnp.arange(4000), (5,)))
+    assert abs(z.mean()) < 0.02 and abs(z.std() - 1) < 0.02
+    np.testing.assert_array_equal(core.noise(key, jnp.array([7, 3]), (5,)), z[[7, 3]])
+    assert len(np.unique(z)) > 0.99 * z.size
+
+
+def test_frechet_between_gaussians_with_known_moments():
+    random = np.random.RandomState(0)
+    a = random.randn(500, 4) @ random.randn(4, 4)
+    assert frechet(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet(a, a + [1, 2, 0, 0]) == pytest.approx(5)
+    assert frechet(a, 3 * a) == pytest.approx(4 * (a.mean(0) ** 2).sum() + 4 * np.trace(np.cov(a.T)))  # commuting covariances
+    b = random.randn(400, 4) @ random.randn(4, 4)
+    assert frechet(a, b) == pytest.approx(frechet(b, a))
+    from scipy.linalg import sqrtm
+
+    cov_a, cov_b = np.cov(a.T), np.cov(b.T)
+    direct = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * sqrtm(cov_a @ cov_b).real)
+    assert frechet(a, b) == pytest.approx(direct, rel=1e-9)
+
+
+def test_frechet_with_fewer_samples_than_dimensions():
+    x = np.random.RandomState(0).randn(20, 100).astype(np.float32)
+    assert frechet(x, x) == pytest.approx(0, abs=1e-6)
+    assert math.isnan(frechet(np.full((3, 2), np.nan), x[:, :2]))
+
+
+def test_area_average_keeps_means_and_small_pictures():
+    x = np.random.RandomState(0).randn(3, 40, 40, 3)
+    small = area_average(x)
+    assert small.shape == (3, 18 * 18 * 3)
+    np.testing.assert_allclose(small.reshape(3, 18, 18, 3).mean((1, 2)), x.mean((1, 2)))
+    np.testing.assert_array_equal(area_average(x[:, :8, :8]), x[:, :8, :8].reshape(3, -1))
+    np.testing.assert_allclose(area_average(np.arange(64.0 * 64).reshape(1, 64, 64, 1)).reshape(32, 32)[0, 0], (0 + 1 + 64 + 65) / 4)
+
+
+class Spec:
+    kind = "points"
+    centres = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
+    sigma = 0.1
+
+
+def test_modes_on_samples_made_by_hand():
+    samples = np.array([[0.0, 0.29], [10.1, 0.0], [9.0, 9.0], [0.0, 0.0]])
+    got = modes(lambda what: samples, None, Spec)
+    assert got["modes"] == 2 and got["high_quality"] == 0.75
+    share = np.array([2, 1, 1]) / 4
+    assert got["reverse_kl"] == pytest.approx((share * np.log(share * 4)).sum())
+
+
+def test_modes_gives_bad_generators_what_they_deserve():
+    random = np.random.RandomState(0)
+    real = Spec.centres[random.randint(4, size=2500)] + 0.1 * random.randn(2500, 2)
+    good = modes(lambda what: real, None, Spec)
+    assert good["modes"] == 4 and good["high_quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.01) and good["reverse_kl"] < 0.01
+    one = modes(lambda what: np.zeros((2500, 2)), None, Spec)
+    assert one == dict(modes=1, high_quality=1, reverse_kl=pytest.approx(math.log(4)))
+    noise = modes(lambda what: 5 + 5 * random.randn(2500, 2), None, Spec)
+    assert noise["high_quality"] < 0.05
+    broken = modes(lambda what: np.full((10, 2), np.nan), None, Spec)
+    assert broken["modes"] == 0 and math.isnan(broken["reverse_kl"])
+
+
+def test_modes_needs_data_with_modes():
+    class Pictures:
+        centres = None
+
+    with pytest.raises(UserError, match="ring"):
+        METRICS["modes"](lambda what: None, None, Pictures)
+
+
+def test_one_generator_pass_serves_both_losses():
+    """30 matrix products: G 3, D on real and fake 6 + 10 backward, D' on fake 3 + 3 backward, G backward 5. No second G pass."""
+    from tiny_configs import dataset, resolved, tiny
+
+    from aigc_jax.programs import Programs
+
+    wide = dict(model__g__widths=(48, 40), model__d__widths=(56, 72), z=24)
+    config = tiny("gan", **wide)
+    programs = Programs(resolved(config), dataset(config), 1)
+    programs.train(programs.init([config]), programs.arrays, np.int32(1))
+    assert programs.train.compiled.as_text().count(" dot(") == 30
