@@ -79,7 +79,6 @@ def evaluate(args, overrides):
     from aigc_jax.results import plain, table
 
     run = aigc_jax.load(args.workdir, args.checkpoint)
-    require(args.split in run.dataset.splits, f"--split={args.split} is none of {', '.join(run.dataset.splits)}")
     require(args.num is None or args.num > 1, f"--num={args.num} must be at least 2")
     values = run.evaluate(args.split, args.num)
     print(table(list(values.items()), (f"step {run.step:,}", args.split)))
@@ -106,7 +105,7 @@ def sample(args, overrides):
             np.save(out, samples)
         else:
             made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
-            pictures.save_samples(out, samples, run.dataset.spec, made)
+            pictures.save_samples(out, samples, run.spec, made)
     print(out)
     return 0
 

@@ -135,11 +135,11 @@ def _convert(value, old, key, duration=False):
         try:
             value = words[value.lower()] if value.lower() in words else ast.literal_eval(value.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            if not isinstance(old, float):
-                raise wrong from None
-            try:
-                value = float(value)  # "inf", "nan": named below
-            except ValueError:
+            if isinstance(old, tuple) and (not old or isinstance(old[0], str)):
+                value = tuple(word.strip() for word in value.split(","))  # names need no quotes: modes,frechet_pixels
+            elif isinstance(old, float) and value.strip().lower() in ("inf", "-inf", "nan"):
+                value = float(value)  # named below
+            else:
                 raise wrong from None
     if isinstance(old, bool):
         if value not in (True, False) or isinstance(value, float):

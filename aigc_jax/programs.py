@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aigc_jax import core, metrics, methods, sharding
+from aigc_jax import core, methods, metrics, sharding
 from aigc_jax.data import dataset as datasets
 from aigc_jax.errors import choose
 
@@ -50,11 +50,11 @@ class Programs:
         # What states look like, as a restored checkpoint must.
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
 
-        def build(f, rest, shapes=without_opt(self.shapes), donate=False):
-            specs = sharding.specs(shapes)
+        def build(f, rest, donate=False):
+            specs = sharding.specs(self.shapes if donate else without_opt(self.shapes))
             return Program(core.shard(core.vectorize(f, route), self.mesh, specs, rest, donate))
 
-        self.train = build(core.repeat(step, capacity), 2, self.shapes, donate=True)
+        self.train = build(core.repeat(step, capacity), 2, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)
         self._draw = {what: build(core.draw(f, dataset.take, lay), 5) for what, f in self.method.samplers.items()}
         place = NamedSharding(self.mesh, PartitionSpec())

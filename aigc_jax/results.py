@@ -102,7 +102,8 @@ class RunDir:
         """config.json; a UserError where this is no run."""
         stored = self.read_json("config.json")
         require(stored is not None, f"{self.path} is no run: it has no config.json")
-        require(isinstance(stored, dict) and "config" in stored, f"{self / 'config.json'} has no key config")
+        for key in ("config", "hash", "data", "spec"):
+            require(isinstance(stored, dict) and key in stored, f"{self / 'config.json'} has no key {key}")
         return stored
 
     def status(self, status: str, step: int, **more):

@@ -1,5 +1,6 @@
 """A run on disk as a Python object: sample, evaluate, look at its rows."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import jax
 
 from aigc_jax import data, start
 from aigc_jax.checkpoint import Checkpoints, fill
-from aigc_jax.errors import UserError, require
+from aigc_jax.data.dataset import spec_from_json, without_arrays
+from aigc_jax.errors import UserError, choose, require
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.results import RunDir
 from aigc_jax.train import weights_hash
@@ -26,11 +28,12 @@ class Run:
         self.dir = RunDir(workdir)
         self.stored = self.dir.config()
         self.config = start.stored_config(self.stored)
-        self.dataset = data.load(self.config.data, data_dir if data_dir is not None else self.config.run.data_dir)
+        self.data_dir = self.config.run.data_dir if data_dir is None else data_dir
+        self.spec = spec_from_json(self.stored["spec"])
         with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
             found = checkpoints.newest(lambda line: print(line, file=sys.stderr))
         require(found is not None, f"{workdir} has no good checkpoint yet")
-        self.programs = Programs(self.config, self.dataset, 1)
+        self.programs = Programs(self.config, without_arrays(self.spec), 1)
         state, best, self.meta = found
         shapes = self.programs.shapes
         if checkpoint == "best":
@@ -44,6 +47,11 @@ class Run:
         else:
             raise UserError(f"--checkpoint={checkpoint} is neither latest nor best")
 
+    @functools.cached_property
+    def full(self) -> Programs:
+        """The programs with the run's data set, which is loaded when something first needs it."""
+        return Programs(self.config, data.load(self.config.data, self.data_dir), 1)
+
     @property
     def state(self):
         return jax.tree.map(lambda x: x[0], self.states)
@@ -53,13 +61,21 @@ class Run:
         return [row for row in self.dir.rows() if split in (None, row["split"])]
 
     def sample(self, num=8, what="prior", seed=0, split="test"):  # -> [num, ...] on the host
-        """Samples; the same for the same seed. What they are conditioned on, where they are, comes from the split."""
+        """Samples; the same for the same seed. What they are conditioned on, where they are, comes from the split; the data
+        set need not be there for those that are conditioned on nothing."""
         require(num > 0, f"--num={num} must be at least 1")
-        return self.programs.draw(self.states, what, num, split, seed)[0]
+        sampler = choose(self.programs.method.samplers, what, "--what")
+        try:
+            jax.eval_shape(sampler, self.state, jax.random.key(0), dict(index=jax.ShapeDtypeStruct((1,), "int32")))
+            programs = self.programs
+        except KeyError:  # it asks the batch for more than the index
+            programs = self.full
+        return programs.draw(self.states, what, num, split, seed)[0]
 
     def evaluate(self, split="test", samples=None) -> dict[str, float]:
         """The method's metrics and those of config.metrics over a whole split."""
-        return self.programs.evaluate(self.states, split, samples or self.config.metric_samples)[0]
+        require(split in self.programs.dataset.splits, f"--split={split} is none of {', '.join(self.programs.dataset.splits)}")
+        return self.full.evaluate(self.states, split, samples or self.config.metric_samples)[0]
 
     def checkpoint_hash(self) -> str:
         return weights_hash(self.states, 0)

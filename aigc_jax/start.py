@@ -10,7 +10,7 @@ from aigc_jax import config as configs
 from aigc_jax import optim
 from aigc_jax.checkpoint import Checkpoints
 from aigc_jax.core import path_of
-from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.dataset import fingerprint, spec_to_json
 from aigc_jax.errors import UserError, require
 from aigc_jax.results import environment
 
@@ -22,7 +22,7 @@ def agree(resolved, dirs, dataset, extend, changes) -> list:
 
     changes: per trial, {key: [in the config's file, in this run]}, kept beside the config for people.
     """
-    data = fingerprint(dataset)
+    data = dict(data=fingerprint(dataset), spec=spec_to_json(dataset.spec))
     static = [{k: v for k, v in configs.identity(c).items() if k != "seed" and not k.startswith("hp.")} for c in resolved]
     for other in static[1:]:
         require(other == static[0], f"trials of one program may differ in seed and hp only, not in "
@@ -50,11 +50,10 @@ def _agree(config, run, data, extend, changes):
             lines = "; ".join(f"config.{k} is {a!r} there and {b!r} here" for k, (a, b) in sorted(different.items()))
             hint = f" (to go on for longer: --extend={config.steps})" if list(different) == ["steps"] else ""
             raise UserError(f"{run.path} holds another run: {lines}; use another work directory{hint}")
-        require(stored.get("data") in (None, data), f"{run.path}: config.data.name = {config.data.name!r} gives other data "
+        require(stored["data"] == data["data"], f"{run.path}: config.data.name = {config.data.name!r} gives other data "
                 "than the run was started with")
     run.write_json("config.json", dict(
-        hash=configs.hash_of(config), data=data, changes=changes or (stored or {}).get("changes", {}),
-        config=configs.jsonable(config)))
+        hash=configs.hash_of(config), changes=changes or (stored or {}).get("changes", {}), **data, config=configs.jsonable(config)))
     run.write_json("environment.json", environment(REPOSITORY))
     return config
 

@@ -164,7 +164,6 @@ class Loop:
             self.states = self.programs.place(fill(self.programs.shapes, state, where))
             for t, failed, value in zip(self.trials, meta["failed"], meta["best"], strict=True):
                 t.failed, t.best = failed, value
-            self.report(f"resuming at step {self.step:,}")
         else:
             self.states = self.programs.init([t.config for t in self.trials])
             if self.config.init_from:
@@ -172,6 +171,8 @@ class Loop:
         self.checkpoints.set_aside(self.restored)
         for t in self.trials:
             t.dir.cut(self.restored)
+        if found:
+            self.report(f"resuming at step {self.step:,}")
 
     # -- going on
 

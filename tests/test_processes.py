@@ -10,8 +10,8 @@ import time
 
 import pytest
 from conftest import ROOT, command_line, environment, start_words
-from tiny_configs import SMALL_RUN
 from test_train import everything
+from tiny_configs import SMALL_RUN
 
 from aigc_jax.results import RunDir
 

@@ -268,6 +268,19 @@ def test_load_samples_evaluates_and_reads_rows(finished, tmp_path):
         aigc_jax.load(finished, "lastest")
 
 
+def test_the_prior_is_drawn_without_the_data(finished, monkeypatch):
+    expected = aigc_jax.load(finished).sample(6)
+
+    def gone(*words):
+        raise UserError("gone")
+
+    monkeypatch.setattr("aigc_jax.data.load", gone)
+    run = aigc_jax.load(finished)
+    np.testing.assert_array_equal(run.sample(6), expected)
+    with pytest.raises(UserError, match="gone"):
+        run.evaluate()
+
+
 def test_tensorboard_events_are_the_rows(tmp_path):
     train(tiny(run__tensorboard=True), tmp_path)
     files = list((tmp_path / "tensorboard").iterdir())

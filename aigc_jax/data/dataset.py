@@ -34,6 +34,20 @@ class Dataset(NamedTuple):
     about: dict[str, Any]  # where it lies, size, licence, checksums: for people
 
 
+def without_arrays(spec: Spec) -> Dataset:
+    """A stand-in that knows the spec alone: enough to build a method and to draw what is conditioned on nothing."""
+    return Dataset({}, {name: (0, spec.n_train) for name in ("train", "valid", "test")}, lambda arrays, rows: {}, spec, {})
+
+
+def spec_to_json(spec: Spec) -> dict:
+    return spec._asdict() | dict(centres=None if spec.centres is None else np.asarray(spec.centres).tolist())
+
+
+def spec_from_json(plain: dict) -> Spec:
+    centres = None if plain["centres"] is None else np.array(plain["centres"])
+    return Spec(**plain | dict(shape=tuple(plain["shape"]), centres=centres))
+
+
 def images(splits: dict[str, dict[str, np.ndarray]], levels: int, about: dict, classes: int = 0) -> Dataset:
     """A data set of pictures: {"train": {"x": uint8 [n, H, W, C], "label": [n]}, ...} with values 0 .. levels."""
     arrays, bounds = _join(splits)
