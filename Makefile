@@ -3,7 +3,7 @@
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
 # make lock         requirements.txt and requirements-cuda.txt anew from their ranges
 
-RUNS := import sys; sys.exit(sys.version_info < (3, $(1)))
+RUNS = import sys; sys.exit(sys.version_info < (3, $(1)))
 find = $(firstword $(foreach p,$(2),$(shell $(p) -c "$(call RUNS,$(1))" 2>/dev/null && command -v $(p))))
 PYTHON ?= $(call find,11,python3 python3.13 python3.12 python3.11)
 LATEST ?= $(call find,12,python3.14 python3.13 python3.12 python3 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3))

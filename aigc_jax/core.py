@@ -59,7 +59,8 @@ def fold(key: Array, *numbers) -> Array:
 
 
 def noise(key: Array, index: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:  # [B] -> [B, *shape]
-    """Standard normal numbers, each row keyed by its own index, so that they depend on neither batching nor sharding."""
+    """Standard normal numbers, each row keyed by its own index: but for rounding (the last bit may follow the vector lane
+    that a number falls into) they depend on neither batching nor sharding."""
     return jax.vmap(lambda i: jax.random.normal(fold(key, i), shape, dtype))(index)
 
 

@@ -36,8 +36,10 @@ def make(config, spec) -> Method:
     g = network(Generator, config.model.g, "model.g", config, shape=spec.shape)
     d = network(Discriminator, config.model.d, "model.d", config, shape=spec.shape)
 
+    dtype = dtypes(config)["dtype"]
+
     def generate(params, key, index):  # [B] -> [B, *shape]
-        return g.apply({"params": params}, noise(key, index, (config.z,)))
+        return g.apply({"params": params}, noise(key, index, (config.z,), dtype))
 
     def discriminate(params, x):  # [B, *shape] -> [B]
         return d.apply({"params": params}, x)
@@ -74,7 +76,7 @@ def make(config, spec) -> Method:
             return update("d", params, opt, loss_d, minibatch(batch, i, config.critic_steps), fold(key, i))
 
         last = config.critic_steps - 1
-        carry = (state.params["d"], state.opt["d"], dict(d_loss=jnp.zeros((), dtypes(config)["dtype"])))
+        carry = (state.params["d"], state.opt["d"], dict(d_loss=jnp.zeros((), dtype)))
         if last:  # all but the last in a loop; the last outside it, where the compiler sees both generator passes
             carry = jax.lax.fori_loop(0, last, critic, carry)
         d_params, d_opt, d_metrics = critic(last, carry)
