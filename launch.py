@@ -125,9 +125,8 @@ def data(args, overrides):
     print(f"{args.name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, {dataset.spec.classes or 'no'} classes, "
           f"{bytes_ / 1e6:,.1f} MB in memory")
     print(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
-    files = dataset.about.get("files", {})
-    for name, checksum in files.items() if isinstance(files, dict) else [("files", files)]:
-        print(f"{name}  {checksum if ' ' in checksum else 'SHA-256 ' + checksum + ' as registered' if args.name != 'npz' else checksum}")
+    for name, checksum in dataset.about.get("files", {}).items():
+        print(f"SHA-256 {checksum}  {name}")
     out = Path(args.out or f"{args.name}.png")
     num = 64 if dataset.spec.kind == "image" else 2000
     samples = dataset.take(dataset.arrays, np.arange(min(num, dataset.spec.n_train)))["x"]

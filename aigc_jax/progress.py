@@ -15,13 +15,19 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def mean(values: np.ndarray) -> float:
+    """Over the trials whose value is finite; NaN where none is."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")
+
+
 class Progress:
     """Steps, speed, time left and losses, on one line of a terminal or now and then in a log."""
 
     def __init__(self, step: int, end: int, file=None):
         self.step, self.end, self.file = step, end, file or sys.stderr
         self.terminal = self.file.isatty()
-        self.seconds_per_step = None  # of the device's, smoothed
+        self.seconds_per_step, self.calls = None, 0  # of the program, smoothed
         self.begun = self.mark = self.line = self.timed = time.perf_counter()
 
     def steps_in(self, seconds: float) -> int:
@@ -36,10 +42,9 @@ class Progress:
         """Called when the results of all steps up to `step` have come; metrics: {name: [N]} of the last."""
         now = time.perf_counter()
         rate = max(now - self.mark, 1e-9) / max(step - self.step, 1)
-        first, self.step, self.mark = self.seconds_per_step is None, step, now
-        # The first call also compiled: a guess from it is too careful, and is forgotten with the second.
-        self.seconds_per_step = rate if first or self._fresh else 0.5 * (self.seconds_per_step + rate)
-        self._fresh = first
+        self.step, self.mark, self.calls = step, now, self.calls + 1
+        # The first call also compiled: what it says is forgotten with the second.
+        self.seconds_per_step = rate if self.calls <= 2 else 0.5 * (self.seconds_per_step + rate)
         if now - self.timed > TIMING_SECONDS or step == self.end:
             timing(step, 1 / self.seconds_per_step, now - self.begun)
             self.timed = now
@@ -47,7 +52,7 @@ class Progress:
             return
         self.line = now
         rest = (self.end - step) * self.seconds_per_step
-        values = "  ".join(f"{name} {np.nanmean(value):.4g}" for name, value in metrics.items())
+        values = "  ".join(f"{name} {mean(value):.4g}" for name, value in metrics.items())
         text = (f"step {step:,}/{self.end:,}  {100 * step / self.end:.0f}%  {1 / self.seconds_per_step:,.0f} steps/s  "
                 f"{clock(rest)} left  {values}")
         print(f"\r\x1b[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=self.file, flush=True)
@@ -55,5 +60,3 @@ class Progress:
     def end_line(self):
         if self.terminal:
             print(file=self.file, flush=True)
-
-    _fresh = False

@@ -48,7 +48,7 @@ def mnist(config, data_dir, download) -> Dataset:
     paths = files.find(name, CHECKSUMS[name], data_dir)
     if paths is None and (folder := files.prepared(name, data_dir)):
         train, test = from_prepared(folder, "train"), from_prepared(folder, "test")
-        about |= dict(source=str(folder), files="prepared by tensorflow-datasets")
+        about |= dict(source=f"{folder} (prepared by tensorflow-datasets)")
     else:
         if paths is None and download:
             files.fetch(name, data_dir)
@@ -57,7 +57,7 @@ def mnist(config, data_dir, download) -> Dataset:
             raise files.missing(name, CHECKSUMS[name], data_dir)
         raw = [read_idx(paths[file]) for file in IDX]
         train, test = (dict(x=i[..., None], label=l.astype(np.int32)) for i, l in (raw[:2], raw[2:]))
-        about |= dict(source=str(paths[IDX[0]].parent), files=CHECKSUMS[name])
+        about |= dict(source=f"{paths[IDX[0]].parent} (checksums as registered by tensorflow-datasets)", files=CHECKSUMS[name])
     cut = len(train["x"]) - VALID
     splits = dict(train={k: a[:cut] for k, a in train.items()}, valid={k: a[cut:] for k, a in train.items()}, test=test)
     return images(splits, 255, about, classes=10)
