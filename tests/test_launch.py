@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT))
 import launch  # noqa: E402
 
 DIGITS = f"--config={ROOT / 'configs/gan_digits.py'}"
+CONV = f"--config={ROOT / 'configs/dcgan_digits.py'}"
 SMALL = [f"--config.{k}={v}" for k, v in (SMALL_RUN | GAN | {"steps": 8}).items()]
 
 
@@ -113,6 +114,9 @@ def test_help_teaches(capsys, verb):
     (["train", DIGITS, "--workdir=x", "--config.schedule.warmup=1e9"], "config.schedule.warmup"),
     (["train", DIGITS, "--workdir=x", "--config.model.g.widths=0"], "config.model.g.widths = (0,) must be positive"),
     (["train", DIGITS, "--workdir=x", "--config.model.g.activation=rleu"], "did you mean 'relu'"),
+    (["train", CONV, "--workdir=x", "--config.model.g.channels=8,8,8,8"], "makes multiples of 16 pixels, not 8 x 8"),
+    (["train", CONV, "--workdir=x", "--config.data.name=ring"], "config.data.name = 'ring' has points"),
+    (["train", CONV, "--workdir=x", "--config.model.g.kernel=0"], "config.model.g.kernel = 0 must be positive"),
     (["train", DIGITS, "--workdir=x", "--config.z=0"], "config.z = 0"), (["train", DIGITS, "--workdir=x", "--config.critic_steps=0"], "critic_steps"),
     (["train", DIGITS, "--workdir=x", "--config.batch_size=0"], "config.batch_size"),
     (["train", DIGITS, "--workdir=x", "--config.metrics=frechet"], "did you mean 'frechet_pixels'"),

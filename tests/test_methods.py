@@ -10,7 +10,7 @@ from aigc_jax import sharding
 from aigc_jax.checkpoint import digest, flatten
 from aigc_jax.programs import Programs, without_opt
 
-every_net = pytest.mark.parametrize("name", ("gan", "gan_critic"))  # for tests of many programs, which are slow to compile
+every_net = pytest.mark.parametrize("name", ("gan", "gan_critic", "gan_conv"))  # for tests of many programs, which are slow to compile
 every_method = pytest.mark.parametrize("name", METHODS)
 
 

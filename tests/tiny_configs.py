@@ -27,6 +27,7 @@ METHODS = {
     "gan": ("gan_digits", GAN),
     "gan_critic": ("gan_digits", GAN | {"critic_steps": 3, "loss": "minimax", "batch_size": 8}),
     "gan_points": ("gan_ring", GAN),
+    "gan_conv": ("dcgan_digits", {"model.g.base": 4, "model.g.channels": (4,), "model.d.channels": (4,), "z": 8}),
 }
 
 

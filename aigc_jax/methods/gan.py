@@ -33,6 +33,8 @@ def make(config, spec) -> Method:
     require(config.z > 0, f"config.z = {config.z} must be at least 1")
     require(config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1")
     optimizer = optim.make(config)
+    if config.network == "dcgan":
+        _fits(config, spec)
     g = network(Generator, config.model.g, "model.g", config, shape=spec.shape)
     d = network(Discriminator, config.model.d, "model.d", config, shape=spec.shape)
 
@@ -112,6 +114,15 @@ def make(config, spec) -> Method:
         return generate(state.extra["ema"], key, batch["index"])
 
     return Method(init, step, evaluate, summarize, dict(prior=prior))
+
+
+def _fits(config, spec):
+    """Raise a UserError unless the convolutional networks can reach the size of the pictures."""
+    require(spec.kind == "image", f"config.network = 'dcgan' draws pictures; config.data.name = {config.data.name!r} has points")
+    times = 2 ** len(config.model.g.channels)
+    height, width, _ = spec.shape
+    require(height % times == 0 and width % times == 0, f"config.model.g.channels = {config.model.g.channels} makes multiples of "
+            f"{times} pixels, not {height} x {width}; give it fewer stages")
 
 
 def minibatch(batch, i, count):

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from aigc_jax.models.conv import Conv, ConvTranspose
 from aigc_jax.models.layers import ACTIVATIONS
 
 
@@ -45,5 +46,50 @@ class MLPDiscriminator(nn.Module):
         return nn.Dense(1, dtype=self.dtype, param_dtype=self.param_dtype)(x)[:, 0]
 
 
+class DCGenerator(nn.Module):
+    """A dense layer to small pictures, then transposed convolutions that double their size, then one to the data's channels
+    (after Radford et al. 2016, section 3, without batch normalization): z 100 -> 7x7x128 -> 14x14x128 -> 28x28x64 -> 28x28x1
+    with base 128 and channels (128, 64)."""
+
+    shape: tuple[int, int, int]
+    base: int  # channels of the smallest picture
+    channels: tuple[int, ...]  # of each doubling
+    kernel: int
+    activation: str
+    output: str
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z):  # [B, Z] -> [B, H, W, C]
+        act, types = ACTIVATIONS[self.activation], dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        height, width, colours = self.shape
+        doublings = len(self.channels)
+        small = (height >> doublings, width >> doublings, self.base)
+        x = act(nn.Dense(math.prod(small), **types)(z)).reshape(-1, *small)
+        for features in self.channels:
+            x = act(ConvTranspose(features, (self.kernel,) * 2, strides=2, **types)(x))
+        return ACTIVATIONS[self.output](ConvTranspose(colours, (self.kernel,) * 2, **types)(x))
+
+
+class DCDiscriminator(nn.Module):
+    """Convolutions that halve the picture, then a dense layer to a logit: 28x28x1 -> 14x14x64 -> 7x7x128 -> 1 with channels
+    (64, 128)."""
+
+    shape: tuple[int, int, int]
+    channels: tuple[int, ...]  # of each halving
+    kernel: int
+    activation: str
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):  # [B, H, W, C] -> [B]
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        for features in self.channels:
+            x = ACTIVATIONS[self.activation](Conv(features, (self.kernel,) * 2, strides=2, **types)(x))
+        return nn.Dense(1, **types)(x.reshape(x.shape[0], -1))[:, 0]
+
+
 # config.network -> (generator, discriminator)
-NETWORKS = {"mlp": (MLPGenerator, MLPDiscriminator)}
+NETWORKS = {"mlp": (MLPGenerator, MLPDiscriminator), "dcgan": (DCGenerator, DCDiscriminator)}

@@ -1,0 +1,32 @@
+"""Convolutional GAN on 8x8 handwritten digits: the small sister of a DCGAN, for tests and first looks.
+
+Paper      after Radford et al. 2016 (rate 2e-4, beta1 0.5), without batch normalization
+Command    python launch.py train --config=configs/dcgan_digits.py --workdir=runs/dcgan_digits
+Hardware   2 CPU cores: TIME
+Expect     EXPECT
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="gan",
+        steps="6000 steps",
+        batch_size=64,
+        data=dict(name="digits"),
+        network="dcgan",
+        model=dict(
+            g=dict(base=64, channels=(64, 32), kernel=3, activation="leaky_relu", output="tanh"),
+            d=dict(channels=(32, 64), kernel=3, activation="leaky_relu"),
+        ),
+        z=64,
+        loss="non_saturating",
+        critic_steps=1,
+        optimizer="adam",
+        schedule=dict(name="constant", warmup="0 steps"),
+        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema=0.999),
+        metrics=("frechet_pixels",),
+        best="valid/frechet_pixels",
+        run=dict(eval_every="1000 steps", sample_every="1000 steps", save_every="1000 steps"),
+    ))
