@@ -45,9 +45,20 @@ def spread(y, w, size, strides, pads):  # [B, h, w, O], [K, L, C, O] -> [B, *siz
 
     Along one axis the outputs n = s a + r (before the padding p is cut off) of one phase r meet the taps k = s t + r alone:
     out[s a + r] = sum_t y[a - t] w[s t + r], an ordinary convolution of y. All phases are made by one convolution with s * s * C
-    channels and interleaved ("depth to space").
+    channels and interleaved ("depth to space"). Where pictures have so few channels that all taps of one output fit into its
+    own channels (64 -> 1: 16 ms so, 3 ms otherwise), every output is one row of a matrix product, whose taps are added in place.
     """
     (s, t), (k, l, c, o) = strides, w.shape
+    if k * l * c <= o:
+        (top, _), (left, _), (h, v) = *pads, y.shape[1:3]
+        parts = (y @ w.reshape(k * l * c, o).T).reshape(*y.shape[:3], k, l, c)
+        ends = (top + size[0] - (s * (h - 1) + 1), left + size[1] - (t * (v - 1) + 1))  # past the last output, before taps
+
+        def place(i, j):
+            around = ((0, 0, 0), (i - top, ends[0] - i, s - 1), (j - left, ends[1] - j, t - 1), (0, 0, 0))
+            return lax.pad(parts[:, :, :, i, j], jnp.zeros((), parts.dtype), around)
+
+        return sum(place(i, j) for i in range(k) for j in range(l))
     taps = [-(-n // m) for n, m in zip((k, l), strides, strict=True)]
     w = jnp.pad(w, [(0, taps[0] * s - k), (0, taps[1] * t - l), (0, 0), (0, 0)])
     # [taps, s, taps, t, C, O] -> kernel [taps reversed, taps reversed, O, s t C]
