@@ -10,19 +10,15 @@ from aigc_jax import config as configs
 from aigc_jax import optim
 from aigc_jax.checkpoint import Checkpoints
 from aigc_jax.core import path_of
-from aigc_jax.data.dataset import fingerprint, spec_to_json
+from aigc_jax.data.dataset import spec_to_json
 from aigc_jax.errors import UserError, require
 from aigc_jax.results import environment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def agree(resolved, dirs, dataset, extend, changes) -> list:
-    """The configs that the trials train with, written to each directory; a UserError where it holds another run.
-
-    changes: per trial, {key: [in the config's file, in this run]}, kept beside the config for people.
-    """
-    data = dict(data=fingerprint(dataset), spec=spec_to_json(dataset.spec))
+def agree(resolved, dirs, data, extend) -> list:
+    """The configs that the trials train with; a UserError where a directory holds another run. data: the fingerprint."""
     static = [{k: v for k, v in configs.identity(c).items() if k != "seed" and not k.startswith("hp.")} for c in resolved]
     for other in static[1:]:
         require(other == static[0], f"trials of one program may differ in seed and hp only, not in "
@@ -30,10 +26,22 @@ def agree(resolved, dirs, dataset, extend, changes) -> list:
     statuses = [run.read_json("STATUS.json") or {} for run in dirs]
     require(not all(s.get("status") == "failed: diverged" for s in statuses),
             f"{dirs[0].path} failed: {statuses[0].get('reason')}; a run that diverged stays so: use another work directory")
-    return [_agree(c, d, data, extend, more) for c, d, more in zip(resolved, dirs, changes, strict=True)]
+    return [_agree(c, d, data, extend) for c, d in zip(resolved, dirs, strict=True)]
 
 
-def _agree(config, run, data, extend, changes):
+def record(configs_, dirs, dataset, data, changes):
+    """Write what each run is, once it is known that it can begin: a mistake leaves nothing that its correction would meet.
+
+    changes: per trial, {key: [in the config's file, in this run]}, kept beside the config for people.
+    """
+    for config, run, more in zip(configs_, dirs, changes, strict=True):
+        kept = (run.read_json("config.json") or {}).get("changes", {})
+        run.write_json("config.json", dict(hash=configs.hash_of(config), changes=more or kept, data=data,
+                                           spec=spec_to_json(dataset.spec), config=configs.jsonable(config)))
+        run.write_json("environment.json", environment(REPOSITORY))
+
+
+def _agree(config, run, data, extend):
     stored = run.read_json("config.json")
     if stored is None:
         require(extend is None, f"--extend={extend}: {run.path} holds no run to go on with")
@@ -50,11 +58,8 @@ def _agree(config, run, data, extend, changes):
             lines = "; ".join(f"config.{k} is {a!r} there and {b!r} here" for k, (a, b) in sorted(different.items()))
             hint = f" (to go on for longer: --extend={config.steps})" if list(different) == ["steps"] else ""
             raise UserError(f"{run.path} holds another run: {lines}; use another work directory{hint}")
-        require(stored["data"] == data["data"], f"{run.path}: config.data.name = {config.data.name!r} gives other data "
+        require(stored["data"] == data, f"{run.path}: config.data.name = {config.data.name!r} gives other data "
                 "than the run was started with")
-    run.write_json("config.json", dict(
-        hash=configs.hash_of(config), changes=changes or (stored or {}).get("changes", {}), **data, config=configs.jsonable(config)))
-    run.write_json("environment.json", environment(REPOSITORY))
     return config
 
 

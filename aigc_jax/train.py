@@ -84,11 +84,14 @@ def train(given, workdirs, group=None, extend=None, download=False, route=None, 
             stack.callback(d.close)
             d.open()
         stack.enter_context(disk_errors(group))
-        agreed = start.agree(resolved, dirs, dataset, extend, changes or [{}] * len(dirs))
+        fingerprint = data.fingerprint(dataset)
+        agreed = start.agree(resolved, dirs, fingerprint, extend)
         trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]
         checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))
         stop = stack.enter_context(Stop())
         loop = Loop(trials, dataset, checkpoints, route, report)
+        loop.restore()
+        start.record(agreed, dirs, dataset, fingerprint, changes or [{}] * len(dirs))
         try:
             loop.run(stop)
         except BaseException as e:
@@ -120,7 +123,6 @@ class Loop:
 
     def run(self, stop):
         config, every = self.config, self.config.run
-        self.restore()
         for t in self.trials:
             t.trackers = trackers.start(t.dir.path, t.config, self.step)
             if t.failed:

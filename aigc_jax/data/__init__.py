@@ -1,8 +1,10 @@
 """Data sets as arrays in memory: one function each, one line each in the table."""
 
 from aigc_jax.data import images, toy
-from aigc_jax.data.dataset import Dataset
+from aigc_jax.data.dataset import Dataset, fingerprint
 from aigc_jax.errors import choose
+
+__all__ = ["DATASETS", "Dataset", "fingerprint", "load"]
 
 # config.data.name -> load(config.data, data_dir, download) -> Dataset
 DATASETS = {
