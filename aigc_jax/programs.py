@@ -13,6 +13,11 @@ from aigc_jax.data import dataset as datasets
 from aigc_jax.errors import choose
 
 
+# What the compiler is told, by platform. On CPUs XLA hands convolutions one by one to YNNPACK, which takes up to twice as long as
+# its own code for those of gradients (docs/LOG.md); matrix products stay with it.
+COMPILER = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
+
+
 class Program:
     """A jitted function that compiles at its first call, once."""
 
@@ -21,7 +26,7 @@ class Program:
 
     def __call__(self, *args):
         if self.compiled is None:
-            self.compiled = self._jitted.lower(*args).compile()
+            self.compiled = self._jitted.lower(*args).compile(compiler_options=COMPILER.get(jax.default_backend()))
         return self.compiled(*args)
 
 
