@@ -118,13 +118,15 @@ def data(args, overrides):
     from aigc_jax import data, pictures
     from aigc_jax.results import disk_errors
 
-    section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path))
+    section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path, size=args.size, colour=args.colour))
     dataset = data.load(section, args.data_dir, args.download)
     sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
     bytes_ = sum(a.nbytes for a in dataset.arrays.values())
     print(f"{args.name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, {dataset.spec.classes or 'no'} classes, "
           f"{bytes_ / 1e6:,.1f} MB in memory")
     print(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
+    if classes := list(dataset.about.get("classes", {}).items()):
+        print("classes: " + ", ".join(f"{name} {count:,}" for name, count in classes[:12]) + (", ..." if len(classes) > 12 else ""))
     for name, checksum in dataset.about.get("files", {}).items():
         print(f"SHA-256 {checksum}  {name}")
     out = Path(args.out or f"{args.name}.png")
@@ -181,8 +183,10 @@ def parser() -> Parser:
     add["sample"]("--out", default="samples.png", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png)")
     add["sample"]("--what", default="prior", metavar="NAME", help="which sampler of the method (default: prior)")
     add["sample"]("--seed", type=int, default=0, metavar="N", help="other samples for another seed (default: 0)")
-    add["data"]("--name", required=True, metavar="NAME", help="a data set: digits, mnist, fashion_mnist, npz, ring, grid")
-    add["data"]("--path", default="", metavar="FILE", help="npz: the file")
+    add["data"]("--name", required=True, metavar="NAME", help="a data set: digits, mnist, fashion_mnist, npz, folder, ring, grid")
+    add["data"]("--path", default="", metavar="FILE|DIR", help="npz: the file; folder: a directory of PNG and JPEG files")
+    add["data"]("--size", type=int, default=configs.DATA["size"], metavar="N", help="folder: pixels a side (default: 64)")
+    add["data"]("--colour", default=configs.DATA["colour"], metavar="rgb|grey", help="folder: what to convert to (default: rgb)")
     add["data"]("--data_dir", default="", metavar="DIR", help="where to look first (else $AIGC_DATA_DIR, else ~/tensorflow_datasets)")
     add["data"]("--download", action="store_true", help="fetch what is missing")
     add["data"]("--out", default="", metavar="FILE", help="the contact sheet (default: NAME.png)")

@@ -34,7 +34,10 @@ RUN = dict(
 # Likewise under `data`.
 DATA = dict(
     name="",
-    path="",  # npz: the user's file
+    path="",  # npz: the user's file; folder: the directory of pictures
+    size=64,  # folder: pixels a side
+    colour="rgb",  # folder: "rgb" or "grey"
+    split="80/10/10",  # folder: "80/10/10", or "80/20", whose valid pictures are the test pictures too
     order="trial",  # shuffled by the trial's seed, or "shared" by all trials: data.seed
     seed=0,
 )

@@ -12,7 +12,6 @@ from aigc_jax import core, methods, metrics, sharding
 from aigc_jax.data import dataset as datasets
 from aigc_jax.errors import choose
 
-
 # What the compiler is told, by platform. On CPUs XLA hands convolutions one by one to YNNPACK, which takes up to twice as long as
 # its own code for those of gradients (docs/LOG.md); matrix products stay with it.
 COMPILER = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}

@@ -18,8 +18,8 @@ def get_config():
         data=dict(name="digits"),
         network="dcgan",
         model=dict(
-            g=dict(base=64, channels=(64, 32), kernel=3, activation="leaky_relu", output="tanh"),
-            d=dict(channels=(32, 64), kernel=3, activation="leaky_relu"),
+            g=dict(base=64, channels=(64, 32), kernel=3, activation="leaky_relu", output="tanh", norm="none"),
+            d=dict(channels=(32, 64), kernel=3, activation="leaky_relu", norm="none"),
         ),
         z=64,
         loss="non_saturating",

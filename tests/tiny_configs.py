@@ -22,12 +22,14 @@ SMALL_RUN = {
 
 GAN = {"model.g.widths": (24,), "model.d.widths": (24,), "z": 8}
 
+CONV = {"model.g.base": 4, "model.g.channels": (4,), "model.d.channels": (4,), "z": 8}
+
 # name -> (config file, overrides)
 METHODS = {
     "gan": ("gan_digits", GAN),
     "gan_critic": ("gan_digits", GAN | {"critic_steps": 3, "loss": "minimax", "batch_size": 8}),
     "gan_points": ("gan_ring", GAN),
-    "gan_conv": ("dcgan_digits", {"model.g.base": 4, "model.g.channels": (4,), "model.d.channels": (4,), "z": 8}),
+    "gan_conv": ("dcgan_digits", CONV | {"model.d.channels": (4, 4), "model.g.norm": "batch", "model.d.norm": "batch"}),
 }
 
 

@@ -1,6 +1,6 @@
 """Data sets as arrays in memory: one function each, one line each in the table."""
 
-from aigc_jax.data import images, toy
+from aigc_jax.data import folder, images, toy
 from aigc_jax.data.dataset import Dataset, fingerprint
 from aigc_jax.errors import choose
 
@@ -12,6 +12,7 @@ DATASETS = {
     "mnist": images.mnist,
     "fashion_mnist": images.mnist,
     "npz": images.npz,
+    "folder": folder.folder,
     "ring": toy.ring,
     "grid": toy.grid,
 }

@@ -68,13 +68,14 @@ def points(splits: dict[str, dict[str, np.ndarray]], about: dict, centres=None, 
 
 
 def _join(splits):
-    names = ("train", "valid", "test")
+    names = [name for name in ("train", "valid", "test") if name in splits]
     counts = [len(splits[name]["x"]) for name in names]
     for name, count in zip(names, counts, strict=True):
         require(count > 0, f"the {name} split is empty: {sum(counts)} examples are too few to divide")
     starts = np.cumsum([0, *counts[:-1]]).tolist()
     arrays = {k: np.concatenate([splits[name][k] for name in names]) for k in splits["train"]}
-    return arrays, dict(zip(names, zip(starts, counts, strict=True), strict=True))
+    bounds = dict(zip(names, zip(starts, counts, strict=True), strict=True))
+    return arrays, bounds | dict(test=bounds.get("test", bounds["valid"]))  # without a test split, the valid one is both
 
 
 def divide(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 from aigc_jax.config import leaves
 from aigc_jax.errors import UserError, choose, nearest, require
-from aigc_jax.models.layers import ACTIVATIONS
+from aigc_jax.models.layers import ACTIVATIONS, NORMS
 
 FRACTIONS = ("beta1", "beta2", "ema")  # hyper-parameters in [0, 1)
+
+NAMED = dict(activation=ACTIVATIONS, output=ACTIVATIONS, norm=NORMS)  # fields of networks that name an entry of a table
 
 # config.precision -> (dtype of the arithmetic, dtype of the parameters)
 PRECISIONS = {"float32": (jnp.float32, jnp.float32), "float64": (jnp.float64, jnp.float64)}
@@ -42,10 +44,12 @@ def network(module, section, key, config, **more):
     fields = {f.name: f.default for f in dataclasses.fields(module) if f.name not in ("parent", "name", *dtypes(config), *more)}
     for name, value in section.items():
         require(name in fields, f"config.{key}.{name}: {module.__name__} has no such field{nearest(name, fields)}")
-        if name in ("activation", "output"):
-            choose(ACTIVATIONS, value, f"config.{key}.{name}")
+        if name in NAMED:
+            choose(NAMED[name], value, f"config.{key}.{name}")
         for number in value if isinstance(value, tuple) else (value,):
             require(not isinstance(number, int) or number > 0, f"config.{key}.{name} = {value!r} must be positive")
     for name, default in fields.items():
         require(name in section or default is not dataclasses.MISSING, f"config.{key}.{name} is missing; {module.__name__} needs it")
-    return module(**section, **more, **dtypes(config))
+    net = module(**section, **more, **dtypes(config))
+    require(not net.misfit(), f"config.{key}.{net.misfit()}")
+    return net

@@ -33,71 +33,82 @@ def make(config, spec) -> Method:
     require(config.z > 0, f"config.z = {config.z} must be at least 1")
     require(config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1")
     optimizer = optim.make(config)
-    if config.network == "dcgan":
-        _fits(config, spec)
     g = network(Generator, config.model.g, "model.g", config, shape=spec.shape)
     d = network(Discriminator, config.model.d, "model.d", config, shape=spec.shape)
 
-    dtype = dtypes(config)["dtype"]
+    dtype, param_dtype = dtypes(config).values()
 
-    def generate(params, key, index):  # [B] -> [B, *shape]
-        return g.apply({"params": params}, noise(key, index, (config.z,), dtype))
+    def call(net, params, stats, x, train):
+        """What the network makes of x, and its running statistics after it ({} without normalization)."""
+        out, new = net.apply({"params": params, "batch_stats": stats}, x, train, mutable=["batch_stats"])
+        return out, new.get("batch_stats", {})
 
-    def discriminate(params, x):  # [B, *shape] -> [B]
-        return d.apply({"params": params}, x)
+    def generate(params, stats, key, index, train=False):  # [B] -> [B, *shape]
+        return call(g, params, stats, noise(key, index, (config.z,), dtype), train)
+
+    def discriminate(params, stats, real, fake, train=False):  # 2 x [B, *shape] -> 2 x [B]
+        """Logits of real and of generated examples, which are batches of their own (Radford et al. 2016, section 3)."""
+        real, stats = call(d, params, stats, real, train)
+        fake, stats = call(d, params, stats, fake, train)
+        return (real, fake), stats
 
     def init(key, hp):
         fresh = fold(key, INIT)
-        params = dict(
-            g=g.init(fold(fresh, 0), jnp.zeros((1, config.z)))["params"],
-            d=d.init(fold(fresh, 1), jnp.zeros((1, *spec.shape)))["params"],
-        )
+        nets = dict(g=g.init(fold(fresh, 0), jnp.zeros((1, config.z))), d=d.init(fold(fresh, 1), jnp.zeros((1, *spec.shape))))
+        params = {name: net["params"] for name, net in nets.items()}
+        stats = jax.tree.map(lambda x: x.astype(param_dtype), {name: net.get("batch_stats", {}) for name, net in nets.items()})
         opt = {name: optimizer(hp["lr_" + name], hp, 0).init(p) for name, p in params.items()}
-        return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"]), hp)
+        return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"], stats=stats | dict(ema=stats["g"])), hp)
 
     def step(state, batch):
-        key = fold(state.key, state.step)
+        key, stats = fold(state.key, state.step), state.extra["stats"]
 
         def update(name, params, opt, loss, batch, key):
-            grads, metrics = gradients(loss, params, batch, key)
+            grads, (metrics, stats) = gradients(loss, params, batch, key)
             rule = optimizer(state.hp["lr_" + name], state.hp, state.step)
-            return *optim.apply(rule, grads, opt, params), metrics
-
-        def loss_d(params, batch, key):
-            fake = generate(state.params["g"], key, batch["index"])
-            value = loss.discriminator(discriminate(params, batch["x"]), discriminate(params, fake)).mean()
-            return value, dict(d_loss=value)
-
-        def loss_g(params, batch, key):
-            fake = generate(params, key, batch["index"])
-            value = loss.generator(discriminate(d_params, batch["x"]), discriminate(d_params, fake)).mean()
-            return value, dict(g_loss=value)
+            return *optim.apply(rule, grads, opt, params), stats, metrics
 
         def critic(i, carry):
-            params, opt, _ = carry
+            params, opt, d_stats, _ = carry
+
+            def loss_d(params, batch, key):
+                fake, _ = generate(state.params["g"], stats["g"], key, batch["index"], train=True)
+                logits, new = discriminate(params, d_stats, batch["x"], fake, train=True)
+                value = loss.discriminator(*logits).mean()
+                return value, (dict(d_loss=value), new)
+
             return update("d", params, opt, loss_d, minibatch(batch, i, config.critic_steps), fold(key, i))
 
+        def loss_g(params, batch, key):
+            fake, new = generate(params, stats["g"], key, batch["index"], train=True)
+            logits, _ = discriminate(d_params, d_stats, batch["x"], fake, train=True)
+            value = loss.generator(*logits).mean()
+            return value, (dict(g_loss=value), new)
+
         last = config.critic_steps - 1
-        carry = (state.params["d"], state.opt["d"], dict(d_loss=jnp.zeros((), dtype)))
+        carry = (state.params["d"], state.opt["d"], stats["d"], dict(d_loss=jnp.zeros((), dtype)))
         if last:  # all but the last in a loop; the last outside it, where the compiler sees both generator passes
             carry = jax.lax.fori_loop(0, last, critic, carry)
-        d_params, d_opt, d_metrics = critic(last, carry)
-        g_params, g_opt, g_metrics = update(
+        d_params, d_opt, d_stats, d_metrics = critic(last, carry)
+        g_params, g_opt, g_stats, g_metrics = update(
             "g", state.params["g"], state.opt["g"], loss_g, minibatch(batch, last, config.critic_steps), fold(key, last)
         )
+        # The averaged generator has its own running statistics, averaged alike: the raw one's would not suit its weights.
+        ema, ema_stats = optim.average((state.extra["ema"], stats["ema"]), (g_params, g_stats), state.hp["ema"])
         return TrainState(
             step=state.step + 1,
             key=state.key,
             params=dict(g=g_params, d=d_params),
             opt=dict(g=g_opt, d=d_opt),
-            extra=dict(ema=optim.average(state.extra["ema"], g_params, state.hp["ema"])),
+            extra=dict(ema=ema, stats=dict(g=g_stats, d=d_stats, ema=ema_stats)),
             hp=state.hp,
         ), d_metrics | g_metrics
 
     def evaluate(state, batch):
         """The game as it stands: raw weights; the noise is the same at every evaluation."""
-        fake = discriminate(state.params["d"], generate(state.params["g"], fold(state.key, EVALUATE), batch["index"]))
-        real = discriminate(state.params["d"], batch["x"])
+        stats = state.extra["stats"]
+        fake, _ = generate(state.params["g"], stats["g"], fold(state.key, EVALUATE), batch["index"])
+        (real, fake), _ = discriminate(state.params["d"], stats["d"], batch["x"], fake)
         values = dict(
             d_loss=loss.discriminator(real, fake),
             g_loss=loss.generator(real, fake),
@@ -111,18 +122,9 @@ def make(config, spec) -> Method:
 
     def prior(state, key, batch):
         """Pictures of the averaged generator for noise ~ N(0, 1)."""
-        return generate(state.extra["ema"], key, batch["index"])
+        return generate(state.extra["ema"], state.extra["stats"]["ema"], key, batch["index"])[0]
 
     return Method(init, step, evaluate, summarize, dict(prior=prior))
-
-
-def _fits(config, spec):
-    """Raise a UserError unless the convolutional networks can reach the size of the pictures."""
-    require(spec.kind == "image", f"config.network = 'dcgan' draws pictures; config.data.name = {config.data.name!r} has points")
-    times = 2 ** len(config.model.g.channels)
-    height, width, _ = spec.shape
-    require(height % times == 0 and width % times == 0, f"config.model.g.channels = {config.model.g.channels} makes multiples of "
-            f"{times} pixels, not {height} x {width}; give it fewer stages")
 
 
 def minibatch(batch, i, count):

@@ -45,9 +45,11 @@ def spread(y, w, size, strides, pads):  # [B, h, w, O], [K, L, C, O] -> [B, *siz
 
     Along the rows, the outputs s a + q of one q meet the taps s n + r with r = (q + p) mod s alone: one ordinary convolution of y
     for each q, whose rows are interleaved. Along the columns, t neighbouring outputs are the channels of one column ("depth to
-    space"), for which the kernel is filled up with zeros to a multiple of t: a 5x5 kernel of stride 2 does 30/25 of its own work,
-    where both axes as channels do 36/25 and four phases leave an interleaving that costs more than the zeros. Where pictures have so few channels that all taps of one output fit into its own channels (64 -> 1: 16 ms so, 3 ms
-    otherwise), every output is one row of a matrix product, whose taps are added in place.
+    space"), for which the kernel is filled up with zeros to a multiple of t: a 5x5 kernel of stride 2 does 30/25 of its own work.
+    Both axes as channels would do 36/25; neither leaves an interleaving of single columns that costs more than the zeros.
+
+    Where pictures have so few channels that all taps of one output fit into its own (64 -> 1: 16 ms as above, 3 ms as here),
+    every output is one row of a matrix product, whose taps are added in place.
     """
     (s, t), (k, l, c, o) = strides, w.shape
     (top, _), (left, _), (h, v) = *pads, y.shape[1:3]

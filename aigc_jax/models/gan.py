@@ -1,4 +1,9 @@
-"""Generators [B, Z] -> [B, *shape] and discriminators [B, *shape] -> [B] (logits)."""
+"""Generators [B, Z] -> [B, *shape] and discriminators [B, *shape] -> [B] (logits).
+
+Every network is called as net(x, train): with train, batch normalization takes the statistics of the batch and updates its
+running ones (the collection "batch_stats"); without, it takes the running ones. `misfit()` says in what the fields do not
+suit the shape of the data, or ''.
+"""
 
 import math
 from typing import Any
@@ -7,10 +12,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from aigc_jax.models.conv import Conv, ConvTranspose
-from aigc_jax.models.layers import ACTIVATIONS
+from aigc_jax.models.layers import ACTIVATIONS, normalize
 
 
-class MLPGenerator(nn.Module):
+class Network(nn.Module):
+    def misfit(self) -> str:
+        return ""
+
+
+class MLPGenerator(Network):
     """Dense layers of the given widths, then one to the data's shape: z 100 -> 256 ReLU -> 784 tanh with widths (256,)."""
 
     shape: tuple[int, ...]
@@ -21,7 +31,7 @@ class MLPGenerator(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z):  # [B, Z] -> [B, *shape]
+    def __call__(self, z, train=False):  # [B, Z] -> [B, *shape]
         x = z
         for width in self.widths:
             x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype, param_dtype=self.param_dtype)(x))
@@ -29,7 +39,7 @@ class MLPGenerator(nn.Module):
         return ACTIVATIONS[self.output](x).reshape(-1, *self.shape)
 
 
-class MLPDiscriminator(nn.Module):
+class MLPDiscriminator(Network):
     """Dense layers of the given widths, then one to a logit: 784 -> 256 LeakyReLU 0.2 -> 1 with widths (256,)."""
 
     shape: tuple[int, ...]
@@ -39,17 +49,17 @@ class MLPDiscriminator(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x):  # [B, *shape] -> [B]
+    def __call__(self, x, train=False):  # [B, *shape] -> [B]
         x = x.reshape(x.shape[0], -1)
         for width in self.widths:
             x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype, param_dtype=self.param_dtype)(x))
         return nn.Dense(1, dtype=self.dtype, param_dtype=self.param_dtype)(x)[:, 0]
 
 
-class DCGenerator(nn.Module):
+class DCGenerator(Network):
     """A dense layer to small pictures, then transposed convolutions that double their size, then one to the data's channels
-    (after Radford et al. 2016, section 3, without batch normalization): z 100 -> 7x7x128 -> 14x14x128 -> 28x28x64 -> 28x28x1
-    with base 128 and channels (128, 64)."""
+    (after Radford et al. 2016, section 3): z 100 -> 7x7x128 -> 14x14x128 -> 28x28x64 -> 28x28x1 with base 128 and channels
+    (128, 64). With last_stride 2 the last layer doubles too. Normalization, where there is any, is on all layers but the last."""
 
     shape: tuple[int, int, int]
     base: int  # channels of the smallest picture
@@ -57,37 +67,64 @@ class DCGenerator(nn.Module):
     kernel: int
     activation: str
     output: str
+    last_stride: int = 1
+    norm: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    @property
+    def times(self):
+        return 2 ** len(self.channels) * self.last_stride
+
+    def misfit(self):
+        if len(self.shape) != 3:
+            return f"channels = {self.channels} draw pictures, and the data are points {list(self.shape)}"
+        height, width, _ = self.shape
+        if height % self.times or width % self.times:
+            return (f"channels = {self.channels} with last_stride = {self.last_stride} draw multiples of {self.times} pixels, "
+                    f"not {height} x {width}; another number of channels or another size of the pictures would do")
+        return ""
+
     @nn.compact
-    def __call__(self, z):  # [B, Z] -> [B, H, W, C]
-        act, types = ACTIVATIONS[self.activation], dict(dtype=self.dtype, param_dtype=self.param_dtype)
+    def __call__(self, z, train=False):  # [B, Z] -> [B, H, W, C]
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         height, width, colours = self.shape
-        doublings = len(self.channels)
-        small = (height >> doublings, width >> doublings, self.base)
-        x = act(nn.Dense(math.prod(small), **types)(z)).reshape(-1, *small)
+        small = (height // self.times, width // self.times, self.base)
+
+        x = nn.Dense(math.prod(small), use_bias=self.norm == "none", **types)(z).reshape(-1, *small)
+        x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
         for features in self.channels:
-            x = act(ConvTranspose(features, (self.kernel,) * 2, strides=2, **types)(x))
-        return ACTIVATIONS[self.output](ConvTranspose(colours, (self.kernel,) * 2, **types)(x))
+            x = ConvTranspose(features, (self.kernel,) * 2, strides=2, use_bias=self.norm == "none", **types)(x)
+            x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
+        return ACTIVATIONS[self.output](ConvTranspose(colours, (self.kernel,) * 2, strides=self.last_stride, **types)(x))
 
 
-class DCDiscriminator(nn.Module):
+class DCDiscriminator(Network):
     """Convolutions that halve the picture, then a dense layer to a logit: 28x28x1 -> 14x14x64 -> 7x7x128 -> 1 with channels
-    (64, 128)."""
+    (64, 128). Normalization, where there is any, is on all convolutions but the first (Radford et al. 2016, section 3)."""
 
     shape: tuple[int, int, int]
     channels: tuple[int, ...]  # of each halving
     kernel: int
     activation: str
+    norm: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    def misfit(self):
+        if len(self.shape) != 3:
+            return f"channels = {self.channels} judge pictures, and the data are points {list(self.shape)}"
+        height, width, _ = self.shape
+        most = min(height, width).bit_length() - 1
+        return "" if len(self.channels) <= most else f"channels = {self.channels} halve {height} x {width} pictures more than {most} times"
+
     @nn.compact
-    def __call__(self, x):  # [B, H, W, C] -> [B]
+    def __call__(self, x, train=False):  # [B, H, W, C] -> [B]
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        for features in self.channels:
-            x = ACTIVATIONS[self.activation](Conv(features, (self.kernel,) * 2, strides=2, **types)(x))
+        for i, features in enumerate(self.channels):
+            norm = self.norm if i else "none"
+            x = Conv(features, (self.kernel,) * 2, strides=2, use_bias=norm == "none", **types)(x)
+            x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
         return nn.Dense(1, **types)(x.reshape(x.shape[0], -1))[:, 0]
 
 

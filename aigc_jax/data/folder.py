@@ -1,0 +1,177 @@
+"""Pictures from a directory tree of PNG and JPEG files: untrusted input, decoded once."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from aigc_jax.data import files
+from aigc_jax.data.dataset import Dataset, images
+from aigc_jax.errors import UserError, choose, nearest, require
+from aigc_jax.results import file_sha256
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+SMALLEST, LARGEST = 8, 1024  # pixels a side that are drawn; smaller files are skipped
+MOST_PIXELS = 100_000_000  # of a file; more is a decompression bomb
+DECODER = 1  # raise it when `decode` gives other pixels: caches of another number are not read
+
+COLOURS = {"rgb": "RGB", "grey": "L"}
+# config.data.split -> the split of each tenth of the hash values. 80/20: valid and test are the same pictures.
+SPLITS = {"80/10/10": ("train",) * 8 + ("valid", "test"), "80/20": ("train",) * 8 + ("valid",) * 2}
+
+
+def folder(config, data_dir, download) -> Dataset:
+    """All PNG and JPEG files below data.path, as pictures of data.size pixels a side in data.colour (rgb or grey).
+
+    Each is resized with antialiasing until its shorter side fits and cropped to its centre. Its class is the directory it lies
+    in; its split, the hash of its relative path, whatever other files there are. A file that cannot be read is skipped and named.
+    """
+    root = find(config.path, data_dir)
+    choose(COLOURS, config.colour, "config.data.colour")
+    tenths = choose(SPLITS, config.split, "config.data.split")
+    require(SMALLEST <= config.size <= LARGEST, f"config.data.size = {config.size} pixels a side must lie between {SMALLEST} and {LARGEST}")
+    paths = sorted(p.relative_to(root).as_posix() for p in walk(root))
+    require(paths, f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}")
+    x, skipped = pictures(root, paths, config.size, config.colour)
+    if skipped:
+        named = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
+        named = "".join(c if c.isprintable() else "?" for c in named)  # names of files may hold anything
+        print(f"skipped {len(skipped):,} of {len(paths):,} pictures ({named}{'; ...' if len(skipped) > 5 else ''})", file=sys.stderr)
+    names = [p for p in paths if p not in skipped]
+    require(names, f"config.data.path = {config.path!r}: none of its {len(paths):,} pictures can be used; "
+            f"the first: {next(iter(skipped.items()), ('', ''))[1]}")
+    classes = sorted({os.path.dirname(name) for name in names})
+    label = np.array([classes.index(os.path.dirname(name)) for name in names], np.int32)
+    which = np.array([tenths[tenth(name)] for name in names])
+    splits = {split: dict(x=x[which == split]) | (dict(label=label[which == split]) if len(classes) > 1 else {}) for split in dict.fromkeys(tenths)}
+    about = dict(source=str(root), licence="the user's own")
+    if len(classes) > 1:
+        about |= dict(classes=dict(sorted(Counter(os.path.dirname(name) for name in names).items())))
+    return images(splits, 255, about, len(classes) if len(classes) > 1 else 0)
+
+
+def find(path: str, data_dir: str) -> Path:
+    """The directory itself, or the one of that name among the data sets."""
+    require(path != "", "config.data.path = '' must name a directory of pictures for config.data.name = 'folder'")
+    places = [Path(path).expanduser(), *(root / path for root in files.roots(data_dir))]
+    found = next((p for p in places if p.is_dir()), None)
+    if found is None:
+        known = [p.name for p in places[0].parent.iterdir() if p.is_dir()] if places[0].parent.is_dir() else []
+        raise UserError(f"config.data.path = {path!r} is no directory{nearest(places[0].name, known)}")
+    return found
+
+
+def walk(root: Path):
+    """The picture files below a directory. Hidden ones are left out; links to directories are not followed."""
+    for directory, inner, names in os.walk(root):
+        inner[:] = [d for d in inner if not d.startswith(".")]
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(directory, name)
+
+
+def tenth(name: str) -> int:
+    """0 .. 9 by the SHA-256 of the relative path: a picture stays in its split when others come and go."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") % 10
+
+
+def cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aigc_jax" / "pictures"
+
+
+def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 [n, size, size, C], {path: why it was skipped}
+    """All pictures that can be read, decoded once: kept in the user's cache under the hash of every file's name and content."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashes = list(progress("reading", pool.map(lambda p: digest(root / p), paths), len(paths)))
+        key = hashlib.sha256(json.dumps([DECODER, size, colour, paths, hashes]).encode()).hexdigest()
+        cached = cache_dir() / f"{key}.npz"
+        try:
+            with np.load(cached, allow_pickle=False) as f:
+                return f["x"], json.loads(str(f["skipped"]))
+        except OSError:  # not there
+            pass
+        except Exception:  # numpy, zipfile and zlib each have errors of their own for a damaged file
+            print(f"{cached} is damaged: decoding again", file=sys.stderr)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what `decode` refuses, and of odd metadata
+            decoded = list(progress("decoding", pool.map(lambda p: attempt(root, p, size, colour), paths), len(paths)))
+    skipped = {p: d for p, d in zip(paths, decoded, strict=True) if isinstance(d, str)}
+    kept = [d for d in decoded if not isinstance(d, str)]
+    x = np.stack(kept) if kept else np.zeros((0, size, size, 1), np.uint8)
+    keep(cached, x, skipped)
+    return x, skipped
+
+
+def keep(cached: Path, x: np.ndarray, skipped: dict):
+    """Write the cache, whole or not at all; where it cannot be written, the pictures are decoded again the next time."""
+    part = cached.with_suffix(f".{os.getpid()}.part")
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as f:
+            np.savez(f, x=x, skipped=np.array(json.dumps(skipped)))
+        os.replace(part, cached)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        print(f"decoded pictures are not kept in {cached.parent}: {e.strerror or e}", file=sys.stderr)
+
+
+def digest(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as e:  # a broken link, no permission: skipped later, by the same words
+        return f"{e.strerror}"
+
+
+def attempt(root: Path, name: str, size: int, colour: str) -> np.ndarray | str:
+    """The decoded picture, or in a few words why it is skipped. A decompression bomb is a UserError."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return decode(root / name, size, colour)
+    except UserError:
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(bomb(root / name)) from None
+    except UnidentifiedImageError:
+        return "neither PNG nor JPEG"
+    except Exception as e:  # a decoder of untrusted files fails in many ways, none of which may end the run
+        return str(e).splitlines()[0][:80] if str(e) else type(e).__name__
+
+
+def bomb(path) -> str:
+    return f"{path} is a decompression bomb: it has more than {MOST_PIXELS:,} pixels; remove it"
+
+
+def decode(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 [size, size, C]
+    """One file as it is meant to be seen: turned by its EXIF tag, 16 bits scaled to 8, palette and CMYK converted, transparent
+    parts on white; resized by a Lanczos filter with antialiasing until the shorter side is `size`, and cropped to the centre."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=("PNG", "JPEG")) as image:
+        require(image.width * image.height <= MOST_PIXELS, bomb(path))
+        if min(image.size) < SMALLEST:
+            raise ValueError(f"{image.width} x {image.height} pixels are fewer than {SMALLEST} a side")
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would cut off at 255
+            image = Image.fromarray((np.asarray(image).astype(np.float64) / 257 + 0.5).clip(0, 255).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = ImageOps.fit(image.convert(COLOURS[colour]), (size, size), Image.Resampling.LANCZOS)
+        return np.asarray(image).reshape(size, size, -1)
+
+
+def progress(verb: str, items, total: int):
+    """The items, with a line of progress on a terminal."""
+    for i, item in enumerate(items, 1):
+        if sys.stderr.isatty() and (i % 100 == 0 or i == total):
+            print(f"\r\x1b[K{verb} {i:,} of {total:,} pictures", end="\n" if i == total else "", file=sys.stderr, flush=True)
+        yield item

@@ -1,0 +1,27 @@
+"""Convolutional GAN on Fashion-MNIST."""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="gan",
+        steps="2000 steps",
+        batch_size=128,
+        data=dict(name="fashion_mnist"),
+        network="dcgan",
+        model=dict(
+            g=dict(base=128, channels=(128, 64), kernel=5, activation="leaky_relu", output="tanh", norm="none"),
+            d=dict(channels=(64, 128), kernel=5, activation="leaky_relu", norm="none"),
+        ),
+        z=100,
+        loss="non_saturating",
+        critic_steps=1,
+        optimizer="adam",
+        schedule=dict(name="constant", warmup="0 steps"),
+        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema=0.999),
+        metrics=("frechet_pixels",),
+        metric_samples=5000,
+        best="valid/frechet_pixels",
+        run=dict(eval_every="250 steps", sample_every="250 steps", save_every="250 steps"),
+    ))

@@ -1,0 +1,27 @@
+"""Convolutional GAN on a directory of pictures, 128x128 in colour."""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="gan",
+        steps="300 steps",
+        batch_size=64,
+        data=dict(name="folder", size=128),
+        network="dcgan",
+        model=dict(
+            g=dict(base=256, channels=(128, 64, 32), kernel=4, last_stride=2, activation="relu", output="tanh", norm="none"),
+            d=dict(channels=(64, 128, 256, 512), kernel=4, activation="leaky_relu_0.01", norm="none"),
+        ),
+        z=100,
+        loss="non_saturating",
+        critic_steps=1,
+        optimizer="adam",
+        schedule=dict(name="constant", warmup="0 steps"),
+        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema=0.99),
+        metrics=("frechet_pixels",),
+        metric_samples=500,
+        best="valid/frechet_pixels",
+        run=dict(eval_every="100 steps", sample_every="100 steps", save_every="100 steps"),
+    ))

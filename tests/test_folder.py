@@ -1,0 +1,224 @@
+"""Pictures from a directory: what a file shows is what the networks see; whatever is wrong with one is a sentence."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from conftest import command_line
+from ml_collections import ConfigDict
+from PIL import Image
+
+from aigc_jax import config as configs
+from aigc_jax import data
+from aigc_jax.data import folder as module
+from aigc_jax.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def load(path, **more):
+    return data.load(ConfigDict(configs.DATA | dict(name="folder", path=str(path), size=8) | more))
+
+
+def noise(*shape, seed=0):
+    return np.random.RandomState(seed).randint(0, 256, shape).astype(np.uint8)
+
+
+def many(path, count=60, classes=("",)):
+    for i in range(count):
+        place = path / classes[i % len(classes)]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(8, 8, 3, seed=i)).save(place / f"{i}.png")
+    return path
+
+
+def decoded(image, path, colour="rgb", size=8, **save):
+    image.save(path, **save)
+    return module.decode(path, size, colour).astype(int)
+
+
+def test_rgb_and_grey_pictures_of_the_right_size_come_through_unchanged(tmp_path):
+    x = noise(8, 8, 3)
+    np.testing.assert_array_equal(decoded(Image.fromarray(x), tmp_path / "a.png"), x)
+    np.testing.assert_array_equal(decoded(Image.fromarray(x[..., 0]), tmp_path / "b.PNG"), x[..., :1].repeat(3, -1))
+    np.testing.assert_array_equal(decoded(Image.fromarray(x[..., 0]), tmp_path / "c.png", "grey"), x[..., :1])
+    luma = x @ [0.299, 0.587, 0.114]  # ITU-R BT.601
+    assert np.abs(decoded(Image.fromarray(x), tmp_path / "a.png", "grey")[..., 0] - luma).max() <= 1
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    x = noise(8, 8, 4)
+    alpha = x[..., 3:] / 255
+    expected = x[..., :3] * alpha + 255 * (1 - alpha)
+    assert np.abs(decoded(Image.fromarray(x), tmp_path / "a.png") - expected).max() <= 1
+    grey = np.stack([x[..., 0], x[..., 3]], -1)
+    assert np.abs(decoded(Image.fromarray(grey, "LA"), tmp_path / "b.png", "grey") - (grey[..., :1] * alpha + 255 * (1 - alpha))).max() <= 1
+
+
+def test_palettes_are_looked_up(tmp_path):
+    index = (np.arange(64) % 3).reshape(8, 8).astype(np.uint8)
+    colours = np.array([[255, 0, 0], [0, 128, 0], [7, 8, 9]])
+    image = Image.fromarray(index, "P")
+    image.putpalette(colours.astype(np.uint8).tobytes())
+    np.testing.assert_array_equal(decoded(image, tmp_path / "a.png"), colours[index])
+    colours[1] = 255  # the transparent entry
+    np.testing.assert_array_equal(decoded(image, tmp_path / "b.png", transparency=1), colours[index])
+
+
+def test_sixteen_bits_are_scaled_not_cut_off(tmp_path):
+    x = np.random.RandomState(0).randint(0, 2**16, (8, 8)).astype(np.uint16)
+    assert np.abs(decoded(Image.fromarray(x), tmp_path / "a.png", "grey")[..., 0] - x / 257).max() <= 0.5
+
+
+def test_cmyk_and_exif(tmp_path):
+    plain = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
+    assert np.abs(decoded(plain, tmp_path / "a.jpg", quality=100) - [255, 0, 0]).max() <= 40  # JPEG, and no ICC profile
+    x = np.zeros((16, 16, 3), np.uint8)
+    x[:8], x[8:, :8] = [250, 0, 0], [0, 0, 250]  # above, and below left
+    for tag, turned in {3: x[::-1, ::-1], 6: np.rot90(x, -1), 8: np.rot90(x)}.items():
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        got = decoded(Image.fromarray(x), tmp_path / "b.jpg", size=16, exif=exif, quality=100, subsampling=0)
+        assert np.abs(got - turned).mean() < 3, tag
+    assert np.abs(decoded(Image.fromarray(x), tmp_path / "c.jpg", size=16, quality=100, subsampling=0) - x).mean() < 3
+
+
+def test_the_centre_is_cropped_and_shrinking_averages(tmp_path):
+    x = np.zeros((32, 96, 3), np.uint8)
+    x[:, :32], x[:, 32:64], x[:, 64:] = [255, 0, 0], [0, 255, 0], [0, 0, 255]
+    whole = np.asarray(Image.fromarray(x).resize((24, 8), Image.Resampling.LANCZOS)).astype(int)
+    wide = decoded(Image.fromarray(x), tmp_path / "a.png")
+    assert np.abs(wide - whole[:, 8:16]).max() <= 1 and (np.argmax(wide, -1) == 1).all()
+    tall = decoded(Image.fromarray(x.swapaxes(0, 1)), tmp_path / "b.png")
+    assert np.abs(tall - wide.swapaxes(0, 1)).max() <= 1
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    assert np.abs(decoded(Image.fromarray(board), tmp_path / "c.png", "grey") - 127.5).max() < 3  # picked pixels would be 0 or 255
+    assert decoded(Image.fromarray(noise(8, 8, 3)), tmp_path / "d.png", size=32).shape == (32, 32, 3)
+
+
+def test_a_picture_keeps_its_split_whatever_others_there_are(tmp_path):
+    def split_of(ds):
+        where = {}
+        for name, (start, count) in ds.splits.items():
+            where |= {ds.arrays["x"][i].tobytes(): name for i in range(start, start + count)}
+        return where
+
+    before = split_of(load(many(tmp_path / "a", 60)))
+    after = split_of(load(many(tmp_path / "a", 400)))
+    assert before == {k: after[k] for k in before} and len(before) == 60
+    shares = [sum(v == name for v in after.values()) / 400 for name in ("train", "valid", "test")]
+    assert np.abs(np.array(shares) - [0.8, 0.1, 0.1]).max() < 0.06  # 400 draws: three standard errors
+    two = load(tmp_path / "a", split="80/20")
+    assert two.splits["valid"] == two.splits["test"] and sum(two.splits["valid"]) == len(two.arrays["x"])
+    assert {k for k, v in after.items() if v == "train"} == {k for k, v in split_of(two).items() if v == "train"}
+
+
+def test_the_directory_is_the_class(tmp_path):
+    ds = load(many(tmp_path / "a", 90, ("cat", "dog", "dog/puppy")))
+    assert ds.spec.classes == 3 and ds.about["classes"] == {"cat": 30, "dog": 30, "dog/puppy": 30}
+    by_picture = {noise(8, 8, 3, seed=i).tobytes(): i % 3 for i in range(90)}
+    assert [by_picture[x.tobytes()] for x in ds.arrays["x"]] == ds.arrays["label"].tolist()
+    assert "label" not in load(many(tmp_path / "b")).arrays
+
+
+def test_files_are_decoded_once_until_one_changes(tmp_path, monkeypatch, capsys):
+    many(tmp_path / "a")
+    (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
+    calls = []
+    real = module.decode
+    monkeypatch.setattr(module, "decode", lambda path, *rest: calls.append(path) or real(path, *rest))
+    first = load(tmp_path / "a")
+    assert len(calls) == 61 and "skipped 1 of 61 pictures (broken.png: neither PNG nor JPEG)" in capsys.readouterr().err
+    again = load(tmp_path / "a")
+    assert len(calls) == 61 and "skipped 1 of 61" in capsys.readouterr().err
+    np.testing.assert_array_equal(first.arrays["x"], again.arrays["x"])
+    assert data.fingerprint(first) == data.fingerprint(again)
+    load(tmp_path / "a", colour="grey")
+    assert len(calls) == 122
+    Image.fromarray(noise(8, 8, 3, seed=999)).save(tmp_path / "a" / "0.png")
+    load(tmp_path / "a")
+    assert len(calls) == 183
+    for cached in module.cache_dir().glob("*.npz"):
+        cached.write_bytes(cached.read_bytes()[:-200])
+    load(tmp_path / "a")
+    assert len(calls) == 244 and "is damaged: decoding again" in capsys.readouterr().err
+    assert not list(module.cache_dir().glob("*.part"))
+
+
+def test_bad_files_are_skipped_and_named_in_one_line(tmp_path, capsys):
+    many(tmp_path / "a")
+    whole = (tmp_path / "a" / "0.png").read_bytes()
+    (tmp_path / "a" / "half.png").write_bytes(whole[:60])
+    (tmp_path / "a" / "text.jpg").write_text("words")
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "a" / "one.png")
+    (tmp_path / "a" / "notes.txt").write_text("not looked at")
+    (tmp_path / "a" / ".hidden.png").write_text("nor this")
+    assert len(load(tmp_path / "a").arrays["x"]) == 60
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("skipped 4 of 64 pictures (")
+    for words in ("half.png: ", "text.jpg: neither PNG nor JPEG", "gone.png: ", "one.png: 1 x 1 pixels are fewer than 8 a side"):
+        assert words in lines[0]
+
+
+def bomb(path, side):
+    """A PNG of side x side black pixels in few bytes."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = zlib.compress(bytes((1 + (side + 7) // 8) * side), 9)
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("side", [10_001, 30_000])  # below and above where Pillow itself refuses
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
+    many(tmp_path / "a")
+    bomb(tmp_path / "a" / "bomb.png", side)
+    with pytest.raises(UserError, match="bomb.png is a decompression bomb: it has more than 100,000,000 pixels; remove it"):
+        load(tmp_path / "a")
+
+
+def test_bad_directories_are_sentences(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("words")
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "a.png").write_text("words")
+    many(tmp_path / "few", 3)
+    for path, more, words in (
+        ("", {}, "must name a directory of pictures"),
+        (tmp_path / "emty", {}, "is no directory; did you mean 'empty'?"),
+        (tmp_path / "empty", {}, "has no file that ends in .png, .jpg, .jpeg"),
+        (tmp_path / "texts", {}, "has no file that ends in .png, .jpg, .jpeg"),
+        (tmp_path / "fake", {}, "none of its 1 pictures can be used; the first: neither PNG nor JPEG"),
+        (tmp_path / "few", {}, "examples are too few to divide"),
+        (tmp_path / "few", dict(size=7), "config.data.size = 7 pixels a side must lie between 8 and 1024"),
+        (tmp_path / "few", dict(colour="gray"), "config.data.colour = 'gray' is none of rgb, grey; did you mean 'grey'?"),
+        (tmp_path / "few", dict(split="80/10"), "config.data.split = '80/10' is none of 80/10/10, 80/20"),
+    ):
+        with pytest.raises(UserError, match=".*") as e:
+            load(path, **more)
+        assert words in str(e.value) and "\n" not in str(e.value)
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert len(load(many(tmp_path / "a")).arrays["x"]) == 60
+    assert "decoded pictures are not kept in" in capsys.readouterr().err
+
+
+def test_a_size_that_the_network_cannot_reach_is_a_sentence(tmp_path):
+    many(tmp_path / "a")
+    words = ("--config=configs/dcgan_folder.py", f"--config.data.path={tmp_path / 'a'}", "--config.data.size=72")
+    done = command_line("train", *words, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 1 and done.stderr == (
+        "error: config.model.g.channels = (128, 64, 32) with last_stride = 2 draw multiples of 16 pixels, not 72 x 72; "
+        "another number of channels or another size of the pictures would do\n")
+    assert not (tmp_path / "run" / "config.json").exists()

@@ -1,0 +1,56 @@
+"""Batch normalization: its closed form, and where its statistics live."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tiny_configs import dataset, resolved, tiny
+
+from aigc_jax import methods, optim
+from aigc_jax.core import fold, noise
+
+
+def trial(**more):
+    """A method, its fresh state, and a batch of 16 digits."""
+    config = resolved(tiny("gan_conv", **more))
+    ds = dataset(config)
+    method = methods.make(config, ds.spec)
+    batch = ds.take(ds.arrays, np.arange(16)) | dict(index=jnp.arange(16))
+    return method, method.init(jax.random.key(0), {k: jnp.float32(v) for k, v in config.hp.items()}), batch, config
+
+
+def test_running_statistics_follow_the_batch_and_are_those_of_the_averaged_generator_when_sampling():
+    method, state, batch, config = trial()
+    after, _ = jax.jit(method.step)(state, batch)
+    # The generator's first normalization sees z W, as 2x2 pictures of 4 channels: momentum 0.9, from mean 0 and variance 1.
+    z = noise(fold(state.key, 0, 0), batch["index"], (config.z,))
+    x = np.asarray(z @ state.params["g"]["Dense_0"]["kernel"], np.float64).reshape(-1, 4)
+    stats = after.extra["stats"]["g"]["BatchNorm_0"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * x.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * x.var(0), rtol=1e-4)
+    expected = optim.average(state.extra["stats"]["ema"], after.extra["stats"]["g"], config.hp.ema)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), after.extra["stats"]["ema"], expected)
+    # The discriminator's one: the real batch, then the generated one.
+    assert set(after.extra["stats"]["d"]) == {"BatchNorm_0"}
+    key = jax.random.key(1)
+    shifted = jax.tree.map(lambda s: s + 1, after.extra["stats"]["ema"])
+    moved = after.replace(extra=after.extra | dict(stats=after.extra["stats"] | dict(ema=shifted)))
+    assert (method.samplers["prior"](moved, key, batch) != method.samplers["prior"](after, key, batch)).any()
+
+
+def test_training_normalizes_by_the_batch_and_sampling_by_running_statistics():
+    method, state, batch, _ = trial()
+    key = jax.random.key(1)
+    draw = lambda n: method.samplers["prior"](state, key, jax.tree.map(lambda x: x[:n], batch))
+    np.testing.assert_allclose(draw(4), draw(16)[:4], atol=1e-6)  # a sample does not depend on its neighbours
+    other = batch | dict(x=np.concatenate([batch["x"][:8], 0 * batch["x"][8:]]))
+    a, b = (method.step(state, x)[0].extra["stats"]["d"]["BatchNorm_0"]["mean"] for x in (batch, other))
+    assert (a != b).all()
+
+
+def test_layers_before_a_normalization_have_no_bias_and_networks_without_have_no_statistics():
+    _, state, _, _ = trial()
+    assert {name for name, layer in state.params["g"].items() if "bias" in layer} == {"BatchNorm_0", "BatchNorm_1", "ConvTranspose_1"}
+    assert {name for name, layer in state.params["d"].items() if "bias" in layer} == {"BatchNorm_0", "Conv_0", "Dense_0"}
+    _, plain, _, _ = trial(model__g__norm="none", model__d__norm="none")
+    assert not jax.tree.leaves(plain.extra["stats"])
+    assert all("bias" in layer for net in plain.params.values() for layer in net.values())
