@@ -91,6 +91,7 @@ def train(given, workdirs, group=None, extend=None, download=False, route=None, 
         stop = stack.enter_context(Stop())
         loop = Loop(trials, dataset, checkpoints, route, report)
         loop.restore()
+        loop.begin()
         start.record(agreed, dirs, dataset, fingerprint, changes or [{}] * len(dirs))
         try:
             loop.run(stop)
@@ -130,7 +131,7 @@ class Loop:
             else:
                 t.dir.status("running", self.step)
         if self.restored < 0 and every.eval_every:
-            self.evaluate("valid")  # the untrained model; and a wrong config.best is found before the work
+            self.note("valid", self.untrained)
         self.progress = Progress(self.step, config.steps)
         while self.step < config.steps and not stop.signal and self.alive():
             self.call(min(self.next_event(), config.steps) - self.step)
@@ -175,6 +176,13 @@ class Loop:
             t.dir.cut(self.restored)
         if found:
             self.report(f"resuming at step {self.step:,}")
+
+    def begin(self):
+        """The values of an untrained model, before anything is recorded: a config.best that is none of them is a mistake."""
+        if self.restored < 0 and (self.config.run.eval_every or self.config.best):
+            self.untrained = self.programs.evaluate(self.states, "valid", self.config.metric_samples)
+            require(self.config.best.removeprefix("valid/") in self.untrained[0] or not self.config.best, f"config.best = {self.config.best!r} "
+                    "is no row metric; there are " + ", ".join(f"valid/{k}" for k in self.untrained[0]))
 
     # -- going on
 
@@ -242,16 +250,17 @@ class Loop:
         self.progress.skip()
 
     def evaluate(self, split):
-        values = self.programs.evaluate(self.states, split, self.config.metric_samples)
+        self.note(split, self.programs.evaluate(self.states, split, self.config.metric_samples))
+
+    def note(self, split, values):
+        """Write the rows of an evaluation; keep the parameters that are the best so far."""
         better = np.zeros(len(self.trials), bool)
         for i, (t, row) in enumerate(zip(self.trials, values, strict=True)):
             if t.failed:
                 continue
             t.write(dict(step=self.step, split=split, **{k: plain(v) for k, v in row.items()}))
             if split == "valid" and self.config.best:
-                value = row.get(self.config.best.removeprefix("valid/"))
-                require(value is not None, f"config.best = {self.config.best!r} is no row metric; there are "
-                        + ", ".join(f"valid/{k}" for k in row))
+                value = row[self.config.best.removeprefix("valid/")]
                 sign = dict(min=1, max=-1)[self.config.best_mode]
                 better[i] = math.isfinite(value) and (t.best is None or sign * value < sign * t.best["value"])
                 if better[i]:

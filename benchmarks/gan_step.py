@@ -4,8 +4,10 @@
     python benchmarks/gan_step.py [--rounds=7] [--seconds=4]
 
 Both sides draw shuffled MNIST-sized batches from memory, update the discriminator, then the generator on the same fakes,
-by Adam, and average the generator's weights. PyTorch runs eagerly with its fused Adam, its fastest on CPUs here. Each side
-runs in a process of its own, so that neither's thread pool disturbs the other; they take turns, and medians are compared.
+by Adam, and average the generator's weights. PyTorch runs eagerly with its fused Adam, its fastest on CPUs here; convolutions
+both in its default memory layout and channels last, of which the faster counts. Each side runs in a process of its own, so that
+neither's thread pool disturbs the other; they take turns, and medians are compared. For the convolutional GAN two more sides say
+what the loop and the trials cost: the same step under plain jit, one call a step, and four trials one after another (route "map").
 """
 
 import argparse
@@ -20,7 +22,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-CASES = {"gan_mlp_mnist": "MLP GAN 100-256-784, batch 128"}
+# a config of configs/ -> what it is called, and the sides that are timed
+CASES = {
+    "gan_mlp_mnist": ("MLP GAN 100-256-784, batch 128", ("ours", "pytorch")),
+    "dcgan_mnist": ("DCGAN 100-7x7x128-28x28, 5x5, batch 128", ("ours", "pytorch", "pytorch_channels_last", "ours_plain_jit", "ours_four_trials")),
+}
 
 
 def data():
@@ -31,11 +37,8 @@ def data():
     return random.randint(0, 256, (60_000, 28, 28, 1)).astype(np.uint8)
 
 
-def ours(case):
-    """A function that does n steps in one call, as training does, and the size of such a call."""
-    import jax
-    import numpy as np
-
+def setting(case, count=1):
+    """The config and the programs of `count` trials of it, on pictures of noise."""
     from aigc_jax import config as configs
     from aigc_jax.data.dataset import images
     from aigc_jax.programs import Programs
@@ -43,8 +46,16 @@ def ours(case):
     x = data()
     splits = dict(train=dict(x=x[:55_000]), valid=dict(x=x[55_000:57_500]), test=dict(x=x[57_500:]))
     config = configs.resolve(configs.load(HERE.parent / "configs" / f"{case}.py"), 55_000, 128)
-    programs = Programs(config, images(splits, 255, {}), 1)
-    state = [programs.init([config])]
+    return config, Programs(config, images(splits, 255, {}), count, route="map")
+
+
+def ours(case, count=1):
+    """A function that does n steps of every trial in one call, as training does."""
+    import jax
+    import numpy as np
+
+    config, programs = setting(case, count)
+    state = [programs.init([config] * count)]
 
     def steps(n):
         state[0], metrics = programs.train(state[0], programs.arrays, np.int32(n))
@@ -53,7 +64,29 @@ def ours(case):
     return steps
 
 
-def pytorch(case):
+def plain_jit(case):
+    """The same step, compiled alone and called n times."""
+    import jax
+
+    from aigc_jax import core
+    from aigc_jax.data.dataset import source
+    from aigc_jax.programs import COMPILER
+
+    config, programs = setting(case)
+    step = core.feed(programs.method.step, source(programs.dataset, config.data, config.batch_size))
+    state = [jax.tree.map(lambda x: x[0], programs.init([config]))]
+    options = COMPILER.get(jax.default_backend())
+    compiled = jax.jit(step, donate_argnums=0).lower(state[0], programs.arrays).compile(compiler_options=options)
+
+    def steps(n):
+        for _ in range(n):
+            state[0], metrics = compiled(state[0], programs.arrays)
+        jax.block_until_ready((state[0], metrics))
+
+    return steps
+
+
+def pytorch(case, layout="contiguous_format"):
     """The same game written plainly in PyTorch."""
     import torch
     from torch import nn
@@ -64,7 +97,8 @@ def pytorch(case):
     config = configs.load(HERE.parent / "configs" / f"{case}.py")
     x = torch.from_numpy(data()[:55_000])
     batch, z, hp = config.batch_size, config.z, config.hp
-    g, d = NETWORKS[case](nn)
+    layout = getattr(torch, layout)
+    g, d = (net.to(memory_format=layout) for net in NETWORKS[case](nn))
     average = [p.detach().clone() for p in g.parameters()]
     adam = dict(betas=(hp.beta1, hp.beta2), eps=1e-8, fused=True)
     optimizer_g = torch.optim.Adam(g.parameters(), lr=hp.lr_g, **adam)
@@ -77,7 +111,7 @@ def pytorch(case):
                 order[:] = torch.randperm(len(x)), 0
             rows = order[0][order[1] : order[1] + batch]
             order[1] += batch
-            real = (x[rows].float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
+            real = (x[rows].float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous(memory_format=layout)
             fake = g(torch.randn(batch, z))
             loss = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
             optimizer_d.zero_grad()
@@ -103,16 +137,37 @@ def mlp(nn):
     return g, d
 
 
-NETWORKS = {"gan_mlp_mnist": mlp}
+def dcgan(nn):
+    act = nn.LeakyReLU(0.2)
+    g = nn.Sequential(
+        *(nn.Linear(100, 6272), act, nn.Unflatten(1, (128, 7, 7))),
+        *(nn.ConvTranspose2d(128, 128, 5, stride=2, padding=2, output_padding=1), act),
+        *(nn.ConvTranspose2d(128, 64, 5, stride=2, padding=2, output_padding=1), act),
+        *(nn.ConvTranspose2d(64, 1, 5, padding=2), nn.Tanh()),
+    )
+    first, second = nn.Conv2d(1, 64, 5, stride=2, padding=2), nn.Conv2d(64, 128, 5, stride=2, padding=2)
+    return g, nn.Sequential(first, act, second, act, nn.Flatten(), nn.Linear(6272, 1))
+
+
+NETWORKS = {"gan_mlp_mnist": mlp, "dcgan_mnist": dcgan}
+SIDES = {
+    "ours": ours,
+    "ours_plain_jit": plain_jit,
+    "ours_four_trials": lambda case: ours(case, 4),
+    "pytorch": pytorch,
+    "pytorch_channels_last": lambda case: pytorch(case, "channels_last"),
+}
 
 
 def worker(side, case, seconds):
     """Answer each line of input with the milliseconds a step of one stretch of steps."""
-    steps = dict(ours=ours, pytorch=pytorch)[side](case)
-    steps(10)
-    begun = time.perf_counter()
-    steps(20)
-    n = max(1, min(1000, int(seconds / ((time.perf_counter() - begun) / 20))))
+    steps = SIDES[side](case)
+    steps(2)
+    begun, n = time.perf_counter(), 0
+    while time.perf_counter() - begun < 1 or n < 2:
+        steps(2)
+        n += 2
+    n = max(1, min(1000, round(seconds * n / (time.perf_counter() - begun))))
     steps(n)
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -122,9 +177,9 @@ def worker(side, case, seconds):
 
 
 def compare(case, rounds, seconds):
-    """Medians of the two sides' milliseconds a step, in turns."""
+    """The sides' milliseconds a step, one stretch a side in each round."""
     command = [sys.executable, __file__, "--case", case, "--seconds", str(seconds), "--side"]
-    workers, times = {}, dict(ours=[], pytorch=[])
+    workers, times = {}, {side: [] for side in CASES[case][1]}
     for side in times:
         workers[side] = subprocess.Popen([*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert workers[side].stdout.readline() == "ready\n", f"{side} did not start"
@@ -144,7 +199,7 @@ def main():
     arguments.add_argument("--case", choices=CASES)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--seconds", type=float, default=4.0, help="of each stretch")
-    arguments.add_argument("--side", choices=("ours", "pytorch"), help=argparse.SUPPRESS)
+    arguments.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = arguments.parse_args()
     if args.side:
         return worker(args.side, args.case, args.seconds)
@@ -154,8 +209,14 @@ def main():
     for case in [args.case] if args.case else CASES:
         times = compare(case, args.rounds, args.seconds)
         median = {side: statistics.median(t) for side, t in times.items()}
-        text = {s: f"{median[s]:.2f} ({min(t):.2f} - {max(t):.2f})" for s, t in times.items()}
-        print(f"{CASES[case]}: ours {text['ours']}, PyTorch {text['pytorch']}, PyTorch / ours {median['pytorch'] / median['ours']:.2f}")
+        print(CASES[case][0])
+        for side, t in times.items():
+            print(f"  {side:22} {median[side]:9.2f} ({min(t):.2f} - {max(t):.2f})")
+        best = min(m for side, m in median.items() if side.startswith("pytorch"))
+        print(f"  PyTorch's faster layout / ours {best / median['ours']:.2f}")
+        if "ours_four_trials" in median:
+            print(f"  in the loop / under plain jit {median['ours'] / median['ours_plain_jit']:.2f}; "
+                  f"four trials / one {median['ours_four_trials'] / median['ours']:.2f}")
         print(json.dumps(dict(case=case, **times)))
 
 

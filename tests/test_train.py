@@ -112,7 +112,10 @@ def test_another_identity_is_refused_and_run_keys_are_not(finished, tmp_path):
     assert train(tiny(run__log_every=2, run__samples=9), tmp_path / "r")[0]["status"] == "done"
 
 
-@pytest.mark.parametrize("mistake", [dict(z=0), dict(init_from="/nowhere"), dict(loss="minmax")])
+@pytest.mark.parametrize("mistake", [
+    dict(z=0), dict(init_from="/nowhere"), dict(loss="minmax"),
+    dict(best="valid/frechet"), dict(best="valid/frechet", run__eval_every="never"),
+])  # fmt: skip
 def test_a_mistake_leaves_nothing_that_its_correction_would_meet(tmp_path, mistake):
     with pytest.raises(UserError):
         train(tiny(steps=8, **mistake), tmp_path)
