@@ -53,7 +53,8 @@ class Progress:
         self.line = now
         rest = (self.end - step) * self.seconds_per_step
         values = "  ".join(f"{name} {mean(value):.4g}" for name, value in metrics.items())
-        text = (f"step {step:,}/{self.end:,}  {100 * step / self.end:.0f}%  {1 / self.seconds_per_step:,.0f} steps/s  "
+        speed = 1 / self.seconds_per_step
+        text = (f"step {step:,}/{self.end:,}  {100 * step / self.end:.0f}%  {speed:,.{0 if speed >= 10 else 2}f} steps/s  "
                 f"{clock(rest)} left  {values}")
         print(f"\r\x1b[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=self.file, flush=True)
 

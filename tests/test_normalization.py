@@ -1,5 +1,6 @@
-"""Batch normalization: its closed form, and where its statistics live."""
+"""Batch normalization: its closed form, and where its statistics live; the sums that it is made of."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +8,54 @@ from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods, optim
 from aigc_jax.core import fold, noise
+from aigc_jax.models.reductions import BatchNorm, over, total
+
+
+def test_sums_and_their_transposes_are_those_of_numpy_to_the_second_derivative():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.RandomState(0).randn(3, 4, 5, 2))
+        b = x[0, 0, 0]
+        np.testing.assert_allclose(total(x), x.sum((0, 1, 2)), rtol=1e-12)
+        np.testing.assert_array_equal(over(b, x.shape), jnp.broadcast_to(b, x.shape))
+        ours = lambda x, b: (total(jnp.sin(x * over(b, x.shape))) ** 3).sum()
+        plain = lambda x, b: (jnp.sin(x * b).sum((0, 1, 2)) ** 3).sum()
+        slope = lambda f: lambda x, b: jax.tree.reduce(jnp.add, jax.tree.map(lambda g: (g**2).sum(), jax.grad(f, (0, 1))(x, b)))
+        for f, g in ((ours, plain), (slope(ours), slope(plain))):
+            for a, e in zip(jax.grad(f, (0, 1))(x, b), jax.grad(g, (0, 1))(x, b), strict=True):
+                np.testing.assert_allclose(a, e, rtol=1e-9)
+
+
+def test_batch_normalization_is_that_of_flax():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.RandomState(0).randn(6, 4, 4, 3) * [1, 2, 3] + [5, -1, 0])
+        w = jnp.asarray(np.random.RandomState(1).randn(*x.shape))
+        types = dict(dtype=jnp.float64, param_dtype=jnp.float64)
+        mine = BatchNorm(**types)
+        theirs = lambda train: nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, **types)
+        variables = mine.init(jax.random.key(0), x, True)
+        assert jax.tree.structure(variables) == jax.tree.structure(theirs(True).init(jax.random.key(0), x))
+        params = jax.tree.map(lambda p: p + 0.3, variables["params"])
+
+        def score(apply):
+            def f(params, x):
+                y, new = apply({"params": params, "batch_stats": variables["batch_stats"]}, x)
+                return (jnp.sin(y) * w).sum(), (y, new)
+
+            return jax.value_and_grad(f, (0, 1), has_aux=True)(params, x)
+
+        ours = score(lambda v, x: mine.apply(v, x, True, mutable=["batch_stats"]))
+        expected = score(lambda v, x: theirs(True).apply(v, x, mutable=["batch_stats"]))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), ours, expected)  # flax keeps float32 statistics
+        y = ours[0][1][0]
+        np.testing.assert_allclose(y.mean((0, 1, 2)), 0.3, atol=1e-12)
+        variables = dict(params=params, batch_stats=ours[0][1][1]["batch_stats"])
+        np.testing.assert_allclose(mine.apply(variables, x, False), theirs(False).apply(variables, x), rtol=1e-6)
 
 
 def trial(**more):
     """A method, its fresh state, and a batch of 16 digits."""
-    config = resolved(tiny("gan_conv", **more))
+    both = dict(model__d__channels=(4, 4), model__g__norm="batch", model__d__norm="batch")
+    config = resolved(tiny("gan_conv", **both | more))
     ds = dataset(config)
     method = methods.make(config, ds.spec)
     batch = ds.take(ds.arrays, np.arange(16)) | dict(index=jnp.arange(16))

@@ -29,7 +29,7 @@ METHODS = {
     "gan": ("gan_digits", GAN),
     "gan_critic": ("gan_digits", GAN | {"critic_steps": 3, "loss": "minimax", "batch_size": 8}),
     "gan_points": ("gan_ring", GAN),
-    "gan_conv": ("dcgan_digits", CONV | {"model.d.channels": (4, 4), "model.g.norm": "batch", "model.d.norm": "batch"}),
+    "gan_conv": ("dcgan_digits", CONV | {"model.g.norm": "batch"}),
 }
 
 

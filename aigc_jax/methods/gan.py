@@ -36,7 +36,7 @@ def make(config, spec) -> Method:
     g = network(Generator, config.model.g, "model.g", config, shape=spec.shape)
     d = network(Discriminator, config.model.d, "model.d", config, shape=spec.shape)
 
-    dtype, param_dtype = dtypes(config).values()
+    dtype = dtypes(config)["dtype"]
 
     def call(net, params, stats, x, train):
         """What the network makes of x, and its running statistics after it ({} without normalization)."""
@@ -56,7 +56,7 @@ def make(config, spec) -> Method:
         fresh = fold(key, INIT)
         nets = dict(g=g.init(fold(fresh, 0), jnp.zeros((1, config.z))), d=d.init(fold(fresh, 1), jnp.zeros((1, *spec.shape))))
         params = {name: net["params"] for name, net in nets.items()}
-        stats = jax.tree.map(lambda x: x.astype(param_dtype), {name: net.get("batch_stats", {}) for name, net in nets.items()})
+        stats = {name: net.get("batch_stats", {}) for name, net in nets.items()}
         opt = {name: optimizer(hp["lr_" + name], hp, 0).init(p) for name, p in params.items()}
         return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"], stats=stats | dict(ema=stats["g"])), hp)
 

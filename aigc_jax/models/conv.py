@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from aigc_jax.models.reductions import over
+
 NHWC = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
@@ -155,7 +157,7 @@ class Conv(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         strides = (self.strides,) * 2 if isinstance(self.strides, int) else tuple(self.strides)
         y = self.apply_to(x, kernel, strides, self.padding)
-        return y if bias is None else y + bias
+        return y if bias is None else y + over(bias, y.shape)
 
 
 class ConvTranspose(Conv):

@@ -4,6 +4,8 @@ from functools import partial
 
 import flax.linen as nn
 
+from aigc_jax.models.reductions import BatchNorm
+
 # The names that configs use. The slope of "leaky_relu" is that of DCGAN (Radford et al. 2016), the other that of Maas et al. 2013.
 ACTIVATIONS = {
     "identity": lambda x: x,
@@ -16,11 +18,10 @@ ACTIVATIONS = {
 # Normalization of [B, ..., C], by the names that configs use. A layer before one needs no bias: it would have no gradient.
 NORMS = {
     "none": None,
-    # (x - mean) / sqrt(variance + 1e-5) * scale + bias over all axes but the last (Ioffe & Szegedy 2015, algorithm 1)
-    "batch": partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5),
+    "batch": BatchNorm,
 }
 
 
 def normalize(norm: str, x, train: bool, types: dict):  # [B, ..., C] -> [B, ..., C]
     """One of NORMS as the next layer of the module whose __call__ this is in."""
-    return x if NORMS[norm] is None else NORMS[norm](use_running_average=not train, **types)(x)
+    return x if NORMS[norm] is None else NORMS[norm](**types)(x, train)
