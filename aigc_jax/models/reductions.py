@@ -29,6 +29,39 @@ total.defvjp(lambda x: (total(x), x), lambda x, g: (over(g, x.shape),))
 over.defvjp(lambda b, shape: (over(b, shape), None), lambda shape, _, g: (total(g),))
 
 
+def moments(x):  # [..., C] -> [C], [C]
+    """Mean and (biased) variance over all axes but the last."""
+    n = x.size // x.shape[-1]
+    mean = total(x) / n
+    return mean, total((x - over(mean, x.shape)) ** 2) / n
+
+
+def _standardize(x, epsilon):
+    mean, var = moments(x)
+    sigma = jnp.sqrt(var + epsilon)
+    standard = (x - over(mean, x.shape)) / over(sigma, x.shape)
+    return standard, (standard, sigma)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def standardize(x, epsilon):  # [..., C] -> [..., C]
+    """u = (x - mean) / sigma, sigma^2 = variance + epsilon, with the gradient dx = (g - mean(g) - u mean(g u)) / sigma.
+
+    Both end in a division, which XLA does not compute twice: what ended in a product would be computed again, at a stride, by every
+    transpose that a convolution's gradient needs.
+    """
+    return _standardize(x, epsilon)[0]
+
+
+def _gradient(epsilon, saved, g):
+    (standard, sigma), n = saved, g.size // g.shape[-1]
+    means = over(total(g) / n, g.shape) + standard * over(total(g * standard) / n, g.shape)
+    return ((g - means) / over(sigma, g.shape),)
+
+
+standardize.defvjp(_standardize, _gradient)
+
+
 class BatchNorm(nn.Module):
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, with the moments of the batch over all axes but the last when
     training, with running ones otherwise (Ioffe & Szegedy 2015, algorithms 1 and 2). Parameters and statistics as in
@@ -50,15 +83,10 @@ class BatchNorm(nn.Module):
         }
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # moments need it
         if train:
-            n = x.size // x.shape[-1]
-            mean = total(x) / n
-            centred = x - over(mean, x.shape)
-            var = total(centred**2) / n
             if not self.is_initializing():
-                for name, value in dict(mean=mean, var=var).items():
+                for name, value in zip(running, jax.lax.stop_gradient(moments(x)), strict=True):
                     running[name].value = (self.momentum * running[name].value + (1 - self.momentum) * value).astype(self.param_dtype)
+            x = standardize(x, self.epsilon)
         else:
-            mean, var = running["mean"].value, running["var"].value
-            centred = x - mean
-        y = centred * over(scale / jnp.sqrt(var + self.epsilon), x.shape) + over(bias, x.shape)
-        return y.astype(self.dtype)
+            x = (x - running["mean"].value) / jnp.sqrt(running["var"].value + self.epsilon)
+        return (x * over(scale, x.shape) + over(bias, x.shape)).astype(self.dtype)
