@@ -22,11 +22,20 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-# a config of configs/ -> what it is called, and the sides that are timed
+CONV = ("ours", "pytorch", "pytorch_channels_last", "ours_plain_jit", "ours_four_trials")
+# name -> what it is, the config of configs/, what is set in it, the sides that are timed
 CASES = {
-    "gan_mlp_mnist": ("MLP GAN 100-256-784, batch 128", ("ours", "pytorch")),
-    "dcgan_mnist": ("DCGAN 100-7x7x128-28x28, 5x5, batch 128", ("ours", "pytorch", "pytorch_channels_last", "ours_plain_jit", "ours_four_trials")),
+    "mlp": ("MLP GAN 100-256-784, batch 128", "gan_mlp_mnist", {}, ("ours", "pytorch")),
+    "dcgan": ("DCGAN 100-7x7x128-28x28, 5x5, batch 128", "dcgan_mnist", {"model.g.norm": "none", "model.d.norm": "none"}, CONV),
+    "dcgan_batch_norm": ("the same with batch normalization", "dcgan_mnist", {"model.g.norm": "batch", "model.d.norm": "batch"}, CONV),
 }
+
+
+def config_of(case):
+    from aigc_jax import config as configs
+
+    _, name, overrides, _ = CASES[case]
+    return configs.override(configs.load(HERE.parent / "configs" / f"{name}.py"), overrides)
 
 
 def data():
@@ -45,7 +54,7 @@ def setting(case, count=1):
 
     x = data()
     splits = dict(train=dict(x=x[:55_000]), valid=dict(x=x[55_000:57_500]), test=dict(x=x[57_500:]))
-    config = configs.resolve(configs.load(HERE.parent / "configs" / f"{case}.py"), 55_000, 128)
+    config = configs.resolve(config_of(case), 55_000, 128)
     return config, Programs(config, images(splits, 255, {}), count, route="map")
 
 
@@ -92,9 +101,7 @@ def pytorch(case, layout="contiguous_format"):
     from torch import nn
     from torch.nn import functional as F
 
-    from aigc_jax import config as configs
-
-    config = configs.load(HERE.parent / "configs" / f"{case}.py")
+    config = config_of(case)
     x = torch.from_numpy(data()[:55_000])
     batch, z, hp = config.batch_size, config.z, config.hp
     layout = getattr(torch, layout)
@@ -137,19 +144,18 @@ def mlp(nn):
     return g, d
 
 
-def dcgan(nn):
+def dcgan(nn, norm=False):
+    """In the order of ours: no bias before a normalization, none on the discriminator's first layer."""
     act = nn.LeakyReLU(0.2)
-    g = nn.Sequential(
-        *(nn.Linear(100, 6272), act, nn.Unflatten(1, (128, 7, 7))),
-        *(nn.ConvTranspose2d(128, 128, 5, stride=2, padding=2, output_padding=1), act),
-        *(nn.ConvTranspose2d(128, 64, 5, stride=2, padding=2, output_padding=1), act),
-        *(nn.ConvTranspose2d(64, 1, 5, padding=2), nn.Tanh()),
-    )
-    first, second = nn.Conv2d(1, 64, 5, stride=2, padding=2), nn.Conv2d(64, 128, 5, stride=2, padding=2)
-    return g, nn.Sequential(first, act, second, act, nn.Flatten(), nn.Linear(6272, 1))
+    after = lambda channels: ([nn.BatchNorm2d(channels, momentum=0.1)] if norm else []) + [act]
+    up = lambda i, o: [nn.ConvTranspose2d(i, o, 5, stride=2, padding=2, output_padding=1, bias=not norm), *after(o)]
+    g = [nn.Linear(100, 6272, bias=not norm), nn.Unflatten(1, (128, 7, 7)), *after(128), *up(128, 128), *up(128, 64)]
+    first, second = nn.Conv2d(1, 64, 5, stride=2, padding=2), nn.Conv2d(64, 128, 5, stride=2, padding=2, bias=not norm)
+    d = [first, act, second, *after(128), nn.Flatten(), nn.Linear(6272, 1)]
+    return nn.Sequential(*g, nn.ConvTranspose2d(64, 1, 5, padding=2), nn.Tanh()), nn.Sequential(*d)
 
 
-NETWORKS = {"gan_mlp_mnist": mlp, "dcgan_mnist": dcgan}
+NETWORKS = {"mlp": mlp, "dcgan": dcgan, "dcgan_batch_norm": lambda nn: dcgan(nn, norm=True)}
 SIDES = {
     "ours": ours,
     "ours_plain_jit": plain_jit,
@@ -179,7 +185,7 @@ def worker(side, case, seconds):
 def compare(case, rounds, seconds):
     """The sides' milliseconds a step, one stretch a side in each round."""
     command = [sys.executable, __file__, "--case", case, "--seconds", str(seconds), "--side"]
-    workers, times = {}, {side: [] for side in CASES[case][1]}
+    workers, times = {}, {side: [] for side in CASES[case][-1]}
     for side in times:
         workers[side] = subprocess.Popen([*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert workers[side].stdout.readline() == "ready\n", f"{side} did not start"

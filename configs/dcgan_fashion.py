@@ -1,4 +1,11 @@
-"""Convolutional GAN on Fashion-MNIST."""
+"""Convolutional GAN on Fashion-MNIST: the networks and rates of dcgan_mnist.
+
+Paper      Radford et al. 2016 (rate 2e-4, beta1 0.5, batch 128, batch normalization), with 5x5 kernels from 7x7x128
+Command    python launch.py train --config=configs/dcgan_fashion.py --workdir=runs/dcgan_fashion
+           or from digits: --config.init_from=runs/dcgan_mnist
+Hardware   2 CPU cores: about 0.9 s a step, as dcgan_mnist (measured 2026-11)
+Expect     not measured yet (2026-11)
+"""
 
 from ml_collections import ConfigDict
 
