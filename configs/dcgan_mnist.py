@@ -1,4 +1,11 @@
-"""Convolutional GAN on MNIST."""
+"""Convolutional GAN on MNIST.
+
+Paper      Radford et al. 2016 (rate 2e-4, beta1 0.5, batch 128, batch normalization), with 5x5 kernels from 7x7x128
+Command    python launch.py train --config=configs/dcgan_mnist.py --workdir=runs/dcgan_mnist
+Hardware   2 CPU cores: about 0.9 s a step (measured 2026-11)
+Expect     not measured to the end yet (2026-11). A classifier trained on real digits gives 38 % of 1,000 samples of the raw generator a
+           confidence above 0.9 after 250 steps; without batch normalization it was 48 % after 2,000
+"""
 
 from ml_collections import ConfigDict
 

@@ -114,8 +114,10 @@ def test_help_teaches(capsys, verb):
     (["train", DIGITS, "--workdir=x", "--config.schedule.warmup=1e9"], "config.schedule.warmup"),
     (["train", DIGITS, "--workdir=x", "--config.model.g.widths=0"], "config.model.g.widths = (0,) must be positive"),
     (["train", DIGITS, "--workdir=x", "--config.model.g.activation=rleu"], "did you mean 'relu'"),
-    (["train", CONV, "--workdir=x", "--config.model.g.channels=8,8,8,8"], "makes multiples of 16 pixels, not 8 x 8"),
-    (["train", CONV, "--workdir=x", "--config.data.name=ring"], "config.data.name = 'ring' has points"),
+    (["train", CONV, "--workdir=x", "--config.model.g.channels=8,8,8,8"], "draw multiples of 16 pixels, not 8 x 8"),
+    (["train", CONV, "--workdir=x", "--config.data.name=ring"], "draw pictures, and the data are points [2]"),
+    (["train", CONV, "--workdir=x", "--config.model.d.channels=8,8,8,8"], "halve 8 x 8 pictures more than 3 times"),
+    (["train", CONV, "--workdir=x", "--config.model.g.norm=bach"], "did you mean 'batch'"),
     (["train", CONV, "--workdir=x", "--config.model.g.kernel=0"], "config.model.g.kernel = 0 must be positive"),
     (["train", DIGITS, "--workdir=x", "--config.z=0"], "config.z = 0"), (["train", DIGITS, "--workdir=x", "--config.critic_steps=0"], "critic_steps"),
     (["train", DIGITS, "--workdir=x", "--config.batch_size=0"], "config.batch_size"),
@@ -165,10 +167,12 @@ def test_every_config_of_the_project_makes_a_method(real_data):
     """All files build, with the data that they name: no typo waits for its first user."""
     from aigc_jax import config as configs
     from aigc_jax import methods
+    from aigc_jax.data.dataset import Spec
 
     for path in sorted((ROOT / "configs").glob("*.py")):
         config = configs.load(path)
-        spec = dataset(config).spec
+        size = config.data.size
+        spec = Spec("image", (size, size, 3), 1000) if config.data.name == "folder" else dataset(config).spec  # the user's own pictures
         methods.make(configs.resolve(config, spec.n_train, methods.examples(config)), spec)
 
 
