@@ -47,14 +47,14 @@ def folder(config, data_dir, download) -> Dataset:
     names = [p for p in paths if p not in skipped]
     require(names, f"config.data.path = {config.path!r}: none of its {len(paths):,} pictures can be used; "
             f"the first: {next(iter(skipped.items()), ('', ''))[1]}")
-    classes = sorted({os.path.dirname(name) for name in names})
-    label = np.array([classes.index(os.path.dirname(name)) for name in names], np.int32)
-    which = np.array([tenths[tenth(name)] for name in names])
-    splits = {split: dict(x=x[which == split]) | (dict(label=label[which == split]) if len(classes) > 1 else {}) for split in dict.fromkeys(tenths)}
-    about = dict(source=str(root), licence="the user's own")
+    arrays, about, classes = dict(x=x), dict(source=str(root), licence="the user's own"), Counter(map(os.path.dirname, names))
     if len(classes) > 1:
-        about |= dict(classes=dict(sorted(Counter(os.path.dirname(name) for name in names).items())))
-    return images(splits, 255, about, len(classes) if len(classes) > 1 else 0)
+        about["classes"] = dict(sorted(classes.items()))
+        number = {name: i for i, name in enumerate(about["classes"])}
+        arrays["label"] = np.array([number[os.path.dirname(name)] for name in names], np.int32)
+    which = np.array([tenths[tenth(name)] for name in names])
+    splits = {split: {k: a[which == split] for k, a in arrays.items()} for split in dict.fromkeys(tenths)}
+    return images(splits, 255, about, len(about.get("classes", ())))
 
 
 def find(path: str, data_dir: str) -> Path:
