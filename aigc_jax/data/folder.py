@@ -63,7 +63,7 @@ def find(path: str, data_dir: str) -> Path:
     places = [Path(path).expanduser(), *(root / path for root in files.roots(data_dir))]
     found = next((p for p in places if p.is_dir()), None)
     if found is None:
-        known = [p.name for p in places[0].parent.iterdir() if p.is_dir()] if places[0].parent.is_dir() else []
+        known = [p.name for place in places if place.parent.is_dir() for p in place.parent.iterdir() if p.is_dir()]
         raise UserError(f"config.data.path = {path!r} is no directory{nearest(places[0].name, known)}")
     return found
 
