@@ -15,17 +15,19 @@ from aigc_jax.errors import choose
 # What the compiler is told, by platform. On CPUs XLA hands convolutions one by one to YNNPACK, which takes up to twice as long as
 # its own code for those of gradients (docs/LOG.md); matrix products stay with it.
 COMPILER = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
+# What runs once is not worth much optimization: random numbers compile in a fifth of the time (docs/LOG.md).
+ONCE = {"cpu": {"xla_backend_optimization_level": 1}}
 
 
 class Program:
     """A jitted function that compiles at its first call, once."""
 
-    def __init__(self, jitted):
-        self._jitted, self.compiled = jitted, None
+    def __init__(self, jitted, options=COMPILER):
+        self._jitted, self._options, self.compiled = jitted, options, None
 
     def __call__(self, *args):
         if self.compiled is None:
-            self.compiled = self._jitted.lower(*args).compile(compiler_options=COMPILER.get(jax.default_backend()))
+            self.compiled = self._jitted.lower(*args).compile(compiler_options=self._options.get(jax.default_backend()))
         return self.compiled(*args)
 
 
@@ -50,7 +52,7 @@ class Programs:
         examples = methods.examples(config)
         lay, source = sharding.divided(self.mesh, self.batch_size), datasets.source
         step = core.feed(self.method.step, source(dataset, config.data, examples, lay))
-        self._start = jax.jit(self._init)
+        self._start = Program(jax.jit(self._init), ONCE)
         # What states look like, as a restored checkpoint must.
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
 

@@ -19,8 +19,8 @@ def get_config():
         data=dict(name="mnist"),
         network="dcgan",
         model=dict(
-            g=dict(base=128, channels=(128, 64), kernel=5, activation="leaky_relu", output="tanh", norm="batch"),
-            d=dict(channels=(64, 128), kernel=5, activation="leaky_relu", norm="batch"),
+            g=dict(width=64, kernel=5, activation="leaky_relu", output="tanh", norm="batch"),
+            d=dict(width=64, kernel=5, activation="leaky_relu", norm="batch"),
         ),
         z=100,
         loss="non_saturating",

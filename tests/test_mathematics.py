@@ -14,6 +14,7 @@ from aigc_jax.errors import UserError
 from aigc_jax.metrics import METRICS
 from aigc_jax.metrics.frechet import area_average, frechet
 from aigc_jax.metrics.modes import modes
+from aigc_jax.models import gan as networks
 
 REAL, FAKE = np.array([0.0, 2.0, -1.5]), np.array([0.0, -3.0, 0.7])
 
@@ -210,3 +211,24 @@ def test_one_generator_pass_serves_both_losses():
     programs = Programs(resolved(config), dataset(config), 1)
     programs.train(programs.init([config]), programs.arrays, np.int32(1))
     assert programs.train.compiled.as_text().count(" dot(") == 30
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("size, layers", [(8, (6,)), (12, (6,)), (28, (6, 12)), (32, (6, 12, 24)), (64, (6, 12, 24, 48)), (96, (6, 12, 24, 48)),
+                                          (128, (6, 12, 24, 48, 48))])  # fmt: skip
+def test_the_depth_of_a_dcgan_follows_the_pictures(size, colours, layers):
+    shape = (size, size, colours)
+    plain = dict(shape=shape, kernel=5, activation="relu", width=6)
+    for last_stride in (1, 2):
+        g = networks.DCGenerator(output="tanh", last_stride=last_stride, **plain)
+        expected = layers[: len(layers) - (last_stride > 1)][::-1]
+        if not expected:
+            assert "cannot be halved" in g.misfit()
+            continue
+        assert g.misfit() == "" and g.layers == expected and 4 <= size // g.times < 8
+        out, variables = jax.eval_shape(lambda g=g: g.init_with_output(jax.random.key(0), jnp.zeros((2, 10))))
+        assert out.shape == (2, *shape) and variables["params"]["Dense_0"]["kernel"].shape == (10, (size // g.times) ** 2 * g.layers[0])
+    d = networks.DCDiscriminator(**plain)
+    assert d.misfit() == "" and d.layers == layers
+    out, _ = jax.eval_shape(lambda: d.init_with_output(jax.random.key(0), jnp.zeros((2, *shape))))
+    assert out.shape == (2,)

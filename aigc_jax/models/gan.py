@@ -56,32 +56,59 @@ class MLPDiscriminator(Network):
         return nn.Dense(1, dtype=self.dtype, param_dtype=self.param_dtype)(x)[:, 0]
 
 
+LEAST = 4  # pixels a side of the smallest picture in a network whose depth follows from the data
+
+
+def halvings(shape, width) -> tuple[int, ...]:
+    """Channels of the halves of a picture, as long as they are whole and have at least 4 pixels a side: twice as many each time,
+    from `width` up to 8 width (Radford et al. 2016, figure 1). Width 64: 28x28 -> (64, 128), 64x64 -> (64, 128, 256, 512)."""
+    (height, wide), channels = shape[:2], ()
+    while height % 2 == wide % 2 == 0 and min(height, wide) >= 2 * LEAST:
+        height, wide, channels = height // 2, wide // 2, (*channels, width * min(2 ** len(channels), 8))
+    return channels
+
+
+def unclear(net) -> str:
+    """Why the layers of a network with `channels` or `width` do not follow from them and the shape of the data, or ''."""
+    if len(net.shape) != 3:
+        return f"channels = {net.channels} are for pictures, and the data are points {list(net.shape)}"
+    if bool(net.channels) == bool(net.width):
+        return "channels (of each layer) or width (for as many layers as the pictures allow) must be given, one of the two"
+    height, width, _ = net.shape
+    return "" if net.layers else f"width = {net.width}: {height} x {width} pixels cannot be halved to {LEAST} or more; another data.size would do"
+
+
 class DCGenerator(Network):
     """A dense layer to small pictures, then transposed convolutions that double their size, then one to the data's channels
-    (after Radford et al. 2016, section 3): z 100 -> 7x7x128 -> 14x14x128 -> 28x28x64 -> 28x28x1 with base 128 and channels
-    (128, 64). With last_stride 2 the last layer doubles too. Normalization, where there is any, is on all layers but the last."""
+    (after Radford et al. 2016, section 3): z 100 -> 7x7x128 -> 14x14x128 -> 28x28x64 -> 28x28x1 with channels (128, 64), or
+    with width 64. With last_stride 2 the last layer doubles too. Normalization, where there is any, is on all layers but the last."""
 
     shape: tuple[int, int, int]
-    base: int  # channels of the smallest picture
-    channels: tuple[int, ...]  # of each doubling
     kernel: int
     activation: str
     output: str
+    channels: tuple[int, ...] = ()  # of each doubling; else
+    width: int | None = None  # of the last one, from which the others follow (`halvings`)
+    base: int | None = None  # channels of the smallest picture; those of the first doubling if not given
     last_stride: int = 1
     norm: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @property
+    def layers(self):
+        return self.channels or halvings([n // self.last_stride for n in self.shape], self.width)[::-1]
+
+    @property
     def times(self):
-        return 2 ** len(self.channels) * self.last_stride
+        return 2 ** len(self.layers) * self.last_stride
 
     def misfit(self):
-        if len(self.shape) != 3:
-            return f"channels = {self.channels} draw pictures, and the data are points {list(self.shape)}"
+        if unclear(self):
+            return unclear(self)
         height, width, _ = self.shape
         if height % self.times or width % self.times:
-            return (f"channels = {self.channels} with last_stride = {self.last_stride} draw multiples of {self.times} pixels, "
+            return (f"channels = {self.layers} with last_stride = {self.last_stride} draw multiples of {self.times} pixels, "
                     f"not {height} x {width}; another number of channels or another size of the pictures would do")
         return ""
 
@@ -89,11 +116,11 @@ class DCGenerator(Network):
     def __call__(self, z, train=False):  # [B, Z] -> [B, H, W, C]
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         height, width, colours = self.shape
-        small = (height // self.times, width // self.times, self.base)
+        small = (height // self.times, width // self.times, self.base or self.layers[0])
 
         x = nn.Dense(math.prod(small), use_bias=self.norm == "none", **types)(z).reshape(-1, *small)
         x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
-        for features in self.channels:
+        for features in self.layers:
             x = ConvTranspose(features, (self.kernel,) * 2, strides=2, use_bias=self.norm == "none", **types)(x)
             x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
         return ACTIVATIONS[self.output](ConvTranspose(colours, (self.kernel,) * 2, strides=self.last_stride, **types)(x))
@@ -101,27 +128,33 @@ class DCGenerator(Network):
 
 class DCDiscriminator(Network):
     """Convolutions that halve the picture, then a dense layer to a logit: 28x28x1 -> 14x14x64 -> 7x7x128 -> 1 with channels
-    (64, 128). Normalization, where there is any, is on all convolutions but the first (Radford et al. 2016, section 3)."""
+    (64, 128), or with width 64. Normalization, where there is any, is on all convolutions but the first (Radford et al. 2016,
+    section 3)."""
 
     shape: tuple[int, int, int]
-    channels: tuple[int, ...]  # of each halving
     kernel: int
     activation: str
+    channels: tuple[int, ...] = ()  # of each halving; else
+    width: int | None = None  # of the first one, from which the others follow (`halvings`)
     norm: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    @property
+    def layers(self):
+        return self.channels or halvings(self.shape, self.width)
+
     def misfit(self):
-        if len(self.shape) != 3:
-            return f"channels = {self.channels} judge pictures, and the data are points {list(self.shape)}"
+        if unclear(self):
+            return unclear(self)
         height, width, _ = self.shape
         most = min(height, width).bit_length() - 1
-        return "" if len(self.channels) <= most else f"channels = {self.channels} halve {height} x {width} pictures more than {most} times"
+        return "" if len(self.layers) <= most else f"channels = {self.layers} halve {height} x {width} pictures more than {most} times"
 
     @nn.compact
     def __call__(self, x, train=False):  # [B, H, W, C] -> [B]
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        for i, features in enumerate(self.channels):
+        for i, features in enumerate(self.layers):
             norm = self.norm if i else "none"
             x = Conv(features, (self.kernel,) * 2, strides=2, use_bias=norm == "none", **types)(x)
             x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
