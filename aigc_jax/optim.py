@@ -53,6 +53,8 @@ def apply(optimizer, grads, opt, params):
     return optax.apply_updates(params, updates), opt
 
 
-def average(mean, new, decay):
-    """Exponential moving average: decay * mean + (1 - decay) * new, leaf by leaf."""
+def average(mean, new, decay, step):
+    """Exponential moving average, leaf by leaf: d * mean + (1 - d) * new with d = min(decay, (1 + step) / (10 + step)), so that in
+    short runs too the first, untrained weights are forgotten: after `step` steps it holds about the last tenth of them."""
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda m, n: (decay * m + (1 - decay) * n).astype(m.dtype), mean, new)

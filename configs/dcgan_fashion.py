@@ -13,22 +13,22 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict(dict(
         method="gan",
-        steps="2000 steps",
+        steps="1000 steps",
         batch_size=128,
         data=dict(name="fashion_mnist"),
         network="dcgan",
         model=dict(
             g=dict(width=64, kernel=5, activation="leaky_relu", output="tanh", norm="batch"),
-            d=dict(width=64, kernel=5, activation="leaky_relu", norm="batch"),
+            d=dict(channels=(64, 128, 256), kernel=5, activation="leaky_relu", norm="batch"),
         ),
         z=100,
         loss="non_saturating",
         critic_steps=1,
         optimizer="adam",
         schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema=0.99),
+        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema=0.999),
         metrics=("frechet_pixels",),
-        metric_samples=5000,
+        metric_samples=2000,
         best="valid/frechet_pixels",
-        run=dict(eval_every="250 steps", sample_every="250 steps", save_every="250 steps"),
+        run=dict(eval_every="100 steps", sample_every="250 steps", save_every="250 steps"),
     ))

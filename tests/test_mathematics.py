@@ -93,9 +93,17 @@ def test_every_optimizer_descends_a_parabola(name):
 
 def test_average_forgets_at_the_decay_rate():
     mean = {"w": jnp.array([1.0])}
-    for _ in range(3):
-        mean = optim.average(mean, {"w": jnp.array([0.0])}, 0.9)
+    for step in range(1000, 1003):
+        mean = optim.average(mean, {"w": jnp.array([0.0])}, 0.9, step)
     assert float(mean["w"][0]) == pytest.approx(0.9**3)
+
+
+@pytest.mark.parametrize("steps", [20, 200])
+def test_average_of_a_short_run_holds_its_last_tenth(steps):
+    mean = {"w": jnp.array([1000.0])}  # untrained
+    for step in range(steps):
+        mean = optim.average(mean, {"w": jnp.array([float(step)])}, 0.9999, step)
+    assert 0 < steps - 1 - float(mean["w"][0]) < steps / 9 + 1
 
 
 def quadratic(params, batch, key):
@@ -163,6 +171,18 @@ def test_area_average_keeps_means_and_small_pictures():
     np.testing.assert_allclose(small.reshape(3, 18, 18, 3).mean((1, 2)), x.mean((1, 2)))
     np.testing.assert_array_equal(area_average(x[:, :8, :8]), x[:, :8, :8].reshape(3, -1))
     np.testing.assert_allclose(area_average(np.arange(64.0 * 64).reshape(1, 64, 64, 1)).reshape(32, 32)[0, 0], (0 + 1 + 64 + 65) / 4)
+
+
+def test_diversity_is_the_ratio_of_mean_distances():
+    from scipy.spatial.distance import pdist
+
+    random = np.random.RandomState(0)
+    real = random.randn(70, 5, 4, 3).astype(np.float32) + 100
+    ratio = lambda samples: METRICS["diversity"](lambda what: samples, dict(x=real), None)["diversity"]
+    assert ratio(real) == pytest.approx(1)
+    assert ratio(3 * real[:50] - 7) == pytest.approx(3 * pdist(real[:50].reshape(50, -1)).mean() / pdist(real.reshape(70, -1)).mean(), rel=1e-5)
+    assert ratio(np.repeat(real[:1], 60, 0)) == pytest.approx(0, abs=1e-6)  # collapsed
+    assert math.isnan(ratio(np.full_like(real, np.nan))) and math.isnan(ratio(real[:1]))
 
 
 class Spec:

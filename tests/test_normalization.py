@@ -11,6 +11,7 @@ from tiny_configs import dataset, resolved, tiny
 from aigc_jax import methods, optim
 from aigc_jax.core import fold, noise
 from aigc_jax.models.reductions import BatchNorm, over, total
+from aigc_jax.programs import ONCE, Program
 
 
 def test_sums_and_their_transposes_are_those_of_numpy_to_the_second_derivative():
@@ -56,14 +57,14 @@ def test_batch_normalization_is_that_of_flax():
 
 @functools.cache
 def trial(**more):
-    """A method whose step is compiled, its fresh state, and a batch of 16 digits."""
+    """A compiled method, its fresh state, and a batch of 16 digits."""
     both = dict(model__d__channels=(4, 4), model__g__norm="batch", model__d__norm="batch")
     config = resolved(tiny("gan_conv", **both | more))
     ds = dataset(config)
     method = methods.make(config, ds.spec)
-    method = method._replace(step=jax.jit(method.step))
     batch = ds.take(ds.arrays, np.arange(16)) | dict(index=jnp.arange(16))
-    return method, method.init(jax.random.key(0), {k: jnp.float32(v) for k, v in config.hp.items()}), batch, config
+    state = Program(jax.jit(method.init), ONCE)(jax.random.key(0), {k: jnp.float32(v) for k, v in config.hp.items()})
+    return method._replace(step=jax.jit(method.step), samplers=dict(prior=jax.jit(method.samplers["prior"]))), state, batch, config
 
 
 def test_running_statistics_follow_the_batch_and_are_those_of_the_averaged_generator_when_sampling():
@@ -75,7 +76,7 @@ def test_running_statistics_follow_the_batch_and_are_those_of_the_averaged_gener
     stats = after.extra["stats"]["g"]["BatchNorm_0"]
     np.testing.assert_allclose(stats["mean"], 0.1 * x.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * x.var(0), rtol=1e-4)
-    expected = optim.average(state.extra["stats"]["ema"], after.extra["stats"]["g"], config.hp.ema)
+    expected = optim.average(state.extra["stats"]["ema"], after.extra["stats"]["g"], config.hp.ema, 0)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), after.extra["stats"]["ema"], expected)
     # The discriminator's one: the real batch, then the generated one.
     assert set(after.extra["stats"]["d"]) == {"BatchNorm_0"}

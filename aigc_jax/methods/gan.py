@@ -94,7 +94,7 @@ def make(config, spec) -> Method:
             "g", state.params["g"], state.opt["g"], loss_g, minibatch(batch, last, config.critic_steps), fold(key, last)
         )
         # The averaged generator has its own running statistics, averaged alike: the raw one's would not suit its weights.
-        ema, ema_stats = optim.average((state.extra["ema"], stats["ema"]), (g_params, g_stats), state.hp["ema"])
+        ema, ema_stats = optim.average((state.extra["ema"], stats["ema"]), (g_params, g_stats), state.hp["ema"], state.step)
         return TrainState(
             step=state.step + 1,
             key=state.key,

@@ -5,10 +5,10 @@ that name, for one trial; `real` is a split, {"x": [n, ...], ...}, as the networ
 """
 
 from aigc_jax.errors import choose
-from aigc_jax.metrics import frechet, modes
+from aigc_jax.metrics import diversity, frechet, modes
 
 # config.metrics -> function
-METRICS = {"frechet_pixels": frechet.frechet_pixels, "modes": modes.modes}
+METRICS = {"frechet_pixels": frechet.frechet_pixels, "diversity": diversity.diversity, "modes": modes.modes}
 
 
 def find(config) -> list:

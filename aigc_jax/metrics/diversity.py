@@ -1,0 +1,25 @@
+"""How different samples are from one another: a generator that collapsed draws the same picture for every noise."""
+
+import math
+
+import numpy as np
+
+MOST = 1000  # examples of each kind: all their pairs are compared
+
+
+def mean_distance(x: np.ndarray) -> float:  # [n, ...] -> []
+    """The mean Euclidean distance |x_i - x_j| over all pairs i < j, in the units of x."""
+    x = np.asarray(x.reshape(len(x), -1), np.float64)
+    squares = (x**2).sum(1)
+    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0))
+    np.fill_diagonal(distances, 0)  # rounding errors
+    return float(distances.sum() / (len(x) * (len(x) - 1)))
+
+
+def diversity(draw, real, spec) -> dict[str, float]:
+    """The mean distance between samples over that between real examples: 1 where they differ as much, 0 where all are alike.
+    It says nothing of whether they look real."""
+    samples, real = (np.asarray(x)[np.linspace(0, len(x) - 1, min(len(x), MOST)).astype(int)] for x in (draw("prior"), real["x"]))
+    if len(samples) < 2 or len(real) < 2:
+        return dict(diversity=math.nan)
+    return dict(diversity=mean_distance(samples) / mean_distance(real))
