@@ -58,7 +58,7 @@ def judged(classifier, samples):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, steps, share", [("gan_mlp_mnist", 20_000, 0.6)])
+@pytest.mark.parametrize("name, steps, share", [("gan_mlp_mnist", 20_000, 0.6), ("dcgan_mnist", 2_000, 0.6)])
 def test_samples_are_digits(real_data, classifier, tmp_path, name, steps, share):
     config = configs.override(
         configs.load(ROOT / "configs" / f"{name}.py"), {"steps": f"{steps}", "run.sample_every": "never", "run.mesh.data": 1}
