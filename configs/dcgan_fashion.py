@@ -3,7 +3,7 @@
 Paper      Radford et al. 2016 (rate 2e-4, beta1 0.5, batch 128, batch normalization), with 5x5 kernels from 7x7x128
 Command    python launch.py train --config=configs/dcgan_fashion.py --workdir=runs/dcgan_fashion
            or from digits: --config.init_from=runs/dcgan_mnist (experiments/fashion_from_digits.py compares)
-Hardware   2 CPU cores: 1.2 s a step and 3 s an evaluation, 23 minutes (measured 2026-11)
+Hardware   2 CPU cores: about 1.2 s a step, 25 minutes (measured 2026-11)
 Expect     test frechet_pixels 17.6 (valid 527 untrained), measured at seed 0. Shirts, trousers, coats and ankle boots are plain to
            see, with a mesh of fine stripes; sandals and bags are not there yet: docs/pictures/dcgan_fashion.png
 """

@@ -4,7 +4,7 @@ Paper      Radford et al. 2016 (rate 2e-4, beta1 0.5, batch 128, batch normaliza
            discriminator has a third layer: with two, each logit is a sum over places that see 13x13 pixels, and strokes come
            out right before digits do (docs/LOG.md)
 Command    python launch.py train --config=configs/dcgan_mnist.py --workdir=runs/dcgan_mnist
-Hardware   2 CPU cores: 1.2 s a step, 40 minutes (measured 2026-11)
+Hardware   2 CPU cores: about 1.2 s a step, 40 minutes (measured 2026-11)
 Expect     test frechet_pixels 5.6. Share of 1,000 samples that a classifier of real digits gives a confidence above 0.9, all ten
            classes present: 68 % by one with 99.0 % of the test split right, 79 % by one with 99.1 %, 53 % by an MLP with 97 %
            (measured at seed 0). To the eye two in three are digits: docs/pictures/dcgan_mnist.png
