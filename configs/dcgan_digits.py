@@ -3,7 +3,7 @@
 Paper      after Radford et al. 2016 (rate 2e-4, beta1 0.5), without batch normalization
 Command    python launch.py train --config=configs/dcgan_digits.py --workdir=runs/dcgan_digits
 Hardware   2 CPU cores: 36 s from start to finish, 265 steps/s (measured 2026-11)
-Expect     test frechet_pixels 1.46 after 6,000 steps (1.47 for gan_digits after 12,000), measured at seed 0, and 1.52 on another machine
+Expect     test frechet_pixels 1.46 after 6,000 steps (1.47 for gan_digits after 12,000), measured at seed 0, and 1.47 on another machine
            (56 s there); thin, mostly readable digits: docs/pictures/dcgan_digits.png
 """
 
