@@ -62,6 +62,8 @@ def figure(rows, axes):
 def main():
     from matplotlib.figure import Figure
 
+    from aigc_jax.errors import UserError
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, words in RUNS.items():
         parser.add_argument(f"--{name}", metavar="WORKDIR", help=f"the run {words}")
@@ -69,7 +71,10 @@ def main():
     if any(given.values()):
         if not all(given.values()):
             parser.error("--scratch and --adapted go together")
-        rows = [row for name in RUNS for row in collect(name, given[name])]
+        try:
+            rows = [row for name in RUNS for row in collect(name, given[name])]
+        except UserError as e:
+            parser.error(str(e))
         with open(RESULTS / "rows.csv", "w", newline="") as f:
             writer = csv.DictWriter(f, rows[0].keys(), lineterminator="\n")
             writer.writeheader()
