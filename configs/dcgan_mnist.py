@@ -21,8 +21,8 @@ def get_config():
         data=dict(name="mnist"),
         network="dcgan",
         model=dict(
-            g=dict(width=64, kernel=5, activation="leaky_relu", output="tanh", norm="batch"),
-            d=dict(channels=(64, 128, 256), kernel=5, activation="leaky_relu", norm="batch"),
+            g=dict(dense=(1024,), width=64, kernel=5, activation="leaky_relu", output="tanh", norm="batch"),
+            d=dict(channels=(64, 128, 256), dense=(1024,), kernel=5, activation="leaky_relu", norm="batch"),
         ),
         z=100,
         loss="non_saturating",

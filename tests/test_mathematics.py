@@ -252,3 +252,26 @@ def test_the_depth_of_a_dcgan_follows_the_pictures(size, colours, layers):
     assert d.misfit() == "" and d.layers == layers
     out, _ = jax.eval_shape(lambda: d.init_with_output(jax.random.key(0), jnp.zeros((2, *shape))))
     assert out.shape == (2,)
+
+
+def test_dense_layers_of_a_dcgan_are_a_perceptron_next_to_the_noise_and_to_the_logit():
+    """The generator is the one without them on relu(z W + b); the discriminator's logit is linear in relu(features W + b)."""
+    plain = dict(shape=(8, 8, 1), kernel=3, activation="relu", channels=(4,))
+    g = {dense: networks.DCGenerator(output="tanh", dense=dense, **plain) for dense in ((), (7,))}
+    z = jax.random.normal(jax.random.key(0), (5, 3))
+    params = g[7,].init(jax.random.key(1), z)["params"]
+    hidden = jax.nn.relu(z @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
+    rest = {k: v for k, v in params.items() if k != "Dense_1"} | dict(Dense_0=params["Dense_1"])
+    np.testing.assert_allclose(g[7,].apply({"params": params}, z), g[()].apply({"params": rest}, hidden), atol=1e-6)
+
+    d = networks.DCDiscriminator(dense=(7,), **plain)
+    x = jax.random.normal(jax.random.key(2), (5, 8, 8, 1))
+    params = d.init(jax.random.key(3), x)["params"]
+    # the features: logits of the network without a dense layer, one at a time
+    eye = np.eye(4 * 4 * 4, dtype=np.float32)[:, :, None]
+    bare = networks.DCDiscriminator(**plain)
+    one = lambda column: bare.apply({"params": dict(Conv_0=params["Conv_0"], Dense_0=dict(kernel=column, bias=np.zeros(1)))}, x)
+    features = jnp.stack([one(column) for column in eye], axis=1)
+    hidden = jax.nn.relu(features @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
+    logits = (hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"])[:, 0]
+    np.testing.assert_allclose(d.apply({"params": params}, x), logits, atol=1e-5)

@@ -81,7 +81,8 @@ def unclear(net) -> str:
 class DCGenerator(Network):
     """A dense layer to small pictures, then transposed convolutions that double their size, then one to the data's channels
     (after Radford et al. 2016, section 3): z 100 -> 7x7x128 -> 14x14x128 -> 28x28x64 -> 28x28x1 with channels (128, 64), or
-    with width 64. With last_stride 2 the last layer doubles too. Normalization, where there is any, is on all layers but the last."""
+    with width 64. With last_stride 2 the last layer doubles too. `dense` puts layers of these widths before the small pictures,
+    as Chen et al. 2016 (appendix C.1) do for MNIST: (1024,). Normalization, where there is any, is on all layers but the last."""
 
     shape: tuple[int, int, int]
     kernel: int
@@ -90,6 +91,7 @@ class DCGenerator(Network):
     channels: tuple[int, ...] = ()  # of each doubling; else
     width: int | None = None  # of the last one, from which the others follow (`halvings`)
     base: int | None = None  # channels of the smallest picture; those of the first doubling if not given
+    dense: tuple[int, ...] = ()
     last_stride: int = 1
     norm: str = "none"
     dtype: Any = jnp.float32
@@ -118,7 +120,11 @@ class DCGenerator(Network):
         height, width, colours = self.shape
         small = (height // self.times, width // self.times, self.base or self.layers[0])
 
-        x = nn.Dense(math.prod(small), use_bias=self.norm == "none", **types)(z).reshape(-1, *small)
+        x = z
+        for features in self.dense:
+            x = nn.Dense(features, use_bias=self.norm == "none", **types)(x)
+            x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
+        x = nn.Dense(math.prod(small), use_bias=self.norm == "none", **types)(x).reshape(-1, *small)
         x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
         for features in self.layers:
             x = ConvTranspose(features, (self.kernel,) * 2, strides=2, use_bias=self.norm == "none", **types)(x)
@@ -128,14 +134,15 @@ class DCGenerator(Network):
 
 class DCDiscriminator(Network):
     """Convolutions that halve the picture, then a dense layer to a logit: 28x28x1 -> 14x14x64 -> 7x7x128 -> 1 with channels
-    (64, 128), or with width 64. Normalization, where there is any, is on all convolutions but the first (Radford et al. 2016,
-    section 3)."""
+    (64, 128), or with width 64; `dense` puts layers of these widths before the logit (Chen et al. 2016, appendix C.1). Normalization,
+    where there is any, is on all layers but the first and the last (Radford et al. 2016, section 3)."""
 
     shape: tuple[int, int, int]
     kernel: int
     activation: str
     channels: tuple[int, ...] = ()  # of each halving; else
     width: int | None = None  # of the first one, from which the others follow (`halvings`)
+    dense: tuple[int, ...] = ()
     norm: str = "none"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -158,7 +165,11 @@ class DCDiscriminator(Network):
             norm = self.norm if i else "none"
             x = Conv(features, (self.kernel,) * 2, strides=2, use_bias=norm == "none", **types)(x)
             x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
-        return nn.Dense(1, **types)(x.reshape(x.shape[0], -1))[:, 0]
+        x = x.reshape(x.shape[0], -1)
+        for features in self.dense:
+            x = nn.Dense(features, use_bias=self.norm == "none", **types)(x)
+            x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
+        return nn.Dense(1, **types)(x)[:, 0]
 
 
 # config.network -> (generator, discriminator)
