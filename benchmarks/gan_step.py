@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 CONV = ("ours", "pytorch", "pytorch_channels_last", "ours_plain_jit", "ours_four_trials")
-TWO = {"model.d.channels": (64, 128)}  # as PyTorch's below
+TWO = {"model.d.channels": (64, 128), "model.g.dense": (), "model.d.dense": ()}  # as PyTorch's below
 # name -> what it is, the config of configs/, what is set in it, the sides that are timed
 CASES = {
     "mlp": ("MLP GAN 100-256-784, batch 128", "gan_mlp_mnist", {}, ("ours", "pytorch")),
