@@ -21,8 +21,9 @@ demo: .venv/installed
 	@$(BIN) launch.py train --config=configs/gan_digits.py --workdir=runs/demo
 	@$(BIN) launch.py sample --workdir=runs/demo --checkpoint=best --num=100 --out=runs/demo/samples.png
 
+# Compiling takes one core: two processes share the tests and the compilation cache.
 test: .venv/installed
-	$(BIN) -m pytest
+	$(BIN) -m pytest -n 2 --dist worksteal
 
 test-all: .venv/installed
 	$(BIN) -m pytest --slow
@@ -36,7 +37,7 @@ test-all: .venv/installed
 test-latest: .venv-latest/installed
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r requirements.in
 	.venv-latest/bin/python -c "import jax, flax; print('jax', jax.__version__, 'flax', flax.__version__)"
-	.venv-latest/bin/python -m pytest
+	.venv-latest/bin/python -m pytest -n 2 --dist worksteal
 
 lock:
 	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet -c constraints.txt requirements.in -o requirements.txt

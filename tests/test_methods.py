@@ -136,7 +136,7 @@ def test_eight_devices_equal_one_in_float64(name):
         close(ends[8], ends[1], 1e-9)
 
 
-@every_net
+@pytest.mark.parametrize("name", ("gan", "gan_critic"))
 def test_trial_and_data_axes_together_equal_one_device_in_float64(name):
     with jax.enable_x64(True):
         config = tiny(name, precision="float64")
