@@ -80,7 +80,7 @@ def evaluate(args, overrides):
 
     run = aigc_jax.load(args.workdir, args.checkpoint)
     require(args.num is None or args.num > 1, f"--num={args.num} must be at least 2")
-    values = run.evaluate(args.split, args.num)
+    values = run.evaluate(args.split, args.num, args.metrics.split(",") if args.metrics else None)
     print(table(list(values.items()), (f"step {run.step:,}", args.split)))
     row = dict(step=run.step, split=args.split, checkpoint=args.checkpoint, num=args.num or run.config.metric_samples)
     with open(run.dir / "evaluations.jsonl", "a") as f:
@@ -105,7 +105,7 @@ def sample(args, overrides):
             np.save(out, samples)
         else:
             made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
-            pictures.save_samples(out, samples, run.spec, made)
+            pictures.save_samples(out, samples, run.spec, made, run.columns(args.what))
     print(out)
     return 0
 
@@ -179,11 +179,13 @@ def parser() -> Parser:
         add[verb]("--checkpoint", default="latest", metavar="latest|best", help="which checkpoint (default: latest)")
     add["evaluate"]("--split", default="test", metavar="train|valid|test", help="which split (default: test)")
     add["evaluate"]("--num", type=int, metavar="N", help="samples that the metrics draw (default: config.metric_samples)")
-    add["sample"]("--num", type=int, default=64, metavar="N", help="how many (default: 64)")
+    add["evaluate"]("--metrics", default="", metavar="NAME,...", help="metrics to compute instead of config.metrics, such as nll for a VAE")
+    add["sample"]("--num", type=int, metavar="N", help="how many (default: 64, or what one picture is made of)")
     add["sample"]("--out", default="samples.png", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png)")
-    add["sample"]("--what", default="prior", metavar="NAME", help="which sampler of the method (default: prior)")
+    add["sample"]("--what", default="prior", metavar="NAME",
+                  help="which sampler of the method (default: prior; a VAE: reconstruction, interpolation, traversal, manifold)")
     add["sample"]("--seed", type=int, default=0, metavar="N", help="other samples for another seed (default: 0)")
-    add["data"]("--name", required=True, metavar="NAME", help="a data set: digits, mnist, fashion_mnist, npz, folder, ring, grid")
+    add["data"]("--name", required=True, metavar="NAME", help="a data set: digits, mnist, fashion_mnist, binarized_mnist, npz, folder, ring, grid")
     add["data"]("--path", default="", metavar="FILE|DIR", help="npz: the file; folder: a directory of PNG and JPEG files")
     add["data"]("--size", type=int, default=configs.DATA["size"], metavar="N", help="folder: pixels a side (default: 64)")
     add["data"]("--colour", default=configs.DATA["colour"], metavar="rgb|grey", help="folder: what to convert to (default: rgb)")

@@ -53,7 +53,7 @@ BASE = dict(
     init_match=".*",  # which of them: a regular expression on paths such as params/g/Dense_0/kernel
 )
 EVERY = ("run.log_every", "run.eval_every", "run.sample_every", "run.save_every")
-DURATIONS = ("steps", "schedule.warmup", *EVERY)
+DURATIONS = ("steps", "schedule.warmup", "anneal.period", *EVERY)
 UNITS = dict(step=1, steps=1, epoch=0, epochs=0, example=0, examples=0)  # 0: depends on the data and the batch
 
 
@@ -160,6 +160,8 @@ def _convert(value, old, key, duration=False):
     if isinstance(old, tuple):
         if not isinstance(value, (tuple, list)):
             value = (value,)
+        if not old and not all(isinstance(v, (str, int, float)) for v in value):  # nothing there says what it holds
+            raise wrong
         return tuple(_convert(v, old[0], f"{key}[{i}]") if old else v for i, v in enumerate(value))
     raise wrong
 

@@ -44,6 +44,7 @@ class Method(NamedTuple):
     evaluate: Callable  # (TrainState, batch) -> sums, which add over batches
     summarize: Callable  # (sums as float64 NumPy) -> {name: float}
     samplers: dict[str, Callable]  # (TrainState, key, batch) -> [B, ...]
+    sheets: dict[str, tuple[int, int]] = {}  # rows and columns of the samplers whose samples are to be laid out so
 
 
 def path_of(path) -> str:
@@ -135,13 +136,13 @@ def total(evaluate: Callable, take: Callable, batch_size: int, lay=lambda batch:
 
 
 def draw(sampler: Callable, take: Callable, lay=lambda batch: batch) -> Callable:
-    """(state, arrays, seed, start, count, index [B]) -> samples [B, ...], conditioned on rows start + index mod count.
+    """(state, arrays, seed, rows [B], index [B]) -> samples [B, ...], conditioned on these rows of the arrays.
 
     A sample depends on the state's key, the user's seed and its index alone, not on how many are drawn at once.
     """
 
-    def run(state, arrays, seed, start, count, index):
-        places = lay(dict(rows=start + index % count, index=index))
+    def run(state, arrays, seed, rows, index):
+        places = lay(dict(rows=rows, index=index))
         batch = lay(take(arrays, places["rows"])) | dict(index=places["index"])
         return sampler(state, fold(state.key, SAMPLE, seed), batch)
 

@@ -1,9 +1,13 @@
-"""Losses: arrays in, one number per example out. Reductions belong to the methods, choices to the tables below."""
+"""Losses: arrays in, one number per example out; two-sample losses take the batch, return [] and say so. Reductions belong to the
+methods, choices to the tables below. Logarithms are natural: nats."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.nn import log_sigmoid, logsumexp, softplus
 
 
 class GanLoss(NamedTuple):
@@ -15,20 +19,134 @@ class GanLoss(NamedTuple):
 
 def cross_entropy_discriminator(real, fake):  # [B], [B] -> [B]
     """-log D(x) - log(1 - D(G(z))) with D = sigmoid(logit), in nats (Goodfellow et al. 2014, eq. 1, to be minimized)."""
-    return jax.nn.softplus(-real) + jax.nn.softplus(fake)
+    return softplus(-real) + softplus(fake)
 
 
 def minimax_generator(real, fake):  # [B], [B] -> [B]
     """log(1 - D(G(z))), in nats (Goodfellow et al. 2014, eq. 1): weak gradients where D rejects the sample."""
-    return -jax.nn.softplus(fake)
+    return -softplus(fake)
 
 
 def non_saturating_generator(real, fake):  # [B], [B] -> [B]
     """-log D(G(z)), in nats (Goodfellow et al. 2014, section 3): the same fixed point, strong gradients early."""
-    return jax.nn.softplus(-fake)
+    return softplus(-fake)
 
 
 GAN = {
     "minimax": GanLoss(cross_entropy_discriminator, minimax_generator),
     "non_saturating": GanLoss(cross_entropy_discriminator, non_saturating_generator),
 }
+
+
+# -- likelihoods of pictures, value by value: sum them over the axes of an example
+
+
+class Likelihood(NamedTuple):
+    """p(x | z): what a decoder's outputs mean. `scale` says where the spread comes from: "none" there is none, "hp" a
+    hyper-parameter, "scalar" one parameter of the model, "pixel" an output of the decoder for every value."""
+
+    log_prob: Callable  # (x [..., *S], location [..., *S], scale [] or [..., *S], levels) -> [..., *S]
+    mean: Callable  # location -> the expected value, in the data's range
+    scale: str
+    discrete: bool  # a probability of whole grey levels, so that bits per dimension mean something
+
+
+def bernoulli(x, logits, _scale, _levels):  # -> [..., *S]
+    """x log s(l) + (1 - x) log(1 - s(l)), s the sigmoid, for x in {0, 1} (Kingma & Welling 2013, appendix C.1)."""
+    return x * logits - softplus(logits)
+
+
+def gaussian(x, mean, log_var, _levels):  # -> [..., *S]
+    """log N(x; mean, exp(log_var)) (Kingma & Welling 2013, appendix C.2). With a fixed variance v: -(x - mean)^2 / 2v + constant."""
+    return -0.5 * (math.log(2 * math.pi) + log_var + (x - mean) ** 2 * jnp.exp(-log_var))
+
+
+def discretized_logistic(x, mean, log_scale, levels):  # -> [..., *S]
+    """log P of one of levels + 1 equidistant values in [-1, 1] under a logistic distribution: the mass within half a step of it,
+    of the whole tail at the two ends (Kingma et al. 2016, section 5.2; Salimans et al. 2017, eq. 2). The masses sum to 1.
+
+    Between cuts b < a the mass is s(a) - s(b) = s(a) s(-b) (1 - exp(b - a)), s the sigmoid: no difference of near numbers.
+    """
+    width = 2 / levels * jnp.exp(-log_scale)
+    centre = (x - mean) * jnp.exp(-log_scale)
+    upper, lower = log_sigmoid(centre + width / 2), log_sigmoid(-(centre - width / 2))
+    inside = upper + lower + jnp.log(-jnp.expm1(-width))
+    half = 1 / levels
+    return jnp.where(x < -1 + half, upper, jnp.where(x > 1 - half, lower, inside))
+
+
+def identity(location):
+    return location
+
+
+LIKELIHOODS = {
+    "bernoulli": Likelihood(bernoulli, jax.nn.sigmoid, "none", True),
+    "gaussian": Likelihood(gaussian, identity, "hp", False),
+    "gaussian_scalar": Likelihood(gaussian, identity, "scalar", False),
+    "gaussian_pixel": Likelihood(gaussian, identity, "pixel", False),
+    "logistic": Likelihood(discretized_logistic, identity, "scalar", True),
+    "logistic_pixel": Likelihood(discretized_logistic, identity, "pixel", True),
+}
+
+
+# -- latent variables
+
+
+def log_normal(z, mean, log_var):  # 3 x [..., Z] -> [...]
+    """log N(z; mean, diag(exp(log_var)))."""
+    return gaussian(z, mean, log_var, None).sum(-1)
+
+
+def kl_normal(mean, log_var):  # 2 x [..., Z] -> [..., Z]
+    """KL(N(mean, exp(log_var)) || N(0, 1)) of each latent: (mean^2 + exp(log_var) - 1 - log_var) / 2
+    (Kingma & Welling 2013, appendix B)."""
+    return 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var)
+
+
+def log_mixture(z, mean, log_var):  # [..., Z], 2 x [C, Z] -> [...]
+    """log of the mean of C normal densities: the VampPrior, whose parts are posteriors of pseudo-inputs (Tomczak & Welling 2018, eq. 9)."""
+    return logsumexp(log_normal(z[..., None, :], mean, log_var), axis=-1) - math.log(len(mean))
+
+
+def free_bits(kl, least):  # [B, Z] -> []
+    """sum_j max(least, mean of KL_j over the batch): no gain in pressing a latent below `least` nats (Kingma et al. 2016, eq. 15).
+    Takes the whole batch."""
+    return jnp.maximum(kl.mean(0), least).sum()
+
+
+def iwae(log_w):  # [K, B] -> [B]
+    """log of the mean of K importance weights w = p(x, z) / q(z | x): a lower bound of log p(x) that does not fall with K, the
+    ELBO at K = 1 (Burda et al. 2016, eq. 8)."""
+    return logsumexp(log_w, axis=0) - math.log(len(log_w))
+
+
+@jax.custom_vjp
+def scale_gradient(x, factor):
+    """x, whose gradient is multiplied by `factor`."""
+    return x
+
+
+scale_gradient.defvjp(lambda x, factor: (x, factor), lambda factor, g: (g * factor, jnp.zeros_like(factor)))
+
+
+def total_correlation(z, mean, log_var, n):  # 3 x [B, Z] -> []
+    """KL(q(z) || prod_j q(z_j)), estimated on the batch: q(z_i) ~ 1/(n B) sum_k q(z_i | x_k), and for each latent alike (Chen et
+    al. 2018, eq. 3 and 5, minibatch-weighted sampling; n examples in the data set). A biased estimate. Takes the whole batch."""
+    each = gaussian(z[:, None], mean[None], log_var[None], None)  # [B, B, Z]
+    log_n = math.log(n) + math.log(len(z))
+    joint = logsumexp(each.sum(-1), axis=1) - log_n
+    product = (logsumexp(each, axis=1) - log_n).sum(-1)
+    return (joint - product).mean()
+
+
+def mmd(a, b):  # [B, Z], [B, Z] -> []
+    """The squared maximum mean discrepancy of two samples (Gretton et al. 2012, eq. 3, unbiased) for the kernel
+    C / (C + |a - b|^2), C = 2 Z (Tolstikhin et al. 2018, section 4): 0 in the mean where both have one distribution.
+    Takes the whole batch."""
+    c, n = 2 * a.shape[-1], len(a)
+
+    def kernel(a, b):
+        return c / (c + jnp.sum((a[:, None] - b[None]) ** 2, axis=-1))
+
+    off = lambda k: (k.sum() - jnp.trace(k)) / (n * (n - 1))
+    return off(kernel(a, a)) + off(kernel(b, b)) - 2 * kernel(a, b).mean()

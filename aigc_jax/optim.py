@@ -26,13 +26,33 @@ def cosine(step, end, warmup):
     return constant(step, end, warmup) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
+
+
+
+def burda(step, end, warmup):
+    """10^(-i/7) in the i-th of eight stages, each three times as long as the one before (Burda et al. 2016, section 5: 3^i epochs
+    of 3,280), in proportion to the end."""
+    done = step / end * (3**8 - 1) / 2
+    edges = jnp.array([(3**i - 1) / 2 for i in range(1, 8)])
+    return constant(step, end, warmup) * 10.0 ** (-jnp.sum(done >= edges) / 7)
+
+
 # Multipliers of a traced peak rate: (step [], end, warmup) -> []. The end and the warm-up are Python numbers of steps.
-SCHEDULES = {"constant": constant, "linear": linear, "cosine": cosine}
+SCHEDULES = {"constant": constant, "linear": linear, "cosine": cosine, "burda": burda}
 ENDLESS = ("constant",)  # those that do not depend on the end, so that a run may be extended
+
+# Multipliers of the weight of a KL divergence: (step [], period) -> [].
+ANNEALING = {
+    "constant": lambda step, period: 1.0,
+    "linear": lambda step, period: jnp.minimum(1.0, (step + 1) / max(period, 1)),  # Bowman et al. 2016, section 3.1
+    "cyclical": lambda step, period: jnp.minimum(1.0, 2 * (step % max(period, 1) + 1) / max(period, 1)),  # Fu et al. 2019, eq. 6, R = 1/2
+}
 
 # (lr, hp) -> optax transformation; which hp each reads is written in it.
 OPTIMIZERS = {
     "adam": lambda lr, hp: optax.adam(lr, b1=hp["beta1"], b2=hp["beta2"]),  # Kingma & Ba 2015
+    "adam_1e-4": lambda lr, hp: optax.adam(lr, b1=hp["beta1"], b2=hp["beta2"], eps=1e-4),  # Burda et al. 2016, section 5
+    "adagrad": lambda lr, hp: optax.adagrad(lr, initial_accumulator_value=0.0),  # Duchi et al. 2011
     "rmsprop": lambda lr, hp: optax.rmsprop(lr, decay=hp["beta2"]),
     "sgd": lambda lr, hp: optax.sgd(lr, momentum=hp["beta1"]),
 }
@@ -45,6 +65,14 @@ def make(config):
     end, warmup = config.steps, config.schedule.warmup
     require(warmup < end, f"config.schedule.warmup = {warmup} steps must be below config.steps = {end}")
     return lambda lr, hp, step: rule(lr * schedule(step, end, warmup), hp)
+
+
+def annealing(config):
+    """`weight(step) -> []` of a config with `anneal`."""
+    name, period = config.anneal.name, config.anneal.period
+    rule = choose(ANNEALING, name, "config.anneal.name")
+    require(period > 0 or name == "constant", f"config.anneal.period = {period} steps must be at least 1 for config.anneal.name = {name!r}")
+    return lambda step: rule(step, period)
 
 
 def apply(optimizer, grads, opt, params):

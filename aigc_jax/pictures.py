@@ -17,13 +17,13 @@ def shape_of_grid(num: int) -> tuple[int, int]:
     return -(-num // columns), columns
 
 
-def grid(images: np.ndarray) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> [H', W', C] uint8
+def grid(images: np.ndarray, columns=None) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> [H', W', C] uint8
     """The pictures side by side with a line of two pixels between them, small ones enlarged to about 56 pixels."""
     n, h, w, c = images.shape
     scale = max(1, round(56 / max(h, w)))
     pixels = np.clip(np.nan_to_num(images) * 127.5 + 128, 0, 255).astype(np.uint8)
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-    rows, columns = shape_of_grid(n)
+    rows, columns = (-(-n // columns), columns) if columns else shape_of_grid(n)
     h, w, gap = h * scale, w * scale, 2
     out = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 128, np.uint8)
     for i, picture in enumerate(pixels):
@@ -44,10 +44,13 @@ def save_png(path, pixels: np.ndarray, origin: dict[str, str]):  # [H, W, C] uin
     write_atomically(path, buffer.getvalue())
 
 
-def save_samples(path, samples: np.ndarray, spec, origin: dict[str, str]):
-    """Samples as people would look at them: pictures in a grid, points in the plane over the modes of the data."""
+def save_samples(path, samples: np.ndarray, spec, origin: dict[str, str], columns=None):
+    """Samples as people would look at them: pictures in a grid, several [N, K, H, W, C] of one example above one another; points in
+    the plane over the modes of the data."""
+    if samples.ndim == 5:
+        samples = samples.reshape(len(samples), -1, *samples.shape[3:])
     if spec.kind == "image" and samples.shape[-1] in (1, 3):
-        save_png(path, grid(samples), origin)
+        save_png(path, grid(samples, columns), origin)
     else:
         save_scatter(path, samples.reshape(len(samples), -1), spec, origin)
 

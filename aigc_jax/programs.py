@@ -3,6 +3,9 @@
 They are compiled once, ahead of their first call, and cannot compile again: a call with other shapes raises.
 """
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +34,14 @@ class Program:
         return self.compiled(*args)
 
 
+GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, lie as evenly as can be, however many
+
+
+def coprime(number, other) -> int:
+    """The least integer from `number` on that has no divisor in common with `other`."""
+    return next(n for n in itertools.count(max(number, 1)) if math.gcd(n, other) == 1)
+
+
 def without_opt(states):
     """What sampling and evaluation need of states."""
     return states.replace(opt={})
@@ -47,7 +58,7 @@ class Programs:
         self.config, self.dataset, self.count, self.capacity = config, dataset, count, capacity
         self.mesh = sharding.make_mesh(config.run.mesh) if mesh is None else mesh
         self.method = methods.make(config, dataset.spec)
-        self.metrics = metrics.find(config)
+        metrics.find(config.metrics)  # a mistake is named before anything starts
         self.batch_size = config.batch_size
         examples = methods.examples(config)
         lay, source = sharding.divided(self.mesh, self.batch_size), datasets.source
@@ -62,7 +73,7 @@ class Programs:
 
         self.train = build(core.repeat(step, capacity), 2, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)
-        self._draw = {what: build(core.draw(f, dataset.take, lay), 5) for what, f in self.method.samplers.items()}
+        self._draw = {what: build(core.draw(f, dataset.take, lay), 4) for what, f in self.method.samplers.items()}
         place = NamedSharding(self.mesh, PartitionSpec())
         self.arrays = jax.device_put(dataset.arrays, place)
 
@@ -82,19 +93,23 @@ class Programs:
         """The states, with their optimisers' or without, on the devices as the rules lay them out."""
         return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), states, sharding.specs(states))
 
-    def draw(self, states, what: str, num: int, split="train", seed=0) -> np.ndarray:  # -> [N, num, ...]
-        """Samples of every trial. Sample i is the same however many are drawn; conditions come from the split, from its start."""
+    def draw(self, states, what: str, num: int, split="train", seed=0, spread=False) -> np.ndarray:  # -> [N, num, ...]
+        """Samples of every trial. Sample i is the same however many are drawn. What they are conditioned on comes from the split, one
+        example after another; with `spread` in an order in which few are from everywhere (splits may be sorted)."""
         program = choose(self._draw, what, "--what")
         start, count = self.dataset.splits[split]
+        step = coprime(round(count * GOLDEN), count) if spread else 1
         parts = []
         for first in range(0, num, self.batch_size):
             index = np.arange(first, first + self.batch_size, dtype=np.int32)
-            args = (np.uint32(seed), np.int32(start), np.int32(count), index)
-            parts.append(jax.device_get(program(without_opt(states), self.arrays, *args)))
+            rows = (start + index.astype(np.int64) * step % count).astype(np.int32)
+            parts.append(jax.device_get(program(without_opt(states), self.arrays, np.uint32(seed), rows, index)))
         return np.concatenate(parts, axis=1)[:, :num]
 
-    def evaluate(self, states, split: str, samples: int) -> list[dict[str, float]]:
-        """Of every trial: the method's own metrics over a whole split, then those of `config.metrics` with `samples` samples."""
+    def evaluate(self, states, split: str, samples: int, names=None) -> list[dict[str, float]]:
+        """Of every trial: the method's own metrics over a whole split, then those of `config.metrics`, or of `names`, with
+        `samples` samples."""
+        found = metrics.find(self.config.metrics if names is None else names)
         start, count = self.dataset.splits[split]
         sums = jax.device_get(self._evaluate(without_opt(states), self.arrays, np.int32(start), np.int32(count)))
         values = [self.method.summarize(jax.tree.map(lambda x, i=i: np.float64(x[i]), sums)) for i in range(self.count)]
@@ -105,9 +120,9 @@ class Programs:
                 drawn[what] = self.draw(states, what, samples, split)
             return drawn[what][trial]
 
-        if self.metrics:
+        if found:
             real = self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
             for i, row in enumerate(values):
-                for metric in self.metrics:
+                for metric in found:
                     row |= metric(lambda what, i=i: draw(what, i), real, self.dataset.spec)
         return values

@@ -1,6 +1,7 @@
 """A run on disk as a Python object: sample, evaluate, look at its rows."""
 
 import functools
+import math
 import sys
 from pathlib import Path
 
@@ -60,22 +61,27 @@ class Run:
         """The rows of rows.jsonl, of one split or of all."""
         return [row for row in self.dir.rows() if split in (None, row["split"])]
 
-    def sample(self, num=8, what="prior", seed=0, split="test"):  # -> [num, ...] on the host
-        """Samples; the same for the same seed. What they are conditioned on, where they are, comes from the split; the data
-        set need not be there for those that are conditioned on nothing."""
-        require(num > 0, f"--num={num} must be at least 1")
+    def sample(self, num=None, what="prior", seed=0, split="test"):  # -> [num, ...] on the host
+        """Samples, by default 64 or as many as make one picture; the same for the same seed. What they are conditioned on, where
+        they are, comes from the split; the data set need not be there for those that are conditioned on nothing."""
         sampler = choose(self.programs.method.samplers, what, "--what")
+        num = math.prod(self.programs.method.sheets.get(what, (8, 8))) if num is None else num
+        require(num > 0, f"--num={num} must be at least 1")
         try:
             jax.eval_shape(sampler, self.state, jax.random.key(0), dict(index=jax.ShapeDtypeStruct((1,), "int32")))
             programs = self.programs
         except KeyError:  # it asks the batch for more than the index
             programs = self.full
-        return programs.draw(self.states, what, num, split, seed)[0]
+        return programs.draw(self.states, what, num, split, seed, spread=True)[0]
 
-    def evaluate(self, split="test", samples=None) -> dict[str, float]:
-        """The method's metrics and those of config.metrics over a whole split."""
+    def columns(self, what) -> int | None:
+        """Of a grid of such samples, where that is given."""
+        return self.programs.method.sheets.get(what, (None, None))[1]
+
+    def evaluate(self, split="test", samples=None, metrics=None) -> dict[str, float]:
+        """The method's metrics over a whole split, and those of config.metrics, or of the given names, with so many samples."""
         require(split in self.programs.dataset.splits, f"--split={split} is none of {', '.join(self.programs.dataset.splits)}")
-        return self.full.evaluate(self.states, split, samples or self.config.metric_samples)[0]
+        return self.full.evaluate(self.states, split, samples or self.config.metric_samples, metrics)[0]
 
     def checkpoint_hash(self) -> str:
         return weights_hash(self.states, 0)

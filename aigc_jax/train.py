@@ -270,14 +270,15 @@ class Loop:
             self.best = self.improve(better, new if self.best is None else self.best, new)
 
     def sample(self):
-        num = self.config.run.samples
-        samples = self.programs.draw(self.states, next(iter(self.programs.method.samplers)), num)
+        what, num = next(iter(self.programs.method.samplers)), self.config.run.samples
+        samples = self.programs.draw(self.states, what, num, "valid", spread=True)
+        columns = self.programs.method.sheets.get(what, (None, None))[1]
         for i, t in enumerate(self.trials):
             if not t.failed:
                 folder = t.dir / "samples"
                 folder.mkdir(exist_ok=True)
                 made = origin(configs.hash_of(t.config), weights_hash(self.states, i), self.step, seed=0)
-                pictures.save_samples(folder / f"step_{self.step:08d}.png", samples[i], self.dataset.spec, made)
+                pictures.save_samples(folder / f"step_{self.step:08d}.png", samples[i], self.dataset.spec, made, columns)
 
     def save(self):
         """A checkpoint of this step, unless a parameter is not finite; rows are on disk before it."""

@@ -10,17 +10,12 @@ neither's thread pool disturbs the other; they take turns, and medians are compa
 what the loop and the trials cost: the same step under plain jit, one call a step, and four trials one after another (route "map").
 """
 
-import argparse
-import json
-import os
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
+import turns  # noqa: E402
 
 CONV = ("ours", "pytorch", "pytorch_channels_last", "ours_plain_jit", "ours_four_trials")
 TWO = {"model.d.channels": (64, 128), "model.g.dense": (), "model.d.dense": ()}  # as PyTorch's below
@@ -166,66 +161,5 @@ SIDES = {
 }
 
 
-def worker(side, case, seconds):
-    """Answer each line of input with the milliseconds a step of one stretch of steps."""
-    steps = SIDES[side](case)
-    steps(2)
-    begun, n = time.perf_counter(), 0
-    while time.perf_counter() - begun < 1 or n < 2:
-        steps(2)
-        n += 2
-    n = max(1, min(1000, round(seconds * n / (time.perf_counter() - begun))))
-    steps(n)
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        begun = time.perf_counter()
-        steps(n)
-        print(1000 * (time.perf_counter() - begun) / n, flush=True)
-
-
-def compare(case, rounds, seconds):
-    """The sides' milliseconds a step, one stretch a side in each round."""
-    command = [sys.executable, __file__, "--case", case, "--seconds", str(seconds), "--side"]
-    workers, times = {}, {side: [] for side in CASES[case][-1]}
-    for side in times:
-        workers[side] = subprocess.Popen([*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert workers[side].stdout.readline() == "ready\n", f"{side} did not start"
-    for _ in range(rounds):
-        for side, process in workers.items():
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            times[side].append(float(process.stdout.readline()))
-    for process in workers.values():
-        process.stdin.close()
-        process.wait()
-    return times
-
-
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--case", choices=CASES)
-    arguments.add_argument("--rounds", type=int, default=7)
-    arguments.add_argument("--seconds", type=float, default=4.0, help="of each stretch")
-    arguments.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    args = arguments.parse_args()
-    if args.side:
-        return worker(args.side, args.case, args.seconds)
-    from importlib.metadata import version
-
-    print(f"{os.cpu_count()} cores, jax {version('jax')}, torch {version('torch')}; milliseconds a step, median (least - most)")
-    for case in [args.case] if args.case else CASES:
-        times = compare(case, args.rounds, args.seconds)
-        median = {side: statistics.median(t) for side, t in times.items()}
-        print(CASES[case][0])
-        for side, t in times.items():
-            print(f"  {side:22} {median[side]:9.2f} ({min(t):.2f} - {max(t):.2f})")
-        best = min(m for side, m in median.items() if side.startswith("pytorch"))
-        print(f"  PyTorch's faster layout / ours {best / median['ours']:.2f}")
-        if "ours_four_trials" in median:
-            print(f"  in the loop / under plain jit {median['ours'] / median['ours_plain_jit']:.2f}; "
-                  f"four trials / one {median['ours_four_trials'] / median['ours']:.2f}")
-        print(json.dumps(dict(case=case, **times)))
-
-
 if __name__ == "__main__":
-    main()
+    turns.main(__file__, __doc__, {name: (what, sides) for name, (what, _, _, sides) in CASES.items()}, SIDES)

@@ -129,6 +129,36 @@ def test_a_data_file_cut_or_changed_at_three_places(real_data, tmp_path):
                 data.load(section(name), str(tmp_path))
 
 
+def test_binarized_mnist(real_data, tmp_path, monkeypatch):
+    ds = data.load(section("binarized_mnist"), str(real_data))
+    assert {k: n for k, (_, n) in ds.splits.items()} == dict(train=50_000, valid=10_000, test=10_000)
+    assert ds.spec.levels == 1 and ds.spec.classes == 0 and ds.spec.shape == (28, 28, 1)
+    x = ds.take(ds.arrays, np.arange(100))["x"]
+    assert set(np.unique(x)) == {-1, 1} and 0.05 < (x == 1).mean() < 0.25
+    # a digit's ink is where MNIST's is: the mean picture of both is one
+    grey = data.load(section("mnist"), str(real_data)).arrays["x"][:50_000].mean(0) / 255
+    assert np.abs(ds.arrays["x"][:50_000].mean(0) - grey).max() < 0.02
+    # plain files serve as well; packed ones that are cut or hold something else are found out
+    folder = tmp_path / "binarized_mnist"
+    folder.mkdir()
+    for file in images.AMAT:
+        packed = (real_data / "binarized_mnist" / (file + ".gz")).read_bytes()
+        (folder / file).write_bytes(gzip.decompress(packed))
+    assert datasets.fingerprint(data.load(section("binarized_mnist"), str(tmp_path))) == datasets.fingerprint(ds)
+    (folder / file).unlink()
+    for bad in (packed[:1000], packed[:-1], b"", gzip.compress(b"0 1\n"), packed[:5000] + b"x" + packed[5001:]):
+        (folder / (file + ".gz")).write_bytes(bad)
+        with pytest.raises(UserError, match=f"{file}.gz is damaged"):
+            data.load(section("binarized_mnist"), str(tmp_path))
+
+
+@pytest.mark.parametrize("raw", [b"", b"0 1\n", b"2 " * 784, b"0 " * 783 + b"0"])
+def test_amat_files_that_are_none(tmp_path, raw):
+    (tmp_path / "x.amat").write_bytes(raw)
+    with pytest.raises(UserError, match="no lines of 784 zeros and ones"):
+        images.read_amat(tmp_path / "x.amat")
+
+
 def test_a_data_set_that_is_nowhere_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AIGC_DATA_DIR", str(tmp_path / "a"))

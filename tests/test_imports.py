@@ -18,6 +18,7 @@ ALLOWED = {
     "metrics": {"metrics", "errors"},
     "methods": {"methods", "models", "losses", "optim", "core", "config", "errors"},
     "results": {"errors"},
+    "evidence": set(),
     "progress": set(),
     "pictures": {"results"},
     "trackers": {"errors"},

@@ -24,11 +24,15 @@ GAN = {"model.g.widths": (24,), "model.d.widths": (24,), "z": 8}
 
 CONV = {"model.g.base": 4, "model.g.channels": (4,), "model.d.channels": (4,), "z": 8}
 
+VAE = {"model.widths": ((12,),), "z": (3,), "nll_samples": 50}
+
 # name -> (config file, overrides)
 METHODS = {
     "gan": ("gan_digits", GAN),
     "gan_critic": ("gan_digits", GAN | {"critic_steps": 3, "loss": "minimax", "batch_size": 8}),
     "gan_points": ("gan_ring", GAN),
+    "vae": ("vae_digits", VAE),
+    "vqvae": ("vqvae_digits", {"model.channels": (6,), "model.size": 4, "codes": 12}),
     "gan_conv": ("dcgan_digits", CONV | {"model.g.norm": "batch"}),
 }
 

@@ -11,6 +11,7 @@ DATASETS = {
     "digits": images.digits,
     "mnist": images.mnist,
     "fashion_mnist": images.mnist,
+    "binarized_mnist": images.binarized_mnist,
     "npz": images.npz,
     "folder": folder.folder,
     "ring": toy.ring,

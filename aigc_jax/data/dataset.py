@@ -22,6 +22,7 @@ class Spec(NamedTuple):
     classes: int = 0
     centres: Any = None  # [M, D] of a mixture of M Gaussians
     sigma: float = 0.0  # its standard deviation, along each axis
+    levels: int = 0  # of an image: its values are levels + 1 equidistant ones; 0 where they are continuous
 
 
 class Dataset(NamedTuple):
@@ -49,9 +50,10 @@ def spec_from_json(plain: dict) -> Spec:
 
 
 def images(splits: dict[str, dict[str, np.ndarray]], levels: int, about: dict, classes: int = 0) -> Dataset:
-    """A data set of pictures: {"train": {"x": uint8 [n, H, W, C], "label": [n]}, ...} with values 0 .. levels."""
+    """A data set of pictures: {"train": {"x": uint8 [n, H, W, C], "label": [n]}, ...} with values 0 .. levels, or floats in between."""
     arrays, bounds = _join(splits)
-    spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes)
+    whole = levels if arrays["x"].dtype == np.uint8 else 0
+    spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes, levels=whole)
 
     def take(arrays, rows):
         batch = {name: array[rows] for name, array in arrays.items()}

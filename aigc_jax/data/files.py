@@ -1,6 +1,9 @@
 """Where data files lie, whether they are whole, and how they are fetched."""
 
+import gzip
+import hashlib
 import os
+import zlib
 from pathlib import Path
 
 from aigc_jax.errors import UserError
@@ -14,22 +17,40 @@ def roots(data_dir: str) -> list[Path]:
 
 
 def find(name: str, checksums: dict[str, str], data_dir: str) -> dict[str, Path] | None:
-    """The files of one data set, each verified, from the first root that has any of them; None where none has.
+    """The files of one data set, each verified, from the first root that has any of them; None where none has. A file may lie
+    there packed, as FILE.gz.
 
     Raises a UserError where a file is missing beside the others, or is not the one whose SHA-256 is registered.
     """
     for root in roots(data_dir):
-        paths = {file: root / name / file for file in checksums}
+        paths = {file: plain_or_packed(root / name / file) for file in checksums}
         if not any(p.is_file() for p in paths.values()):
             continue
         for file, path in paths.items():
             if not path.is_file():
                 raise UserError(f"{name}: {file} is missing in {path.parent}; {advice(name)}")
-            if file_sha256(path) != checksums[file]:
+            if (file_sha256(path) if path.name == file else unpacked_sha256(path)) != checksums[file]:
                 raise UserError(f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as registered); "
                                 f"delete it, then {advice(name)}")
         return paths
     return None
+
+
+def plain_or_packed(path: Path) -> Path:
+    packed = path.with_name(path.name + ".gz")
+    return packed if packed.is_file() and not path.is_file() else path
+
+
+def unpacked_sha256(path: Path) -> str:
+    """SHA-256 of what a gzip file holds; of nothing where it cannot be unpacked. No more is unpacked at once than a piece."""
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path) as f:
+            while piece := f.read(2**20):
+                digest.update(piece)
+    except (OSError, EOFError, zlib.error):
+        return ""
+    return digest.hexdigest()
 
 
 def prepared(name: str, data_dir: str) -> Path | None:

@@ -37,30 +37,62 @@ CHECKSUMS = {
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ), strict=True)),
 }  # fmt: skip
-LICENCES = {"mnist": "none stated (LeCun, Cortes, Burges)", "fashion_mnist": "MIT (Zalando)"}
+AMAT = {f"binarized_mnist_{split}.amat": checksum for split, checksum in dict(
+    train="ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+    valid="1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+    test="e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+).items()}  # fmt: skip
+LICENCES = {"mnist": "none stated (LeCun, Cortes, Burges)", "fashion_mnist": "MIT (Zalando)", "binarized_mnist": "MIT (Larochelle)"}
 VALID = 5_000  # the last of the 60,000 training pictures, held out
 
 
 def mnist(config, data_dir, download) -> Dataset:
     """MNIST or Fashion-MNIST: 55,000 + 5,000 + 10,000 pictures of 28x28, from raw IDX files or prepared by tensorflow-datasets."""
-    name = config.name
-    about = dict(licence=LICENCES[name])
-    paths = files.find(name, CHECKSUMS[name], data_dir)
-    if paths is None and (folder := files.prepared(name, data_dir)):
+    paths, folder, about = registered(config.name, CHECKSUMS[config.name], data_dir, download)
+    if folder:
         train, test = from_prepared(folder, "train"), from_prepared(folder, "test")
-        about |= dict(source=f"{folder} (prepared by tensorflow-datasets)")
     else:
-        if paths is None and download:
-            files.fetch(name, data_dir)
-            paths = files.find(name, CHECKSUMS[name], data_dir)
-        if paths is None:
-            raise files.missing(name, CHECKSUMS[name], data_dir)
         raw = [read_idx(paths[file]) for file in IDX]
         train, test = (dict(x=i[..., None], label=l.astype(np.int32)) for i, l in (raw[:2], raw[2:]))
-        about |= dict(source=f"{paths[IDX[0]].parent} (checksums as registered by tensorflow-datasets)", files=CHECKSUMS[name])
     cut = len(train["x"]) - VALID
     splits = dict(train={k: a[:cut] for k, a in train.items()}, valid={k: a[cut:] for k, a in train.items()}, test=test)
     return images(splits, 255, about, classes=10)
+
+
+def binarized_mnist(config, data_dir, download) -> Dataset:
+    """MNIST in black and white, drawn once and for all from its grey levels: 50,000 + 10,000 + 10,000 pictures of 28x28
+    (Larochelle & Murray 2011), from the raw .amat files, plain or gzipped, or prepared by tensorflow-datasets."""
+    paths, folder, about = registered(config.name, AMAT, data_dir, download)
+    names = dict(train="train", valid="validation", test="test")
+    if folder:
+        splits = {split: from_prepared(folder, theirs) for split, theirs in names.items()}
+    else:
+        splits = {split: dict(x=read_amat(paths[f"binarized_mnist_{split}.amat"])) for split in names}
+    return images(splits, 1, about)
+
+
+def registered(name, checksums, data_dir, download):
+    """Where a data set of tensorflow-datasets lies: ({file: path}, None) as raw files or (None, directory) as prepared; what to
+    tell people about it. A UserError where it is nowhere."""
+    paths, about = files.find(name, checksums, data_dir), dict(licence=LICENCES[name])
+    if paths is None and (folder := files.prepared(name, data_dir)):
+        return None, folder, about | dict(source=f"{folder} (prepared by tensorflow-datasets)")
+    if paths is None and download:
+        files.fetch(name, data_dir)
+        paths = files.find(name, checksums, data_dir)
+    if paths is None:
+        raise files.missing(name, checksums, data_dir)
+    parent = next(iter(paths.values())).parent
+    return paths, None, about | dict(source=f"{parent} (checksums as registered by tensorflow-datasets)", files=checksums)
+
+
+def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
+    """Lines of 784 numbers 0 or 1 with a space after each but the last."""
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as f:
+        raw = np.frombuffer(f.read(), np.uint8)
+    if raw.size == 0 or raw.size % (2 * 784) or raw[::2].min() < ord("0") or raw[::2].max() > ord("1"):
+        raise UserError(f"{path} holds no lines of 784 zeros and ones")
+    return raw[::2].reshape(-1, 28, 28, 1) - np.uint8(ord("0"))
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -84,11 +116,12 @@ def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
 
     try:
         rows = tfds.data_source(folder.parent.name, split=split, data_dir=folder.parent.parent)
-        pairs = [(row["image"], row["label"]) for row in (rows[i] for i in range(len(rows)))]
+        rows = [rows[i] for i in range(len(rows))]
     except NotImplementedError as e:  # other file formats than array_record need TensorFlow
         raise UserError(f"{folder} cannot be read without TensorFlow ({str(e).splitlines()[0]}); "
                         "prepare it with file_format='array_record'") from None
-    return dict(x=np.stack([p[0] for p in pairs]), label=np.array([p[1] for p in pairs], np.int32))
+    labels = dict(label=np.array([row["label"] for row in rows], np.int32)) if "label" in rows[0] else {}
+    return dict(x=np.stack([row["image"] for row in rows])) | labels
 
 
 def npz(config, data_dir, download) -> Dataset:

@@ -1,10 +1,10 @@
 """Methods: what a GAN, a VAE, a language model is, as a `core.Method`. One file each, one line each in the table."""
 
 from aigc_jax.errors import choose
-from aigc_jax.methods import gan
+from aigc_jax.methods import gan, vae, vqvae
 
 # config.method -> a module with make(resolved config, spec) -> Method and examples(config) -> training examples a step
-METHODS = {"gan": gan}
+METHODS = {"gan": gan, "vae": vae, "vqvae": vqvae}
 
 
 def make(config, spec):

@@ -25,11 +25,15 @@ def dtypes(config) -> dict:
     return dict(dtype=dtype, param_dtype=param_dtype)
 
 
-def check(config, keys, hp):
-    """Raise a UserError unless the config has these dotted keys, and just these hyper-parameters, none out of range."""
+def check_keys(config, keys):
+    """Raise a UserError unless the config has these dotted keys."""
     known = leaves(config)
     for key in keys:
         require(key in known, f"config.{key} is missing; config.method = {config.method!r} reads {', '.join(keys)}")
+
+
+def check_hp(config, hp):
+    """Raise a UserError unless the config has just these hyper-parameters, none out of range."""
     for name in hp:
         require(name in config.hp, f"config.hp.{name} is missing; config.method = {config.method!r} reads {', '.join(hp)}")
     for name, value in config.hp.items():
@@ -46,7 +50,7 @@ def network(module, section, key, config, **more):
         require(name in fields, f"config.{key}.{name}: {module.__name__} has no such field{nearest(name, fields)}")
         if name in NAMED:
             choose(NAMED[name], value, f"config.{key}.{name}")
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in jax.tree.leaves(value):
             require(not isinstance(number, int) or number > 0, f"config.{key}.{name} = {value!r} must be positive")
     for name, default in fields.items():
         require(name in section or default is not dataclasses.MISSING, f"config.{key}.{name} is missing; {module.__name__} needs it")

@@ -13,7 +13,7 @@ import numpy as np
 from aigc_jax import losses, optim
 from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients, noise
 from aigc_jax.errors import choose, require
-from aigc_jax.methods.common import check, dtypes, network
+from aigc_jax.methods.common import check_hp, check_keys, dtypes, network
 from aigc_jax.models import gan as networks
 
 KEYS = ("network", "z", "loss", "critic_steps", "optimizer", "schedule.name", "schedule.warmup")
@@ -27,7 +27,8 @@ def examples(config) -> int:
 
 def make(config, spec) -> Method:
     """The game of config.loss between the two networks config.model.g and config.model.d (see KEYS and HP for the rest)."""
-    check(config, KEYS, HP)
+    check_keys(config, KEYS)
+    check_hp(config, HP)
     Generator, Discriminator = choose(networks.NETWORKS, config.network, "config.network")
     loss = choose(losses.GAN, config.loss, "config.loss")
     require(config.z > 0, f"config.z = {config.z} must be at least 1")

@@ -5,12 +5,17 @@ that name, for one trial; `real` is a split, {"x": [n, ...], ...}, as the networ
 """
 
 from aigc_jax.errors import choose
-from aigc_jax.metrics import diversity, frechet, modes
+from aigc_jax.metrics import diversity, frechet, likelihood, modes
 
 # config.metrics -> function
-METRICS = {"frechet_pixels": frechet.frechet_pixels, "diversity": diversity.diversity, "modes": modes.modes}
+METRICS = {
+    "frechet_pixels": frechet.frechet_pixels,
+    "diversity": diversity.diversity,
+    "modes": modes.modes,
+    "nll": likelihood.nll,
+}
 
 
-def find(config) -> list:
-    """The functions that `config.metrics` names."""
-    return [choose(METRICS, name, f"config.metrics[{i}]") for i, name in enumerate(config.metrics)]
+def find(names) -> list:
+    """The functions of these names."""
+    return [choose(METRICS, name, f"config.metrics[{i}]") for i, name in enumerate(names)]

@@ -12,12 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from aigc_jax.models.conv import Conv, ConvTranspose
-from aigc_jax.models.layers import ACTIVATIONS, normalize
-
-
-class Network(nn.Module):
-    def misfit(self) -> str:
-        return ""
+from aigc_jax.models.layers import ACTIVATIONS, Network, halvings, normalize, unclear
 
 
 class MLPGenerator(Network):
@@ -54,28 +49,6 @@ class MLPDiscriminator(Network):
         for width in self.widths:
             x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype, param_dtype=self.param_dtype)(x))
         return nn.Dense(1, dtype=self.dtype, param_dtype=self.param_dtype)(x)[:, 0]
-
-
-LEAST = 4  # pixels a side of the smallest picture in a network whose depth follows from the data
-
-
-def halvings(shape, width) -> tuple[int, ...]:
-    """Channels of the halves of a picture, as long as they are whole and have at least 4 pixels a side: twice as many each time,
-    from `width` up to 8 width (Radford et al. 2016, figure 1). Width 64: 28x28 -> (64, 128), 64x64 -> (64, 128, 256, 512)."""
-    (height, wide), channels = shape[:2], ()
-    while height % 2 == wide % 2 == 0 and min(height, wide) >= 2 * LEAST:
-        height, wide, channels = height // 2, wide // 2, (*channels, width * min(2 ** len(channels), 8))
-    return channels
-
-
-def unclear(net) -> str:
-    """Why the layers of a network with `channels` or `width` do not follow from them and the shape of the data, or ''."""
-    if len(net.shape) != 3:
-        return f"channels = {net.channels} are for pictures, and the data are points {list(net.shape)}"
-    if bool(net.channels) == bool(net.width):
-        return "channels (of each layer) or width (for as many layers as the pictures allow) must be given, one of the two"
-    height, width, _ = net.shape
-    return "" if net.layers else f"width = {net.width}: {height} x {width} pixels cannot be halved to {LEAST} or more; another data.size would do"
 
 
 class DCGenerator(Network):

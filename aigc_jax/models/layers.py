@@ -25,3 +25,39 @@ NORMS = {
 def normalize(norm: str, x, train: bool, types: dict):  # [B, ..., C] -> [B, ..., C]
     """One of NORMS as the next layer of the module whose __call__ this is in."""
     return x if NORMS[norm] is None else NORMS[norm](**types)(x, train)
+
+
+class Network(nn.Module):
+    """What the config describes: `misfit()` says in what its fields do not suit the shape of the data, or ''."""
+
+    def misfit(self) -> str:
+        return ""
+
+
+LEAST = 4  # pixels a side of the smallest picture in a network whose depth follows from the data
+
+
+def halvings(shape, width) -> tuple[int, ...]:
+    """Channels of the halves of a picture, as long as they are whole and have at least 4 pixels a side: twice as many each time,
+    from `width` up to 8 width (Radford et al. 2016, figure 1). Width 64: 28x28 -> (64, 128), 64x64 -> (64, 128, 256, 512)."""
+    (height, wide), channels = shape[:2], ()
+    while height % 2 == wide % 2 == 0 and min(height, wide) >= 2 * LEAST:
+        height, wide, channels = height // 2, wide // 2, (*channels, width * min(2 ** len(channels), 8))
+    return channels
+
+
+def undivided(layers, shape) -> str:
+    """Why pictures cannot be halved once a layer, or ''."""
+    times = 2 ** len(layers)
+    whole = shape[0] % times == shape[1] % times == 0
+    return "" if whole else f"channels = {layers} halve {len(layers)} times, and {shape[0]} x {shape[1]} pixels do not divide by {times}"
+
+
+def unclear(net) -> str:
+    """Why the layers of a network with `channels` or `width` do not follow from them and the shape of the data, or ''."""
+    if len(net.shape) != 3:
+        return f"channels = {net.channels} are for pictures, and the data are points {list(net.shape)}"
+    if bool(net.channels) == bool(net.width):
+        return "channels (of each layer) or width (for as many layers as the pictures allow) must be given, one of the two"
+    height, width, _ = net.shape
+    return "" if net.layers else f"width = {net.width}: {height} x {width} pixels cannot be halved to {LEAST} or more; another data.size would do"

@@ -1,0 +1,40 @@
+"""Committed evidence of an experiment, in a directory: rows.csv, and table.md, figure.png made from it; environment.json."""
+
+import csv
+from pathlib import Path
+
+
+def write_rows(folder: Path, rows: list[dict], environment: Path):
+    """rows.csv, whose columns are the keys of all rows in order of appearance; environment.json, copied from a run's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "rows.csv", "w", newline="") as f:
+        writer = csv.DictWriter(f, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "environment.json").write_text(environment.read_text())
+
+
+def number(text: str):
+    """A whole number, a number, a text as it is, None for nothing."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text or None
+
+
+def read_rows(folder: Path) -> list[dict]:
+    with open(folder / "rows.csv", newline="") as f:
+        return [{key: number(text) for key, text in row.items()} for row in csv.DictReader(f)]
+
+
+def render(folder: Path, table: str, figure, size=(5, 3.2)):
+    """table.md, and figure.png as `figure(axes)` draws it."""
+    from matplotlib.figure import Figure
+
+    (folder / "table.md").write_text(table)
+    drawing = Figure(figsize=size, layout="constrained", dpi=100)
+    figure(drawing.subplots())
+    drawing.savefig(folder / "figure.png")
+    print(table, end="")

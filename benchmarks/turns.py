@@ -1,0 +1,72 @@
+"""Sides that take turns on one machine: each in a process of its own, so that no thread pool disturbs another's."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+
+def worker(steps, seconds):
+    """Answer each line of input with the milliseconds a step of one stretch of steps; steps(n) does n of them."""
+    steps(2)
+    begun, n = time.perf_counter(), 0
+    while time.perf_counter() - begun < 1 or n < 2:
+        steps(2)
+        n += 2
+    n = max(1, min(1000, round(seconds * n / (time.perf_counter() - begun))))
+    steps(n)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        begun = time.perf_counter()
+        steps(n)
+        print(1000 * (time.perf_counter() - begun) / n, flush=True)
+
+
+def compare(script, case, sides, rounds, seconds):
+    """The sides' milliseconds a step, one stretch a side in each round."""
+    command = [sys.executable, script, "--case", case, "--seconds", str(seconds), "--side"]
+    workers, times = {}, {side: [] for side in sides}
+    for side in times:
+        workers[side] = subprocess.Popen([*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert workers[side].stdout.readline() == "ready\n", f"{side} did not start"
+    for _ in range(rounds):
+        for side, process in workers.items():
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            times[side].append(float(process.stdout.readline()))
+    for process in workers.values():
+        process.stdin.close()
+        process.wait()
+    return times
+
+
+def main(script, doc, cases, sides):
+    """The command line of a benchmark. cases: name -> (what it is, its sides); sides: name -> (case) -> steps(n)."""
+    arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--case", choices=cases)
+    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--seconds", type=float, default=4.0, help="of each stretch")
+    arguments.add_argument("--side", choices=sides, help=argparse.SUPPRESS)
+    args = arguments.parse_args()
+    if args.side:
+        return worker(sides[args.side](args.case), args.seconds)
+    from importlib.metadata import version
+
+    print(f"{os.cpu_count()} cores, jax {version('jax')}, torch {version('torch')}; milliseconds a step, median (least - most)")
+    for case in [args.case] if args.case else cases:
+        what, names = cases[case]
+        times = compare(script, case, names, args.rounds, args.seconds)
+        median = {side: statistics.median(t) for side, t in times.items()}
+        print(what)
+        for side, t in times.items():
+            print(f"  {side:22} {median[side]:9.2f} ({min(t):.2f} - {max(t):.2f})")
+        best = min(m for side, m in median.items() if side.startswith("pytorch"))
+        print(f"  PyTorch's fastest / ours {best / median['ours']:.2f}")
+        if "ours_plain_jit" in median:
+            print(f"  in the loop / under plain jit {median['ours'] / median['ours_plain_jit']:.2f}")
+        if "ours_four_trials" in median:
+            print(f"  four trials / one {median['ours_four_trials'] / median['ours']:.2f}")
+        print(json.dumps(dict(case=case, **times)))
