@@ -158,6 +158,7 @@ def environment(repository: Path) -> dict:
     """Versions, devices, commit and command: no host name, no absolute path."""
     import jax
 
+    script = Path(sys.argv[0]).resolve()
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "numpy")
     devices = jax.devices()
 
@@ -179,7 +180,7 @@ def environment(repository: Path) -> dict:
         devices=[f"{len(devices)} x {devices[0].platform} {devices[0].device_kind}"],
         cores=os.cpu_count(),
         commit=commit,
-        command=["python", "launch.py", *map(relative, sys.argv[1:])],
+        command=["python", os.path.relpath(script, repository) if script.is_relative_to(repository) else script.name, *map(relative, sys.argv[1:])],
     )
 
 

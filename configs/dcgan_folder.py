@@ -3,8 +3,9 @@
 Paper      after Radford et al. 2016. It follows a widely copied generator that has one stage less and so ends at 64x64, under a
            discriminator for 128x128 that it cannot be put before; here the last layer doubles the size once more
 Command    python launch.py train --config=configs/dcgan_folder.py --workdir=runs/mine --config.data.path=my_pictures
-Hardware   about 470 GFLOP a step of 64 pictures: seconds a step on 2 CPU cores; meant for a GPU (--config.steps="100 epochs")
-Expect     not measured yet beyond its first steps (2026-11); the best checkpoint by valid/frechet_pixels is kept
+Hardware   about 470 GFLOP a step of 64 pictures: 5 s a step on 2 CPU cores; meant for a GPU (--config.steps="100 epochs")
+Expect     as it stands, nothing yet: after 100 steps on 6,000 animals of CIFAR-10 the samples are an even grey (valid diversity 0.014,
+           frechet_pixels 205; measured 2026-11, docs/LOG.md says why). The best checkpoint by valid/frechet_pixels is kept
 """
 
 from ml_collections import ConfigDict

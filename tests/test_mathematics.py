@@ -45,7 +45,8 @@ def test_gan_losses_at_equilibrium_and_far_from_it():
 def test_schedules():
     for name, schedule in optim.SCHEDULES.items():
         assert float(schedule(0, 100, 10)) == pytest.approx(0.1), name
-        assert float(schedule(9, 100, 10)) == pytest.approx(1.0), name
+        peak = 10 ** (-5 / 7) if name == "burda" else 1.0  # which does not wait for the warm-up: 295 of 3,280 epochs are in stage 5
+        assert float(schedule(9, 100, 10)) == pytest.approx(peak), name
         assert float(schedule(0, 100, 0)) == pytest.approx(1.0), name
     assert float(optim.SCHEDULES["cosine"](55, 100, 10)) == pytest.approx(0.5)
     assert float(optim.SCHEDULES["linear"](55, 100, 10)) == pytest.approx(0.5)
@@ -84,10 +85,11 @@ def test_adam_is_kingma_and_ba_with_traced_rates():
 def test_every_optimizer_descends_a_parabola(name):
     make = optim.make(config_of(name))
     hp = dict(beta1=0.5, beta2=0.99)
+    rate = 0.5 if name == "adagrad" else 0.05  # Adagrad's steps shrink as 1 / sqrt(t): in 200 of them it goes about 28 rates far
     params = jnp.array([3.0, -2.0])
-    opt = make(0.05, hp, 0).init(params)
+    opt = make(rate, hp, 0).init(params)
     for step in range(200):
-        params, opt = optim.apply(make(0.05, hp, step), 2 * params, opt, params)
+        params, opt = optim.apply(make(rate, hp, step), 2 * params, opt, params)
     assert float(optax.tree.norm(params)) < 0.2
 
 
