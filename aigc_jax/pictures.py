@@ -49,7 +49,7 @@ def save_samples(path, samples: np.ndarray, spec, origin: dict[str, str], column
     the plane over the modes of the data."""
     if samples.ndim == 5:
         samples = samples.reshape(len(samples), -1, *samples.shape[3:])
-    if spec.kind == "image" and samples.shape[-1] in (1, 3):
+    if spec.kind == "image" and samples.ndim == 4 and samples.shape[-1] in (1, 3):
         save_png(path, grid(samples, columns), origin)
     else:
         save_scatter(path, samples.reshape(len(samples), -1), spec, origin)

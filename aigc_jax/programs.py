@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from aigc_jax import core, methods, metrics, sharding
 from aigc_jax.data import dataset as datasets
-from aigc_jax.errors import choose
+from aigc_jax.errors import choose, require
 
 # What the compiler is told, by platform. On CPUs XLA hands convolutions one by one to YNNPACK, which takes up to twice as long as
 # its own code for those of gradients (docs/LOG.md); matrix products stay with it.
@@ -109,13 +109,15 @@ class Programs:
     def evaluate(self, states, split: str, samples: int, names=None) -> list[dict[str, float]]:
         """Of every trial: the method's own metrics over a whole split, then those of `config.metrics`, or of `names`, with
         `samples` samples."""
-        found = metrics.find(self.config.metrics if names is None else names)
+        found = metrics.find(self.config.metrics) if names is None else metrics.find(names, "--metrics")
         start, count = self.dataset.splits[split]
         sums = jax.device_get(self._evaluate(without_opt(states), self.arrays, np.int32(start), np.int32(count)))
         values = [self.method.summarize(jax.tree.map(lambda x, i=i: np.float64(x[i]), sums)) for i in range(self.count)]
         drawn = {}
 
         def draw(what, trial):
+            require(what in self._draw, f"a metric needs the sampler {what!r}, and config.method = {self.config.method!r} has only "
+                    + ", ".join(self._draw))
             if what not in drawn:
                 drawn[what] = self.draw(states, what, samples, split)
             return drawn[what][trial]

@@ -6,8 +6,9 @@ import pytest
 from tiny_configs import METHODS, dataset, resolved, tiny
 
 from aigc_jax import config as configs
-from aigc_jax import sharding
+from aigc_jax import pictures, sharding
 from aigc_jax.checkpoint import digest, flatten
+from aigc_jax.errors import UserError
 from aigc_jax.programs import GOLDEN, Programs, coprime, without_opt
 
 # for tests of many programs, which are slow to compile
@@ -143,7 +144,7 @@ def test_eight_devices_equal_one_in_float64(name):
         close(ends[8], ends[1], 1e-9)
 
 
-@pytest.mark.parametrize("name", ("gan", "vae"))
+@every_net
 def test_trial_and_data_axes_together_equal_one_device_in_float64(name):
     with jax.enable_x64(True):
         config = tiny(name, precision="float64")
@@ -188,10 +189,26 @@ def test_evaluation_and_sampling_leave_the_state_alone(name):
     what, shape = main_sampler(programs), dataset(config).spec.shape
     first = programs.draw(states, what, 20)
     assert digest(flatten(states)) == before
-    assert first.shape[:2] == (1, 20) and first.shape[-len(shape) :] == shape
+    assert first.shape == (1, 20, *([2] if what == "reconstruction" else []), *shape)  # reconstructions: beside the originals
     assert (programs.draw(states, what, 5) == first[:, :5]).all()  # sample i does not depend on how many there are
     if what == "prior":
         assert (programs.draw(states, what, 20, seed=1) != first).any()
+
+
+def test_metrics_that_are_none_or_not_for_the_method_are_named_in_one_sentence():
+    config = tiny("gan")
+    programs = made(config, 1)
+    states = programs.init([config])
+    for name, words in (("nl", r"--metrics\[0\] = 'nl' is none of .*did you mean 'nll'"), ("nll", "needs the sampler 'log_likelihood'.*'gan'")):
+        with pytest.raises(UserError, match=words):
+            programs.evaluate(states, "valid", 16, [name])
+
+
+def test_samples_that_are_no_pictures_are_drawn_as_points(tmp_path):
+    """Three latents of [B, 3, Z] look like three colours by their last axis alone."""
+    spec = dataset(tiny("vae")).spec
+    pictures.save_samples(tmp_path / "x.png", np.zeros((5, 3, 3), np.float32), spec, {})
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_conditions_come_from_everywhere_in_the_split():

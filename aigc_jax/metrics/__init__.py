@@ -16,6 +16,6 @@ METRICS = {
 }
 
 
-def find(names) -> list:
-    """The functions of these names."""
-    return [choose(METRICS, name, f"config.metrics[{i}]") for i, name in enumerate(names)]
+def find(names, key="config.metrics") -> list:
+    """The functions of these names; `key` is what a misspelt one was given for."""
+    return [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
