@@ -1,11 +1,12 @@
 """The command line: what it does, and one sentence with exit code 1 for whatever is wrong."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, environment, start_words
 from tiny_configs import GAN, SMALL_RUN, dataset
 
 sys.path.insert(0, str(ROOT))
@@ -86,6 +87,13 @@ def test_list(capsys):
     assert code == 0 and all(path.name in out for path in (ROOT / "configs").glob("*.py"))
     code, out, _ = call(capsys, "list", DIGITS, "--config.hp.lr_g=0.5")
     assert "--config.hp.lr_g=0.5" in out and "--config.run.eval_every=2000 steps" in out
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    process = subprocess.Popen(start_words("list"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=ROOT)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 1
+    process.stderr.close()
 
 
 @pytest.mark.parametrize("verb", launch.VERBS)

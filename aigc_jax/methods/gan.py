@@ -15,6 +15,7 @@ from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients, n
 from aigc_jax.errors import choose, require
 from aigc_jax.methods.common import check_hp, check_keys, dtypes, network
 from aigc_jax.models import gan as networks
+from aigc_jax.models.reductions import BatchNorm
 
 KEYS = ("network", "z", "loss", "critic_steps", "optimizer", "schedule.name", "schedule.warmup")
 HP = ("lr_g", "lr_d", "beta1", "beta2", "ema")
@@ -59,7 +60,7 @@ def make(config, spec) -> Method:
         params = {name: net["params"] for name, net in nets.items()}
         stats = {name: net.get("batch_stats", {}) for name, net in nets.items()}
         opt = {name: optimizer(hp["lr_" + name], hp, 0).init(p) for name, p in params.items()}
-        return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"], stats=stats | dict(ema=stats["g"])), hp)
+        return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"], stats=stats), hp)
 
     def step(state, batch):
         key, stats = fold(state.key, state.step), state.extra["stats"]
@@ -94,14 +95,13 @@ def make(config, spec) -> Method:
         g_params, g_opt, g_stats, g_metrics = update(
             "g", state.params["g"], state.opt["g"], loss_g, minibatch(batch, last, config.critic_steps), fold(key, last)
         )
-        # The averaged generator has its own running statistics, averaged alike: the raw one's would not suit its weights.
-        ema, ema_stats = optim.average((state.extra["ema"], stats["ema"]), (g_params, g_stats), state.hp["ema"], state.step)
+        ema = optim.average(state.extra["ema"], g_params, state.hp["ema"], state.step)
         return TrainState(
             step=state.step + 1,
             key=state.key,
             params=dict(g=g_params, d=d_params),
             opt=dict(g=g_opt, d=d_opt),
-            extra=dict(ema=ema, stats=dict(g=g_stats, d=d_stats, ema=ema_stats)),
+            extra=dict(ema=ema, stats=dict(g=g_stats, d=d_stats)),
             hp=state.hp,
         ), d_metrics | g_metrics
 
@@ -121,9 +121,17 @@ def make(config, spec) -> Method:
     def summarize(sums):
         return {name: float(np.float64(v) / np.float64(sums["weight"])) for name, v in sums.items() if name != "weight"}
 
+    def standing(state):
+        """The statistics of the averaged generator over as much noise as a step has, always the same ("standing statistics", Brock
+        et al. 2019). It never trained: running statistics, averaged or not, are those of other weights."""
+        zeros = jax.tree.map(jnp.zeros_like, state.extra["stats"]["g"])
+        index = jnp.arange(config.batch_size, dtype=jnp.int32)
+        _, stats = generate(state.extra["ema"], zeros, fold(state.key, EVALUATE), index, train=True)
+        return jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), stats)  # from zero, one step of the running ones is this share
+
     def prior(state, key, batch):
         """Pictures of the averaged generator for noise ~ N(0, 1)."""
-        return generate(state.extra["ema"], state.extra["stats"]["ema"], key, batch["index"])[0]
+        return generate(state.extra["ema"], standing(state), key, batch["index"])[0]
 
     return Method(init, step, evaluate, summarize, dict(prior=prior))
 

@@ -1,0 +1,105 @@
+"""Ten epochs of a VAE on binarized MNIST from start to finish, ours against pythae's, taking turns on the same machine.
+
+    pip install -r requirements.txt -r requirements-bench.txt
+    AIGC_DATA_DIR=DIRECTORY python benchmarks/vae_epochs.py [--rounds=3]
+
+Both are whole processes: start, data, compilation where there is any, ten epochs of `configs/vae_mnist.py` with a pass over the
+valid split after each, checkpoints. pythae's VAE has its own encoder and decoder with 500 in place of 512 units.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def pythae(workdir):
+    """pythae's own training of the same network on the same pictures; prints its seconds without start and imports."""
+    sys.path.insert(0, str(HERE.parent))
+    import numpy as np
+    import torch
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.pipelines import TrainingPipeline
+    from pythae.trainers import BaseTrainerConfig
+    from torch import nn
+
+    from aigc_jax import config as configs
+    from aigc_jax import data
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.hidden = nn.Sequential(nn.Linear(784, 500), nn.ReLU())
+            self.mean, self.log_var = nn.Linear(500, 20), nn.Linear(500, 20)
+
+        def forward(self, x):
+            h = self.hidden(x.reshape(-1, 784))
+            return ModelOutput(embedding=self.mean(h), log_covariance=self.log_var(h))
+
+    class Decoder(BaseDecoder):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(20, 500), nn.ReLU(), nn.Linear(500, 784), nn.Sigmoid())
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.layers(z).reshape(-1, 1, 28, 28))
+
+    dataset = data.load(configs.load(HERE.parent / "configs" / "vae_mnist.py").data)
+    pictures = {}
+    for part in ("train", "valid"):
+        start, count = dataset.splits[part]
+        pictures[part] = dataset.arrays["x"][start : start + count].reshape(-1, 1, 28, 28).astype(np.float32)
+    model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce"), encoder=Encoder(), decoder=Decoder())
+    training = BaseTrainerConfig(
+        output_dir=workdir, num_epochs=10, learning_rate=1e-3, per_device_train_batch_size=128, per_device_eval_batch_size=128,
+        optimizer_cls="Adam", no_cuda=True,
+    )  # fmt: skip
+    begun = time.perf_counter()
+    TrainingPipeline(model=model, training_config=training)(train_data=pictures["train"], eval_data=pictures["valid"])
+    print(f"training alone {time.perf_counter() - begun:.1f} s; torch {torch.__version__}")
+
+
+def seconds(command) -> float:
+    with tempfile.TemporaryDirectory() as workdir:
+        begun = time.perf_counter()
+        done = subprocess.run([*command, f"--workdir={workdir}/run"], capture_output=True, text=True, check=False)
+        taken = time.perf_counter() - begun
+    assert done.returncode == 0, done.stderr
+    print("   ", done.stdout.splitlines()[-1] if "vae_epochs" in command[1] else f"whole process {taken:.1f} s", flush=True)
+    return taken
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--side", choices=("pythae",), help=argparse.SUPPRESS)
+    arguments.add_argument("--workdir", help=argparse.SUPPRESS)
+    args = arguments.parse_args()
+    if args.side:
+        return pythae(args.workdir)
+    sides = {
+        "ours": [sys.executable, str(HERE.parent / "launch.py"), "train", f"--config={HERE.parent / 'configs' / 'vae_mnist.py'}"],
+        "pythae": [sys.executable, __file__, "--side=pythae"],
+    }
+    times = {side: [] for side in sides}
+    for _ in range(args.rounds):
+        for side, command in sides.items():
+            print(side)
+            times[side].append(seconds(command))
+    median = {side: statistics.median(t) for side, t in times.items()}
+    print(f"{os.cpu_count()} cores; seconds of a whole process, median (least - most)")
+    for side, t in times.items():
+        print(f"  {side:8} {median[side]:6.1f} ({min(t):.1f} - {max(t):.1f})")
+    print(f"  pythae / ours {median['pythae'] / median['ours']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
