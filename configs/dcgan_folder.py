@@ -5,7 +5,7 @@ Paper      after Radford et al. 2016. It follows a widely copied generator that 
 Command    python launch.py train --config=configs/dcgan_folder.py --workdir=runs/mine --config.data.path=my_pictures
 Hardware   about 470 GFLOP a step of 64 pictures: 3.6 s a step, 36 minutes on 2 CPU cores; meant for a GPU (--config.steps="100 epochs")
 Expect     on 6,000 animals of CIFAR-10 blurred shapes in white, brown and green, no animals yet, with a grid of the strides on them
-           (docs/pictures/dcgan_folder.png): test diversity 0.63, frechet_pixels 89; valid 0.58 and 72 after 400 steps (measured 2026-11).
+           (docs/pictures/dcgan_folder.png): test diversity 0.64, frechet_pixels 91; valid 0.58 and 71 after 400 steps (measured 2026-11).
            Batch normalization is ours: without it nothing is learnt (docs/LOG.md)
 """
 

@@ -4,7 +4,8 @@ Paper      Burda et al. 2016, section 5 and table 1: 200-200 tanh, 50 latents, b
            layers: --config.model.widths="((200,200),(100,100))" --config.z="(100,50)". Theirs has Glorot's initialization
 Command    python launch.py train --config=configs/iwae_burda.py --workdir=runs/iwae_burda --config.k=50
 Hardware   2 CPU cores; the whole of 3,280 epochs is meant for an accelerator, shorter runs keep the shape of the schedule
-Expect     not measured yet
+Expect     test NLL (first 1,000 pictures) 93.0 with k = 5 after 20,000 steps of 100 pictures (experiments/iwae_against_elbo.py); 86.93 (whole split)
+           with 400-400-50, ReLU, after 80 epochs: docs/vae.md (measured 2026-11)
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,9 @@
 
 Paper      Kingma & Welling 2013 with convolutions; discretized logistic likelihood of 256 grey levels (Kingma et al. 2016, section 5.2)
 Command    python launch.py train --config=configs/vae_conv_fashion.py --workdir=runs/vae_conv_fashion
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: about 100 ms a step
+Expect     after 2 epochs test bits_per_dim 4.10 (4.59 for a histogram of each pixel alone): docs/vae.md (measured 2026-11);
+           all 10 epochs were not run
 """
 
 from ml_collections import ConfigDict

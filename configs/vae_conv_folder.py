@@ -2,8 +2,9 @@
 
 Paper      Kingma & Welling 2013 with convolutions; Gaussian likelihood with one learned variance (Rybkin et al. 2021)
 Command    python launch.py train --config=configs/vae_conv_folder.py --workdir=runs/vae_conv_folder --config.data.path=my_pictures
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 1.6 s a step beside another job, 14 minutes
+Expect     on 6,000 animals of CIFAR-10 blurs of where it is bright and dark, hardly any colour yet: test squared error 0.080 a pixel in [-1, 1]
+           (0.225 for the mean picture, 0.020 for PCA with 128 components): docs/vae.md (measured 2026-11). Meant for longer runs
 """
 
 from ml_collections import ConfigDict
@@ -12,11 +13,11 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict(dict(
         method="vae",
-        steps="1000 steps",
+        steps="500 steps",
         batch_size=64,
         data=dict(name="folder", size=128),
         network="conv",
-        model=dict(width=32, kernel=4, widths=((512,),), activation="relu"),
+        model=dict(width=16, kernel=4, widths=((512,),), activation="relu"),
         z=(128,),
         likelihood="gaussian_scalar",
         binarize="none",
@@ -29,7 +30,7 @@ def get_config():
         optimizer="adam",
         schedule=dict(name="constant", warmup="0 steps"),
         anneal=dict(name="constant", period="0 steps"),
-        hp=dict(lr=3e-4, beta1=0.9, beta2=0.999, beta=1.0),
+        hp=dict(lr=1e-3, beta1=0.9, beta2=0.999, beta=1.0),
         best="valid/neg_elbo",
         run=dict(eval_every="100 steps", sample_every="100 steps", save_every="100 steps"),
     ))

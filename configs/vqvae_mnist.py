@@ -2,8 +2,8 @@
 
 Paper      van den Oord et al. 2017, with the codebook by moving averages (appendix A.1)
 Command    python launch.py train --config=configs/vqvae_mnist.py --workdir=runs/vqvae_mnist
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 5 minutes beside another job
+Expect     test perplexity 95 of 128 codes, squared error 0.0147 a pixel in [-1, 1]: docs/vae.md (measured 2026-11)
 """
 
 from ml_collections import ConfigDict

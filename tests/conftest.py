@@ -1,5 +1,6 @@
-"""Eight simulated devices, a compilation cache that the tests' processes share, and where real data lie."""
+"""Eight simulated devices, quick compilation, a compilation cache that the tests' processes share, and where real data lie."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its environment from the process that started it
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    # Small programs that run a few times: compiling is what takes long, and LLVM's optimizations are most of it.
+    flags = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + flags
     CACHE = tempfile.TemporaryDirectory(prefix="aigc_jax_xla_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -37,6 +40,14 @@ def real_data(monkeypatch):
         pytest.skip(f"no real data: {DATA} has no mnist/ (set AIGC_DATA_DIR)")
     monkeypatch.setenv("AIGC_DATA_DIR", str(DATA))
     return DATA
+
+
+def script(name):
+    """A module of experiments/, by its path there."""
+    spec = importlib.util.spec_from_file_location(Path(name).name, ROOT / "experiments" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def command_line(*words, **more):

@@ -1,22 +1,14 @@
 """Committed evidence: tables are what the rows say, and the rows bear the claims out."""
 
-import importlib.util
-
+import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, script
 
 from aigc_jax.evidence import read_rows
 
 
-def experiment(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_a_generator_of_digits_learns_clothes_sooner_than_one_from_scratch_and_both_networks_are_lost():
-    it = experiment("fashion_from_digits")
+    it = script("fashion_from_digits")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
     scratch, both, generator = it.curves(rows).values()
@@ -27,7 +19,7 @@ def test_a_generator_of_digits_learns_clothes_sooner_than_one_from_scratch_and_b
 
 
 def test_the_table_says_when_scratch_is_as_good():
-    it = experiment("fashion_from_digits")
+    it = script("fashion_from_digits")
     rows = [dict(run=run, step=step, frechet_pixels=value) for run, curve in
             dict(scratch={0: 9.0, 10: 5.0, 20: 3.0}, both={0: 7.0, 10: 1.0, 20: 4.0}, generator={0: 8.0, 10: 3.0, 20: 2.0}).items()
             for step, value in curve.items()]  # fmt: skip
@@ -36,12 +28,44 @@ def test_the_table_says_when_scratch_is_as_good():
 
 
 def test_five_seeds_of_a_vae_end_at_the_elbo_of_flax():
-    it = experiment("vae_mnist")
+    it = script("vae_mnist")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
     values = it.final(rows)
     assert len(values) == it.SEEDS == len(set(values)) and values.mean() <= it.REFERENCE
     assert {row["step"] for row in rows if row["split"] == "test"} == {3907}  # ten epochs of 50,000 pictures, 128 a step
+
+
+def test_the_importance_weighted_bound_trains_the_better_model():
+    it = script("iwae_against_elbo")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    scores = it.scores(rows)
+    assert all(len(values) == it.SEEDS == len(set(values)) for values in scores.values())
+    assert (scores["iwae"] < scores["elbo"]).all()
+
+
+def test_every_variant_of_the_vae_was_trained_and_its_claims_are_what_the_rows_say():
+    it = script("vae_variants")
+    rows = read_rows(it.RESULTS)
+    table = it.table(rows)
+    assert (it.RESULTS / "table.md").read_text() == table
+    found = it.values(rows)
+    assert {name for name, _ in found} >= set(it.VARIANTS) and {name for name, *_ in it.CLAIMS} <= set(it.VARIANTS)
+    assert all((it.PICTURES / f"vae_{name}.png").is_file() for name in it.VARIANTS)
+    assert tuple(claim for claim in it.CLAIMS if not it.holds(claim, found)) == it.LOST
+
+
+@pytest.mark.parametrize("name", ["vae_mnist", "iwae_against_elbo", "vae_variants"])
+def test_the_tables_of_the_documents_are_those_of_the_rows(name):
+    assert (ROOT / "experiments" / "results" / name / "table.md").read_text() in (ROOT / "docs" / "vae.md").read_text()
+
+
+@pytest.mark.parametrize("shape", [(50, 7), (9, 30)], ids=["narrow", "wide"])
+def test_pca_is_the_best_plane(shape):
+    it, x = script("vae_variants"), np.random.RandomState(0).randn(*shape) * np.arange(1, shape[1] + 1)
+    rest = np.linalg.svd(x - x.mean(0), compute_uv=False)[3:]  # what three components leave (Eckart & Young)
+    assert np.isclose(it.pca(x, x, 3), np.sum(rest**2) / x.size)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem)

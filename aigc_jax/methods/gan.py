@@ -20,6 +20,8 @@ from aigc_jax.models.reductions import BatchNorm
 KEYS = ("network", "z", "loss", "critic_steps", "optimizer", "schedule.name", "schedule.warmup")
 HP = ("lr_g", "lr_d", "beta1", "beta2", "ema")
 
+STANDING = 128  # examples of noise from which a normalized generator takes its statistics when it is sampled
+
 
 def examples(config) -> int:
     """Training examples a step: each critic update has its own."""
@@ -122,10 +124,10 @@ def make(config, spec) -> Method:
         return {name: float(np.float64(v) / np.float64(sums["weight"])) for name, v in sums.items() if name != "weight"}
 
     def standing(state):
-        """The statistics of the averaged generator over as much noise as a step has, always the same ("standing statistics", Brock
-        et al. 2019). It never trained: running statistics, averaged or not, are those of other weights."""
+        """The statistics of the averaged generator over noise that is always the same ("standing statistics", Brock et al. 2019). It
+        never trained: running statistics, averaged or not, are those of other weights."""
         zeros = jax.tree.map(jnp.zeros_like, state.extra["stats"]["g"])
-        index = jnp.arange(config.batch_size, dtype=jnp.int32)
+        index = jnp.arange(STANDING, dtype=jnp.int32)
         _, stats = generate(state.extra["ema"], zeros, fold(state.key, EVALUATE), index, train=True)
         return jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), stats)  # from zero, one step of the running ones is this share
 

@@ -1,0 +1,48 @@
+"""A classifier of real digits that judges drawn ones: two convolutions, four epochs of MNIST, about 99 % of the test split right."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aigc_jax.models.conv import Conv
+
+EPOCHS, BATCH, RATE = 4, 128, 2e-3
+
+
+class Classifier(nn.Module):
+    @nn.compact
+    def __call__(self, x):  # [B, 28, 28, 1] -> [B, 10]
+        x = nn.relu(Conv(24, (5, 5), strides=2)(x))
+        x = nn.relu(Conv(48, (5, 5), strides=2)(x))
+        return nn.Dense(10)(nn.relu(nn.Dense(128)(x.reshape(len(x), -1))))
+
+
+def split(dataset, name) -> dict[str, np.ndarray]:
+    """A split as the networks see it: {"x": [n, ...] in [-1, 1], "label": [n]}."""
+    start, count = dataset.splits[name]
+    return dataset.take(dataset.arrays, np.arange(start, start + count))
+
+
+def train(dataset):
+    """([n, 28, 28, 1] -> probabilities [n, 10], share of the test split that it gets right)."""
+    real, held_out = split(dataset, "train"), split(dataset, "test")
+    x, label = real["x"], real["label"]
+    rows = np.concatenate([np.random.RandomState(i).permutation(len(x)) for i in range(EPOCHS)])
+    rows = rows[: len(rows) // BATCH * BATCH].reshape(-1, BATCH)
+    net, optimizer = Classifier(), optax.adam(optax.cosine_decay_schedule(RATE, len(rows)))
+
+    @jax.jit
+    def step(params, opt, x, label):
+        loss = lambda p: optax.softmax_cross_entropy_with_integer_labels(net.apply(p, x), label).mean()
+        updates, opt = optimizer.update(jax.grad(loss)(params), opt)
+        return optax.apply_updates(params, updates), opt
+
+    params = net.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    opt = optimizer.init(params)
+    for chosen in rows:
+        params, opt = step(params, opt, x[chosen], label[chosen])
+    probabilities = jax.jit(lambda x: jax.nn.softmax(net.apply(params, x)))
+    judge = lambda x: np.asarray(probabilities(x))
+    return judge, float((judge(held_out["x"]).argmax(1) == held_out["label"]).mean())
