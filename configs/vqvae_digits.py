@@ -2,8 +2,8 @@
 
 Paper      van den Oord et al. 2017, with the codebook by moving averages (appendix A.1)
 Command    python launch.py train --config=configs/vqvae_digits.py --workdir=runs/vqvae_digits
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 14 s from start to finish
+Expect     test perplexity 58 of 64 codes, squared error 1.25 a picture of 64 pixels in [-1, 1] (measured 2026-11)
 """
 
 from ml_collections import ConfigDict
