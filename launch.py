@@ -5,6 +5,7 @@
   python launch.py train    --workdir=runs/gan                      goes on where it was cut off
   python launch.py evaluate --workdir=runs/gan
   python launch.py sample   --workdir=runs/gan --num=10 --out=samples.png
+  python launch.py sample   --workdir=runs/gpt --prompt="ROMEO:" --temperature=0.8 --tokens=200
   python launch.py data     --name=mnist --download
   python launch.py list
 
@@ -66,9 +67,9 @@ def report(run):
     print(table(lines, ("", *last)))
     if status.get("best"):
         print(f"best checkpoint: step {status['best']['step']:,}, {run.config()['config']['best']} = {status['best']['value']:.4g}")
-    pictures = sorted((run / "samples").glob("*.png"))
-    if pictures:
-        print(f"samples: {pictures[-1]}")
+    samples = sorted(p for p in (run / "samples").glob("*") if p.suffix in (".png", ".txt"))
+    if samples:
+        print(f"samples: {samples[-1]}")
     if (run / "curves.png").exists():
         print(f"curves:  {run / 'curves.png'}")
 
@@ -89,16 +90,21 @@ def evaluate(args, overrides):
 
 
 def sample(args, overrides):
-    """Draw samples from a run's checkpoint: a grid (.png), or the arrays themselves (.npy)."""
+    """Draw samples from a run's checkpoint: a grid (.png), or the arrays themselves (.npy). A model of text writes on after prompts, in the
+    terminal as it goes (or to a .txt): --prompt, --prompt_file, or --interactive."""
     import numpy as np
 
     import aigc_jax
     from aigc_jax import pictures
     from aigc_jax.results import disk_errors, origin
 
-    out = Path(args.out)
-    require(out.suffix in (".png", ".npy"), f"--out={args.out} must end in .png or .npy")
+    out = Path(args.out or "samples.png")
+    require(out.suffix in (".png", ".npy", ".txt"), f"--out={args.out} must end in .png or .npy, for text in .txt")
     run = aigc_jax.load(args.workdir, args.checkpoint)
+    if run.programs.method.language is not None and args.what is None:
+        return write(run, args)
+    require(out.suffix != ".txt", f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
+    args.what = args.what or "prior"
     samples = run.sample(args.num, args.what, args.seed)
     with disk_errors(out):
         if out.suffix == ".npy":
@@ -110,6 +116,37 @@ def sample(args, overrides):
     return 0
 
 
+def write(run, args):
+    """Text after prompts: streamed to the terminal, or several at once, to the terminal or a file."""
+    from aigc_jax import samples, writing
+    from aigc_jax.decode import Choice
+    from aigc_jax.results import disk_errors, origin
+
+    choice = Choice(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition)
+    warn = lambda line: print(line, file=sys.stderr)
+    require(not (args.prompt and args.prompt_file), "--prompt and --prompt_file are two ways to say one thing: give one")
+    if args.interactive:
+        writing.converse(run, args.tokens, choice, args.seed, warn)
+        return 0
+    prompt = writing.read_prompt(args.prompt_file) if args.prompt_file else args.prompt
+    if run.programs.method.language.begin is not None:
+        print("\n".join(writing.answers(run, prompt.split("\n"), warn)))
+        return 0
+    if not args.out and args.num in (None, 1):
+        writing.stream_to(sys.stdout, prompt, writing.continuations(run, [prompt], args.tokens, choice, args.seed, warn))
+        return 0
+    require(args.num is None or args.num > 0, f"--num={args.num} must be at least 1")
+    texts = [prompt + t for t in writing.texts(run, [prompt] * (args.num or 1), args.tokens, choice, args.seed, warn)]
+    if args.out:
+        require(args.out.endswith(".txt"), f"--out={args.out} must end in .txt, for the run writes text")
+        with disk_errors(args.out):
+            samples.save_texts(Path(args.out), texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed))
+        print(args.out)
+    else:
+        print("\n----\n".join(texts))
+    return 0
+
+
 def data(args, overrides):
     """Find, fetch and verify a data set; says where it lies, its size, licence and checksums, and draws a contact sheet."""
     import numpy as np
@@ -118,7 +155,7 @@ def data(args, overrides):
     from aigc_jax import data, pictures
     from aigc_jax.results import disk_errors
 
-    section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path, size=args.size, colour=args.colour))
+    section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path, size=args.size, colour=args.colour, tokenizer=args.tokenizer))
     dataset = data.load(section, args.data_dir, args.download)
     sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
     bytes_ = sum(a.nbytes for a in dataset.arrays.values())
@@ -127,14 +164,31 @@ def data(args, overrides):
     print(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
     if classes := list(dataset.about.get("classes", {}).items()):
         print("classes: " + ", ".join(f"{name} {count:,}" for name, count in classes[:12]) + (", ..." if len(classes) > 12 else ""))
-    for name, checksum in dataset.about.get("files", {}).items():
+    files = list(dataset.about.get("files", {}).items())
+    for name, checksum in files[:20]:
         print(f"SHA-256 {checksum}  {name}")
+    if len(files) > 20:
+        print(f"... and {len(files) - 20:,} files more")
+    if dataset.tokenizer is not None:
+        return describe_text(dataset)
     out = Path(args.out or f"{args.name}.png")
     num = 64 if dataset.spec.kind == "image" else 2000
     samples = dataset.take(dataset.arrays, np.arange(min(num, dataset.spec.n_train)))["x"]
     with disk_errors(out):
         pictures.save_samples(out, samples, dataset.spec, dict(Software="aigc_jax", data=args.name))
     print(f"contact sheet: {out}")
+    return 0
+
+
+def describe_text(dataset):
+    """How a text was tokenized, and how it begins."""
+    import numpy as np
+
+    about = dataset.about["text"]
+    print(f"{about['documents']:,} texts, {about['characters']:,} characters; {about['tokens']:,} tokens of {dataset.spec.vocabulary:,} "
+          f"({about['tokenizer']}), {about['characters_per_token']:.2f} characters each; loses {about['loses']}")
+    for row in dataset.take(dataset.arrays, np.arange(min(4, dataset.spec.n_train)))["tokens"]:
+        print(f"  {dataset.tokenizer.decode(row)!r}")
     return 0
 
 
@@ -152,7 +206,22 @@ def list_(args, overrides):
     return 0
 
 
-VERBS = {"train": train, "evaluate": evaluate, "sample": sample, "data": data, "list": list_}
+def export(args, overrides):
+    """Write a language model as a GPT-2 directory, which Hugging Face's transformers loads."""
+    import aigc_jax
+    from aigc_jax import gpt2
+    from aigc_jax.checkpoint import flatten
+    from aigc_jax.results import disk_errors
+
+    run = aigc_jax.load(args.workdir, args.checkpoint)
+    require(run.config.method == "lm" and run.config.network == "transformer", f"{args.workdir} is no decoder-only Transformer: nothing to export")
+    with disk_errors(args.out):
+        gpt2.write(args.out, run.config.model.to_dict(), flatten(run.state.params["net"]), run.tokenizer)
+    print(args.out)
+    return 0
+
+
+VERBS = {"train": train, "evaluate": evaluate, "sample": sample, "export": export, "data": data, "list": list_}
 
 
 class Parser(argparse.ArgumentParser):
@@ -181,17 +250,30 @@ def parser() -> Parser:
     add["evaluate"]("--num", type=int, metavar="N", help="samples that the metrics draw (default: config.metric_samples)")
     add["evaluate"]("--metrics", default="", metavar="NAME,...", help="metrics to compute instead of config.metrics, such as nll for a VAE")
     add["sample"]("--num", type=int, metavar="N", help="how many (default: 64, or what one picture is made of)")
-    add["sample"]("--out", default="samples.png", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png)")
-    add["sample"]("--what", default="prior", metavar="NAME",
+    add["sample"]("--out", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png); .txt: text (default: the terminal)")
+    add["sample"]("--what", metavar="NAME",
                   help="which sampler of the method (default: prior; a VAE: reconstruction, interpolation, traversal, manifold)")
     add["sample"]("--seed", type=int, default=0, metavar="N", help="other samples for another seed (default: 0)")
-    add["data"]("--name", required=True, metavar="NAME", help="a data set: digits, mnist, fashion_mnist, binarized_mnist, npz, folder, ring, grid")
-    add["data"]("--path", default="", metavar="FILE|DIR", help="npz: the file; folder: a directory of PNG and JPEG files")
+    add["sample"]("--prompt", default="", metavar="TEXT", help="what to write on after (default: the beginning of a text)")
+    add["sample"]("--prompt_file", default="", metavar="FILE", help="the prompt, as a file of UTF-8 text")
+    add["sample"]("--interactive", action="store_true", help="read a prompt a line and answer each, until the input ends")
+    add["sample"]("--tokens", type=int, default=256, metavar="N", help="the most tokens to write (default: 256)")
+    add["sample"]("--temperature", type=float, default=1.0, metavar="T", help="below 1: likelier text; 0: always the likeliest token (default: 1)")
+    add["sample"]("--top_k", type=int, default=0, metavar="K", help="only among the K likeliest tokens (default: 0, all)")
+    add["sample"]("--top_p", type=float, default=1.0, metavar="P", help="only the likeliest tokens that reach probability P together (default: 1)")
+    add["sample"]("--min_p", type=float, default=0.0, metavar="P", help="only tokens at least P times as likely as the likeliest (default: 0)")
+    add["sample"]("--repetition", type=float, default=1.0, metavar="R", help="above 1: tokens that are there already become unlikelier (default: 1)")
+    add["data"]("--name", required=True, metavar="NAME", help="a data set; a wrong name lists them")
+    add["data"]("--path", default="", metavar="FILE|DIR", help="npz: the file; folder: a directory of pictures; text: a file, directory or glob")
+    add["data"]("--tokenizer", default="characters", metavar="NAME", help="texts: bytes, characters, words, chinese_words, bpe (default: characters)")
     add["data"]("--size", type=int, default=configs.DATA["size"], metavar="N", help="folder: pixels a side (default: 64)")
     add["data"]("--colour", default=configs.DATA["colour"], metavar="rgb|grey", help="folder: what to convert to (default: rgb)")
     add["data"]("--data_dir", default="", metavar="DIR", help="where to look first (else $AIGC_DATA_DIR, else ~/tensorflow_datasets)")
     add["data"]("--download", action="store_true", help="fetch what is missing")
     add["data"]("--out", default="", metavar="FILE", help="the contact sheet (default: NAME.png)")
+    add["export"]("--workdir", required=True, metavar="DIR", help="a run of a network that GPT-2 has too")
+    add["export"]("--checkpoint", default="latest", metavar="latest|best", help="which checkpoint (default: latest)")
+    add["export"]("--out", required=True, metavar="DIR", help="the directory to write: config.json, model.safetensors, vocab.json, merges.txt")
     add["list"]("--config", metavar="FILE", help="list the keys of this config")
     return top
 

@@ -34,12 +34,22 @@ RUN = dict(
 # Likewise under `data`.
 DATA = dict(
     name="",
-    path="",  # npz: the user's file; folder: the directory of pictures
+    path="",  # npz: the user's file; folder: the directory of pictures; text: a file, a directory or a glob
     size=64,  # folder: pixels a side
     colour="rgb",  # folder: "rgb" or "grey"
-    split="80/10/10",  # folder: "80/10/10", or "80/20", whose valid pictures are the test pictures too
-    order="trial",  # shuffled by the trial's seed, or "shared" by all trials: data.seed
+    split="80/10/10",  # folder, texts: "80/10/10", or "80/20" (texts: or "90/10"), whose valid examples are the test examples too
+    order="trial",  # shuffled by the trial's seed, "shared" by all trials: data.seed; "stream": one example after another
     seed=0,
+    tokenizer="bytes",  # texts: "bytes", "characters", "words", "chinese_words", "bpe", or "file": one that is there already
+    tokenizer_path="",  # file: a tokenizer.json or a run directory
+    vocabulary=0,  # the most tokens, the two special ones included; 0: as many as there are, of words and bpe 10,000
+    length=64,  # tokens of a window
+    normalize="",  # texts: Unicode's "NFC", "NFKC", "NFD" or "NFKD"; "" leaves them as they are
+    lower=False,  # in small letters
+    control="keep",  # control characters, or "drop" all but line breaks and tabs
+    stop_words="",  # a file with a word a line; these are removed
+    script="as_is",  # Chinese as it is written, or "simplified"
+    languages="en-de",  # multi30k: from, to
 )
 # And at the top.
 BASE = dict(

@@ -32,6 +32,14 @@ class TrainState:
     hp: dict[str, Array]  # traced hyper-parameters, each []
 
 
+class Language(NamedTuple):
+    """What writing text needs of a method (`decode`)."""
+
+    net: Any  # carry(batch, length), capacity, carry_axis
+    apply: Callable  # (params, tokens [B, T], carry) -> (logits [B, T, V], carry)
+    begin: Callable | None = None  # of what answers to a source: (params, source [B, S], mask [B, S], length) -> carry
+
+
 class Method(NamedTuple):
     """All that the rest of the code knows of a GAN, a VAE or a language model: pure functions.
 
@@ -45,6 +53,7 @@ class Method(NamedTuple):
     summarize: Callable  # (sums as float64 NumPy) -> {name: float}
     samplers: dict[str, Callable]  # (TrainState, key, batch) -> [B, ...]
     sheets: dict[str, tuple[int, int]] = {}  # rows and columns of the samplers whose samples are to be laid out so
+    language: Language | None = None  # of a method that writes text
 
 
 def path_of(path) -> str:

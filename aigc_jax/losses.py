@@ -150,3 +150,16 @@ def mmd(a, b):  # [B, Z], [B, Z] -> []
 
     off = lambda k: (k.sum() - jnp.trace(k)) / (n * (n - 1))
     return off(kernel(a, a)) + off(kernel(b, b)) - 2 * kernel(a, b).mean()
+
+
+# -- tokens
+
+
+def cross_entropy(logits, target, smoothing=0.0, size=None):  # [..., V], [...] -> [...]
+    """-log softmax(logits)[target] in nats; with smoothing s against the distribution (1 - s) onehot + s / size over the first `size` ids
+    (Szegedy et al. 2016, section 7), whose least value is that distribution's entropy."""
+    size = size or logits.shape[-1]
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    total = logsumexp(logits, axis=-1)
+    value = total - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+    return value if smoothing == 0 else (1 - smoothing) * value + smoothing * (total - logits[..., :size].mean(-1))

@@ -27,6 +27,9 @@ def cosine(step, end, warmup):
 
 
 
+def inverse_sqrt(step, end, warmup):
+    """sqrt(warmup / step) after a linear warm-up (Vaswani et al. 2017, eq. 3, its peak at 1)."""
+    return constant(step, end, warmup) * jnp.sqrt(max(warmup, 1) / jnp.maximum(step + 1, max(warmup, 1)))
 
 
 def burda(step, end, warmup):
@@ -38,8 +41,8 @@ def burda(step, end, warmup):
 
 
 # Multipliers of a traced peak rate: (step [], end, warmup) -> []. The end and the warm-up are Python numbers of steps.
-SCHEDULES = {"constant": constant, "linear": linear, "cosine": cosine, "burda": burda}
-ENDLESS = ("constant",)  # those that do not depend on the end, so that a run may be extended
+SCHEDULES = {"constant": constant, "linear": linear, "cosine": cosine, "inverse_sqrt": inverse_sqrt, "burda": burda}
+ENDLESS = ("constant", "inverse_sqrt")  # those that do not depend on the end, so that a run may be extended
 
 # Multipliers of the weight of a KL divergence: (step [], period) -> [].
 ANNEALING = {
@@ -48,10 +51,23 @@ ANNEALING = {
     "cyclical": lambda step, period: jnp.minimum(1.0, 2 * (step % max(period, 1) + 1) / max(period, 1)),  # Fu et al. 2019, eq. 6, R = 1/2
 }
 
+
+
+def adamw(lr, hp):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019) after clipping of the gradients' joint norm. Decayed are weights that
+    multiply: kernels and embeddings; not biases nor the scales of norms."""
+    decayed = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith(("kernel", "embedding")), params)
+    return optax.chain(
+        optax.clip_by_global_norm(hp["clip"]),
+        optax.adamw(lr, b1=hp["beta1"], b2=hp["beta2"], weight_decay=hp["decay"], mask=decayed),
+    )
+
+
 # (lr, hp) -> optax transformation; which hp each reads is written in it.
 OPTIMIZERS = {
     "adam": lambda lr, hp: optax.adam(lr, b1=hp["beta1"], b2=hp["beta2"]),  # Kingma & Ba 2015
     "adam_1e-4": lambda lr, hp: optax.adam(lr, b1=hp["beta1"], b2=hp["beta2"], eps=1e-4),  # Burda et al. 2016, section 5
+    "adamw": adamw,
     "adagrad": lambda lr, hp: optax.adagrad(lr, initial_accumulator_value=0.0),  # Duchi et al. 2011
     "rmsprop": lambda lr, hp: optax.rmsprop(lr, decay=hp["beta2"]),
     "sgd": lambda lr, hp: optax.sgd(lr, momentum=hp["beta1"]),

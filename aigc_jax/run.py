@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
-from aigc_jax import data, start
-from aigc_jax.checkpoint import Checkpoints, fill
-from aigc_jax.data.dataset import spec_from_json, without_arrays
+from aigc_jax import config as configs
+from aigc_jax import data, gpt2, start
+from aigc_jax.checkpoint import Checkpoints, fill, flatten
+from aigc_jax.data import tokenizers
+from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
+from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, choose, require
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.results import RunDir
@@ -53,6 +57,11 @@ class Run:
         """The programs with the run's data set, which is loaded when something first needs it."""
         return Programs(self.config, data.load(self.config.data, self.data_dir), 1)
 
+    @functools.cached_property
+    def tokenizer(self):
+        """Of a run on text, as it lies in the run's directory."""
+        return tokenizers.read(self.dir / start.TOKENIZER)
+
     @property
     def state(self):
         return jax.tree.map(lambda x: x[0], self.states)
@@ -87,6 +96,26 @@ class Run:
         return weights_hash(self.states, 0)
 
 
+class Pretrained(Run):
+    """A GPT-2 directory as a run that has no data and no rows: to write text with."""
+
+    def __init__(self, path):
+        self.dir, self.step, self.meta = RunDir(path), 0, {}
+        self.spec = Spec("text", (gpt2.read_model(path)["context"],), 1, vocabulary=self.tokenizer.size, start=self.tokenizer.end)
+        self.config = configs.resolve(gpt2.config(path), 1, 1)
+        self.stored = dict(hash=configs.hash_of(self.config))
+        self.programs = Programs(self.config, without_arrays(self.spec), 1)
+        shapes = without_opt(self.programs.shapes)
+        params = gpt2.read_params(path, shapes.params["net"]["embed"]["embedding"].shape[1])
+        ours = {f"params/net/{name}": value[None] for name, value in params.items()}
+        rest = shapes.replace(step=np.zeros(1, np.int32), key=jax.random.key(0)[None], params={}, hp={k: np.zeros(1, np.float32) for k in shapes.hp})
+        self.states = self.programs.place(fill(shapes, flatten(rest) | ours, str(path)))
+
+    @functools.cached_property
+    def tokenizer(self):
+        return read_tokenizer(self.dir.path)
+
+
 def load(workdir, checkpoint="latest", data_dir=None) -> Run:
-    """The run in a work directory, at its latest or best good checkpoint. Raises a UserError where there is none."""
-    return Run(workdir, checkpoint, data_dir)
+    """The run in a work directory, at its latest or best good checkpoint; or a GPT-2 directory. Raises a UserError where there is none."""
+    return Pretrained(workdir) if gpt2.is_directory(workdir) else Run(workdir, checkpoint, data_dir)

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import optim
+from aigc_jax import gpt2, optim
 from aigc_jax.checkpoint import Checkpoints
 from aigc_jax.core import path_of
 from aigc_jax.data.dataset import spec_to_json
 from aigc_jax.errors import UserError, require
-from aigc_jax.results import environment
+from aigc_jax.results import environment, write_atomically
 
+TOKENIZER = "assets/tokenizer.json"  # in a run's directory
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -39,6 +40,9 @@ def record(configs_, dirs, dataset, data, changes):
         run.write_json("config.json", dict(hash=configs.hash_of(config), changes=more or kept, data=data,
                                            spec=spec_to_json(dataset.spec), config=configs.jsonable(config)))
         run.write_json("environment.json", environment(REPOSITORY))
+        if dataset.tokenizer is not None:
+            (run / "assets").mkdir(exist_ok=True)
+            write_atomically(run / TOKENIZER, dataset.tokenizer.to_json())
 
 
 def _agree(config, run, data, extend):
@@ -80,12 +84,21 @@ def stored_config(stored):
     return configs.resolve(configs.complete(configs.from_json(stored["config"])), 1, 1)
 
 
-def initialize(states, config):
-    """Stacked states with every leaf of `params` and `extra` whose path matches config.init_match taken from another run."""
-    where = config.init_from
+def stored_state(where: str, states) -> dict:
+    """{path: array [1 or N, ...]} of the newest checkpoint of a run, or of a GPT-2 directory."""
+    if gpt2.is_directory(where):
+        rows = states.params["net"]["embed"]["embedding"].shape[1] if "embed" in states.params.get("net", {}) else 0
+        return {f"params/net/{name}": value[None] for name, value in gpt2.read_params(where, rows).items()}
     require(Path(where, "config.json").is_file(), f"config.init_from = {where!r} is no run: it has no config.json")
     found = Checkpoints(Path(where, "checkpoints")).newest(print)
     require(found is not None, f"config.init_from = {where!r} has no good checkpoint")
+    return found[0]
+
+
+def initialize(states, config):
+    """Stacked states with every leaf of `params` and `extra` whose path matches config.init_match taken from another run."""
+    where = config.init_from
+    found = stored_state(where, states)
     try:
         pattern = re.compile(config.init_match)
     except re.error as e:
@@ -96,8 +109,8 @@ def initialize(states, config):
         name = path_of(path)
         if not name.startswith(("params/", "extra/")) or not pattern.search(name):
             return value
-        require(name in found[0], f"config.init_from = {where!r} has no {name}; exclude it with config.init_match")
-        other = found[0][name]
+        require(name in found, f"config.init_from = {where!r} has no {name}; exclude it with config.init_match")
+        other = found[name]
         require(other.shape[1:] == value.shape[1:], f"config.init_from: {name} is {other.shape[1:]} there and "
                 f"{value.shape[1:]} here; exclude it with config.init_match")
         require(len(other) in (1, len(value)), f"config.init_from = {where!r} holds {len(other)} trials")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import data, methods, pictures, start, trackers
+from aigc_jax import data, methods, pictures, samples, start, trackers
 from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
 from aigc_jax.errors import require
 from aigc_jax.programs import Programs, without_opt
@@ -271,14 +271,14 @@ class Loop:
 
     def sample(self):
         what, num = next(iter(self.programs.method.samplers)), self.config.run.samples
-        samples = self.programs.draw(self.states, what, num, "valid", spread=True)
+        drawn = self.programs.draw(self.states, what, num, "valid", spread=True)
         columns = self.programs.method.sheets.get(what, (None, None))[1]
         for i, t in enumerate(self.trials):
             if not t.failed:
                 folder = t.dir / "samples"
                 folder.mkdir(exist_ok=True)
                 made = origin(configs.hash_of(t.config), weights_hash(self.states, i), self.step, seed=0)
-                pictures.save_samples(folder / f"step_{self.step:08d}.png", samples[i], self.dataset.spec, made, columns)
+                samples.save(folder / f"step_{self.step:08d}", drawn[i], self.dataset, made, columns)
 
     def save(self):
         """A checkpoint of this step, unless a parameter is not finite; rows are on disk before it."""

@@ -72,7 +72,7 @@ def test_order_follows_the_trial_or_is_shared():
         a, b = (source(ds.arrays, jax.random.key(k), jnp.int32(0)) for k in (0, 1))
         assert bool((a["label"] == b["label"]).all()) is same
         np.testing.assert_array_equal(a["index"], range(8))
-    with pytest.raises(UserError, match="config.data.order = 'shred' is none of trial, shared; did you mean 'shared'"):
+    with pytest.raises(UserError, match="config.data.order = 'shred' is none of trial, shared, stream; did you mean 'shared'"):
         datasets.source(ds, section("digits", order="shred"), 8)
 
 

@@ -81,15 +81,45 @@ def test_adam_is_kingma_and_ba_with_traced_rates():
     assert update._cache_size() == 1  # a rate is data: the second call does not recompile
 
 
+def test_adamw_clips_the_joint_norm_and_decays_kernels_alone():
+    """One step from zero moments is the rate times the gradient's sign, less rate times decay of what multiplies."""
+    params = dict(Dense_0=dict(kernel=jnp.full(2, 3.0), bias=jnp.full(1, 3.0)), embed=dict(embedding=jnp.full(1, 3.0)), norm=dict(scale=jnp.full(1, 3.0)))
+    grads = jax.tree.map(lambda p: 100 * jnp.ones_like(p), params)
+    rule = optim.OPTIMIZERS["adamw"](0.1, dict(beta1=0.9, beta2=0.99, clip=1e-6, decay=0.5))
+    new, _ = optim.apply(rule, grads, rule.init(params), params)
+    # clipped to a norm of 1e-6, each of the five gradients is 1e-6 / sqrt(5), and Adam's epsilon 1e-8 shrinks the step a little
+    move = 0.1 * (1e-6 / 5**0.5) / (1e-6 / 5**0.5 + 1e-8)
+    for name, decay in (("kernel", 0.15), ("bias", 0.0)):
+        np.testing.assert_allclose(new["Dense_0"][name], 3.0 - move - decay, rtol=1e-5)
+    np.testing.assert_allclose(new["embed"]["embedding"], 3.0 - move - 0.15, rtol=1e-5)
+    np.testing.assert_allclose(new["norm"]["scale"], 3.0 - move, rtol=1e-5)
+
+
+def test_cross_entropy_with_and_without_smoothing():
+    """Against its definition; the padded logits of a vocabulary take no part."""
+    logits = jnp.concatenate([jnp.array([[1.0, -0.5, 2.0, 0.3]]), jnp.full((1, 4), -1e9)], axis=1)
+    p = np.exp(np.array([1.0, -0.5, 2.0, 0.3]))
+    p /= p.sum()
+    np.testing.assert_allclose(losses.cross_entropy(logits, jnp.array([2])), [-np.log(p[2])], rtol=1e-6)
+    target = 0.9 * np.eye(4)[2] + 0.1 / 4
+    np.testing.assert_allclose(losses.cross_entropy(logits, jnp.array([2]), 0.1, 4), [-(target * np.log(p)).sum()], rtol=1e-6)
+
+
+def test_the_inverse_square_root_rises_and_falls_as_in_the_paper():
+    """Vaswani et al. 2017, eq. 3, divided by its peak."""
+    rate = [float(optim.inverse_sqrt(jnp.int32(s - 1), 1000, 40)) for s in (1, 20, 40, 160, 640)]
+    np.testing.assert_allclose(rate, [1 / 40, 0.5, 1.0, 0.5, 0.25], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)
 def test_every_optimizer_descends_a_parabola(name):
     make = optim.make(config_of(name))
-    hp = dict(beta1=0.5, beta2=0.99)
+    hp = dict(beta1=0.5, beta2=0.99, clip=100.0, decay=0.0)
     rate = 0.5 if name == "adagrad" else 0.05  # Adagrad's steps shrink as 1 / sqrt(t): in 200 of them it goes about 28 rates far
-    params = jnp.array([3.0, -2.0])
+    params = dict(kernel=jnp.array([3.0, -2.0]))
     opt = make(rate, hp, 0).init(params)
     for step in range(200):
-        params, opt = optim.apply(make(rate, hp, step), 2 * params, opt, params)
+        params, opt = optim.apply(make(rate, hp, step), jax.tree.map(lambda p: 2 * p, params), opt, params)
     assert float(optax.tree.norm(params)) < 0.2
 
 

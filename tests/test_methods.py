@@ -12,7 +12,7 @@ from aigc_jax.errors import UserError
 from aigc_jax.programs import GOLDEN, Programs, coprime, without_opt
 
 # for tests of many programs, which are slow to compile
-every_net = pytest.mark.parametrize("name", ("gan", "gan_critic", "gan_conv", "vae"))
+every_net = pytest.mark.parametrize("name", ("gan", "gan_critic", "gan_conv", "vae", "lm"))
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -187,6 +187,7 @@ def test_evaluation_and_sampling_leave_the_state_alone(name):
     before = digest(flatten(states))
     programs.evaluate(states, "valid", 16)
     what, shape = main_sampler(programs), dataset(config).spec.shape
+    shape = shape[1:] if what == "translation" else shape  # of a source and a target
     first = programs.draw(states, what, 20)
     assert digest(flatten(states)) == before
     assert first.shape == (1, 20, *([2] if what == "reconstruction" else []), *shape)  # reconstructions: beside the originals

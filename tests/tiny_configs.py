@@ -1,5 +1,6 @@
 """The table of methods that drives the shared tests: the smallest config of each, and how overrides reach it."""
 
+import tempfile
 from pathlib import Path
 
 from aigc_jax import config as configs
@@ -26,6 +27,13 @@ CONV = {"model.g.base": 4, "model.g.channels": (4,), "model.d.channels": (4,), "
 
 VAE = {"model.widths": ((12,),), "z": (3,), "nll_samples": 50}
 
+TEXT = {"data.name": "pydoc", "data.length": 16, "data.split": "80/10/10", "schedule.warmup": "4 steps"}
+
+TRANSFORMER = {"model.layers": 1, "model.heads": 2, "model.width": 16, "model.context": 16}
+
+PAIRS = Path(tempfile.mkdtemp(prefix="aigc_jax_pairs_")) / "pairs.tsv"  # numbers and what they are backwards
+PAIRS.write_text("".join(f"{n}\t{str(n)[::-1]}\n" for n in range(1000, 1400)))
+
 # name -> (config file, overrides)
 METHODS = {
     "gan": ("gan_digits", GAN),
@@ -33,6 +41,11 @@ METHODS = {
     "gan_points": ("gan_ring", GAN),
     "vae": ("vae_digits", VAE),
     "vqvae": ("vqvae_digits", {"model.channels": (6,), "model.size": 4, "codes": 12}),
+    "lm": ("gpt_shakespeare_cpu", TEXT | TRANSFORMER | {"model.kv_heads": 1, "model.dropout": 0.1}),
+    "lm_stream": ("rnn_pydoc", TEXT | {"model.cell": "lstm", "model.width": 12, "model.embedding": 8, "data.tokenizer": "bytes"}),
+    "mlm": ("bert_pydoc", TEXT | TRANSFORMER | {"model.kv_heads": 2, "data.vocabulary": 300}),
+    "seq2seq": ("seq2seq_multi30k", TRANSFORMER | {"model.hidden": 24, "data.name": "pairs", "data.path": str(PAIRS), "data.tokenizer": "bytes",
+                                                   "data.vocabulary": 0, "data.length": 8, "metrics": (), "best": "", "schedule.warmup": "4 steps"}),
     "gan_conv": ("dcgan_digits", CONV | {"model.g.norm": "batch"}),
 }
 

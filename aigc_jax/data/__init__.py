@@ -1,6 +1,6 @@
 """Data sets as arrays in memory: one function each, one line each in the table."""
 
-from aigc_jax.data import folder, images, toy
+from aigc_jax.data import folder, images, pairs, text, toy
 from aigc_jax.data.dataset import Dataset, fingerprint
 from aigc_jax.errors import choose
 
@@ -16,6 +16,15 @@ DATASETS = {
     "folder": folder.folder,
     "ring": toy.ring,
     "grid": toy.grid,
+    "shakespeare": text.shakespeare,
+    "tang_poems": text.tang_poems,
+    "journey_to_the_west": text.journey_to_the_west,
+    "nottingham": text.nottingham,
+    "pydoc": text.pydoc,
+    "stdlib": text.stdlib,
+    "text": text.text,
+    "pairs": pairs.tsv,
+    "multi30k": pairs.multi30k,
 }
 
 

@@ -1,5 +1,6 @@
 """What a data set is to the rest of the code, and its batches as a pure function of (arrays, key, step)."""
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable
@@ -16,13 +17,15 @@ from aigc_jax.errors import choose, require
 class Spec(NamedTuple):
     """What methods, metrics and pictures may know of a data set."""
 
-    kind: str  # "image": [H, W, C] in [-1, 1]; "points": [D]
+    kind: str  # "image": [H, W, C] in [-1, 1]; "points": [D]; "text": windows of [T] tokens
     shape: tuple[int, ...]
     n_train: int
     classes: int = 0
     centres: Any = None  # [M, D] of a mixture of M Gaussians
     sigma: float = 0.0  # its standard deviation, along each axis
     levels: int = 0  # of an image: its values are levels + 1 equidistant ones; 0 where they are continuous
+    vocabulary: int = 0  # of text: how many tokens there are
+    start: int = 0  # of text: the token after which one begins
 
 
 class Dataset(NamedTuple):
@@ -33,6 +36,8 @@ class Dataset(NamedTuple):
     take: Callable  # (arrays, rows [B]) -> batch: the examples as the networks see them; for NumPy and JAX arrays
     spec: Spec
     about: dict[str, Any]  # where it lies, size, licence, checksums: for people
+    vary: Callable | None = None  # (arrays, rows, words uint32 [B]) -> batch: what training takes instead; a word lasts an epoch
+    tokenizer: Any = None  # of text: the `tokenizers.Tokenizer` that its numbers stand for
 
 
 def without_arrays(spec: Spec) -> Dataset:
@@ -51,7 +56,7 @@ def spec_from_json(plain: dict) -> Spec:
 
 def images(splits: dict[str, dict[str, np.ndarray]], levels: int, about: dict, classes: int = 0) -> Dataset:
     """A data set of pictures: {"train": {"x": uint8 [n, H, W, C], "label": [n]}, ...} with values 0 .. levels, or floats in between."""
-    arrays, bounds = _join(splits)
+    arrays, bounds = join(splits)
     whole = levels if arrays["x"].dtype == np.uint8 else 0
     spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes, levels=whole)
 
@@ -64,14 +69,15 @@ def images(splits: dict[str, dict[str, np.ndarray]], levels: int, about: dict, c
 
 def points(splits: dict[str, dict[str, np.ndarray]], about: dict, centres=None, sigma=0.0) -> Dataset:
     """A data set of points: {"train": {"x": float32 [n, D]}, ...}, as they are."""
-    arrays, bounds = _join(splits)
+    arrays, bounds = join(splits)
     spec = Spec("points", arrays["x"].shape[1:], bounds["train"][1], 0, centres, sigma)
     return Dataset(arrays, bounds, lambda arrays, rows: {k: a[rows] for k, a in arrays.items()}, spec, about)
 
 
-def _join(splits):
+def join(splits):
+    """The arrays of all splits one after another, and {split: (start, count)}."""
     names = [name for name in ("train", "valid", "test") if name in splits]
-    counts = [len(splits[name]["x"]) for name in names]
+    counts = [len(next(iter(splits[name].values()))) for name in names]
     for name, count in zip(names, counts, strict=True):
         require(count > 0, f"the {name} split is empty: {sum(counts)} examples are too few to divide")
     starts = np.cumsum([0, *counts[:-1]]).tolist()
@@ -130,43 +136,80 @@ def permute(index, keys, n: int):  # [B], [B, R] -> [B]
 ROUNDS = 6
 
 
-def shuffled(n: int, batch_size: int) -> Callable:
-    """(key, step) -> rows [B]: step after step runs through 0 .. n-1 in a new order each epoch, without a remainder.
+def endless(n: int, batch_size: int) -> Callable:
+    """step -> (place [B], each): the examples of a step in an endless stream of epochs of n.
 
-    Example i of step s is number p = s B + i of one endless stream; its epoch is p // n, and its row is where that epoch's
-    permutation sends p mod n. A batch may begin in one epoch and end in the next.
+    Example i of step s is number p = s B + i of the stream; its epoch is p // n, its place there p mod n. A batch may begin in
+    one epoch and end in the next. `each(f)` is f(epoch) for every example, computed once an epoch.
     """
     require(n * batch_size < 2**32, f"config.batch_size = {batch_size} times {n} examples must be below 2^32")
     epochs = batch_size // n + 2  # that a batch may touch
 
-    def rows(key, step):
+    def at(step):
         step = step.astype(jnp.uint32)
         base = (step % n) * batch_size
         first = (step // n) * batch_size + base // n
         offset = base % n + jnp.arange(batch_size, dtype=jnp.uint32)
-        draw = jax.vmap(lambda e: jax.random.bits(fold(key, DATA, first + e), (ROUNDS,), jnp.uint32))
-        keys = draw(jnp.arange(epochs, dtype=jnp.uint32))[offset // n]
-        return permute(offset % n, keys, n).astype(jnp.int32)
+        each = lambda f: jax.vmap(lambda e: f(first + e))(jnp.arange(epochs, dtype=jnp.uint32))[offset // n]
+        return offset % n, each
+
+    return at
+
+
+def shuffled(n: int, batch_size: int) -> Callable:
+    """(key, step) -> rows [B]: step after step runs through 0 .. n-1 in a new order each epoch, without a remainder: a row is
+    where the permutation of its epoch sends an example's place in it."""
+    at = endless(n, batch_size)
+
+    def rows(key, step):
+        place, each = at(step)
+        keys = each(lambda epoch: jax.random.bits(fold(key, DATA, epoch), (ROUNDS,), jnp.uint32))
+        return permute(place, keys, n).astype(jnp.int32)
 
     return rows
 
 
-# Whose key shuffles: config.data.order -> (the trial's key, data.seed) -> key
+def varied(n: int, batch_size: int) -> Callable:
+    """(key, step) -> uint32 [B]: a word for each example, the same for all of its epoch."""
+    at = endless(n, batch_size)
+    return lambda key, step: at(step)[1](lambda epoch: jax.random.bits(fold(key, DATA, epoch, 1), (), jnp.uint32))
+
+
+def shuffle(key_of: Callable, dataset: Dataset, config, batch_size: int) -> Callable:
+    """Every example once an epoch, in a new order; varied, where the data set can be."""
+    n = dataset.splits["train"][1]
+    parts = dict(rows=shuffled(n, batch_size)) | ({} if dataset.vary is None else dict(words=varied(n, batch_size)))
+    return lambda key, step: {name: f(key_of(key, config.seed), step) for name, f in parts.items()}
+
+
+def streams(dataset: Dataset, config, batch_size: int) -> Callable:
+    """B contiguous streams, for truncated back-propagation: the example of stream b follows, step after step, the one before it.
+
+    Each has n // B examples and then begins anew, which `fresh` [B] says; up to B - 1 examples at the end are left out.
+    """
+    n = dataset.splits["train"][1]
+    require(n >= batch_size, f"config.batch_size = {batch_size} streams (config.data.order = 'stream') must not outnumber the {n} training examples")
+    per = n // batch_size
+    first = per * np.arange(batch_size, dtype=np.int32)
+    return lambda key, step: dict(rows=first + step % per, fresh=jnp.full(batch_size, step % per == 0))
+
+
+# config.data.order -> (dataset, config.data, batch_size) -> (key, step) -> rows [B] and what goes with them
 ORDERS = {
-    "trial": lambda key, seed: key,
-    "shared": lambda key, seed: jax.random.key(seed),
+    "trial": functools.partial(shuffle, lambda key, seed: key),
+    "shared": functools.partial(shuffle, lambda key, seed: jax.random.key(seed)),
+    "stream": streams,
 }
 
 
 def source(dataset: Dataset, config, batch_size: int, lay=lambda batch: batch) -> Callable:
     """`source(arrays, key, step) -> batch` of the training split; `lay` places the batch on the devices."""
     require(batch_size > 0, f"config.batch_size gives {batch_size} examples a step; it must be at least 1")
-    order = choose(ORDERS, config.order, "config.data.order")
-    rows = shuffled(dataset.splits["train"][1], batch_size)
+    places = choose(ORDERS, config.order, "config.data.order")(dataset, config, batch_size)
 
     def draw(arrays, key, step):
-        index = jnp.arange(batch_size, dtype=jnp.int32)
-        picked = lay(dict(rows=rows(order(key, config.seed), step), index=index))
-        return lay(dataset.take(arrays, picked["rows"])) | dict(index=picked["index"])
+        picked = lay(places(key, step) | dict(index=jnp.arange(batch_size, dtype=jnp.int32)))
+        chosen = [picked.pop(name) for name in ("rows", "words") if name in picked]
+        return lay((dataset.vary if len(chosen) == 2 else dataset.take)(arrays, *chosen)) | picked
 
     return draw

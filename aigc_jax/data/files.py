@@ -1,9 +1,12 @@
 """Where data files lie, whether they are whole, and how they are fetched."""
 
+import contextlib
 import gzip
 import hashlib
 import os
+import sys
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aigc_jax.errors import UserError
@@ -16,9 +19,9 @@ def roots(data_dir: str) -> list[Path]:
     return [Path(d).expanduser() for d in given if d]
 
 
-def find(name: str, checksums: dict[str, str], data_dir: str) -> dict[str, Path] | None:
+def find(name: str, checksums: dict[str, str], data_dir: str, called: str = "") -> dict[str, Path] | None:
     """The files of one data set, each verified, from the first root that has any of them; None where none has. A file may lie
-    there packed, as FILE.gz.
+    there packed, as FILE.gz. `called` is its name in a config, where that is not the directory's.
 
     Raises a UserError where a file is missing beside the others, or is not the one whose SHA-256 is registered.
     """
@@ -28,10 +31,10 @@ def find(name: str, checksums: dict[str, str], data_dir: str) -> dict[str, Path]
             continue
         for file, path in paths.items():
             if not path.is_file():
-                raise UserError(f"{name}: {file} is missing in {path.parent}; {advice(name)}")
+                raise UserError(f"{name}: {file} is missing in {path.parent}; {advice(called or name)}")
             if (file_sha256(path) if path.name == file else unpacked_sha256(path)) != checksums[file]:
                 raise UserError(f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as registered); "
-                                f"delete it, then {advice(name)}")
+                                f"delete it, then {advice(called or name)}")
         return paths
     return None
 
@@ -66,10 +69,10 @@ def advice(name: str) -> str:
     return f"get it with: python launch.py data --name={name} --download"
 
 
-def missing(name: str, checksums: dict[str, str], data_dir: str) -> UserError:
-    """The sentence for a data set that is nowhere."""
+def missing(name: str, checksums: dict[str, str], data_dir: str, remedy: str = "") -> UserError:
+    """The sentence for a data set that is nowhere; it ends in what to do, which is to download it unless `remedy` says otherwise."""
     places = ", ".join(str(root / name) for root in roots(data_dir))
-    return UserError(f"{name}: {next(iter(checksums))} not found (looked in {places}); {advice(name)}")
+    return UserError(f"{name}: {next(iter(checksums))} not found (looked in {places}); {remedy or advice(name)}")
 
 
 def fetch(name: str, data_dir: str) -> None:
@@ -89,3 +92,35 @@ def fetch(name: str, data_dir: str) -> None:
         raise UserError(f"{name}: the download failed: {reason}") from None
     for file, path in got.items():
         os.replace(path, target / file)
+
+
+def walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """The files below a directory that end in one of the suffixes. Hidden ones are left out; links to directories are not followed."""
+    for directory, inner, names in os.walk(root):
+        inner[:] = [d for d in inner if not d.startswith(".")]
+        for name in names:
+            if name.lower().endswith(suffixes) and not name.startswith("."):
+                yield Path(directory, name)
+
+
+def tenth(text: str) -> int:
+    """0 .. 9 by the SHA-256 of a text: what it names stays in its split when others come and go."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") % 10
+
+
+def cache_dir(kind: str) -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aigc_jax" / kind
+
+
+def keep(cached: Path, write: Callable, what: str) -> None:
+    """`write(file)` a file of the cache, whole or not at all; where it cannot be written, `what` is made again the next time."""
+    part = cached.with_suffix(f".{os.getpid()}.part")
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as f:
+            write(f)
+        os.replace(part, cached)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        print(f"{what} are not kept in {cached.parent}: {e.strerror or e}", file=sys.stderr)

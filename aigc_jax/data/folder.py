@@ -1,6 +1,5 @@
 """Pictures from a directory tree of PNG and JPEG files: untrusted input, decoded once."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -37,7 +36,7 @@ def folder(config, data_dir, download) -> Dataset:
     choose(COLOURS, config.colour, "config.data.colour")
     tenths = choose(SPLITS, config.split, "config.data.split")
     require(SMALLEST <= config.size <= LARGEST, f"config.data.size = {config.size} pixels a side must lie between {SMALLEST} and {LARGEST}")
-    paths = sorted(p.relative_to(root).as_posix() for p in walk(root))
+    paths = sorted(p.relative_to(root).as_posix() for p in files.walk(root, SUFFIXES))
     require(paths, f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}")
     x, skipped = pictures(root, paths, config.size, config.colour)
     if skipped:
@@ -52,7 +51,7 @@ def folder(config, data_dir, download) -> Dataset:
         about["classes"] = dict(sorted(classes.items()))
         number = {name: i for i, name in enumerate(about["classes"])}
         arrays["label"] = np.array([number[os.path.dirname(name)] for name in names], np.int32)
-    which = np.array([tenths[tenth(name)] for name in names])
+    which = np.array([tenths[files.tenth(name)] for name in names])
     splits = {split: {k: a[which == split] for k, a in arrays.items()} for split in dict.fromkeys(tenths)}
     return images(splits, 255, about, len(about.get("classes", ())))
 
@@ -68,22 +67,8 @@ def find(path: str, data_dir: str) -> Path:
     return found
 
 
-def walk(root: Path):
-    """The picture files below a directory. Hidden ones are left out; links to directories are not followed."""
-    for directory, inner, names in os.walk(root):
-        inner[:] = [d for d in inner if not d.startswith(".")]
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(directory, name)
-
-
-def tenth(name: str) -> int:
-    """0 .. 9 by the SHA-256 of the relative path: a picture stays in its split when others come and go."""
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") % 10
-
-
 def cache_dir() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aigc_jax" / "pictures"
+    return files.cache_dir("pictures")
 
 
 def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 [n, size, size, C], {path: why it was skipped}
@@ -105,22 +90,8 @@ def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 
     skipped = {p: d for p, d in zip(paths, decoded, strict=True) if isinstance(d, str)}
     kept = [d for d in decoded if not isinstance(d, str)]
     x = np.stack(kept) if kept else np.zeros((0, size, size, 1), np.uint8)
-    keep(cached, x, skipped)
+    files.keep(cached, lambda f: np.savez(f, x=x, skipped=np.array(json.dumps(skipped))), "decoded pictures")
     return x, skipped
-
-
-def keep(cached: Path, x: np.ndarray, skipped: dict):
-    """Write the cache, whole or not at all; where it cannot be written, the pictures are decoded again the next time."""
-    part = cached.with_suffix(f".{os.getpid()}.part")
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as f:
-            np.savez(f, x=x, skipped=np.array(json.dumps(skipped)))
-        os.replace(part, cached)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        print(f"decoded pictures are not kept in {cached.parent}: {e.strerror or e}", file=sys.stderr)
 
 
 def digest(path: Path) -> str:

@@ -11,7 +11,8 @@ from aigc_jax.models.layers import ACTIVATIONS, NORMS
 
 FRACTIONS = ("beta1", "beta2", "ema")  # hyper-parameters in [0, 1)
 
-NAMED = dict(activation=ACTIVATIONS, output=ACTIVATIONS, norm=NORMS)  # fields of networks that name an entry of a table
+# Fields of networks that name an entry of a table; a network's own `choices` come before them.
+NAMED = dict(activation=ACTIVATIONS, output=ACTIVATIONS, norm=NORMS)
 
 # config.precision -> (dtype of the arithmetic, dtype of the parameters)
 PRECISIONS = {"float32": (jnp.float32, jnp.float32), "float64": (jnp.float64, jnp.float64)}
@@ -48,10 +49,11 @@ def network(module, section, key, config, **more):
     fields = {f.name: f.default for f in dataclasses.fields(module) if f.name not in ("parent", "name", *dtypes(config), *more)}
     for name, value in section.items():
         require(name in fields, f"config.{key}.{name}: {module.__name__} has no such field{nearest(name, fields)}")
-        if name in NAMED:
-            choose(NAMED[name], value, f"config.{key}.{name}")
+        if name in (named := NAMED | getattr(module, "choices", {})):
+            choose(named[name], value, f"config.{key}.{name}")
         for number in jax.tree.leaves(value):
-            require(not isinstance(number, int) or number > 0, f"config.{key}.{name} = {value!r} must be positive")
+            whole = isinstance(number, int) and not isinstance(number, bool)
+            require(not whole or number > 0, f"config.{key}.{name} = {value!r} must be positive")
     for name, default in fields.items():
         require(name in section or default is not dataclasses.MISSING, f"config.{key}.{name} is missing; {module.__name__} needs it")
     net = module(**section, **more, **dtypes(config))

@@ -5,7 +5,7 @@ that name, for one trial; `real` is a split, {"x": [n, ...], ...}, as the networ
 """
 
 from aigc_jax.errors import choose
-from aigc_jax.metrics import diversity, frechet, likelihood, modes
+from aigc_jax.metrics import diversity, frechet, likelihood, modes, text
 
 # config.metrics -> function
 METRICS = {
@@ -13,6 +13,10 @@ METRICS = {
     "diversity": diversity.diversity,
     "modes": modes.modes,
     "nll": likelihood.nll,
+    "bleu": text.translated,
+    "bleu_greedy": text.translated_greedily,
+    "rouge": text.summarized,
+    "variety": text.varied,
 }
 
 

@@ -3,6 +3,8 @@
 from functools import partial
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from aigc_jax.models.reductions import BatchNorm
 
@@ -32,6 +34,26 @@ class Network(nn.Module):
 
     def misfit(self) -> str:
         return ""
+
+
+def padded(vocabulary: int) -> int:
+    """Rows of a table of embeddings, columns of logits: a multiple of 128, which divides over devices and fills their lanes."""
+    return -(-vocabulary // 128) * 128
+
+
+def mask_logits(logits, vocabulary: int):  # [..., V] -> [..., V]
+    """The logits, those of ids past the vocabulary so low that they have no probability and no gradient."""
+    return jnp.where(jnp.arange(logits.shape[-1]) < vocabulary, logits, jnp.asarray(-1e9, logits.dtype))
+
+
+def dropout(module, x, rate: float):
+    """x / (1 - rate) with probability 1 - rate, else 0, value by value (Srivastava et al. 2014), where `apply` is given a "dropout" key.
+    The rate is a multiple of 2^-16: a value costs 16 random bits, which are what dropout's time goes into on CPUs."""
+    if not rate or not module.has_rng("dropout"):
+        return x
+    kept = round((1 - rate) * 2**16)
+    bits = jax.random.bits(module.make_rng("dropout"), x.shape, jnp.uint16)
+    return jnp.where(bits < kept, x * (2**16 / kept), 0)
 
 
 LEAST = 4  # pixels a side of the smallest picture in a network whose depth follows from the data

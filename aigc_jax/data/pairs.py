@@ -1,0 +1,104 @@
+"""Pairs of texts, a source and a target, as rows of tokens filled up to one length."""
+
+import gzip
+import itertools
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from aigc_jax.data import files, text, tokenizers
+from aigc_jax.data.dataset import Dataset, Spec, join
+from aigc_jax.errors import UserError, choose, require
+
+MULTI30K = dict(train="train", valid="val", test="test_2016_flickr")  # split -> the files' name
+LANGUAGES = ("en", "de", "fr")
+
+
+def multi30k(config, data_dir, download) -> Dataset:
+    """29,000 + 1,014 + 1,000 captions of pictures in English, German and French (Elliott et al. 2016), from the first to the second
+    language of config.languages, such as "en-de"."""
+    given = tuple(config.languages.split("-"))
+    require(len(given) == 2 and set(given) <= set(LANGUAGES) and given[0] != given[1],
+            f"config.data.languages = {config.languages!r} must name two of {', '.join(LANGUAGES)}, such as 'en-de'")
+    first = text.located("multi30k", f"train.{given[0]}*", data_dir)
+    splits, paths = {}, []
+    for split, name in MULTI30K.items():
+        sides = []
+        for language in given:
+            path = next((p for p in (first.parent / f"{name}.{language}", first.parent / f"{name}.{language}.gz") if p.is_file()), None)
+            require(path is not None, f"multi30k: {name}.{language}.gz is missing in {first.parent}")
+            paths.append(path)
+            sides.append(lines(path))
+        require(len(sides[0]) == len(sides[1]), f"multi30k: {name} has {len(sides[0]):,} lines of {given[0]} and {len(sides[1]):,} of {given[1]}")
+        splits[split] = list(zip(*sides, strict=True))
+    return pairs(config, splits, text.about_files(paths, "none stated"))
+
+
+def tsv(config, data_dir, download) -> Dataset:
+    """The user's own pairs: data.path is a file with a source, a tab and a target on each line; split by the hash of the source."""
+    require(config.path != "", "config.data.path = '' must name a file of tab-separated pairs for config.data.name = 'pairs'")
+    path = Path(config.path).expanduser()
+    rows = [line.split("\t") for line in text.decoded(path).splitlines() if line]
+    for number, row in enumerate(rows, 1):
+        require(len(row) == 2, f"{path}: line {number} is no source, tab and target")
+    tenths = choose(text.SPLITS, config.split, "config.data.split")
+    splits = {name: [tuple(row) for row in rows if tenths[files.tenth(row[0])] == name] for name in dict.fromkeys(tenths)}
+    return pairs(config, splits, text.about_files([path], "the user's own"))
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a file of UTF-8, plain or gzipped."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as f:
+            return f.read().decode().removesuffix("\n").split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
+        raise UserError(f"{path} cannot be read as UTF-8 text: {e}") from None
+
+
+def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Dataset:
+    """{split: [(source, target)]} with one tokenizer, fit to both sides of the training split.
+
+    config.length is the most tokens of either side in training: longer pairs are left out, and counted in about["text"]["left_out"]. No
+    held-out pair is; rows are as wide as the longest of them.
+    """
+    require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
+    clean = text.cleaner(config, config.script)
+    splits = {name: [(clean(a), clean(b)) for a, b in rows] for name, rows in splits.items()}
+    tokenizer = tokenizers.build(itertools.chain.from_iterable(splits["train"]), config)
+    encoded = {name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows] for name, rows in splits.items()}
+    longest = lambda rows: max((len(side) for row in rows for side in row), default=0)
+    short = [row for row in encoded["train"] if longest([row]) <= config.length]
+    left_out, encoded["train"] = len(encoded["train"]) - len(short), short
+    require(short, f"config.data.length = {config.length} tokens leaves no training pair")
+    width = max(config.length, *(longest(rows) for rows in encoded.values()))
+    arrays, bounds = join({name: filled(rows, width, tokenizer) for name, rows in encoded.items()})
+    spec = Spec("pairs", (width, width + 1), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)
+    letters = sum(len(a) + len(b) for rows in splits.values() for a, b in rows)
+    tokens = sum(len(a) + len(b) for rows in encoded.values() for a, b in rows)
+    about = about | dict(text=dict(documents=sum(map(len, splits.values())), characters=letters, tokens=tokens, left_out=left_out,
+                                   characters_per_token=letters / max(tokens, 1), tokenizer=tokenizer.kind, loses=tokenizer.loses))
+
+    def at(arrays, rows, width):
+        """source [B, S], tokens [B, T + 1] and their masks: 1 for tokens that count, the end included."""
+        source, tokens = arrays["source"][rows, :width].astype(np.int32), arrays["target"][rows, : width + 2].astype(np.int32)
+        places = lambda x: np.arange(x.shape[1], dtype=np.int32)
+        source_mask = (places(source) < arrays["source_length"][rows][:, None]).astype(np.float32)
+        mask = (places(tokens[:, 1:]) < arrays["target_length"][rows][:, None] + 1).astype(np.float32)
+        size = arrays["sizes"][tokens[:, 1:]].astype(np.float32) * mask[..., None]
+        return dict(source=source, source_mask=source_mask, tokens=tokens, mask=mask, characters=size[..., 0], bytes=size[..., 1])
+
+    take, vary = (lambda arrays, rows: at(arrays, rows, width)), (lambda arrays, rows, words: at(arrays, rows, config.length))
+    return Dataset(arrays | dict(sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer)
+
+
+def filled(rows, length: int, tokenizer) -> dict[str, np.ndarray]:
+    """One split: source [n, S]; target [n, S + 2], an end on either side; filled up with ends; and their lengths without."""
+    kind = np.uint16 if tokenizer.size <= 2**16 else np.int32
+    out = dict(source=np.full((len(rows), length), tokenizer.end, kind), target=np.full((len(rows), length + 2), tokenizer.end, kind))
+    for i, (source, target) in enumerate(rows):
+        out["source"][i, : len(source)] = source
+        out["target"][i, 1 : 1 + len(target)] = target
+    for side, name in enumerate(("source_length", "target_length")):
+        out[name] = np.array([len(row[side]) for row in rows], np.int32)
+    return out

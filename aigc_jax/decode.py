@@ -1,0 +1,237 @@
+"""Text from sequence networks, one token after another: (tokens [B, T], carry) -> (logits [B, T, V], carry).
+
+All rows of a batch stand at the same position: while a row's prompt lasts its next token is given, afterwards it is chosen. So prompts
+of any lengths share a batch without padding, for a cache of keys and values and for a recurrent state alike. What is chosen for a
+row depends on the key, the row and the position, not on how many tokens a call of the program writes.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aigc_jax.core import fold
+from aigc_jax.errors import require
+
+CHUNK = 16  # tokens that a call of the program writes
+BLOCK = 64  # tokens of a prompt that are read at once
+
+
+class Choice(NamedTuple):
+    """How a token is chosen from the logits. The filters apply in this order; what a filter leaves out has no probability."""
+
+    temperature: float = 1.0  # logits are divided by it; 0: always the likeliest token
+    top_k: int = 0  # of the k likeliest; 0: of all
+    top_p: float = 1.0  # of the fewest likeliest whose probabilities reach p (Holtzman et al. 2020, section 3.1)
+    min_p: float = 0.0  # of those at least p times as likely as the likeliest (Nguyen et al. 2024)
+    repetition: float = 1.0  # logits of tokens that are there already: divided by it where positive, else multiplied (Keskar et al. 2019)
+
+    def check(self):
+        """Raise a UserError where a number is out of range."""
+        require(self.temperature >= 0, f"--temperature={self.temperature} must not be negative; 0 takes the likeliest token")
+        require(self.top_k >= 0, f"--top_k={self.top_k} must not be negative; 0 leaves all tokens")
+        require(0 < self.top_p <= 1, f"--top_p={self.top_p} must lie in (0, 1]; 1 leaves all tokens")
+        require(0 <= self.min_p < 1, f"--min_p={self.min_p} must lie in [0, 1); 0 leaves all tokens")
+        require(self.repetition > 0, f"--repetition={self.repetition} must be positive; 1 changes nothing")
+
+
+def filtered(logits, seen, choice: Choice):  # [B, V], [B, V] -> [B, V]
+    """The logits after all filters but the temperature 0; -inf where a token is left out."""
+    if choice.repetition != 1:
+        logits = jnp.where(seen, jnp.where(logits > 0, logits / choice.repetition, logits * choice.repetition), logits)
+    if choice.temperature > 0:
+        logits = logits / choice.temperature
+    if choice.top_k:
+        least = jax.lax.top_k(logits, min(choice.top_k, logits.shape[-1]))[0][:, -1:]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if choice.top_p < 1:
+        ordered = jnp.sort(logits, axis=-1, descending=True)
+        p = jax.nn.softmax(ordered, axis=-1)
+        kept = jnp.sum(jnp.cumsum(p, axis=-1) - p < choice.top_p, axis=-1, keepdims=True)  # those before which p was not reached yet
+        logits = jnp.where(logits < jnp.take_along_axis(ordered, kept - 1, axis=-1), -jnp.inf, logits)
+    if choice.min_p > 0:
+        logits = jnp.where(logits < logits.max(-1, keepdims=True) + jnp.log(choice.min_p), -jnp.inf, logits)
+    return logits
+
+
+def pick(key, index, position, logits, seen, choice: Choice):  # [], [B], [], [B, V], [B, V] -> [B]
+    """A token for each row."""
+    logits = filtered(logits.astype(jnp.float32), seen, choice)
+    if choice.temperature == 0:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    keys = jax.vmap(lambda i: fold(key, i, position))(index)
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
+PLAIN = Choice()
+
+
+def free(apply: Callable, net, key, index, start: int, length: int, choice: Choice = PLAIN):  # -> [B, length]
+    """Text from nothing, inside a program: `length` tokens after `start`."""
+
+    def body(state, position):
+        carry, token, seen = state
+        logits, carry = apply(token[:, None], carry)
+        token = pick(key, index, position, logits[:, -1], seen, choice)
+        return (carry, token, seen), token
+
+    first = jnp.full(len(index), start, jnp.int32)
+    begin = (net.carry(len(index), length), first, jnp.zeros((len(index), 1), bool))
+    return jax.lax.scan(body, begin, jnp.arange(length))[1].T
+
+
+class Writing(NamedTuple):
+    """Where the rows stand."""
+
+    carry: object
+    token: jax.Array  # [B] the last of each, which the network has not seen yet
+    position: jax.Array  # [] tokens written or given since the beginning, for the keys
+    done: jax.Array  # [B] the end of its text is there
+    seen: jax.Array  # [B, V] tokens that are there; [B, 1] where nobody asks
+
+
+class Writer:
+    """Writes on after prompts with compiled programs, a chunk of tokens a call.
+
+    apply      (params, tokens, carry) -> (logits, carry)
+    net        its `carry(batch, length)` and `capacity`: the most positions it has, or None where it needs none
+    end        the token that ends a text
+    """
+
+    def __init__(self, apply: Callable, net, params, choice: Choice, end: int, vocabulary: int):
+        choice.check()
+        self.net, self.params, self.end, self.choice = net, params, end, choice
+        self.seen = vocabulary if choice.repetition != 1 else 1
+        self._read = jax.jit(partial(_read, apply), donate_argnums=(1,))
+        self._write = jax.jit(partial(_write, apply, choice, end), donate_argnums=(1,))
+        self.chunk = CHUNK if net.capacity is None else max(1, min(CHUNK, net.capacity // 4))
+
+    def begin(self, texts, room, position):
+        """The rows before all but the last token of what their prompts share in length, and how many tokens that is."""
+        width = len(texts)
+        read, shared = 0, min(map(len, texts)) - 1
+        writing = Writing(self.net.carry(width, room), jnp.array([t[0] for t in texts], jnp.int32), jnp.int32(position),
+                          jnp.zeros(width, bool), jnp.zeros((width, self.seen), bool))
+        while shared - read >= BLOCK:
+            part = np.array([t[read : read + BLOCK + 1] for t in texts], np.int32)
+            writing = self._read(self.params, writing, part)
+            read += BLOCK
+        return writing, read
+
+    def write(self, prompts: list, num: int, key) -> Iterator[np.ndarray]:
+        """Yields [B, n] of tokens as they are written: -1 where a row's prompt still lasts, its text has ended or it has its `num`.
+
+        Where a network has no position left, the text goes on from the last half of what it has; a prompt is cut to the last tokens that leave
+        a quarter of the positions free.
+        """
+        require(all(len(p) for p in prompts), "a prompt must hold at least one token")
+        limit = self.net.capacity
+        texts = [list(p) for p in prompts]
+        if limit:
+            texts = [t[-max(1, limit - self.chunk) :] for t in texts]
+        given, index = [len(t) for t in texts], np.arange(len(texts), dtype=np.int32)
+        need = -(-(max(given) + num + self.chunk) // BLOCK) * BLOCK
+        room = need if limit is None else min(limit, need)
+        written = np.zeros(len(texts), int)
+        base = position = 0  # tokens that are left behind, and where the rows stand, from the beginning
+        writing, position = self.begin(texts, room, 0)
+        while (written < num).any() and not bool(jnp.all(writing.done)):
+            if limit and position - base + self.chunk > limit:
+                base = position + 1 - max(1, limit // 2)
+                done = writing.done
+                writing, read = self.begin([t[base:] for t in texts], room, base)
+                writing, position = writing._replace(done=done), base + read
+                continue
+            forced = np.full((len(texts), self.chunk), -1, np.int32)
+            for row, text in zip(forced, texts, strict=True):
+                ahead = text[position + 1 : position + 1 + self.chunk]
+                row[: len(ahead)] = ahead
+            writing, tokens = self._write(self.params, writing, forced, index, key)
+            tokens, new = np.asarray(tokens), np.full(forced.shape, -1)
+            for b, text in enumerate(texts):
+                for i in range(self.chunk):
+                    if position + 1 + i < len(text):
+                        continue  # the prompt, or what was read again
+                    text.append(int(tokens[b, i]))
+                    if written[b] < num and self.end not in text[given[b] :]:
+                        new[b, i] = tokens[b, i]
+                        written[b] += 1
+            position += self.chunk
+            yield new
+
+
+def _read(apply, params, writing: Writing, part):  # [B, BLOCK + 1]: the last token is the first that is not read
+    carry = apply(params, part[:, :-1], writing.carry)[1]
+    seen = _mark(writing.seen, part[:, :-1])
+    return writing._replace(carry=carry, token=part[:, -1], position=writing.position + part.shape[1] - 1, seen=seen)
+
+
+def _write(apply, choice, end, params, writing: Writing, forced, index, key):  # forced [B, n]: -1 where a token is to be chosen
+    def body(writing, given):
+        logits, carry = apply(params, writing.token[:, None], writing.carry)
+        seen = _mark(writing.seen, writing.token[:, None])
+        token = pick(key, index, writing.position, logits[:, -1], seen, choice)
+        token = jnp.where(given >= 0, given, jnp.where(writing.done, end, token))
+        done = writing.done | ((given < 0) & (token == end))
+        return Writing(carry, token, writing.position + 1, done, seen), token
+
+    writing, tokens = jax.lax.scan(body, writing, forced.T)
+    return writing, tokens.T
+
+
+def _mark(seen, tokens):  # [B, V], [B, n] -> [B, V]
+    return seen if seen.shape[1] == 1 else seen.at[jnp.arange(len(seen))[:, None], tokens].set(True)
+
+
+def rows_of(carry, rows, axis):
+    """A carry whose batch consists of these rows of another."""
+    return jax.tree.map(lambda x: x if x.ndim == 0 else jnp.take(x, rows, axis=axis), carry)
+
+
+def beam(apply: Callable, carry, first, width: int, length: int, end: int, penalty: float = 0.0, axis: int = 0):  # [B] -> [B, length], [B]
+    """The best texts that beam search of `width` finds after the tokens `first`, filled up with `end`, and their scores:
+    log p / ((5 + n) / 6)^penalty of n tokens, the end included (Wu et al. 2016, eq. 14). Inside a program; at most `length` tokens.
+
+    Of the 2 W best continuations of the W live texts, those among the first W that end are finished; the W best of the others live on.
+    The search for a row ends when W texts are finished; those that are cut off at `length` count too.
+    """
+    batch = len(first)
+    which = jnp.arange(batch)[:, None]
+    normal = lambda score, n: score / ((5 + n) / 6) ** penalty
+
+    def better(best, score, tokens, allowed):  # the best so far, and the best of [B, C] others
+        score = jnp.where(allowed, score, -jnp.inf)
+        top = jnp.argmax(score, axis=1)
+        value = jnp.take_along_axis(score, top[:, None], 1)[:, 0]
+        found = value > best[1]
+        return jnp.where(found[:, None], tokens[jnp.arange(batch), top], best[0]), jnp.maximum(value, best[1])
+
+    def going(state):
+        return (state["n"] < length) & ~jnp.all(state["finished"] >= width)
+
+    def body(state):
+        n, open_ = state["n"], state["finished"] < width
+        logits, carry = apply(state["last"].reshape(-1, 1), state["carry"])
+        logp = jax.nn.log_softmax(logits[:, -1].astype(jnp.float32)).reshape(batch, width, -1)
+        size = logp.shape[-1]
+        score, flat = jax.lax.top_k((state["score"][..., None] + logp).reshape(batch, -1), min(2 * width, width * size))
+        origin, token = flat // size, (flat % size).astype(jnp.int32)
+        tokens = state["tokens"][which, origin].at[:, :, n].set(token)
+        ends = token == end
+        closes = ends & (jnp.arange(score.shape[1]) < width) & jnp.isfinite(score) & open_[:, None]
+        best = better(state["best"], normal(score, n + 1), tokens, closes)
+        score, live = jax.lax.top_k(jnp.where(ends, -jnp.inf, score), width)
+        carry = rows_of(carry, (which * width + origin[which, live]).reshape(-1), axis)
+        return dict(n=n + 1, carry=carry, last=token[which, live], tokens=tokens[which, live], score=score, best=best,
+                    finished=state["finished"] + closes.sum(1))
+
+    none = jnp.full((batch, width, length), end, jnp.int32)
+    score = jnp.broadcast_to(jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf), (batch, width)).astype(jnp.float32)
+    state = dict(n=jnp.int32(0), carry=rows_of(carry, jnp.repeat(jnp.arange(batch), width), axis), last=jnp.repeat(first[:, None], width, 1),
+                 tokens=none, score=score, best=(none[:, 0], jnp.full(batch, -jnp.inf)), finished=jnp.zeros(batch, jnp.int32))
+    state = jax.lax.while_loop(going, body, state)
+    cut_off = (state["finished"] < width)[:, None] & (state["n"] == length)
+    return better(state["best"], normal(state["score"], length), state["tokens"], cut_off)

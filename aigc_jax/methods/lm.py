@@ -1,0 +1,94 @@
+"""Language models: p(text) = prod_t p(token_t | tokens before it), by a Transformer or a recurrent network alike.
+
+Both are (tokens [B, T], carry) -> (logits [B, T, V], carry). Trained on windows of the text in any order, a network begins each with an
+empty carry. With config.data.order = "stream" the windows of a row follow one another, and a recurrent network's carry goes on
+from step to step without a gradient between them (truncated back-propagation through time: Williams & Peng 1990).
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aigc_jax import decode, losses, optim
+from aigc_jax.core import INIT, Language, Method, TrainState, fold, gradients
+from aigc_jax.errors import choose, require
+from aigc_jax.methods.common import check_hp, check_keys, network
+from aigc_jax.models import recurrent, transformer
+
+KEYS = ("network", "smoothing", "optimizer", "schedule.name", "schedule.warmup")
+HP = ("lr", "beta1", "beta2", "decay", "clip")
+
+NETWORKS = {"transformer": transformer.Decoder, "recurrent": recurrent.Recurrent}
+
+
+def examples(config) -> int:
+    """Training examples a step: windows of config.data.length tokens."""
+    return config.batch_size
+
+
+def build(config, spec):
+    """The network config.model for a vocabulary and windows as the data have them."""
+    require(spec.kind == "text", f"config.data.name = {config.data.name!r} holds no text, and config.method = {config.method!r} reads text")
+    choice = choose(NETWORKS, config.network, "config.network")
+    net = network(choice, config.model, "model", config, vocabulary=spec.vocabulary)
+    require(net.capacity is None or net.capacity >= spec.shape[0],
+            f"config.model.context = {net.capacity} positions are less than config.data.length = {config.data.length} tokens")
+    return net
+
+
+def per_token(sums) -> dict[str, float]:
+    """Loss in nats a token, its exponential, and bits a character and a byte, which vocabularies may differ in."""
+    nats = np.float64(sums["nats"])
+    loss = nats / np.float64(sums["tokens"])
+    bits = {f"bits_per_{unit}": float(nats / math.log(2) / np.float64(sums[f"{unit}s"])) for unit in ("character", "byte")}
+    return dict(loss=float(loss), perplexity=float(np.exp(loss))) | bits
+
+
+def make(config, spec) -> Method:
+    """Next-token prediction by config.model on windows of the text (see KEYS for the rest)."""
+    check_keys(config, KEYS)
+    check_hp(config, HP)
+    require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
+    net, optimizer = build(config, spec), optim.make(config)
+    streams = config.data.order == "stream"
+    require(not streams or config.network == "recurrent", "config.data.order = 'stream' is for config.network = 'recurrent', whose carry goes on")
+
+    def apply(params, tokens, carry=None, key=None):
+        return net.apply({"params": params["net"]}, tokens, carry, rngs=None if key is None else {"dropout": key})
+
+    def errors(logits, batch, smoothing=0.0):  # -> [B, T]
+        return losses.cross_entropy(logits, batch["tokens"][:, 1:], smoothing, spec.vocabulary)
+
+    def init(key, hp):
+        params = net.init(fold(key, INIT), jnp.zeros((1, spec.shape[0]), jnp.int32))["params"]
+        extra = dict(carry=net.carry(config.batch_size, 0)) if streams else {}
+        return TrainState(jnp.int32(0), key, dict(net=params), dict(net=optimizer(hp["lr"], hp, 0).init(params)), extra, hp)
+
+    def step(state, batch):
+        hp = state.hp
+
+        def loss(params, batch, key):
+            carry = None
+            if streams:
+                carry = jax.tree.map(lambda c: jnp.where(batch["fresh"][:, None], 0, c), state.extra["carry"])
+            logits, carry = apply(params, batch["tokens"][:, :-1], carry, key)
+            value = errors(logits, batch, config.smoothing).mean()
+            return value, (dict(loss=value), dict(carry=carry) if streams else {})
+
+        grads, (metrics, extra) = gradients(loss, state.params, batch, fold(state.key, state.step))
+        params, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"])
+        return state.replace(step=state.step + 1, params=dict(net=params), opt=dict(net=opt), extra=extra), metrics
+
+    def evaluate(state, batch):
+        """Each window by itself, from an empty carry."""
+        each = errors(apply(state.params, batch["tokens"][:, :-1])[0], batch)
+        sums = dict(nats=each, tokens=jnp.ones_like(each), characters=batch["characters"], bytes=batch["bytes"])
+        return {name: jnp.sum(batch["weight"][:, None] * value) for name, value in sums.items()}
+
+    def text(state, key, batch):  # -> [B, T]
+        """As many tokens as a training window has, from the beginning of a text on."""
+        return decode.free(lambda tokens, carry: apply(state.params, tokens, carry), net, key, batch["index"], spec.start, spec.shape[0])
+
+    return Method(init, step, evaluate, per_token, dict(text=text), language=Language(net, apply))

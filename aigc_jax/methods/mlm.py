@@ -1,0 +1,87 @@
+"""Masked language model (Devlin et al. 2019): an encoder guesses tokens that were hidden from it, from both sides.
+
+Of each window a share config.masked of the tokens is chosen: 80 % of them are replaced by the mask, 10 % by a random token, 10 % stay
+(ibid., section 3.1). The loss is that of the chosen ones alone.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aigc_jax import losses, optim
+from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients
+from aigc_jax.errors import require
+from aigc_jax.methods.common import check_hp, check_keys, network
+from aigc_jax.methods.lm import HP
+from aigc_jax.models import transformer
+
+KEYS = ("masked", "optimizer", "schedule.name", "schedule.warmup")
+
+
+def examples(config) -> int:
+    """Training examples a step: windows of config.data.length tokens."""
+    return config.batch_size
+
+
+def hide(key, index, tokens, share, mask, size):  # [], [B], [B, T] -> [B, T], [B, T]
+    """What the encoder sees, and which tokens it has to guess (as 0 and 1)."""
+
+    def row(i, tokens):
+        u, v = jax.random.uniform(fold(key, i), (2, len(tokens)))
+        other = jax.random.randint(fold(key, i, 1), tokens.shape, 0, size)
+        return jnp.where(u < share, jnp.where(v < 0.8, mask, jnp.where(v < 0.9, other, tokens)), tokens), (u < share).astype(jnp.float32)
+
+    return jax.vmap(row)(index, tokens)
+
+
+def make(config, spec) -> Method:
+    """The encoder config.model on windows of a text whose tokenizer has a mask as its last token."""
+    check_keys(config, KEYS)
+    check_hp(config, HP)
+    require(spec.kind == "text", f"config.data.name = {config.data.name!r} holds no text, and config.method = 'mlm' reads text")
+    require(0 < config.masked < 1, f"config.masked = {config.masked} must lie in (0, 1)")
+    net = network(transformer.Encoder, config.model, "model", config, vocabulary=spec.vocabulary)
+    require(net.context >= spec.shape[0],
+            f"config.model.context = {net.context} positions are less than config.data.length = {config.data.length} tokens")
+    optimizer, mask = optim.make(config), spec.vocabulary - 1
+
+    def guess(params, batch, key, dropout=None):
+        """Logits [B, T, V], the tokens [B, T] and which of them count."""
+        tokens = batch["tokens"][:, :-1]
+        seen, chosen = hide(key, batch["index"], tokens, config.masked, mask, spec.vocabulary)
+        rngs = None if dropout is None else {"dropout": dropout}
+        return net.apply({"params": params["net"]}, seen, jnp.ones_like(seen), rngs=rngs), tokens, chosen, seen
+
+    def init(key, hp):
+        one = jnp.zeros((1, spec.shape[0]), jnp.int32)
+        params = net.init(fold(key, INIT), one, one + 1)["params"]
+        return TrainState(jnp.int32(0), key, dict(net=params), dict(net=optimizer(hp["lr"], hp, 0).init(params)), {}, hp)
+
+    def step(state, batch):
+        hp = state.hp
+
+        def loss(params, batch, key):
+            logits, tokens, chosen, _ = guess(params, batch, fold(key, 0), fold(key, 1))
+            value = jnp.sum(chosen * losses.cross_entropy(logits, tokens)) / jnp.maximum(chosen.sum(), 1)
+            return value, dict(loss=value)
+
+        grads, metrics = gradients(loss, state.params, batch, fold(state.key, state.step))
+        params, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"])
+        return state.replace(step=state.step + 1, params=dict(net=params), opt=dict(net=opt)), metrics
+
+    def evaluate(state, batch):
+        """The same tokens hidden at every evaluation."""
+        logits, tokens, chosen, _ = guess(state.params, batch, fold(state.key, EVALUATE))
+        sums = dict(nats=losses.cross_entropy(logits, tokens), right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(chosen))
+        return {name: jnp.sum(batch["weight"][:, None] * chosen * value) for name, value in sums.items()}
+
+    def summarize(sums):
+        loss = np.float64(sums["nats"]) / np.float64(sums["tokens"])
+        return dict(loss=float(loss), perplexity=float(np.exp(loss)), accuracy=float(np.float64(sums["right"]) / np.float64(sums["tokens"])))
+
+    def filled(state, key, batch):  # -> [B, T]
+        """Windows whose hidden tokens are the likeliest."""
+        logits, _, chosen, seen = guess(state.params, batch, key)
+        return jnp.where(chosen > 0, jnp.argmax(logits, -1), seen).astype(jnp.int32)
+
+    return Method(init, step, evaluate, summarize, dict(filled=filled))

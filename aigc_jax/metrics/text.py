@@ -1,0 +1,84 @@
+"""Metrics of texts: against references (BLEU, ROUGE), and of how much texts repeat themselves, one another or a corpus."""
+
+from collections import Counter
+
+import numpy as np
+
+
+def bleu(hypotheses: list[str], references: list[str]) -> tuple[float, str]:
+    """Corpus BLEU in percent, one reference each (Papineni et al. 2002), and its signature, without which no two values can be
+    compared: sacrebleu's defaults (Post 2018)."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU()
+    score = metric.corpus_score(hypotheses, [references])
+    return score.score, str(metric.get_signature())
+
+
+def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
+    """ROUGE-1, -2 and -L (Lin 2004): the mean F-measure in [0, 1] of shared words, shared pairs of words, and the longest common
+    subsequence, by the rouge-score package with stemming off."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    names = ("rouge1", "rouge2", "rougeL")
+    scorer = RougeScorer(names, use_stemmer=False)
+    scores = [scorer.score(reference, hypothesis) for hypothesis, reference in zip(hypotheses, references, strict=True)]
+    return {name: float(np.mean([score[name].fmeasure for score in scores])) for name in names}
+
+
+def grams(text: str, n: int, unit: str = "words") -> list[tuple]:
+    """The runs of n words (separated by blanks) or characters of a text."""
+    parts = text.split() if unit == "words" else text
+    return [tuple(parts[i : i + n]) for i in range(len(parts) - n + 1)]
+
+
+def distinct(texts: list[str], n: int, unit: str = "words") -> float:
+    """Different n-grams divided by all n-grams of the texts together (Li et al. 2016, section 5.2): 1 where none comes twice."""
+    counts = Counter(gram for text in texts for gram in grams(text, n, unit))
+    return len(counts) / max(sum(counts.values()), 1)
+
+
+def self_bleu(texts: list[str]) -> float:
+    """The mean BLEU-4 in percent of each text with all others as its references (Zhu et al. 2018, section 3): 100 where all are one."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(effective_order=True)
+    return float(np.mean([metric.sentence_score(text, texts[:i] + texts[i + 1 :]).score for i, text in enumerate(texts)]))
+
+
+def longest_copy(text: str, corpus: str) -> int:
+    """Characters of the longest run of a text that stands in the corpus too. What is a copy at one place is at most one character
+    longer at the next, so that each place is looked at once for a longer one."""
+    best, i = 0, 0
+    while i + best < len(text):
+        while i + best < len(text) and text[i : i + best + 1] in corpus:
+            best += 1
+        i += 1
+    return best
+
+
+# -- as metrics of a run: (draw, real, spec) -> {name: float}. Texts are drawn for the first examples of the split.
+
+
+def translated(draw, real, spec) -> dict[str, float]:
+    """`bleu` of the method's translations by beam search, in percent."""
+    hypotheses = draw("translation")[: len(real["texts"])]
+    return dict(bleu=bleu(hypotheses, real["texts"][: len(hypotheses)])[0])
+
+
+def translated_greedily(draw, real, spec) -> dict[str, float]:
+    """As `bleu`, but taking the likeliest token again and again."""
+    hypotheses = draw("greedy")[: len(real["texts"])]
+    return dict(bleu_greedy=bleu(hypotheses, real["texts"][: len(hypotheses)])[0])
+
+
+def summarized(draw, real, spec) -> dict[str, float]:
+    """ROUGE of the method's translations by beam search."""
+    hypotheses = draw("translation")[: len(real["texts"])]
+    return rouge(hypotheses, real["texts"][: len(hypotheses)])
+
+
+def varied(draw, real, spec) -> dict[str, float]:
+    """distinct-1 and -2 of words, and self-BLEU of at most 100 texts from nothing."""
+    texts = draw("text")
+    return dict(distinct_1=distinct(texts, 1), distinct_2=distinct(texts, 2), self_bleu=self_bleu(texts[:100]))

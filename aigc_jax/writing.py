@@ -1,0 +1,90 @@
+"""Text from a run, written on after prompts as people read it."""
+
+import sys
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from aigc_jax.core import SAMPLE, fold
+from aigc_jax.decode import Choice, Writer
+from aigc_jax.errors import UserError, require
+
+
+def continuations(run, prompts: list[str], num: int, choice: Choice, seed: int = 0, report=None) -> Iterator[list[str]]:
+    """What a run's network writes after each prompt, at most `num` tokens: yields a piece of text per prompt, again and again; each
+    is what its whole characters allow. The same seed gives the same text. An empty prompt is the beginning of a text."""
+    require(num > 0, f"--tokens={num} must be at least 1")
+    tokenizer, language = run.tokenizer, run.programs.method.language
+    net = language.net
+    encoded = [tokenizer.encode(p) if p else np.array([run.spec.start]) for p in prompts]
+    longest, limit = max(map(len, encoded)), net.capacity
+    writer = Writer(language.apply, net, run.state.params, choice, tokenizer.end, tokenizer.size)
+    if limit and longest > limit - writer.chunk and report:
+        report(f"the prompt has {longest:,} tokens and the network {limit:,} positions: only the last {limit - writer.chunk:,} count")
+    streams = [tokenizer.stream() for _ in prompts]
+    for tokens in writer.write(encoded, num, fold(run.state.key, SAMPLE, seed)):
+        yield [stream(row[row >= 0]) for stream, row in zip(streams, tokens, strict=True)]
+
+
+def texts(run, prompts, num, choice, seed=0, report=None) -> list[str]:
+    """The whole continuations."""
+    pieces = list(continuations(run, prompts, num, choice, seed, report))
+    return ["".join(column) for column in zip(*pieces, strict=True)] if pieces else [""] * len(prompts)
+
+
+def answers(run, sources: list[str], report=None) -> list[str]:
+    """What an encoder-decoder makes of each source, by beam search of config.beams."""
+    width, tokenizer = run.spec.shape[0], run.tokenizer
+    rows = np.full((len(sources), width), tokenizer.end, np.int32)
+    mask = np.zeros(rows.shape, np.float32)
+    for row, seen, source in zip(rows, mask, sources, strict=True):
+        tokens = tokenizer.encode(source)
+        if len(tokens) > width and report:
+            report(f"a source has {len(tokens):,} tokens, and the longest pair of the data {width}: only the first {width} count")
+        row[: len(tokens[:width])], seen[: len(tokens[:width])] = tokens[:width], 1
+    batch = dict(source=rows, source_mask=mask, index=np.arange(len(sources), dtype=np.int32))
+    drawn = jax.jit(run.programs.method.samplers["translation"])(run.state, run.state.key, batch)
+    return [tokenizer.text(row) for row in np.asarray(drawn)]
+
+
+def converse(run, num, choice, seed, report, source=None, out=None):
+    """Read a prompt a line, answer it as the answer is written, until the input ends."""
+    source, out = source or sys.stdin, out or sys.stdout
+    for turn in range(2**31):
+        out.write("> " if source.isatty() else "")
+        out.flush()
+        line = source.readline()
+        if not line:
+            return
+        prompt = line.rstrip("\n")
+        if run.programs.method.language.begin is not None:
+            print(answers(run, [prompt], report)[0], file=out, flush=True)
+        else:
+            stream_to(out, prompt, continuations(run, [prompt], num, choice, seed + turn, report))
+
+
+def stream_to(out, prompt: str, pieces) -> str:
+    """A prompt and what follows it, as it comes; returns the whole."""
+    parts = [prompt]
+    out.write(prompt)
+    for (piece,) in pieces:
+        parts.append(piece)
+        out.write(piece)
+        out.flush()
+    out.write("\n")
+    return "".join(parts)
+
+
+def read_prompt(path: str) -> str:
+    """The text of --prompt_file, without its last line break."""
+    try:
+        with open(path, encoding="utf-8", newline="") as f:
+            text = f.read()
+    except OSError as e:
+        raise UserError(f"--prompt_file={path}: {e.strerror}") from None
+    except UnicodeDecodeError as e:
+        raise UserError(f"--prompt_file={path} is no UTF-8 text: {e.reason} at byte {e.start}") from None
+    return text.removesuffix("\n")
+
+

@@ -1,0 +1,143 @@
+"""Time of one training step of language models, ours against the same network in PyTorch, alternating on the same machine.
+
+    pip install -r requirements.txt -r requirements-bench.txt
+    python benchmarks/lm_step.py [--case=gpt_shakespeare_cpu] [--rounds=7] [--seconds=4]
+
+Both sides draw random windows of a text of noise from memory; what it says does not matter to the clock. PyTorch runs eagerly with its fused
+AdamW, its scaled_dot_product_attention and nn.LSTM. "ours_four_trials" is four seeds in one program, one after another.
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import turns  # noqa: E402
+
+N = 500_000
+
+
+def tokens(size):
+    import numpy as np
+
+    return np.random.RandomState(0).randint(0, size, N).astype(np.uint16)
+
+
+def ours(case, count=1):
+    """A function that does n steps of every trial in one call, as training does."""
+    import jax
+    import numpy as np
+
+    from aigc_jax import config as configs
+    from aigc_jax.data import text
+    from aigc_jax.programs import Programs
+
+    config = configs.load(HERE.parent / "configs" / f"{case}.py")
+    size = SIZES[case]
+    dataset = text.windows(dict(train=tokens(size)[: N // 2], valid=tokens(size)[N // 2 :]), config.data.length, size)
+    config = configs.resolve(config, dataset.spec.n_train, config.batch_size)
+    programs = Programs(config, dataset, count, route="map")
+    state = [programs.init([config] * count)]
+
+    def steps(n):
+        state[0], metrics = programs.train(state[0], programs.arrays, np.int32(n))
+        jax.block_until_ready((state[0], metrics))
+
+    return steps
+
+
+def transformer(model, vocabulary):
+    """A decoder-only Transformer with learned positions, written plainly."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    width, heads = model.width, model.heads
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm1, self.norm2 = (nn.LayerNorm(width, bias=model.bias) for _ in range(2))
+            self.qkv, self.out = nn.Linear(width, 3 * width, bias=model.bias), nn.Linear(width, width, bias=model.bias)
+            self.up, self.down = nn.Linear(width, 4 * width, bias=model.bias), nn.Linear(4 * width, width, bias=model.bias)
+
+        def forward(self, x):
+            b, t, _ = x.shape
+            q, k, v = (y.view(b, t, heads, -1).transpose(1, 2) for y in self.qkv(self.norm1(x)).chunk(3, dim=-1))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, width)
+            x = x + F.dropout(self.out(y), model.dropout)
+            return x + F.dropout(self.down(F.gelu(self.up(self.norm2(x)))), model.dropout)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.position = nn.Embedding(vocabulary, width), nn.Embedding(model.context, width)
+            self.blocks = nn.ModuleList(Block() for _ in range(model.layers))
+            self.norm, self.head = nn.LayerNorm(width, bias=model.bias), nn.Linear(width, vocabulary, bias=False)
+            self.apply(lambda m: isinstance(m, (nn.Linear, nn.Embedding)) and nn.init.normal_(m.weight, std=0.02))
+            self.head.weight = self.embed.weight
+
+        def forward(self, tokens):
+            x = F.dropout(self.embed(tokens) + self.position(torch.arange(tokens.shape[1])), model.dropout)
+            for block in self.blocks:
+                x = block(x)
+            return self.head(self.norm(x))
+
+    return Net()
+
+
+def lstm(model, vocabulary):
+    """nn.LSTM between an embedding and a linear layer."""
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(vocabulary, model.embedding)
+            self.lstm = nn.LSTM(model.embedding, model.width, model.layers, batch_first=True, dropout=model.dropout)
+            self.head = nn.Linear(model.width, vocabulary)
+
+        def forward(self, tokens):
+            return self.head(self.lstm(self.embed(tokens))[0])
+
+    return Net()
+
+
+def pytorch(case):
+    """The same step written plainly in PyTorch."""
+    import torch
+    from torch.nn import functional as F
+
+    from aigc_jax import config as configs
+
+    config, size = configs.load(HERE.parent / "configs" / f"{case}.py"), SIZES[case]
+    data = torch.from_numpy(tokens(size)[: N // 2].astype("int64"))
+    net = (transformer if config.network == "transformer" else lstm)(config.model, size)
+    matrices = [p for p in net.parameters() if p.dim() > 1]
+    groups = [dict(params=matrices, weight_decay=config.hp.decay), dict(params=[p for p in net.parameters() if p.dim() < 2], weight_decay=0.0)]
+    optimizer = torch.optim.AdamW(groups, lr=config.hp.lr, betas=(config.hp.beta1, config.hp.beta2), fused=True)
+    length = config.data.length
+
+    def steps(n):
+        for _ in range(n):
+            start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
+            batch = data[start + torch.arange(length + 1)]
+            loss = F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), config.hp.clip)
+            optimizer.step()
+
+    return steps
+
+
+SIDES = {"ours": ours, "pytorch": pytorch, "ours_four_trials": lambda case: ours(case, 4)}
+SIZES = {"gpt_shakespeare_cpu": 65, "gpt_base": 10_000, "lstm_text": 10_000}
+CASES = {
+    "gpt_shakespeare_cpu": ("GPT 4 x 128, windows of 64, batch 12", tuple(SIDES)),
+    "gpt_base": ("GPT 6 x 512, 10,000 tokens, windows of 128, batch 8", ("ours", "pytorch")),
+    "lstm_text": ("LSTM 2 x 1024, 10,000 tokens", ("ours", "pytorch")),
+}
+
+if __name__ == "__main__":
+    turns.main(__file__, __doc__, CASES, SIDES)

@@ -1,0 +1,29 @@
+"""The Chinese tale teller: an LSTM that goes on with Journey to the West.
+
+Paper      the medium LSTM of Zaremba et al. 2014 in the setting of many tutorials: 10,000 entries, embedding 128, two layers of 1,024, dropout
+           between them; entries are those of a byte-level BPE, so that nothing is unknown. 32 streams of 64 tokens (truncated
+           back-propagation), AdamW 1e-3, cosine; the novel's first 80 % for training, then 10 % valid, 10 % test
+Command    python launch.py train --config=configs/lstm_text.py --workdir=runs/tale
+           python launch.py sample --workdir=runs/tale --checkpoint=best --prompt="从前有座山" --temperature=0.8
+Hardware   2 CPU cores
+Expect     not measured yet
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="lm",
+        steps="6 epochs",
+        batch_size=32,
+        data=dict(name="journey_to_the_west", tokenizer="bpe", vocabulary=10_000, length=64, order="stream"),
+        network="recurrent",
+        model=dict(cell="lstm", layers=2, width=1024, embedding=128, dropout=0.5, tied=False),
+        smoothing=0.0,
+        optimizer="adamw",
+        schedule=dict(name="cosine", warmup="50 steps"),
+        hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, decay=0.01, clip=1.0),
+        best="valid/loss",
+        run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="1 epoch", samples=4),
+    ))

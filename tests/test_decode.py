@@ -1,0 +1,202 @@
+"""Generation: filters by hand, chunks and prompts that change nothing, beam search against exhaustive search."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aigc_jax import decode
+from aigc_jax.decode import Choice, Writer
+from aigc_jax.errors import UserError
+from aigc_jax.models import recurrent, transformer
+
+LOGITS = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.1]]))
+NONE = jnp.zeros((1, 4), bool)
+END = 6
+
+NETS = {
+    "transformer": transformer.Decoder(width=16, heads=2, layers=2, vocabulary=7, context=64, positions="rotary"),
+    "scanned": transformer.Decoder(width=16, heads=2, layers=2, vocabulary=7, context=64, scan=True),
+    "lstm": recurrent.Recurrent(vocabulary=7, cell="lstm", width=12, layers=2, embedding=12, dropout=0.0, tied=False),
+}
+every_net = pytest.mark.parametrize("name", NETS)
+
+
+@functools.cache
+def made(name, scale=12.0):
+    """(apply, net, params) of a small network that is far from uniform."""
+    net = NETS[name]
+    params = jax.jit(net.init)(jax.random.key(3), jnp.zeros((1, 4), jnp.int32))
+    params = jax.tree.map(lambda x: scale * x if x.ndim > 1 else x, params)
+    return lambda params, tokens, carry=None: net.apply(params, tokens, carry), net, params
+
+
+@functools.cache
+def whole(name, scale):
+    """tokens [B, T <= 64] -> log probabilities of what follows each, [B, T, 7], without a cache: one program for every length, since no later
+    token counts."""
+    apply, net, params = made(name, scale)
+    run = jax.jit(lambda tokens: jax.nn.log_softmax(apply(params, tokens)[0], axis=-1)[..., :7])
+    return lambda tokens: np.asarray(run(np.pad(tokens, ((0, 0), (0, 64 - tokens.shape[1])))))[:, : tokens.shape[1]]
+
+
+def greedy(name, text, num, scale=12.0, end=99):
+    """What the whole network writes, applied again and again."""
+    new = []
+    while len(new) < num and end not in new:
+        new.append(int(np.argmax(whole(name, scale)(np.array([[*text, *new]]))[0, -1])))
+    return new
+
+
+def kept(choice, seen=NONE):
+    return np.isfinite(np.asarray(decode.filtered(LOGITS, seen, choice)))[0].tolist()
+
+
+def test_filters_keep_what_they_say():
+    assert kept(Choice()) == [True] * 4
+    assert kept(Choice(top_k=2)) == [True, True, False, False]
+    assert kept(Choice(top_k=9)) == [True] * 4
+    assert kept(Choice(top_p=0.5)) == [True, False, False, False]  # 0.5 is reached by the first
+    assert kept(Choice(top_p=0.6)) == [True, True, False, False]
+    assert kept(Choice(top_p=1e-9)) == [True, False, False, False]  # never nothing
+    assert kept(Choice(min_p=0.29)) == [True, True, True, False]
+    assert kept(Choice(min_p=0.51)) == [True, False, False, False]
+
+
+def test_repetition_makes_seen_tokens_unlikelier():
+    seen = jnp.array([[True, False, False, False]])
+    out = decode.filtered(jnp.array([[2.0, -1.0, 0.5, 0.0]]), seen, Choice(repetition=2.0))
+    np.testing.assert_allclose(out, [[1.0, -1.0, 0.5, 0.0]])
+    out = decode.filtered(jnp.array([[-2.0, -1.0, 0.5, 0.0]]), seen, Choice(repetition=2.0))
+    np.testing.assert_allclose(out, [[-4.0, -1.0, 0.5, 0.0]])
+
+
+@pytest.mark.parametrize("temperature, power", [(1.0, 1.0), (0.5, 2.0)])
+def test_tokens_come_as_often_as_their_probability(temperature, power):
+    n = 20_000
+    tokens = decode.pick(jax.random.key(0), jnp.arange(n), 0, jnp.broadcast_to(LOGITS, (n, 4)), jnp.zeros((n, 1), bool), Choice(temperature))
+    p = np.exp(np.asarray(LOGITS[0])) ** power
+    np.testing.assert_allclose(np.bincount(tokens, minlength=4) / n, p / p.sum(), atol=0.015)
+
+
+@pytest.mark.parametrize("wrong", [dict(temperature=-1.0), dict(top_k=-1), dict(top_p=0.0), dict(min_p=1.0), dict(repetition=0.0)])
+def test_numbers_out_of_range_are_named(wrong):
+    (name,) = wrong
+    with pytest.raises(UserError, match=f"--{name}="):
+        Choice(**wrong).check()
+
+
+PLAIN = Choice()
+
+
+def written(name, prompts, num, choice=PLAIN, key=5, end=99, chunk=None):
+    """Each row's tokens."""
+    apply, net, params = made(name)
+    writer = Writer(apply, net, params, choice, end, 128)
+    writer.chunk = chunk or writer.chunk
+    parts = np.concatenate(list(writer.write(prompts, num, jax.random.key(key))), axis=1)
+    return [row[row >= 0].tolist() for row in parts]
+
+
+@every_net
+def test_greedy_text_is_that_of_the_whole_network_applied_again_and_again(name):
+    for prompt in ([1], [2, 0, 3, 3, 1, 5, 2]):
+        assert written(name, [prompt], 9, Choice(temperature=0)) == [greedy(name, prompt, 9)]
+
+
+@every_net
+def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name):
+    texts = [written(name, [[1, 2], [3]], 20, chunk=chunk) for chunk in (1, 7, 16)]
+    assert texts[0] == texts[1] == texts[2]
+    assert [len(t) for t in texts[0]] == [20, 20]
+    assert written(name, [[1, 2], [3]], 20, key=6) != texts[0]
+
+
+@every_net
+def test_prompts_of_different_length_do_not_disturb_one_another(name):
+    prompts = [[1], [2, 3, 4, 5, 0, 1, 1], [4, 4]]
+    choice = Choice(temperature=0, repetition=1.3)
+    assert written(name, prompts, 10, choice) == [written(name, [p], 10, choice)[0] for p in prompts]
+
+
+def test_a_long_prompt_is_read_in_blocks(monkeypatch):
+    prompt = np.random.RandomState(0).randint(0, 6, 40).tolist()
+    whole = written("lstm", [prompt], 8, Choice(temperature=0, repetition=1.2))
+    monkeypatch.setattr(decode, "BLOCK", 8)
+    for name in ("lstm", "transformer"):
+        short = written(name, [prompt], 8, Choice(temperature=0, repetition=1.2))
+        monkeypatch.setattr(decode, "BLOCK", 64)
+        assert short == written(name, [prompt], 8, Choice(temperature=0, repetition=1.2))
+        monkeypatch.setattr(decode, "BLOCK", 8)
+    assert whole == written("lstm", [prompt], 8, Choice(temperature=0, repetition=1.2))
+
+
+def test_past_the_last_position_text_goes_on_from_the_last_half():
+    """As a network would write that is given the last half of its context anew."""
+    tokens = written("transformer", [[1, 2, 3]], 120, Choice(temperature=0))[0]
+    assert len(tokens) == 120
+    text = [1, 2, 3, *tokens]
+    first = next(n for n in range(4, 200) if n - 1 + 16 > 64 and (n - 1) % 16 == 0)  # tokens there when no chunk fits any more
+    assert greedy("transformer", text[first - 32 : first], 16) == text[first : first + 16]
+
+
+def test_a_prompt_longer_than_the_context_counts_with_its_end_alone():
+    long = np.random.RandomState(0).randint(0, 6, 150).tolist()
+    assert written("transformer", [long], 8, Choice(temperature=0)) == written("transformer", [long[-48:]], 8, Choice(temperature=0))
+
+
+@every_net
+def test_a_text_stops_at_its_end(name):
+    free = written(name, [[1], [2]], 30)
+    end = free[0][5]
+    stopped = written(name, [[1], [2]], 30, end=end)
+    for a, b in zip(free, stopped, strict=True):
+        assert b == (a[: a.index(end)] if end in a else a)
+
+
+def test_text_from_nothing_inside_a_program_is_what_the_writer_writes():
+    apply, net, params = made("transformer")
+    key = jax.random.key(5)
+    inside = decode.free(lambda t, c: apply(params, t, c), net, key, jnp.arange(2), 1, 20)
+    assert inside.tolist() == written("transformer", [[1], [1]], 20)
+
+
+def search(name, first, width, length, penalty=0.0, scale=3.0):
+    apply, net, params = made(name, scale)
+    carry = net.carry(len(first), length + 1)
+    run = jax.jit(lambda: decode.beam(lambda t, c: apply(params, t, c), carry, jnp.array(first), width, length, END, penalty, net.carry_axis))
+    tokens, score = run()
+    return [row[: row.index(END) + 1] if END in row else row for row in tokens.tolist()], np.asarray(score)
+
+
+@every_net
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_beam_search_of_full_width_is_exhaustive(name, penalty):
+    texts, scores = search(name, [0, 3], 7**2, 3, penalty)
+    for first, text, score in zip([0, 3], texts, scores, strict=True):
+        everything, others = {}, np.array(list(itertools.product(range(7), repeat=3)))
+        follow = whole(name, 3.0)(np.insert(others, 0, first, axis=1)[:, :-1])
+        each = np.cumsum(np.take_along_axis(follow, others[..., None], axis=2)[..., 0], axis=1)
+        for other, total in zip(others.tolist(), each, strict=True):
+            n = other.index(END) + 1 if END in other else 3
+            everything[tuple(other[:n])] = total[n - 1] / ((5 + n) / 6) ** penalty
+        assert tuple(text) == max(everything, key=everything.get)
+        assert score == pytest.approx(max(everything.values()), abs=1e-4)
+
+
+@every_net
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_beam_search_of_width_one_is_greedy(name, penalty):
+    texts, scores = search(name, [0, 1, 3], 1, 12, penalty)
+    for first, text, score in zip([0, 1, 3], texts, scores, strict=True):
+        assert text == greedy(name, [first], 12, 3.0, END)
+        follow = whole(name, 3.0)(np.array([[first, *text[:-1]]]))[0]
+        assert score == pytest.approx(sum(follow[i, t] for i, t in enumerate(text)) / ((5 + len(text)) / 6) ** penalty, abs=1e-4)
+
+
+def test_a_wider_beam_finds_no_worse_text():
+    scores = [search("transformer", [0, 1, 2, 3], width, 6)[1].sum() for width in (1, 4, 49)]
+    assert scores[0] <= scores[1] + 1e-5 and scores[1] <= scores[2] + 1e-5

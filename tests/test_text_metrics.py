@@ -1,0 +1,76 @@
+"""Metrics of text against published and hand-made values; the n-gram baseline is a distribution."""
+
+import pytest
+from conftest import script
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aigc_jax.metrics import METRICS, text
+
+ngram = script("parts/ngram")
+
+
+def test_bleu_counts_a_word_no_oftener_than_its_reference():
+    """Papineni et al. 2002, section 2.1: "the" seven times against "the cat is on the mat" has a unigram precision of 2/7."""
+    from sacrebleu.metrics import BLEU
+
+    score = BLEU(max_ngram_order=1).corpus_score(["the the the the the the the"], [["the cat is on the mat"]])
+    assert score.precisions[0] == pytest.approx(100 * 2 / 7)
+
+
+def test_bleu_of_equal_texts_is_100_and_of_strangers_0_and_it_is_signed():
+    texts = ["a dog runs through the snow", "two men are talking at a table"]
+    value, signature = text.bleu(texts, texts)
+    assert value == pytest.approx(100) and "tok:13a" in signature and "version:" in signature
+    assert text.bleu(["x y z w v u"] * 2, texts)[0] < 3
+
+
+def test_rouge_of_the_papers_sentences():
+    """Lin 2004, section 3.1: against "police killed the gunman", "police kill the gunman" has ROUGE-L 3/4 and "the gunman kill police"
+    2/4; both share one of three pairs of words."""
+    reference = "police killed the gunman"
+    near, far = (text.rouge([hypothesis], [reference]) for hypothesis in ("police kill the gunman", "the gunman kill police"))
+    assert near["rougeL"] == pytest.approx(3 / 4) and far["rougeL"] == pytest.approx(2 / 4)
+    assert near["rouge2"] == far["rouge2"] == pytest.approx(1 / 3)
+    assert near["rouge1"] == far["rouge1"] == pytest.approx(3 / 4)
+
+
+def test_distinct_and_self_bleu():
+    assert text.distinct(["a b a b"], 1) == 2 / 4
+    assert text.distinct(["a b a b"], 2) == 2 / 3
+    assert text.distinct(["aab"], 2, "characters") == 1
+    assert text.distinct([], 1) == 0
+    same = ["the dog runs home today", "the dog runs home today"]
+    assert text.self_bleu(same) == pytest.approx(100)
+    assert text.self_bleu(["one two three four", "five six seven eight"]) < 1
+
+
+@given(st.text("ab", max_size=12), st.text("abc", max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_the_longest_copy_is_that_of_a_search_through_all(piece, corpus):
+    runs = [piece[i:j] for i in range(len(piece)) for j in range(i + 1, len(piece) + 1)]
+    assert text.longest_copy(piece, corpus) == max((len(run) for run in runs if run in corpus), default=0)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_n_gram_probabilities_sum_to_one(order):
+    """After contexts that were seen, unseen and partly seen."""
+    ids = [0, 1, 2, 0, 1, 3, 0, 1, 2, 2, 1, 0, 4, 4, 1, 2] * 3
+    model = ngram.KneserNey(ids, 7, order)
+    for context in ((), (0,), (0, 1), (5, 6), (4, 0, 1), (1, 2, 0, 1), (6, 0, 1, 2)):
+        p = [model.probability(context[-(order - 1) :] if order > 1 else (), s) for s in range(7)]
+        assert sum(p) == pytest.approx(1, abs=1e-12) and min(p) > 0
+
+
+def test_n_grams_learn_what_is_certain():
+    assert ngram.bits_per_character("abcd" * 500, "abcd" * 20, 3) < 0.2
+    assert ngram.bits_per_character("abcd" * 500, "dcba" * 20, 3) > 1.9  # four symbols in an order never seen: two bits each
+
+
+def test_metrics_of_a_run_compare_with_the_splits_texts():
+    real = dict(texts=["a dog runs through the snow", "two men are talking at a table", "not asked for"])
+    right, wrong = (METRICS["bleu"](lambda what, t=t: t, real, None)["bleu"] for t in (real["texts"][:2], ["x y z w"] * 2))
+    assert right == pytest.approx(100) and wrong < 5
+    assert METRICS["rouge"](lambda what: real["texts"][:2], real, None)["rougeL"] == pytest.approx(1)
+    assert METRICS["bleu_greedy"](lambda what: real["texts"][:2], real, None)["bleu_greedy"] == pytest.approx(100)
+    assert METRICS["variety"](lambda what: ["a b", "a b"], real, None)["distinct_1"] == 0.5
