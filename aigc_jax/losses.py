@@ -3,6 +3,7 @@ methods, choices to the tables below. Logarithms are natural: nats."""
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -155,11 +156,37 @@ def mmd(a, b):  # [B, Z], [B, Z] -> []
 # -- tokens
 
 
-def cross_entropy(logits, target, smoothing=0.0, size=None):  # [..., V], [...] -> [...]
+def along(reduce, x):  # [..., V] -> [...]
+    """A reduction over the last axis, at most 32 numbers at a time where that divides it: XLA on CPUs goes over what is longer twice."""
+    while x.shape[-1] > 32 and (part := max(n for n in range(1, 33) if x.shape[-1] % n == 0)) > 1:
+        x = reduce(x.reshape(*x.shape[:-1], part, -1), axis=-2)
+    return reduce(x, axis=-1)
+
+
+def _cross_entropy(logits, target, smoothing, size):
+    x = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    top = jax.lax.stop_gradient(along(jnp.max, x))
+    total = top + jnp.log(along(jnp.sum, jnp.exp(x - top[..., None])))
+    value = total - jnp.take_along_axis(x, target[..., None], axis=-1)[..., 0]
+    if smoothing:
+        value = (1 - smoothing) * value + smoothing * (total - along(jnp.sum, jnp.where(jnp.arange(x.shape[-1]) < size, x, 0)) / size)
+    return value, (logits, target, total)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def cross_entropy(logits, target, smoothing, size):  # [..., V], [...] -> [...]
     """-log softmax(logits)[target] in nats; with smoothing s against the distribution (1 - s) onehot + s / size over the first `size` ids
-    (Szegedy et al. 2016, section 7), whose least value is that distribution's entropy."""
-    size = size or logits.shape[-1]
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    total = logsumexp(logits, axis=-1)
-    value = total - jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
-    return value if smoothing == 0 else (1 - smoothing) * value + smoothing * (total - logits[..., :size].mean(-1))
+    (Szegedy et al. 2016, section 7), whose least value is that distribution's entropy. Its gradient is softmax(logits) minus that
+    distribution, computed from the logits in one pass."""
+    return _cross_entropy(logits, target, smoothing, size)[0]
+
+
+def _cross_entropy_gradient(smoothing, size, saved, g):
+    logits, target, total = saved
+    ids = jnp.arange(logits.shape[-1])
+    goal = (1 - smoothing) * (ids == target[..., None]) + (smoothing / size * (ids < size) if smoothing else 0)
+    p = jnp.exp(logits.astype(total.dtype) - total[..., None])
+    return (g[..., None] * (p - goal)).astype(logits.dtype), None
+
+
+cross_entropy.defvjp(_cross_entropy, _cross_entropy_gradient)

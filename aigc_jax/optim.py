@@ -53,12 +53,29 @@ ANNEALING = {
 
 
 
+def clip(most):
+    """Gradients whose joint norm is above `most` scaled to it (Pascanu et al. 2013, algorithm 1). As optax's, with the squares summed 32 rows
+    at a time: on CPUs XLA sums what is longer in a tree of small windows, which took a tenth of a small GPT's step."""
+
+    def squares(g):  # [...] -> []
+        total = g.reshape(-1) ** 2
+        while total.size > 32 and total.size % 32 == 0:
+            total = total.reshape(32, -1).sum(0)
+        return total.sum()
+
+    def update(grads, state, params=None):
+        norm = jnp.sqrt(sum(map(squares, jax.tree.leaves(grads))))
+        return jax.tree.map(lambda g: g * jnp.minimum(1.0, most / jnp.maximum(norm, 1e-30)).astype(g.dtype), grads), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def adamw(lr, hp):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019) after clipping of the gradients' joint norm. Decayed are weights that
     multiply: kernels and embeddings; not biases nor the scales of norms."""
     decayed = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith(("kernel", "embedding")), params)
     return optax.chain(
-        optax.clip_by_global_norm(hp["clip"]),
+        clip(hp["clip"]),
         optax.adamw(lr, b1=hp["beta1"], b2=hp["beta2"], weight_decay=hp["decay"], mask=decayed),
     )
 

@@ -30,11 +30,15 @@ def ours(case, count=1):
 
     from aigc_jax import config as configs
     from aigc_jax.data import text
+    from aigc_jax.data.dataset import Dataset, Spec
     from aigc_jax.programs import Programs
 
     config = configs.load(HERE.parent / "configs" / f"{case}.py")
-    size = SIZES[case]
-    dataset = text.windows(dict(train=tokens(size)[: N // 2], valid=tokens(size)[N // 2 :]), config.data.length, size)
+    size, length = SIZES[case], config.data.length
+    bounds = text.layout(dict(train=N - 10 * length, valid=10 * length), length)
+    take, vary = text.takers(length)
+    arrays = dict(tokens=np.append(tokens(size), np.zeros(length, np.uint16)), sizes=np.ones((size, 2), np.uint8))
+    dataset = Dataset(arrays, bounds, take, Spec("text", (length,), bounds["train"][1], vocabulary=size), {}, vary)
     config = configs.resolve(config, dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, count, route="map")
     state = [programs.init([config] * count)]

@@ -95,14 +95,36 @@ def test_adamw_clips_the_joint_norm_and_decays_kernels_alone():
     np.testing.assert_allclose(new["norm"]["scale"], 3.0 - move, rtol=1e-5)
 
 
+def test_gelu_is_its_formula_with_its_derivative():
+    from aigc_jax.models.layers import gelu
+
+    x = np.concatenate([np.linspace(-8, 8, 301), [-1e3, -30.0, 30.0, 1e3]])
+    u, slope = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3), np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x**2)
+    value, derivative = 0.5 * x * (1 + np.tanh(u)), 0.5 * (1 + np.tanh(u)) + 0.5 * x * (1 - np.tanh(u) ** 2) * slope
+    np.testing.assert_allclose(gelu(jnp.float32(x)), value, atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(jnp.float32(x)), derivative, atol=1e-6, rtol=1e-6)
+
+
+def test_clipping_is_that_of_optax():
+    grads = dict(a=jnp.arange(6.0).reshape(2, 3), b=jnp.array([-7.0]))
+    for most in (0.5, 20.0):
+        ours, theirs = (rule.update(grads, rule.init(grads))[0] for rule in (optim.clip(most), optax.clip_by_global_norm(most)))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, theirs)
+
+
 def test_cross_entropy_with_and_without_smoothing():
     """Against its definition; the padded logits of a vocabulary take no part."""
     logits = jnp.concatenate([jnp.array([[1.0, -0.5, 2.0, 0.3]]), jnp.full((1, 4), -1e9)], axis=1)
     p = np.exp(np.array([1.0, -0.5, 2.0, 0.3]))
     p /= p.sum()
-    np.testing.assert_allclose(losses.cross_entropy(logits, jnp.array([2])), [-np.log(p[2])], rtol=1e-6)
+    np.testing.assert_allclose(losses.cross_entropy(logits, jnp.array([2]), 0.0, 4), [-np.log(p[2])], rtol=1e-6)
     target = 0.9 * np.eye(4)[2] + 0.1 / 4
     np.testing.assert_allclose(losses.cross_entropy(logits, jnp.array([2]), 0.1, 4), [-(target * np.log(p)).sum()], rtol=1e-6)
+    for smoothing, goal in ((0.0, np.eye(4)[2]), (0.1, target)):
+        grad = jax.grad(lambda x, s=smoothing: losses.cross_entropy(x, jnp.array([2]), s, 4).sum())(logits)
+        np.testing.assert_allclose(grad[0], np.append(p - goal, np.zeros(4)), atol=1e-6)
+    wide = jnp.asarray(np.random.RandomState(0).randn(3, 384), jnp.float32)
+    np.testing.assert_allclose(losses.cross_entropy(wide, jnp.arange(3), 0.0, 384), -jax.nn.log_softmax(wide)[jnp.arange(3), jnp.arange(3)], rtol=1e-5)
 
 
 def test_the_inverse_square_root_rises_and_falls_as_in_the_paper():

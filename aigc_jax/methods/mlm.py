@@ -62,7 +62,7 @@ def make(config, spec) -> Method:
 
         def loss(params, batch, key):
             logits, tokens, chosen, _ = guess(params, batch, fold(key, 0), fold(key, 1))
-            value = jnp.sum(chosen * losses.cross_entropy(logits, tokens)) / jnp.maximum(chosen.sum(), 1)
+            value = jnp.sum(chosen * losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary)) / jnp.maximum(chosen.sum(), 1)
             return value, dict(loss=value)
 
         grads, metrics = gradients(loss, state.params, batch, fold(state.key, state.step))
@@ -72,7 +72,7 @@ def make(config, spec) -> Method:
     def evaluate(state, batch):
         """The same tokens hidden at every evaluation."""
         logits, tokens, chosen, _ = guess(state.params, batch, fold(state.key, EVALUATE))
-        sums = dict(nats=losses.cross_entropy(logits, tokens), right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(chosen))
+        sums = dict(nats=losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary), right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(chosen))
         return {name: jnp.sum(batch["weight"][:, None] * chosen * value) for name, value in sums.items()}
 
     def summarize(sums):

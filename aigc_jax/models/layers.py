@@ -1,5 +1,6 @@
 """Parts that several networks share."""
 
+import math
 from functools import partial
 
 import flax.linen as nn
@@ -8,6 +9,27 @@ import jax.numpy as jnp
 
 from aigc_jax.models.reductions import BatchNorm
 
+SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+
+
+
+def _gelu(x):
+    """GELU and its derivative."""
+    e = jnp.exp(jnp.minimum(-2 * SQRT_2_OVER_PI * (x + 0.044715 * x**3), 40.0))  # below -4 or so the value is 0, and infinities are none
+    slope = 2 * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x**2)
+    return x / (1 + e), ((1 + e) + x * e * slope) / ((1 + e) * (1 + e))
+
+
+@jax.custom_vjp
+def gelu(x):
+    """x / (1 + exp(-2 u)) with u = sqrt(2 / pi) (x + 0.044715 x^3): the approximation x (1 + tanh u) / 2 of Hendrycks & Gimpel 2016, which GPT-2
+    has. Written so it takes a third of the time of `jax.nn.gelu` on CPUs: an exponential is less work than a tanh, and XLA does not
+    compute twice what ends in a division (docs/LOG.md)."""
+    return _gelu(x)[0]
+
+
+gelu.defvjp(lambda x: (gelu(x), x), lambda x, g: (g * _gelu(x)[1],))
+
 # The names that configs use. The slope of "leaky_relu" is that of DCGAN (Radford et al. 2016), the other that of Maas et al. 2013.
 ACTIVATIONS = {
     "identity": lambda x: x,
@@ -15,7 +37,7 @@ ACTIVATIONS = {
     "leaky_relu": partial(nn.leaky_relu, negative_slope=0.2),
     "leaky_relu_0.01": partial(nn.leaky_relu, negative_slope=0.01),
     "tanh": nn.tanh,
-    "gelu": nn.gelu,
+    "gelu": gelu,
 }
 # Normalization of [B, ..., C], by the names that configs use. A layer before one needs no bias: it would have no gradient.
 NORMS = {

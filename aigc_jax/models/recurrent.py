@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from aigc_jax.models.layers import Network, dropout, mask_logits, padded
+from aigc_jax.models.reductions import Dense, project
 
 
 def loop(forward, backward):
@@ -169,5 +170,5 @@ class Recurrent(Network):
             x, state = Layer(self.cell, self.width, name=f"layer_{i}", **types)(x, state)
             x = dropout(self, x, self.dropout)
             states.append(state)
-        logits = embed.attend(x) if self.tied else nn.Dense(padded(self.vocabulary), name="head", **types)(x)
+        logits = project(x, embed.embedding.T.astype(x.dtype)) if self.tied else Dense(padded(self.vocabulary), name="head", **types)(x)
         return mask_logits(logits, self.vocabulary), tuple(states)

@@ -5,6 +5,7 @@ without vector instructions: the sum of [128, 28, 28, 64] takes 29 ms, as a prod
 convolutional networks are made of such sums, forwards and backwards; half a training step went into them.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -90,3 +91,88 @@ class BatchNorm(nn.Module):
         else:
             x = (x - running["mean"].value) / jnp.sqrt(running["var"].value + self.epsilon)
         return (x * over(scale, x.shape) + over(bias, x.shape)).astype(self.dtype)
+
+
+@jax.custom_vjp
+def project(x, w):  # [..., D], [D, F] -> [..., F]
+    """x w. Its gradient for w is x^T g as one product that has [D, F] already; as JAX transposes a product it is (g^T x)^T, and on CPUs a
+    transposed copy of what is wider, which of logits is most of all."""
+    return x @ w
+
+
+def _project_gradients(saved, g):
+    x, w = saved
+    flat = lambda y: y.reshape(-1, y.shape[-1])
+    return g @ w.T, jax.lax.dot_general(flat(x), flat(g), (((0,), (0,)), ((), ())))
+
+
+project.defvjp(lambda x, w: (x @ w, (x, w)), _project_gradients)
+
+
+class Dense(nn.Module):
+    """x kernel + bias, with the gradients of `project` and `over`. Parameters as in `flax.linen.Dense`."""
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):  # [..., D] -> [..., F]
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype)
+        y = project(x.astype(self.dtype), kernel.astype(self.dtype))
+        if not self.use_bias:
+            return y
+        return y + over(self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype).astype(self.dtype), y.shape)
+
+
+# -- over the last axis: of each row by itself
+
+
+def mean(x):  # [..., C] -> [..., 1]
+    """The mean over the last axis as a product with a column: XLA would take that of more than 32 numbers in two passes."""
+    return (x @ jnp.full(x.shape[-1], 1 / x.shape[-1], x.dtype))[..., None]
+
+
+def _standardize_rows(x, epsilon, centred):
+    x = x - mean(x) if centred else x
+    sigma = jnp.sqrt(mean(x * x) + epsilon)
+    standard = x / sigma
+    return standard, (standard, sigma)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def standardize_rows(x, epsilon, centred):  # [..., C] -> [..., C]
+    """u = (x - m) / sigma with sigma^2 = mean((x - m)^2) + epsilon and m = mean(x), or 0 where not `centred`; its gradient is
+    (g - mean(g) - u mean(g u)) / sigma, without mean(g) where not centred."""
+    return _standardize_rows(x, epsilon, centred)[0]
+
+
+def _gradient_rows(epsilon, centred, saved, g):
+    standard, sigma = saved
+    g = g - standard * mean(g * standard) - (mean(g) if centred else 0)
+    return (g / sigma,)
+
+
+standardize_rows.defvjp(_standardize_rows, _gradient_rows)
+
+
+class LayerNorm(nn.Module):
+    """u * scale + bias of `standardize_rows` (Ba et al. 2016); without centring and bias RMSNorm (Zhang & Sennrich 2019). Parameters as in
+    `flax.linen.LayerNorm` and `RMSNorm`."""
+
+    centred: bool = True
+    use_bias: bool = True
+    epsilon: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):  # [..., C] -> [..., C]
+        shape = x.shape[-1:]
+        u = standardize_rows(x.astype(jnp.promote_types(x.dtype, jnp.float32)), self.epsilon, self.centred)
+        u = u * over(self.param("scale", nn.initializers.ones, shape, self.param_dtype), u.shape)
+        if self.use_bias:
+            u = u + over(self.param("bias", nn.initializers.zeros, shape, self.param_dtype), u.shape)
+        return u.astype(self.dtype)

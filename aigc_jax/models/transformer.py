@@ -7,6 +7,7 @@ many there are. Dropout is on where `apply` is given a "dropout" key.
 
 import dataclasses
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -14,8 +15,9 @@ import jax.numpy as jnp
 
 from aigc_jax.models.attention import alibi_slopes, attention, rotary, sinusoidal
 from aigc_jax.models.layers import ACTIVATIONS, Network, dropout, mask_logits, padded
+from aigc_jax.models.reductions import Dense, LayerNorm, project
 
-NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+NORMS = {"layer": LayerNorm, "rms": partial(LayerNorm, centred=False, use_bias=False)}
 CHOICES = dict(
     positions=dict.fromkeys(("learned", "sinusoidal", "rotary", "alibi", "none")),
     place=dict.fromkeys(("before", "after")),  # of the norms: x + f(norm(x)), or norm(x + f(x)) as in the paper
@@ -61,11 +63,11 @@ class Part(nn.Module):
         """Weights of standard deviation 0.02, those of the two per layer that write into the residual stream divided by the square root
         of their number (Radford et al. 2019, section 2.3)."""
         std = STD / math.sqrt(2 * self.layers) if residual else STD
-        return nn.Dense(features, self.bias, name=name, kernel_init=nn.initializers.normal(std), **self.types)
+        return Dense(features, self.bias, name=name, kernel_init=nn.initializers.normal(std), **self.types)
 
     def normalize(self, name=None):
         more = dict(use_bias=self.bias) if self.norm == "layer" else {}
-        return NORMS[self.norm](epsilon=1e-5, name=name, **more, **self.types)
+        return NORMS[self.norm](name=name, **more, **self.types)
 
 
 class Attention(Part, kw_only=True):
@@ -79,7 +81,7 @@ class Attention(Part, kw_only=True):
         q, k, v = jnp.split(self.dense((self.heads + 2 * kv) * self.size, "qkv")(x), [self.width, self.width + kv * self.size], axis=-1)
         q, k, v = (y.reshape(*y.shape[:2], -1, self.size) for y in (q, k, v))
         if self.qk_norm:
-            q, k = nn.RMSNorm(name="q_norm", **self.types)(q), nn.RMSNorm(name="k_norm", **self.types)(k)
+            q, k = NORMS["rms"](name="q_norm", **self.types)(q), NORMS["rms"](name="k_norm", **self.types)(k)
         if self.positions == "rotary":
             q, k = rotary(q, at["position"]), rotary(k, at["position"])
         if cache is not None:
@@ -216,7 +218,7 @@ class Tokens(Part, Network, kw_only=True):
         if self.positions == "learned":
             self.position = nn.Embed(self.context, self.width, embedding_init=normal, **self.types)
         if not self.tied:
-            self.head = nn.Dense(padded(self.vocabulary), False, kernel_init=normal, **self.types)
+            self.head = Dense(padded(self.vocabulary), False, kernel_init=normal, **self.types)
 
     def start(self, tokens, position):  # [B, T], [T] -> [B, T, D]
         x = self.embed(tokens)
@@ -227,7 +229,7 @@ class Tokens(Part, Network, kw_only=True):
         return dropout(self, x, self.dropout)
 
     def logits(self, x):  # [B, T, D] -> [B, T, V]
-        return mask_logits(self.embed.attend(x) if self.tied else self.head(x), self.vocabulary)
+        return mask_logits(project(x, self.embed.embedding.T.astype(x.dtype)) if self.tied else self.head(x), self.vocabulary)
 
     def places(self, tokens, carry, **more):
         """Where T tokens after those of the carry stand, and what they may look at."""
