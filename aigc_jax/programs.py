@@ -5,6 +5,7 @@ They are compiled once, ahead of their first call, and cannot compile again: a c
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +21,25 @@ from aigc_jax.errors import choose, require
 COMPILER = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
 # What runs once is not worth much optimization: random numbers compile in a fifth of the time (docs/LOG.md).
 ONCE = {"cpu": {"xla_backend_optimization_level": 1}}
+COMPILERS = ThreadPoolExecutor(2)  # a compilation keeps little more than one core busy
 
 
 class Program:
-    """A jitted function that compiles at its first call, once."""
+    """A jitted function that compiles at its first call, once; or beside other work, from `begin` on."""
 
     def __init__(self, jitted, options=COMPILER):
-        self._jitted, self._options, self.compiled = jitted, options, None
+        self._jitted, self._options, self._coming, self.compiled = jitted, options, None, None
+
+    def begin(self, *args):
+        """Compile for such arguments, in a thread; what is traced is traced now."""
+        if self._coming is None:
+            lowered, options = self._jitted.lower(*args), self._options.get(jax.default_backend())
+            self._coming = COMPILERS.submit(lowered.compile, compiler_options=options)
 
     def __call__(self, *args):
         if self.compiled is None:
-            self.compiled = self._jitted.lower(*args).compile(compiler_options=self._options.get(jax.default_backend()))
+            self.begin(*args)
+            self.compiled = self._coming.result()
         return self.compiled(*args)
 
 
@@ -92,6 +101,13 @@ class Programs:
     def place(self, states):
         """The states, with their optimisers' or without, on the devices as the rules lay them out."""
         return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), states, sharding.specs(states))
+
+    def begin(self, states):
+        """Compile what training needs, all at once."""
+        states_, rows = without_opt(states), np.zeros(self.batch_size, np.int32)
+        self._evaluate.begin(states_, self.arrays, np.int32(0), np.int32(0))
+        self.train.begin(states, self.arrays, np.int32(0))
+        next(iter(self._draw.values())).begin(states_, self.arrays, np.uint32(0), rows, rows)
 
     def draw(self, states, what: str, num: int, split="train", seed=0, spread=False) -> np.ndarray:  # -> [N, num, ...]
         """Samples of every trial. Sample i is the same however many are drawn. What they are conditioned on comes from the split, one

@@ -10,7 +10,9 @@ from aigc_jax import config as configs
 from aigc_jax import gpt2, optim
 from aigc_jax.checkpoint import Checkpoints
 from aigc_jax.core import path_of
+from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import spec_to_json
+from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, require
 from aigc_jax.results import environment, write_atomically
 
@@ -95,14 +97,27 @@ def stored_state(where: str, states) -> dict:
     return found[0]
 
 
-def initialize(states, config):
-    """Stacked states with every leaf of `params` and `extra` whose path matches config.init_match taken from another run."""
+EMBEDDING = "params/net/embed/embedding"  # of every network on tokens
+
+
+def same_tokenizer(where: str, tokenizer):
+    """Raise a UserError where a run's tokens mean something else than the tokenizer's."""
+    theirs = read_tokenizer(Path(where)) if gpt2.is_directory(where) else tokenizers.read(Path(where, TOKENIZER))
+    require(theirs.pieces == tokenizer.pieces, f"config.init_from = {where!r} has another tokenizer ({theirs.kind}, {theirs.size:,} tokens) than the "
+            f"data ({tokenizer.kind}, {tokenizer.size:,}): set config.data.tokenizer = 'file' and config.data.tokenizer_path = {where!r}")
+
+
+def initialize(states, config, tokenizer=None):
+    """Stacked states with every leaf of `params` and `extra` whose path matches config.init_match taken from another run; its tokens must
+    be those of the tokenizer."""
     where = config.init_from
     found = stored_state(where, states)
     try:
         pattern = re.compile(config.init_match)
     except re.error as e:
         raise UserError(f"config.init_match = {config.init_match!r} is no regular expression: {e}") from None
+    if tokenizer is not None and pattern.search(EMBEDDING):
+        same_tokenizer(where, tokenizer)
     used = []
 
     def leaf(path, value):

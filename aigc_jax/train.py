@@ -170,7 +170,7 @@ class Loop:
         else:
             self.states = self.programs.init([t.config for t in self.trials])
             if self.config.init_from:
-                self.states = self.programs.place(start.initialize(self.states, self.config))
+                self.states = self.programs.place(start.initialize(self.states, self.config, self.dataset.tokenizer))
         self.checkpoints.set_aside(self.restored)
         for t in self.trials:
             t.dir.cut(self.restored)
@@ -179,6 +179,7 @@ class Loop:
 
     def begin(self):
         """The values of an untrained model, before anything is recorded: a config.best that is none of them is a mistake."""
+        self.programs.begin(self.states)
         if self.restored < 0 and (self.config.run.eval_every or self.config.best):
             self.untrained = self.programs.evaluate(self.states, "valid", self.config.metric_samples)
             require(self.config.best.removeprefix("valid/") in self.untrained[0] or not self.config.best, f"config.best = {self.config.best!r} "

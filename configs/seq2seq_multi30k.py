@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict(dict(
         method="seq2seq",
-        steps="9 epochs",
-        batch_size=128,
+        steps="4 epochs",
+        batch_size=64,
         data=dict(name="multi30k", languages="en-de", tokenizer="bpe", vocabulary=10_000, length=24),
         model=dict(layers=3, heads=4, width=256, context=64, hidden=1024, mlp="relu", norm="layer", place="before", positions="sinusoidal",
                    qk_norm=False, bias=True, dropout=0.1, tied=True, scan=False, remat=False),
@@ -30,5 +30,5 @@ def get_config():
         metric_samples=1014,
         best="valid/bleu",
         best_mode="max",
-        run=dict(eval_every="1 epoch", sample_every="3 epochs", save_every="1 epoch", samples=10),
+        run=dict(eval_every="1 epoch", sample_every="2 epochs", save_every="1 epoch", samples=10),
     ))

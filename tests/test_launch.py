@@ -113,7 +113,7 @@ def test_help_teaches(capsys, verb):
     (["train", DIGITS, "--workdir=x", "--config.hp.lr_g=-1"], "config.hp.lr_g = -1.0 must not be negative"),
     (["train", DIGITS, "--workdir=x", "--config.hp.beta1=1"], "must be below 1"),
     (["train", DIGITS, "--workdir=x", "--config.steps"], "needs a value"),
-    (["train", DIGITS, "--workdir=x", "--config.method=gna"], "config.method = 'gna' is none of gan, vae, vqvae, lm, seq2seq, mlm; did you mean 'gan'"),
+    (["train", DIGITS, "--workdir=x", "--config.method=gna"], "'gna' is none of gan, vae, vqvae, lm, seq2seq, mlm; did you mean 'gan'"),
     (["train", DIGITS, "--workdir=x", "--config.loss=minmax"], "did you mean 'minimax'"),
     (["train", DIGITS, "--workdir=x", "--config.network=mlpp"], "did you mean 'mlp'"),
     (["train", DIGITS, "--workdir=x", "--config.optimizer=adma"], "did you mean 'adam'"),

@@ -72,7 +72,8 @@ def make(config, spec) -> Method:
     def evaluate(state, batch):
         """The same tokens hidden at every evaluation."""
         logits, tokens, chosen, _ = guess(state.params, batch, fold(state.key, EVALUATE))
-        sums = dict(nats=losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary), right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(chosen))
+        nats = losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary)
+        sums = dict(nats=nats, right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(chosen))
         return {name: jnp.sum(batch["weight"][:, None] * chosen * value) for name, value in sums.items()}
 
     def summarize(sums):

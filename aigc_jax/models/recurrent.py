@@ -106,8 +106,9 @@ CELLS = {
 
 
 class Layer(nn.Module):
-    """One recurrence over [B, T, D]. Kernels begin as uniform numbers of variance 1 / fan-in (LeCun), the recurrent one with orthogonal columns
-    for every gate (Saxe et al. 2014), biases at 0, those of an LSTM's forget gate at 1 (Gers et al. 2000, section 3)."""
+    """One recurrence over [B, T, D]. Kernels begin as uniform numbers, the input's of variance 1 / D, the recurrent one's within 1 / sqrt(H) as
+    PyTorch's do; biases at 0, those of an LSTM's forget gate at 1 (Jozefowicz et al. 2015, section 4). Orthogonal ones would need a QR
+    decomposition, which several at once never return from on a CPU with jaxlib 0.10.2 (docs/LOG.md)."""
 
     cell: str
     width: int
@@ -119,8 +120,7 @@ class Layer(nn.Module):
         run, gates, _ = CELLS[self.cell]
 
         def recurrent(key, shape, dtype):
-            blocks = [nn.initializers.orthogonal()(k, (self.width, self.width), dtype) for k in jax.random.split(key, gates)]
-            return jnp.concatenate(blocks, axis=1)
+            return jax.random.uniform(key, shape, dtype, -1, 1) * self.width**-0.5
 
         def bias(key, shape, dtype):
             return jnp.zeros(shape, dtype).at[self.width : 2 * self.width].set(1.0 if self.cell == "lstm" else 0.0)

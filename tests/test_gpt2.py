@@ -1,0 +1,138 @@
+"""GPT-2 directories: read, written, and logits that transformers gave for the same weights."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import command_line
+
+import aigc_jax
+from aigc_jax import config as configs
+from aigc_jax import gpt2, start, writing
+from aigc_jax.checkpoint import flatten
+from aigc_jax.data import gpt2 as tokenizer_files
+from aigc_jax.data import tokenizers
+from aigc_jax.data.tokenizers import byte_letters
+from aigc_jax.decode import Choice
+from aigc_jax.errors import UserError
+
+SIZES = dict(n_embd=8, n_head=2, n_layer=2, n_positions=16)
+# Of transformers 5.23.0 (GPT2LMHeadModel, float32): logits of GIVEN for the tokens of `golden`, at the last position, ids 0 to 7
+TOKENS = [[3, 250, 17, 101, 258]]
+GOLDEN = [0.67353, -2.00292, 1.95055, -0.55254, -1.22664, 2.1596, -1.60271, -0.05985]
+
+
+def numbers(name, shape):
+    """Weights that need no file: sines, keyed by the parameter's name."""
+    key = sum(ord(c) * (i + 1) for i, c in enumerate(name)) % 97
+    values = 0.4 * np.sin(np.arange(int(np.prod(shape))) * (0.37 + key / 97) + key).reshape(shape)
+    return (values + ("ln_" in name and name.endswith("weight"))).astype(np.float32)
+
+
+def shapes(vocabulary):
+    d = SIZES["n_embd"]
+    out = {"wte.weight": (vocabulary, d), "wpe.weight": (SIZES["n_positions"], d), "ln_f.weight": (d,), "ln_f.bias": (d,)}
+    for i in range(SIZES["n_layer"]):
+        for name, (a, b) in {"attn.c_attn": (d, 3 * d), "attn.c_proj": (d, d), "mlp.c_fc": (d, 4 * d), "mlp.c_proj": (4 * d, d)}.items():
+            out |= {f"h.{i}.{name}.weight": (a, b), f"h.{i}.{name}.bias": (b,)}
+        for name in ("ln_1", "ln_2"):
+            out |= {f"h.{i}.{name}.weight": (d,), f"h.{i}.{name}.bias": (d,)}
+    return out
+
+
+def write_tokenizer(path):
+    words = [*sorted(byte_letters()), "th", "the", "<|endoftext|>"]
+    (path / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
+    (path / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
+    return len(words)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """As transformers would have written it."""
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "gpt2"
+    path.mkdir()
+    size = write_tokenizer(path)
+    save_file({f"transformer.{name}": numbers(name, shape) for name, shape in shapes(size).items()}, path / "model.safetensors")
+    (path / "config.json").write_text(json.dumps(SIZES | dict(vocab_size=size, model_type="gpt2", activation_function="gelu_new")))
+    return path
+
+
+def logits(run, tokens):
+    return np.asarray(run.programs.method.language.apply(run.state.params, np.array(tokens), None)[0])
+
+
+def test_logits_are_those_of_transformers(directory):
+    run = aigc_jax.load(directory)
+    np.testing.assert_allclose(logits(run, TOKENS)[0, -1, :8], GOLDEN, atol=1e-4)
+
+
+def test_a_directory_written_and_read_again_is_the_same_network(directory, tmp_path):
+    run = aigc_jax.load(directory)
+    gpt2.write(tmp_path / "back", run.config.model.to_dict(), flatten(run.state.params["net"]), run.tokenizer)
+    again = aigc_jax.load(tmp_path / "back")
+    np.testing.assert_array_equal(logits(again, TOKENS), logits(run, TOKENS))
+    text = "the thing: 世界 🙂\n"
+    assert again.tokenizer.encode(text).tolist() == run.tokenizer.encode(text).tolist()
+    assert run.tokenizer.decode(run.tokenizer.encode(text)) == text
+    assert (run.tokenizer.end, run.tokenizer.mask) == (258, None)
+
+
+def test_it_writes_text_and_the_same_for_the_same_seed(directory):
+    run = aigc_jax.load(directory)
+    texts = [writing.texts(run, ["the", "a t"], 30, Choice(), seed)[0] for seed in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
+    assert command_line("sample", f"--workdir={directory}", "--prompt=the", "--tokens=30").stdout == f"the{texts[0]}\n"
+
+
+def test_a_run_begins_with_its_weights(directory):
+    """init_from takes a GPT-2 directory; its tokenizer is config.data.tokenizer = 'file'."""
+    run = aigc_jax.load(directory)
+    states = jax.tree.map(lambda x: jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, run.states)
+    config = configs.override(configs.complete(gpt2.config(directory)), {"init_from": str(directory)})
+    begun = start.initialize(states, config)
+    np.testing.assert_array_equal(begun.params["net"]["embed"]["embedding"], run.states.params["net"]["embed"]["embedding"])
+    given = tokenizers.build((), config.data)
+    assert given.to_json() == tokenizer_files.read_tokenizer(directory).to_json()
+
+
+def damaged(directory, what):
+    if what == "cut":
+        data = (directory / "model.safetensors").read_bytes()
+        (directory / "model.safetensors").write_bytes(data[: len(data) // 2])
+    elif what == "noise":
+        (directory / "model.safetensors").write_bytes(b"\x80\x02}q\x00." * 40)
+    elif what == "layers":
+        (directory / "config.json").write_text(json.dumps(SIZES | dict(n_layer=3)))
+    elif what == "config":
+        (directory / "config.json").write_text('{"n_embd": 8')
+    elif what == "other":
+        (directory / "config.json").write_text(json.dumps(SIZES | dict(activation_function="relu")))
+    elif what == "vocab":
+        (directory / "vocab.json").write_text('{"a": 5}')
+    elif what == "merges":
+        (directory / "merges.txt").write_text("t h e\n")
+
+
+@pytest.mark.parametrize("what, words", [
+    ("cut", "is damaged or no safetensors file"), ("noise", "is damaged or no safetensors file"), ("layers", "it is no GPT-2 of 3 layers"),
+    ("config", "is no config.json of a GPT-2"), ("other", "activation_function = 'relu'"), ("vocab", "holds no GPT-2 tokenizer"),
+    ("merges", "vocab.json"),
+])  # fmt: skip
+def test_damage_is_one_sentence(directory, what, words):
+    damaged(directory, what)
+    with pytest.raises(UserError, match=words) as e:
+        aigc_jax.load(directory)
+    assert "\n" not in str(e.value)
+
+
+def test_what_is_no_gpt2_is_not_written_as_one(directory, tmp_path):
+    run = aigc_jax.load(directory)
+    wrong = ((dict(positions="rotary"), "positions = 'rotary'"), (dict(kv_heads=1), "kv_heads = 1"), (dict(scan=True), "lie one by one"))
+    for change, words in wrong:
+        with pytest.raises(UserError, match=words):
+            gpt2.write(tmp_path / "no", run.config.model.to_dict() | change, flatten(run.state.params["net"]), run.tokenizer)

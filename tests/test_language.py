@@ -1,0 +1,208 @@
+"""Language models as methods: what a loss counts, carried states, masked tokens, pairs, and text from the command line."""
+
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import command_line
+from ml_collections import ConfigDict
+from tiny_configs import PAIRS, dataset, resolved, tiny
+
+import aigc_jax
+from aigc_jax import config as configs
+from aigc_jax import data, writing
+from aigc_jax.decode import Choice
+from aigc_jax.errors import UserError
+from aigc_jax.methods.mlm import hide
+from aigc_jax.programs import Programs
+from aigc_jax.train import train
+
+
+def pairs(path, **more):
+    return data.load(ConfigDict(configs.DATA | dict(name="pairs", path=str(path), length=8) | more))
+
+
+def test_pairs_hold_what_the_file_says():
+    found = pairs(PAIRS)
+    batch = found.take(found.arrays, np.arange(found.spec.n_train))
+    end = found.tokenizer.end
+    for source, seen, target, counts in zip(*(batch[k] for k in ("source", "source_mask", "tokens", "mask")), strict=True):
+        number = found.tokenizer.decode(source[seen > 0])
+        assert target[0] == end and found.tokenizer.text(target[1:]) == number[::-1]
+        assert counts.sum() == len(number) + 1 and target[1:][counts > 0][-1] == end  # its end counts too
+    assert (batch["bytes"].sum(1) == batch["source_mask"].sum(1)).all()
+    short = found.vary(found.arrays, np.arange(3), np.zeros(3, np.uint32))
+    assert short["source"].shape == (3, 8) and short["tokens"].shape == (3, 10)
+
+
+def test_long_pairs_are_left_out_of_training_alone(tmp_path):
+    rows = [f"{n}\t{'x' * (30 if n % 5 == 0 else 3)}" for n in range(1000, 1400)]
+    (tmp_path / "long.tsv").write_text("\n".join(rows))
+    found = pairs(tmp_path / "long.tsv")
+    assert found.spec.shape == (30, 31) and found.about["text"]["left_out"] > 30
+    assert sum(count for _, count in found.splits.values()) == 400 - found.about["text"]["left_out"]
+    assert found.arrays["target_length"][: found.spec.n_train].max() == 3 and found.arrays["target_length"][found.spec.n_train :].max() == 30
+
+
+@pytest.mark.parametrize("content, more, words", [
+    ("a b\n", {}, "line 1 is no source, tab and target"),
+    ("a\tb\tc\n", {}, "line 1 is no source, tab and target"),
+    ("", {}, "is empty"),
+    ("a\tb\n", dict(length=0), "config.data.length = 0"),
+])  # fmt: skip
+def test_pairs_that_are_none_are_named(tmp_path, content, more, words):
+    (tmp_path / "x.tsv").write_text(content)
+    with pytest.raises(UserError, match=words):
+        pairs(tmp_path / "x.tsv", **more)
+
+
+def test_multi30k_is_whole(real_data):
+    found = data.load(ConfigDict(configs.DATA | dict(name="multi30k", tokenizer="bytes", length=300, languages="de-fr")))
+    assert {k: n for k, (_, n) in found.splits.items()} == dict(train=29_000, valid=1_014, test=1_000)
+    with pytest.raises(UserError, match="must name two of en, de, fr"):
+        data.load(ConfigDict(configs.DATA | dict(name="multi30k", languages="en-en")))
+
+
+def test_hidden_tokens_are_as_many_and_as_said():
+    """Devlin et al. 2019, section 3.1: of 15 %, four fifths are the mask, a tenth another token, a tenth what they were."""
+    tokens = jnp.broadcast_to(jnp.arange(500) % 90, (200, 500))
+    seen, chosen = (np.asarray(x) for x in hide(jax.random.key(0), jnp.arange(200), tokens, 0.15, 99, 99))
+    assert chosen.mean() == pytest.approx(0.15, abs=0.005)
+    assert (seen == np.asarray(tokens))[chosen == 0].all()
+    assert (seen == 99)[chosen == 1].mean() == pytest.approx(0.8, abs=0.01)
+    assert (seen == np.asarray(tokens))[chosen == 1].mean() == pytest.approx(0.1, abs=0.01)
+    again = hide(jax.random.key(0), jnp.arange(100, 110), tokens[100:110], 0.15, 99, 99)[0]
+    assert (np.asarray(again) == seen[100:110]).all()  # keyed by the example, not by its batch
+
+
+def test_a_carried_state_is_zeroed_where_an_epoch_starts_and_untouched_by_evaluation():
+    config = tiny("lm_stream")
+    programs = Programs(resolved(config), dataset(config), 1)
+    states, per = programs.init([config]), dataset(config).spec.n_train // config.batch_size
+    assert all(not x.any() for x in jax.tree.leaves(jax.device_get(states.extra)))
+    states, _ = programs.train(states, programs.arrays, np.int32(3))
+    kept = jax.device_get(states.extra)
+    assert all(x.any() for x in jax.tree.leaves(kept))
+    programs.evaluate(states, "valid", 16)
+    jax.tree.map(np.testing.assert_array_equal, kept, jax.device_get(states.extra))
+    # The first step of an epoch does not depend on the carry; one in its midst does.
+    for step, same in ((per, True), (per + 1, False)):
+        there = jax.tree.map(lambda x: x, states.replace(step=jnp.full(1, step, jnp.int32)))
+        other = there.replace(extra=jax.tree.map(lambda x: x + 1, there.extra))
+        step_of = lambda s: programs.train(programs.place(jax.tree.map(jnp.copy, s)), programs.arrays, np.int32(1))[1]["loss"][0, 0]
+        losses = [step_of(s) for s in (there, other)]
+        assert (losses[0] == losses[1]) == same
+
+
+def test_streams_are_for_networks_with_a_state():
+    with pytest.raises(UserError, match="is for config.network = 'recurrent'"):
+        config = tiny("lm", data__order="stream")
+        Programs(resolved(config), dataset(config), 1)
+
+
+@pytest.mark.parametrize("name, change, words", [
+    ("lm", {"model.context": 8}, "config.model.context = 8 positions are less than config.data.length = 16"),
+    ("lm", {"model.positions": "rotory"}, "did you mean 'rotary'"),
+    ("lm", {"smoothing": 1.0}, r"must lie in \[0, 1\)"),
+    ("lm", {"data.name": "digits"}, "holds no text"),
+    ("mlm", {"masked": 0.0}, "config.masked = 0.0"),
+    ("seq2seq", {"beams": 0}, "config.beams = 0"),
+    ("seq2seq", {"data.name": "pydoc"}, "holds no pairs"),
+])  # fmt: skip
+def test_configs_that_do_not_fit_are_named(name, change, words):
+    config = configs.override(tiny(name), change)
+    with pytest.raises(UserError, match=words):
+        Programs(resolved(config), dataset(config), 1)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small language model of characters, trained a little."""
+    path = tmp_path_factory.mktemp("lm") / "run"
+    train([tiny("lm", data__length=32, model__context=32, batch_size=16, steps="60 steps", data__tokenizer="characters")], [path], report=lambda _: None)
+    return aigc_jax.load(path)
+
+
+def test_text_streams_to_the_terminal_and_is_the_same_again(run):
+    words = ("sample", f"--workdir={run.dir.path}", "--prompt=The ", "--tokens=40", "--temperature=0.7")
+    first, second = command_line(*words), command_line(*words)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout and first.stdout.startswith("The ") and len(first.stdout) == 4 + 40 + 1
+    assert first.stdout[4:-1] == writing.texts(run, ["The "], 40, Choice(0.7))[0]
+
+
+def test_a_prompt_longer_than_the_context_says_so(run):
+    said = []
+    long = writing.texts(run, ["abc " * 30], 10, Choice(0.0), report=said.append)
+    assert len(said) == 1 and "the prompt has 120 tokens and the network 32 positions" in said[0]
+    assert long == writing.texts(run, [("abc " * 30)[-24:]], 10, Choice(0.0))
+
+
+def test_prompts_from_files_and_lines(run, tmp_path):
+    (tmp_path / "prompt.txt").write_text("The if\n")
+    out = tmp_path / "texts.txt"
+    done = command_line("sample", f"--workdir={run.dir.path}", f"--prompt_file={tmp_path / 'prompt.txt'}", "--num=3", "--tokens=8", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    text = out.read_text()
+    assert text.startswith("# Software generated by aigc_jax, config ") and text.count("The if") == 3
+    answers = io.StringIO()
+    writing.converse(run, 5, Choice(0.0), 0, None, io.StringIO("The\nif\n"), answers)
+    assert [line[:3] for line in answers.getvalue().splitlines() if line][0] == "The" and "if" in answers.getvalue()
+
+
+@pytest.mark.parametrize("words, sentence", [
+    (["--temperature=-1"], "--temperature=-1.0 must not be negative"),
+    (["--tokens=0"], "--tokens=0 must be at least 1"),
+    (["--prompt=a", "--prompt_file=b"], "two ways to say one thing"),
+    (["--prompt_file=/nowhere"], "--prompt_file=/nowhere: No such file or directory"),
+    (["--prompt=☃"], "the character '☃' (U+2603) is none of the tokenizer's"),
+    (["--out=x.png", "--prompt=a"], "must end in .txt"),
+])  # fmt: skip
+def test_mistakes_of_sampling_text_are_one_sentence(run, words, sentence):
+    done = command_line("sample", f"--workdir={run.dir.path}", *words)
+    assert done.returncode == 1 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_samples_of_training_are_text_with_their_origin(run):
+    files = sorted((run.dir / "samples").glob("*"))
+    assert [f.suffix for f in files] == [".txt"] * len(files) and files
+    text = files[-1].read_text()
+    assert "checkpoint" in text.splitlines()[0] and text.count("\n# ") >= 4
+    assert run.tokenizer.size == run.spec.vocabulary and (run.dir / "assets" / "tokenizer.json").is_file()
+
+
+def test_rows_say_bits_of_what_the_loss_says(run):
+    row = run.rows("test")[-1]
+    assert row["perplexity"] == pytest.approx(np.exp(row["loss"]), rel=1e-6)
+    bits = row["loss"] / np.log(2)  # a token is a character here, but for the ends of texts, which are none
+    assert bits < row["bits_per_character"] < 1.01 * bits
+    assert row["bits_per_byte"] <= row["bits_per_character"]
+
+
+def test_another_tokenizer_than_the_checkpoints_is_refused(run, tmp_path):
+    other = tiny("lm", data__tokenizer="bytes", data__length=32, model__context=32, init_from=str(run.dir.path))
+    with pytest.raises(UserError, match="another tokenizer"):
+        train([other], [tmp_path / "other"], report=lambda _: None)
+    there = str(run.dir.path)
+    same = tiny("lm", data__tokenizer="file", data__tokenizer_path=there, data__length=32, model__context=32, init_from=there, steps="8 steps")
+    train([same], [tmp_path / "same"], report=lambda _: None)
+    before, after = run.evaluate("valid")["loss"], aigc_jax.load(tmp_path / "same").rows("valid")[0]["loss"]
+    assert after == pytest.approx(before, rel=1e-5)  # before its first step
+
+
+def test_an_encoder_decoder_learns_to_reverse_numbers(tmp_path):
+    config = tiny("seq2seq", steps="250 steps", batch_size=32, model__width=32, model__layers=2, model__positions="learned", hp__lr=5e-3,
+                  model__dropout=0.0, smoothing=0.0, run__eval_every="never", run__sample_every="never", run__save_every="never")  # fmt: skip
+    train([config], [tmp_path], report=lambda _: None)
+    run = aigc_jax.load(tmp_path)
+    answers = writing.answers(run, ["1234", "1399"])
+    assert answers == ["4321", "9931"] and run.rows("test")[-1]["loss"] < 0.1
+    done = command_line("sample", f"--workdir={tmp_path}", "--prompt=1234")
+    assert done.stdout == f"{answers[0]}\n", done.stderr
+
+
+def test_data_shows_how_a_text_is_tokenized():
+    done = command_line("data", "--name=pydoc", "--tokenizer=bytes")
+    assert done.returncode == 0 and "(bytes), 1.00 characters each; loses nothing" in done.stdout, done.stdout + done.stderr
