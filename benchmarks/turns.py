@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 
@@ -70,3 +71,23 @@ def main(script, doc, cases, sides):
         if "ours_four_trials" in median:
             print(f"  four trials / one {median['ours_four_trials'] / median['ours']:.2f}")
         print(json.dumps(dict(case=case, **times)))
+
+
+def processes(sides, rounds, show):
+    """Whole processes that take turns. sides: name -> command, which gets a new --workdir; show(stdout) -> what to print of each.
+    Prints the seconds, and how many times as fast the first side is as the second."""
+    times = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, command in sides.items():
+            with tempfile.TemporaryDirectory() as workdir:
+                begun = time.perf_counter()
+                done = subprocess.run([*command, f"--workdir={workdir}/run"], capture_output=True, text=True, check=False)
+                times[side].append(time.perf_counter() - begun)
+            assert done.returncode == 0, done.stderr
+            print(f"{side}: {times[side][-1]:.1f} s; {show(done.stdout)}", flush=True)
+    median = {side: statistics.median(t) for side, t in times.items()}
+    print(f"{os.cpu_count()} cores; seconds of a whole process, median (least - most)")
+    for side, t in times.items():
+        print(f"  {side:8} {median[side]:6.1f} ({min(t):.1f} - {max(t):.1f})")
+    first, second = sides
+    print(f"  {second} / {first} {median[second] / median[first]:.2f}")

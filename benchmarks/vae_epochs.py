@@ -8,13 +8,11 @@ valid split after each, checkpoints. pythae's VAE has its own encoder and decode
 """
 
 import argparse
-import os
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+import turns
 
 HERE = Path(__file__).resolve().parent
 
@@ -67,16 +65,6 @@ def pythae(workdir):
     print(f"training alone {time.perf_counter() - begun:.1f} s; torch {torch.__version__}")
 
 
-def seconds(command) -> float:
-    with tempfile.TemporaryDirectory() as workdir:
-        begun = time.perf_counter()
-        done = subprocess.run([*command, f"--workdir={workdir}/run"], capture_output=True, text=True, check=False)
-        taken = time.perf_counter() - begun
-    assert done.returncode == 0, done.stderr
-    print("   ", done.stdout.splitlines()[-1] if "vae_epochs" in command[1] else f"whole process {taken:.1f} s", flush=True)
-    return taken
-
-
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=3)
@@ -89,16 +77,7 @@ def main():
         "ours": [sys.executable, str(HERE.parent / "launch.py"), "train", f"--config={HERE.parent / 'configs' / 'vae_mnist.py'}"],
         "pythae": [sys.executable, __file__, "--side=pythae"],
     }
-    times = {side: [] for side in sides}
-    for _ in range(args.rounds):
-        for side, command in sides.items():
-            print(side)
-            times[side].append(seconds(command))
-    median = {side: statistics.median(t) for side, t in times.items()}
-    print(f"{os.cpu_count()} cores; seconds of a whole process, median (least - most)")
-    for side, t in times.items():
-        print(f"  {side:8} {median[side]:6.1f} ({min(t):.1f} - {max(t):.1f})")
-    print(f"  pythae / ours {median['pythae'] / median['ours']:.2f}")
+    turns.processes(sides, args.rounds, lambda out: out.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -56,9 +56,22 @@ def test_every_variant_of_the_vae_was_trained_and_its_claims_are_what_the_rows_s
     assert tuple(claim for claim in it.CLAIMS if not it.holds(claim, found)) == it.LOST
 
 
-@pytest.mark.parametrize("name", ["vae_mnist", "iwae_against_elbo", "vae_variants"])
+def test_a_small_gpt_is_no_worse_than_nanogpts_and_recurrent_networks_have_their_rows():
+    it = script("shakespeare")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    values = it.final(rows)
+    assert set(values) == set(it.NETWORKS) and all(len(v) == it.SEEDS == len(set(v)) for v in values.values())
+    assert values["transformer"].mean() <= 1.90
+    assert {row["step"] for row in rows if row["split"] == "test"} == {2000}
+
+
+DOCUMENTS = {"vae_mnist": "vae", "iwae_against_elbo": "vae", "vae_variants": "vae", "shakespeare": "text"}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_the_tables_of_the_documents_are_those_of_the_rows(name):
-    assert (ROOT / "experiments" / "results" / name / "table.md").read_text() in (ROOT / "docs" / "vae.md").read_text()
+    assert (ROOT / "experiments" / "results" / name / "table.md").read_text() in (ROOT / "docs" / f"{DOCUMENTS[name]}.md").read_text()
 
 
 @pytest.mark.parametrize("shape", [(50, 7), (9, 30)], ids=["narrow", "wide"])

@@ -87,11 +87,11 @@ def test_a_carried_state_is_zeroed_where_an_epoch_starts_and_untouched_by_evalua
     assert all(x.any() for x in jax.tree.leaves(kept))
     programs.evaluate(states, "valid", 16)
     jax.tree.map(np.testing.assert_array_equal, kept, jax.device_get(states.extra))
+    step_of = lambda s: programs.train(programs.place(jax.tree.map(jnp.copy, s)), programs.arrays, np.int32(1))[1]["loss"][0, 0]
     # The first step of an epoch does not depend on the carry; one in its midst does.
     for step, same in ((per, True), (per + 1, False)):
         there = jax.tree.map(lambda x: x, states.replace(step=jnp.full(1, step, jnp.int32)))
         other = there.replace(extra=jax.tree.map(lambda x: x + 1, there.extra))
-        step_of = lambda s: programs.train(programs.place(jax.tree.map(jnp.copy, s)), programs.arrays, np.int32(1))[1]["loss"][0, 0]
         losses = [step_of(s) for s in (there, other)]
         assert (losses[0] == losses[1]) == same
 
@@ -121,7 +121,8 @@ def test_configs_that_do_not_fit_are_named(name, change, words):
 def run(tmp_path_factory):
     """A small language model of characters, trained a little."""
     path = tmp_path_factory.mktemp("lm") / "run"
-    train([tiny("lm", data__length=32, model__context=32, batch_size=16, steps="60 steps", data__tokenizer="characters")], [path], report=lambda _: None)
+    config = tiny("lm", data__length=32, model__context=32, batch_size=16, steps="60 steps", data__tokenizer="characters")
+    train([config], [path], report=lambda _: None)
     return aigc_jax.load(path)
 
 
