@@ -69,7 +69,7 @@ def figure(rows, axes):
         axes.plot(steps, curve.mean(1), color=colour, marker=".", linewidth=1.2, label=NETWORKS[network])
         axes.fill_between(steps, curve.min(1), curve.max(1), color=colour, alpha=0.2)
     axes.axhline(REFERENCE, color="black", linestyle=":", label="nanoGPT")
-    axes.set(xlabel="step", ylabel="held-out nats a character", ylim=(1.8, 2.8), title="tiny Shakespeare")
+    axes.set(xlabel="step", ylabel="held-out nats a character", ylim=(1.6, 2.6), title="tiny Shakespeare")
     axes.grid(alpha=0.3)
     axes.legend()
 
