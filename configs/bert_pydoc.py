@@ -3,8 +3,9 @@
 Paper      Devlin et al. 2019, section 3.1 (15 % of the tokens; of those 80 % hidden, 10 % replaced, 10 % kept), at a size for a CPU: 4 layers, 4
            heads, width 128, windows of 64 tokens of a byte-level BPE of 2,000; AdamW 1e-3
 Command    python launch.py train --config=configs/bert_pydoc.py --workdir=runs/bert
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 2 m 39 s for half of its steps
+Expect     with --config.steps=1000 test loss 5.72, of the hidden tokens 11 % guessed (seed 0, measured 2026-11): little more than which are
+           frequent, for attention is not learnt yet; all 2,000 steps not measured yet
 """
 
 from ml_collections import ConfigDict

