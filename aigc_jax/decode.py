@@ -132,18 +132,17 @@ class Writer:
         texts = [list(p) for p in prompts]
         if limit:
             texts = [t[-max(1, limit - self.chunk) :] for t in texts]
-        given, index = [len(t) for t in texts], np.arange(len(texts), dtype=np.int32)
-        need = -(-(max(given) + num + self.chunk) // BLOCK) * BLOCK
+        index = np.arange(len(texts), dtype=np.int32)
+        need = -(-(max(map(len, texts)) + num + self.chunk) // BLOCK) * BLOCK
         room = need if limit is None else min(limit, need)
-        written = np.zeros(len(texts), int)
+        written, ended = np.zeros(len(texts), int), np.zeros(len(texts), bool)
         base = position = 0  # tokens that are left behind, and where the rows stand, from the beginning
         writing, position = self.begin(texts, room, 0)
-        while (written < num).any() and not bool(jnp.all(writing.done)):
+        while ((written < num) & ~ended).any():
             if limit and position - base + self.chunk > limit:
                 base = position + 1 - max(1, limit // 2)
-                done = writing.done
                 writing, read = self.begin([t[base:] for t in texts], room, base)
-                writing, position = writing._replace(done=done), base + read
+                writing, position = writing._replace(done=jnp.array(ended)), base + read
                 continue
             forced = np.full((len(texts), self.chunk), -1, np.int32)
             for row, text in zip(forced, texts, strict=True):
@@ -156,7 +155,8 @@ class Writer:
                     if position + 1 + i < len(text):
                         continue  # the prompt, or what was read again
                     text.append(int(tokens[b, i]))
-                    if written[b] < num and self.end not in text[given[b] :]:
+                    ended[b] |= text[-1] == self.end
+                    if written[b] < num and not ended[b]:
                         new[b, i] = tokens[b, i]
                         written[b] += 1
             position += self.chunk

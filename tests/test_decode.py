@@ -157,6 +157,17 @@ def test_a_text_stops_at_its_end(name):
         assert b == (a[: a.index(end)] if end in a else a)
 
 
+def test_a_text_that_never_ends_does_not_wait_for_one_that_did():
+    """One row ends after its first token, the other goes on until it has its number: so many calls, and no more."""
+    apply, net, params = made("transformer")
+    endless = greedy("transformer", [1], 40)
+    first = next(t for t in range(7) if greedy("transformer", [t], 1)[0] not in endless)
+    end = greedy("transformer", [first], 1)[0]
+    writer = Writer(apply, net, params, Choice(temperature=0), end, 128)
+    parts = list(writer.write([[1], [first]], 20, jax.random.key(0)))
+    assert len(parts) == 2 and [(row >= 0).sum() for row in np.concatenate(parts, axis=1)] == [20, 0]
+
+
 def test_text_from_nothing_inside_a_program_is_what_the_writer_writes():
     apply, net, params = made("transformer")
     key = jax.random.key(5)
