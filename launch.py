@@ -99,11 +99,11 @@ def sample(args, overrides):
     from aigc_jax.results import disk_errors, origin
 
     out = Path(args.out or "samples.png")
-    require(out.suffix in (".png", ".npy", ".txt"), f"--out={args.out} must end in .png or .npy, for text in .txt")
+    require(out.suffix in (".png", ".npy", ".txt", ".mid"), f"--out={args.out} must end in .png or .npy, for text in .txt, for tunes in .mid")
     run = aigc_jax.load(args.workdir, args.checkpoint)
     if run.programs.method.language is not None and args.what is None:
         return write(run, args)
-    require(out.suffix != ".txt", f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
+    require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
     args.what = args.what or "prior"
     samples = run.sample(args.num, args.what, args.seed)
     with disk_errors(out):
@@ -118,7 +118,7 @@ def sample(args, overrides):
 
 def write(run, args):
     """Text after prompts: streamed to the terminal, or several at once, to the terminal or a file."""
-    from aigc_jax import samples, writing
+    from aigc_jax import abc, samples, writing
     from aigc_jax.decode import Choice
     from aigc_jax.results import disk_errors, origin
 
@@ -128,7 +128,7 @@ def write(run, args):
     if args.interactive:
         writing.converse(run, args.tokens, choice, args.seed, warn)
         return 0
-    prompt = writing.read_prompt(args.prompt_file) if args.prompt_file else args.prompt
+    prompt = writing.asked(run, writing.read_prompt(args.prompt_file) if args.prompt_file else args.prompt)
     if run.programs.method.language.begin is not None:
         print("\n".join(writing.answers(run, prompt.split("\n"), warn)))
         return 0
@@ -138,10 +138,12 @@ def write(run, args):
     require(args.num is None or args.num > 0, f"--num={args.num} must be at least 1")
     texts = [prompt + t for t in writing.texts(run, [prompt] * (args.num or 1), args.tokens, choice, args.seed, warn)]
     if args.out:
-        require(args.out.endswith(".txt"), f"--out={args.out} must end in .txt, for the run writes text")
-        with disk_errors(args.out):
-            samples.save_texts(Path(args.out), texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed))
-        print(args.out)
+        out = Path(args.out)
+        require(out.suffix in (".txt", ".mid"), f"--out={args.out} must end in .txt, or for tunes in ABC notation in .mid, for the run writes text")
+        with disk_errors(out):
+            samples.save_texts(out.with_suffix(".txt"), texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed))
+            tunes = abc.write_midi(out.with_suffix(""), texts) if out.suffix == ".mid" else []
+        print("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
     else:
         print("\n----\n".join(texts))
     return 0
@@ -211,12 +213,13 @@ def export(args, overrides):
     import aigc_jax
     from aigc_jax import gpt2
     from aigc_jax.checkpoint import flatten
+    from aigc_jax.methods import lora
     from aigc_jax.results import disk_errors
 
     run = aigc_jax.load(args.workdir, args.checkpoint)
     require(run.config.method == "lm" and run.config.network == "transformer", f"{args.workdir} is no decoder-only Transformer: nothing to export")
     with disk_errors(args.out):
-        gpt2.write(args.out, run.config.model.to_dict(), flatten(run.state.params["net"]), run.tokenizer)
+        gpt2.write(args.out, run.config.model.to_dict(), flatten(lora.merged(run.config, run.state.params)), run.tokenizer)
     print(args.out)
     return 0
 
@@ -250,7 +253,8 @@ def parser() -> Parser:
     add["evaluate"]("--num", type=int, metavar="N", help="samples that the metrics draw (default: config.metric_samples)")
     add["evaluate"]("--metrics", default="", metavar="NAME,...", help="metrics to compute instead of config.metrics, such as nll for a VAE")
     add["sample"]("--num", type=int, metavar="N", help="how many (default: 64, or what one picture is made of)")
-    add["sample"]("--out", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png); .txt: text (default: the terminal)")
+    add["sample"]("--out", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png); .txt: text (default: the terminal); "
+                  ".mid: tunes in ABC notation, a file each")
     add["sample"]("--what", metavar="NAME",
                   help="which sampler of the method (default: prior; a VAE: reconstruction, interpolation, traversal, manifold)")
     add["sample"]("--seed", type=int, default=0, metavar="N", help="other samples for another seed (default: 0)")

@@ -50,6 +50,7 @@ DATA = dict(
     stop_words="",  # a file with a word a line; these are removed
     script="as_is",  # Chinese as it is written, or "simplified"
     languages="en-de",  # multi30k: from, to
+    joined=False,  # pairs: source, line break and target as one text, for config.method = "lm"; the target alone is learned
 )
 # And at the top.
 BASE = dict(
@@ -61,6 +62,8 @@ BASE = dict(
     best_mode="min",
     init_from="",  # a work directory whose parameters the run begins with
     init_match=".*",  # which of them: a regular expression on paths such as params/g/Dense_0/kernel
+    frozen="",  # parameters that stay as they begin: a regular expression on paths within a network, such as Dense_0/kernel
+    lora=dict(rank=0, alpha=16.0, match="."),  # lm: train a low-rank adaptation of the kernels that match, and nothing else; 0: all parameters
 )
 EVERY = ("run.log_every", "run.eval_every", "run.sample_every", "run.save_every")
 DURATIONS = ("steps", "schedule.warmup", "anneal.period", *EVERY)

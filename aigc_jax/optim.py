@@ -3,11 +3,13 @@
 An optimiser is rebuilt from `state.hp` inside the traced step; only its state lives between steps.
 """
 
+import re
+
 import jax
 import jax.numpy as jnp
 import optax
 
-from aigc_jax.errors import choose, require
+from aigc_jax.errors import UserError, choose, require
 
 
 def constant(step, end, warmup):
@@ -97,7 +99,31 @@ def make(config):
     schedule = choose(SCHEDULES, config.schedule.name, "config.schedule.name")
     end, warmup = config.steps, config.schedule.warmup
     require(warmup < end, f"config.schedule.warmup = {warmup} steps must be below config.steps = {end}")
-    return lambda lr, hp, step: rule(lr * schedule(step, end, warmup), hp)
+    update = lambda lr, hp, step: rule(lr * schedule(step, end, warmup), hp)
+    if not config.frozen:
+        return update
+    stays = frozen(config)
+    labels = lambda params: jax.tree.map({False: "trained", True: "frozen"}.get, stays(params))
+    return lambda *now: optax.multi_transform(dict(trained=update(*now), frozen=optax.set_to_zero()), labels)
+
+
+def frozen(config):
+    """params -> the same tree of whether each stays as it is: does its path, such as layer_0/kernel, match config.frozen?"""
+    try:
+        pattern = re.compile(config.frozen)
+    except re.error as e:
+        raise UserError(f"config.frozen = {config.frozen!r} is no regular expression: {e}") from None
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+    return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: bool(config.frozen and pattern.search(name(path))), params)
+
+
+def check_frozen(config, params):
+    """Raise a UserError unless config.frozen leaves some of a method's {network: parameters} to train and, where it is given, matches some."""
+    stays = jax.tree.leaves({name: frozen(config)(net) for name, net in params.items()})
+    require(not all(stays), f"config.frozen = {config.frozen!r} matches all parameters: nothing is left to train")
+    require(any(stays) or not config.frozen, f"config.frozen = {config.frozen!r} matches no parameter; there are "
+            + ", ".join(jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in jax.tree_util.tree_leaves_with_path(params))
+            + ", each after its first part")
 
 
 def annealing(config):

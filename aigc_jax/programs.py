@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aigc_jax import core, methods, metrics, sharding
+from aigc_jax import core, methods, metrics, optim, sharding
 from aigc_jax.data import dataset as datasets
 from aigc_jax.errors import choose, require
 
@@ -75,6 +75,7 @@ class Programs:
         self._start = Program(jax.jit(self._init), ONCE)
         # What states look like, as a restored checkpoint must.
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
+        optim.check_frozen(config, self.shapes.params)
 
         def build(f, rest, donate=False):
             specs = sharding.specs(self.shapes if donate else without_opt(self.shapes))

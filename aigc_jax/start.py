@@ -118,6 +118,8 @@ def initialize(states, config, tokenizer=None):
         raise UserError(f"config.init_match = {config.init_match!r} is no regular expression: {e}") from None
     if tokenizer is not None and pattern.search(EMBEDDING):
         same_tokenizer(where, tokenizer)
+    lost = sorted({name.split("/")[1] for name in found if name.startswith("params/")} - set(states.params))
+    require(lost != ["lora"], f"config.init_from = {where!r} holds a low-rank adaptation, which config.lora.rank = 0 would lose: export it first")
     used = []
 
     def leaf(path, value):

@@ -13,11 +13,13 @@ from aigc_jax.errors import UserError, require
 
 def continuations(run, prompts: list[str], num: int, choice: Choice, seed: int = 0, report=None) -> Iterator[list[str]]:
     """What a run's network writes after each prompt, at most `num` tokens: yields a piece of text per prompt, again and again; each
-    is what its whole characters allow. The same seed gives the same text. An empty prompt is the beginning of a text."""
+    is what its whole characters allow. The same seed gives the same text. An empty prompt is the beginning of a text; a source that is
+    to be answered stands at one."""
     require(num > 0, f"--tokens={num} must be at least 1")
     tokenizer, language = run.tokenizer, run.programs.method.language
     net = language.net
-    encoded = [tokenizer.encode(p) if p else np.array([run.spec.start]) for p in prompts]
+    before = lambda prompt: [run.spec.start] if run.config.data.joined or not prompt else []
+    encoded = [np.append(np.array(before(p), np.int32), tokenizer.encode(p)) for p in prompts]
     longest, limit = max(map(len, encoded)), net.capacity
     writer = Writer(language.apply, net, run.state.params, choice, tokenizer.end, tokenizer.size)
     if limit and longest > limit - writer.chunk and report:
@@ -25,6 +27,11 @@ def continuations(run, prompts: list[str], num: int, choice: Choice, seed: int =
     streams = [tokenizer.stream() for _ in prompts]
     for tokens in writer.write(encoded, num, fold(run.state.key, SAMPLE, seed)):
         yield [stream(row[row >= 0]) for stream, row in zip(streams, tokens, strict=True)]
+
+
+def asked(run, prompt: str) -> str:
+    """A prompt as the run's data have it: of joined pairs a line break ends the source."""
+    return prompt + "\n" * run.config.data.joined
 
 
 def texts(run, prompts, num, choice, seed=0, report=None) -> list[str]:
@@ -61,6 +68,7 @@ def converse(run, num, choice, seed, report, source=None, out=None):
         if run.programs.method.language.begin is not None:
             print(answers(run, [prompt], report)[0], file=out, flush=True)
         else:
+            prompt = asked(run, prompt)
             stream_to(out, prompt, continuations(run, [prompt], num, choice, seed + turn, report))
 
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict(dict(
         method="seq2seq",
-        steps="4 epochs",
+        steps="5 epochs",
         batch_size=64,
         data=dict(name="multi30k", languages="en-de", tokenizer="bpe", vocabulary=10_000, length=24),
         model=dict(layers=3, heads=4, width=256, context=64, hidden=1024, mlp="relu", norm="layer", place="before", positions="sinusoidal",

@@ -31,7 +31,8 @@ TEXT = {"data.name": "pydoc", "data.length": 16, "data.split": "80/10/10", "sche
 
 TRANSFORMER = {"model.layers": 1, "model.heads": 2, "model.width": 16, "model.context": 16}
 
-PAIRS = Path(tempfile.mkdtemp(prefix="aigc_jax_pairs_")) / "pairs.tsv"  # numbers and what they are backwards
+_FOLDER = tempfile.TemporaryDirectory(prefix="aigc_jax_pairs_")  # removed at exit
+PAIRS = Path(_FOLDER.name) / "pairs.tsv"  # numbers and what they are backwards
 PAIRS.write_text("".join(f"{n}\t{str(n)[::-1]}\n" for n in range(1000, 1400)))
 
 # name -> (config file, overrides)

@@ -25,6 +25,7 @@ DATASETS = {
     "text": text.text,
     "pairs": pairs.tsv,
     "multi30k": pairs.multi30k,
+    "docstrings": pairs.docstrings,
 }
 
 

@@ -1,7 +1,9 @@
 """Pairs of texts, a source and a target, as rows of tokens filled up to one length."""
 
+import ast
 import gzip
 import itertools
+import textwrap
 import zlib
 from pathlib import Path
 
@@ -47,6 +49,33 @@ def tsv(config, data_dir, download) -> Dataset:
     return pairs(config, splits, text.about_files([path], "the user's own"))
 
 
+def docstrings(config, data_dir, download) -> Dataset:
+    """Functions of Python's standard library, from the docstring to the function without it: always at hand; split by the hash of the docstring."""
+    sources = text.library()
+    rows = [pair for source in sources.values() for pair in functions(source)]
+    tenths = choose(text.SPLITS, config.split, "config.data.split")
+    splits = {name: [row for row in rows if tenths[files.tenth(row[0])] == name] for name in dict.fromkeys(tenths)}
+    return pairs(config, splits, text.about_files(sources, "PSF-2.0", text.LIBRARY))
+
+
+def functions(source: str) -> list[tuple[str, str]]:
+    """(docstring in its quotes, function without it) of each function that has both, with the indentation of a function of a module."""
+    try:
+        tree, rows = ast.parse(source), source.splitlines()
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        said = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
+        if not said or len(node.body) < 2 or '"""' in said:
+            continue
+        first, last = node.body[0].lineno, node.body[0].end_lineno
+        if node.lineno < first and last < node.body[1].lineno:  # on lines of its own
+            code = textwrap.dedent("\n".join(rows[node.lineno - 1 : first - 1] + rows[last : node.end_lineno]))
+            found.append((f'"""{said}"""', code))
+    return found
+
+
 def lines(path: Path) -> list[str]:
     """The lines of a file of UTF-8, plain or gzipped."""
     try:
@@ -57,16 +86,25 @@ def lines(path: Path) -> list[str]:
 
 
 def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Dataset:
-    """{split: [(source, target)]} with one tokenizer, fit to both sides of the training split.
-
-    config.length is the most tokens of either side in training: longer pairs are left out, and counted in about["text"]["left_out"]. No
-    held-out pair is; rows are as wide as the longest of them.
-    """
+    """{split: [(source, target)]} with one tokenizer, fit to both sides of the training split; by config.joined as one text each."""
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
     clean = text.cleaner(config, config.script)
     splits = {name: [(clean(a), clean(b)) for a, b in rows] for name, rows in splits.items()}
     tokenizer = tokenizers.build(itertools.chain.from_iterable(splits["train"]), config)
-    encoded = {name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows] for name, rows in splits.items()}
+    encoded = {name: [(tokenizer.encode(a + "\n" * config.joined), tokenizer.encode(b)) for a, b in rows] for name, rows in splits.items()}
+    letters = sum(len(a) + len(b) for rows in splits.values() for a, b in rows)
+    tokens = sum(len(a) + len(b) for rows in encoded.values() for a, b in rows)
+    more = dict(documents=sum(map(len, splits.values())), characters=letters, tokens=tokens, characters_per_token=letters / max(tokens, 1),
+                tokenizer=tokenizer.kind, loses=tokenizer.loses)
+    return (joined if config.joined else apart)(config, encoded, tokenizer, about | dict(text=more))
+
+
+def apart(config, encoded, tokenizer, about) -> Dataset:
+    """Two rows of tokens a pair.
+
+    config.length is the most tokens of either side in training: longer pairs are left out, and counted in about["text"]["left_out"]. No
+    held-out pair is; rows are as wide as the longest of them.
+    """
     longest = lambda rows: max((len(side) for row in rows for side in row), default=0)
     short = [row for row in encoded["train"] if longest([row]) <= config.length]
     left_out, encoded["train"] = len(encoded["train"]) - len(short), short
@@ -74,10 +112,7 @@ def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Data
     width = max(config.length, *(longest(rows) for rows in encoded.values()))
     arrays, bounds = join({name: filled(rows, width, tokenizer) for name, rows in encoded.items()})
     spec = Spec("pairs", (width, width + 1), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)
-    letters = sum(len(a) + len(b) for rows in splits.values() for a, b in rows)
-    tokens = sum(len(a) + len(b) for rows in encoded.values() for a, b in rows)
-    about = about | dict(text=dict(documents=sum(map(len, splits.values())), characters=letters, tokens=tokens, left_out=left_out,
-                                   characters_per_token=letters / max(tokens, 1), tokenizer=tokenizer.kind, loses=tokenizer.loses))
+    about = about | dict(text=about["text"] | dict(left_out=left_out))
 
     def at(arrays, rows, width):
         """source [B, S], tokens [B, T + 1] and their masks: 1 for tokens that count, the end included."""
@@ -90,6 +125,35 @@ def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Data
 
     take, vary = (lambda arrays, rows: at(arrays, rows, width)), (lambda arrays, rows, words: at(arrays, rows, config.length))
     return Dataset(arrays | dict(sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer)
+
+
+def joined(config, encoded, tokenizer, about) -> Dataset:
+    """One row of tokens a pair: an end, the source, the target, ends up to config.length; longer pairs are left out of all splits, and
+    counted in about["text"]["left_out"]. In a batch, `mask` [B, T] is 1 on the target and the first end after it."""
+    short = {name: [row for row in rows if sum(map(len, row)) < config.length] for name, rows in encoded.items()}
+    left_out = sum(len(encoded[name]) - len(rows) for name, rows in short.items())
+    for name, rows in short.items():
+        require(rows, f"config.data.length = {config.length} tokens leaves no {name} pair")
+    kind, parts = np.uint16 if tokenizer.size <= 2**16 else np.int32, {}
+    for name, rows in short.items():
+        tokens = np.full((len(rows), config.length + 1), tokenizer.end, kind)
+        for line, row in zip(tokens, rows, strict=True):
+            line[1 : 1 + sum(map(len, row))] = np.concatenate(row)
+        lengths = np.array([[len(a), len(a) + len(b)] for a, b in rows], np.int32)
+        parts[name] = dict(tokens=tokens, lengths=lengths)
+    arrays, bounds = join(parts)
+    spec = Spec("text", (config.length,), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)
+
+    def take(arrays, rows):
+        tokens = arrays["tokens"][rows].astype(np.int32)
+        first, last = arrays["lengths"][rows].T[..., None]
+        place = np.arange(config.length, dtype=np.int32)  # of what is predicted
+        mask = ((place >= first) & (place <= last)).astype(np.float32)
+        sizes = arrays["sizes"][tokens[:, 1:]].astype(np.float32) * mask[..., None]
+        return dict(tokens=tokens, mask=mask, characters=sizes[..., 0], bytes=sizes[..., 1])
+
+    about = about | dict(text=about["text"] | dict(left_out=left_out))
+    return Dataset(arrays | dict(sizes=tokenizer.sizes), bounds, take, spec, about, None, tokenizer)
 
 
 def filled(rows, length: int, tokenizer) -> dict[str, np.ndarray]:

@@ -2,7 +2,10 @@
 
 Both are (tokens [B, T], carry) -> (logits [B, T, V], carry). Trained on windows of the text in any order, a network begins each with an
 empty carry. With config.data.order = "stream" the windows of a row follow one another, and a recurrent network's carry goes on
-from step to step without a gradient between them (truncated back-propagation through time: Williams & Peng 1990).
+from step to step without a gradient between them (truncated back-propagation through time: Williams & Peng 1990). Of pairs joined to one
+text (config.data.joined) the answers alone are learned.
+
+With config.lora.rank a low-rank adaptation of the parameters is trained, and they stay as they are (`lora`).
 """
 
 import math
@@ -14,6 +17,7 @@ import numpy as np
 from aigc_jax import decode, losses, optim
 from aigc_jax.core import INIT, Language, Method, TrainState, fold, gradients
 from aigc_jax.errors import choose, require
+from aigc_jax.methods import lora
 from aigc_jax.methods.common import check_hp, check_keys, network
 from aigc_jax.models import recurrent, transformer
 
@@ -30,7 +34,8 @@ def examples(config) -> int:
 
 def build(config, spec):
     """The network config.model for a vocabulary and windows as the data have them."""
-    require(spec.kind == "text", f"config.data.name = {config.data.name!r} holds no text, and config.method = {config.method!r} reads text")
+    require(spec.kind == "text", f"config.data.name = {config.data.name!r} holds no text, and config.method = {config.method!r} reads text"
+            + " (of pairs: config.data.joined = True)" * (spec.kind == "pairs"))
     choice = choose(NETWORKS, config.network, "config.network")
     net = network(choice, config.model, "model", config, vocabulary=spec.vocabulary)
     require(net.capacity is None or net.capacity >= spec.shape[0],
@@ -50,41 +55,47 @@ def make(config, spec) -> Method:
     """Next-token prediction by config.model on windows of the text (see KEYS for the rest)."""
     check_keys(config, KEYS)
     check_hp(config, HP)
+    lora.check(config)
     require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
     net, optimizer = build(config, spec), optim.make(config)
     streams = config.data.order == "stream"
     require(not streams or config.network == "recurrent", "config.data.order = 'stream' is for config.network = 'recurrent', whose carry goes on")
 
-    def apply(params, tokens, carry=None, key=None):
-        return net.apply({"params": params["net"]}, tokens, carry, rngs=None if key is None else {"dropout": key})
+    trained = "lora" if config.lora.rank else "net"
 
-    def errors(logits, batch, smoothing=0.0):  # -> [B, T]
-        return losses.cross_entropy(logits, batch["tokens"][:, 1:], smoothing, spec.vocabulary)
+    def apply(params, tokens, carry=None, key=None):
+        return net.apply({"params": lora.merged(config, params)}, tokens, carry, rngs=None if key is None else {"dropout": key})
+
+    def errors(logits, batch, smoothing=0.0):  # -> [B, T], [B, T]: of each token, and whether it counts
+        each = losses.cross_entropy(logits, batch["tokens"][:, 1:], smoothing, spec.vocabulary)
+        return (each * batch["mask"], batch["mask"]) if "mask" in batch else (each, jnp.ones_like(each))
 
     def init(key, hp):
         params = net.init(fold(key, INIT), jnp.zeros((1, spec.shape[0]), jnp.int32))["params"]
+        params = dict(net=params) | ({} if trained == "net" else dict(lora=lora.init(config, fold(key, INIT), params)))
         extra = dict(carry=net.carry(config.batch_size, 0)) if streams else {}
-        return TrainState(jnp.int32(0), key, dict(net=params), dict(net=optimizer(hp["lr"], hp, 0).init(params)), extra, hp)
+        return TrainState(jnp.int32(0), key, params, {trained: optimizer(hp["lr"], hp, 0).init(params[trained])}, extra, hp)
 
     def step(state, batch):
         hp = state.hp
 
-        def loss(params, batch, key):
+        def loss(part, batch, key):
             carry = None
             if streams:
                 carry = jax.tree.map(lambda c: jnp.where(batch["fresh"][:, None], 0, c), state.extra["carry"])
-            logits, carry = apply(params, batch["tokens"][:, :-1], carry, key)
-            value = errors(logits, batch, config.smoothing).mean()
+            logits, carry = apply(state.params | {trained: part}, batch["tokens"][:, :-1], carry, key)
+            each, counts = errors(logits, batch, config.smoothing)
+            value = each.sum() / counts.sum() if "mask" in batch else each.mean()
             return value, (dict(loss=value), dict(carry=carry) if streams else {})
 
-        grads, (metrics, extra) = gradients(loss, state.params, batch, fold(state.key, state.step))
-        params, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"])
-        return state.replace(step=state.step + 1, params=dict(net=params), opt=dict(net=opt), extra=extra), metrics
+        grads, (metrics, extra) = gradients(loss, state.params[trained], batch, fold(state.key, state.step))
+        part, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads, state.opt[trained], state.params[trained])
+        return state.replace(step=state.step + 1, params=state.params | {trained: part}, opt={trained: opt}, extra=extra), metrics
 
     def evaluate(state, batch):
         """Each window by itself, from an empty carry."""
-        each = errors(apply(state.params, batch["tokens"][:, :-1])[0], batch)
-        sums = dict(nats=each, tokens=jnp.ones_like(each), characters=batch["characters"], bytes=batch["bytes"])
+        each, counts = errors(apply(state.params, batch["tokens"][:, :-1])[0], batch)
+        sums = dict(nats=each, tokens=counts, characters=batch["characters"], bytes=batch["bytes"])
         return {name: jnp.sum(batch["weight"][:, None] * value) for name, value in sums.items()}
 
     def text(state, key, batch):  # -> [B, T]

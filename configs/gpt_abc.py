@@ -1,0 +1,30 @@
+"""Folk tunes: a small GPT on ABC notation, which is music as plain text.
+
+Paper      none; 4 layers of width 192, rotary positions, windows of 512 characters, which hold most tunes whole; 1,034 tunes of the Nottingham
+           database, each ended by a token; AdamW 2e-3, cosine, dropout 0.1
+Command    python launch.py train --config=configs/gpt_abc.py --workdir=runs/abc
+           python launch.py sample --workdir=runs/abc --num=4 --tokens=600 --temperature=0.8 --out=tunes.mid
+           (writes tunes.txt, and tunes_1.mid and so on of those that can be played)
+Hardware   2 CPU cores
+Expect     not measured yet
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="lm",
+        steps=2000,
+        batch_size=4,
+        data=dict(name="nottingham", tokenizer="characters", length=512),
+        network="transformer",
+        model=dict(layers=4, heads=6, width=192, context=512, kv_heads=6, mlp="gelu", norm="layer", place="before", positions="rotary",
+                   qk_norm=False, bias=False, dropout=0.1, tied=True, scan=False, remat=False),
+        smoothing=0.0,
+        optimizer="adamw",
+        schedule=dict(name="cosine", warmup="100 steps"),
+        hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, decay=0.1, clip=1.0),
+        best="valid/loss",
+        run=dict(eval_every="500 steps", sample_every="1000 steps", save_every="500 steps", samples=4),
+    ))

@@ -1,0 +1,29 @@
+"""Python: a small GPT on the source of the standard library.
+
+Paper      none; 4 layers of width 256, a byte-level BPE of 4,096, windows of 256 tokens, batch 8; whole files in train,
+           valid or test; AdamW 2e-3, cosine
+Command    python launch.py train --config=configs/gpt_code.py --workdir=runs/code
+           python launch.py sample --workdir=runs/code --prompt="def read_" --temperature=0.8
+Hardware   2 CPU cores
+Expect     not measured yet
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="lm",
+        steps=1200,
+        batch_size=8,
+        data=dict(name="stdlib", tokenizer="bpe", vocabulary=4096, length=256),
+        network="transformer",
+        model=dict(layers=4, heads=4, width=256, context=256, kv_heads=4, mlp="gelu", norm="layer", place="before", positions="rotary",
+                   qk_norm=False, bias=False, dropout=0.0, tied=True, scan=False, remat=False),
+        smoothing=0.0,
+        optimizer="adamw",
+        schedule=dict(name="cosine", warmup="100 steps"),
+        hp=dict(lr=2e-3, beta1=0.9, beta2=0.95, decay=0.1, clip=1.0),
+        best="valid/loss",
+        run=dict(eval_every="400 steps", sample_every="1200 steps", save_every="400 steps", samples=4),
+    ))
