@@ -233,9 +233,10 @@ class Loop:
     def timing(self, step, steps_per_second, seconds):
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         device = jax.local_devices()[0].memory_stats() or {}
+        unit, each = ("examples", 1) if self.dataset.tokenizer is None else ("tokens", self.dataset.spec.shape[0])
+        rate = {"steps_per_s": round(steps_per_second, 3), f"{unit}_per_s": round(steps_per_second * methods.examples(self.config) * each)}
         for t in self.trials:
-            t.dir.timing(step=step, seconds=round(seconds, 3), steps_per_s=round(steps_per_second, 3), host_bytes=memory,
-                         device_bytes=device.get("peak_bytes_in_use"))
+            t.dir.timing(step=step, seconds=round(seconds, 3), **rate, host_bytes=memory, device_bytes=device.get("peak_bytes_in_use"))
 
     def events(self, every):
         """What is due at this step: evaluate, then sample, then save."""

@@ -3,8 +3,8 @@
     pip install -r requirements.txt -r requirements-bench.txt
     python benchmarks/lm_step.py [--case=gpt_shakespeare_cpu] [--rounds=7] [--seconds=4]
 
-Both sides draw random windows of a text of noise from memory; what it says does not matter to the clock. PyTorch runs eagerly with its fused
-AdamW, its scaled_dot_product_attention and nn.LSTM. "ours_four_trials" is four seeds in one program, one after another.
+Both sides draw random windows of a text of noise from memory, or pairs of such texts; what they say does not matter to the clock. PyTorch runs
+eagerly with its fused AdamW, its scaled_dot_product_attention and nn.LSTM. "ours_four_trials" is four seeds in one program, one after another.
 """
 
 import sys
@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE.parent))
 import turns  # noqa: E402
 
 N = 500_000
+PAIRS = 2_000
 
 
 def tokens(size):
@@ -23,22 +24,44 @@ def tokens(size):
     return np.random.RandomState(0).randint(0, size, N).astype(np.uint16)
 
 
+def noise_pairs(size, most):
+    """Sources and targets of 8 to `most` tokens."""
+    import numpy as np
+
+    rng = np.random.RandomState(0)
+    return [tuple(rng.randint(0, size - 2, rng.randint(8, most + 1)) for _ in range(2)) for _ in range(PAIRS)]
+
+
+def dataset_of(config, size):
+    """Noise as one of our data sets."""
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from aigc_jax.data import pairs, text
+    from aigc_jax.data.dataset import Dataset, Spec
+
+    length, sizes = config.data.length, np.ones((size, 2), np.uint8)
+    if config.method == "seq2seq":
+        rows = noise_pairs(size, length)
+        splits = dict(train=rows, valid=rows[:64], test=rows[:64])
+        return pairs.apart(config.data, splits, SimpleNamespace(size=size, end=size - 2, sizes=sizes), dict(text={}))
+    bounds = text.layout(dict(train=N - 10 * length, valid=10 * length), length)
+    take, vary = text.takers(length)
+    arrays = dict(tokens=np.append(tokens(size), np.zeros(length, np.uint16)), sizes=sizes)
+    return Dataset(arrays, bounds, take, Spec("text", (length,), bounds["train"][1], vocabulary=size), {}, vary)
+
+
 def ours(case, count=1):
     """A function that does n steps of every trial in one call, as training does."""
     import jax
     import numpy as np
 
     from aigc_jax import config as configs
-    from aigc_jax.data import text
-    from aigc_jax.data.dataset import Dataset, Spec
     from aigc_jax.programs import Programs
 
-    config = configs.load(HERE.parent / "configs" / f"{case}.py")
-    size, length = SIZES[case], config.data.length
-    bounds = text.layout(dict(train=N - 10 * length, valid=10 * length), length)
-    take, vary = text.takers(length)
-    arrays = dict(tokens=np.append(tokens(size), np.zeros(length, np.uint16)), sizes=np.ones((size, 2), np.uint8))
-    dataset = Dataset(arrays, bounds, take, Spec("text", (length,), bounds["train"][1], vocabulary=size), {}, vary)
+    config = configs.override(configs.load(HERE.parent / "configs" / f"{case}.py"), {"metrics": ()})
+    dataset = dataset_of(config, SIZES[case])
     config = configs.resolve(config, dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, count, route="map")
     state = [programs.init([config] * count)]
@@ -90,6 +113,68 @@ def transformer(model, vocabulary):
     return Net()
 
 
+def encoder_decoder(config, vocabulary):
+    """The Transformer of Vaswani et al. 2017 with norms before the layers, written plainly: (source, its mask, tokens) -> logits."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    model = config.model
+    width, heads = model.width, model.heads
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+
+        def forward(self, x, memory, mask=None, causal=False):
+            split = lambda y: y.view(*y.shape[:2], heads, -1).transpose(1, 2)
+            k, v = self.kv(memory).chunk(2, dim=-1)
+            y = F.scaled_dot_product_attention(split(self.q(x)), split(k), split(v), attn_mask=mask, is_causal=causal)
+            return self.out(y.transpose(1, 2).reshape(x.shape))
+
+    class Block(nn.Module):
+        def __init__(self, cross):
+            super().__init__()
+            self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if cross else 2))
+            self.attention, self.cross = Attention(), Attention() if cross else None
+            self.up, self.down = nn.Linear(width, model.hidden), nn.Linear(model.hidden, width)
+
+        def forward(self, x, mask, memory=None):
+            y = self.norms[0](x)
+            x = x + F.dropout(self.attention(y, y, None if self.cross else mask, causal=self.cross is not None), model.dropout)
+            if self.cross:
+                x = x + F.dropout(self.cross(self.norms[1](x), memory, mask), model.dropout)
+            return x + F.dropout(self.down(F.relu(self.up(self.norms[-1](x)))), model.dropout)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(vocabulary, width)
+            self.encoder = nn.ModuleList(Block(False) for _ in range(model.layers))
+            self.decoder = nn.ModuleList(Block(True) for _ in range(model.layers))
+            self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+            self.head = nn.Linear(width, vocabulary, bias=False)
+            angle = torch.arange(model.context)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+            self.register_buffer("position", torch.cat([angle.sin(), angle.cos()], dim=1))
+            self.apply(lambda m: isinstance(m, (nn.Linear, nn.Embedding)) and nn.init.normal_(m.weight, std=0.02))
+            self.head.weight = self.embed.weight
+
+        def place(self, tokens):
+            return F.dropout(self.embed(tokens) * width**0.5 + self.position[: tokens.shape[1]], model.dropout)
+
+        def forward(self, source, mask, tokens):
+            memory, x, mask = self.place(source), self.place(tokens), mask[:, None, None]
+            for block in self.encoder:
+                memory = block(memory, mask)
+            memory = self.norms[0](memory)
+            for block in self.decoder:
+                x = block(x, mask, memory)
+            return self.head(self.norms[1](x))
+
+    return Net()
+
+
 def lstm(model, vocabulary):
     """nn.LSTM between an embedding and a linear layer."""
     from torch import nn
@@ -115,18 +200,37 @@ def pytorch(case):
     from aigc_jax import config as configs
 
     config, size = configs.load(HERE.parent / "configs" / f"{case}.py"), SIZES[case]
-    data = torch.from_numpy(tokens(size)[: N // 2].astype("int64"))
-    net = (transformer if config.network == "transformer" else lstm)(config.model, size)
+    length = config.data.length
+    if config.method == "seq2seq":
+        net, data = encoder_decoder(config, size), noise_pairs(size, length)
+        end = size - 2
+        fill = lambda rows, width: torch.tensor([[*row, *[end] * (width - len(row))] for row in rows])
+        sources, targets = fill([a for a, _ in data], length), fill([[end, *b] for _, b in data], length + 2)
+        seen = torch.arange(length) < torch.tensor([len(a) for a, _ in data])[:, None]
+        counts = torch.arange(length + 1) <= torch.tensor([len(b) for _, b in data])[:, None]
+
+        def loss_of():
+            i = torch.randint(len(data), (config.batch_size,))
+            logits = net(sources[i], seen[i], targets[i, :-1])
+            labels = targets[i, 1:].masked_fill(~counts[i], -100)
+            return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=config.smoothing)
+
+    else:
+        net = (transformer if config.network == "transformer" else lstm)(config.model, size)
+        data = torch.from_numpy(tokens(size)[: N // 2].astype("int64"))
+
+        def loss_of():
+            start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
+            batch = data[start + torch.arange(length + 1)]
+            return F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+
     matrices = [p for p in net.parameters() if p.dim() > 1]
     groups = [dict(params=matrices, weight_decay=config.hp.decay), dict(params=[p for p in net.parameters() if p.dim() < 2], weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=config.hp.lr, betas=(config.hp.beta1, config.hp.beta2), fused=True)
-    length = config.data.length
 
     def steps(n):
         for _ in range(n):
-            start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
-            batch = data[start + torch.arange(length + 1)]
-            loss = F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+            loss = loss_of()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), config.hp.clip)
@@ -136,10 +240,11 @@ def pytorch(case):
 
 
 SIDES = {"ours": ours, "pytorch": pytorch, "ours_four_trials": lambda case: ours(case, 4)}
-SIZES = {"gpt_shakespeare_cpu": 65, "gpt_base": 10_000, "lstm_text": 10_000}
+SIZES = {"gpt_shakespeare_cpu": 65, "gpt_base": 10_000, "transformer_base": 10_000, "lstm_text": 10_000}
 CASES = {
     "gpt_shakespeare_cpu": ("GPT 4 x 128, windows of 64, batch 12", tuple(SIDES)),
     "gpt_base": ("GPT 6 x 512, 10,000 tokens, windows of 128, batch 8", ("ours", "pytorch")),
+    "transformer_base": ("encoder-decoder 6 + 6 x 512, 10,000 tokens, 64 pairs of at most 32", ("ours", "pytorch")),
     "lstm_text": ("LSTM 2 x 1024, 10,000 tokens", ("ours", "pytorch")),
 }
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict(dict(
         method="lm",
-        steps=2000,
+        steps=1000,
         batch_size=4,
         data=dict(name="nottingham", tokenizer="characters", length=512),
         network="transformer",
@@ -26,5 +26,5 @@ def get_config():
         schedule=dict(name="cosine", warmup="100 steps"),
         hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, decay=0.1, clip=1.0),
         best="valid/loss",
-        run=dict(eval_every="500 steps", sample_every="1000 steps", save_every="500 steps", samples=4),
+        run=dict(eval_every="250 steps", sample_every="500 steps", save_every="250 steps", samples=4),
     ))

@@ -180,8 +180,9 @@ def test_every_config_of_the_project_makes_a_method(real_data):
 
     for path in sorted((ROOT / "configs").glob("*.py")):
         config = configs.load(path)
-        size = config.data.size
-        spec = Spec("image", (size, size, 3), 1000) if config.data.name == "folder" else dataset(config).spec  # the user's own pictures
+        size, length, words = config.data.size, config.data.length, config.data.vocabulary
+        own = dict(folder=Spec("image", (size, size, 3), 1000), text=Spec("text", (length,), 100_000, vocabulary=words))  # of the user
+        spec = own[config.data.name] if config.data.name in own else dataset(config).spec
         methods.make(configs.resolve(config, spec.n_train, methods.examples(config)), spec)
 
 

@@ -63,9 +63,10 @@ _data = {}
 
 def dataset(config):
     """The config's data, loaded once for all tests."""
-    if config.data.name not in _data:
-        _data[config.data.name] = data.load(config.data)
-    return _data[config.data.name]
+    key = config.data.to_json(sort_keys=True)
+    if key not in _data:
+        _data[key] = data.load(config.data)
+    return _data[key]
 
 
 def resolved(config):
