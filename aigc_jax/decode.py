@@ -83,6 +83,27 @@ def free(apply: Callable, net, key, index, start: int, length: int, choice: Choi
     return jax.lax.scan(body, begin, jnp.arange(length))[1].T
 
 
+def answer(apply: Callable, net, tokens, asked):  # [B, T + 1], [B, T] -> [B, T]
+    """What follows each token, inside a program: as given, and the likeliest where `asked` is 1, which is then what the network reads on."""
+
+    def body(state, at):
+        carry, token = state
+        following, wanted = at
+        logits, carry = apply(token[:, None], carry)
+        token = jnp.where(wanted > 0, jnp.argmax(logits[:, -1], axis=-1).astype(jnp.int32), following)
+        return (carry, token), token
+
+    begin = (net.carry(len(tokens), asked.shape[1]), tokens[:, 0])
+    return jax.lax.scan(body, begin, (tokens[:, 1:].T, asked.T))[1].T
+
+
+def to_front(tokens, asked, filler: int):  # [B, T], [B, T] -> [B, T]
+    """Each row from its first asked token on, filled up."""
+    place = jnp.argmax(asked > 0, axis=1)[:, None] + jnp.arange(tokens.shape[1])
+    moved = jnp.take_along_axis(tokens, jnp.minimum(place, tokens.shape[1] - 1), axis=1)
+    return jnp.where(place < tokens.shape[1], moved, filler)
+
+
 class Writing(NamedTuple):
     """Where the rows stand."""
 

@@ -143,8 +143,6 @@ class Programs:
         readable = (lambda x: x) if tokenizer is None else lambda rows: [tokenizer.text(row) for row in rows]
         if found:
             real = self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
-            if tokenizer is not None:
-                real["texts"] = readable(real["tokens"][:, 1:])
             for i, row in enumerate(values):
                 for metric in found:
                     row |= metric(lambda what, i=i: draw(what, i), real, self.dataset.spec)

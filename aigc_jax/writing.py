@@ -51,7 +51,7 @@ def answers(run, sources: list[str], report=None) -> list[str]:
             report(f"a source has {len(tokens):,} tokens, and the longest pair of the data {width}: only the first {width} count")
         row[: len(tokens[:width])], seen[: len(tokens[:width])] = tokens[:width], 1
     batch = dict(source=rows, source_mask=mask, index=np.arange(len(sources), dtype=np.int32))
-    drawn = jax.jit(run.programs.method.samplers["translation"])(run.state, run.state.key, batch)
+    drawn = jax.jit(run.programs.method.samplers["answer"])(run.state, run.state.key, batch)
     return [tokenizer.text(row) for row in np.asarray(drawn)]
 
 

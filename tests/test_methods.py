@@ -187,7 +187,7 @@ def test_evaluation_and_sampling_leave_the_state_alone(name):
     before = digest(flatten(states))
     programs.evaluate(states, "valid", 16)
     what, shape = main_sampler(programs), dataset(config).spec.shape
-    shape = shape[1:] if what == "translation" else shape  # of a source and a target
+    shape = shape[1:] if what == "answer" else shape  # of a source and a target
     first = programs.draw(states, what, 20)
     assert digest(flatten(states)) == before
     assert first.shape == (1, 20, *([2] if what == "reconstruction" else []), *shape)  # reconstructions: beside the originals

@@ -68,9 +68,11 @@ def test_n_grams_learn_what_is_certain():
 
 
 def test_metrics_of_a_run_compare_with_the_splits_texts():
-    real = dict(texts=["a dog runs through the snow", "two men are talking at a table", "not asked for"])
-    right, wrong = (METRICS["bleu"](lambda what, t=t: t, real, None)["bleu"] for t in (real["texts"][:2], ["x y z w"] * 2))
+    texts = ["a dog runs through the snow", "two men are talking at a table", "not asked for"]
+    real = dict(tokens=texts[:2])
+    drawn = lambda answers: lambda what: texts if what == "reference" else answers
+    right, wrong = (METRICS["bleu"](drawn(answers), real, None)["bleu"] for answers in ([*texts[:2], "again"], ["x y z w"] * 3))
     assert right == pytest.approx(100) and wrong < 5
-    assert METRICS["rouge"](lambda what: real["texts"][:2], real, None)["rougeL"] == pytest.approx(1)
-    assert METRICS["bleu_greedy"](lambda what: real["texts"][:2], real, None)["bleu_greedy"] == pytest.approx(100)
+    assert METRICS["rouge"](drawn(texts), real, None)["rougeL"] == pytest.approx(1)
+    assert METRICS["bleu_greedy"](drawn(texts), real, None)["bleu_greedy"] == pytest.approx(100)
     assert METRICS["variety"](lambda what: ["a b", "a b"], real, None)["distinct_1"] == 0.5

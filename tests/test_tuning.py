@@ -61,6 +61,24 @@ def test_the_loss_is_that_of_the_answers():
     assert jax.jit(method.step)(state, batch)[1]["loss"] == pytest.approx(chosen.mean(), rel=1e-5)
 
 
+def test_an_answer_is_what_greedy_writing_gives_and_a_reference_what_the_data_say():
+    config = tiny("lm", **JOINED, model__dropout=0.0)
+    found = data.load(config.data)
+    config = configs.resolve(config, found.spec.n_train, 16)
+    method = methods.make(config, found.spec)
+    state = jax.jit(method.init)(jax.random.key(3), {k: jnp.float32(v) for k, v in config.hp.items()})
+    state = state.replace(params=jax.tree.map(lambda x: 8 * x, state.params))  # so that its text is not one token
+    batch = jax.tree.map(jnp.asarray, found.take(found.arrays, np.arange(4)) | dict(index=np.arange(4)))
+    text = found.tokenizer.text
+    said = [text(row[1:]).split("\n") for row in np.asarray(batch["tokens"])]
+    assert [text(row) for row in jax.jit(method.samplers["reference"])(state, state.key, batch)] == [target for _, target in said]
+    answers = np.asarray(jax.jit(method.samplers["answer"])(state, state.key, batch))
+    read = np.concatenate([np.asarray(batch["tokens"])[:, :6], answers[:, :5]], axis=1)  # the end, four digits, a line break; the answer
+    logits = jax.jit(method.language.apply)(state.params, read, None)[0]
+    assert (np.asarray(logits)[:, 5:10].argmax(-1) == answers[:, :5]).all()
+    assert len(np.unique(answers[:, :5])) > 3
+
+
 def test_functions_and_their_docstrings():
     """What is cut out of a function is its docstring, and nothing else: both together are the function again."""
     source = 'class A:\n    def f(self, x):\n        """Says."""\n        # why\n        return x\n'

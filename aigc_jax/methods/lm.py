@@ -102,4 +102,17 @@ def make(config, spec) -> Method:
         """As many tokens as a training window has, from the beginning of a text on."""
         return decode.free(lambda tokens, carry: apply(state.params, tokens, carry), net, key, batch["index"], spec.start, spec.shape[0])
 
-    return Method(init, step, evaluate, per_token, dict(text=text), language=Language(net, apply))
+    def asked(batch):  # -> [B, T]: the answers of joined pairs, the second half of any other window
+        half = jnp.arange(spec.shape[0]) >= spec.shape[0] // 2
+        return batch["mask"] if "mask" in batch else jnp.broadcast_to(half, batch["tokens"][:, 1:].shape)
+
+    filler = spec.vocabulary - 1  # a special token: it is no text
+
+    def answer(state, key, batch):  # -> [B, T]
+        on = lambda tokens, carry: apply(state.params, tokens, carry)
+        return decode.to_front(decode.answer(on, net, batch["tokens"], asked(batch)), asked(batch), filler)
+
+    def reference(state, key, batch):  # -> [B, T]
+        return decode.to_front(batch["tokens"][:, 1:], asked(batch), filler)
+
+    return Method(init, step, evaluate, per_token, dict(text=text, answer=answer, reference=reference), language=Language(net, apply))

@@ -60,7 +60,7 @@ def make(config, spec) -> Method:
         """The carry of a decoder that has written nothing yet."""
         return net.apply({"params": params["net"]}, source, mask, method="encode") | net.carry(len(source), length)
 
-    def translation(beams):
+    def answer(beams):
         def draw(state, key, batch):  # -> [B, T]
             first = jnp.full(len(batch["index"]), spec.start, jnp.int32)
             carry = begin(state.params, batch["source"], batch["source_mask"], room)
@@ -70,4 +70,5 @@ def make(config, spec) -> Method:
         return draw
 
     language = Language(net, apply, begin)
-    return Method(init, step, evaluate, per_token, dict(translation=translation(config.beams), greedy=translation(1)), language=language)
+    samplers = dict(answer=answer(config.beams), greedy=answer(1), reference=lambda state, key, batch: batch["tokens"][:, 1:])
+    return Method(init, step, evaluate, per_token, samplers, language=language)

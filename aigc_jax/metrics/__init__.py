@@ -13,9 +13,9 @@ METRICS = {
     "diversity": diversity.diversity,
     "modes": modes.modes,
     "nll": likelihood.nll,
-    "bleu": text.translated,
-    "bleu_greedy": text.translated_greedily,
-    "rouge": text.summarized,
+    "bleu": text.answered,
+    "bleu_greedy": text.answered_greedily,
+    "rouge": text.overlap,
     "variety": text.varied,
 }
 

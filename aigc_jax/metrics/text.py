@@ -60,22 +60,26 @@ def longest_copy(text: str, corpus: str) -> int:
 # -- as metrics of a run: (draw, real, spec) -> {name: float}. Texts are drawn for the first examples of the split.
 
 
-def translated(draw, real, spec) -> dict[str, float]:
-    """`bleu` of the method's translations by beam search, in percent."""
-    hypotheses = draw("translation")[: len(real["texts"])]
-    return dict(bleu=bleu(hypotheses, real["texts"][: len(hypotheses)])[0])
+def compared(draw, real, what="answer") -> tuple[list[str], list[str]]:
+    """A method's answers to the split's first examples, no example twice, and what the data say: targets of pairs, the second halves of
+    windows of a text."""
+    count = len(real["tokens"])
+    return draw(what)[:count], draw("reference")[:count]
 
 
-def translated_greedily(draw, real, spec) -> dict[str, float]:
-    """As `bleu`, but taking the likeliest token again and again."""
-    hypotheses = draw("greedy")[: len(real["texts"])]
-    return dict(bleu_greedy=bleu(hypotheses, real["texts"][: len(hypotheses)])[0])
+def answered(draw, real, spec) -> dict[str, float]:
+    """`bleu` of the method's answers, those of an encoder-decoder by beam search, in percent."""
+    return dict(bleu=bleu(*compared(draw, real))[0])
 
 
-def summarized(draw, real, spec) -> dict[str, float]:
-    """ROUGE of the method's translations by beam search."""
-    hypotheses = draw("translation")[: len(real["texts"])]
-    return rouge(hypotheses, real["texts"][: len(hypotheses)])
+def answered_greedily(draw, real, spec) -> dict[str, float]:
+    """As `bleu`, but an encoder-decoder takes the likeliest token again and again."""
+    return dict(bleu_greedy=bleu(*compared(draw, real, "greedy"))[0])
+
+
+def overlap(draw, real, spec) -> dict[str, float]:
+    """ROUGE of the method's answers."""
+    return rouge(*compared(draw, real))
 
 
 def varied(draw, real, spec) -> dict[str, float]:
