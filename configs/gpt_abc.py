@@ -5,8 +5,9 @@ Paper      none; 4 layers of width 192, rotary positions, windows of 512 charact
 Command    python launch.py train --config=configs/gpt_abc.py --workdir=runs/abc
            python launch.py sample --workdir=runs/abc --num=4 --tokens=600 --temperature=0.8 --out=tunes.mid
            (writes tunes.txt, and tunes_1.mid and so on of those that can be played)
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 10 minutes beside other work
+Expect     1.48 bits a character (test; 5-grams 1.83); of 200 tunes at temperature 0.8 the bars of 29.5 % add up, of held-out ones 99.5 %:
+           experiments/results/writers (seed 0, measured 2026-11)
 """
 
 from ml_collections import ConfigDict

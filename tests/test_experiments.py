@@ -66,7 +66,40 @@ def test_a_small_gpt_is_no_worse_than_nanogpts_and_recurrent_networks_have_their
     assert {row["step"] for row in rows if row["split"] == "test"} == {2000}
 
 
-DOCUMENTS = {"vae_mnist": "vae", "iwae_against_elbo": "vae", "vae_variants": "vae", "shakespeare": "text"}
+def test_a_network_that_was_trained_before_is_ahead_at_every_budget():
+    it = script("finetune")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    for budget in it.BUDGETS:
+        scratch, tuned = (it.final(rows, start, budget) for start in it.START)
+        assert len(scratch) == len(tuned) == it.SEEDS == len(set(tuned)) and tuned.max() < scratch.min()
+    assert len(it.final(rows, "scratch", it.LONG)) == it.SEEDS
+
+
+def test_what_writers_write_is_counted_from_their_texts():
+    it = script("writers")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    kept = [row for row in rows if row["text"] is not None]
+    assert len(kept) == 50 * len(it.writers_of(rows)) and all(it.WRITERS[row["writer"]][1](str(row["text"])) == row["good"] for row in kept)
+    for writer in it.writers_of(rows):
+        assert sum(row["writer"] == writer and row["source"] == "network" and row["good"] is not None for row in rows) == it.COUNT
+        written, real, untrained = (it.share(rows, writer, source) for source in ("network", "heldout", "untrained"))
+        assert untrained < 0.1 < written and untrained < real
+
+
+def test_what_a_poem_a_function_and_their_parts_are():
+    it = script("writers")
+    assert it.is_poem("秦川雄帝宅，函谷壮皇居。绮殿千寻起，离宫") and it.is_poem("一二三四五六七，一二三四五六七。")
+    assert not it.is_poem("秦川雄帝宅，函谷壮皇。") and not it.is_poem("秦川雄帝宅，一二三四五六七。") and not it.is_poem("秦川雄帝宅，")
+    assert it.first_function("def f(x):\n    return x\n\nclass A: pass") == "def f(x):\n    return x\n"
+    assert it.first_function("def f(\n    x,\n):\n    return x\ny = 1") == "def f(\n    x,\n):\n    return x"
+    assert it.is_function("def f(x):\n    return x\n\nx = 1") and not it.is_function("def f(x):\n    return x")  # may go on
+    assert not it.is_function("def f(:\n  x\ny")
+    assert it.functions(["import a\ndef f():\n  pass\n\n  def g()"]) == ["def f():\n  pass\n\n  def g()"]
+
+
+DOCUMENTS = {"vae_mnist": "vae", "iwae_against_elbo": "vae", "vae_variants": "vae", "shakespeare": "text", "finetune": "text", "writers": "text"}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -154,6 +154,11 @@ def test_an_adaptation_that_cannot_be(change, words):
         parameters(configs.override(tiny("lm"), change))
 
 
+def test_an_adaptation_is_for_language_models():
+    with pytest.raises(UserError, match="config.lora.rank = 2 is for config.method = 'lm', not 'vae'"):
+        parameters(configs.override(tiny("vae"), {"lora.rank": 2}), 1)
+
+
 def test_from_a_run_to_an_adapted_one_that_answers(tmp_path):
     """Pretrain, adapt from it, write, and refuse to lose the adaptation."""
     train([tiny("lm", **JOINED, steps="8 steps")], [tmp_path / "base"], **SILENT)

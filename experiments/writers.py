@@ -1,0 +1,185 @@
+"""What the writers of the configs write: are poems poems, tunes tunes, functions Python? How well do they predict, and how much is copied?
+
+    python experiments/writers.py --workdir=runs/writers [--only=poems,tunes]
+                          trains what is not there, writes anew; without words, table and figure from the rows here
+
+Of every writer 200 texts from the beginning of one, at temperature 0.8, unpicked: each has its row, and beside them 200 held-out texts, judged by the
+same functions. Bits a character of the whole test split, beside those of 5-grams with modified Kneser-Ney smoothing of the same training split.
+"""
+
+import argparse
+import ast
+import copy
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE))
+RESULTS = HERE / "results" / "writers"
+COUNT, TEMPERATURE, COPY = 200, 0.8, 20
+ORDER = 5  # of the n-grams
+
+
+def is_poem(text: str) -> bool:
+    """At least two lines, all of five characters or all of seven; what comes after the last mark is a line that was not ended."""
+    lines = re.split("[，。！？；、：]", text)[:-1]
+    return len(lines) > 1 and {len(line) for line in lines} in ({5}, {7})
+
+
+def is_tune(text: str) -> bool:
+    from aigc_jax import abc
+
+    return abc.bars_add_up(text)
+
+
+def first_function(text: str) -> str:
+    """The lines of a text that begins with "def " up to the first that is not indented; "" where there is none."""
+    lines = text.split("\n")
+    for i, line in enumerate(lines[1:], 1):
+        if line and not line[0].isspace() and not line.startswith(")"):
+            return "\n".join(lines[:i])
+    return ""
+
+
+def is_function(text: str) -> bool:
+    code = first_function(text)
+    try:
+        return any(isinstance(node, ast.FunctionDef) for node in ast.parse(code).body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def functions(texts):
+    """From each function of a module on: what stands there when a network has written "def "."""
+    return [text[found.start() :] for text in texts for found in re.finditer(r"(?m)^def ", text)]
+
+
+# writer -> (config, what a good text is, prompt, tokens, texts -> the held-out texts, is what it copies of interest?)
+WRITERS = {
+    "poems": ("lstm_tang", is_poem, "", 160, list, True),
+    "tunes": ("gpt_abc", is_tune, "", 900, list, True),
+    "functions": ("gpt_code", is_function, "def ", 250, functions, False),
+}
+LABELS = dict(poems="poems: lines all of 5 or all of 7", tunes="tunes: every bar adds up", functions="functions: `ast.parse` accepts")
+
+
+def texts_of(dataset, split) -> list[str]:
+    """The texts of a split, from its tokens."""
+    first, count = dataset.splits[split]
+    length, tokenizer = dataset.spec.shape[0], dataset.tokenizer
+    tokens = np.asarray(dataset.arrays["tokens"])[first * length : (first + count) * length + 1]
+    return [text for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.end)) if (text := tokenizer.decode(part))]
+
+
+def baseline(train, test) -> float:
+    """Bits a character of 5-grams, the ends of texts included as they are in the network's."""
+    from parts.ngram import bits_per_character
+
+    joined = "\0".join(test) + "\0"
+    return bits_per_character("\0".join(train) + "\0", joined, ORDER) * len(joined) / sum(map(len, test))
+
+
+def shortened(text, tokenizer, most) -> str:
+    """Its first tokens, so that held-out texts have no more room than written ones."""
+    return tokenizer.decode(tokenizer.encode(text)[:most])
+
+
+def written(run, prompt, most) -> list[str]:
+    from aigc_jax import writing
+    from aigc_jax.decode import Choice
+
+    batches = [writing.texts(run, [prompt] * 50, most, Choice(TEMPERATURE), seed) for seed in range(COUNT // 50)]
+    return [prompt + text for batch in batches for text in batch]
+
+
+def judged(writer, workdir):
+    """The rows of one writer."""
+    import aigc_jax
+    from aigc_jax import config as configs
+    from aigc_jax import data
+    from aigc_jax.metrics.text import longest_copy
+    from aigc_jax.train import train
+
+    config, good, prompt, most, chosen, copies = WRITERS[writer]
+    train([configs.load(HERE.parent / "configs" / f"{config}.py")], [workdir / writer])
+    run = aigc_jax.load(workdir / writer, "best")
+    dataset = data.load(run.config.data)
+    train_texts, test = texts_of(dataset, "train"), texts_of(dataset, "test")
+    scores = run.evaluate("test")
+    rows = [dict(writer=writer, source="network", bits=scores["bits_per_character"])]
+    if copies:
+        rows.append(dict(writer=writer, source="5-grams", bits=baseline(train_texts, test)))
+    untrained = copy.copy(run)
+    untrained.states = run.programs.init([run.config])
+    real = chosen(test)
+    real = [shortened(real[i], run.tokenizer, most) for i in np.linspace(0, len(real) - 1, COUNT).astype(int)]
+    corpus = "\0".join(train_texts)
+    for source, texts in dict(network=written(run, prompt, most), heldout=real, untrained=written(untrained, prompt, most)).items():
+        for index, text in enumerate(texts):
+            copied = longest_copy(text, corpus) if copies and source != "untrained" else None
+            rows.append(dict(writer=writer, source=source, index=index, good=int(good(text)), copied=copied,
+                             text=text.replace("\r", "") if source == "network" and index < 50 else None))  # fmt: skip
+    return rows
+
+
+def writers_of(rows) -> list[str]:
+    return list(dict.fromkeys(row["writer"] for row in rows))
+
+
+def share(rows, writer, source, of="good"):
+    """Of the texts, in [0, 1]: of "good" ones, or of those that copy more than COPY characters in a row."""
+    found = [row[of] for row in rows if (row["writer"], row["source"]) == (writer, source) and row["good"] is not None]
+    if not found or found[0] is None:
+        return None
+    return float(np.mean([value > COPY if of == "copied" else value for value in found]))
+
+
+def bits(rows, writer, source):
+    return next((row["bits"] for row in rows if (row["writer"], row["source"]) == (writer, source) and row["bits"] is not None), None)
+
+
+def table(rows) -> str:
+    lines = ["| of 200 texts | written | held out | untrained | copy > 20, written | held out | bits a character | 5-grams |", "|---" * 8 + "|"]
+    percent = lambda value: "" if value is None else f"{100 * value:.1f} %"
+    number = lambda value: "" if value is None else f"{value:.3f}"
+    for writer in writers_of(rows):
+        shares = [share(rows, writer, source) for source in ("network", "heldout", "untrained")]
+        copies = [share(rows, writer, source, "copied") for source in ("network", "heldout")]
+        values = [bits(rows, writer, source) for source in ("network", "5-grams")]
+        lines.append(f"| {LABELS[writer]} | {' | '.join([*map(percent, shares), *map(percent, copies), *map(number, values)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(rows, axes):
+    sources = dict(untrained=("untrained", "tab:gray"), network=("written", "tab:blue"), heldout=("held out", "tab:green"))
+    for i, (source, (label, colour)) in enumerate(sources.items()):
+        values = [100 * share(rows, writer, source) for writer in writers_of(rows)]
+        axes.bar(np.arange(len(values)) + 0.27 * (i - 1), values, 0.25, color=colour, label=label)
+    axes.set_xticks(range(len(values)), writers_of(rows))
+    axes.set(ylabel="% of 200 texts that are what they should be", ylim=(0, 105))
+    axes.legend()
+
+
+def main():
+    from aigc_jax import evidence
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", help="where the runs are left; what is there already is not trained again")
+    parser.add_argument("--only", default=",".join(WRITERS), help="which writers; the rows of the others stay (default: all)")
+    args = parser.parse_args()
+    if args.workdir:
+        columns = dict.fromkeys(("writer", "source", "index", "good", "copied", "bits", "text"))
+        chosen, before = args.only.split(","), evidence.read_rows(RESULTS) if (RESULTS / "rows.csv").is_file() else []
+        new = [columns | row for writer in chosen for row in judged(writer, Path(args.workdir))]
+        rows = [row for row in before if row["writer"] not in chosen] + new
+        evidence.write_rows(RESULTS, rows, Path(args.workdir, chosen[0], "environment.json"))
+    rows = evidence.read_rows(RESULTS)
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes))
+
+
+if __name__ == "__main__":
+    main()
