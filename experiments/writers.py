@@ -160,7 +160,7 @@ def figure(rows, axes):
         values = [100 * share(rows, writer, source) for writer in writers_of(rows)]
         axes.bar(np.arange(len(values)) + 0.27 * (i - 1), values, 0.25, color=colour, label=label)
     axes.set_xticks(range(len(values)), writers_of(rows))
-    axes.set(ylabel="% of 200 texts that are what they should be", ylim=(0, 105))
+    axes.set(ylabel="% of 200 texts", ylim=(0, 105))
     axes.legend()
 
 

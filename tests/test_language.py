@@ -1,12 +1,13 @@
 """Language models as methods: what a loss counts, carried states, masked tokens, pairs, and text from the command line."""
 
 import io
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import command_line
+from conftest import ROOT, command_line
 from ml_collections import ConfigDict
 from tiny_configs import PAIRS, dataset, resolved, tiny
 
@@ -18,6 +19,9 @@ from aigc_jax.errors import UserError
 from aigc_jax.methods.mlm import hide
 from aigc_jax.programs import Programs
 from aigc_jax.train import train
+
+sys.path.insert(0, str(ROOT))
+import launch  # noqa: E402
 
 
 def pairs(path, **more):
@@ -193,15 +197,15 @@ def test_another_tokenizer_than_the_checkpoints_is_refused(run, tmp_path):
     assert after == pytest.approx(before, rel=1e-5)  # before its first step
 
 
-def test_an_encoder_decoder_learns_to_reverse_numbers(tmp_path):
+def test_an_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
     config = tiny("seq2seq", steps="250 steps", batch_size=32, model__width=32, model__layers=2, model__positions="learned", hp__lr=5e-3,
                   model__dropout=0.0, smoothing=0.0, run__eval_every="never", run__sample_every="never", run__save_every="never")  # fmt: skip
     train([config], [tmp_path], report=lambda _: None)
     run = aigc_jax.load(tmp_path)
     answers = writing.answers(run, ["1234", "1399"])
     assert answers == ["4321", "9931"] and run.rows("test")[-1]["loss"] < 0.1
-    done = command_line("sample", f"--workdir={tmp_path}", "--prompt=1234")
-    assert done.stdout == f"{answers[0]}\n", done.stderr
+    assert launch.main(["sample", f"--workdir={tmp_path}", "--prompt=1234"]) == 0
+    assert capsys.readouterr().out == f"{answers[0]}\n"
 
 
 def test_data_shows_how_a_text_is_tokenized():

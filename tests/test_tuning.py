@@ -13,9 +13,9 @@ from tiny_configs import PAIRS, dataset, resolved, tiny
 
 import aigc_jax
 from aigc_jax import config as configs
-from aigc_jax import data, methods, writing
-from aigc_jax.checkpoint import flatten
-from aigc_jax.data import pairs
+from aigc_jax import data, methods, start, writing
+from aigc_jax.checkpoint import Checkpoints, flatten
+from aigc_jax.data import pairs, text
 from aigc_jax.decode import Choice
 from aigc_jax.errors import UserError
 from aigc_jax.methods import lora
@@ -69,9 +69,9 @@ def test_an_answer_is_what_greedy_writing_gives_and_a_reference_what_the_data_sa
     state = jax.jit(method.init)(jax.random.key(3), {k: jnp.float32(v) for k, v in config.hp.items()})
     state = state.replace(params=jax.tree.map(lambda x: 8 * x, state.params))  # so that its text is not one token
     batch = jax.tree.map(jnp.asarray, found.take(found.arrays, np.arange(4)) | dict(index=np.arange(4)))
-    text = found.tokenizer.text
-    said = [text(row[1:]).split("\n") for row in np.asarray(batch["tokens"])]
-    assert [text(row) for row in jax.jit(method.samplers["reference"])(state, state.key, batch)] == [target for _, target in said]
+    read_text = found.tokenizer.text
+    said = [read_text(row[1:]).split("\n") for row in np.asarray(batch["tokens"])]
+    assert [read_text(row) for row in jax.jit(method.samplers["reference"])(state, state.key, batch)] == [target for _, target in said]
     answers = np.asarray(jax.jit(method.samplers["answer"])(state, state.key, batch))
     read = np.concatenate([np.asarray(batch["tokens"])[:, :6], answers[:, :5]], axis=1)  # the end, four digits, a line break; the answer
     logits = jax.jit(method.language.apply)(state.params, read, None)[0]
@@ -85,7 +85,7 @@ def test_functions_and_their_docstrings():
     source += '\ndef g(): "one line"\ndef h():\n    """Only this."""\n'
     assert pairs.functions(source) == [('"""Says."""', "def f(self, x):\n    # why\n    return x")]
     assert pairs.functions("def broken(:\n") == []
-    found = [pair for text in (ast.__file__, pairs.__file__) for pair in pairs.functions(open(text, encoding="utf-8").read())]
+    found = [pair for path in (ast.__file__, pairs.__file__) for pair in pairs.functions(open(path, encoding="utf-8").read())]
     assert len(found) > 20  # of any version of Python
     for said, code in found:
         (tree,) = ast.parse(code).body
@@ -159,19 +159,35 @@ def test_an_adaptation_is_for_language_models():
         parameters(configs.override(tiny("vae"), {"lora.rank": 2}), 1)
 
 
-def test_from_a_run_to_an_adapted_one_that_answers(tmp_path):
-    """Pretrain, adapt from it, write, and refuse to lose the adaptation."""
-    train([tiny("lm", **JOINED, steps="8 steps")], [tmp_path / "base"], **SILENT)
-    more = dict(init_from=str(tmp_path / "base"), init_match="^params/net/", lora__rank=2, steps="8 steps")
-    train([tiny("lm", **JOINED, **more)], [tmp_path / "adapted"], **SILENT)
-    base, run = aigc_jax.load(tmp_path / "base"), aigc_jax.load(tmp_path / "adapted")
-    assert run.rows("valid")[0]["loss"] == pytest.approx(base.rows("test")[-1]["loss"], rel=0.2)
-    kept, adapted = flatten(base.state.params["net"]), flatten(run.state.params["net"])
-    assert all(np.array_equal(kept[name], adapted[name]) for name in kept)
-    assert set(run.state.params) == {"net", "lora"}
+def test_from_a_run_to_an_adapted_one(tmp_path):
+    """Train, answer, adapt: begun from the run it is as good as the run was; and a run without the adaptation would lose it."""
+    train([tiny("lm", **JOINED, steps="8 steps")], [tmp_path], **SILENT)
+    run = aigc_jax.load(tmp_path)
     out = io.StringIO()
     writing.converse(run, 6, Choice(0.0), 0, None, io.StringIO("1234\n"), out)
     (answer,) = writing.texts(run, ["1234\n"], 6, Choice(0.0))
     assert out.getvalue() == f"1234\n{answer}\n"
+    config = tiny("lm", **JOINED, init_from=str(tmp_path), init_match="^params/net/", lora__rank=2)
+    found = data.load(config.data)
+    config = configs.resolve(config, found.spec.n_train, 16)
+    programs = Programs(config, found, 1)
+    states = start.initialize(programs.init([config]), config, found.tokenizer)
+    assert set(states.params) == {"net", "lora"}
+    kept, begun = flatten(run.state.params["net"]), flatten(lora.merged(config, jax.tree.map(lambda x: x[0], states.params)))
+    assert all(np.array_equal(kept[name], begun[name]) for name in kept)
+    with Checkpoints(tmp_path / "adapted" / "checkpoints") as checkpoints:
+        checkpoints.save(1, flatten(programs.place(states)), {}, dict(failed=[None], best=[None]))
+    (tmp_path / "adapted" / "config.json").write_text("{}")
+    plain = configs.resolve(tiny("lm", **JOINED, init_from=str(tmp_path / "adapted"), init_match="layer"), found.spec.n_train, 16)
     with pytest.raises(UserError, match="holds a low-rank adaptation"):
-        train([tiny("lm", **JOINED, init_from=str(tmp_path / "adapted"))], [tmp_path / "lost"], **SILENT)
+        start.initialize(Programs(plain, found, 1).init([plain]), plain)
+
+
+def test_docstrings_are_split_and_answered_by_functions(tmp_path, monkeypatch):
+    for i in range(40):
+        (tmp_path / f"m{i}.py").write_text(f'def f{i}(x):\n    """Adds {i}."""\n    return x + {i}\n')
+    monkeypatch.setattr(text.sysconfig, "get_path", lambda name: str(tmp_path))
+    found = data.load(ConfigDict(configs.DATA | dict(name="docstrings", length=80, joined=True)))
+    assert sum(count for _, count in found.splits.values()) == 40 == len(found.about["files"])
+    row = found.take(found.arrays, np.array([0]))["tokens"][0]
+    assert re.fullmatch(r'"""Adds (\d+)."""\ndef f\1\(x\):\n    return x \+ \1', found.tokenizer.text(row[1:]))

@@ -51,11 +51,11 @@ def tsv(config, data_dir, download) -> Dataset:
 
 def docstrings(config, data_dir, download) -> Dataset:
     """Functions of Python's standard library, from the docstring to the function without it: always at hand; split by the hash of the docstring."""
-    sources = text.library()
+    root, sources = text.library()
     rows = [pair for source in sources.values() for pair in functions(source)]
     tenths = choose(text.SPLITS, config.split, "config.data.split")
     splits = {name: [row for row in rows if tenths[files.tenth(row[0])] == name] for name in dict.fromkeys(tenths)}
-    return pairs(config, splits, text.about_files(sources, "PSF-2.0", text.LIBRARY))
+    return pairs(config, splits, text.about_files(sources, "PSF-2.0", root))
 
 
 def functions(source: str) -> list[tuple[str, str]]:

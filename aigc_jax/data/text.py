@@ -26,8 +26,7 @@ MANY = 100  # documents; as many are divided whole, fewer are cut by position
 
 # The file of char-rnn, with the SHA-256 that tensorflow-datasets 4.9 registers (url_checksums/tiny_shakespeare.txt).
 SHAKESPEARE = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
-LIBRARY = Path(sysconfig.get_path("stdlib"))
-# Directories of it that hold no code of its own, or none that is read.
+# Directories of the standard library that hold no code of its own, or none that is read.
 NOT_CODE = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__"}
 
 # config.data.split -> the split of each tenth of the texts. Without a test split, the valid one is both.
@@ -90,21 +89,22 @@ def pydoc(config, data_dir, download) -> Dataset:
 
 def stdlib(config, data_dir, download) -> Dataset:
     """The source of Python's standard library but for its tests, each file a text: always at hand."""
-    texts = library()
-    return windows_of(config, list(texts.values()), about_files(texts, "PSF-2.0", LIBRARY))
+    root, texts = library()
+    return windows_of(config, list(texts.values()), about_files(texts, "PSF-2.0", root))
 
 
-def library() -> dict[Path, str]:
-    """The modules of Python's standard library but for its tests."""
-    inside = lambda path: path.relative_to(LIBRARY)
-    found = sorted((p for p in files.walk(LIBRARY, (".py",)) if not NOT_CODE & set(inside(p).parts[:-1])), key=lambda p: inside(p).as_posix())
+def library() -> tuple[Path, dict[Path, str]]:
+    """Where Python's standard library lies, and its modules but for its tests."""
+    root = Path(sysconfig.get_path("stdlib"))
+    inside = lambda path: path.relative_to(root)
+    found = sorted((p for p in files.walk(root, (".py",)) if not NOT_CODE & set(inside(p).parts[:-1])), key=lambda p: inside(p).as_posix())
     texts = {}
     for path in found:
         try:
             texts[path] = path.read_bytes().decode()
         except (OSError, UnicodeDecodeError):  # written in another encoding
             continue
-    return texts
+    return root, texts
 
 
 def text(config, data_dir, download) -> Dataset:
