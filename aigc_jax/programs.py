@@ -103,11 +103,11 @@ class Programs:
         """The states, with their optimisers' or without, on the devices as the rules lay them out."""
         return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), states, sharding.specs(states))
 
-    def begin(self, states):
-        """Compile what training needs, all at once."""
-        states_, rows = without_opt(states), np.zeros(self.batch_size, np.int32)
-        self._evaluate.begin(states_, self.arrays, np.int32(0), np.int32(0))
+    def begin(self):
+        """Compile what training needs, all at once, beside what comes next."""
+        states, states_, rows = self.shapes, without_opt(self.shapes), np.zeros(self.batch_size, np.int32)
         self.train.begin(states, self.arrays, np.int32(0))
+        self._evaluate.begin(states_, self.arrays, np.int32(0), np.int32(0))
         next(iter(self._draw.values())).begin(states_, self.arrays, np.uint32(0), rows, rows)
 
     def draw(self, states, what: str, num: int, split="train", seed=0, spread=False) -> np.ndarray:  # -> [N, num, ...]

@@ -90,6 +90,7 @@ def train(given, workdirs, group=None, extend=None, download=False, route=None, 
         checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))
         stop = stack.enter_context(Stop())
         loop = Loop(trials, dataset, checkpoints, route, report)
+        loop.programs.begin()
         loop.restore()
         loop.begin()
         start.record(agreed, dirs, dataset, fingerprint, changes or [{}] * len(dirs))
@@ -179,7 +180,6 @@ class Loop:
 
     def begin(self):
         """The values of an untrained model, before anything is recorded: a config.best that is none of them is a mistake."""
-        self.programs.begin(self.states)
         if self.restored < 0 and (self.config.run.eval_every or self.config.best):
             self.untrained = self.programs.evaluate(self.states, "valid", self.config.metric_samples)
             require(self.config.best.removeprefix("valid/") in self.untrained[0] or not self.config.best, f"config.best = {self.config.best!r} "

@@ -62,7 +62,7 @@ def ours(case, count=1):
 
     config = configs.override(configs.load(HERE.parent / "configs" / f"{case}.py"), {"metrics": ()})
     dataset = dataset_of(config, SIZES[case])
-    config = configs.resolve(config, dataset.spec.n_train, config.batch_size)
+    config = configs.resolve(configs.override(config, {"steps": 10_000}), dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, count, route="map")
     state = [programs.init([config] * count)]
 

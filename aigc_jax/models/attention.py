@@ -33,15 +33,22 @@ def alibi_slopes(heads):  # -> [N]
 
 def attention(q, k, v, bias=None, mask=None, causal=False):  # [B, T, N, H], 2 x [B, S, K, H] -> [B, T, N, H]
     """softmax(q k^T / sqrt(H) + bias) v (Vaswani et al. 2017, eq. 1). cuDNN's fused kernel where it can be had; jax.nn's own code takes
-    the softmax in float32 whatever the inputs, so that float64 is written out here."""
+    the softmax in float32 whatever the inputs, so that float64 is written out."""
     if q.dtype != jnp.float64:
         fused = jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16) and bias is None
         return jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=causal, implementation="cudnn" if fused else None)
+    seen = jnp.tril(jnp.ones(2 * (q.shape[1],), bool)) if causal else mask
+    return attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias, seen)
+
+
+def attend(q, k, v, bias=None, mask=None):  # [B, T, N, H], 2 x [B, K, S, H] -> [B, T, N, H]
+    """The same of keys and values that lie head by head, as a cache keeps them: a token that is written reads all of them, and on CPUs
+    a product over another order copies them first (docs/LOG.md)."""
     b, t, heads, size = q.shape
-    kv = k.shape[2]
-    scores = jnp.einsum("btkgh,bskh->bkgts", q.reshape(b, t, kv, heads // kv, size), k) / math.sqrt(size)
-    scores = scores.reshape(b, heads, t, -1) + (0 if bias is None else bias)
-    seen = jnp.tril(jnp.ones((t, t), bool)) if causal else mask
-    scores = scores if seen is None else jnp.where(seen, scores, -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).reshape(b, kv, heads // kv, t, -1)
-    return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(q.shape)
+    groups = q.reshape(b, t, k.shape[1], -1, size)
+    kind = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("btkgh,bksh->bkgts", groups, k, preferred_element_type=kind).reshape(b, heads, t, -1) / math.sqrt(size)
+    scores = scores if bias is None else scores + bias
+    scores = scores if mask is None else jnp.where(mask, scores, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype).reshape(b, *groups.shape[2:4], t, -1)
+    return jnp.einsum("bkgts,bksh->btkgh", weights, v).reshape(q.shape)

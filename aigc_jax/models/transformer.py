@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.models.attention import alibi_slopes, attention, rotary, sinusoidal
+from aigc_jax.models.attention import alibi_slopes, attend, attention, rotary, sinusoidal
 from aigc_jax.models.layers import ACTIVATIONS, Network, dropout, mask_logits, padded
 from aigc_jax.models.reductions import Dense, LayerNorm, project
 
@@ -84,11 +84,12 @@ class Attention(Part, kw_only=True):
             q, k = NORMS["rms"](name="q_norm", **self.types)(q), NORMS["rms"](name="k_norm", **self.types)(k)
         if self.positions == "rotary":
             q, k = rotary(q, at["position"]), rotary(k, at["position"])
-        if cache is not None:
-            start = (0, at["position"][0], 0, 0)
-            k, v = (jax.lax.dynamic_update_slice(cache[name], new, start) for name, new in dict(k=k, v=v).items())
-            cache = dict(k=k, v=v)
-        y = attention(q, k, v, at["bias"], at["mask"], self.causal and cache is None)
+        if cache is None:
+            y = attention(q, k, v, at["bias"], at["mask"], self.causal)
+        else:
+            start = (0, 0, at["position"][0], 0)
+            cache = {name: jax.lax.dynamic_update_slice(cache[name], new.swapaxes(1, 2), start) for name, new in dict(k=k, v=v).items()}
+            y = attend(q, cache["k"], cache["v"], at["bias"], at["mask"])
         return self.dense(self.width, "out", residual=True)(y.reshape(*x.shape[:2], -1)), cache
 
 
@@ -235,7 +236,7 @@ class Tokens(Part, Network, kw_only=True):
         """Where T tokens after those of the carry stand, and what they may look at."""
         done = 0 if carry is None else carry["length"]
         position = done + jnp.arange(tokens.shape[1])
-        keys = position if carry is None else jnp.arange(jax.tree.leaves(carry["layers"])[0].shape[-3])
+        keys = position if carry is None else jnp.arange(jax.tree.leaves(carry["layers"])[0].shape[-2])
         bias = None
         if self.positions == "alibi":  # Press et al. 2022, figure 3
             distance = jnp.abs(keys - position[:, None]).astype(self.dtype)
@@ -245,7 +246,7 @@ class Tokens(Part, Network, kw_only=True):
 
     def carry(self, batch, length):
         """An empty carry with room for `length` positions."""
-        shape = (batch, length, self.kv_heads or self.heads, self.size)
+        shape = (batch, self.kv_heads or self.heads, length, self.size)
         empty = lambda lead=(): dict(k=jnp.zeros((*lead, *shape), self.dtype), v=jnp.zeros((*lead, *shape), self.dtype))
         layers = empty((self.layers,)) if self.scan else tuple(empty() for _ in range(self.layers))
         return dict(length=jnp.int32(0), layers=layers)
