@@ -3,12 +3,14 @@
 CHECKPOINTS/<step>/ holds `state` (stacked TrainStates), `best` (each trial's best so far, without its optimiser state;
 absent where the config names no metric) and `meta.json`: the step, what the loop adds, the SHA-256 of every file, and a
 hash of all this. It is written as <step>.saving and renamed when it is whole, so that a killed process leaves older ones
-as they were; and it is verified before Orbax sees a byte of it, since Orbax restores flipped bits without a word.
+as they were; and it is verified before Orbax sees a byte of it, since Orbax restores flipped bits without a word. What a
+trial of a group is left with is state.npz and best.npz in place of Orbax's directories.
 """
 
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import logging
 import os
@@ -85,10 +87,11 @@ class Checkpoints:
         names = [p.name for p in self.path.glob("*") if p.is_dir()]
         return sorted((int(n) for n in names if n.isdecimal()), reverse=True)
 
-    def save(self, step: int, state: dict, best: dict, meta: dict):
-        """Write flattened trees in the background; an error of the save before this one is raised here."""
+    def save(self, step: int, state: dict, best: dict, meta: dict, plain=False):
+        """Write flattened trees in the background; an error of the save before this one is raised here. plain: as NumPy's .npz, which
+        for many small trees takes a thirtieth of the time."""
         self.wait()
-        self._saving = self._pool.submit(self._write, step, state, best, meta)
+        self._saving = self._pool.submit(self._write, step, state, best, meta, plain)
 
     def wait(self):
         """Return when nothing is being written any more; raises what the writing raised."""
@@ -96,7 +99,7 @@ class Checkpoints:
         if saving is not None:
             saving.result()
 
-    def _write(self, step, state, best, meta):
+    def _write(self, step, state, best, meta, plain):
         target, part = self.path / str(step), self.path / f"{step}.saving"
         if target.exists():
             return
@@ -105,10 +108,7 @@ class Checkpoints:
             # Orbax floods the terminal when a disk fills under it: find out before.
             if shutil.disk_usage(part).free < 1.05 * sum(v.nbytes for v in [*state.values(), *best.values()]) + 2**20:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-            with _quiet(), ocp.PyTreeCheckpointer() as writer:
-                for name, tree in dict(state=state, best=best).items():
-                    if tree:
-                        writer.save(part / name, tree)
+            (_write_npz if plain else _write_orbax)(part, {name: tree for name, tree in dict(state=state, best=best).items() if tree})
             meta = meta | dict(step=step, files=_files(part))
             write_atomically(part / "meta.json", json.dumps(meta | dict(hash=_hash(meta)), indent=1))
             part.rename(target)
@@ -136,9 +136,8 @@ class Checkpoints:
         files = _files(path)
         for name in meta["files"].keys() | files.keys():
             require(meta["files"].get(name) == files.get(name), f"checkpoint {path} is damaged: {name} does not match its hash")
-        with _quiet(), ocp.PyTreeCheckpointer() as reader:
-            trees = [dict(reader.restore(path / name)) if (path / name).is_dir() else {} for name in ("state", "best")]
-        return *trees, meta | dict(hash=given)
+        read = _read_npz if (path / "state.npz").is_file() else _read_orbax
+        return *(read(path, name) for name in ("state", "best")), meta | dict(hash=given)
 
     def newest(self, report) -> tuple[dict, dict, dict] | None:
         """The newest good checkpoint, or None where there is none; each damaged one is reported in one sentence."""
@@ -155,6 +154,33 @@ class Checkpoints:
             if step > newer_than:
                 shutil.rmtree(self.path / f"{step}.damaged", ignore_errors=True)
                 (self.path / str(step)).rename(self.path / f"{step}.damaged")
+
+
+def _write_orbax(folder: Path, trees: dict):
+    with _quiet(), ocp.PyTreeCheckpointer() as writer:
+        for name, tree in trees.items():
+            writer.save(folder / name, tree)
+
+
+def _read_orbax(folder: Path, name: str) -> dict:
+    if not (folder / name).is_dir():
+        return {}
+    with _quiet(), ocp.PyTreeCheckpointer() as reader:
+        return dict(reader.restore(folder / name))
+
+
+def _write_npz(folder: Path, trees: dict):
+    for name, tree in trees.items():
+        buffer = io.BytesIO()
+        np.savez(buffer, **tree)
+        write_atomically(folder / f"{name}.npz", buffer.getvalue())
+
+
+def _read_npz(folder: Path, name: str) -> dict:
+    if not (folder / f"{name}.npz").is_file():
+        return {}
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+        return dict(file)
 
 
 def _files(path: Path) -> dict[str, str]:

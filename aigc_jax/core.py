@@ -159,18 +159,18 @@ def draw(sampler: Callable, take: Callable, lay=lambda batch: batch) -> Callable
 
 
 ROUTES = {
-    "vmap": lambda g, states: jax.vmap(g, spmd_axis_name="trial")(states),
-    "map": lambda g, states: jax.lax.map(g, states),
+    "vmap": lambda g, states, chunk: jax.lax.map(g, states, batch_size=chunk) if chunk else jax.vmap(g, spmd_axis_name="trial")(states),
+    "map": lambda g, states, chunk: jax.lax.map(g, states),
 }
 
 
-def vectorize(f: Callable, route: str = "vmap") -> Callable:
+def vectorize(f: Callable, route: str = "vmap", chunk: int = 0) -> Callable:
     """f(state, ...) for states with a leading trial axis [N, ...]; what follows the state is shared by the trials.
 
-    vmap: all trials at once. map: one whole call after another, in the same program.
+    vmap: all trials at once, or a chunk of so many after another. map: one whole call after another, in the same program.
     """
     apply = ROUTES[route]
-    return lambda states, *rest: apply(lambda state: f(state, *rest), states)
+    return lambda states, *rest: apply(lambda state: f(state, *rest), states, chunk)
 
 
 def shard(f: Callable, mesh, specs: PyTree, rest: int, donate: bool = False) -> Callable:

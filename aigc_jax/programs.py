@@ -59,13 +59,17 @@ def without_opt(states):
 class Programs:
     """Everything that is done with the stacked states [N, ...] of N trials that share their static keys.
 
-    route: how N trials are one program (`core.ROUTES`); one trial takes "map", which is the plain loop to the last bit.
+    route, chunk: how N trials are one program (`core.vectorize`); one trial takes "map", which is the plain loop to the last bit.
+
+    Where N does not divide over the mesh's trial axis, copies of the last trial fill it up; they are not seen from outside but in the
+    states, whose leaves are [width, ...].
     """
 
-    def __init__(self, config, dataset, count: int, mesh=None, route: str | None = None, capacity: int = 1024):
-        route = route or ("map" if count == 1 else "vmap")
+    def __init__(self, config, dataset, count: int, mesh=None, route: str | None = None, chunk: int = 0, capacity: int = 1024):
+        self.route, self.chunk = route or ("map" if count == 1 else "vmap"), chunk
         self.config, self.dataset, self.count, self.capacity = config, dataset, count, capacity
         self.mesh = sharding.make_mesh(config.run.mesh) if mesh is None else mesh
+        self.width = -(-count // self.mesh.shape["trial"]) * self.mesh.shape["trial"]
         self.method = methods.make(config, dataset.spec)
         metrics.find(config.metrics)  # a mistake is named before anything starts
         self.batch_size = config.batch_size
@@ -73,13 +77,13 @@ class Programs:
         lay, source = sharding.divided(self.mesh, self.batch_size), datasets.source
         step = core.feed(self.method.step, source(dataset, config.data, examples, lay))
         self._start = Program(jax.jit(self._init), ONCE)
-        # What states look like, as a restored checkpoint must.
+        # What states look like without what fills them up, as a restored checkpoint must.
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
         optim.check_frozen(config, self.shapes.params)
 
         def build(f, rest, donate=False):
             specs = sharding.specs(self.shapes if donate else without_opt(self.shapes))
-            return Program(core.shard(core.vectorize(f, route), self.mesh, specs, rest, donate))
+            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate))
 
         self.train = build(core.repeat(step, capacity), 2, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)
@@ -100,13 +104,26 @@ class Programs:
         return self.place(self._start(seeds, self._stacked(configs)))
 
     def place(self, states):
-        """The states, with their optimisers' or without, on the devices as the rules lay them out."""
+        """The states [N, ...], with their optimisers' or without, filled up, on the devices as the rules lay them out."""
+        if self.width > self.count:
+            places = np.minimum(np.arange(self.width), self.count - 1)
+            states = jax.tree.map(lambda x: x[places], states)
         return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), states, sharding.specs(states))
+
+    def trials(self, states):
+        """The states [N, ...] of the trials, without what fills them up."""
+        return states if self.width == self.count else jax.tree.map(lambda x: x[: self.count], states)
+
+    def _filled(self):
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct((self.width, *s.shape[1:]), s.dtype), self.shapes)
+
+    def begin_training(self):
+        self.train.begin(self._filled(), self.arrays, np.int32(0))
 
     def begin(self):
         """Compile what training needs, all at once, beside what comes next."""
-        states, states_, rows = self.shapes, without_opt(self.shapes), np.zeros(self.batch_size, np.int32)
-        self.train.begin(states, self.arrays, np.int32(0))
+        self.begin_training()
+        states_, rows = without_opt(self._filled()), np.zeros(self.batch_size, np.int32)
         self._evaluate.begin(states_, self.arrays, np.int32(0), np.int32(0))
         next(iter(self._draw.values())).begin(states_, self.arrays, np.uint32(0), rows, rows)
 
@@ -121,7 +138,7 @@ class Programs:
             index = np.arange(first, first + self.batch_size, dtype=np.int32)
             rows = (start + index.astype(np.int64) * step % count).astype(np.int32)
             parts.append(jax.device_get(program(without_opt(states), self.arrays, np.uint32(seed), rows, index)))
-        return np.concatenate(parts, axis=1)[:, :num]
+        return np.concatenate(parts, axis=1)[: self.count, :num]
 
     def evaluate(self, states, split: str, samples: int, names=None) -> list[dict[str, float]]:
         """Of every trial: the method's own metrics over a whole split, then those of `config.metrics`, or of `names`, with

@@ -10,14 +10,13 @@ import numpy as np
 
 from aigc_jax import config as configs
 from aigc_jax import data, gpt2, start
-from aigc_jax.checkpoint import Checkpoints, fill, flatten
+from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
 from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
 from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, choose, require
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.results import RunDir
-from aigc_jax.train import weights_hash
 
 
 class Run:
@@ -93,7 +92,7 @@ class Run:
         return self.full.evaluate(self.states, split, samples or self.config.metric_samples, metrics)[0]
 
     def checkpoint_hash(self) -> str:
-        return weights_hash(self.states, 0)
+        return digest(flatten(without_opt(self.states)))
 
 
 class Pretrained(Run):

@@ -37,11 +37,12 @@ def record(configs_, dirs, dataset, data, changes):
 
     changes: per trial, {key: [in the config's file, in this run]}, kept beside the config for people.
     """
+    around = environment(REPOSITORY)
     for config, run, more in zip(configs_, dirs, changes, strict=True):
         kept = (run.read_json("config.json") or {}).get("changes", {})
         run.write_json("config.json", dict(hash=configs.hash_of(config), changes=more or kept, data=data,
                                            spec=spec_to_json(dataset.spec), config=configs.jsonable(config)))
-        run.write_json("environment.json", environment(REPOSITORY))
+        run.write_json("environment.json", around)
         if dataset.tokenizer is not None:
             (run / "assets").mkdir(exist_ok=True)
             write_atomically(run / TOKENIZER, dataset.tokenizer.to_json())
@@ -95,6 +96,18 @@ def stored_state(where: str, states) -> dict:
     found = Checkpoints(Path(where, "checkpoints")).newest(print)
     require(found is not None, f"config.init_from = {where!r} has no good checkpoint")
     return found[0]
+
+
+def inherited(parent):
+    """(state, best, meta) of some of a group's trials, as a checkpoint of theirs alone would have them; None without a parent."""
+    if parent is None:
+        return None
+    where, places = parent
+    found = Checkpoints(Path(where, "checkpoints")).newest(print)
+    require(found is not None, f"{where} has no good checkpoint to go on from")
+    state, best, meta = found
+    trees = [{name: value[places] for name, value in tree.items()} for tree in (state, best)]
+    return *trees, meta | {key: [meta[key][i] for i in places] for key in ("failed", "best")}
 
 
 EMBEDDING = "params/net/embed/embedding"  # of every network on tokens

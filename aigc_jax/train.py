@@ -6,7 +6,6 @@ function of the config; rows up to a step are on disk before the checkpoint of t
 """
 
 import contextlib
-import dataclasses
 import math
 import resource
 import signal
@@ -19,30 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import data, methods, pictures, samples, start, trackers
-from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
+from aigc_jax import data, methods, samples, start, trackers
+from aigc_jax.checkpoint import Checkpoints, fill, flatten
 from aigc_jax.errors import require
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.progress import Progress
-from aigc_jax.results import RunDir, disk_errors, origin, plain
+from aigc_jax.results import RunDir, disk_errors, plain
+from aigc_jax.trial import Trial, part
 
 CALL_SECONDS = 0.5  # of one call of the compiled program
-
-
-@dataclasses.dataclass
-class Trial:
-    """One trial of the group: its config, its directory, and how it stands."""
-
-    config: object
-    dir: RunDir
-    failed: dict | None = None  # {"step": ..., "metric": ...} of the first value that was not finite
-    best: dict | None = None  # {"step": ..., "value": ...}
-    trackers: list = dataclasses.field(default_factory=list)
-
-    def write(self, row):
-        self.dir.append(row)
-        for tracker in self.trackers:
-            tracker.row(row)
 
 
 class Stop:
@@ -65,14 +49,17 @@ class Stop:
             signal.signal(number, handler)
 
 
-def train(given, workdirs, group=None, extend=None, download=False, route=None, report=None, changes=None) -> list[dict]:
-    """Train one trial per config, which may differ in `seed` and `hp` only; returns each one's STATUS.
+def train(given, workdirs, group=None, extend=None, download=False, report=None, changes=None, make=Programs, until=None, parent=None):
+    """Train one trial per config, which may differ in `seed` and `hp` only; returns the list of each one's STATUS.
 
     given     configs with durations as in their files; workdirs: where each leaves its results
-    group     where the checkpoints lie; the only trial's own directory by default
+    group     where the checkpoints lie; the only trial's own directory by default. Several trials, or one with a group, are left with
+              checkpoints of their own in the end
     extend    steps in all to go on to, instead of config.steps
-    route     how the trials are one program (`core.ROUTES`)
     changes   per trial, what differs from the config's file, {key: [there, here]}
+    make      (config, dataset, number of trials) -> their `Programs`, such as partial(Programs, route="map")
+    until     a step before config.steps to evaluate, save and stop at, as if to be resumed
+    parent    (directory, [places of these trials among its own]) of a group to begin with, which stopped at `until`
     """
     report = report or (lambda line: print(line, file=sys.stderr, flush=True))
     dirs = [RunDir(w) for w in workdirs]
@@ -89,9 +76,9 @@ def train(given, workdirs, group=None, extend=None, download=False, route=None, 
         trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]
         checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))
         stop = stack.enter_context(Stop())
-        loop = Loop(trials, dataset, checkpoints, route, report)
+        loop = Loop(trials, make(agreed[0], dataset, len(trials)), checkpoints, report, until)
         loop.programs.begin()
-        loop.restore()
+        loop.restore(parent)
         loop.begin()
         start.record(agreed, dirs, dataset, fingerprint, changes or [{}] * len(dirs))
         try:
@@ -112,10 +99,10 @@ def train(given, workdirs, group=None, extend=None, download=False, route=None, 
 class Loop:
     """From restored or fresh states to the last step."""
 
-    def __init__(self, trials, dataset, checkpoints, route, report):
-        self.trials, self.dataset, self.checkpoints, self.report = trials, dataset, checkpoints, report
-        self.config = trials[0].config
-        self.programs = Programs(self.config, dataset, len(trials), route=route)
+    def __init__(self, trials, programs, checkpoints, report, until=None):
+        self.trials, self.programs, self.checkpoints, self.report = trials, programs, checkpoints, report
+        self.config, self.dataset = trials[0].config, programs.dataset
+        self.end = min(until or self.config.steps, self.config.steps)
         self.step, self.restored, self.pending, self.best = 0, -1, None, None
         self.improve = jax.jit(
             lambda better, best, new: jax.tree.map(
@@ -128,15 +115,15 @@ class Loop:
         for t in self.trials:
             t.trackers = trackers.start(t.dir.path, t.config, self.step)
             if t.failed:
-                self.mark_failed(t)
+                t.mark_failed()
             else:
                 t.dir.status("running", self.step)
         if self.restored < 0 and every.eval_every:
             self.note("valid", self.untrained)
-        self.progress = Progress(self.step, config.steps)
-        while self.step < config.steps and not stop.signal and self.alive():
-            self.call(min(self.next_event(), config.steps) - self.step)
-            if self.step in (self.next_event(self.step - 1), config.steps):
+        self.progress = Progress(self.step, self.end)
+        while self.step < self.end and not stop.signal and self.alive():
+            self.call(min(self.next_event(), self.end) - self.step)
+            if self.step in (self.next_event(self.step - 1), self.end):
                 self.drain()
                 self.events(every)
         self.drain()
@@ -148,7 +135,7 @@ class Loop:
             self.save()
             self.checkpoints.wait()
             self.progress.end_line()
-            for t in self.alive():
+            for t in self.alive() if stop.signal else ():
                 t.dir.status("preempted", self.step, signal=signal.Signals(stop.signal).name)
 
     def alive(self):
@@ -156,10 +143,10 @@ class Loop:
 
     # -- starting
 
-    def restore(self):
-        """Go on from the newest good checkpoint, or begin."""
+    def restore(self, parent=None):
+        """Go on from the newest good checkpoint, or from the parent's, or begin."""
         self.checkpoints.tidy()
-        found = self.checkpoints.newest(self.report)
+        found = self.checkpoints.newest(self.report) or start.inherited(parent)
         if found:
             state, best, meta = found
             where = f"the checkpoint of step {meta['step']}"
@@ -223,12 +210,8 @@ class Loop:
                     t.write(dict(step=first + k + 1, split="train", **{name: plain(v[i, k]) for name, v in values.items()}))
             if bad:
                 t.failed = dict(step=first + end + 1, metric=min(bad)[1])
-                self.mark_failed(t)
-        self.progress.show(first + n, {name: v[:, n - 1] for name, v in values.items()}, self.timing)
-
-    def mark_failed(self, t):
-        t.dir.sync()
-        t.dir.status("failed: diverged", **t.failed, reason=f"{t.failed['metric']} is not finite at step {t.failed['step']}")
+                t.mark_failed()
+        self.progress.show(first + n, {name: v[: len(self.trials), n - 1] for name, v in values.items()}, self.timing)
 
     def timing(self, step, steps_per_second, seconds):
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -240,10 +223,10 @@ class Loop:
 
     def events(self, every):
         """What is due at this step: evaluate, then sample, then save."""
-        last = self.step == self.config.steps
+        last, rung = self.step == self.config.steps, self.step == self.end
         if not self.alive():
             return
-        if last or _due(self.step, every.eval_every):
+        if rung or _due(self.step, every.eval_every):
             self.evaluate("valid")
         if last or _due(self.step, every.sample_every):
             self.sample()
@@ -256,7 +239,7 @@ class Loop:
 
     def note(self, split, values):
         """Write the rows of an evaluation; keep the parameters that are the best so far."""
-        better = np.zeros(len(self.trials), bool)
+        better = np.zeros(self.programs.width, bool)
         for i, (t, row) in enumerate(zip(self.trials, values, strict=True)):
             if t.failed:
                 continue
@@ -274,46 +257,48 @@ class Loop:
     def sample(self):
         what, num = next(iter(self.programs.method.samplers)), self.config.run.samples
         drawn = self.programs.draw(self.states, what, num, "valid", spread=True)
-        columns = self.programs.method.sheets.get(what, (None, None))[1]
+        columns, state = self.programs.method.sheets.get(what, (None, None))[1], self.flat(without_opt(self.states))
         for i, t in enumerate(self.trials):
             if not t.failed:
                 folder = t.dir / "samples"
                 folder.mkdir(exist_ok=True)
-                made = origin(configs.hash_of(t.config), weights_hash(self.states, i), self.step, seed=0)
-                samples.save(folder / f"step_{self.step:08d}", drawn[i], self.dataset, made, columns)
+                samples.save(folder / f"step_{self.step:08d}", drawn[i], self.dataset, t.origin(part(state, i), self.step), columns)
+
+    def flat(self, states) -> dict:
+        """The trials' states, on the host."""
+        return {} if states is None else flatten(self.programs.trials(states))
 
     def save(self):
         """A checkpoint of this step, unless a parameter is not finite; rows are on disk before it."""
-        state = flatten(self.states)
+        state, best = self.flat(self.states), self.flat(self.best)
         for i, t in enumerate(self.trials):
             bad = [k for k, v in state.items() if k.startswith("params/") and not np.isfinite(v[i]).all()]
             if bad and not t.failed:
                 t.failed = dict(step=self.step, metric=bad[0])
-                self.mark_failed(t)
+                t.mark_failed()
         if self.alive():
             for t in self.trials:
                 t.dir.sync()
-            best = flatten(self.best) if self.best is not None else {}
             meta = dict(failed=[t.failed for t in self.trials], best=[t.best for t in self.trials])
             self.checkpoints.save(self.step, state, best, meta)
 
     def finish(self):
-        """After the last step: the test rows, the last checkpoint, the curves, a table."""
+        """After the last step: the test rows, the last checkpoint, the curves of a single run, each trial's own checkpoint in a group."""
         if self.step > self.restored:
             self.evaluate("test")
             self.save()
-            self.checkpoints.wait()
+        self.checkpoints.wait()
         self.progress.end_line()
-        for t in self.alive():
-            made = origin(configs.hash_of(t.config), weights_hash(self.states, self.trials.index(t)), self.step, seed=0)
-            pictures.save_curves(t.dir / "curves.png", t.dir.rows(), made)
+        state, best = self.flat(self.states), self.flat(self.best)
+        for i, t in enumerate(self.trials):
+            if t.failed:
+                continue
+            if self.checkpoints.path == (t.dir / "checkpoints").absolute():
+                t.draw_curves(state, self.step)
+            else:
+                t.export(self.step, part(state, i), part(best, i))
             t.dir.status("done", self.step, best=t.best)
 
 
 def _due(step, every):
     return bool(every) and step % every == 0
-
-
-def weights_hash(states, trial: int) -> str:
-    """The hash that a sample names as its checkpoint: of one trial's state, but for the optimiser's."""
-    return digest(flatten(jax.tree.map(lambda x: x[trial : trial + 1], without_opt(states))))

@@ -9,6 +9,7 @@ split, 1,742 windows one after another, each from an empty context. nanoGPT's ow
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,13 @@ def config_of(network, seed):
 def run(workdir):
     """Rows {network, seed, split, step, metrics}, and the Transformers' samples as they were drawn at the end."""
     from aigc_jax.results import RunDir
+    from aigc_jax.programs import Programs
     from aigc_jax.train import train
 
     rows = []
     for network in NETWORKS:
         where = [Path(workdir, f"{network}_{seed}") for seed in range(SEEDS)]
-        train([config_of(network, seed) for seed in range(SEEDS)], where, group=Path(workdir, network), route="map")
+        train([config_of(network, seed) for seed in range(SEEDS)], where, group=Path(workdir, network), make=partial(Programs, route="map"))
         for seed, path in enumerate(where):
             rows += [dict(network=network, seed=seed) | row for row in RunDir(path).rows() if row["split"] != "train"]
     return rows

@@ -7,6 +7,7 @@ Flax's example prints about 104 nats (its README; one draw, the seed's own). A t
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,12 @@ def run(workdir):
     """Rows of all seeds: {seed, step, split, metrics}."""
     from aigc_jax import config as configs
     from aigc_jax.results import RunDir
+    from aigc_jax.programs import Programs
     from aigc_jax.train import train
 
     config = configs.load(HERE.parent / "configs" / "vae_mnist.py")
     dirs = [Path(workdir, f"seed_{i}") for i in range(SEEDS)]
-    train([configs.override(config, {"seed": i}) for i in range(SEEDS)], dirs, group=Path(workdir, "group"), route="map")
+    train([configs.override(config, {"seed": i}) for i in range(SEEDS)], dirs, group=Path(workdir, "group"), make=partial(Programs, route="map"))
     return [dict(seed=i, **row) for i, d in enumerate(dirs) for row in RunDir(d).rows() if row["split"] != "train"]
 
 

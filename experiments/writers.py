@@ -58,13 +58,21 @@ def functions(texts):
     return [text[found.start() :] for text in texts for found in re.finditer(r"(?m)^def ", text)]
 
 
-# writer -> (config, what a good text is, prompt, tokens, texts -> the held-out texts, is what it copies of interest?)
+def pieces(texts, length=250):
+    """Parts of a long text, so that there are many."""
+    return [text[i : i + length] for text in texts for i in range(0, len(text) - length + 1, length)]
+
+
+# writer -> (config, what a good text is, or None where that is not for a function to say, prompt, tokens, texts -> the held-out texts, is what
+# it copies of interest?)
 WRITERS = {
     "poems": ("lstm_tang", is_poem, "", 160, list, True),
     "tunes": ("gpt_abc", is_tune, "", 900, list, True),
+    "tale": ("lstm_text", None, "从前有座山", 200, pieces, True),
     "functions": ("gpt_code", is_function, "def ", 250, functions, False),
 }
-LABELS = dict(poems="poems: lines all of 5 or all of 7", tunes="tunes: every bar adds up", functions="functions: `ast.parse` accepts")
+LABELS = dict(poems="poems: lines all of 5 or all of 7", tunes="tunes: every bar adds up", functions="functions: `ast.parse` accepts",
+              tale="a tale that begins 从前有座山")
 
 
 def texts_of(dataset, split) -> list[str]:
@@ -121,7 +129,7 @@ def judged(writer, workdir):
     for source, texts in dict(network=written(run, prompt, most), heldout=real, untrained=written(untrained, prompt, most)).items():
         for index, text in enumerate(texts):
             copied = longest_copy(text, corpus) if copies and source != "untrained" else None
-            rows.append(dict(writer=writer, source=source, index=index, good=int(good(text)), copied=copied,
+            rows.append(dict(writer=writer, source=source, index=index, good=int(good(text)) if good else None, copied=copied,
                              text=text.replace("\r", "") if source == "network" and index < 50 else None))  # fmt: skip
     return rows
 
@@ -130,9 +138,13 @@ def writers_of(rows) -> list[str]:
     return list(dict.fromkeys(row["writer"] for row in rows))
 
 
+def judged_of(rows) -> list[str]:
+    return [writer for writer in writers_of(rows) if WRITERS[writer][1]]
+
+
 def share(rows, writer, source, of="good"):
     """Of the texts, in [0, 1]: of "good" ones, or of those that copy more than COPY characters in a row."""
-    found = [row[of] for row in rows if (row["writer"], row["source"]) == (writer, source) and row["good"] is not None]
+    found = [row[of] for row in rows if (row["writer"], row["source"]) == (writer, source) and row["index"] is not None]
     if not found or found[0] is None:
         return None
     return float(np.mean([value > COPY if of == "copied" else value for value in found]))
@@ -157,9 +169,9 @@ def table(rows) -> str:
 def figure(rows, axes):
     sources = dict(untrained=("untrained", "tab:gray"), network=("written", "tab:blue"), heldout=("held out", "tab:green"))
     for i, (source, (label, colour)) in enumerate(sources.items()):
-        values = [100 * share(rows, writer, source) for writer in writers_of(rows)]
+        values = [100 * share(rows, writer, source) for writer in judged_of(rows)]
         axes.bar(np.arange(len(values)) + 0.27 * (i - 1), values, 0.25, color=colour, label=label)
-    axes.set_xticks(range(len(values)), writers_of(rows))
+    axes.set_xticks(range(len(values)), judged_of(rows))
     axes.set(ylabel="% of 200 texts", ylim=(0, 105))
     axes.legend()
 

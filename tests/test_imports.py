@@ -30,8 +30,9 @@ ALLOWED = {
     "checkpoint": {"core", "errors", "results"},
     "programs": {"core", "data", "errors", "methods", "metrics", "optim", "sharding"},
     "start": {"checkpoint", "config", "core", "data", "errors", "gpt2", "optim", "results"},
-    "train": {"checkpoint", "config", "data", "errors", "methods", "pictures", "programs", "progress", "results", "samples", "start", "trackers"},
-    "run": {"checkpoint", "config", "data", "errors", "gpt2", "programs", "results", "start", "train"},
+    "trial": {"checkpoint", "config", "pictures", "results"},
+    "train": {"checkpoint", "config", "data", "errors", "methods", "programs", "progress", "results", "samples", "start", "trackers", "trial"},
+    "run": {"checkpoint", "config", "data", "errors", "gpt2", "programs", "results", "start"},
     "__init__": {"run"},
 }
 ALWAYS = {"jax", "flax", "optax", "orbax", "ml_collections", "absl", "numpy"}

@@ -215,7 +215,11 @@ def test_trials_in_one_group_each_have_their_own_results(tmp_path):
         for a, b in zip(ours, alone, strict=True):
             a, b = ({k: v for k, v in row.items() if k != "split"} for row in (a, b))
             assert a == pytest.approx(b, rel=2e-3, abs=2e-3)  # float32; float64 is in test_methods
-        assert (paths[i] / "samples" / "step_00000032.png").exists() and (paths[i] / "curves.png").exists()
+        assert (paths[i] / "samples" / "step_00000032.png").exists()
+        run, best = aigc_jax.load(paths[i]), aigc_jax.load(paths[i], "best")
+        assert run.step == 32 and int(run.state.hp["lr_d"] > 5e-4) == (i == 2) and best.step == statuses[i]["best"]["step"]
+        assert run.evaluate()["frechet_pixels"] == pytest.approx(run.rows("test")[-1]["frechet_pixels"], rel=1e-4)
+    assert not (paths[1] / "checkpoints").exists()
     assert max(r["step"] for r in RunDir(paths[1]).rows()) == statuses[1]["step"]
     before = [(p / "rows.jsonl").read_bytes() for p in paths]
     train(given, paths, group=tmp_path / "group")
@@ -236,16 +240,21 @@ def test_nothing_compiles_after_the_first_events(tmp_path):
     assert counts[0] > 0 and counts[1] <= counts[0]
 
 
+def loop_of(config, path):
+    programs = training.Programs(resolved(config), dataset(config), 1)
+    return training.Loop([training.Trial(resolved(config), RunDir(path))], programs, Checkpoints(path / "c"), print)
+
+
 def test_init_from_takes_parameters(finished, tmp_path):
     source = aigc_jax.load(finished).state
     config = tiny(init_from=str(finished), seed=5, steps=8)
-    loop = training.Loop([training.Trial(resolved(config), RunDir(tmp_path))], dataset(config), Checkpoints(tmp_path / "c"), None, print)
+    loop = loop_of(config, tmp_path)
     loop.restore()
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), (loop.states.params, loop.states.extra), (source.params, source.extra))
     assert int(loop.states.step[0]) == 0
 
     config = tiny(init_from=str(finished), init_match="params/g/", seed=5, steps=8)
-    loop = training.Loop([training.Trial(resolved(config), RunDir(tmp_path))], dataset(config), Checkpoints(tmp_path / "c"), None, print)
+    loop = loop_of(config, tmp_path)
     loop.restore()
     fresh = loop.programs.init([config])
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), loop.states.params["g"], source.params["g"])

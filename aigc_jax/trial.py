@@ -1,0 +1,46 @@
+"""One trial of a group on disk: what it is, how it stands, what it writes while it trains and what is left of it in the end."""
+
+import dataclasses
+
+from aigc_jax import config as configs
+from aigc_jax import pictures
+from aigc_jax.checkpoint import Checkpoints, digest
+from aigc_jax.results import RunDir, origin
+
+
+@dataclasses.dataclass
+class Trial:
+    """One trial of the group: its config, its directory, and how it stands."""
+
+    config: object
+    dir: RunDir
+    failed: dict | None = None  # {"step": ..., "metric": ...} of the first value that was not finite
+    best: dict | None = None  # {"step": ..., "value": ...}
+    trackers: list = dataclasses.field(default_factory=list)
+
+    def write(self, row):
+        self.dir.append(row)
+        for tracker in self.trackers:
+            tracker.row(row)
+
+    def mark_failed(self):
+        self.dir.sync()
+        self.dir.status("failed: diverged", **self.failed, reason=f"{self.failed['metric']} is not finite at step {self.failed['step']}")
+
+    def origin(self, state: dict, step: int) -> dict:
+        """What its samples say of themselves, whose checkpoint is the flattened state."""
+        weights = {name: value for name, value in state.items() if not name.startswith("opt/")}
+        return origin(configs.hash_of(self.config), digest(weights), step, seed=0)
+
+    def export(self, step: int, state: dict, best: dict):
+        """Its own checkpoint, out of a group's."""
+        with Checkpoints(self.dir / "checkpoints") as checkpoints:
+            checkpoints.save(step, state, best if self.best else {}, dict(failed=[None], best=[self.best]), plain=True)
+
+    def draw_curves(self, state: dict, step: int):
+        pictures.save_curves(self.dir / "curves.png", self.dir.rows(), self.origin(state, step))
+
+
+def part(flat: dict, i: int) -> dict:
+    """Trial i of flattened stacked states, as a stack of one."""
+    return {name: value[i : i + 1] for name, value in flat.items()}
