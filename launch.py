@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
-"""aigc_jax: train, evaluate and sample generative models from config files.
+"""aigc_jax: train, evaluate, sample and compare generative models from config files; many trials as one program.
 
   python launch.py train    --config=configs/gan_digits.py --workdir=runs/gan --config.hp.lr_g=1e-4
   python launch.py train    --workdir=runs/gan                      goes on where it was cut off
   python launch.py evaluate --workdir=runs/gan
   python launch.py sample   --workdir=runs/gan --num=10 --out=samples.png
   python launch.py sample   --workdir=runs/gpt --prompt="ROMEO:" --temperature=0.8 --tokens=200
+  python launch.py sweep    --config=configs/vae_digits.py --grid hp.lr=1e-4,1e-3 --seeds=8 --workdir=runs/rates
+  python launch.py sweep    --experiment=experiments/vae_beta.py --workdir=runs/beta
+  python launch.py figure   --experiment=experiments/vae_beta.py
+  python launch.py compare  runs/gan runs/rates/trials/*
   python launch.py data     --name=mnist --download
   python launch.py list
 
@@ -21,7 +25,7 @@ import sys
 from pathlib import Path
 
 from aigc_jax import config as configs
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import UserError, choose, require
 
 HERE = Path(__file__).resolve().parent
 
@@ -224,7 +228,84 @@ def export(args, overrides):
     return 0
 
 
-VERBS = {"train": train, "evaluate": evaluate, "sample": sample, "export": export, "data": data, "list": list_}
+def sweep(args, overrides):
+    """Train every trial of a grid or an experiment, those that share their static keys as one program; again: what is missing. Leaves rows.csv,
+    table.md, figure.png and a run directory a trial."""
+    from aigc_jax import engines, experiment, grid, sweeping
+    from aigc_jax.data.files import cache_dir
+    from aigc_jax.sweep import Sweep, trials_of
+
+    it = Sweep(args.workdir)
+    if args.watch:
+        return sweeping.watch(it)
+    require(not (args.experiment and args.config), "--experiment and --config are two ways to say what is swept: give one")
+    module, halving = None, None
+    if args.experiment:
+        require(not args.grid and not args.seeds, "--grid and --seeds go with --config; an experiment has its own sweep()")
+        module, base, given = sweeping.from_experiment(args.experiment)
+        halving = experiment.halving(module)
+    elif args.config:
+        base = configs.load(args.config)
+        given = grid.product(*map(grid.parse, args.grid), *([grid.seeds(args.seeds)] if args.seeds else []))
+    else:
+        raise UserError("sweep needs --experiment=FILE, or --config=FILE with --grid KEY=VALUE,VALUE and --seeds=N")
+    trials = trials_of(configs.override(base, overrides), given)
+    if args.dry_run:
+        sweeping.describe(trials)
+        return 0
+    choose(dict.fromkeys(("auto", "vmap", "map")), args.route, "--route")
+    make = choose(engines.ENGINES, args.engine, "--engine")
+    engine = make(args, cache_dir("xla"))
+    it.add(trials, args.experiment or args.config, dict(halving=halving) if halving else None)
+    extra = [f"--route={args.route}", *(["--download"] if args.download else [])]
+    complete = sweeping.carry_out(it, Path(__file__).resolve(), engine, extra)
+    sweeping.results(it, module, args.metric)
+    require(complete, f"{sweeping.open_trials(it)} trials of {args.workdir} are not finished; the same command goes on with them")
+    return 0
+
+
+def group(args, overrides):
+    """Train one group of a sweep; what `sweep` has an engine run."""
+    from aigc_jax import group
+
+    return group.run(args.workdir, args.route, args.halve, args.download)
+
+
+def figure(args, overrides):
+    """Make table and figure anew: of a sweep's rows (--workdir), or of the rows that were committed with an experiment."""
+    from aigc_jax import evidence, experiment, sweeping
+    from aigc_jax.sweep import Sweep
+
+    module = experiment.load(args.experiment) if args.experiment else None
+    require(args.experiment or args.workdir, "figure needs --experiment=FILE, --workdir=SWEEP, or both")
+    committed = Path(args.experiment).parent / "results" / Path(args.experiment).stem if args.experiment else None
+    if args.workdir:
+        it = Sweep(args.workdir)
+        sweeping.results(it, module, args.metric)
+        if args.commit:
+            require(committed is not None, "--commit needs --experiment=FILE, beside which the rows are kept")
+            rows = evidence.read_rows(it.path)
+            evidence.write_rows(committed, rows, it.trial(it.stored()["trials"][0]["id"]) / "environment.json")
+            sweeping.render(committed, rows, module, it.varied(), it.stored()["best"], args.metric)
+        return 0
+    require((committed / "rows.csv").is_file(), f"{committed} has no rows.csv; --workdir=SWEEP names a sweep of your own")
+    sweeping.render(committed, evidence.read_rows(committed), module, getattr(module, "VARIED", ()), "", args.metric)
+    return 0
+
+
+def compare(args, overrides):
+    """Lay runs or trials side by side: what differs in their configs, their last rows, and their curves as a picture."""
+    from aigc_jax.compare import compare
+
+    out = Path(args.out)
+    require(out.suffix in (".png", ".pdf"), f"--out={args.out} must end in .png or .pdf")
+    print(compare(args.runs, out, args.metric))
+    print(f"\ncurves: {out}")
+    return 0
+
+
+VERBS = {"train": train, "evaluate": evaluate, "sample": sample, "sweep": sweep, "figure": figure, "compare": compare, "export": export, "data": data,
+         "list": list_, "group": group}  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -267,6 +348,28 @@ def parser() -> Parser:
     add["sample"]("--top_p", type=float, default=1.0, metavar="P", help="only the likeliest tokens that reach probability P together (default: 1)")
     add["sample"]("--min_p", type=float, default=0.0, metavar="P", help="only tokens at least P times as likely as the likeliest (default: 0)")
     add["sample"]("--repetition", type=float, default=1.0, metavar="R", help="above 1: tokens that are there already become unlikelier (default: 1)")
+    add["sweep"]("--workdir", required=True, metavar="DIR", help="where everything is left; a sweep that lies there goes on")
+    add["sweep"]("--experiment", metavar="FILE", help="a file of experiments/ with CONFIG and sweep()")
+    add["sweep"]("--config", metavar="FILE", help="instead: a config, whose keys --grid varies; --config.KEY=VALUE sets a key of all trials")
+    add["sweep"]("--grid", action="append", default=[], metavar="KEY=VALUE,...", help="values of a key, such as hp.lr=1e-4,3e-4; several: their product")
+    add["sweep"]("--seeds", type=int, default=0, metavar="N", help="seeds 0 to N - 1 of each")
+    add["sweep"]("--dry_run", action="store_true", help="only say how many trials, programs and steps, and how much memory")
+    add["sweep"]("--watch", action="store_true", help="only show how the sweep in DIR stands, until it is done")
+    add["sweep"]("--engine", default="local", metavar="NAME", help="where the programs run: local (default), slurm, ray, k8s")
+    add["sweep"]("--slots", type=int, default=0, metavar="N", help="local: programs at a time (default: one a GPU, else one)")
+    add["sweep"]("--metric", default="", metavar="SPLIT/NAME", help="what table and figure show (default: config.best)")
+    add["figure"]("--experiment", metavar="FILE", help="whose table() and figure(); without --workdir of its committed rows")
+    add["figure"]("--workdir", metavar="DIR", help="a sweep")
+    add["figure"]("--metric", default="", metavar="SPLIT/NAME", help="what is shown where the experiment does not say (default: config.best)")
+    add["figure"]("--commit", action="store_true", help="also keep rows, table and figure in results/ beside the experiment")
+    add["compare"]("runs", nargs="+", metavar="RUN", help="work directories of runs, or trials of sweeps")
+    add["compare"]("--out", default="compare.png", metavar="FILE", help="the picture (default: compare.png)")
+    add["compare"]("--metric", default="", metavar="SPLIT/NAME", help="whose curves are drawn (default: config.best)")
+    add["group"]("--workdir", required=True, metavar="DIR", help="SWEEP/groups/NAME")
+    add["group"]("--halve", action="store_true", help="with half as many trials at once as the plan says")
+    for verb in ("sweep", "group"):
+        add[verb]("--route", default="auto", metavar="auto|vmap|map", help="how the trials of a program run: at once, one after another, or the faster")
+        add[verb]("--download", action="store_true", help="fetch missing data")
     add["data"]("--name", required=True, metavar="NAME", help="a data set; a wrong name lists them")
     add["data"]("--path", default="", metavar="FILE|DIR", help="npz: the file; folder: a directory of pictures; text: a file, directory or glob")
     add["data"]("--tokenizer", default="characters", metavar="NAME", help="texts: bytes, characters, words, chinese_words, bpe (default: characters)")
@@ -311,8 +414,8 @@ def main(argv) -> int:
             known = [f"--{k}" for k in vars(args) if k != "verb"]
             close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
             raise UserError(f"{args.verb} takes no {unknown[0]}; it takes {', '.join(known)}" + (f"; did you mean {close[0]}?" if close else ""))
-        if overrides and args.verb not in ("train", "list"):
-            raise UserError(f"{args.verb} takes its config from the run; --config.{next(iter(overrides))} goes with train")
+        if overrides and args.verb not in ("train", "list", "sweep"):
+            raise UserError(f"{args.verb} takes its config from the run; --config.{next(iter(overrides))} goes with train and sweep")
         return VERBS[args.verb](args, overrides)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)

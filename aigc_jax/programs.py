@@ -36,11 +36,16 @@ class Program:
             lowered, options = self._jitted.lower(*args), self._options.get(jax.default_backend())
             self._coming = COMPILERS.submit(lowered.compile, compiler_options=options)
 
+    def result(self):
+        """The executable, once it is there; it must have been begun."""
+        if self.compiled is None:
+            self.compiled = self._coming.result()
+        return self.compiled
+
     def __call__(self, *args):
         if self.compiled is None:
             self.begin(*args)
-            self.compiled = self._coming.result()
-        return self.compiled(*args)
+        return self.result()(*args)
 
 
 GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, lie as evenly as can be, however many

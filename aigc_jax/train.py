@@ -58,7 +58,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
     extend    steps in all to go on to, instead of config.steps
     changes   per trial, what differs from the config's file, {key: [there, here]}
     make      (config, dataset, number of trials) -> their `Programs`, such as partial(Programs, route="map")
-    until     a step before config.steps to evaluate, save and stop at, as if to be resumed
+    until     a duration shorter than config.steps after which to evaluate, save and stop, as if to be resumed
     parent    (directory, [places of these trials among its own]) of a group to begin with, which stopped at `until`
     """
     report = report or (lambda line: print(line, file=sys.stderr, flush=True))
@@ -76,6 +76,8 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
         trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]
         checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))
         stop = stack.enter_context(Stop())
+        if until is not None:
+            until = configs.steps_of(until, "rung", dataset.spec.n_train, methods.examples(given[0]))
         loop = Loop(trials, make(agreed[0], dataset, len(trials)), checkpoints, report, until)
         loop.programs.begin()
         loop.restore(parent)

@@ -1,0 +1,148 @@
+"""A sweep: overrides of one config become trials, trials that differ in `seed` and `hp` alone become groups, groups become jobs.
+
+SWEEP/sweep.json             what was asked for: the source, the trials in their order, the keys that vary
+SWEEP/trials/<slug>-<hash>/  a run each
+SWEEP/groups/<hash>/         group.json (members), plan.json (how they are one program), the stacked checkpoint, log.txt
+SWEEP/rows.csv, table.md, figure.png, figure.pdf    made from the trials' rows alone
+
+Running a sweep again does what is missing and nothing else: a trial's name is the hash of its config's identity, and a group's members
+stay together for ever. Nothing here imports jax: the work is done by processes of their own (`engines`, `group`).
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from aigc_jax import config as configs
+from aigc_jax.errors import UserError, require
+from aigc_jax.locks import is_held
+from aigc_jax.results import RunDir, disk_errors, write_atomically
+
+FINAL = ("done", "stopped", "failed: diverged")  # results, which are never computed again
+
+
+class Trial(NamedTuple):
+    id: str
+    overrides: dict
+    config: object  # as in its file, durations unresolved
+
+
+def trials_of(base, overrides) -> list[Trial]:
+    """The trials of a sweep over a config; an unknown key, a wrong value or a trial that is there twice raises a UserError."""
+    out, seen = [], {}
+    for number, given in enumerate(overrides):
+        if not isinstance(given, dict):
+            raise UserError(f"trial {number} of the sweep is {given!r}: each must be a dict of overrides, such as {{'hp.lr': 1e-3, 'seed': 0}}")
+        config = configs.override(base, given)
+        name = f"{slug(given)}-{configs.hash_of(config)}".lstrip("-")
+        same = seen.setdefault(configs.hash_of(config), number)
+        require(same == number, f"trials {same} and {number} of the sweep are the same: {given}")
+        out.append(Trial(name, {key: configs.leaves(config)[key] for key in given}, config))
+    require(out, "the sweep has no trial")
+    return out
+
+
+def slug(overrides: dict) -> str:
+    """'lr=0.001,seed=3': for people to read."""
+    text = ",".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in overrides.items())
+    return re.sub(r"[^A-Za-z0-9.,=_+-]+", "_", text)[:60].strip("_")
+
+
+def static(config) -> str:
+    """What the trials of one program share."""
+    kept = {k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")}
+    return json.dumps(kept | {"hp": sorted(config.hp)}, sort_keys=True)
+
+
+def groups_of(trials) -> list[list[Trial]]:
+    """The trials by what one program must share, in the order of their first."""
+    groups = {}
+    for trial in trials:
+        groups.setdefault(static(trial.config), []).append(trial)
+    return list(groups.values())
+
+
+class Group:
+    """SWEEP/groups/<hash> and its members' directories."""
+
+    def __init__(self, path: Path):
+        self.path, self.name = path, path.name
+        self.stored = RunDir(path).read_json("group.json")
+        require(self.stored is not None, f"{path} is no group of a sweep: it has no group.json")
+        self.members = [m["id"] for m in self.stored["members"]]
+        self.dirs = [RunDir(path.parent.parent / "trials" / name) for name in self.members]
+
+    def statuses(self) -> list[str]:
+        return [(d.read_json("STATUS.json") or {}).get("status", "waiting") for d in self.dirs]
+
+    def finished(self) -> bool:
+        return all(status in FINAL for status in self.statuses())
+
+    def held(self) -> bool:
+        """Is another process at work on it?"""
+        return is_held(self.path)
+
+    def give_up(self, reason: str):
+        """Its unfinished members crashed, whatever their processes could still say."""
+        for run, status in zip(self.dirs, self.statuses(), strict=True):
+            if status not in (*FINAL, "failed: crashed"):
+                run.path.mkdir(parents=True, exist_ok=True)
+                run.status("failed: crashed", (run.read_json("STATUS.json") or {}).get("step", 0), reason=reason)
+
+
+class Sweep:
+    """A directory."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def add(self, trials: list[Trial], source: str, extra: dict | None = None):
+        """Record the trials. Those that are in no group yet form new ones; extra: what goes into group.json beside the members (halving)."""
+        with disk_errors(self.path):
+            (self.path / "groups").mkdir(parents=True, exist_ok=True)
+            grouped = {member for group in self.all_groups() for member in group.members}
+            for members in groups_of([t for t in trials if t.id not in grouped]):
+                name = hashlib.sha256("\n".join([*(m.id for m in members), json.dumps(extra)]).encode()).hexdigest()[:12]
+                kept = [dict(id=m.id, overrides=m.overrides, config=configs.jsonable(m.config)) for m in members]
+                folder = self.path / "groups" / name
+                folder.mkdir(exist_ok=True)
+                write_atomically(folder / "group.json", json.dumps(dict(members=kept) | (extra or {}), indent=1) + "\n")
+            known = {t["id"]: t for t in self.stored()["trials"]} if (self.path / "sweep.json").exists() else {}
+            known |= {t.id: dict(id=t.id, overrides=t.overrides) for t in trials}
+            best, mode = (trials[0].config.best, trials[0].config.best_mode) if trials else ("", "min")
+            write_atomically(self.path / "sweep.json",
+                             json.dumps(dict(source=source, best=best, best_mode=mode, trials=list(known.values())), indent=1) + "\n")
+
+    def stored(self) -> dict:
+        stored = RunDir(self.path).read_json("sweep.json")
+        require(stored is not None, f"{self.path} is no sweep: it has no sweep.json")
+        return stored
+
+    def all_groups(self) -> list[Group]:
+        return [Group(p.parent) for p in sorted((self.path / "groups").glob("*/group.json"))]
+
+    def groups(self) -> list[Group]:
+        """The groups, in the order of their first trials."""
+        order = {t["id"]: i for i, t in enumerate(self.stored()["trials"])}
+        return sorted(self.all_groups(), key=lambda g: min(order.get(m, len(order)) for m in g.members))
+
+    def trial(self, name) -> RunDir:
+        return RunDir(self.path / "trials" / name)
+
+    def rows(self) -> list[dict]:
+        """All rows of all trials, in the order of the trials: {trial, overrides, step, split, values}."""
+        return [dict(trial=t["id"], **{k: _cell(v) for k, v in t["overrides"].items()}, **row)
+                for t in self.stored()["trials"] for row in self.trial(t["id"]).rows()]  # fmt: skip
+
+    def varied(self) -> list[str]:
+        """The keys that the trials differ in, but for the seed."""
+        trials = self.stored()["trials"]
+        keys = dict.fromkeys(key for t in trials for key in t["overrides"])
+        return [key for key in keys if key != "seed" and len({json.dumps(t["overrides"].get(key)) for t in trials}) > 1]
+
+
+def _cell(value):
+    """A value of a config as a cell of a table."""
+    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else str(value)
