@@ -21,6 +21,7 @@ import ast
 import difflib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -231,7 +232,7 @@ def export(args, overrides):
 def sweep(args, overrides):
     """Train every trial of a grid or an experiment, those that share their static keys as one program; again: what is missing. Leaves rows.csv,
     table.md, figure.png and a run directory a trial."""
-    from aigc_jax import engines, experiment, grid, sweeping
+    from aigc_jax import adaptive, engines, experiment, grid, sweeping
     from aigc_jax.data.files import cache_dir
     from aigc_jax.sweep import Sweep, trials_of
 
@@ -239,26 +240,39 @@ def sweep(args, overrides):
     if args.watch:
         return sweeping.watch(it)
     require(not (args.experiment and args.config), "--experiment and --config are two ways to say what is swept: give one")
-    module, halving = None, None
+    module, halving, searched = None, None, None
     if args.experiment:
-        require(not args.grid and not args.seeds, "--grid and --seeds go with --config; an experiment has its own sweep()")
+        require(not args.grid and not args.seeds, "--grid and --seeds go with --config; an experiment has its own sweep() or search()")
         module, base, given = sweeping.from_experiment(args.experiment)
-        halving = experiment.halving(module)
+        halving, searched = experiment.halving(module), experiment.search(module)
     elif args.config:
         base = configs.load(args.config)
         given = grid.product(*map(grid.parse, args.grid), *([grid.seeds(args.seeds)] if args.seeds else []))
     else:
         raise UserError("sweep needs --experiment=FILE, or --config=FILE with --grid KEY=VALUE,VALUE and --seeds=N")
-    trials = trials_of(configs.override(base, overrides), given)
+    base = configs.override(base, overrides)
+    trials = adaptive.first_batch(base, searched) if searched else trials_of(base, given)
     if args.dry_run:
         sweeping.describe(trials)
+        if searched:
+            print(f"the first of {searched.trials} trials, which are asked for {searched.batch} at a time")
         return 0
     choose(dict.fromkeys(("auto", "vmap", "map")), args.route, "--route")
     make = choose(engines.ENGINES, args.engine, "--engine")
     engine = make(args, cache_dir("xla"))
-    it.add(trials, args.experiment or args.config, dict(halving=halving) if halving else None)
+    source, kept = args.experiment or args.config, dict(halving=halving) if halving else None
+    if not searched:
+        it.add(trials, source, kept)
     extra = [f"--route={args.route}", *(["--download"] if args.download else [])]
-    complete = sweeping.carry_out(it, Path(__file__).resolve(), engine, extra)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop in either way, the jobs are told and save
+    try:
+        run = lambda sweep: sweeping.carry_out(sweep, Path(__file__).resolve(), engine, extra)
+        complete = adaptive.carry_out(it, base, searched, source, run, kept) if searched else run(it)
+    except KeyboardInterrupt:
+        print(f"stopped: {sweeping.open_trials(it)} trials are not finished; the same command goes on", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sweeping.results(it, module, args.metric)
     require(complete, f"{sweeping.open_trials(it)} trials of {args.workdir} are not finished; the same command goes on with them")
     return 0
@@ -349,7 +363,7 @@ def parser() -> Parser:
     add["sample"]("--min_p", type=float, default=0.0, metavar="P", help="only tokens at least P times as likely as the likeliest (default: 0)")
     add["sample"]("--repetition", type=float, default=1.0, metavar="R", help="above 1: tokens that are there already become unlikelier (default: 1)")
     add["sweep"]("--workdir", required=True, metavar="DIR", help="where everything is left; a sweep that lies there goes on")
-    add["sweep"]("--experiment", metavar="FILE", help="a file of experiments/ with CONFIG and sweep()")
+    add["sweep"]("--experiment", metavar="FILE", help="a file of experiments/ with CONFIG and sweep() or search(suggest)")
     add["sweep"]("--config", metavar="FILE", help="instead: a config, whose keys --grid varies; --config.KEY=VALUE sets a key of all trials")
     add["sweep"]("--grid", action="append", default=[], metavar="KEY=VALUE,...", help="values of a key, such as hp.lr=1e-4,3e-4; several: their product")
     add["sweep"]("--seeds", type=int, default=0, metavar="N", help="seeds 0 to N - 1 of each")

@@ -47,13 +47,15 @@ def hold(path: Path):
         done = threading.Event()
 
         def beat():
-            while True:
-                with contextlib.suppress(OSError):  # a full disk stops no training here; it stops by itself where it must write
-                    write_atomically(path / HEARTBEAT, json.dumps(dict(host=_host(), pid=os.getpid(), time=time.time())))
-                if done.wait(BEAT):
-                    return
+            with contextlib.suppress(OSError):  # a full disk stops no training here; it stops by itself where it must write
+                write_atomically(path / HEARTBEAT, json.dumps(dict(host=_host(), pid=os.getpid(), time=time.time())))
 
-        thread = threading.Thread(target=beat, daemon=True)
+        def keep_beating():
+            while not done.wait(BEAT):
+                beat()
+
+        beat()
+        thread = threading.Thread(target=keep_beating, daemon=True)
         thread.start()
         try:
             yield True
@@ -61,6 +63,15 @@ def hold(path: Path):
             done.set()
             thread.join()
             (path / HEARTBEAT).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(path: Path):
+    """Wait until no other process of this host is inside: for files that several write."""
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def is_held(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from aigc_jax import config as configs
 from aigc_jax.errors import UserError, require
-from aigc_jax.locks import is_held
+from aigc_jax.locks import alone, is_held
 from aigc_jax.results import RunDir, disk_errors, write_atomically
 
 FINAL = ("done", "stopped", "failed: diverged")  # results, which are never computed again
@@ -100,7 +100,7 @@ class Sweep:
 
     def add(self, trials: list[Trial], source: str, extra: dict | None = None):
         """Record the trials. Those that are in no group yet form new ones; extra: what goes into group.json beside the members (halving)."""
-        with disk_errors(self.path):
+        with disk_errors(self.path), alone(self.path):
             (self.path / "groups").mkdir(parents=True, exist_ok=True)
             grouped = {member for group in self.all_groups() for member in group.members}
             for members in groups_of([t for t in trials if t.id not in grouped]):

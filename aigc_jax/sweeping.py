@@ -9,6 +9,7 @@ from aigc_jax import config as configs
 from aigc_jax import evidence, experiment, tables
 from aigc_jax.engines import HELD, STOPPED, Job
 from aigc_jax.errors import require
+from aigc_jax.locks import alone
 from aigc_jax.progress import clock
 from aigc_jax.results import disk_errors, read_lines, table
 from aigc_jax.sweep import FINAL, Sweep, groups_of
@@ -20,7 +21,11 @@ def job(launcher: Path, group, extra=()) -> Job:
     return Job(group.name, [str(launcher), "group", f"--workdir={group.path}", *extra], group.path / "log.txt")
 
 
-def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=print) -> bool:
+def warn(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=warn) -> bool:
     """Run every group that is not finished; one that crashes once more, with half the chunk. True if all are finished in the end."""
     view = View(sweep)
     tried = set()
@@ -136,7 +141,7 @@ def results(sweep: Sweep, module=None, metric="", report=print):
     """rows.csv, table.md, figure.png and .pdf of a sweep; prints the table."""
     rows = sweep.rows()
     require(rows, f"{sweep.path} has no row yet")
-    with disk_errors(sweep.path):
+    with disk_errors(sweep.path), alone(sweep.path):
         tables.write(sweep.path, rows)
         render(sweep.path, evidence.read_rows(sweep.path), module, sweep.varied(), sweep.stored()["best"], metric, report)
 
@@ -150,7 +155,7 @@ def render(folder: Path, rows, module=None, varied=(), best="", metric="", repor
     text = module.table(rows) if hasattr(module, "table") else tables.summary(rows, varied, metric)
     over_steps = metric if metric and not metric.startswith("test/") else tables.default_metric(rows, metric.replace("test/", "valid/") or best, varied)
     draw = (lambda axes: module.figure(rows, axes)) if hasattr(module, "figure") else lambda axes: tables.draw(rows, varied, over_steps, axes)
-    tables.save(folder, text, draw, getattr(module, "SIZE", (6, 4)))
+    tables.save(folder, text, draw, size=getattr(module, "SIZE", (6, 4)), panels=getattr(module, "PANELS", (1, 1)))
     report(text, end="")
     report(f"figure: {folder / 'figure.png'}")
 

@@ -126,7 +126,7 @@ def write(folder: Path, rows: list[dict]):
     write_atomically(folder / "rows.csv", out.getvalue())
 
 
-def save_figure(path: Path, figure, size=(6, 4)):
+def save_figure(path: Path, figure, size=(6, 4), panels=(1, 1)):
     """A picture, .png or .pdf, as `figure(axes)` draws it; the same bytes of the same rows."""
     import matplotlib
 
@@ -134,13 +134,13 @@ def save_figure(path: Path, figure, size=(6, 4)):
     from matplotlib.figure import Figure
 
     drawing, buffer, kind = Figure(figsize=size, layout="constrained", dpi=100), io.BytesIO(), path.suffix[1:]
-    figure(drawing.subplots())
+    figure(drawing.subplots(*panels))
     drawing.savefig(buffer, format=kind, metadata=dict(CreationDate=None) if kind == "pdf" else None)
     write_atomically(path, buffer.getvalue())
 
 
-def save(folder: Path, table: str, figure, size=(6, 4)):
+def save(folder: Path, table: str, figure, **more):
     """table.md, figure.png and figure.pdf."""
     write_atomically(folder / "table.md", table)
     for name in ("figure.png", "figure.pdf"):
-        save_figure(folder / name, figure, size)
+        save_figure(folder / name, figure, **more)
