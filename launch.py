@@ -258,6 +258,7 @@ def sweep(args, overrides):
             print(f"the first of {searched.trials} trials, which are asked for {searched.batch} at a time")
         return 0
     choose(dict.fromkeys(("auto", "vmap", "map")), args.route, "--route")
+    require(not searched or args.engine != "k8s", "--engine=k8s runs nothing by itself, and a search must see results: use local, slurm or ray")
     make = choose(engines.ENGINES, args.engine, "--engine")
     engine = make(args, cache_dir("xla"))
     source, kept = args.experiment or args.config, dict(halving=halving) if halving else None
@@ -273,13 +274,20 @@ def sweep(args, overrides):
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
-    sweeping.results(it, module, args.metric)
+    if complete is None:  # the engine wrote down what is to be run, no more
+        return 0
+    if complete or it.rows():
+        sweeping.results(it, module, args.metric)
     require(complete, f"{sweeping.open_trials(it)} trials of {args.workdir} are not finished; the same command goes on with them")
     return 0
 
 
 def group(args, overrides):
     """Train one group of a sweep; what `sweep` has an engine run."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" not in flags:  # a device a core, each with trials of its own; GPUs and TPUs do not read it
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={len(os.sched_getaffinity(0))}"
+
     from aigc_jax import group
 
     return group.run(args.workdir, args.route, args.halve, args.download)
@@ -370,7 +378,17 @@ def parser() -> Parser:
     add["sweep"]("--dry_run", action="store_true", help="only say how many trials, programs and steps, and how much memory")
     add["sweep"]("--watch", action="store_true", help="only show how the sweep in DIR stands, until it is done")
     add["sweep"]("--engine", default="local", metavar="NAME", help="where the programs run: local (default), slurm, ray, k8s")
-    add["sweep"]("--slots", type=int, default=0, metavar="N", help="local: programs at a time (default: one a GPU, else one)")
+    add["sweep"]("--slots", type=int, default=0, metavar="N",
+                 help="local, slurm, k8s: programs at a time (default: local: one a GPU, else one; else as many as there are)")
+    add["sweep"]("--cpus", type=float, default=1, metavar="N", help="slurm, ray, k8s: CPUs of a program (default: 1)")
+    add["sweep"]("--gpus", type=float, default=0, metavar="N", help="slurm, ray, k8s: GPUs of a program (default: 0); ray: or a part of one, such as 0.5")
+    add["sweep"]("--time", type=int, default=0, metavar="MINUTES",
+                 help="slurm, k8s: after which a program is saved and queued again (default: slurm: 60; k8s: no limit)")
+    add["sweep"]("--partition", default="", metavar="NAME", help="slurm: which partition (default: Slurm's)")
+    add["sweep"]("--slurm", action="append", default=[], metavar="KEY=VALUE", help="slurm: another option of sbatch, such as account=lab or mem=32G")
+    add["sweep"]("--address", default="", metavar="HOST:PORT", help="ray: a cluster that is there, or auto (default: one is started here)")
+    add["sweep"]("--image", default="", metavar="NAME", help="k8s: a container whose working directory is this repository")
+    add["sweep"]("--claim", default="", metavar="NAME:PATH", help="k8s: the volume claim that DIR lies on, mounted at PATH (default: DIR of the node)")
     add["sweep"]("--metric", default="", metavar="SPLIT/NAME", help="what table and figure show (default: config.best)")
     add["figure"]("--experiment", metavar="FILE", help="whose table() and figure(); without --workdir of its committed rows")
     add["figure"]("--workdir", metavar="DIR", help="a sweep")

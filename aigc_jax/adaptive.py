@@ -1,6 +1,7 @@
 """Adaptive search: optuna is asked for a batch of trials, which become a part of the sweep, and is told what became of them.
 
 SWEEP/study.journal    optuna's journal: each trial's parameters, its overrides, and the value or the failure that was told
+SWEEP/search/          its lock alone: a second search is refused, while sweeps' own files are open to it
 
 A search that is killed at any moment goes on to the trials and the values of one that was not. Trials are in the journal before they are
 trained, a batch is asked for as a whole before any of it is told, and each is drawn with a random state of its own number, from nothing but
@@ -17,7 +18,7 @@ from aigc_jax.locks import hold
 from aigc_jax.results import disk_errors
 from aigc_jax.sweep import FINAL, Sweep, Trial, trials_of
 
-JOURNAL = "study.journal"
+JOURNAL, LOCKED = "study.journal", "search"
 DIRECTION = dict(min="minimize", max="maximize")
 
 
@@ -114,16 +115,27 @@ class Study:
         states = self.optuna.trial.TrialState
         seed = int(hashlib.sha256(f"{configs.hash_of(self.base)}/{len(self.trials)}".encode()).hexdigest()[:8], 16)
         drawing = self._study(sampler=self.optuna.samplers.TPESampler(seed=seed, constant_liar=True))
-        for trial in self.study.get_trials():
+        before = self.study.get_trials()
+        for trial in before:
             if trial.state == states.FAIL:  # a sampler looks away from failures; pruned ones it takes for the worst
                 trial.state = states.PRUNED
             drawing.add_trial(trial)
         suggest = Suggest(drawing.ask())
         trial = self._trial(self.search.function(suggest))
+        self._compatible(suggest.trial.distributions, before)
         self.study.add_trial(self.optuna.trial.create_trial(
             state=states.RUNNING, user_attrs=dict(overrides=trial.overrides),
             params=suggest.trial.params | suggest.rounded, distributions=suggest.trial.distributions))
         self.trials.append(trial)
+
+    def _compatible(self, distributions, before):
+        """Ranges may change while a search goes on, options may not."""
+        for name, new in distributions.items():
+            for old in {trial.distributions[name] for trial in before if name in trial.distributions}:
+                try:
+                    self.optuna.distributions.check_distribution_compatibility(old, new)
+                except ValueError:
+                    raise UserError(f"search(suggest) draws {name!r} from {new}, before it was {old}: take another --workdir") from None
 
     def untold(self) -> list[int]:
         return [t.number for t in self.study.get_trials(deepcopy=False) if not t.state.is_finished()]
@@ -202,16 +214,17 @@ def carry_out(sweep: Sweep, base, search, source: str, run, extra=None, report=p
     library()
     journal = sweep.path / JOURNAL
     require(journal.exists() or not (sweep.path / "sweep.json").exists(), f"{sweep.path} is a sweep and no search: take another --workdir")
-    with disk_errors(sweep.path), hold(sweep.path) as mine:
+    with disk_errors(sweep.path), hold(sweep.path / LOCKED) as mine:
         require(mine, f"another process is searching in {sweep.path}")
         study = Study(base, search, journal)
+        if study.trials:
+            report(study.line())
         while numbers := study.batch():
             if not _train(sweep, study, numbers, source, run, extra):
                 return False
             for number in sorted(set(numbers).intersection(study.untold())):
                 study.tell(number, outcome(sweep.trial(study.trials[study.first(number)].id), search))
             report(study.line())
-        report(study.line())
     return True
 
 

@@ -7,41 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from aigc_jax.errors import UserError, require
-
-HELD = 75  # exit code of a job that another process is at
-STOPPED = 143  # of one that was asked to stop, and saved
-POLL = 0.2  # seconds between looks at what runs
-
-
-class Job(NamedTuple):
-    name: str
-    words: list[str]  # of the command line, after the interpreter
-    log: Path  # where its output goes
-
-
-class Ended(NamedTuple):
-    code: int
-    reason: str  # the last line that it said, or how it was ended; "" where all went well
-
-
-def environment(cache: Path | None = None) -> dict[str, str]:
-    """What jobs inherit: a compilation cache that they share, which the user's own settings come before."""
-    shared = dict(JAX_COMPILATION_CACHE_DIR=str(cache), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0") if cache else {}
-    return shared | dict(os.environ)
-
-
-def reason_of(code: int, log: Path) -> str:
-    """Why a job ended: the last line of its log, or the signal."""
-    if code == 0:
-        return ""
-    if code < 0:
-        killed = " (out of memory, as likely as not)" if -code == signal.SIGKILL else ""
-        return f"ended by {signal.Signals(-code).name}{killed}"
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+from aigc_jax.errors import require
+from aigc_jax.jobs import POLL, Ended, Job, cached, reason_of
 
 
 def gpus() -> list[str]:
@@ -90,15 +58,30 @@ class Local:
         return ended
 
     def _start(self, job, place):
-        variables = environment(self.cache) | ({} if place is None else dict(CUDA_VISIBLE_DEVICES=place))
+        variables = cached(self.cache) | dict(os.environ) | ({} if place is None else dict(CUDA_VISIBLE_DEVICES=place))
         with open(job.log, "ab") as log:
             return subprocess.Popen([sys.executable, *job.words], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=variables,
                                     start_new_session=True)
 
 
-# name -> (the words of the command line, the directory of the compilation cache) -> engine
-ENGINES = {"local": lambda args, cache: Local(args.slots, cache)}
+def slurm(args, cache):
+    from aigc_jax.slurm import Slurm
+
+    return Slurm(args, cache)
 
 
-def unreachable(engine: str, why) -> UserError:
-    return UserError(f"--engine={engine} cannot be reached: {why}; nothing was started, and --engine=local runs the same groups here")
+def ray(args, cache):
+    from aigc_jax.cluster import Ray
+
+    return Ray(args, cache)
+
+
+def k8s(args, cache):
+    from aigc_jax.kubernetes import Kubernetes
+
+    return Kubernetes(args)
+
+
+# name -> (the words of the command line, the directory of the compilation cache) -> engine, whose run(jobs, look) returns how each job ended,
+# or None where it only wrote down what is to be run
+ENGINES = {"local": lambda args, cache: Local(args.slots, cache), "slurm": slurm, "ray": ray, "k8s": k8s}

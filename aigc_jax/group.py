@@ -3,6 +3,7 @@
 GROUP/plan.json, before the first step:
   route, chunk       as in `core.vectorize`: bytes depend on them, so every resumption reads them
   members            the trials' names
+  devices            that the trials were divided among
   seconds_a_step     of each route that was tried, for all trials together
   bytes              that the compiled training program needs, and that there are
 """
@@ -17,9 +18,10 @@ import jax
 import numpy as np
 
 from aigc_jax import config as configs
+from aigc_jax import sharding
 from aigc_jax.checkpoint import Checkpoints
-from aigc_jax.engines import HELD, STOPPED
 from aigc_jax.errors import choose, require
+from aigc_jax.jobs import HELD, STOPPED
 from aigc_jax.locks import hold
 from aigc_jax.programs import Programs
 from aigc_jax.results import RunDir, disk_errors, write_atomically
@@ -44,20 +46,21 @@ def memory() -> int | None:
 
 
 def needs(programs) -> int:
-    """Bytes of the compiled training program: states, data and what it computes with."""
+    """Bytes of the compiled training program: states, data and what it computes with, where its devices share one memory of all."""
     found = programs.train.result().memory_analysis()
-    return found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    each = found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return each * (programs.mesh.size if jax.default_backend() == "cpu" else 1)
 
 
-def fitting(make, count, most):
-    """Programs of the route vmap whose chunk fits into the memory, halved as often as it takes; at last of one trial after another."""
+def fitting(make, each, most):
+    """Programs of the route vmap whose chunk of the trials `each` device has fits into the memory, halved as often as it takes."""
     chunk = 0
     while True:
         programs = make(route="vmap", chunk=chunk)
         programs.begin_training()
         if most is None or needs(programs) <= FILLED * most or chunk == 1:
             return programs
-        chunk = -(-(chunk or count) // 2)
+        chunk = -(-(chunk or each) // 2)
 
 
 def seconds_a_step(programs, given) -> float:
@@ -78,20 +81,18 @@ def seconds_a_step(programs, given) -> float:
 
 def decide(given, config, dataset, count, route) -> tuple[Programs, dict]:
     """The programs of the faster route, or of the one that is asked for, and the plan."""
-    make = partial(Programs, config, dataset, count)
-    most = memory()
-    if count == 1 or route == "map":
-        programs = make(route="map")
-        return programs, dict(route="map", chunk=0)
-    vmap = fitting(make, count, most)
-    figures = dict(bytes=dict(program=needs(vmap), there=most))
-    found = dict(vmap=vmap)
-    if route == "auto" and vmap.mesh.shape["trial"] == 1:  # one trial after another does not divide over devices
+    mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], count, config.batch_size)
+    make, most, found, figures = partial(Programs, config, dataset, count, mesh), memory(), {}, {}
+    if route != "vmap" or count == 1:
         found["map"] = make(route="map")
-        found["map"].begin_training()
+        found["map"].begin_training()  # beside the other
+    if route != "map" and count > 1:
+        found["vmap"] = fitting(make, -(-count // mesh.shape["trial"]), most)
+        figures["bytes"] = dict(program=needs(found["vmap"]), there=most)
+    if len(found) > 1:
         figures["seconds_a_step"] = {name: round(seconds_a_step(p, given), 6) for name, p in found.items()}
-    fastest = min(found, key=lambda name: figures.get("seconds_a_step", {}).get(name, 0))
-    return found[fastest], dict(route=fastest, chunk=found[fastest].chunk) | figures
+    taken = min(found, key=lambda name: figures.get("seconds_a_step", {}).get(name, 0))
+    return found[taken], dict(route=taken, chunk=found[taken].chunk, devices=mesh.shape["trial"]) | figures
 
 
 def planned(folder: Path, members, given, route="auto", halve=False):
@@ -105,10 +106,11 @@ def planned(folder: Path, members, given, route="auto", halve=False):
             return programs
         require(plan["members"] == members, f"{folder / 'plan.json'} is of other members")
         if halve and plan["route"] == "vmap":
-            chunk = -(-(plan["chunk"] or count) // 2)
+            chunk = -(-(plan["chunk"] or -(-count // plan["devices"])) // 2)
             plan |= dict(chunk=chunk, halved=[*plan.get("halved", []), plan["chunk"]])
             write_atomically(folder / "plan.json", json.dumps(plan, indent=1) + "\n")
-        return Programs(config, dataset, count, route=plan["route"], chunk=plan["chunk"])
+        mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], count, config.batch_size)
+        return Programs(config, dataset, count, mesh, route=plan["route"], chunk=plan["chunk"])
 
     return make
 

@@ -86,9 +86,11 @@ class Programs:
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
         optim.check_frozen(config, self.shapes.params)
 
+        apart = self.mesh.shape["trial"] > 1 and self.mesh.shape["data"] == 1
+
         def build(f, rest, donate=False):
             specs = sharding.specs(self.shapes if donate else without_opt(self.shapes))
-            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate))
+            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate, apart))
 
         self.train = build(core.repeat(step, capacity), 2, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)

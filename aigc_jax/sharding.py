@@ -31,6 +31,19 @@ def make_mesh(shape: dict[str, int], devices=None):
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
 
 
+def mesh_of_trials(shape: dict[str, int], default: dict[str, int], count: int, batch_size: int):
+    """The mesh of a group of trials: as the config says; where it leaves the default, the devices are divided among the trials, as far as
+    they go, and what is left over among the examples of a batch, but on CPUs, whose cores share the work anyhow."""
+    if dict(shape) != dict(default):
+        return make_mesh(shape)
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return make_mesh(dict(trial=min(count, len(devices)), data=1))
+    trial = max(n for n in range(1, len(devices) + 1) if len(devices) % n == 0 and n <= count)
+    rest = len(devices) // trial
+    return make_mesh(dict(trial=trial, data=rest if batch_size % rest == 0 else 1))
+
+
 def specs(states, rules=RULES):
     """The PartitionSpec of every leaf of stacked states: the trial axis, then what the first matching rule says."""
 
@@ -47,6 +60,8 @@ def divided(mesh, batch_size: int):
     """A function that lays every array of a batch out along the mesh's data axis."""
     parts = mesh.shape["data"]
     require(batch_size % parts == 0, f"config.batch_size = {batch_size} does not divide over {parts} devices of the data axis")
+    if parts == 1:
+        return lambda batch: batch
 
     def constrain(batch):
         def lay(x):

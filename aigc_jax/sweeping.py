@@ -7,8 +7,8 @@ from pathlib import Path
 
 from aigc_jax import config as configs
 from aigc_jax import evidence, experiment, tables
-from aigc_jax.engines import HELD, STOPPED, Job
 from aigc_jax.errors import require
+from aigc_jax.jobs import HELD, STOPPED, Job
 from aigc_jax.locks import alone
 from aigc_jax.progress import clock
 from aigc_jax.results import disk_errors, read_lines, table
@@ -18,15 +18,16 @@ LOOK_SECONDS = 5.0  # between lines where the output is no terminal
 
 
 def job(launcher: Path, group, extra=()) -> Job:
-    return Job(group.name, [str(launcher), "group", f"--workdir={group.path}", *extra], group.path / "log.txt")
+    return Job(group.name, [str(launcher), "group", f"--workdir={group.path.absolute()}", *extra], group.path / "log.txt")
 
 
 def warn(line):
     print(line, file=sys.stderr, flush=True)
 
 
-def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=warn) -> bool:
-    """Run every group that is not finished; one that crashes once more, with half the chunk. True if all are finished in the end."""
+def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=warn) -> bool | None:
+    """Run every group that is not finished; one that crashes once more, with half the chunk. True if all are finished in the end; None if the
+    engine runs nothing."""
     view = View(sweep)
     tried = set()
     while True:
@@ -40,8 +41,13 @@ def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=warn) -> bo
             time.sleep(1.0)
             continue
         ended = engine.run([job(launcher, g, extra) for g in todo], view.show)
+        if ended is None:
+            return None
         crashed = {name: end for name, end in ended.items() if end.code not in (0, HELD, STOPPED)}
-        if any(end.code == STOPPED for end in ended.values()):
+        stopped = {name: end for name, end in ended.items() if end.code == STOPPED}
+        for name, end in stopped.items():
+            report(f"group {name} stopped: {end.reason}")
+        if stopped:
             return False
         for name, end in crashed.items():
             report(f"group {name} crashed: {end.reason}; once more with half the chunk")

@@ -54,7 +54,7 @@ def is_function(text: str) -> bool:
 
 
 def functions(texts):
-    """From each function of a module on: what stands there when a network has written "def "."""
+    """From each function of a module on: what stands there when a network has written "def"."""
     return [text[found.start() :] for text in texts for found in re.finditer(r"(?m)^def ", text)]
 
 
@@ -69,7 +69,7 @@ WRITERS = {
     "poems": ("lstm_tang", is_poem, "", 160, list, True),
     "tunes": ("gpt_abc", is_tune, "", 900, list, True),
     "tale": ("lstm_text", None, "从前有座山", 200, pieces, True),
-    "functions": ("gpt_code", is_function, "def ", 250, functions, False),
+    "functions": ("gpt_code", is_function, "def", 250, functions, False),
 }
 LABELS = dict(poems="poems: lines all of 5 or all of 7", tunes="tunes: every bar adds up", functions="functions: `ast.parse` accepts",
               tale="a tale that begins 从前有座山")

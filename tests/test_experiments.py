@@ -87,7 +87,7 @@ def test_what_writers_write_is_counted_from_their_texts():
         assert sum(row["writer"] == writer and row["source"] == "network" and row["index"] is not None for row in rows) == it.COUNT
     for writer in it.judged_of(rows):
         written, real, untrained = (it.share(rows, writer, source) for source in ("network", "heldout", "untrained"))
-        assert untrained < 0.1 < written and untrained < real
+        assert untrained < written < real and (written > 0.25 or writer == "functions")  # docs/text.md: one function in 200
 
 
 def test_what_a_poem_a_function_and_their_parts_are():

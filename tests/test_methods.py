@@ -156,6 +156,23 @@ def test_trial_and_data_axes_together_equal_one_device_in_float64(name):
         close(flatten(both), flatten(one), 1e-9)
 
 
+@pytest.mark.parametrize("name", ["gan_points", "vqvae", "lm_stream"])
+def test_every_route_gives_the_same_trials_in_float64(name):
+    """At once, a few at a time, one after another on devices of their own; with one more than divides over the devices. XLA's own division of the
+    trial axis gave another VQ-VAE."""
+    with jax.enable_x64(True):
+        config = tiny(name, precision="float64")
+        given = trials(config, 3)
+        reference = flatten(trained(config, given, mesh=sharding.make_mesh(dict(trial=1, data=1)))[1])
+        for route, chunk, devices in (("vmap", 2, 1), ("map", 0, 2), ("vmap", 0, 2)):
+            programs, states, _ = trained(config, given, mesh=sharding.make_mesh(dict(trial=devices, data=1)), route=route, chunk=chunk)
+            kernel = jax.tree.leaves(states.params)[1]
+            assert len(kernel.sharding.device_set) == devices and len(kernel) == programs.width == 3 + (devices == 2)
+            close(flatten(programs.trials(states)), reference, 1e-9)
+        if name == "gan_points":
+            assert len(programs.evaluate(states, "valid", 16)) == len(programs.draw(states, main_sampler(programs), 4)) == 3
+
+
 def test_the_work_is_divided_over_the_devices():
     """No device computes another's examples: FLOPs per device fall to an eighth where matrix products dominate."""
     config = tiny("gan", batch_size=1024, z=128, model__g__widths=(256,), model__d__widths=(256,))

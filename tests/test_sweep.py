@@ -279,7 +279,7 @@ def test_halving_by_a_metric_that_no_row_has(tmp_path):
 
 # -- real processes
 
-OVERRIDES = SMALL_RUN | VAE | {"metrics": (), "steps": 400, "run.eval_every": "40 steps", "run.save_every": "40 steps", "run.log_every": "20 steps",
+OVERRIDES = SMALL_RUN | VAE | {"metrics": (), "steps": 400, "run.mesh.data": -1, "run.eval_every": "40 steps", "run.save_every": "40 steps", "run.log_every": "20 steps",
                                "run.sample_every": "200 steps"}  # fmt: skip
 
 

@@ -1,0 +1,58 @@
+"""The engine that runs nothing: it writes a Job for Kubernetes, one index a program, and says how it is started."""
+
+import re
+import shlex
+from pathlib import Path
+
+from aigc_jax.errors import require
+from aigc_jax.jobs import whole
+from aigc_jax.results import disk_errors, write_atomically
+
+RETRIES = 5  # of an index; their delays, 10 s and doubled each time, outlast the 120 s after which a dead program's lock expires
+SAVING = 120  # seconds that a program has to save
+# $1 is the command line of index 0 before the shift.
+PICK = 'shift "$JOB_COMPLETION_INDEX" && eval "exec python launch.py $1"'
+
+
+class Kubernetes:
+    """--image has the repository as its working directory and `python` with requirements.txt; --claim is the volume that SWEEP lies on."""
+
+    def __init__(self, args):
+        require(args.image, "--engine=k8s needs --image=IMAGE, which has the repository as its working directory")
+        claim, _, mounted = args.claim.partition(":")
+        self.sweep = Path(args.workdir).resolve()
+        require(not args.claim or (claim and self.sweep.is_relative_to(mounted or "-")),
+                f"--claim={args.claim} must be NAME:PATH, a volume claim and where it is mounted, above {self.sweep}")  # fmt: skip
+        self.image, self.seconds, self.slots = args.image, 60 * args.time, args.slots
+        self.claim, self.mounted = claim, mounted or str(self.sweep)
+        gpus = whole(args.gpus, "--gpus", "k8s")
+        self.resources = {"cpu": f"{args.cpus:g}"} | ({"nvidia.com/gpu": gpus} if gpus else {})
+
+    def run(self, jobs, look=None):
+        """Write SWEEP/k8s-job.yaml; returns None, for nothing runs yet."""
+        import yaml
+
+        path = self.sweep / "k8s-job.yaml"
+        with disk_errors(self.sweep):
+            write_atomically(path, yaml.safe_dump(self.manifest(jobs), sort_keys=False, width=1000))
+        print(f"{path}: {len(jobs)} programs; start them with\n  kubectl create -f {shlex.quote(str(path))}")
+        print("and when they are done the same sweep command makes table and figure")
+
+    def manifest(self, jobs) -> dict:
+        """Of batch/v1: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/"""
+        lines = [shlex.join(job.words[1:]).replace("$(", "$$(") for job in jobs]  # $(NAME) is a variable to Kubernetes
+        volume = dict(persistentVolumeClaim=dict(claimName=self.claim)) if self.claim else dict(hostPath=dict(path=self.mounted, type="Directory"))
+        container = dict(name="group", image=self.image, command=["sh", "-c", PICK, "sh"], args=lines,
+                         resources=dict(requests=dict(self.resources), limits=dict(self.resources)),
+                         volumeMounts=[dict(name="sweep", mountPath=self.mounted)])  # fmt: skip
+        pod = dict(restartPolicy="Never", terminationGracePeriodSeconds=SAVING, containers=[container], volumes=[dict(name="sweep") | volume])
+        if self.seconds:
+            pod |= dict(activeDeadlineSeconds=self.seconds)  # of each try: of the Job it would be of all programs together
+        spec = dict(
+            completionMode="Indexed", completions=len(jobs), parallelism=min(self.slots or len(jobs), len(jobs)),
+            backoffLimitPerIndex=RETRIES,  # one program's failures are not another's
+            podReplacementPolicy="Failed",  # the next try begins when the last has ended: both would work in one directory
+            podFailurePolicy=dict(rules=[dict(action="Ignore", onPodConditions=[dict(type="DisruptionTarget", status="True")])]),  # preempted
+            template=dict(spec=pod))  # fmt: skip
+        name = re.sub(r"[^a-z0-9]+", "-", self.sweep.name.lower()).strip("-")[:30] or "sweep"
+        return dict(apiVersion="batch/v1", kind="Job", metadata=dict(generateName=f"{name}-"), spec=spec)

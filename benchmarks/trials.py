@@ -1,0 +1,209 @@
+"""What many trials cost as one program: against processes, runs one after another, and the same loop in PyTorch; and by route, model by model.
+
+    pip install -r requirements.txt -r requirements-bench.txt
+    python benchmarks/trials.py whole      64 trials of a small VAE (8 rates x 8 seeds), 500 steps each, from start to finish
+    python benchmarks/trials.py steady     milliseconds a step of N trials by each route over that of one trial; what `auto` takes
+
+The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one sample sheet at the end. Processes are timed for a few trials and multiplied
+(the table says so); everything else is run whole. PyTorch trains alone: no evaluation, samples or files; its figure stands beside our training alone.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 1.28e-2)
+SEEDS, STEPS = 8, 500
+QUIET = {"steps": STEPS, "run.eval_every": "never", "run.sample_every": "never", "run.save_every": "never", "run.tensorboard": False, "best": ""}
+COLD, SHARED = 3, 8  # processes that are timed
+
+
+def words(**more):
+    return [f"--config.{k}={v}" for k, v in (QUIET | {k.replace("__", "."): v for k, v in more.items()}).items()]
+
+
+def timed(command, **env):
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, env=os.environ | env, check=False)
+    assert done.returncode == 0, done.stderr
+    return time.perf_counter() - begun, done.stdout
+
+
+def sweep(folder):
+    """Seconds of one program with everything, and what its plan says."""
+    grid = ["--grid", "hp.lr=" + ",".join(map(str, RATES)), f"--seeds={SEEDS}"]
+    seconds, _ = timed([ROOT / "launch.py", "sweep", f"--config={ROOT / 'configs/vae_digits.py'}", f"--workdir={folder / 'sweep'}", *grid, *words()],
+                       XDG_CACHE_HOME=str(folder / "cache"))
+    return seconds, json.loads(next((folder / "sweep/groups").glob("*/plan.json")).read_text())
+
+
+def one(folder, i, **env):
+    overrides = words(hp__lr=RATES[i % len(RATES)], seed=i // len(RATES))
+    return timed([ROOT / "launch.py", "train", f"--config={ROOT / 'configs/vae_digits.py'}", f"--workdir={folder / str(i)}", *overrides], **env)[0]
+
+
+def cold(folder):
+    """Seconds of 64 processes one after another, each compiling for itself; from COLD of them."""
+    return sum(one(folder, i) for i in range(COLD)) / COLD * len(RATES) * SEEDS
+
+
+def shared(folder):
+    """Seconds of 64 processes, one a core at a time, that share a compilation cache which is warm; from SHARED of them."""
+    cache = dict(JAX_COMPILATION_CACHE_DIR=str(folder / "cache"), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+    one(folder, SHARED, **cache)
+    begun, cores = time.perf_counter(), os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(lambda i: one(folder, i, **cache), range(SHARED)))
+    return (time.perf_counter() - begun) / SHARED * len(RATES) * SEEDS
+
+
+def in_one_process(folder):
+    """Seconds of 64 runs one after another in one process (this one), each a program of its own."""
+    from aigc_jax import config as configs
+    from aigc_jax.train import train
+
+    base = configs.override(configs.load(ROOT / "configs/vae_digits.py"), QUIET)
+    begun, runs = time.perf_counter(), 8
+    for i in range(runs):
+        train([configs.override(base, {"hp.lr": RATES[i], "seed": i})], [folder / f"run_{i}"], report=lambda line: None)
+    return (time.perf_counter() - begun) / runs * len(RATES) * SEEDS
+
+
+def group_of(name, count, **more):
+    """(config, configs, dataset) of `count` trials."""
+    from aigc_jax import config as configs
+    from aigc_jax import data, methods
+
+    base = configs.override(configs.load(ROOT / "configs" / f"{name}.py"), {"metrics": (), "best": ""} | more)
+    dataset = data.load(base.data)
+    resolved = configs.resolve(base, dataset.spec.n_train, methods.examples(base))
+    return resolved, [configs.override(resolved, {"seed": i}) for i in range(count)], dataset
+
+
+def training():
+    """Seconds to decide on a route and compile both, and of the training of all 64 trials by the one that was taken."""
+    import jax
+    import numpy as np
+
+    from aigc_jax.group import decide
+
+    config, given, dataset = group_of("vae_digits", len(RATES) * SEEDS)
+    begun = time.perf_counter()
+    programs, plan = decide(given, config, dataset, len(given), "auto")
+    decided = time.perf_counter() - begun
+    states = programs.init(given)
+    begun = time.perf_counter()
+    jax.block_until_ready(programs.train(states, programs.arrays, np.int32(STEPS)))
+    return decided, time.perf_counter() - begun, plan
+
+
+def pytorch():
+    """Seconds of the same 64 trainings in PyTorch, one after another."""
+    import numpy as np
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    grey = torch.from_numpy(np.random.RandomState(0).rand(1437, 64).astype(np.float32))
+    begun = time.perf_counter()
+    for i in range(len(RATES) * SEEDS):
+        torch.manual_seed(i)
+        encoder = nn.Sequential(nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 20))
+        decoder = nn.Sequential(nn.Linear(10, 200), nn.ReLU(), nn.Linear(200, 64))
+        optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=RATES[i % 8], fused=True)
+        for _ in range(STEPS):
+            x = torch.bernoulli(grey[torch.randint(len(grey), (100,))])
+            mean, log_var = encoder(x).chunk(2, dim=1)
+            z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+            reconstruction = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
+            kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum()
+            optimizer.zero_grad()
+            ((reconstruction + kl) / 100).backward()
+            optimizer.step()
+    return time.perf_counter() - begun
+
+
+def part(name):
+    """A measurement in a process of its own, so that no thread pool disturbs another's."""
+    return json.loads(timed([__file__, "part", f"--part={name}"])[1].splitlines()[-1])
+
+
+def whole():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        ours, plan = sweep(folder)
+        again = timed([ROOT / "launch.py", "figure", f"--workdir={folder / 'sweep'}"])[0]
+        decided, trained, _ = part("training")
+        rows = {
+            f"one program ({plan['route']}), start to finish, with all files": (ours, ""),
+            "of that: deciding on a route, compiling both": (decided, ""),
+            "of that: training": (trained, ""),
+            "of that: table and figure (a process of its own)": (again, ""),
+            "64 processes one after another": (cold(folder / "cold"), f"{COLD} timed"),
+            "64 processes, one a core, a warm compilation cache": (shared(folder / "shared"), f"{SHARED} timed"),
+            "64 runs in one process": (part("in_one_process"), "8 timed"),
+            "PyTorch, one after another, training alone": (part("pytorch"), ""),
+        }
+    print("| 64 trials of a small VAE, 500 steps | seconds | over one program | |\n|---|---|---|---|")
+    for name, (seconds, note) in rows.items():
+        reference = trained if "training alone" in name else ours
+        print(f"| {name} | {seconds:.1f} | {'' if 'of that' in name else f'{seconds / reference:.1f}'} | {note} |")
+
+
+# name -> (config, trials, overrides): small enough for two cores, with what the config would do otherwise
+CASES = {
+    "VAE 64-200-10, digits": ("vae_digits", 64, {}),
+    "MLP GAN, ring": ("gan_ring", 16, {}),
+    "MLP GAN, digits": ("gan_digits", 16, {}),
+    "GPT 4 x 128": ("gpt_shakespeare_cpu", 4, {"data.name": "pydoc", "data.split": "80/10/10"}),
+    "LSTM 1 x 384": ("rnn_pydoc", 4, {"model.cell": "lstm", "model.width": 384}),
+    "DCGAN, digits": ("dcgan_digits", 4, {}),
+}
+
+
+def steady():
+    from aigc_jax.group import decide, seconds_a_step
+    from aigc_jax.programs import Programs
+
+    print("| model | trials | one trial, ms a step | vmap | map | `auto` takes | over the better |\n|---|---|---|---|---|---|---|")
+    for name, (config, count, more) in CASES.items():
+        resolved, given, dataset = group_of(config, count, **more)
+        found = {}
+        for route, n in (("one", 1), ("vmap", count), ("map", count)):
+            programs = Programs(resolved, dataset, n, route="map" if route == "one" else route)
+            programs.begin_training()
+            found[route] = min(seconds_a_step(programs, given[:n]) for _ in range(5))
+        taken = decide(given, resolved, dataset, count, "auto")[1]["route"]
+        ratio = lambda route, found=found: f"{found[route] / found['one']:.2f}"
+        worse = found[taken] / min(found["vmap"], found["map"])
+        print(f"| {name} | {count} | {1000 * found['one']:.2f} | {ratio('vmap')} | {ratio('map')} | {taken} | {worse:.2f} |", flush=True)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("what", choices=("whole", "steady", "part"))
+    arguments.add_argument("--part", choices=("training", "in_one_process", "pytorch"), help=argparse.SUPPRESS)
+    args = arguments.parse_args()
+    if args.what == "part":
+        if args.part == "in_one_process":
+            with tempfile.TemporaryDirectory() as folder:
+                value = in_one_process(Path(folder))
+        else:
+            value = dict(training=training, pytorch=pytorch)[args.part]()
+        print(json.dumps(value))
+    else:
+        dict(whole=whole, steady=steady)[args.what]()
+
+
+if __name__ == "__main__":
+    main()
