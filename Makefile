@@ -1,4 +1,4 @@
-# make demo         train a GAN on handwritten digits and look at what it draws
+# make demo         train a GAN on handwritten digits and look at what it draws, then a small ablation as one program
 # make test         the test suite; make test-all adds the slow tier
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
 # make lock         requirements.txt and requirements-cuda.txt anew from their ranges
@@ -20,6 +20,7 @@ BIN := .venv/bin/python
 demo: .venv/installed
 	@$(BIN) launch.py train --config=configs/gan_digits.py --workdir=runs/demo
 	@$(BIN) launch.py sample --workdir=runs/demo --checkpoint=best --num=100 --out=runs/demo/samples.png
+	@$(BIN) launch.py sweep --config=configs/vae_digits.py --grid hp.beta=0.25,1,4 --seeds=4 --config.steps=1000 --workdir=runs/demo_ablation
 
 # Compiling takes one core: two processes share the tests and the compilation cache.
 test: .venv/installed

@@ -18,9 +18,9 @@ REACH = 5.0  # seconds within which a Ray cluster must answer: Ray itself tries 
 class Task:
     """A job as it is sent away. Called over there it returns (exit code, why it was ended)."""
 
-    def __init__(self, job, cache, variables=None):
+    def __init__(self, job, defaults, variables=None):
         self.words, self.log, self.folder = job.words, str(job.log.absolute()), os.getcwd()
-        self.defaults, self.variables = cached(cache), variables or {}  # what is set over there comes between them
+        self.defaults, self.variables = defaults, variables or {}  # what is set over there comes between them
         self.process = None
 
     def __call__(self):
@@ -77,7 +77,7 @@ class Ray:
         ray, ended = self.ray, {}
         with self._connected():
             remote = ray.remote(**self.shares)(lambda task: task())
-            waiting = {remote.options(name=job.name).remote(Task(job, self.cache, self.variables)): job for job in jobs}
+            waiting = {remote.options(name=job.name).remote(Task(job, cached(self.cache), self.variables)): job for job in jobs}
             try:
                 while waiting:
                     for ref in ray.wait(list(waiting), timeout=POLL)[0]:
@@ -98,7 +98,8 @@ class Ray:
             self.ray.init(**(dict(address=self.address) if self.address else dict(include_dashboard=False)), log_to_driver=False,
                           logging_level="error")  # fmt: skip
         except (ConnectionError, ValueError, RuntimeError) as e:
-            raise unreachable("ray", str(e).strip().split(". ")[0]) from None
+            token = " (if it asks for a token: RAY_AUTH_MODE=token)" if self.address else ""
+            raise unreachable("ray", str(e).strip().split(". ")[0] + token) from None
         signal.signal(signal.SIGTERM, before)
         try:
             for key, name in dict(num_cpus="CPU", num_gpus="GPU").items() if not self.address else ():

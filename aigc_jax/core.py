@@ -159,7 +159,7 @@ def draw(sampler: Callable, take: Callable, lay=lambda batch: batch) -> Callable
 
 
 ROUTES = {
-    "vmap": lambda g, states, chunk: jax.lax.map(g, states, batch_size=chunk) if chunk else jax.vmap(g, spmd_axis_name="trial")(states),
+    "vmap": lambda g, states, chunk: jax.lax.map(g, states, batch_size=chunk) if chunk else jax.vmap(g)(states),
     "map": lambda g, states, chunk: jax.lax.map(g, states),
 }
 
@@ -173,17 +173,16 @@ def vectorize(f: Callable, route: str = "vmap", chunk: int = 0) -> Callable:
     return lambda states, *rest: apply(lambda state: f(state, *rest), states, chunk)
 
 
-def shard(f: Callable, mesh, specs: PyTree, rest: int, donate: bool = False, apart: bool = False) -> Callable:
+def shard(f: Callable, mesh, specs: PyTree, rest: int, donate: bool = False) -> Callable:
     """jit of a vectorized f(states, *rest) over a mesh: the states laid out by `specs`, the `rest` further arguments
-    replicated, what comes out divided along the trial axis.
+    replicated, what comes out divided along the trial axis. Each part of that axis runs f on its own trials: a loop over it would not be
+    divided otherwise, and what XLA divides by itself it gets wrong for the VQ-VAE on CPUs (docs/LOG.md).
 
     donate: the states' buffers are reused for the first part of the result, which is the new states.
-    apart: each device of the trial axis runs f on its own trials. A loop over the axis is not divided otherwise, and what XLA divides by itself
-    it gets wrong for the VQ-VAE on CPUs (docs/LOG.md).
     """
-    if apart:
+    if mesh.shape["trial"] > 1:
         f = jax.shard_map(f, mesh=mesh, in_specs=(PartitionSpec("trial"), *(PartitionSpec(),) * rest), out_specs=PartitionSpec("trial"),
-                          check_vma=False)
+                          axis_names={"trial"}, check_vma=False)
     states = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
     trial, everywhere = NamedSharding(mesh, PartitionSpec("trial")), NamedSharding(mesh, PartitionSpec())
     return jax.jit(

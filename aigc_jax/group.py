@@ -90,6 +90,7 @@ def decide(given, config, dataset, count, route) -> tuple[Programs, dict]:
         found["vmap"] = fitting(make, -(-count // mesh.shape["trial"]), most)
         figures["bytes"] = dict(program=needs(found["vmap"]), there=most)
     if len(found) > 1:
+        found["vmap"].start_as(found["map"])
         figures["seconds_a_step"] = {name: round(seconds_a_step(p, given), 6) for name, p in found.items()}
     taken = min(found, key=lambda name: figures.get("seconds_a_step", {}).get(name, 0))
     return found[taken], dict(route=taken, chunk=found[taken].chunk, devices=mesh.shape["trial"]) | figures

@@ -20,7 +20,7 @@ class Kubernetes:
     def __init__(self, args):
         require(args.image, "--engine=k8s needs --image=IMAGE, which has the repository as its working directory")
         claim, _, mounted = args.claim.partition(":")
-        self.sweep = Path(args.workdir).resolve()
+        self.sweep = Path(args.workdir).absolute()
         require(not args.claim or (claim and self.sweep.is_relative_to(mounted or "-")),
                 f"--claim={args.claim} must be NAME:PATH, a volume claim and where it is mounted, above {self.sweep}")  # fmt: skip
         self.image, self.seconds, self.slots = args.image, 60 * args.time, args.slots

@@ -86,11 +86,9 @@ class Programs:
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
         optim.check_frozen(config, self.shapes.params)
 
-        apart = self.mesh.shape["trial"] > 1 and self.mesh.shape["data"] == 1
-
         def build(f, rest, donate=False):
             specs = sharding.specs(self.shapes if donate else without_opt(self.shapes))
-            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate, apart))
+            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate))
 
         self.train = build(core.repeat(step, capacity), 2, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)
@@ -109,6 +107,10 @@ class Programs:
         """The states of trials before their first step: one config a trial, which may differ in `seed` and `hp`."""
         seeds = np.array([c.seed % 2**32 for c in configs], np.uint32)
         return self.place(self._start(seeds, self._stacked(configs)))
+
+    def start_as(self, other):
+        """Draw first weights with the other's program, for the same trials."""
+        self._start = other._start
 
     def place(self, states):
         """The states [N, ...], with their optimisers' or without, filled up, on the devices as the rules lay them out."""

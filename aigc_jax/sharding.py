@@ -65,7 +65,8 @@ def divided(mesh, batch_size: int):
 
     def constrain(batch):
         def lay(x):
-            return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec("data")))
+            inside = jax.sharding.get_abstract_mesh()  # where each part of the trial axis works by itself
+            return jax.lax.with_sharding_constraint(x, NamedSharding(mesh if inside.empty else inside, PartitionSpec("data")))
 
         return jax.tree.map(lay, batch)
 

@@ -1,6 +1,8 @@
 """The engine Slurm, through submitit: an array job of all programs."""
 
+import contextlib
 import copy
+import io
 import shutil
 import signal
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from aigc_jax import cluster
 from aigc_jax.cluster import SAVING, Task
-from aigc_jax.jobs import POLL, STOPPED, Ended, missing, reason_of, unreachable, whole
+from aigc_jax.jobs import POLL, STOPPED, Ended, cached, missing, reason_of, unreachable, whole
 
 MINUTES = 60  # of a job, unless --time says otherwise
 REQUEUES = 30  # times that a program may reach its time limit and go on
@@ -87,8 +89,8 @@ class Slurm:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
-            with self.executor.batch():
-                sent = {job.name: (job, self.executor.submit(SlurmTask(job, self.cache))) for job in jobs}
+            with contextlib.redirect_stderr(io.StringIO()), self.executor.batch():  # submitit also prints what it raises
+                sent = {job.name: (job, self.executor.submit(SlurmTask(job, cached(self.cache)))) for job in jobs}
         except (FailedJobError, FailedSubmissionError) as e:  # what sbatch says
             raise unreachable("slurm", str(e).strip().splitlines()[-1].removeprefix("sbatch: error: ")) from None
         number = next(iter(sent.values()))[1].job_id.split("_")[0]

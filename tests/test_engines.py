@@ -99,7 +99,7 @@ def test_jobs_share_a_compilation_cache_unless_the_user_has_one(tmp_path, monkey
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     said = python(tmp_path, "a", "import os\nprint(os.environ.get('JAX_COMPILATION_CACHE_DIR'))")
     Local(cache=Path("ours")).run([said])
-    Task(said, Path("ours"))()
+    Task(said, jobs.cached(Path("ours")))()
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "theirs")
     Local(cache=Path("ours")).run([said])
     assert said.log.read_text().split() == ["ours", "ours", "theirs"]
@@ -118,13 +118,13 @@ def handlers():
 
 
 def test_a_task_returns_its_exit_code(tmp_path, handlers):
-    assert Task(python(tmp_path, "a", "raise SystemExit(7)"), None)() == (7, "")
-    assert Task(python(tmp_path, "b", "import os\nos.kill(os.getpid(), 15)"), None)() == (STOPPED, "told to stop before it began")
-    assert Task(python(tmp_path, "c", "import os\nos.kill(os.getpid(), 9)"), None)() == (-9, "")
-    code, why = Task(python(tmp_path / "elsewhere", "d", ""), None)()
+    assert Task(python(tmp_path, "a", "raise SystemExit(7)"), {})() == (7, "")
+    assert Task(python(tmp_path, "b", "import os\nos.kill(os.getpid(), 15)"), {})() == (STOPPED, "told to stop before it began")
+    assert Task(python(tmp_path, "c", "import os\nos.kill(os.getpid(), 9)"), {})() == (-9, "")
+    code, why = Task(python(tmp_path / "elsewhere", "d", ""), {})()
     assert code == 1 and why.startswith("its machine does not see the sweep: ")
     seen = python(tmp_path, "e", "import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.getcwd())")
-    assert Task(seen, None, dict(CUDA_VISIBLE_DEVICES="none"))() == (0, "") and seen.log.read_text() == f"none {os.getcwd()}\n"
+    assert Task(seen, {}, dict(CUDA_VISIBLE_DEVICES="none"))() == (0, "") and seen.log.read_text() == f"none {os.getcwd()}\n"
 
 
 def test_a_task_that_is_interrupted_lets_its_program_save(tmp_path, handlers):
@@ -132,7 +132,7 @@ def test_a_task_that_is_interrupted_lets_its_program_save(tmp_path, handlers):
     job = python(tmp_path, "a", PATIENT)
     threading.Thread(target=lambda: (wait_for(job.log, "runs"), os.kill(os.getpid(), signal.SIGINT))).start()
     with pytest.raises(KeyboardInterrupt):
-        Task(job, None)()
+        Task(job, {})()
     assert job.log.read_text() == "runs\nsaved\n"
 
 
@@ -141,7 +141,6 @@ def submitit(monkeypatch):
     """As much of it as tasks need, where it is not installed."""
     made = {name: type(sys)(name) for name in ("submitit", "submitit.core", "submitit.core.utils", "submitit.helpers", "cloudpickle")}
     made["submitit.core.utils"].UncompletedJobError = type("UncompletedJobError", (RuntimeError,), {})
-    made["submitit.helpers"].DelayedSubmission = SimpleNamespace
     made["submitit.helpers"].DelayedSubmission = lambda task: task
     for name, module in made.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -152,7 +151,7 @@ def test_slurm_tells_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch):
     monkeypatch.setattr(slurm, "LINGER", 0.0)
     twice = PATIENT.replace("def save(*_):", "def save(*_):\n    signal.signal(signal.SIGTERM, signal.SIG_DFL)\n    time.sleep(0.5)").replace(
         'print("runs"', "signal.signal(signal.SIGINT, lambda *_: None)\nprint(\"runs\"")
-    task = slurm.SlurmTask(python(tmp_path, "a", twice), None)
+    task = slurm.SlurmTask(python(tmp_path, "a", twice), {})
 
     def scancel():
         wait_for(tmp_path / "a.txt", "runs")
@@ -166,7 +165,7 @@ def test_slurm_tells_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch):
 
 def test_a_task_that_is_queued_again_has_saved_and_is_the_same_command(tmp_path, handlers, submitit):
     """submitit calls `checkpoint` from its signal handler, while the task waits for its program."""
-    task, again = slurm.SlurmTask(python(tmp_path, "a", PATIENT), None), []
+    task, again = slurm.SlurmTask(python(tmp_path, "a", PATIENT), {}), []
     before = signal.signal(signal.SIGUSR1, lambda *_: again.append(task.checkpoint()))
     threading.Thread(target=lambda: (wait_for(tmp_path / "a.txt", "runs"), os.kill(os.getpid(), signal.SIGUSR1))).start()
     assert task() == (STOPPED, "")
@@ -196,8 +195,7 @@ def test_what_slurm_ended_without_a_result(tmp_path, monkeypatch):
         return {f"7_{i}": state for i, state in enumerate(states.values()) if state}
 
     monkeypatch.setattr(slurm, "asked", squeue)
-    ended = SimpleNamespace(folder=tmp_path, run=slurm.Slurm._wait)
-    ended = slurm.Slurm._wait(ended, dict(sent), "7", lambda: None)
+    ended = slurm.Slurm._wait(SimpleNamespace(folder=tmp_path), dict(sent), "7", lambda: None)
     assert ended["fine"] == ended["requeued"] == (0, "") and ended["cancelled"] == (STOPPED, "Slurm's job 7_0 ended as CANCELLED")
     assert ended["failed"] == (1, "Slurm's job 7_1 ended as FAILED: slurmstepd: error: out of disk")
     assert ended["purged"] == (1, "Slurm's job 7_2 ended: exit code 1") and set(looks) == {"7"}

@@ -164,10 +164,10 @@ def test_every_route_gives_the_same_trials_in_float64(name):
         config = tiny(name, precision="float64")
         given = trials(config, 3)
         reference = flatten(trained(config, given, mesh=sharding.make_mesh(dict(trial=1, data=1)))[1])
-        for route, chunk, devices in (("vmap", 2, 1), ("map", 0, 2), ("vmap", 0, 2)):
-            programs, states, _ = trained(config, given, mesh=sharding.make_mesh(dict(trial=devices, data=1)), route=route, chunk=chunk)
+        for route, chunk, parts, data in (("vmap", 2, 1, 1), ("map", 0, 2, 1), ("vmap", 0, 2, 2)):
+            programs, states, _ = trained(config, given, mesh=sharding.make_mesh(dict(trial=parts, data=data)), route=route, chunk=chunk)
             kernel = jax.tree.leaves(states.params)[1]
-            assert len(kernel.sharding.device_set) == devices and len(kernel) == programs.width == 3 + (devices == 2)
+            assert len(kernel.sharding.device_set) == parts * data and len(kernel) == programs.width == 3 + (parts == 2)
             close(flatten(programs.trials(states)), reference, 1e-9)
         if name == "gan_points":
             assert len(programs.evaluate(states, "valid", 16)) == len(programs.draw(states, main_sampler(programs), 4)) == 3

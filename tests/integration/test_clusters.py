@@ -1,0 +1,153 @@
+"""Sweeps on a real Slurm and a real Ray leave the same rows as here, byte for byte, though one trial fails and jobs are cancelled.
+
+pip install -r requirements-engines.txt
+tests/integration/slurm.sh python -m pytest --slow tests/integration/test_clusters.py
+"""
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from conftest import ROOT, environment, start_words
+
+from aigc_jax.sweep import Sweep
+
+pytestmark = pytest.mark.slow
+
+EXPERIMENT = """
+CONFIG = {config!r}
+OVERRIDES = {{"steps": 3000, "run.eval_every": "1000 steps", "run.save_every": "250 steps", "run.sample_every": "3000 steps", "metric_samples": 64}}
+
+def sweep():
+    return [{{"z": z, "seed": seed}} for z in (8, 16) for seed in (0, 1)] + [{{"z": 16, "seed": 0, "hp.lr_g": 1e30}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(directory, words) -> a process that sweeps there. One device each: bytes depend on how trials are spread over devices."""
+    folder = tmp_path_factory.mktemp("clusters")
+    (folder / "experiments").mkdir()
+    experiment = folder / "experiments" / "digits.py"
+    experiment.write_text(EXPERIMENT.format(config=str(ROOT / "configs/gan_digits.py")))
+    home = environment() | dict(XDG_CACHE_HOME=str(folder / "cache"), XLA_FLAGS="--xla_force_host_platform_device_count=1")
+
+    def start(name, *more, **variables):
+        words = start_words("sweep", f"--experiment={experiment}", f"--workdir={folder / name}", "--route=vmap", *more)
+        return folder / name, subprocess.Popen(words, env=home | variables, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def whole(run):
+    path, process = run("local")
+    said = process.communicate()
+    assert process.returncode == 0, said
+    return statuses(path), (path / "rows.csv").read_bytes()
+
+
+def statuses(path):
+    return [status for g in Sweep(path).groups() for status in g.statuses()]
+
+
+def until_it_trains(path, process):
+    """Until a checkpoint of the first group lies there, the stopped programs' of which are what goes on."""
+    end = time.monotonic() + 120
+    while not list(path.glob("sweep.json")) or not list(Sweep(path).groups()[0].path.glob("checkpoints/*")):
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def slurm():
+    if importlib.util.find_spec("submitit") is None:
+        pytest.skip("no submitit: pip install -r requirements-engines.txt")
+    if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no Slurm answers: tests/integration/slurm.sh COMMAND starts one for a command")
+
+
+@pytest.fixture
+def ray():
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("no ray: pip install -r requirements-engines.txt")
+
+
+def test_slurm(run, whole, slurm):
+    """One job of the array is cancelled; the sweep that is run again does what is missing."""
+    path, process = run("slurm", "--engine=slurm", "--time=10")
+    until_it_trains(path, process)
+    number = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, text=True, check=True).stdout.split()[0]
+    subprocess.run(["scancel", f"{number}_0"], check=True)
+    err = process.communicate()[1]
+    assert process.returncode == 1 and f"stopped: Slurm's job {number}_0 ended as CANCELLED" in err and "Traceback" not in err, err
+    assert err.splitlines()[-1].startswith("error: 2 trials of")
+    assert statuses(path) == ["preempted"] * 2 + ["done"] * 2 + ["failed: diverged"]
+    path, process = run("slurm", "--engine=slurm", "--time=10")
+    assert process.communicate() and process.returncode == 0
+    assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
+    assert "resuming at step" in (Sweep(path).groups()[0].path / "log.txt").read_text()
+    assert not subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout
+
+
+def test_slurm_refuses(run, slurm):
+    path, process = run("refused", "--engine=slurm", "--partition=nowhere")
+    err = process.communicate()[1]
+    assert process.returncode == 1 and len(err.splitlines()) == 1, err
+    assert err.startswith("error: --engine=slurm cannot be reached: Batch job submission failed: Invalid partition name specified; nothing was started")
+
+
+def test_ray(run, whole, ray):
+    """The sweep is told to stop, and run again."""
+    path, process = run("ray", "--engine=ray")
+    until_it_trains(path, process)
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate()[1]
+    assert process.returncode == 130 and "the same command goes on" in err.splitlines()[-1] and "preempted" in statuses(path), err
+    path, process = run("ray", "--engine=ray")
+    assert process.communicate() and process.returncode == 0
+    assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
+
+
+def test_ray_refuses(run, ray):
+    path, process = run("greedy", "--engine=ray", "--cpus=1000")
+    err = process.communicate()[1]
+    assert process.returncode == 1 and "error: --cpus=1000 is more than the" in err and "Traceback" not in err, err
+
+
+def test_a_ray_cluster_that_is_there(run, whole, ray):
+    """--address: it is left as it was found."""
+    token = dict(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cli = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
+    head = subprocess.Popen([*cli, "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false",
+                             "--disable-usage-stats", "--block"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | token)  # fmt: skip
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            time.sleep(0.1)
+        time.sleep(5)  # until its workers are there
+        path, process = run("address", "--engine=ray", f"--address=127.0.0.1:{port}", **token)
+        said = process.communicate()
+        assert process.returncode == 0, said
+        assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
+        assert head.poll() is None
+        assert subprocess.run([*cli, "status", f"--address=127.0.0.1:{port}"], capture_output=True, env=os.environ | token, check=False).returncode == 0
+    finally:
+        head.terminate()
+        head.wait()
