@@ -18,6 +18,7 @@ Every key of a config can be set on the command line as --config.KEY=VALUE; `lis
 
 import argparse
 import ast
+import contextlib
 import difflib
 import json
 import os
@@ -232,25 +233,16 @@ def export(args, overrides):
 def sweep(args, overrides):
     """Train every trial of a grid or an experiment, those that share their static keys as one program; again: what is missing. Leaves rows.csv,
     table.md, figure.png and a run directory a trial."""
-    from aigc_jax import adaptive, engines, experiment, grid, sweeping
+    from aigc_jax import adaptive, engines, experiment, sweeping
     from aigc_jax.data.files import cache_dir
     from aigc_jax.sweep import Sweep, trials_of
 
     it = Sweep(args.workdir)
     if args.watch:
         return sweeping.watch(it)
-    require(not (args.experiment and args.config), "--experiment and --config are two ways to say what is swept: give one")
-    module, halving, searched = None, None, None
-    if args.experiment:
-        require(not args.grid and not args.seeds, "--grid and --seeds go with --config; an experiment has its own sweep() or search()")
-        module, base, given = sweeping.from_experiment(args.experiment)
-        halving, searched = experiment.halving(module), experiment.search(module)
-    elif args.config:
-        base = configs.load(args.config)
-        given = grid.product(*map(grid.parse, args.grid), *([grid.seeds(args.seeds)] if args.seeds else []))
-    else:
-        raise UserError("sweep needs --experiment=FILE, or --config=FILE with --grid KEY=VALUE,VALUE and --seeds=N")
-    base = configs.override(base, overrides)
+    module, base, given = asked(args)
+    base, searched = configs.override(base, overrides), experiment.search(module) if module else None
+    halving = experiment.halving(module) if module else None
     trials = adaptive.first_batch(base, searched) if searched else trials_of(base, given)
     if args.dry_run:
         sweeping.describe(trials)
@@ -259,27 +251,46 @@ def sweep(args, overrides):
         return 0
     choose(dict.fromkeys(("auto", "vmap", "map")), args.route, "--route")
     require(not searched or args.engine != "k8s", "--engine=k8s runs nothing by itself, and a search must see results: use local, slurm or ray")
-    make = choose(engines.ENGINES, args.engine, "--engine")
-    engine = make(args, cache_dir("xla"))
+    engine = choose(engines.ENGINES, args.engine, "--engine")(args, cache_dir("xla"))
     source, kept = args.experiment or args.config, dict(halving=halving) if halving else None
     if not searched:
         it.add(trials, source, kept)
     extra = [f"--route={args.route}", *(["--download"] if args.download else [])]
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop in either way, the jobs are told and save
-    try:
-        run = lambda sweep: sweeping.carry_out(sweep, Path(__file__).resolve(), engine, extra)
-        complete = adaptive.carry_out(it, base, searched, source, run, kept) if searched else run(it)
-    except KeyboardInterrupt:
-        print(f"stopped: {sweeping.open_trials(it)} trials are not finished; the same command goes on", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    run = lambda sweep: sweeping.carry_out(sweep, Path(__file__).resolve(), engine, extra)
+    with interruptible():
+        try:
+            complete = adaptive.carry_out(it, base, searched, source, run, kept) if searched else run(it)
+        except KeyboardInterrupt:
+            print("stopped, and what ran was told to save; the same command goes on", file=sys.stderr)
+            return 130
     if complete is None:  # the engine wrote down what is to be run, no more
         return 0
     if complete or it.rows():
         sweeping.results(it, module, args.metric)
     require(complete, f"{sweeping.open_trials(it)} trials of {args.workdir} are not finished; the same command goes on with them")
     return 0
+
+
+def asked(args):
+    """What is to be swept: the experiment's module or None, the config, the overrides."""
+    from aigc_jax import grid, sweeping
+
+    require(not (args.experiment and args.config), "--experiment and --config are two ways to say what is swept: give one")
+    if args.experiment:
+        require(not args.grid and not args.seeds, "--grid and --seeds go with --config; an experiment has its own sweep() or search()")
+        return sweeping.from_experiment(args.experiment)
+    require(args.config, "sweep needs --experiment=FILE, or --config=FILE with --grid KEY=VALUE,VALUE and --seeds=N")
+    return None, configs.load(args.config), grid.product(*map(grid.parse, args.grid), *([grid.seeds(args.seeds)] if args.seeds else []))
+
+
+@contextlib.contextmanager
+def interruptible():
+    """SIGTERM is like Ctrl-C: jobs are told to stop, and may save."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def group(args, overrides):
@@ -373,7 +384,7 @@ def parser() -> Parser:
     add["sweep"]("--workdir", required=True, metavar="DIR", help="where everything is left; a sweep that lies there goes on")
     add["sweep"]("--experiment", metavar="FILE", help="a file of experiments/ with CONFIG and sweep() or search(suggest)")
     add["sweep"]("--config", metavar="FILE", help="instead: a config, whose keys --grid varies; --config.KEY=VALUE sets a key of all trials")
-    add["sweep"]("--grid", action="append", default=[], metavar="KEY=VALUE,...", help="values of a key, such as hp.lr=1e-4,3e-4; several: their product")
+    add["sweep"]("--grid", action="append", default=[], metavar="KEY=VALUE,...", help="values of a key, such as hp.lr=1e-4,3e-4; twice: all pairs")
     add["sweep"]("--seeds", type=int, default=0, metavar="N", help="seeds 0 to N - 1 of each")
     add["sweep"]("--dry_run", action="store_true", help="only say how many trials, programs and steps, and how much memory")
     add["sweep"]("--watch", action="store_true", help="only show how the sweep in DIR stands, until it is done")
@@ -381,14 +392,14 @@ def parser() -> Parser:
     add["sweep"]("--slots", type=int, default=0, metavar="N",
                  help="local, slurm, k8s: programs at a time (default: local: one a GPU, else one; else as many as there are)")
     add["sweep"]("--cpus", type=float, default=1, metavar="N", help="slurm, ray, k8s: CPUs of a program (default: 1)")
-    add["sweep"]("--gpus", type=float, default=0, metavar="N", help="slurm, ray, k8s: GPUs of a program (default: 0); ray: or a part of one, such as 0.5")
+    add["sweep"]("--gpus", type=float, default=0, metavar="N", help="slurm, ray, k8s: GPUs of a program (default: 0); ray: also a part of one: 0.5")
     add["sweep"]("--time", type=int, default=0, metavar="MINUTES",
                  help="slurm, k8s: after which a program is saved and queued again (default: slurm: 60; k8s: no limit)")
     add["sweep"]("--partition", default="", metavar="NAME", help="slurm: which partition (default: Slurm's)")
     add["sweep"]("--slurm", action="append", default=[], metavar="KEY=VALUE", help="slurm: another option of sbatch, such as account=lab or mem=32G")
     add["sweep"]("--address", default="", metavar="HOST:PORT", help="ray: a cluster that is there, or auto (default: one is started here)")
     add["sweep"]("--image", default="", metavar="NAME", help="k8s: a container whose working directory is this repository")
-    add["sweep"]("--claim", default="", metavar="NAME:PATH", help="k8s: the volume claim that DIR lies on, mounted at PATH (default: DIR of the node)")
+    add["sweep"]("--claim", default="", metavar="NAME:PATH", help="k8s: the volume claim DIR lies on, mounted at PATH (default: DIR of the node)")
     add["sweep"]("--metric", default="", metavar="SPLIT/NAME", help="what table and figure show (default: config.best)")
     add["figure"]("--experiment", metavar="FILE", help="whose table() and figure(); without --workdir of its committed rows")
     add["figure"]("--workdir", metavar="DIR", help="a sweep")
@@ -400,7 +411,7 @@ def parser() -> Parser:
     add["group"]("--workdir", required=True, metavar="DIR", help="SWEEP/groups/NAME")
     add["group"]("--halve", action="store_true", help="with half as many trials at once as the plan says")
     for verb in ("sweep", "group"):
-        add[verb]("--route", default="auto", metavar="auto|vmap|map", help="how the trials of a program run: at once, one after another, or the faster")
+        add[verb]("--route", default="auto", metavar="auto|vmap|map", help="trials of a program: all at once, one after another, or the faster")
         add[verb]("--download", action="store_true", help="fetch missing data")
     add["data"]("--name", required=True, metavar="NAME", help="a data set; a wrong name lists them")
     add["data"]("--path", default="", metavar="FILE|DIR", help="npz: the file; folder: a directory of pictures; text: a file, directory or glob")

@@ -9,10 +9,11 @@ import sys
 import time
 
 from aigc_jax.errors import require
-from aigc_jax.jobs import POLL, STOPPED, Ended, cached, missing, reason_of, unreachable
+from aigc_jax.jobs import POLL, STOPPED, Ended, cached, missing, reason_of, shares, unreachable
 
 SAVING = 120.0  # seconds that stopped jobs have to save
 REACH = 5.0  # seconds within which a Ray cluster must answer: Ray itself tries for minutes
+OURS = ("AIGC_", "JAX_", "XLA_")  # variables that a Ray cluster does not take over from here, and that bytes depend on
 
 
 class Task:
@@ -64,9 +65,10 @@ class Ray:
         except ImportError:
             raise missing("ray") from None
         self.ray, self.address, self.cache = ray, args.address or os.environ.get("RAY_ADDRESS", ""), cache
-        self.shares = dict(num_cpus=args.cpus, num_gpus=args.gpus)
+        self.shares = dict(zip(("num_cpus", "num_gpus"), shares(args), strict=True))
+        self.variables = {k: v for k, v in os.environ.items() if k.startswith(OURS)}
         # Without a share of a GPU a program has none; with a part of one it takes that part of its memory.
-        self.variables = dict(CUDA_VISIBLE_DEVICES="") if not args.gpus else {}
+        self.variables |= dict(CUDA_VISIBLE_DEVICES="") if not args.gpus else {}
         self.variables |= dict(XLA_PYTHON_CLIENT_MEM_FRACTION=f"{0.9 * args.gpus:.2f}") if 0 < args.gpus < 1 else {}
         if self.address:
             reach(self.address)
@@ -125,5 +127,5 @@ def reach(address: str):
         return
     try:
         socket.create_connection((host, int(port)), timeout=REACH).close()
-    except OSError as e:
-        raise unreachable("ray", f"{address}: {e.strerror or e}") from None
+    except (OSError, OverflowError) as e:
+        raise unreachable("ray", f"{address}: {getattr(e, 'strerror', None) or e}") from None

@@ -46,8 +46,16 @@ def missing(engine: str) -> UserError:
     return UserError(f"--engine={engine} needs the package {dict(slurm='submitit').get(engine, engine)}: pip install -r requirements-engines.txt")
 
 
+def shares(args) -> tuple[float, float]:
+    """CPUs and GPUs of a job."""
+    for flag, value, least in (("cpus", args.cpus, "more than 0"), ("gpus", args.gpus, "0 or more"), ("time", args.time, "0 or more")):
+        if value < 0 or (flag == "cpus" and value == 0):
+            raise UserError(f"--{flag}={value:g} must be {least}")
+    return args.cpus, args.gpus
+
+
 def whole(value: float, flag: str, engine: str) -> int:
     """A number of things that this engine does not share out in parts."""
     if value != int(value):
-        raise UserError(f"{flag}={value} must be a whole number with --engine={engine}; ray alone gives parts")
+        raise UserError(f"{flag}={value:g} must be a whole number with --engine={engine}; ray alone gives parts")
     return int(value)

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from aigc_jax.errors import require
-from aigc_jax.jobs import whole
+from aigc_jax.jobs import shares, whole
 from aigc_jax.results import disk_errors, write_atomically
 
 RETRIES = 5  # of an index; their delays, 10 s and doubled each time, outlast the 120 s after which a dead program's lock expires
@@ -25,8 +25,9 @@ class Kubernetes:
                 f"--claim={args.claim} must be NAME:PATH, a volume claim and where it is mounted, above {self.sweep}")  # fmt: skip
         self.image, self.seconds, self.slots = args.image, 60 * args.time, args.slots
         self.claim, self.mounted = claim, mounted or str(self.sweep)
-        gpus = whole(args.gpus, "--gpus", "k8s")
-        self.resources = {"cpu": f"{args.cpus:g}"} | ({"nvidia.com/gpu": gpus} if gpus else {})
+        cpus, gpus = shares(args)
+        gpus = whole(gpus, "--gpus", "k8s")
+        self.resources = {"cpu": f"{cpus:g}"} | ({"nvidia.com/gpu": gpus} if gpus else {})
 
     def run(self, jobs, look=None):
         """Write SWEEP/k8s-job.yaml; returns None, for nothing runs yet."""

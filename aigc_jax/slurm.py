@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aigc_jax import cluster
 from aigc_jax.cluster import SAVING, Task
-from aigc_jax.jobs import POLL, STOPPED, Ended, cached, missing, reason_of, unreachable, whole
+from aigc_jax.jobs import POLL, STOPPED, Ended, cached, missing, reason_of, shares, unreachable, whole
 
 MINUTES = 60  # of a job, unless --time says otherwise
 REQUEUES = 30  # times that a program may reach its time limit and go on
@@ -74,7 +74,7 @@ class Slurm:
             raise unreachable("slurm", "there is no sbatch on the PATH")
         for module in (cluster, sys.modules[__name__]):
             cloudpickle.register_pickle_by_value(module)  # or the machines would have to import it, from wherever they start
-        cpus, gpus = whole(args.cpus, "--cpus", "slurm"), whole(args.gpus, "--gpus", "slurm")
+        cpus, gpus = (whole(share, flag, "slurm") for share, flag in zip(shares(args), ("--cpus", "--gpus"), strict=True))
         more = dict(pair.split("=", 1) if "=" in pair else (pair, True) for pair in args.slurm)
         self.cache, self.folder = cache, Path(args.workdir).absolute() / "slurm"
         self.executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES)

@@ -159,8 +159,8 @@ def render(folder: Path, rows, module=None, varied=(), best="", metric="", repor
     if metric:
         tables.parts_of(metric, rows, varied)
     text = module.table(rows) if hasattr(module, "table") else tables.summary(rows, varied, metric)
-    over_steps = metric if metric and not metric.startswith("test/") else tables.default_metric(rows, metric.replace("test/", "valid/") or best, varied)
-    draw = (lambda axes: module.figure(rows, axes)) if hasattr(module, "figure") else lambda axes: tables.draw(rows, varied, over_steps, axes)
+    shown = metric if metric and not metric.startswith("test/") else tables.default_metric(rows, metric.replace("test/", "valid/") or best, varied)
+    draw = (lambda axes: module.figure(rows, axes)) if hasattr(module, "figure") else lambda axes: tables.draw(rows, varied, shown, axes)
     tables.save(folder, text, draw, size=getattr(module, "SIZE", (6, 4)), panels=getattr(module, "PANELS", (1, 1)))
     report(text, end="")
     report(f"figure: {folder / 'figure.png'}")

@@ -4,8 +4,9 @@
     python benchmarks/trials.py whole      64 trials of a small VAE (8 rates x 8 seeds), 500 steps each, from start to finish
     python benchmarks/trials.py steady     milliseconds a step of N trials by each route over that of one trial; what `auto` takes
 
-The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one sample sheet at the end. Processes are timed for a few trials and multiplied
-(the table says so); everything else is run whole. PyTorch trains alone: no evaluation, samples or files; its figure stands beside our training alone.
+The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one sample sheet at the end. Processes are timed for a few trials and
+multiplied (the table says so); everything else is run whole. PyTorch trains alone: no evaluation, samples or files; its figure stands beside our
+training alone.
 """
 
 import argparse

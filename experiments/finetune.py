@@ -32,8 +32,8 @@ def config_of(data, steps, seed=0, **more):
 
 def run(workdir):
     """Rows {start, budget, seed, split, step, metrics}."""
-    from aigc_jax.results import RunDir
     from aigc_jax.programs import Programs
+    from aigc_jax.results import RunDir
     from aigc_jax.train import train
 
     workdir = Path(workdir)
@@ -42,7 +42,8 @@ def run(workdir):
     for start, budget in [*((start, budget) for budget in BUDGETS for start in START), ("scratch", LONG)]:
         more = dict(init_from=str(workdir / "before")) if start == "tuned" else {}
         where = [workdir / f"{start}_{budget}_{seed}" for seed in range(SEEDS)]
-        train([config_of("pydoc", budget, seed, **more) for seed in range(SEEDS)], where, group=workdir / f"{start}_{budget}", make=partial(Programs, route="map"))
+        given = [config_of("pydoc", budget, seed, **more) for seed in range(SEEDS)]
+        train(given, where, group=workdir / f"{start}_{budget}", make=partial(Programs, route="map"))
         for seed, path in enumerate(where):
             rows += [dict(start=start, budget=budget, seed=seed) | row for row in RunDir(path).rows() if row["split"] != "train"]
     return rows

@@ -37,8 +37,8 @@ def config_of(network, seed):
 
 def run(workdir):
     """Rows {network, seed, split, step, metrics}, and the Transformers' samples as they were drawn at the end."""
-    from aigc_jax.results import RunDir
     from aigc_jax.programs import Programs
+    from aigc_jax.results import RunDir
     from aigc_jax.train import train
 
     rows = []

@@ -22,8 +22,8 @@ SEEDS = 5
 def run(workdir):
     """Rows of all seeds: {seed, step, split, metrics}."""
     from aigc_jax import config as configs
-    from aigc_jax.results import RunDir
     from aigc_jax.programs import Programs
+    from aigc_jax.results import RunDir
     from aigc_jax.train import train
 
     config = configs.load(HERE.parent / "configs" / "vae_mnist.py")

@@ -49,7 +49,8 @@ def wait_for(path, text):
 
 def words(tmp_path, **more):
     """The words of `launch.py sweep` that engines read."""
-    given = dict(workdir=str(tmp_path / "My sweep"), slots=0, cpus=1.0, gpus=0.0, time=0, partition="", slurm=[], address="", image="lab/aigc:1", claim="")
+    given = dict(workdir=str(tmp_path / "My sweep"), slots=0, cpus=1.0, gpus=0.0, time=0, partition="", slurm=[], address="", image="lab/aigc:1",
+                 claim="")  # fmt: skip
     return SimpleNamespace(**(given | more))
 
 
@@ -233,7 +234,7 @@ def test_no_slurm(tmp_path, monkeypatch, submitit):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError) as caught:
         engines.ENGINES["slurm"](words(tmp_path), None)
-    assert one_sentence(caught).startswith("--engine=slurm cannot be reached: there is no sbatch on the PATH; nothing was started, and --engine=local")
+    assert one_sentence(caught).startswith("--engine=slurm cannot be reached: there is no sbatch on the PATH; nothing was started")
 
 
 def test_no_ray(monkeypatch):
@@ -250,10 +251,13 @@ def test_no_ray(monkeypatch):
         cluster.reach("head")
 
 
-def test_parts_are_for_ray_alone():
+def test_parts_are_for_ray_alone(tmp_path):
     assert jobs.whole(2.0, "--gpus", "slurm") == 2
     with pytest.raises(UserError, match="--gpus=0.5 must be a whole number with --engine=slurm"):
         jobs.whole(0.5, "--gpus", "slurm")
+    for flag, value in dict(cpus=0.0, gpus=-1.0, time=-5).items():
+        with pytest.raises(UserError, match=f"--{flag}={value:g} must be"):
+            Kubernetes(words(tmp_path, **{flag: value}))
 
 
 # -- Kubernetes: the fields of batch/v1 that are used, as its reference publishes them (name -> type, or a table of the same; [x] a list)
@@ -265,7 +269,8 @@ POD = {"restartPolicy": str, "terminationGracePeriodSeconds": int, "activeDeadli
        "volumes": [{"name": str, "hostPath": {"path": str, "type": str}, "persistentVolumeClaim": {"claimName": str}}]}  # fmt: skip
 JOB = {"apiVersion": str, "kind": str, "metadata": {"generateName": str},
        "spec": {"completionMode": str, "completions": int, "parallelism": int, "backoffLimitPerIndex": int, "podReplacementPolicy": str,
-                "podFailurePolicy": {"rules": [{"action": str, "onPodConditions": [{"type": str, "status": str}]}]}, "template": {"spec": POD}}}  # fmt: skip
+                "podFailurePolicy": {"rules": [{"action": str, "onPodConditions": [{"type": str, "status": str}]}]},
+                "template": {"spec": POD}}}  # fmt: skip
 
 
 def check(value, schema, where="job"):

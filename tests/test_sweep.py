@@ -1,5 +1,6 @@
 """Sweeps: grids, trials, groups as one program, halving, real processes that are killed, crash and meet one another."""
 
+import contextlib
 import json
 import os
 import random
@@ -15,7 +16,8 @@ from conftest import ROOT, environment, start_words
 from tiny_configs import SMALL_RUN, VAE, tiny
 
 import aigc_jax
-from aigc_jax import compare, config as configs, grid, group, locks, sweeping, tables
+from aigc_jax import compare, grid, group, locks, sweeping, tables
+from aigc_jax import config as configs
 from aigc_jax import train as training
 from aigc_jax.errors import UserError
 from aigc_jax.results import RunDir
@@ -74,7 +76,8 @@ def test_a_grid_that_is_none(text):
 
 
 @pytest.mark.parametrize("overrides, words", [
-    ([{"hp.lrr": 1}], r"config\.hp\.lrr: no such key; did you mean 'hp\.lr'"), ([{"seed": 1}, {"seed": 1}], "trials 0 and 1 of the sweep are the same"),
+    ([{"hp.lrr": 1}], r"config\.hp\.lrr: no such key; did you mean 'hp\.lr'"),
+    ([{"seed": 1}, {"seed": 1}], "trials 0 and 1 of the sweep are the same"),
     ([{"seed": 0}, {}], "trials 0 and 1"), ([], "has no trial"), ([3], "trial 0 of the sweep is 3"), ([{"steps": "soon"}], "is no duration"),
 ])  # fmt: skip
 def test_what_is_no_sweep_fails_before_anything_starts(tmp_path, overrides, words):
@@ -243,7 +246,8 @@ def test_halving_stops_the_worst_and_goes_on_with_fewer(tmp_path, monkeypatch):
     kept = [json.loads((g.path / f"rung_{i}" / "rung.json").read_text()) for i in (0, 1)]
     assert [(k["step"], len(k["kept"])) for k in kept] == [(4, 3), (10, 2)]
     for step, among in ((4, g.members), (10, kept[0]["kept"])):
-        score = {m: next((r["neg_elbo"] for r in RunDir(it.path / "trials" / m).rows() if (r["step"], r["split"]) == (step, "valid")), None) for m in among}
+        at = lambda m, step=step: (r["neg_elbo"] for r in RunDir(it.path / "trials" / m).rows() if (r["step"], r["split"]) == (step, "valid"))
+        score = {m: next(at(m), None) for m in among}
         ranked = sorted(among, key=lambda m: (score[m] is None, score[m] or 0, m))
         assert set(ranked[: len(kept[step == 10]["kept"])]) == set(kept[step == 10]["kept"])
     for run, status in zip(g.dirs, g.statuses(), strict=True):
@@ -279,8 +283,8 @@ def test_halving_by_a_metric_that_no_row_has(tmp_path):
 
 # -- real processes
 
-OVERRIDES = SMALL_RUN | VAE | {"metrics": (), "steps": 400, "run.mesh.data": -1, "run.eval_every": "40 steps", "run.save_every": "40 steps", "run.log_every": "20 steps",
-                               "run.sample_every": "200 steps"}  # fmt: skip
+OVERRIDES = SMALL_RUN | VAE | {"metrics": (), "steps": 400, "run.mesh.data": -1, "run.eval_every": "40 steps", "run.save_every": "40 steps",
+                               "run.log_every": "20 steps", "run.sample_every": "200 steps"}  # fmt: skip
 
 
 def words(path, *more, **changes):
@@ -332,10 +336,8 @@ def test_killed_five_times_a_sweep_ends_as_if_it_had_never_been(whole, home, tmp
         if victims != "job":
             launcher.kill()
         if victims != "launcher" and job is not None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(job, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         if victims == "job":
             launcher.kill()
         launcher.wait()
@@ -347,7 +349,8 @@ def test_killed_five_times_a_sweep_ends_as_if_it_had_never_been(whole, home, tmp
 
 def test_two_processes_share_a_sweep(whole, home, tmp_path):
     path = tmp_path / "sweep"
-    both = [subprocess.Popen(start_words(*words(path)), env=home, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    pipes = dict(stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    both = [subprocess.Popen(start_words(*words(path)), env=home, cwd=ROOT, **pipes) for _ in range(2)]
     said = [p.communicate() for p in both]
     assert [p.returncode for p in both] == [0, 0], said
     assert (path / "rows.csv").read_bytes() == (whole / "rows.csv").read_bytes()
