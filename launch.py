@@ -319,10 +319,10 @@ def figure(args, overrides):
             require(committed is not None, "--commit needs --experiment=FILE, beside which the rows are kept")
             rows = evidence.read_rows(it.path)
             evidence.write_rows(committed, rows, it.trial(it.stored()["trials"][0]["id"]) / "environment.json")
-            sweeping.render(committed, rows, module, it.varied(), it.stored()["best"], args.metric)
+            sweeping.render(committed, rows, module, it.varied(), it.stored()["best"], args.metric, names=("figure.png",))
         return 0
     require((committed / "rows.csv").is_file(), f"{committed} has no rows.csv; --workdir=SWEEP names a sweep of your own")
-    sweeping.render(committed, evidence.read_rows(committed), module, getattr(module, "VARIED", ()), "", args.metric)
+    sweeping.render(committed, evidence.read_rows(committed), module, getattr(module, "VARIED", ()), "", args.metric, names=("figure.png",))
     return 0
 
 

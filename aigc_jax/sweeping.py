@@ -152,7 +152,7 @@ def results(sweep: Sweep, module=None, metric="", report=print):
         render(sweep.path, evidence.read_rows(sweep.path), module, sweep.varied(), sweep.stored()["best"], metric, report)
 
 
-def render(folder: Path, rows, module=None, varied=(), best="", metric="", report=print):
+def render(folder: Path, rows, module=None, varied=(), best="", metric="", report=print, names=("figure.png", "figure.pdf")):
     """Table and figure of rows, as the experiment makes them, or by default."""
     varied = list(varied)
     metric = metric or getattr(module, "METRIC", "")
@@ -161,7 +161,7 @@ def render(folder: Path, rows, module=None, varied=(), best="", metric="", repor
     text = module.table(rows) if hasattr(module, "table") else tables.summary(rows, varied, metric)
     shown = metric if metric and not metric.startswith("test/") else tables.default_metric(rows, metric.replace("test/", "valid/") or best, varied)
     draw = (lambda axes: module.figure(rows, axes)) if hasattr(module, "figure") else lambda axes: tables.draw(rows, varied, shown, axes)
-    tables.save(folder, text, draw, size=getattr(module, "SIZE", (6, 4)), panels=getattr(module, "PANELS", (1, 1)))
+    tables.save(folder, text, draw, names, size=getattr(module, "SIZE", (6, 4)), panels=getattr(module, "PANELS", (1, 1)))
     report(text, end="")
     report(f"figure: {folder / 'figure.png'}")
 

@@ -139,8 +139,8 @@ def save_figure(path: Path, figure, size=(6, 4), panels=(1, 1)):
     write_atomically(path, buffer.getvalue())
 
 
-def save(folder: Path, table: str, figure, **more):
-    """table.md, figure.png and figure.pdf."""
+def save(folder: Path, table: str, figure, names=("figure.png", "figure.pdf"), **more):
+    """table.md and the figure."""
     write_atomically(folder / "table.md", table)
-    for name in ("figure.png", "figure.pdf"):
+    for name in names:
         save_figure(folder / name, figure, **more)

@@ -8,6 +8,8 @@ LeCun's initialization without weight decay, black and white pixels drawn anew e
 are not theirs to compare nat by nat. What the figure says is that more latents do not overfit: held-out bounds stay with those of training.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from aigc_jax.grid import product, seeds, values
@@ -16,6 +18,7 @@ CONFIG = "configs/vae_kingma_welling.py"
 SIZES, SEEDS = (3, 5, 10, 20, 200), 5
 OVERRIDES = {"steps": "1e6 examples", "run.eval_every": "50000 examples", "run.log_every": "5000 examples", "run.sample_every": "never",
              "run.save_every": "250000 examples", "run.tensorboard": False}  # fmt: skip
+RESULTS = Path(__file__).resolve().parent / "results" / "kingma_welling_2013_fig2"
 METRIC = "valid/neg_elbo"
 VARIED = ("z",)
 PANELS, SIZE = (1, 5), (13, 3)

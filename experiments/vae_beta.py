@@ -7,6 +7,8 @@ The rate is KL(q(z | x) || p(z)), the distortion -E log p(x | z), in nats of the
 their sum is the negative ELBO, so that lines of one ELBO have slope -1, and the best lies where the curve has that slope: at beta = 1.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from aigc_jax.grid import product, seeds, values
@@ -14,6 +16,7 @@ from aigc_jax.grid import product, seeds, values
 CONFIG = "configs/vae_mnist.py"
 BETAS, SEEDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0), 5
 OVERRIDES = {"model.widths": ((200,),), "steps": "5 epochs", "run.sample_every": "never", "run.save_every": "never", "run.tensorboard": False}
+RESULTS = Path(__file__).resolve().parent / "results" / "vae_beta"
 METRIC = "test/neg_elbo"
 VARIED = ("hp.beta",)
 PANELS, SIZE = (1, 2), (9, 4)

@@ -101,7 +101,48 @@ def test_what_a_poem_a_function_and_their_parts_are():
     assert it.functions(["import a\ndef f():\n  pass\n\n  def g()"]) == ["def f():\n  pass\n\n  def g()"]
 
 
-DOCUMENTS = {"vae_mnist": "vae", "iwae_against_elbo": "vae", "vae_variants": "vae", "shakespeare": "text", "finetune": "text", "writers": "text"}
+def test_more_latents_do_not_overfit_as_kingma_and_welling_show():
+    it = script("kingma_welling_2013_fig2")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    ends = {n: it.final(rows, n) for n in it.SIZES}
+    assert all(len(train) == len(valid) == len(set(valid)) == it.SEEDS for train, valid in ends.values())
+    held = {n: valid.mean() for n, (_, valid) in ends.items()}
+    assert held[3] < held[5] < held[10] < held[20] and held[200] > held[10]  # more are better, and far too many cost little
+    assert all(abs(train.mean() - valid.mean()) < 4 for train, valid in ends.values())
+    for n in it.SIZES:
+        seen, bound = it.curves(rows, n)[1]
+        assert seen[-1] == 1e6 and (np.diff(bound.mean(1)) > -0.5).all()
+
+
+def test_the_weight_of_the_kl_divergence_trades_rate_for_distortion():
+    it = script("vae_beta")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    rate, distortion, bound, active = (it.final(rows, name) for name in ("kl", "reconstruction", "neg_elbo", "active_units"))
+    assert rate.shape == (len(it.BETAS), it.SEEDS) and np.allclose(rate + distortion, bound, atol=1e-3)
+    assert (np.diff(rate.mean(1)) < 0).all() and (np.diff(distortion.mean(1)) > 0).all() and active[0].mean() > active[-1].mean()
+    assert 0.6 <= it.BETAS[int(bound.mean(1).argmin())] <= 1.5  # the bound is what beta = 1 trains
+
+
+@pytest.mark.parametrize("name", ["kingma_welling_2013_fig2", "vae_beta"])
+def test_a_figure_is_made_anew_from_its_rows_byte_for_byte(name, tmp_path):
+    """With the lock's matplotlib."""
+    import re
+    from importlib.metadata import version
+
+    from aigc_jax import sweeping
+
+    locked = re.search(r"^matplotlib==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
+    if version("matplotlib") != locked:
+        pytest.skip(f"matplotlib {version('matplotlib')} is not the lock's {locked}")
+    it = script(name)
+    sweeping.render(tmp_path, read_rows(it.RESULTS), it, it.VARIED, report=lambda line, **_: None, names=("figure.png",))
+    assert (tmp_path / "figure.png").read_bytes() == (it.RESULTS / "figure.png").read_bytes()
+
+
+DOCUMENTS = {"kingma_welling_2013_fig2": "vae", "vae_beta": "vae", "vae_mnist": "vae", "iwae_against_elbo": "vae", "vae_variants": "vae",
+             "shakespeare": "text", "finetune": "text", "writers": "text"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
