@@ -397,7 +397,7 @@ def parser() -> Parser:
                  help="slurm, k8s: after which a program is saved and queued again (default: slurm: 60; k8s: no limit)")
     add["sweep"]("--partition", default="", metavar="NAME", help="slurm: which partition (default: Slurm's)")
     add["sweep"]("--slurm", action="append", default=[], metavar="KEY=VALUE", help="slurm: another option of sbatch, such as account=lab or mem=32G")
-    add["sweep"]("--address", default="", metavar="HOST:PORT", help="ray: a cluster that is there, or auto (default: one is started here)")
+    add["sweep"]("--address", default="", metavar="HOST:PORT", help="ray: a cluster that is there (default: $RAY_ADDRESS, else one is started here)")
     add["sweep"]("--image", default="", metavar="NAME", help="k8s: a container whose working directory is this repository")
     add["sweep"]("--claim", default="", metavar="NAME:PATH", help="k8s: the volume claim DIR lies on, mounted at PATH (default: DIR of the node)")
     add["sweep"]("--metric", default="", metavar="SPLIT/NAME", help="what table and figure show (default: config.best)")

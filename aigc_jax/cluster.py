@@ -97,8 +97,8 @@ class Ray:
     def _connected(self):
         before = signal.getsignal(signal.SIGTERM)  # Ray sets its own
         try:
-            self.ray.init(**(dict(address=self.address) if self.address else dict(include_dashboard=False)), log_to_driver=False,
-                          logging_level="error")  # fmt: skip
+            given = dict(address=self.address) if self.address else dict(address="local", include_dashboard=False)
+            self.ray.init(**given, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as e:
             token = " (if it asks for a token: RAY_AUTH_MODE=token)" if self.address else ""
             raise unreachable("ray", str(e).strip().split(". ")[0] + token) from None
@@ -122,9 +122,7 @@ class Ray:
 def reach(address: str):
     """Raise a UserError unless somebody listens there: Ray itself tries for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto" or not port.isdecimal():
-        require(address == "auto", f"--address={address} is none of auto, HOST:PORT, ray://HOST:PORT")
-        return
+    require(host and port.isdecimal(), f"--address={address} is neither HOST:PORT nor ray://HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=REACH).close()
     except (OSError, OverflowError) as e:

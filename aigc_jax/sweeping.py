@@ -65,7 +65,7 @@ class View:
     """How a sweep stands: on one line of a terminal, or now and then in a log."""
 
     def __init__(self, sweep: Sweep, file=None):
-        self.sweep, self.file, self.seen = sweep, file or sys.stderr, 0.0
+        self.sweep, self.file, self.seen, self.said = sweep, file or sys.stderr, 0.0, ""
         self.terminal = self.file.isatty()
         self.best, self.mode = (sweep.stored()[key] for key in ("best", "best_mode"))
         self.tails = {}  # file -> (how much was read, the best value so far)
@@ -75,6 +75,9 @@ class View:
             return
         self.seen = time.monotonic()
         text = self.line()
+        if text == self.said and not self.terminal:
+            return
+        self.said = text
         print(f"\r\x1b[K{text}" if self.terminal else text, end="\n" if last or not self.terminal else "", file=self.file, flush=True)
 
     def line(self) -> str:

@@ -247,7 +247,7 @@ def test_no_ray(monkeypatch):
             assert one_sentence(caught).startswith(f"--engine=ray cannot be reached: {given}: Connection refused; nothing was started")
         nobody.listen()
         cluster.reach(address)
-    with pytest.raises(UserError, match="--address=head is none of auto, HOST:PORT"):
+    with pytest.raises(UserError, match="--address=head is neither HOST:PORT nor"):
         cluster.reach("head")
 
 

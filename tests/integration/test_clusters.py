@@ -16,7 +16,6 @@ import sys
 import time
 
 import pytest
-
 from conftest import ROOT, environment, start_words
 
 from aigc_jax.sweep import Sweep
@@ -68,7 +67,7 @@ def until_it_trains(path, process):
         time.sleep(0.05)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def slurm():
     if importlib.util.find_spec("submitit") is None:
         pytest.skip("no submitit: pip install -r requirements-engines.txt")
@@ -76,13 +75,13 @@ def slurm():
         pytest.skip("no Slurm answers: tests/integration/slurm.sh COMMAND starts one for a command")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ray():
     if importlib.util.find_spec("ray") is None:
         pytest.skip("no ray: pip install -r requirements-engines.txt")
 
 
-def test_slurm(run, whole, slurm):
+def test_slurm(slurm, run, whole):
     """One job of the array is cancelled; the sweep that is run again does what is missing."""
     path, process = run("slurm", "--engine=slurm", "--time=10")
     until_it_trains(path, process)
@@ -99,14 +98,14 @@ def test_slurm(run, whole, slurm):
     assert not subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout
 
 
-def test_slurm_refuses(run, slurm):
+def test_slurm_refuses(slurm, run):
     path, process = run("refused", "--engine=slurm", "--partition=nowhere")
     err = process.communicate()[1]
     assert process.returncode == 1 and len(err.splitlines()) == 1, err
     assert err.startswith("error: --engine=slurm cannot be reached: Batch job submission failed: Invalid partition name specified; nothing")
 
 
-def test_ray(run, whole, ray):
+def test_ray(ray, run, whole):
     """The sweep is told to stop, and run again."""
     path, process = run("ray", "--engine=ray")
     until_it_trains(path, process)
@@ -118,13 +117,13 @@ def test_ray(run, whole, ray):
     assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
 
 
-def test_ray_refuses(run, ray):
+def test_ray_refuses(ray, run):
     path, process = run("greedy", "--engine=ray", "--cpus=1000")
     err = process.communicate()[1]
     assert process.returncode == 1 and "error: --cpus=1000 is more than the" in err and "Traceback" not in err, err
 
 
-def test_a_ray_cluster_that_is_there(run, whole, ray):
+def test_a_ray_cluster_that_is_there(ray, run, whole):
     """--address: it is left as it was found."""
     token = dict(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex())
     with socket.socket() as free:
