@@ -2,11 +2,12 @@
 
 Paper      the medium LSTM of Zaremba et al. 2014 in the setting of many tutorials: 10,000 entries, embedding 128, two layers of 1,024, dropout
            between them; entries are those of a byte-level BPE, so that nothing is unknown. 32 streams of 64 tokens (truncated
-           back-propagation), AdamW 1e-3, cosine; the novel's first 80 % for training, then 10 % valid, 10 % test
+           back-propagation), AdamW 2e-3, cosine; the novel's first 80 % for training, then 10 % valid, 10 % test
 Command    python launch.py train --config=configs/lstm_text.py --workdir=runs/tale
            python launch.py sample --workdir=runs/tale --checkpoint=best --prompt="从前有座山" --temperature=0.8
-Hardware   2 CPU cores
-Expect     not measured yet
+Hardware   2 CPU cores: 21 minutes
+Expect     test loss 6.74, 7.28 bits a character in windows of 64, 7.18 in windows of 1,024, which is worse than 5-grams of characters (6.66): six
+           epochs of 195 steps are too few (measured 2026-11)
 """
 
 from ml_collections import ConfigDict
