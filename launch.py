@@ -235,6 +235,7 @@ def sweep(args, overrides):
     table.md, figure.png and a run directory a trial."""
     from aigc_jax import adaptive, engines, experiment, sweeping
     from aigc_jax.data.files import cache_dir
+    from aigc_jax.results import disk_errors
     from aigc_jax.sweep import Sweep, trials_of
 
     it = Sweep(args.workdir)
@@ -257,7 +258,7 @@ def sweep(args, overrides):
         it.add(trials, source, kept)
     extra = [f"--route={args.route}", *(["--download"] if args.download else [])]
     run = lambda sweep: sweeping.carry_out(sweep, Path(__file__).resolve(), engine, extra)
-    with interruptible():
+    with interruptible(), disk_errors(args.workdir):
         try:
             complete = adaptive.carry_out(it, base, searched, source, run, kept) if searched else run(it)
         except KeyboardInterrupt:

@@ -4,7 +4,7 @@
     python benchmarks/trials.py whole      64 trials of a small VAE (8 rates x 8 seeds), 500 steps each, from start to finish
     python benchmarks/trials.py steady     milliseconds a step of N trials by each route over that of one trial; what `auto` takes
 
-The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one sample sheet at the end. Processes are timed for a few trials and
+The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one sample sheet at the end. Processes are timed for a few and
 multiplied (the table says so); everything else is run whole. PyTorch trains alone: no evaluation, samples or files; its figure stands beside our
 training alone.
 """
@@ -40,12 +40,12 @@ def timed(command, **env):
     return time.perf_counter() - begun, done.stdout
 
 
-def sweep(folder):
-    """Seconds of one program with everything, and what its plan says."""
+def sweep(folder, name):
+    """Seconds of one program with everything, and what its plan says. The compilation cache is the folder's."""
     grid = ["--grid", "hp.lr=" + ",".join(map(str, RATES)), f"--seeds={SEEDS}"]
-    seconds, _ = timed([ROOT / "launch.py", "sweep", f"--config={ROOT / 'configs/vae_digits.py'}", f"--workdir={folder / 'sweep'}", *grid, *words()],
+    seconds, _ = timed([ROOT / "launch.py", "sweep", f"--config={ROOT / 'configs/vae_digits.py'}", f"--workdir={folder / name}", *grid, *words()],
                        XDG_CACHE_HOME=str(folder / "cache"))
-    return seconds, json.loads(next((folder / "sweep/groups").glob("*/plan.json")).read_text())
+    return seconds, json.loads(next((folder / name / "groups").glob("*/plan.json")).read_text())
 
 
 def one(folder, i, **env):
@@ -142,23 +142,23 @@ def part(name):
 def whole():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        ours, plan = sweep(folder)
-        again = timed([ROOT / "launch.py", "figure", f"--workdir={folder / 'sweep'}"])[0]
+        ours, plan = sweep(folder, "cold")
+        warm, _ = sweep(folder, "warm")
         decided, trained, _ = part("training")
         rows = {
-            f"one program ({plan['route']}), start to finish, with all files": (ours, ""),
-            "of that: deciding on a route, compiling both": (decided, ""),
-            "of that: training": (trained, ""),
-            "of that: table and figure (a process of its own)": (again, ""),
-            "64 processes one after another": (cold(folder / "cold"), f"{COLD} timed"),
-            "64 processes, one a core, a warm compilation cache": (shared(folder / "shared"), f"{SHARED} timed"),
-            "64 runs in one process": (part("in_one_process"), "8 timed"),
-            "PyTorch, one after another, training alone": (part("pytorch"), ""),
+            f"one program ({plan['route']} over {plan['devices']} cores), all files, nothing compiled before": (ours, ours, ""),
+            "of that: both routes compiled and timed": (decided, None, ""),
+            "of that: training": (trained, None, ""),
+            "64 processes one after another, nothing compiled before": (cold(folder / "cold_runs"), ours, f"{COLD} timed"),
+            "64 runs in one process": (part("in_one_process"), ours, "8 timed"),
+            "one program, all files, a warm compilation cache": (warm, warm, ""),
+            "64 processes, one a core, a warm compilation cache": (shared(folder / "shared_runs"), warm, f"{SHARED} timed"),
+            "one program, training alone": (trained, trained, ""),
+            "PyTorch, one after another, training alone": (part("pytorch"), trained, ""),
         }
-    print("| 64 trials of a small VAE, 500 steps | seconds | over one program | |\n|---|---|---|---|")
-    for name, (seconds, note) in rows.items():
-        reference = trained if "training alone" in name else ours
-        print(f"| {name} | {seconds:.1f} | {'' if 'of that' in name else f'{seconds / reference:.1f}'} | {note} |")
+    print("| 64 trials of a small VAE, 500 steps | seconds | over one program | |", "|---|---|---|---|", sep="\n")
+    for name, (seconds, reference, note) in rows.items():
+        print(f"| {name} | {seconds:.1f} | {f'{seconds / reference:.1f}' if reference else ''} | {note} |")
 
 
 # name -> (config, trials, overrides): small enough for two cores, with what the config would do otherwise
@@ -173,21 +173,23 @@ CASES = {
 
 
 def steady():
+    from aigc_jax import sharding
     from aigc_jax.group import decide, seconds_a_step
     from aigc_jax.programs import Programs
 
-    print("| model | trials | one trial, ms a step | vmap | map | `auto` takes | over the better |\n|---|---|---|---|---|---|---|")
+    print("| model | trials | one, ms a step | vmap | map | vmap, cores | map, cores | `auto` takes | over the best |", "|---" * 9 + "|", sep="\n")
     for name, (config, count, more) in CASES.items():
         resolved, given, dataset = group_of(config, count, **more)
-        found = {}
-        for route, n in (("one", 1), ("vmap", count), ("map", count)):
-            programs = Programs(resolved, dataset, n, route="map" if route == "one" else route)
+        found, cores = {}, min(count, os.cpu_count())
+        for label, route, n, parts in (("one", "map", 1, 1), *((r + f"{p}", r, count, p) for p in (1, cores) for r in ("vmap", "map"))):
+            programs = Programs(resolved, dataset, n, sharding.make_mesh(dict(trial=parts, data=1)), route=route)
             programs.begin_training()
-            found[route] = min(seconds_a_step(programs, given[:n]) for _ in range(5))
-        taken = decide(given, resolved, dataset, count, "auto")[1]["route"]
-        ratio = lambda route, found=found: f"{found[route] / found['one']:.2f}"
-        worse = found[taken] / min(found["vmap"], found["map"])
-        print(f"| {name} | {count} | {1000 * found['one']:.2f} | {ratio('vmap')} | {ratio('map')} | {taken} | {worse:.2f} |", flush=True)
+            found[label] = min(seconds_a_step(programs, given[:n]) for _ in range(4))
+        plan = decide(given, resolved, dataset, count, "auto")[1]
+        taken = f"{plan['route']}{plan['devices']}"
+        ratios = " | ".join(f"{found[label] / found['one']:.2f}" for label in found if label != "one")
+        worse = found[taken] / min(value for label, value in found.items() if label != "one")
+        print(f"| {name} | {count} | {1000 * found['one']:.2f} | {ratios} | {plan['route']}, cores | {worse:.2f} |", flush=True)
 
 
 def main():
@@ -195,6 +197,8 @@ def main():
     arguments.add_argument("what", choices=("whole", "steady", "part"))
     arguments.add_argument("--part", choices=("training", "in_one_process", "pytorch"), help=argparse.SUPPRESS)
     args = arguments.parse_args()
+    if args.what != "whole" and args.part != "in_one_process":  # as a group of a sweep has it; before jax starts
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={os.cpu_count()}"
     if args.what == "part":
         if args.part == "in_one_process":
             with tempfile.TemporaryDirectory() as folder:

@@ -383,6 +383,33 @@ def test_told_to_stop_a_sweep_saves_and_goes_on(whole, home, tmp_path):
     assert finish(path, home).returncode == 0 and (path / "rows.csv").read_bytes() == (whole / "rows.csv").read_bytes()
 
 
+FULL = """
+set -e
+dir=$1; size=$2; shift 2
+mount -t tmpfs -o size=$size tmpfs $dir
+set +e
+"$@" 2>$dir.err; echo $? >$dir.code
+mount -o remount,size=500m $dir
+"$@" 2>$dir.err2; echo $? >$dir.code2
+cp $dir/sweep/rows.csv $dir.rows
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, home, tmp_path):
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs unshare -rm, to mount a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = sum(p.stat().st_size for p in whole.rglob("*") if p.is_file()) // 2
+    command = ["unshare", "-rm", "sh", "-c", FULL, "sh", str(disk), str(size), *start_words(*words(disk / "sweep"))]
+    done = subprocess.run(command, env=home, cwd=ROOT, capture_output=True, text=True, check=False)
+    if "mount" in done.stderr:
+        pytest.skip(f"no small file system can be mounted: {done.stderr.strip()}")
+    read = lambda end: (tmp_path / f"disk{end}").read_text()
+    assert read(".code") == "1\n" and "is full" in read(".err") and "Traceback" not in read(".err"), read(".err")
+    assert read(".code2") == "0\n" and (tmp_path / "disk.rows").read_bytes() == (whole / "rows.csv").read_bytes(), read(".err2")
+
+
 @pytest.mark.parametrize("more, sentence", [
     (["--experiment=experiments/vae_variants.py"], "has no CONFIG"), (["--experiment=experiments/nothing.py"], "no such file"),
     (["--config=configs/vae_digits.py", "--engine=slrum"], "--engine = 'slrum' is none of local"),
