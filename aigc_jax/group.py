@@ -5,7 +5,7 @@ GROUP/plan.json, before the first step:
   members            the trials' names
   devices            that the trials were divided among
   seconds_a_step     of each route that was tried, for all trials together
-  bytes              that the compiled training program needs, and that there are
+  bytes              that the program of the route vmap needs, and that there are
 """
 
 import json
@@ -30,6 +30,7 @@ from aigc_jax.train import train
 from aigc_jax.trial import Trial, part
 
 PROBE_SECONDS = 0.3  # of each route
+WORTH = 10.0  # seconds of training from which on a second route is tried
 FILLED = 0.8  # of the memory that a program may take
 
 
@@ -80,20 +81,27 @@ def seconds_a_step(programs, given) -> float:
 
 
 def decide(given, config, dataset, count, route) -> tuple[Programs, dict]:
-    """The programs of the faster route, or of the one that is asked for, and the plan."""
+    """The programs of the faster route, or of the one that is asked for, and the plan.
+
+    A second route is compiled and timed only where the training by the first takes WORTH seconds: it could not pay otherwise. The first is "map" where devices divide the trials, which is then mostly the faster one on CPUs, else "vmap".
+    """
     mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], count, config.batch_size)
-    make, most, found, figures = partial(Programs, config, dataset, count, mesh), memory(), {}, {}
-    if route != "vmap" or count == 1:
-        found["map"] = make(route="map")
-        found["map"].begin_training()  # beside the other
-    if route != "map" and count > 1:
-        found["vmap"] = fitting(make, -(-count // mesh.shape["trial"]), most)
-        figures["bytes"] = dict(program=needs(found["vmap"]), there=most)
-    if len(found) > 1:
-        found["vmap"].start_as(found["map"])
-        figures["seconds_a_step"] = {name: round(seconds_a_step(p, given), 6) for name, p in found.items()}
-    taken = min(found, key=lambda name: figures.get("seconds_a_step", {}).get(name, 0))
-    return found[taken], dict(route=taken, chunk=found[taken].chunk, devices=mesh.shape["trial"]) | figures
+    make, most = partial(Programs, config, dataset, count, mesh), memory()
+    builders = dict(map=lambda: make(route="map"), vmap=lambda: fitting(make, -(-count // mesh.shape["trial"]), most))
+    order = ["map"] if count == 1 else [route] if route != "auto" else ["map", "vmap"] if mesh.shape["trial"] > 1 else ["vmap", "map"]
+    found, seconds = {}, {}
+    for name in order:
+        programs = found[name] = builders[name]()
+        if len(order) == 1:
+            break
+        programs.start_as(next(iter(found.values())))
+        programs.begin()
+        seconds[name] = round(seconds_a_step(programs, given), 6)
+        if config.steps * seconds[name] < WORTH:
+            break
+    taken = min(found, key=lambda name: seconds.get(name, 0))
+    figures = dict(bytes=dict(program=needs(found["vmap"]), there=most)) if "vmap" in found else {}
+    return found[taken], dict(route=taken, chunk=found[taken].chunk, devices=mesh.shape["trial"], seconds_a_step=seconds) | figures
 
 
 def planned(folder: Path, members, given, route="auto", halve=False):
@@ -119,11 +127,18 @@ def planned(folder: Path, members, given, route="auto", halve=False):
 ROUTES = ("auto", "vmap", "map")
 
 
+def configs_of(group) -> list:
+    """The members' configs; what later versions added gets its default."""
+    stored = [m["config"] for m in group.stored["members"]]
+    first = configs.complete(configs.from_json(stored[0]))
+    return [configs.override(first, {"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()}) for c in stored]
+
+
 def run(path, route="auto", halve=False, download=False, report=None) -> int:
     """Train a group of a sweep to its end; returns HELD where another process is at it."""
     choose(dict.fromkeys(ROUTES), route, "--route")
     group = Group(Path(path))
-    given = [configs.complete(configs.from_json(m["config"])) for m in group.stored["members"]]
+    given = configs_of(group)
     changes = [{key: [None, value] for key, value in m["overrides"].items()} for m in group.stored["members"]]
     halving = group.stored.get("halving")
 

@@ -144,5 +144,7 @@ class Sweep:
 
 
 def _cell(value):
-    """A value of a config as a cell of a table."""
+    """A value of a config as a cell of a table; JSON made lists of its tuples."""
+    if isinstance(value, list):
+        return str(tuple(tuple(v) if isinstance(v, list) else v for v in value))
     return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else str(value)

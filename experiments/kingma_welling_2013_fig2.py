@@ -65,7 +65,7 @@ def figure(rows, axes):
         for (seen, bound), style, label in zip(curves(rows, n), ("-", "--"), ("training", "held out"), strict=True):
             ax.plot(seen, bound.mean(1), style, color="tab:red", linewidth=1.2, label=label)
             ax.fill_between(seen, bound.min(1), bound.max(1), color="tab:red", alpha=0.2, linewidth=0)
-        ax.set(xscale="log", ylim=(-150, -100), title=f"MNIST, $N_z$ = {n}", xlabel="training samples seen")
+        ax.set(xscale="log", ylim=(-175, -100), title=f"MNIST, $N_z$ = {n}", xlabel="training samples seen")
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("bound, nats")
     axes[-1].legend(fontsize=8, loc="lower right")

@@ -108,8 +108,8 @@ def test_more_latents_do_not_overfit_as_kingma_and_welling_show():
     ends = {n: it.final(rows, n) for n in it.SIZES}
     assert all(len(train) == len(valid) == len(set(valid)) == it.SEEDS for train, valid in ends.values())
     held = {n: valid.mean() for n, (_, valid) in ends.items()}
-    assert held[3] < held[5] < held[10] < held[20] and held[200] > held[10]  # more are better, and far too many cost little
-    assert all(abs(train.mean() - valid.mean()) < 4 for train, valid in ends.values())
+    assert held[3] < held[5] < held[10] < held[20] and held[5] < held[200] < held[20]  # 200 learn more slowly, and are not done
+    assert all(abs(train.mean() - valid.mean()) < 2 for train, valid in ends.values())
     for n in it.SIZES:
         seen, bound = it.curves(rows, n)[1]
         assert seen[-1] == 1e6 and (np.diff(bound.mean(1)) > -0.5).all()
