@@ -83,7 +83,8 @@ def seconds_a_step(programs, given) -> float:
 def decide(given, config, dataset, count, route) -> tuple[Programs, dict]:
     """The programs of the faster route, or of the one that is asked for, and the plan.
 
-    A second route is compiled and timed only where the training by the first takes WORTH seconds: it could not pay otherwise. The first is "map" where devices divide the trials, which is then mostly the faster one on CPUs, else "vmap".
+    A second route is compiled and timed only where the training by the first takes WORTH seconds: it could not pay otherwise. The first is
+    "map" where devices divide the trials, which is then mostly the faster one on CPUs, else "vmap".
     """
     mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], count, config.batch_size)
     make, most = partial(Programs, config, dataset, count, mesh), memory()
