@@ -28,13 +28,16 @@ def main_sampler(programs):
 
 
 _programs = {}
+KEPT = 24  # programs that tests share: each takes hundreds of memory mappings, of which a Linux process may have 65,530
 
 
 def made(config, count, **more):
-    """The programs for trials that differ in seed and hp only, compiled once for all tests."""
+    """The programs for trials that differ in seed and hp only, compiled once for the tests that follow one another."""
     static = {k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")}
     key = (str(static), count, str(more), jax.config.jax_enable_x64)
     if key not in _programs:
+        if len(_programs) >= KEPT:
+            del _programs[next(iter(_programs))]
         _programs[key] = Programs(resolved(config), dataset(config), count, **more)
     return _programs[key]
 
