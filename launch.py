@@ -236,7 +236,7 @@ def sweep(args, overrides):
     from aigc_jax import adaptive, engines, experiment, sweeping
     from aigc_jax.data.files import cache_dir
     from aigc_jax.results import disk_errors
-    from aigc_jax.sweep import Sweep, trials_of
+    from aigc_jax.sweep import ROUTES, Sweep, trials_of
 
     it = Sweep(args.workdir)
     if args.watch:
@@ -250,7 +250,7 @@ def sweep(args, overrides):
         if searched:
             print(f"the first of {searched.trials} trials, which are asked for {searched.batch} at a time")
         return 0
-    choose(dict.fromkeys(("auto", "vmap", "map")), args.route, "--route")
+    choose(ROUTES, args.route, "--route")
     require(not searched or args.engine != "k8s", "--engine=k8s runs nothing by itself, and a search must see results: use local, slurm or ray")
     engine = choose(engines.ENGINES, args.engine, "--engine")(args, cache_dir("xla"))
     source, kept = args.experiment or args.config, dict(halving=halving) if halving else None

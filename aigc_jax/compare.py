@@ -3,21 +3,15 @@
 import json
 from pathlib import Path
 
+from aigc_jax import config as configs
 from aigc_jax import tables
 from aigc_jax.errors import require
 from aigc_jax.results import RunDir, table
 
 
-def _flat(config: dict, prefix="") -> dict:
-    out = {}
-    for key, value in config.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return out
-
-
 def differences(runs: list[RunDir]) -> list[tuple]:
     """(key, value in each run) of the keys of their configs that are not alike."""
-    stored = [_flat(run.config()["config"]) for run in runs]
+    stored = [configs.leaves(configs.from_json(run.config()["config"])) for run in runs]
     keys = list(dict.fromkeys(key for config in stored for key in config))
     return [(key, *(json.dumps(c.get(key)) for c in stored)) for key in keys if len({json.dumps(c.get(key)) for c in stored}) > 1]
 

@@ -1,16 +1,23 @@
 """Committed evidence of an experiment, in a directory: rows.csv, and table.md, figure.png made from it; environment.json."""
 
 import csv
+import io
 from pathlib import Path
 
 
+def as_csv(rows: list[dict]) -> str:
+    """Columns are the keys of all rows in order of appearance."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
 def write_rows(folder: Path, rows: list[dict], environment: Path):
-    """rows.csv, whose columns are the keys of all rows in order of appearance; environment.json, copied from a run's."""
+    """rows.csv; environment.json, copied from a run's."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "rows.csv", "w", newline="") as f:
-        writer = csv.DictWriter(f, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    (folder / "rows.csv").write_text(as_csv(rows), newline="")
     (folder / "environment.json").write_text(environment.read_text())
 
 

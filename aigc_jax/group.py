@@ -25,7 +25,7 @@ from aigc_jax.jobs import HELD, STOPPED
 from aigc_jax.locks import hold
 from aigc_jax.programs import Programs
 from aigc_jax.results import RunDir, disk_errors, write_atomically
-from aigc_jax.sweep import Group
+from aigc_jax.sweep import ROUTES, Group
 from aigc_jax.train import train
 from aigc_jax.trial import Trial, part
 
@@ -119,13 +119,10 @@ def planned(folder: Path, members, given, route="auto", halve=False):
             chunk = -(-(plan["chunk"] or -(-count // plan["devices"])) // 2)
             plan |= dict(chunk=chunk, halved=[*plan.get("halved", []), plan["chunk"]])
             write_atomically(folder / "plan.json", json.dumps(plan, indent=1) + "\n")
-        mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], count, config.batch_size)
+        mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], plan["devices"], config.batch_size)
         return Programs(config, dataset, count, mesh, route=plan["route"], chunk=plan["chunk"])
 
     return make
-
-
-ROUTES = ("auto", "vmap", "map")
 
 
 def configs_of(group) -> list:
@@ -137,7 +134,7 @@ def configs_of(group) -> list:
 
 def run(path, route="auto", halve=False, download=False, report=None) -> int:
     """Train a group of a sweep to its end; returns HELD where another process is at it."""
-    choose(dict.fromkeys(ROUTES), route, "--route")
+    choose(ROUTES, route, "--route")
     group = Group(Path(path))
     given = configs_of(group)
     changes = [{key: [None, value] for key, value in m["overrides"].items()} for m in group.stored["members"]]

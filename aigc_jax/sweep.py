@@ -20,6 +20,7 @@ from aigc_jax.errors import UserError, require
 from aigc_jax.locks import alone, is_held
 from aigc_jax.results import RunDir, disk_errors, write_atomically
 
+ROUTES = dict.fromkeys(("auto", "vmap", "map"))  # how a group may be asked to run
 FINAL = ("done", "stopped", "failed: diverged")  # results, which are never computed again
 
 
@@ -132,8 +133,9 @@ class Sweep:
         return RunDir(self.path / "trials" / name)
 
     def rows(self) -> list[dict]:
-        """All rows of all trials, in the order of the trials: {trial, overrides, step, split, values}."""
-        return [dict(trial=t["id"], **{k: _cell(v) for k, v in t["overrides"].items()}, **row)
+        """All rows of all trials, in the order of the trials: {trial, what varies, seed, step, split, values}."""
+        keys = {*self.varied(), "seed"}  # a number that all trials share would be taken for a metric
+        return [dict(trial=t["id"], **{k: _cell(v) for k, v in t["overrides"].items() if k in keys}, **row)
                 for t in self.stored()["trials"] for row in self.trial(t["id"]).rows()]  # fmt: skip
 
     def varied(self) -> list[str]:

@@ -11,7 +11,7 @@ from aigc_jax.errors import require
 from aigc_jax.jobs import HELD, STOPPED, Job
 from aigc_jax.locks import alone
 from aigc_jax.progress import clock
-from aigc_jax.results import disk_errors, read_lines, table
+from aigc_jax.results import disk_errors, read_lines, table, write_atomically
 from aigc_jax.sweep import FINAL, Sweep, groups_of
 
 LOOK_SECONDS = 5.0  # between lines where the output is no terminal
@@ -151,7 +151,7 @@ def results(sweep: Sweep, module=None, metric="", report=print):
     rows = sweep.rows()
     require(rows, f"{sweep.path} has no row yet")
     with disk_errors(sweep.path), alone(sweep.path):
-        tables.write(sweep.path, rows)
+        write_atomically(sweep.path / "rows.csv", evidence.as_csv(rows))
         render(sweep.path, evidence.read_rows(sweep.path), module, sweep.varied(), sweep.stored()["best"], metric, report)
 
 

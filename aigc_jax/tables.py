@@ -1,6 +1,5 @@
 """Rows of a sweep, or of any runs, as a table and as a figure. What is drawn here knows rows alone."""
 
-import csv
 import io
 import math
 from pathlib import Path
@@ -115,15 +114,6 @@ def draw(rows, varied, metric, axes):
     axes.grid(alpha=0.3)
     if len(lines) <= 16:
         axes.legend(fontsize=7)
-
-
-def write(folder: Path, rows: list[dict]):
-    """rows.csv, whose columns are the keys of all rows in order of appearance."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(folder / "rows.csv", out.getvalue())
 
 
 def save_figure(path: Path, figure, size=(6, 4), panels=(1, 1)):

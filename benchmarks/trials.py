@@ -117,7 +117,7 @@ def pytorch():
     import numpy as np
     import torch
     from torch import nn
-    from torch.nn import functional as F
+    from vae_step import pytorch_step
 
     grey = torch.from_numpy(np.random.RandomState(0).rand(1437, 64).astype(np.float32))
     begun = time.perf_counter()
@@ -127,14 +127,7 @@ def pytorch():
         decoder = nn.Sequential(nn.Linear(10, 200), nn.ReLU(), nn.Linear(200, 64))
         optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=RATES[i % 8], fused=True)
         for _ in range(STEPS):
-            x = torch.bernoulli(grey[torch.randint(len(grey), (100,))])
-            mean, log_var = encoder(x).chunk(2, dim=1)
-            z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-            reconstruction = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
-            kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum()
-            optimizer.zero_grad()
-            ((reconstruction + kl) / 100).backward()
-            optimizer.step()
+            pytorch_step(encoder, decoder, optimizer, torch.bernoulli(grey[torch.randint(len(grey), (100,))]))
     return time.perf_counter() - begun
 
 

@@ -46,11 +46,24 @@ def ours(case, count=1):
     return steps
 
 
+def pytorch_step(encoder, decoder, optimizer, batch):
+    """One update by the negative ELBO of black and white pictures [B, D]."""
+    import torch
+    from torch.nn import functional as F
+
+    mean, log_var = encoder(batch).chunk(2, dim=1)
+    z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+    reconstruction = F.binary_cross_entropy_with_logits(decoder(z), batch, reduction="sum")
+    kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum()
+    optimizer.zero_grad()
+    ((reconstruction + kl) / len(batch)).backward()
+    optimizer.step()
+
+
 def pytorch(case):
     """The same bound written plainly in PyTorch."""
     import torch
     from torch import nn
-    from torch.nn import functional as F
 
     x = torch.from_numpy(data()[:N]).reshape(N, 784)
     encoder = nn.Sequential(nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 40))
@@ -65,13 +78,7 @@ def pytorch(case):
             rows = order[0][order[1] : order[1] + 128]
             order[1] += 128
             batch = x[rows].float()
-            mean, log_var = encoder(batch).chunk(2, dim=1)
-            z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-            reconstruction = F.binary_cross_entropy_with_logits(decoder(z), batch, reduction="sum")
-            kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum()
-            optimizer.zero_grad()
-            ((reconstruction + kl) / 128).backward()
-            optimizer.step()
+            pytorch_step(encoder, decoder, optimizer, batch)
 
     return steps
 

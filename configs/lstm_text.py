@@ -5,7 +5,7 @@ Paper      the medium LSTM of Zaremba et al. 2014 in the setting of many tutoria
            back-propagation), AdamW 2e-3, cosine; the novel's first 80 % for training, then 10 % valid, 10 % test
 Command    python launch.py train --config=configs/lstm_text.py --workdir=runs/tale
            python launch.py sample --workdir=runs/tale --checkpoint=best --prompt="从前有座山" --temperature=0.8
-Hardware   2 CPU cores: 21 minutes
+Hardware   2 CPU cores: 39 minutes beside other work
 Expect     test loss 6.74, 7.28 bits a character in windows of 64, 7.18 in windows of 1,024, which is worse than 5-grams of characters (6.66): six
            epochs of 195 steps are too few (measured 2026-11)
 """

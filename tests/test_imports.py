@@ -43,7 +43,7 @@ ALLOWED = {
     "sweep": {"config", "errors", "locks", "results"},
     "group": {"checkpoint", "config", "errors", "jobs", "locks", "programs", "results", "sharding", "sweep", "train", "trial"},
     "tables": {"errors", "results"},
-    "compare": {"errors", "results", "tables"},
+    "compare": {"config", "errors", "results", "tables"},
     "sweeping": {"config", "data", "errors", "evidence", "experiment", "group", "jobs", "locks", "methods", "programs", "progress", "results",
                  "sweep", "tables"},
     "adaptive": {"config", "errors", "locks", "results", "sweep"},

@@ -154,6 +154,16 @@ def test_the_table_has_means_errors_and_what_failed(done):
         tables.parts_of("test/neg_elb", rows, varied)
 
 
+def test_what_all_trials_share_is_no_metric(tmp_path):
+    it = swept(tmp_path, grid.product(grid.values("hp.lr", 1e-3), grid.seeds(2)))
+    for g in it.groups():
+        for run in g.dirs:
+            run.path.mkdir(parents=True)
+            run.append(dict(step=1, split="test", loss=0.5))
+            run.close()
+    assert tables.metrics_in(it.rows(), "test", it.varied()) == ["loss"]
+
+
 def test_the_same_rows_give_the_same_pictures(done):
     said = []
     sweeping.results(done, report=lambda line, **_: said.append(line))
@@ -198,6 +208,10 @@ def test_the_plan_is_made_once_and_kept(tmp_path):
     members = list(g.members)
     made = group.planned(g.path, members, None)(tiny_resolved(), tiny_data(), 3)
     assert (made.route, made.chunk) == ("vmap", 2)
+    several = configs.override(tiny_resolved(), {"run.mesh.data": -1})  # as many devices as there were, however many there are
+    (g.path / "plan.json").write_text(json.dumps(changed | dict(devices=2)))
+    assert group.planned(g.path, members, None)(several, tiny_data(), 3).mesh.shape["trial"] == 2
+    (g.path / "plan.json").write_text(json.dumps(changed))
     halved = group.planned(g.path, members, None, halve=True)(tiny_resolved(), tiny_data(), 3)
     assert halved.chunk == 1 and json.loads((g.path / "plan.json").read_text())["halved"] == [2]
     with pytest.raises(UserError, match="other members"):
