@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, command_line
 from tiny_configs import SMALL_RUN, VAE, tiny
 
-from aigc_jax import adaptive, experiment, sweeping, tables
+from aigc_jax import adaptive, evidence, experiment, sweeping
 from aigc_jax import config as configs
 from aigc_jax import sweep as sweeps
 from aigc_jax.errors import UserError
@@ -100,7 +100,7 @@ def told(path):
 
 
 def rows_of(it):
-    tables.write(it.path, it.rows())
+    (it.path / "rows.csv").write_text(evidence.as_csv(it.rows()), newline="")
     return (it.path / "rows.csv").read_bytes()
 
 
