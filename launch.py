@@ -81,15 +81,22 @@ def report(run):
 
 
 def evaluate(args, overrides):
-    """Evaluate a run's checkpoint on a split; prints a table and adds a line to WORKDIR/evaluations.jsonl."""
+    """Evaluate a run's checkpoint on a split; prints a table and what its metrics are, and adds a line to WORKDIR/evaluations.jsonl."""
     import aigc_jax
+    from aigc_jax import metrics
     from aigc_jax.results import plain, table
 
     run = aigc_jax.load(args.workdir, args.checkpoint)
     require(args.num is None or args.num > 1, f"--num={args.num} must be at least 2")
-    values = run.evaluate(args.split, args.num, args.metrics.split(",") if args.metrics else None)
+    names = args.metrics.split(",") if args.metrics else list(run.config.metrics)
+    values = run.evaluate(args.split, args.num, names, args.inception)
     print(table(list(values.items()), (f"step {run.step:,}", args.split)))
     row = dict(step=run.step, split=args.split, checkpoint=args.checkpoint, num=args.num or run.config.metric_samples)
+    seen = run.extractor() if set(names) & set(metrics.EXTRACTED) else None
+    for name in names:
+        print(metrics.card(name, row["num"], run.full.dataset.splits[args.split][1], args.split, seen))
+    if seen is not None:
+        row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)
     with open(run.dir / "evaluations.jsonl", "a") as f:
         f.write(json.dumps(row | {k: plain(v) for k, v in values.items()}) + "\n")
     return 0
@@ -111,13 +118,13 @@ def sample(args, overrides):
         return write(run, args)
     require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
     args.what = args.what or "prior"
-    samples = run.sample(args.num, args.what, args.seed)
+    samples = run.sample(args.num, args.what, args.seed, label=args.label)
     with disk_errors(out):
         if out.suffix == ".npy":
             np.save(out, samples)
         else:
             made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
-            pictures.save_samples(out, samples, run.spec, made, run.columns(args.what))
+            pictures.save_samples(out, samples, run.spec, made, None if args.label is not None else run.columns(args.what))
     print(out)
     return 0
 
@@ -234,8 +241,7 @@ def sweep(args, overrides):
     """Train every trial of a grid or an experiment, those that share their static keys as one program; again: what is missing. Leaves rows.csv,
     table.md, figure.png and a run directory a trial."""
     from aigc_jax import adaptive, engines, experiment, sweeping
-    from aigc_jax.data.files import cache_dir
-    from aigc_jax.results import disk_errors
+    from aigc_jax.results import cache_dir, disk_errors
     from aigc_jax.sweep import ROUTES, Sweep, trials_of
 
     it = Sweep(args.workdir)
@@ -366,12 +372,15 @@ def parser() -> Parser:
         add[verb]("--checkpoint", default="latest", metavar="latest|best", help="which checkpoint (default: latest)")
     add["evaluate"]("--split", default="test", metavar="train|valid|test", help="which split (default: test)")
     add["evaluate"]("--num", type=int, metavar="N", help="samples that the metrics draw (default: config.metric_samples)")
-    add["evaluate"]("--metrics", default="", metavar="NAME,...", help="metrics to compute instead of config.metrics, such as nll for a VAE")
+    add["evaluate"]("--metrics", default="", metavar="NAME,...", help="metrics to compute instead of config.metrics, such as nll or frechet,kid,prdc")
+    add["evaluate"]("--inception", default="", metavar="FILE", help="see pictures through Inception with these weights, instead of config.extractor")
     add["sample"]("--num", type=int, metavar="N", help="how many (default: 64, or what one picture is made of)")
     add["sample"]("--out", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png); .txt: text (default: the terminal); "
                   ".mid: tunes in ABC notation, a file each")
     add["sample"]("--what", metavar="NAME",
                   help="which sampler of the method (default: prior; a VAE: reconstruction, interpolation, traversal, manifold)")
+    add["sample"]("--class", type=int, dest="label", metavar="K",
+                  help="of a generator that knows classes: samples of class K alone (default: all in turn)")
     add["sample"]("--seed", type=int, default=0, metavar="N", help="other samples for another seed (default: 0)")
     add["sample"]("--prompt", default="", metavar="TEXT", help="what to write on after (default: the beginning of a text)")
     add["sample"]("--prompt_file", default="", metavar="FILE", help="the prompt, as a file of UTF-8 text")

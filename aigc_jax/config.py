@@ -58,12 +58,20 @@ BASE = dict(
     precision="float32",
     metrics=(),  # over whole splits, of aigc_jax/metrics
     metric_samples=1000,  # that they draw
+    extractor="classifier",  # of the features that metrics compare: one trained on the data, or the path of Inception's weights
     best="",  # the row metric that picks the best checkpoint, such as "valid/frechet_pixels"
     best_mode="min",
     init_from="",  # a work directory whose parameters the run begins with
     init_match=".*",  # which of them: a regular expression on paths such as params/g/Dense_0/kernel
     frozen="",  # parameters that stay as they begin: a regular expression on paths within a network, such as Dense_0/kernel
     lora=dict(rank=0, alpha=16.0, match="."),  # lm: train a low-rank adaptation of the kernels that match, and nothing else; 0: all parameters
+    game=dict(  # gan: what is added to the plain game
+        regularizers=(),  # penalties and bounds, each with a weight of its name in config.hp
+        condition="none",  # how labels come in: "none", "concatenation", "projection" or "auxiliary"
+        pack=1,  # examples that the discriminator judges together
+        unroll=0,  # updates of the discriminator that the generator looks ahead
+        augment=(),  # "colour", "translation", "cutout": on what the discriminator sees in training
+    ),
 )
 EVERY = ("run.log_every", "run.eval_every", "run.sample_every", "run.save_every")
 DURATIONS = ("steps", "schedule.warmup", "anneal.period", *EVERY)
@@ -91,7 +99,8 @@ def load(path) -> ConfigDict:
 def complete(config: ConfigDict) -> ConfigDict:
     """A locked copy with every key of BASE, RUN and DATA present; the config's own values win."""
     out = ConfigDict(BASE | config.to_dict())
-    for section, defaults in (("run", RUN), ("data", DATA)):
+    sections = {key: value for key, value in BASE.items() if isinstance(value, dict)}
+    for section, defaults in (sections | dict(run=RUN, data=DATA)).items():
         full = ConfigDict(defaults)
         for key, value in leaves(ConfigDict(config.get(section, {}))).items():
             set_key(full, key, value, prefix=f"{section}.")

@@ -21,6 +21,7 @@ from aigc_jax import config as configs
 from aigc_jax import sharding
 from aigc_jax.checkpoint import Checkpoints
 from aigc_jax.errors import choose, require
+from aigc_jax.extractors import extractor
 from aigc_jax.jobs import HELD, STOPPED
 from aigc_jax.locks import hold
 from aigc_jax.programs import Programs
@@ -87,7 +88,7 @@ def decide(given, config, dataset, count, route) -> tuple[Programs, dict]:
     "map" where devices divide the trials, which is then mostly the faster one on CPUs, else "vmap".
     """
     mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], count, config.batch_size)
-    make, most = partial(Programs, config, dataset, count, mesh), memory()
+    make, most = partial(Programs, config, dataset, count, mesh, extractor=extractor), memory()
     builders = dict(map=lambda: make(route="map"), vmap=lambda: fitting(make, -(-count // mesh.shape["trial"]), most))
     order = ["map"] if count == 1 else [route] if route != "auto" else ["map", "vmap"] if mesh.shape["trial"] > 1 else ["vmap", "map"]
     found, seconds = {}, {}
@@ -120,7 +121,7 @@ def planned(folder: Path, members, given, route="auto", halve=False):
             plan |= dict(chunk=chunk, halved=[*plan.get("halved", []), plan["chunk"]])
             write_atomically(folder / "plan.json", json.dumps(plan, indent=1) + "\n")
         mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], plan["devices"], config.batch_size)
-        return Programs(config, dataset, count, mesh, route=plan["route"], chunk=plan["chunk"])
+        return Programs(config, dataset, count, mesh, route=plan["route"], chunk=plan["chunk"], extractor=extractor)
 
     return make
 

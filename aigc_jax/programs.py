@@ -3,8 +3,10 @@
 They are compiled once, ahead of their first call, and cannot compile again: a call with other shapes raises.
 """
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -15,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from aigc_jax import core, methods, metrics, optim, sharding
 from aigc_jax.data import dataset as datasets
 from aigc_jax.errors import choose, require
+from aigc_jax.metrics.given import remembered
 
 # What the compiler is told, by platform. On CPUs XLA hands convolutions one by one to YNNPACK, which takes up to twice as long as
 # its own code for those of gradients (docs/LOG.md); matrix products stay with it.
@@ -66,13 +69,17 @@ class Programs:
 
     route, chunk: how N trials are one program (`core.vectorize`); one trial takes "map", which is the plain loop to the last bit.
 
+    extractor: config -> what metrics see pictures through (`extractors`), asked for when a metric first needs it.
+
     Where N does not divide over the mesh's trial axis, copies of the last trial fill it up; they are not seen from outside but in the
     states, whose leaves are [width, ...].
     """
 
-    def __init__(self, config, dataset, count: int, mesh=None, route: str | None = None, chunk: int = 0, capacity: int = 1024):
+    def __init__(self, config, dataset, count: int, mesh=None, route: str | None = None, chunk: int = 0, capacity: int = 1024,
+                 extractor: Callable | None = None):
         self.route, self.chunk = route or ("map" if count == 1 else "vmap"), chunk
         self.config, self.dataset, self.count, self.capacity = config, dataset, count, capacity
+        self.extractor, self.look = extractor, None
         self.mesh = sharding.make_mesh(config.run.mesh) if mesh is None else mesh
         self.width = -(-count // self.mesh.shape["trial"]) * self.mesh.shape["trial"]
         self.method = methods.make(config, dataset.spec)
@@ -136,15 +143,16 @@ class Programs:
         self._evaluate.begin(states_, self.arrays, np.int32(0), np.int32(0))
         next(iter(self._draw.values())).begin(states_, self.arrays, np.uint32(0), rows, rows)
 
-    def draw(self, states, what: str, num: int, split="train", seed=0, spread=False) -> np.ndarray:  # -> [N, num, ...]
+    def draw(self, states, what: str, num: int, split="train", seed=0, spread=False, each=1, first=0) -> np.ndarray:  # -> [N, num, ...]
         """Samples of every trial. Sample i is the same however many are drawn. What they are conditioned on comes from the split, one
-        example after another; with `spread` in an order in which few are from everywhere (splits may be sorted)."""
+        example after another; with `spread` in an order in which few are from everywhere (splits may be sorted). Of all samples only each
+        `each`-th from the one numbered `first` on."""
         program = choose(self._draw, what, "--what")
         start, count = self.dataset.splits[split]
         step = coprime(round(count * GOLDEN), count) if spread else 1
         parts = []
-        for first in range(0, num, self.batch_size):
-            index = np.arange(first, first + self.batch_size, dtype=np.int32)
+        for done in range(0, num, self.batch_size):
+            index = first + each * np.arange(done, done + self.batch_size, dtype=np.int32)
             rows = (start + index.astype(np.int64) * step % count).astype(np.int32)
             parts.append(jax.device_get(program(without_opt(states), self.arrays, np.uint32(seed), rows, index)))
         return np.concatenate(parts, axis=1)[: self.count, :num]
@@ -156,20 +164,36 @@ class Programs:
         start, count = self.dataset.splits[split]
         sums = jax.device_get(self._evaluate(without_opt(states), self.arrays, np.int32(start), np.int32(count)))
         values = [self.method.summarize(jax.tree.map(lambda x, i=i: np.float64(x[i]), sums)) for i in range(self.count)]
-        drawn = {}
+        if found:
+            given = self._given(states, split, samples)
+            for i, row in enumerate(values):
+                one = given(i)
+                for metric in found:
+                    row |= metric(one)
+        return values
 
-        def draw(what, trial):
+    def _given(self, states, split, samples):
+        """(number of a trial) -> what its metrics are given. Samples are drawn, and splits taken, when a metric first asks for them."""
+        turns = self.method.sheets.get("prior", (0, 0))[1]  # whose columns are the classes
+
+        @functools.cache
+        def of(name):
+            start, count = self.dataset.splits[name]
+            return self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
+
+        @functools.cache
+        def drawn(what):
             require(what in self._draw, f"a metric needs the sampler {what!r}, and config.method = {self.config.method!r} has only "
                     + ", ".join(self._draw))
-            if what not in drawn:
-                drawn[what] = self.draw(states, what, samples, split)
-            return readable(drawn[what][trial])
+            return self.draw(states, what, samples, split)
 
         tokenizer = self.dataset.tokenizer
         readable = (lambda x: x) if tokenizer is None else lambda rows: [tokenizer.text(row) for row in rows]
-        if found:
-            real = self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
-            for i, row in enumerate(values):
-                for metric in found:
-                    row |= metric(lambda what, i=i: draw(what, i), real, self.dataset.spec)
-        return values
+        return lambda i: metrics.Given(lambda what: readable(drawn(what)[i]), split, of, self.dataset.spec, self.extract, turns)
+
+    def extract(self, pictures):  # [n, H, W, C] -> [n, D], [n, K]
+        """Features and probabilities of classes, by the extractor that the config names."""
+        require(self.extractor is not None, "a metric needs an extractor of features, and these programs were made without one")
+        if self.look is None:
+            self.look = remembered(self.extractor(self.config))
+        return self.look(pictures)

@@ -32,6 +32,11 @@ def disk_errors(path):
         raise
 
 
+def cache_dir(kind: str) -> Path:
+    """Where this user's files of a kind lie that can be made again: below $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aigc_jax" / kind
+
+
 def write_atomically(path: Path, text: str | bytes):
     """Write beside the file, then rename: whoever reads sees the old or the new, never a part."""
     part = path.with_name(path.name + ".part")

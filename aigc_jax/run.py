@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import data, gpt2, start
+from aigc_jax import data, extractors, gpt2, start
 from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
 from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
@@ -29,7 +29,7 @@ class Run:
     """
 
     def __init__(self, workdir, checkpoint="latest", data_dir=None):
-        self.dir = RunDir(workdir)
+        self.dir, self.inception = RunDir(workdir), ""
         self.stored = self.dir.config()
         self.config = start.stored_config(self.stored)
         self.data_dir = self.config.run.data_dir if data_dir is None else data_dir
@@ -54,7 +54,7 @@ class Run:
     @functools.cached_property
     def full(self) -> Programs:
         """The programs with the run's data set, which is loaded when something first needs it."""
-        return Programs(self.config, data.load(self.config.data, self.data_dir), 1)
+        return Programs(self.config, data.load(self.config.data, self.data_dir), 1, extractor=self.extractor)
 
     @functools.cached_property
     def tokenizer(self):
@@ -69,27 +69,45 @@ class Run:
         """The rows of rows.jsonl, of one split or of all."""
         return [row for row in self.dir.rows() if split in (None, row["split"])]
 
-    def sample(self, num=None, what="prior", seed=0, split="test"):  # -> [num, ...] on the host
+    def sample(self, num=None, what="prior", seed=0, split="test", label=None):  # -> [num, ...] on the host
         """Samples, by default 64 or as many as make one picture; the same for the same seed. What they are conditioned on, where
-        they are, comes from the split; the data set need not be there for those that are conditioned on nothing."""
+        they are, comes from the split; the data set need not be there for those that are conditioned on nothing. label: samples of that
+        class alone, of a generator that knows classes."""
         sampler = choose(self.programs.method.samplers, what, "--what")
         num = math.prod(self.programs.method.sheets.get(what, (8, 8))) if num is None else num
         require(num > 0, f"--num={num} must be at least 1")
+        turns = dict(each=self.classes, first=label) if label is not None else {}
+        require(not turns or (self.classes and what == "prior"), f"--class={label} is for samples of the prior of a model that knows classes, and "
+                "this one was trained without (GANs: config.game.condition, VAEs: config.conditional)")
+        require(not turns or 0 <= label < self.classes, f"--class={label} must be one of 0 .. {self.classes - 1}")
         try:
             jax.eval_shape(sampler, self.state, jax.random.key(0), dict(index=jax.ShapeDtypeStruct((1,), "int32")))
             programs = self.programs
         except KeyError:  # it asks the batch for more than the index
             programs = self.full
-        return programs.draw(self.states, what, num, split, seed, spread=True)[0]
+        return programs.draw(self.states, what, num, split, seed, spread=True, **turns)[0]
+
+    @property
+    def classes(self) -> int:
+        """How many the sampler "prior" draws in turn, sample i of class i modulo their number; 0 where it knows none."""
+        return self.programs.method.sheets.get("prior", (0, 0))[1]
 
     def columns(self, what) -> int | None:
         """Of a grid of such samples, where that is given."""
         return self.programs.method.sheets.get(what, (None, None))[1]
 
-    def evaluate(self, split="test", samples=None, metrics=None) -> dict[str, float]:
-        """The method's metrics over a whole split, and those of config.metrics, or of the given names, with so many samples."""
+    def evaluate(self, split="test", samples=None, metrics=None, inception="") -> dict[str, float]:
+        """The method's metrics over a whole split, and those of config.metrics, or of the given names, with so many samples. inception: a
+        file of Inception's weights, instead of config.extractor."""
         require(split in self.programs.dataset.splits, f"--split={split} is none of {', '.join(self.programs.dataset.splits)}")
+        if inception != self.inception:
+            self.inception, self.full.look = inception, None
         return self.full.evaluate(self.states, split, samples or self.config.metric_samples, metrics)[0]
+
+    def extractor(self, config=None):
+        """What metrics see pictures through: what config.extractor names, or the last evaluation's `inception`."""
+        changes = {"run.data_dir": self.data_dir} | ({"extractor": self.inception} if self.inception else {})
+        return extractors.extractor(configs.override(self.config, changes))
 
     def checkpoint_hash(self) -> str:
         return digest(flatten(without_opt(self.states)))

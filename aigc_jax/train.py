@@ -6,6 +6,7 @@ function of the config; rows up to a step are on disk before the checkpoint of t
 """
 
 import contextlib
+import functools
 import math
 import resource
 import signal
@@ -21,6 +22,7 @@ from aigc_jax import config as configs
 from aigc_jax import data, methods, samples, start, trackers
 from aigc_jax.checkpoint import Checkpoints, fill, flatten
 from aigc_jax.errors import require
+from aigc_jax.extractors import extractor
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.progress import Progress
 from aigc_jax.results import RunDir, disk_errors, plain
@@ -49,7 +51,7 @@ class Stop:
             signal.signal(number, handler)
 
 
-def train(given, workdirs, group=None, extend=None, download=False, report=None, changes=None, make=Programs, until=None, parent=None):
+def train(given, workdirs, group=None, extend=None, download=False, report=None, changes=None, make=None, until=None, parent=None):
     """Train one trial per config, which may differ in `seed` and `hp` only; returns the list of each one's STATUS.
 
     given     configs with durations as in their files; workdirs: where each leaves its results
@@ -57,10 +59,11 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
               checkpoints of their own in the end
     extend    steps in all to go on to, instead of config.steps
     changes   per trial, what differs from the config's file, {key: [there, here]}
-    make      (config, dataset, number of trials) -> their `Programs`, such as partial(Programs, route="map")
+    make      (config, dataset, number of trials) -> their `Programs`, such as partial(Programs, route="map"); in one go if not given
     until     a duration shorter than config.steps after which to evaluate, save and stop, as if to be resumed
     parent    (directory, [places of these trials among its own]) of a group to begin with, which stopped at `until`
     """
+    make = make or functools.partial(Programs, extractor=extractor)
     report = report or (lambda line: print(line, file=sys.stderr, flush=True))
     dirs = [RunDir(w) for w in workdirs]
     group = Path(group or workdirs[0])

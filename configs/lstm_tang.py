@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict(dict(
         method="lm",
-        steps="4 epochs",
+        steps="6 epochs",
         batch_size=16,
         data=dict(name="tang_poems", script="simplified", tokenizer="characters", length=64),
         network="recurrent",

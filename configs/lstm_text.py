@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict(dict(
         method="lm",
-        steps="6 epochs",
-        batch_size=32,
+        steps="13 epochs",
+        batch_size=8,
         data=dict(name="journey_to_the_west", tokenizer="bpe", vocabulary=10_000, length=64, order="stream"),
         network="recurrent",
-        model=dict(cell="lstm", layers=2, width=1024, embedding=128, dropout=0.5, tied=False),
+        model=dict(cell="lstm", layers=2, width=1024, embedding=128, dropout=0.5, tied=True),
         smoothing=0.0,
         optimizer="adamw",
         schedule=dict(name="cosine", warmup="50 steps"),

@@ -142,11 +142,11 @@ def test_files_are_decoded_once_until_one_changes(tmp_path, monkeypatch, capsys)
     Image.fromarray(noise(8, 8, 3, seed=999)).save(tmp_path / "a" / "0.png")
     load(tmp_path / "a")
     assert len(calls) == 183
-    for cached in module.cache_dir().glob("*.npz"):
+    for cached in module.cache_dir("pictures").glob("*.npz"):
         cached.write_bytes(cached.read_bytes()[:-200])
     load(tmp_path / "a")
     assert len(calls) == 244 and "is damaged: decoding again" in capsys.readouterr().err
-    assert not list(module.cache_dir().glob("*.part"))
+    assert not list(module.cache_dir("pictures").glob("*.part"))
 
 
 def test_bad_files_are_skipped_and_named_in_one_line(tmp_path, capsys):

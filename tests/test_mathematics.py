@@ -11,35 +11,10 @@ import pytest
 from aigc_jax import core, losses, optim
 from aigc_jax.config import ConfigDict
 from aigc_jax.errors import UserError
-from aigc_jax.metrics import METRICS
+from aigc_jax.metrics import METRICS, Given
 from aigc_jax.metrics.frechet import area_average, frechet
 from aigc_jax.metrics.modes import modes
 from aigc_jax.models import gan as networks
-
-REAL, FAKE = np.array([0.0, 2.0, -1.5]), np.array([0.0, -3.0, 0.7])
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def test_gan_losses_are_the_papers_formulas_on_probabilities():
-    d_real, d_fake = sigmoid(REAL), sigmoid(FAKE)
-    for loss in losses.GAN.values():
-        np.testing.assert_allclose(loss.discriminator(REAL, FAKE), -np.log(d_real) - np.log(1 - d_fake), rtol=1e-5)
-    np.testing.assert_allclose(losses.GAN["minimax"].generator(REAL, FAKE), np.log(1 - d_fake), rtol=1e-5)
-    np.testing.assert_allclose(losses.GAN["non_saturating"].generator(REAL, FAKE), -np.log(d_fake), rtol=1e-5)
-
-
-def test_gan_losses_at_equilibrium_and_far_from_it():
-    zero = jnp.zeros(4)
-    for loss in losses.GAN.values():
-        np.testing.assert_allclose(loss.discriminator(zero, zero), 2 * math.log(2), rtol=1e-6)  # Goodfellow 2014, theorem 1
-        assert np.isfinite(loss.discriminator(jnp.array([-1e4]), jnp.array([1e4]))).all()
-    rejected = jnp.array([-30.0])  # D is sure: the minimax gradient vanishes, the other does not
-    slope = {k: float(jax.grad(lambda x, f=v.generator: f(x, x).sum())(rejected)[0]) for k, v in losses.GAN.items()}
-    assert abs(slope["minimax"]) < 1e-6
-    assert slope["non_saturating"] == pytest.approx(-1)
 
 
 def test_schedules():
@@ -229,12 +204,17 @@ def test_area_average_keeps_means_and_small_pictures():
     np.testing.assert_allclose(area_average(np.arange(64.0 * 64).reshape(1, 64, 64, 1)).reshape(32, 32)[0, 0], (0 + 1 + 64 + 65) / 4)
 
 
+def given(samples, real=None, spec=None):
+    """What a metric is given of a trial whose only sampler draws these."""
+    return Given(lambda what: samples, "test", lambda split: dict(x=real), spec, None)
+
+
 def test_diversity_is_the_ratio_of_mean_distances():
     from scipy.spatial.distance import pdist
 
     random = np.random.RandomState(0)
     real = random.randn(70, 5, 4, 3).astype(np.float32) + 100
-    ratio = lambda samples: METRICS["diversity"](lambda what: samples, dict(x=real), None)["diversity"]
+    ratio = lambda samples: METRICS["diversity"](given(samples, real))["diversity"]
     assert ratio(real) == pytest.approx(1)
     assert ratio(3 * real[:50] - 7) == pytest.approx(3 * pdist(real[:50].reshape(50, -1)).mean() / pdist(real.reshape(70, -1)).mean(), rel=1e-5)
     assert ratio(np.repeat(real[:1], 60, 0)) == pytest.approx(0, abs=1e-6)  # collapsed
@@ -249,7 +229,7 @@ class Spec:
 
 def test_modes_on_samples_made_by_hand():
     samples = np.array([[0.0, 0.29], [10.1, 0.0], [9.0, 9.0], [0.0, 0.0]])
-    got = modes(lambda what: samples, None, Spec)
+    got = modes(given(samples, spec=Spec))
     assert got["modes"] == 2 and got["high_quality"] == 0.75
     share = np.array([2, 1, 1]) / 4
     assert got["reverse_kl"] == pytest.approx((share * np.log(share * 4)).sum())
@@ -258,13 +238,13 @@ def test_modes_on_samples_made_by_hand():
 def test_modes_gives_bad_generators_what_they_deserve():
     random = np.random.RandomState(0)
     real = Spec.centres[random.randint(4, size=2500)] + 0.1 * random.randn(2500, 2)
-    good = modes(lambda what: real, None, Spec)
+    good = modes(given(real, spec=Spec))
     assert good["modes"] == 4 and good["high_quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.01) and good["reverse_kl"] < 0.01
-    one = modes(lambda what: np.zeros((2500, 2)), None, Spec)
+    one = modes(given(np.zeros((2500, 2)), spec=Spec))
     assert one == dict(modes=1, high_quality=1, reverse_kl=pytest.approx(math.log(4)))
-    noise = modes(lambda what: 5 + 5 * random.randn(2500, 2), None, Spec)
+    noise = modes(given(5 + 5 * random.randn(2500, 2), spec=Spec))
     assert noise["high_quality"] < 0.05
-    broken = modes(lambda what: np.full((10, 2), np.nan), None, Spec)
+    broken = modes(given(np.full((10, 2), np.nan), spec=Spec))
     assert broken["modes"] == 0 and math.isnan(broken["reverse_kl"])
 
 
@@ -273,20 +253,7 @@ def test_modes_needs_data_with_modes():
         centres = None
 
     with pytest.raises(UserError, match="ring"):
-        METRICS["modes"](lambda what: None, None, Pictures)
-
-
-def test_one_generator_pass_serves_both_losses():
-    """30 matrix products: G 3, D on real and fake 6 + 10 backward, D' on fake 3 + 3 backward, G backward 5. No second G pass."""
-    from tiny_configs import dataset, resolved, tiny
-
-    from aigc_jax.programs import Programs
-
-    wide = dict(model__g__widths=(48, 40), model__d__widths=(56, 72), z=24)
-    config = tiny("gan", **wide)
-    programs = Programs(resolved(config), dataset(config), 1)
-    programs.train(programs.init([config]), programs.arrays, np.int32(1))
-    assert programs.train.compiled.as_text().count(" dot(") == 30
+        METRICS["modes"](given(None, spec=Pictures))
 
 
 @pytest.mark.parametrize("colours", [1, 3])
@@ -307,7 +274,7 @@ def test_the_depth_of_a_dcgan_follows_the_pictures(size, colours, layers):
     d = networks.DCDiscriminator(**plain)
     assert d.misfit() == "" and d.layers == layers
     out, _ = jax.eval_shape(lambda: d.init_with_output(jax.random.key(0), jnp.zeros((2, *shape))))
-    assert out.shape == (2,)
+    assert out[0].shape == (2,)
 
 
 def test_dense_layers_of_a_dcgan_are_a_perceptron_next_to_the_noise_and_to_the_logit():
@@ -326,8 +293,8 @@ def test_dense_layers_of_a_dcgan_are_a_perceptron_next_to_the_noise_and_to_the_l
     # the features: logits of the network without a dense layer, one at a time
     eye = np.eye(4 * 4 * 4, dtype=np.float32)[:, :, None]
     bare = networks.DCDiscriminator(**plain)
-    one = lambda column: bare.apply({"params": dict(Conv_0=params["Conv_0"], Dense_0=dict(kernel=column, bias=np.zeros(1)))}, x)
+    one = lambda column: bare.apply({"params": dict(Conv_0=params["Conv_0"], Dense_0=dict(kernel=column, bias=np.zeros(1)))}, x)[0]
     features = jnp.stack([one(column) for column in eye], axis=1)
     hidden = jax.nn.relu(features @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
     logits = (hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"])[:, 0]
-    np.testing.assert_allclose(d.apply({"params": params}, x), logits, atol=1e-5)
+    np.testing.assert_allclose(d.apply({"params": params}, x)[0], logits, atol=1e-5)

@@ -76,11 +76,11 @@ def test_running_statistics_follow_the_batch():
     # The generator's first normalization sees z W, as 2x2 pictures of 4 channels: momentum 0.9, from mean 0 and variance 1.
     z = noise(fold(state.key, 0, 0), batch["index"], (config.z,))
     x = np.asarray(z @ state.params["g"]["Dense_0"]["kernel"], np.float64).reshape(-1, 4)
-    stats = after.extra["stats"]["g"]["BatchNorm_0"]
+    stats = after.extra["stats"]["g"]["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(stats["mean"], 0.1 * x.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * x.var(0), rtol=1e-4)
     # The discriminator's one: the real batch, then the generated one.
-    assert set(after.extra["stats"]["d"]) == {"BatchNorm_0"}
+    assert set(after.extra["stats"]["d"]["batch_stats"]) == {"BatchNorm_0"}
 
 
 def test_samples_of_the_averaged_generator_are_normalized_by_its_own_moments():
@@ -89,7 +89,7 @@ def test_samples_of_the_averaged_generator_are_normalized_by_its_own_moments():
     state = state.replace(extra=state.extra | dict(ema=jax.tree.map(lambda p: 3 * p + 0.1, state.extra["ema"])))  # far from the raw one
     net = network(DCGenerator, config.model.g, "model.g", config, shape=(8, 8, 1))
     key = fold(state.key, EVALUATE)  # of the noise whose moments count: on that very noise, sampling is as in training
-    variables = dict(params=state.extra["ema"], batch_stats=state.extra["stats"]["g"])
+    variables = dict(params=state.extra["ema"], **state.extra["stats"]["g"])
     index = jnp.arange(STANDING)
     z = noise(key, index, (config.z,))
     expected, _ = net.apply(variables, z, True, mutable=["batch_stats"])
@@ -103,7 +103,7 @@ def test_training_normalizes_by_the_batch_and_sampling_does_not():
     draw = lambda n: method.samplers["prior"](state, key, jax.tree.map(lambda x: x[:n], batch))
     np.testing.assert_allclose(draw(4), draw(16)[:4], atol=1e-6)  # a sample does not depend on its neighbours
     other = batch | dict(x=np.concatenate([batch["x"][:8], 0 * batch["x"][8:]]))
-    a, b = (method.step(state, x)[0].extra["stats"]["d"]["BatchNorm_0"]["mean"] for x in (batch, other))
+    a, b = (method.step(state, x)[0].extra["stats"]["d"]["batch_stats"]["BatchNorm_0"]["mean"] for x in (batch, other))
     assert (a != b).all()
 
 

@@ -21,6 +21,7 @@ from aigc_jax.data import dataset as datasets
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data import text as module
 from aigc_jax.errors import UserError
+from aigc_jax.results import cache_dir
 
 PLAY = "ROMEO:\nBut soft, what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n\n" * 12
 CHINESE = "秦川雄帝宅，函谷壯皇居。綺殿千尋起，離宮百雉餘。\n連甍遙接漢，飛觀迥凌虛。雲日隱層闕，風煙出綺疎。\n"
@@ -359,7 +360,7 @@ def test_tokens_are_kept_until_something_changes(tmp_path, monkeypatch, capsys):
     for more in (dict(vocabulary=280), dict(length=9), dict(lower=True), dict(split="90/10"), dict(tokenizer="words")):
         load(tmp_path / "a.txt", **dict(tokenizer="bpe", vocabulary=270) | more)
     assert len(calls) == 6
-    cache = files.cache_dir("texts")
+    cache = cache_dir("texts")
     for bad in (lambda whole: whole[:-40], lambda whole: whole[:-1] + b"\xee", lambda whole: b""):
         for kind in ("npy", "json"):
             for path in cache.glob(f"*.{kind}"):

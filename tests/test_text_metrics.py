@@ -5,7 +5,7 @@ from conftest import script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigc_jax.metrics import METRICS, text
+from aigc_jax.metrics import METRICS, Given, text
 
 ngram = script("parts/ngram")
 
@@ -70,9 +70,9 @@ def test_n_grams_learn_what_is_certain():
 def test_metrics_of_a_run_compare_with_the_splits_texts():
     texts = ["a dog runs through the snow", "two men are talking at a table", "not asked for"]
     real = dict(tokens=texts[:2])
-    drawn = lambda answers: lambda what: texts if what == "reference" else answers
-    right, wrong = (METRICS["bleu"](drawn(answers), real, None)["bleu"] for answers in ([*texts[:2], "again"], ["x y z w"] * 3))
+    drawn = lambda answers: Given(lambda what: texts if what == "reference" else answers, "test", lambda split: real, None, None)
+    right, wrong = (METRICS["bleu"](drawn(answers))["bleu"] for answers in ([*texts[:2], "again"], ["x y z w"] * 3))
     assert right == pytest.approx(100) and wrong < 5
-    assert METRICS["rouge"](drawn(texts), real, None)["rougeL"] == pytest.approx(1)
-    assert METRICS["bleu_greedy"](drawn(texts), real, None)["bleu_greedy"] == pytest.approx(100)
-    assert METRICS["variety"](lambda what: ["a b", "a b"], real, None)["distinct_1"] == 0.5
+    assert METRICS["rouge"](drawn(texts))["rougeL"] == pytest.approx(1)
+    assert METRICS["bleu_greedy"](drawn(texts))["bleu_greedy"] == pytest.approx(100)
+    assert METRICS["variety"](drawn(["a b", "a b"]))["distinct_1"] == 0.5

@@ -19,7 +19,7 @@ from aigc_jax.errors import UserError
 from aigc_jax.methods.latents import LATTICE, Model
 from aigc_jax.methods.vae import BOUNDS
 from aigc_jax.methods.vqvae import moved, nearest, perplexity, straight_through
-from aigc_jax.metrics import METRICS
+from aigc_jax.metrics import METRICS, Given
 
 random = np.random.RandomState(0)
 POINTS = Spec("points", (4,), 100)
@@ -210,7 +210,7 @@ def test_importance_sampling_finds_the_likelihood_of_linear_models(z):
 
 
 def test_the_metric_is_the_mean_of_the_sampler():
-    got = METRICS["nll"](lambda what: np.array([-1.0, -3.0, -50.0]), dict(x=np.zeros((2, 1))), GREY)
+    got = METRICS["nll"](Given(lambda what: np.array([-1.0, -3.0, -50.0]), "test", lambda split: dict(x=np.zeros((2, 1))), GREY, None))
     assert got == dict(nll=2.0, nll_error=pytest.approx(1.0))
 
 

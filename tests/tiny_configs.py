@@ -39,7 +39,10 @@ PAIRS.write_text("".join(f"{n}\t{str(n)[::-1]}\n" for n in range(1000, 1400)))
 METHODS = {
     "gan": ("gan_digits", GAN),
     "gan_critic": ("gan_digits", GAN | {"critic_steps": 3, "loss": "minimax", "batch_size": 8}),
-    "gan_points": ("gan_ring", GAN),
+    "gan_points": ("gan_ring", GAN | {"game.pack": 2}),
+    "gan_menu": ("gan_menu_mnist", GAN | {"data.name": "digits", "metrics": (), "best": "", "loss": "least_squares", "model.d.spectral": True,
+                                          "game.condition": "projection", "game.augment": ("translation",),
+                                          "game.regularizers": ("r1", "gradient_penalty", "consistency")}),
     "vae": ("vae_digits", VAE),
     "vqvae": ("vqvae_digits", {"model.channels": (6,), "model.size": 4, "codes": 12}),
     "lm": ("gpt_shakespeare_cpu", TEXT | TRANSFORMER | {"model.kv_heads": 1, "model.dropout": 0.1}),
@@ -47,6 +50,7 @@ METHODS = {
     "mlm": ("bert_pydoc", TEXT | TRANSFORMER | {"model.kv_heads": 2, "data.vocabulary": 300}),
     "seq2seq": ("seq2seq_multi30k", TRANSFORMER | {"model.hidden": 24, "data.name": "pairs", "data.path": str(PAIRS), "data.tokenizer": "bytes",
                                                    "data.vocabulary": 0, "data.length": 8, "metrics": (), "best": "", "schedule.warmup": "4 steps"}),
+    "classifier": ("classifier_mnist", {"data.name": "digits", "model.channels": (6, 8), "model.size": 12}),
     "gan_conv": ("dcgan_digits", CONV | {"model.g.norm": "batch"}),
 }
 

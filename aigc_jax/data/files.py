@@ -108,10 +108,6 @@ def tenth(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") % 10
 
 
-def cache_dir(kind: str) -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aigc_jax" / kind
-
-
 def keep(cached: Path, write: Callable, what: str) -> None:
     """`write(file)` a file of the cache, whole or not at all; where it cannot be written, `what` is made again the next time."""
     part = cached.with_suffix(f".{os.getpid()}.part")

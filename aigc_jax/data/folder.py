@@ -14,7 +14,7 @@ import numpy as np
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, images
 from aigc_jax.errors import UserError, choose, nearest, require
-from aigc_jax.results import file_sha256
+from aigc_jax.results import cache_dir, file_sha256
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SMALLEST, LARGEST = 8, 1024  # pixels a side that are drawn; smaller files are skipped
@@ -67,16 +67,12 @@ def find(path: str, data_dir: str) -> Path:
     return found
 
 
-def cache_dir() -> Path:
-    return files.cache_dir("pictures")
-
-
 def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 [n, size, size, C], {path: why it was skipped}
     """All pictures that can be read, decoded once: kept in the user's cache under the hash of every file's name and content."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = list(progress("reading", pool.map(lambda p: digest(root / p), paths), len(paths)))
         key = hashlib.sha256(json.dumps([DECODER, size, colour, paths, hashes]).encode()).hexdigest()
-        cached = cache_dir() / f"{key}.npz"
+        cached = cache_dir("pictures") / f"{key}.npz"
         try:
             with np.load(cached, allow_pickle=False) as f:
                 return f["x"], json.loads(str(f["skipped"]))

@@ -18,7 +18,7 @@ import numpy as np
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data.dataset import Dataset, Spec
 from aigc_jax.errors import UserError, choose, nearest, require
-from aigc_jax.results import file_sha256
+from aigc_jax.results import cache_dir, file_sha256
 
 SUFFIXES = (".txt", ".md")
 LAYOUT = 1  # raise it when the same texts give other tokens: caches of another number are not read
@@ -233,7 +233,7 @@ def tokenized(config, parts: dict[str, list[str]], several: bool):  # -> Tokeniz
     hashes = {name: [hashlib.sha256(part.encode()).hexdigest() for part in texts] for name, texts in parts.items()}
     given = tokenizers.build((), config) if config.tokenizer == "file" else None
     settings = [LAYOUT, config.tokenizer, given and given.sha256, config.vocabulary, config.length, several, hashes]
-    cached = files.cache_dir("texts") / f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()}.json"
+    cached = cache_dir("texts") / f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()}.json"
     try:
         return load_cached(cached)
     except OSError:  # not there

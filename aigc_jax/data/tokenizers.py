@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aigc_jax.data import files
 from aigc_jax.errors import UserError, choose, nearest, require
+from aigc_jax.results import cache_dir
 
 SPECIALS = ("<|endoftext|>", "<|mask|>")  # always the last two; no text is encoded to them
 BYTES = 256
@@ -215,7 +215,7 @@ def jieba_cut() -> Callable:
         raise UserError("config.data.tokenizer = 'chinese_words' needs the package jieba: pip install jieba") from None
     jieba.setLogLevel("WARNING")
     segmenter = jieba.Tokenizer()
-    segmenter.tmp_dir = str(files.cache_dir("jieba"))  # its own choice is a file in a directory that everyone can write to
+    segmenter.tmp_dir = str(cache_dir("jieba"))  # its own choice is a file in a directory that everyone can write to
     Path(segmenter.tmp_dir).mkdir(parents=True, exist_ok=True)
     return segmenter.cut
 

@@ -1,10 +1,10 @@
 """Methods: what a GAN, a VAE, a language model is, as a `core.Method`. One file each, one line each in the table."""
 
 from aigc_jax.errors import choose, require
-from aigc_jax.methods import gan, lm, mlm, seq2seq, vae, vqvae
+from aigc_jax.methods import classifier, gan, lm, mlm, seq2seq, vae, vqvae
 
 # config.method -> a module with make(resolved config, spec) -> Method and examples(config) -> training examples a step
-METHODS = {"gan": gan, "vae": vae, "vqvae": vqvae, "lm": lm, "seq2seq": seq2seq, "mlm": mlm}
+METHODS = {"gan": gan, "vae": vae, "vqvae": vqvae, "lm": lm, "seq2seq": seq2seq, "mlm": mlm, "classifier": classifier}
 
 
 def make(config, spec):

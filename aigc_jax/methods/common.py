@@ -59,3 +59,10 @@ def network(module, section, key, config, **more):
     net = module(**section, **more, **dtypes(config))
     require(not net.misfit(), f"config.{key}.{net.misfit()}")
     return net
+
+
+def spherical(a, b, t):  # [B, Z], [B, Z], [B, 1] -> [B, Z]
+    """sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b (Shoemake 1985; White 2016, section 2.1)."""
+    length = lambda x: jnp.linalg.norm(x, axis=-1, keepdims=True)
+    angle = jnp.arccos(jnp.clip(jnp.sum(a * b, -1, keepdims=True) / (length(a) * length(b)), -1 + 1e-6, 1 - 1e-6))
+    return (jnp.sin((1 - t) * angle) * a + jnp.sin(t * angle) * b) / jnp.sin(angle)

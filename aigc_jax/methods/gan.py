@@ -4,6 +4,15 @@ One step: `critic_steps` updates of the discriminator, each on real examples and
 generator against the discriminator that came out, on the noise of the last of them. With the same noise and the same
 generator, the last discriminator loss and the generator loss contain one and the same generator pass; the compiler merges
 the two (a test counts the matrix products).
+
+The menu, every part with every other: config.loss (`losses.GAN`), config.network (`models.gan`), and in config.game
+
+regularizers   of `regularizers`, several at once
+condition      how labels come in (`players`)
+pack           examples that the discriminator judges together (Lin et al. 2018)
+unroll         updates that the generator looks ahead: its loss is that against the discriminator after so many more updates
+               on the same batch, differentiated through them (Metz et al. 2017, eq. 7)
+augment        of `augment`, on whatever the discriminator sees in training
 """
 
 import jax
@@ -11,114 +20,144 @@ import jax.numpy as jnp
 import numpy as np
 
 from aigc_jax import losses, optim
-from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients, noise
+from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients
 from aigc_jax.errors import choose, require
-from aigc_jax.methods.common import check_hp, check_keys, dtypes, network
-from aigc_jax.models import gan as networks
+from aigc_jax.methods import regularizers
+from aigc_jax.methods.common import check_hp, check_keys, spherical
+from aigc_jax.methods.players import Players
+from aigc_jax.methods.regularizers import PICTURES_ONLY, REGULARIZERS, Position
 from aigc_jax.models.reductions import BatchNorm
 
 KEYS = ("network", "z", "loss", "critic_steps", "optimizer", "schedule.name", "schedule.warmup")
 HP = ("lr_g", "lr_d", "beta1", "beta2", "ema")
+MORE = ("smoothing", "auxiliary", *REGULARIZERS)  # hyper-parameters that a config may have, too: 0, 1 and the regularizers' own if not
 
 STANDING = 128  # examples of noise from which a normalized generator takes its statistics when it is sampled
+ROW = 8  # pictures of one interpolation
+AUGMENT, PENALTY, OTHER = (2**31 + i for i in range(3))  # what the keys of an update are for beside its noise, which is keyed by examples
 
 
 def examples(config) -> int:
-    """Training examples a step: each critic update has its own."""
-    return config.batch_size * config.critic_steps
+    """Training examples a step: each critic update has its own, as many as it judges together for each logit."""
+    return config.batch_size * config.critic_steps * config.game.pack
+
+
+def examine(config, spec):
+    """A UserError where the parts that the config chose do not go together, or not with the data."""
+    check_keys(config, KEYS)
+    check_hp(config, (*HP, *(name for name in MORE if name in config.hp)))
+    require(config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1")
+    require(config.batch_size >= config.game.pack, f"config.batch_size = {config.batch_size} must be at least config.game.pack = {config.game.pack}")
+    require(config.game.unroll >= 0, f"config.game.unroll = {config.game.unroll} must not be negative")
+    for i, name in enumerate(config.game.regularizers):
+        choose(REGULARIZERS, name, f"config.game.regularizers[{i}]")
+        require(spec.kind == "image" or name not in PICTURES_ONLY, f"config.game.regularizers[{i}] = {name!r} is for pictures")
 
 
 def make(config, spec) -> Method:
-    """The game of config.loss between the two networks config.model.g and config.model.d (see KEYS and HP for the rest)."""
-    check_keys(config, KEYS)
-    check_hp(config, HP)
-    Generator, Discriminator = choose(networks.NETWORKS, config.network, "config.network")
+    """The game of config.loss between the two networks config.model.g and config.model.d (see KEYS, HP and MORE for the rest)."""
+    examine(config, spec)
     loss = choose(losses.GAN, config.loss, "config.loss")
-    require(config.z > 0, f"config.z = {config.z} must be at least 1")
-    require(config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1")
-    optimizer = optim.make(config)
-    g = network(Generator, config.model.g, "model.g", config, shape=spec.shape)
-    d = network(Discriminator, config.model.d, "model.d", config, shape=spec.shape)
-
-    dtype = dtypes(config)["dtype"]
-
-    def call(net, params, stats, x, train):
-        """What the network makes of x, and its running statistics after it ({} without normalization)."""
-        out, new = net.apply({"params": params, "batch_stats": stats}, x, train, mutable=["batch_stats"])
-        return out, new.get("batch_stats", {})
-
-    def generate(params, stats, key, index, train=False):  # [B] -> [B, *shape]
-        return call(g, params, stats, noise(key, index, (config.z,), dtype), train)
-
-    def discriminate(params, stats, real, fake, train=False):  # 2 x [B, *shape] -> 2 x [B]
-        """Logits of real and of generated examples, which are batches of their own (Radford et al. 2016, section 3)."""
-        real, stats = call(d, params, stats, real, train)
-        fake, stats = call(d, params, stats, fake, train)
-        return (real, fake), stats
+    optimizer, players, game = optim.make(config), Players(config, spec), config.game
+    cross_entropy = lambda logits, label: losses.cross_entropy(logits, label, 0.0, spec.classes).mean()
 
     def init(key, hp):
-        fresh = fold(key, INIT)
-        nets = dict(g=g.init(fold(fresh, 0), jnp.zeros((1, config.z))), d=d.init(fold(fresh, 1), jnp.zeros((1, *spec.shape))))
-        params = {name: net["params"] for name, net in nets.items()}
-        stats = {name: net.get("batch_stats", {}) for name, net in nets.items()}
+        params, stats = players.init(fold(key, INIT))
         opt = {name: optimizer(hp["lr_" + name], hp, 0).init(p) for name, p in params.items()}
         return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"], stats=stats), hp)
 
-    def step(state, batch):
-        key, stats = fold(state.key, state.step), state.extra["stats"]
+    def play(params, stats, hp, batch, key, side):
+        """The loss of one side, ([], (its metrics, stats of both)); real and generated examples are batches of their own (Radford et al.
+        2016, section 3)."""
+        label, index = batch.get("label"), batch["index"]
+        z = players.noise(key, index)
+        fake, g_stats = players.generate(params["g"], stats["g"], z, label, train=True)
+        change = dict(key=fold(key, AUGMENT), index=index) if game.augment else {}
+        (real_logits, real_classes), d_stats = players.discriminate(params["d"], stats["d"], batch["x"], label, True, **change)
+        (fake_logits, fake_classes), d_stats = players.discriminate(params["d"], d_stats, fake, label, True, **change)
 
-        def update(name, params, opt, loss, batch, key):
-            grads, (metrics, stats) = gradients(loss, params, batch, key)
-            rule = optimizer(state.hp["lr_" + name], state.hp, state.step)
-            return *optim.apply(rule, grads, opt, params), stats, metrics
+        def position():
+            d = lambda x: players.discriminate(params["d"], stats["d"], x, label, True)[0][0]
+            g = lambda z: players.generate(params["g"], stats["g"], z, label, True)[0]
+            return Position(d, g, batch["x"], fake, z, players.noise(fold(key, OTHER), index), fold(key, PENALTY), index)
+
+        if side == "discriminator":
+            value = loss.discriminator_loss(real_logits, fake_logits, hp.get("smoothing", 0.0)).mean()
+        else:
+            value = loss.generator_loss(real_logits, fake_logits).mean()
+        metrics = {f"{side[0]}_loss": value}
+        if game.condition == "auxiliary":
+            named = cross_entropy(fake_classes, label) + (cross_entropy(real_classes, label) if side == "discriminator" else 0)
+            metrics[f"{side[0]}_classes"] = named
+            value = value + hp.get("auxiliary", 1.0) * named
+        penalty, each = regularizers.total(game.regularizers, hp, side, position)
+        return value + penalty, (metrics | each, dict(g=g_stats, d=d_stats))
+
+    def step(state, batch):
+        key, hp = fold(state.key, state.step), state.hp
+
+        def update(params, opt, g, stats, batch, key, nudge=0.0):
+            """One update of the discriminator against the generator g; `nudge` is added to its gradient."""
+            play_d = lambda d, batch, key: play(dict(g=g, d=d), stats, hp, batch, key, "discriminator")
+            grads, (metrics, stats) = gradients(play_d, params, batch, key)
+            grads = jax.tree.map(lambda x: x + nudge, grads) if nudge else grads
+            params, opt = optim.apply(optimizer(hp["lr_d"], hp, state.step), grads, opt, params)
+            return regularizers.bounded(game.regularizers, hp, params), opt, metrics, stats["d"]
 
         def critic(i, carry):
-            params, opt, d_stats, _ = carry
-
-            def loss_d(params, batch, key):
-                fake, _ = generate(state.params["g"], stats["g"], key, batch["index"], train=True)
-                logits, new = discriminate(params, d_stats, batch["x"], fake, train=True)
-                value = loss.discriminator(*logits).mean()
-                return value, (dict(d_loss=value), new)
-
-            return update("d", params, opt, loss_d, minibatch(batch, i, config.critic_steps), fold(key, i))
-
-        def loss_g(params, batch, key):
-            fake, new = generate(params, stats["g"], key, batch["index"], train=True)
-            logits, _ = discriminate(d_params, d_stats, batch["x"], fake, train=True)
-            value = loss.generator(*logits).mean()
-            return value, (dict(g_loss=value), new)
+            params, opt, d_stats = carry
+            stats = dict(g=state.extra["stats"]["g"], d=d_stats)
+            part = minibatch(batch, i, config.critic_steps)
+            params, opt, metrics, d_stats = update(params, opt, state.params["g"], stats, part, fold(key, i))
+            return (params, opt, d_stats), metrics
 
         last = config.critic_steps - 1
-        carry = (state.params["d"], state.opt["d"], stats["d"], dict(d_loss=jnp.zeros((), dtype)))
+        carry = (state.params["d"], state.opt["d"], state.extra["stats"]["d"])
         if last:  # all but the last in a loop; the last outside it, where the compiler sees both generator passes
-            carry = jax.lax.fori_loop(0, last, critic, carry)
-        d_params, d_opt, d_stats, d_metrics = critic(last, carry)
-        g_params, g_opt, g_stats, g_metrics = update(
-            "g", state.params["g"], state.opt["g"], loss_g, minibatch(batch, last, config.critic_steps), fold(key, last)
-        )
-        ema = optim.average(state.extra["ema"], g_params, state.hp["ema"], state.step)
+            carry = jax.lax.fori_loop(0, last, lambda i, carry: critic(i, carry)[0], carry)
+        (d_params, d_opt, d_stats), d_metrics = critic(last, carry)
+        stats = dict(g=state.extra["stats"]["g"], d=d_stats)
+
+        def ahead(g, batch, key):
+            """The discriminator after `unroll` more updates against g, a function of g. Where a gradient is exactly 0, Adam's root has no
+            derivative: hence the nudge."""
+            once = lambda carry, _: (update(*carry, g, stats, batch, key, nudge=1e-12)[:2], None)
+            return jax.lax.scan(once, (d_params, d_opt), None, game.unroll)[0][0]
+
+        def play_g(g, batch, key):
+            d = ahead(g, batch, key) if game.unroll else d_params
+            return play(dict(g=g, d=d), stats, hp, batch, key, "generator")
+
+        grads, (g_metrics, new) = gradients(play_g, state.params["g"], minibatch(batch, last, config.critic_steps), fold(key, last))
+        g_params, g_opt = optim.apply(optimizer(hp["lr_g"], hp, state.step), grads, state.opt["g"], state.params["g"])
+        ema = optim.average(state.extra["ema"], g_params, hp["ema"], state.step)
         return TrainState(
             step=state.step + 1,
             key=state.key,
             params=dict(g=g_params, d=d_params),
             opt=dict(g=g_opt, d=d_opt),
-            extra=dict(ema=ema, stats=dict(g=g_stats, d=d_stats)),
-            hp=state.hp,
+            extra=dict(ema=ema, stats=dict(g=new["g"], d=d_stats)),
+            hp=hp,
         ), d_metrics | g_metrics
 
     def evaluate(state, batch):
-        """The game as it stands: raw weights; the noise is the same at every evaluation."""
+        """The game as it stands: raw weights; the noise is the same at every evaluation. Packs that are not whole do not count."""
         stats = state.extra["stats"]
-        fake, _ = generate(state.params["g"], stats["g"], fold(state.key, EVALUATE), batch["index"])
-        (real, fake), _ = discriminate(state.params["d"], stats["d"], batch["x"], fake)
-        values = dict(
-            d_loss=loss.discriminator(real, fake),
-            g_loss=loss.generator(real, fake),
-            real_accuracy=(real > 0).astype(jnp.float32),
-            fake_accuracy=(fake < 0).astype(jnp.float32),
-        )
-        return {name: jnp.sum(v * batch["weight"]) for name, v in values.items()} | dict(weight=jnp.sum(batch["weight"]))
+        batch = jax.tree.map(lambda x: x[: len(x) // game.pack * game.pack], batch)
+        label = batch.get("label")
+        z = players.noise(fold(state.key, EVALUATE), batch["index"])
+        fake, _ = players.generate(state.params["g"], stats["g"], z, label)
+        (real, classes), _ = players.discriminate(state.params["d"], stats["d"], batch["x"], label)
+        (fake, _), _ = players.discriminate(state.params["d"], stats["d"], fake, label)
+        values = dict(real_logit=real, fake_logit=fake)
+        if not loss.relative:  # a two-sample loss has no sum over examples
+            values |= dict(d_loss=loss.discriminator_loss(real, fake), g_loss=loss.generator_loss(real, fake))
+        if loss.boundary is not None:
+            values |= dict(real_accuracy=(real > loss.boundary), fake_accuracy=(fake < loss.boundary))
+        if classes is not None:
+            values |= dict(class_accuracy_real=classes.argmax(-1) == label)
+        weight = batch["weight"].reshape(-1, game.pack).min(-1)
+        return {name: jnp.sum(v.astype(jnp.float32) * weight) for name, v in values.items()} | dict(weight=jnp.sum(weight))
 
     def summarize(sums):
         return {name: float(np.float64(v) / np.float64(sums["weight"])) for name, v in sums.items() if name != "weight"}
@@ -126,16 +165,31 @@ def make(config, spec) -> Method:
     def standing(state):
         """The statistics of the averaged generator over noise that is always the same ("standing statistics", Brock et al. 2019). It
         never trained: running statistics, averaged or not, are those of other weights."""
-        zeros = jax.tree.map(jnp.zeros_like, state.extra["stats"]["g"])
+        stats = dict(state.extra["stats"]["g"])
+        if "batch_stats" not in stats:
+            return stats
+        zeros = stats | dict(batch_stats=jax.tree.map(jnp.zeros_like, stats["batch_stats"]))
         index = jnp.arange(STANDING, dtype=jnp.int32)
-        _, stats = generate(state.extra["ema"], zeros, fold(state.key, EVALUATE), index, train=True)
-        return jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), stats)  # from zero, one step of the running ones is this share
+        _, new = players.generate(state.extra["ema"], zeros, players.noise(fold(state.key, EVALUATE), index), in_turn(index), train=True)
+        moments = jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), new["batch_stats"])  # from zero, one step of the running ones is this share
+        return stats | dict(batch_stats=moments)
+
+    def in_turn(index):  # [B] -> [B]: the classes one after another
+        return index % max(players.classes, 1)
 
     def prior(state, key, batch):
-        """Pictures of the averaged generator for noise ~ N(0, 1)."""
-        return generate(state.extra["ema"], standing(state), key, batch["index"])[0]
+        """Pictures of the averaged generator for noise ~ N(0, 1); of the classes in turn, where there are any."""
+        index = batch["index"]
+        return players.generate(state.extra["ema"], standing(state), players.noise(key, index), in_turn(index))[0]
 
-    return Method(init, step, evaluate, summarize, dict(prior=prior))
+    def interpolation(state, key, batch):
+        """Rows of pictures between two draws of noise, along the sphere (White 2016, section 2.1)."""
+        row, t = batch["index"] // ROW, (batch["index"] % ROW / (ROW - 1)).astype(players.dtype)[:, None]
+        z = spherical(*(players.noise(fold(key, end), row) for end in (0, 1)), t)
+        return players.generate(state.extra["ema"], standing(state), z, in_turn(row))[0]
+
+    sheets = dict(interpolation=(ROW, ROW)) | (dict(prior=(ROW, players.classes)) if players.classes else {})
+    return Method(init, step, evaluate, summarize, dict(prior=prior, interpolation=interpolation), sheets)
 
 
 def minibatch(batch, i, count):

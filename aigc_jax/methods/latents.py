@@ -10,7 +10,7 @@ from jax.scipy.special import ndtri
 from aigc_jax import losses
 from aigc_jax.core import Array, fold, noise
 from aigc_jax.errors import choose
-from aigc_jax.methods.common import dtypes, network
+from aigc_jax.methods.common import dtypes, network, spherical
 from aigc_jax.methods.observation import held_out, observe
 from aigc_jax.models import vae as networks
 
@@ -114,13 +114,9 @@ class Model:
         return jnp.stack([self.observation.show(x), again], axis=1)
 
     def interpolation(self, state, key, batch):
-        """Rows of pictures between two draws a, b of the prior, along the sphere: sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b,
-        w the angle between a and b (Shoemake 1985; White 2016, section 2.1)."""
+        """Rows of pictures between two draws of the prior, along the sphere (White 2016, section 2.1)."""
         pair, t = batch["index"] // ROW, (batch["index"] % ROW / (ROW - 1)).astype(self.dtype)[:, None]
-        a, b = (self.top(state.params, fold(key, end), pair) for end in (0, 1))
-        length = lambda x: jnp.linalg.norm(x, axis=-1, keepdims=True)
-        angle = jnp.arccos(jnp.clip(jnp.sum(a * b, -1, keepdims=True) / (length(a) * length(b)), -1 + 1e-6, 1 - 1e-6))
-        z = (jnp.sin((1 - t) * angle) * a + jnp.sin(t * angle) * b) / jnp.sin(angle)
+        z = spherical(*(self.top(state.params, fold(key, end), pair) for end in (0, 1)), t)
         return self.down(state.params, pair % max(self.spec.classes, 1), fold(key, 2), pair, z)
 
     def traversal(self, state, key, batch):

@@ -1,15 +1,27 @@
 """Metrics over whole data sets: pure functions of arrays, on the host, in float64.
 
-Each is (draw, real, spec) -> {name: float}: `draw(what)` gives `config.metric_samples` outputs of the method's sampler of
-that name, for one trial; `real` is a split, {"x": [n, ...], ...}, as the networks see it. One function, one table line.
+Each is (Given) -> {name: float}: of one trial, its samples, the examples of a split and what an extractor of features sees in both. One
+function, one table line. Samples that are not finite make a metric nan (of `modes`: 0), never an error.
 """
 
 from aigc_jax.errors import choose
-from aigc_jax.metrics import diversity, frechet, likelihood, modes, text
+from aigc_jax.metrics import classes, diversity, frechet, kernel, likelihood, manifold, modes, neighbours, parzen, separability, text
+from aigc_jax.metrics.given import MOST, Given
+
+__all__ = ["EXTRACTED", "METRICS", "Given", "card", "find"]
 
 # config.metrics -> function
 METRICS = {
+    "frechet": frechet.frechet_features,
     "frechet_pixels": frechet.frechet_pixels,
+    "kid": kernel.kernel_distance,
+    "prdc": manifold.cover,
+    "classifier_score": classes.score,
+    "class_accuracy": classes.class_accuracy,
+    "stacked_modes": classes.stacked_modes,
+    "neighbours": neighbours.neighbours,
+    "parzen": parzen.parzen,
+    "separability": separability.separability,
     "diversity": diversity.diversity,
     "modes": modes.modes,
     "nll": likelihood.nll,
@@ -18,8 +30,32 @@ METRICS = {
     "rouge": text.overlap,
     "variety": text.varied,
 }
+# Those that look at features or classes.
+EXTRACTED = ("frechet", "kid", "prdc", "classifier_score", "class_accuracy", "stacked_modes", "separability")
+
+_equal, _first = (lambda n, m: (min(n, m, MOST),) * 2), (lambda n, m: (min(n, m),) * 2)
+# How many of n samples and m examples are used, where it is not all of both.
+USED = {
+    "kid": lambda n, m: (min(n, MOST), min(m, MOST)),
+    "prdc": _equal,
+    "separability": _equal,
+    "diversity": lambda n, m: (min(n, diversity.MOST), min(m, diversity.MOST)),
+    "neighbours": lambda n, m: (n, min(n, m)),
+    "nll": lambda n, m: (0, min(n, m)),
+    "bleu": _first,
+    "bleu_greedy": _first,
+    "rouge": _first,
+} | dict.fromkeys(("classifier_score", "class_accuracy", "stacked_modes", "modes", "variety"), lambda n, m: (n, 0))
 
 
 def find(names, key="config.metrics") -> list:
     """The functions of these names; `key` is what a misspelt one was given for."""
     return [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
+
+
+def card(name: str, samples: int, examples: int, split: str, extractor=None) -> str:
+    """What a value of this metric rests on: its definition, how many samples against how many examples, who saw them."""
+    n, m = USED.get(name, lambda *both: both)(samples, examples)
+    parts = [f"{count:,} {what}" for count, what in ((n, "samples"), (m, f"examples of the {split} split")) if count]
+    seen = f"; seen through the {extractor.name}, SHA-256 {extractor.sha256[:12]}" if name in EXTRACTED else ""
+    return f"{name}: {METRICS[name].__doc__.splitlines()[0]}\n  {' against '.join(parts)}{seen}"

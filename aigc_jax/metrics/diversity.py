@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from aigc_jax.metrics.given import evenly
+
 MOST = 1000  # examples of each kind: all their pairs are compared
 
 
@@ -16,10 +18,10 @@ def mean_distance(x: np.ndarray) -> float:  # [n, ...] -> []
     return float(distances.sum() / (len(x) * (len(x) - 1)))
 
 
-def diversity(draw, real, spec) -> dict[str, float]:
+def diversity(given) -> dict[str, float]:
     """The mean distance between samples over that between real examples: 1 where they differ as much, 0 where all are alike.
-    It says nothing of whether they look real."""
-    samples, real = (np.asarray(x)[np.linspace(0, len(x) - 1, min(len(x), MOST)).astype(int)] for x in (draw("prior"), real["x"]))
+    It says nothing of whether they look real. Of 1,000 of each at most."""
+    samples, real = (evenly(x, MOST) for x in (given.draw("prior"), given.real["x"]))
     if len(samples) < 2 or len(real) < 2:
         return dict(diversity=math.nan)
     return dict(diversity=mean_distance(samples) / mean_distance(real))

@@ -43,10 +43,16 @@ def _boxes(size: int, parts: int) -> np.ndarray:  # -> [parts, size], rows sum t
     return np.clip(overlap, 0, None) * parts / size
 
 
-def frechet_pixels(draw, real, spec) -> dict[str, float]:
+def frechet_pixels(given) -> dict[str, float]:
     """The Fréchet distance on pixels in [-1, 1], area-averaged to at most 1,024 values. Not FID: no Inception network.
     Comparable only at the same number of samples: it falls as they grow."""
-    samples, real = draw("prior"), real["x"]
-    if spec.kind == "image":
+    samples, real = given.draw("prior"), given.real["x"]
+    if given.spec.kind == "image":
         samples, real = area_average(samples), area_average(real)
     return dict(frechet_pixels=frechet(samples, real))
+
+
+def frechet_features(given) -> dict[str, float]:
+    """The Fréchet distance of an extractor's features: FID where they are Inception's (Heusel et al. 2017, eq. 6).
+    Comparable only with the same extractor and the same number of samples: it falls as they grow."""
+    return dict(frechet=frechet(*given.features()))

@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 
-def nll(draw, real, spec) -> dict[str, float]:
-    """The mean of -log p(x) in nats over the first `config.metric_samples` examples of the split, by the method's own estimator
-    ("log_likelihood"; for a VAE importance sampling, which exceeds the true value in the mean and nears it with its draws), and
-    the standard error of that mean over examples."""
-    values = -np.asarray(draw("log_likelihood"), np.float64)[: len(real["x"])]
+def nll(given) -> dict[str, float]:
+    """The mean of -log p(x) in nats over the split's first `config.metric_samples` examples, and its standard error over them.
+    By the method's own estimator ("log_likelihood"; for a VAE importance sampling, which exceeds the true value in the mean and nears it
+    with its draws)."""
+    values = -np.asarray(given.draw("log_likelihood"), np.float64)[: len(given.real["x"])]
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return dict(nll=float(values.mean()), nll_error=float(error))

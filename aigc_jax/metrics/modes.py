@@ -7,15 +7,18 @@ import numpy as np
 from aigc_jax.errors import require
 
 
-def modes(draw, real, spec) -> dict[str, float]:
-    """For samples in the plane, with the data's centres and standard deviation sigma:
+def modes(given) -> dict[str, float]:
+    """How many modes of a known mixture have a good sample, the share of good samples, and KL(q || uniform) of the nearest modes.
+
+    For samples in the plane, with the data's centres and standard deviation sigma:
 
     modes         how many have a high-quality sample: one within 3 sigma (Euclidean) of them, their nearest mode
     high_quality  the share of samples that are
     reverse_kl    KL(q || p) in nats; q: the share of samples nearest to each mode, p: uniform
     """
+    spec = given.spec
     require(spec.centres is not None, "config.metrics = 'modes' needs data with known modes: config.data.name = 'ring' or 'grid'")
-    samples = np.asarray(draw("prior"), np.float64)
+    samples = np.asarray(given.draw("prior"), np.float64)
     if not np.isfinite(samples).all():
         return dict(modes=0.0, high_quality=0.0, reverse_kl=math.nan)
     distance = np.linalg.norm(samples[:, None] - spec.centres[None], axis=-1)

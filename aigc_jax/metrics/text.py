@@ -57,32 +57,32 @@ def longest_copy(text: str, corpus: str) -> int:
     return best
 
 
-# -- as metrics of a run: (draw, real, spec) -> {name: float}. Texts are drawn for the first examples of the split.
+# -- as metrics of a run: Given -> {name: float}. Texts are drawn for the first examples of the split.
 
 
-def compared(draw, real, what="answer") -> tuple[list[str], list[str]]:
+def compared(given, what="answer") -> tuple[list[str], list[str]]:
     """A method's answers to the split's first examples, no example twice, and what the data say: targets of pairs, the second halves of
     windows of a text."""
-    count = len(real["tokens"])
-    return draw(what)[:count], draw("reference")[:count]
+    count = len(given.real["tokens"])
+    return given.draw(what)[:count], given.draw("reference")[:count]
 
 
-def answered(draw, real, spec) -> dict[str, float]:
+def answered(given) -> dict[str, float]:
     """`bleu` of the method's answers, those of an encoder-decoder by beam search, in percent."""
-    return dict(bleu=bleu(*compared(draw, real))[0])
+    return dict(bleu=bleu(*compared(given))[0])
 
 
-def answered_greedily(draw, real, spec) -> dict[str, float]:
+def answered_greedily(given) -> dict[str, float]:
     """As `bleu`, but an encoder-decoder takes the likeliest token again and again."""
-    return dict(bleu_greedy=bleu(*compared(draw, real, "greedy"))[0])
+    return dict(bleu_greedy=bleu(*compared(given, "greedy"))[0])
 
 
-def overlap(draw, real, spec) -> dict[str, float]:
+def overlap(given) -> dict[str, float]:
     """ROUGE of the method's answers."""
-    return rouge(*compared(draw, real))
+    return rouge(*compared(given))
 
 
-def varied(draw, real, spec) -> dict[str, float]:
+def varied(given) -> dict[str, float]:
     """distinct-1 and -2 of words, and self-BLEU of at most 100 texts from nothing."""
-    texts = draw("text")
+    texts = given.draw("text")
     return dict(distinct_1=distinct(texts, 1), distinct_2=distinct(texts, 2), self_bleu=self_bleu(texts[:100]))

@@ -150,9 +150,14 @@ class Conv(nn.Module):
     bias_init: Any = nn.initializers.zeros_init()
     apply_to = staticmethod(conv)
 
+    def adjust(self, kernel, train):
+        """What the input is convolved with."""
+        return kernel
+
     @nn.compact
-    def __call__(self, x):  # [B, H, W, C] -> [B, h, w, features]
+    def __call__(self, x, train=False):  # [B, H, W, C] -> [B, h, w, features]
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features), self.param_dtype)
+        kernel = self.adjust(kernel, train)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         strides = (self.strides,) * 2 if isinstance(self.strides, int) else tuple(self.strides)

@@ -1,8 +1,8 @@
-"""Generators [B, Z] -> [B, *shape] and discriminators [B, *shape] -> [B] (logits).
+"""Generators [B, Z] -> [B, *shape] and discriminators [B, *shape] -> logits [B].
 
 Every network is called as net(x, train): with train, batch normalization takes the statistics of the batch and updates its
-running ones (the collection "batch_stats"); without, it takes the running ones. `misfit()` says in what the fields do not
-suit the shape of the data, or ''.
+running ones (the collection "batch_stats"), and spectral normalization goes on (the collection "spectral"); without, nothing
+changes. `misfit()` says in what the fields do not suit the shape of the data, or ''.
 """
 
 import math
@@ -11,8 +11,19 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from aigc_jax.models.conv import Conv, ConvTranspose
 from aigc_jax.models.layers import ACTIVATIONS, Network, halvings, normalize, unclear
+from aigc_jax.models.resnet import ResNetDiscriminator, ResNetGenerator
+from aigc_jax.models.spectral import conv, dense
+from aigc_jax.models.verdict import Discriminator
+
+
+def initial(std):
+    """The keyword of a dense layer whose kernel begins as N(0, std^2); its own where std is None."""
+    return {} if std is None else dict(kernel_init=nn.initializers.normal(std))
+
+
+def of_points(net) -> str:
+    return "norm = 'instance' is for pictures; dense layers have one value a channel" if net.norm == "instance" else ""
 
 
 class MLPGenerator(Network):
@@ -22,33 +33,46 @@ class MLPGenerator(Network):
     widths: tuple[int, ...]
     activation: str
     output: str  # "tanh" for pictures in [-1, 1], "identity" for points
+    norm: str = "none"
+    spectral: bool = False
+    std: float | None = None  # of the first kernels; LeCun's if not given
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    misfit = of_points
+
     @nn.compact
     def __call__(self, z, train=False):  # [B, Z] -> [B, *shape]
-        x = z
+        x, types = z, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for width in self.widths:
-            x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype, param_dtype=self.param_dtype)(x))
-        x = nn.Dense(math.prod(self.shape), dtype=self.dtype, param_dtype=self.param_dtype)(x)
+            x = dense(self, x, width, train, use_bias=self.norm == "none", **initial(self.std))
+            x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
+        x = dense(self, x, math.prod(self.shape), train, **initial(self.std))
         return ACTIVATIONS[self.output](x).reshape(-1, *self.shape)
 
 
-class MLPDiscriminator(Network):
-    """Dense layers of the given widths, then one to a logit: 784 -> 256 LeakyReLU 0.2 -> 1 with widths (256,)."""
+class MLPDiscriminator(Discriminator):
+    """Dense layers of the given widths, then one to a logit: 784 -> 256 LeakyReLU 0.2 -> 1 with widths (256,). With `pieces` above 1 a layer
+    takes the largest of so many linear functions before its activation (maxout, Goodfellow et al. 2013). Normalization, where there is
+    any, is on all layers but the first."""
 
     shape: tuple[int, ...]
     widths: tuple[int, ...]
     activation: str
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    pieces: int = 1
+    std: float | None = None  # of the first kernels; LeCun's if not given
+
+    misfit = of_points
 
     @nn.compact
-    def __call__(self, x, train=False):  # [B, *shape] -> [B]
-        x = x.reshape(x.shape[0], -1)
-        for width in self.widths:
-            x = ACTIVATIONS[self.activation](nn.Dense(width, dtype=self.dtype, param_dtype=self.param_dtype)(x))
-        return nn.Dense(1, dtype=self.dtype, param_dtype=self.param_dtype)(x)[:, 0]
+    def __call__(self, x, train=False, label=None):  # [B, *shape], [B, K] -> [B], [B, K]
+        x, types = x.reshape(x.shape[0], -1), dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        for i, width in enumerate(self.widths):
+            norm = self.norm if i else "none"
+            x = dense(self, x, width * self.pieces, train, use_bias=norm == "none", **initial(self.std))
+            x = x if self.pieces == 1 else x.reshape(len(x), width, self.pieces).max(-1)
+            x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
+        return self.verdict(x, label, train, **initial(self.std))
 
 
 class DCGenerator(Network):
@@ -67,6 +91,7 @@ class DCGenerator(Network):
     dense: tuple[int, ...] = ()
     last_stride: int = 1
     norm: str = "none"
+    spectral: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -85,27 +110,27 @@ class DCGenerator(Network):
         if height % self.times or width % self.times:
             return (f"channels = {self.layers} with last_stride = {self.last_stride} draw multiples of {self.times} pixels, "
                     f"not {height} x {width}; another number of channels or another size of the pictures would do")
-        return ""
+        return of_points(self) if self.dense else ""
 
     @nn.compact
     def __call__(self, z, train=False):  # [B, Z] -> [B, H, W, C]
-        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        types, free = dict(dtype=self.dtype, param_dtype=self.param_dtype), self.norm == "none"
         height, width, colours = self.shape
         small = (height // self.times, width // self.times, self.base or self.layers[0])
 
-        x = z
+        x, kernel = z, (self.kernel,) * 2
         for features in self.dense:
-            x = nn.Dense(features, use_bias=self.norm == "none", **types)(x)
+            x = dense(self, x, features, train, use_bias=free)
             x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
-        x = nn.Dense(math.prod(small), use_bias=self.norm == "none", **types)(x).reshape(-1, *small)
+        x = dense(self, x, math.prod(small), train, use_bias=free).reshape(-1, *small)
         x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
         for features in self.layers:
-            x = ConvTranspose(features, (self.kernel,) * 2, strides=2, use_bias=self.norm == "none", **types)(x)
+            x = conv(self, x, features, train, transpose=True, kernel_size=kernel, strides=2, use_bias=free)
             x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
-        return ACTIVATIONS[self.output](ConvTranspose(colours, (self.kernel,) * 2, strides=self.last_stride, **types)(x))
+        return ACTIVATIONS[self.output](conv(self, x, colours, train, transpose=True, kernel_size=kernel, strides=self.last_stride))
 
 
-class DCDiscriminator(Network):
+class DCDiscriminator(Discriminator):
     """Convolutions that halve the picture, then a dense layer to a logit: 28x28x1 -> 14x14x64 -> 7x7x128 -> 1 with channels
     (64, 128), or with width 64; `dense` puts layers of these widths before the logit (Chen et al. 2016, appendix C.1). Normalization,
     where there is any, is on all layers but the first and the last (Radford et al. 2016, section 3)."""
@@ -116,9 +141,6 @@ class DCDiscriminator(Network):
     channels: tuple[int, ...] = ()  # of each halving; else
     width: int | None = None  # of the first one, from which the others follow (`halvings`)
     dense: tuple[int, ...] = ()
-    norm: str = "none"
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
 
     @property
     def layers(self):
@@ -129,21 +151,27 @@ class DCDiscriminator(Network):
             return unclear(self)
         height, width, _ = self.shape
         most = min(height, width).bit_length() - 1
-        return "" if len(self.layers) <= most else f"channels = {self.layers} halve {height} x {width} pictures more than {most} times"
+        if len(self.layers) > most:
+            return f"channels = {self.layers} halve {height} x {width} pictures more than {most} times"
+        return of_points(self) if self.dense else ""
 
     @nn.compact
-    def __call__(self, x, train=False):  # [B, H, W, C] -> [B]
+    def __call__(self, x, train=False, label=None):  # [B, H, W, C], [B, K] -> [B], [B, K]
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for i, features in enumerate(self.layers):
             norm = self.norm if i else "none"
-            x = Conv(features, (self.kernel,) * 2, strides=2, use_bias=norm == "none", **types)(x)
+            x = conv(self, x, features, train, kernel_size=(self.kernel,) * 2, strides=2, use_bias=norm == "none")
             x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
         x = x.reshape(x.shape[0], -1)
         for features in self.dense:
-            x = nn.Dense(features, use_bias=self.norm == "none", **types)(x)
+            x = dense(self, x, features, train, use_bias=self.norm == "none")
             x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
-        return nn.Dense(1, **types)(x)[:, 0]
+        return self.verdict(x, label, train)
 
 
 # config.network -> (generator, discriminator)
-NETWORKS = {"mlp": (MLPGenerator, MLPDiscriminator), "dcgan": (DCGenerator, DCDiscriminator)}
+NETWORKS = {
+    "mlp": (MLPGenerator, MLPDiscriminator),
+    "dcgan": (DCGenerator, DCDiscriminator),
+    "resnet": (ResNetGenerator, ResNetDiscriminator),
+}

@@ -12,7 +12,6 @@ from aigc_jax.models.reductions import BatchNorm
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
-
 def _gelu(x):
     """GELU and its derivative."""
     e = jnp.exp(jnp.minimum(-2 * SQRT_2_OVER_PI * (x + 0.044715 * x**3), 40.0))  # below -4 or so the value is 0, and infinities are none
@@ -39,16 +38,26 @@ ACTIVATIONS = {
     "tanh": nn.tanh,
     "gelu": gelu,
 }
-# Normalization of [B, ..., C], by the names that configs use. A layer before one needs no bias: it would have no gradient.
+
+
+def over_axes(layer, x, types):
+    """Of each example by itself, then a scale and a shift for each channel."""
+    return layer(epsilon=1e-5, use_fast_variance=False, **types)(x)
+
+
+# Normalization of [B, ..., C], by the names that configs use: (x, train, types) -> x. A layer before one needs no bias.
 NORMS = {
-    "none": None,
-    "batch": BatchNorm,
+    "none": lambda x, train, types: x,
+    "batch": lambda x, train, types: BatchNorm(**types)(x, train),
+    # over all values of an example (Ba et al. 2016; of pictures as Gulrajani et al. 2017, section 4), over each channel's (Ulyanov et al. 2016)
+    "layer": lambda x, train, types: over_axes(partial(nn.LayerNorm, reduction_axes=tuple(range(1, x.ndim))), x, types),
+    "instance": lambda x, train, types: over_axes(nn.InstanceNorm, x, types),
 }
 
 
 def normalize(norm: str, x, train: bool, types: dict):  # [B, ..., C] -> [B, ..., C]
     """One of NORMS as the next layer of the module whose __call__ this is in."""
-    return x if NORMS[norm] is None else NORMS[norm](**types)(x, train)
+    return NORMS[norm](x, train, types)
 
 
 class Network(nn.Module):

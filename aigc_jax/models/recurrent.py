@@ -151,8 +151,6 @@ class Recurrent(Network):
     capacity = None  # positions that there are: any number
 
     def misfit(self) -> str:
-        if self.tied and self.embedding != self.width:
-            return f"tied = True needs embedding = {self.embedding} to be width = {self.width}"
         return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must lie in [0, 1)"
 
     def carry(self, batch: int, length: int = 0):
@@ -170,5 +168,7 @@ class Recurrent(Network):
             x, state = Layer(self.cell, self.width, name=f"layer_{i}", **types)(x, state)
             x = dropout(self, x, self.dropout)
             states.append(state)
+        if self.tied and self.embedding != self.width:
+            x = Dense(self.embedding, name="projection", **types)(x)
         logits = project(x, embed.embedding.T.astype(x.dtype)) if self.tied else Dense(padded(self.vocabulary), name="head", **types)(x)
         return mask_logits(logits, self.vocabulary), tuple(states)

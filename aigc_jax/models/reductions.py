@@ -118,9 +118,14 @@ class Dense(nn.Module):
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
+    def adjust(self, kernel, train):
+        """What the input is multiplied by."""
+        return kernel
+
     @nn.compact
-    def __call__(self, x):  # [..., D] -> [..., F]
+    def __call__(self, x, train=False):  # [..., D] -> [..., F]
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype)
+        kernel = self.adjust(kernel, train)
         y = project(x.astype(self.dtype), kernel.astype(self.dtype))
         if not self.use_bias:
             return y

@@ -1,0 +1,122 @@
+"""What metrics see pictures through: a classifier of the data's own kind, which is trained once and kept, or Inception from a file.
+
+The classifier of a data set is a run of configs/classifier_mnist.py in the cache, CACHE/extractors/classifier_<data>-<hash>, whose hash is that of
+its config and of the data. CACHE is $AIGC_CACHE_DIR, else aigc_jax/ of $XDG_CACHE_HOME or ~/.cache.
+"""
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from aigc_jax import config as configs
+from aigc_jax import data, methods, start
+from aigc_jax.checkpoint import Checkpoints, digest, fill
+from aigc_jax.data.dataset import fingerprint, spec_from_json
+from aigc_jax.errors import UserError, require
+from aigc_jax.jobs import reason_of
+from aigc_jax.locks import alone
+from aigc_jax.methods import classifier
+from aigc_jax.results import RunDir, cache_dir
+
+CONFIG = start.REPOSITORY / "configs" / "classifier_mnist.py"
+BATCH = 500  # pictures at once
+
+# config.data.name -> (the data of its classifier, for how long it trains)
+CLASSIFIERS = {
+    "mnist": ("mnist", "4 epochs"),
+    "stacked_mnist": ("mnist", "4 epochs"),  # each colour by itself
+    "fashion_mnist": ("fashion_mnist", "4 epochs"),
+    "digits": ("digits", "40 epochs"),
+}
+
+
+class Extractor(NamedTuple):
+    """pictures [n, H, W, C] in [-1, 1] -> (features [n, D], probabilities of the classes [n, K])."""
+
+    name: str
+    sha256: str  # of its parameters
+    look: Callable
+    channels: int  # of the pictures that it was trained on
+
+    def __call__(self, pictures):
+        parts = [self.look(pictures[..., c : c + self.channels]) for c in range(0, pictures.shape[-1], self.channels)]
+        features, p = zip(*parts, strict=True)
+        return np.concatenate(features, axis=1), functools.reduce(jointly, p)
+
+
+def jointly(p, q):  # [n, K], [n, L] -> [n, K L]
+    """Of pairs of classes, each of which is there independently of the other."""
+    return (p[:, :, None] * q[:, None, :]).reshape(len(p), -1)
+
+
+def extractor(config) -> Extractor:
+    """What config.extractor names for the data config.data."""
+    if config.extractor != "classifier":
+        from aigc_jax import inception
+
+        return inception.extractor(config.extractor)
+    name = config.data.name
+    if name not in CLASSIFIERS:
+        raise UserError(f"config.data.name = {name!r} has no classifier whose features metrics could compare (there are those of "
+                        f"{', '.join(CLASSIFIERS)}): give Inception's weights by --inception=FILE or config.extractor")
+    own = os.environ.get("AIGC_CACHE_DIR")
+    root = (Path(own).expanduser() if own else cache_dir("")).absolute() / "extractors"
+    return of_data(*CLASSIFIERS[name], config.run.data_dir, root)
+
+
+@functools.cache
+def of_data(name: str, steps: str, data_dir: str, root: Path) -> Extractor:
+    """The classifier of a data set below `root`, trained now where it is not there."""
+    given = {"data.name": name, "steps": steps, "run.data_dir": data_dir, "run.mesh.data": "1", "run.tensorboard": "False"}
+    config = configs.override(configs.load(CONFIG), given)
+    dataset = data.load(config.data, data_dir)
+    identity = configs.hash_of(configs.resolve(config, dataset.spec.n_train, methods.examples(config))) + fingerprint(dataset)
+    run = RunDir(root / f"classifier_{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
+    with alone(root):
+        if (run.read_json("STATUS.json") or {}).get("status") != "done":
+            train(run.path, name, given)
+    return read(run, f"classifier of {name}")
+
+
+def train(folder: Path, name: str, given: dict):
+    """Train a classifier in a process of its own, on the CPU, so that it is the same beside a GPU's run."""
+    print(f"training the classifier of {name} whose features metrics compare, once, in {folder}", file=sys.stderr, flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [f"--config={CONFIG}", f"--workdir={folder}", *(f"--config.{key}={value}" for key, value in given.items())]
+    around = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"} | dict(JAX_PLATFORMS="cpu", JAX_ENABLE_X64="0")
+    log = folder / "train.log"
+    with open(log, "wb") as f:
+        done = subprocess.run([sys.executable, str(start.REPOSITORY / "launch.py"), "train", *words], stdin=subprocess.DEVNULL, stdout=f,
+                              stderr=subprocess.STDOUT, env=around, check=False)
+    require(done.returncode == 0, f"the classifier of {name} could not be trained in {folder}: {reason_of(done.returncode, log)}")
+
+
+def read(run: RunDir, name: str) -> Extractor:
+    """A finished run of a classifier as an extractor, with its last parameters."""
+    stored = run.config()
+    config, spec = start.stored_config(stored), spec_from_json(stored["spec"])
+    found = Checkpoints(run / "checkpoints").newest(lambda line: print(line, file=sys.stderr))
+    require(found is not None, f"{run.path} has no good checkpoint: remove it, and it is trained again")
+    method, flat = methods.make(config, spec), {path: value[0] for path, value in found[0].items()}
+    hp = {key: np.float32(value) for key, value in config.hp.items()}
+    params = fill(jax.eval_shape(method.init, jax.random.key(0), hp), flat, run.path).params
+    see = jax.jit(functools.partial(classifier.sight(config, spec), params))
+
+    def look(pictures):
+        parts = []
+        for first in range(0, len(pictures), BATCH):
+            part = np.asarray(pictures[first : first + BATCH], np.float32)
+            filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.float32)])  # one shape, one compilation
+            parts.append([np.asarray(x)[: len(part)] for x in see(filled)])
+        return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
+
+    require(spec.kind == "image", f"{run.path} is no classifier of pictures")
+    return Extractor(name, digest({path: value for path, value in flat.items() if path.startswith("params/")}), look, spec.shape[-1])

@@ -1,0 +1,61 @@
+"""What a metric is given of a trial, and what several metrics do with it."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MOST = 10_000  # examples of each kind where all pairs are compared
+KEPT = 3  # sets of pictures whose features are remembered: the examples, the samples, and one more
+
+
+class Given(NamedTuple):
+    """The only argument of a metric."""
+
+    draw: Callable  # (name of a sampler) -> config.metric_samples of its samples; of one that is conditioned on data, of the split's first examples
+    split: str  # that is judged
+    of: Callable  # (split) -> its examples as the networks see them, {"x": [n, ...], ...}
+    spec: Any  # of the data
+    extract: Callable  # pictures [n, H, W, C] in [-1, 1] -> (features [n, D], probabilities of classes [n, K])
+    turns: int = 0  # how many classes the sampler "prior" draws in turn: sample i is of class i mod turns; 0 where it knows no labels
+
+    @property
+    def real(self) -> dict:
+        """The examples of the split that is judged."""
+        return self.of(self.split)
+
+    def features(self) -> tuple[np.ndarray, np.ndarray]:  # -> [m, D], [n, D]
+        """Of the split's examples and of the samples, in float64."""
+        return tuple(np.asarray(self.extract(x)[0], np.float64) for x in (self.real["x"], self.draw("prior")))
+
+
+def evenly(x: np.ndarray, most: int) -> np.ndarray:  # [n, ...] -> [at most `most`, ...]
+    """As many of them as that, from everywhere among them."""
+    return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(int)]
+
+
+def equally(a: np.ndarray, b: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
+    """As many of one as of the other."""
+    count = min(len(a), len(b), most)
+    return evenly(a, count), evenly(b, count)
+
+
+def remembered(extract: Callable, kept: int = KEPT) -> Callable:
+    """`extract`, which sees the same pictures only once as long as they are among the last few sets. What is not finite has features
+    and probabilities nan, whatever a network makes of it."""
+    memory = OrderedDict()
+
+    def look(pictures):
+        pictures = np.ascontiguousarray(pictures)
+        key = hashlib.sha256(pictures.view(np.uint8).data).digest() + str(pictures.shape).encode()
+        if key not in memory:
+            broken = ~np.isfinite(pictures.reshape(len(pictures), -1)).all(1)
+            memory[key] = tuple(np.where(broken[:, None], np.nan, x) for x in extract(pictures))
+            if len(memory) > kept:
+                memory.popitem(last=False)
+        memory.move_to_end(key)
+        return memory[key]
+
+    return look

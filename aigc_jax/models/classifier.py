@@ -1,0 +1,29 @@
+"""A small classifier of pictures, whose last hidden layer is what metrics see of them."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from aigc_jax.models.conv import Conv
+from aigc_jax.models.layers import Network
+
+
+class Classifier(Network):
+    """Convolutions of stride 2 with ReLU, then a dense layer of `size` features with ReLU, then the logits:
+    28x28x1 -> 14x14x24 -> 7x7x48 -> 128 -> 10 with channels (24, 48), kernel 5, size 128."""
+
+    channels: tuple[int, ...]
+    kernel: int
+    size: int
+    classes: int
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):  # [B, H, W, C] -> [B, K], [B, size]
+        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        for channels in self.channels:
+            x = nn.relu(Conv(channels, (self.kernel,) * 2, strides=2, **types)(x))
+        features = nn.relu(nn.Dense(self.size, **types)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes, **types)(features), features

@@ -1,0 +1,36 @@
+"""Conditional GAN on MNIST: the class is asked for, `sample --class=3`.
+
+Paper      labels at the discriminator as Odena et al. 2017 (an auxiliary classifier), at the generator behind the noise (Mirza & Osindero 2014);
+           networks and rates are those of configs/gan_mlp_mnist.py, a layer wider
+Command    python launch.py train --config=configs/cgan_mnist.py --workdir=runs/cgan_mnist
+           python launch.py sample --workdir=runs/cgan_mnist --num=100 --class=3
+Hardware   TODO
+Expect     TODO
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="gan",
+        steps="20000 steps",
+        batch_size=128,
+        data=dict(name="mnist"),
+        network="mlp",
+        model=dict(
+            g=dict(widths=(256, 256), activation="relu", output="tanh"),
+            d=dict(widths=(256,), activation="leaky_relu"),
+        ),
+        z=100,
+        loss="non_saturating",
+        game=dict(condition="auxiliary"),
+        critic_steps=1,
+        optimizer="adam",
+        schedule=dict(name="constant", warmup="0 steps"),
+        hp=dict(lr_g=2e-3, lr_d=1e-3, beta1=0.0, beta2=0.999, ema=0.9995, auxiliary=1.0),
+        metrics=("frechet_pixels",),
+        metric_samples=5000,
+        best="valid/frechet_pixels",
+        run=dict(eval_every="2000 steps", sample_every="2000 steps", save_every="2000 steps"),
+    ))

@@ -1,0 +1,35 @@
+"""WGAN-GP on MNIST: five critic steps, gradient penalty, convolutions.
+
+Paper      Gulrajani et al. 2017: penalty 10, 5 critic steps, Adam 1e-4 with beta1 0 and beta2 0.9, batch 64 (algorithm 1's defaults); no
+           normalization in the critic (section 4); the networks are small ones of Radford et al. 2016
+Command    python launch.py train --config=configs/wgan_gp_mnist.py --workdir=runs/wgan_gp_mnist
+Hardware   TODO
+Expect     TODO
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(
+        method="gan",
+        steps="3000 steps",
+        batch_size=64,
+        data=dict(name="mnist"),
+        network="dcgan",
+        model=dict(
+            g=dict(width=32, kernel=5, activation="relu", output="tanh", norm="batch"),
+            d=dict(width=32, kernel=5, activation="leaky_relu"),
+        ),
+        z=64,
+        loss="wasserstein",
+        game=dict(regularizers=("gradient_penalty",)),
+        critic_steps=5,
+        optimizer="adam",
+        schedule=dict(name="constant", warmup="0 steps"),
+        hp=dict(lr_g=1e-4, lr_d=1e-4, beta1=0.0, beta2=0.9, ema=0.999, gradient_penalty=10.0),
+        metrics=("frechet_pixels",),
+        metric_samples=5000,
+        best="valid/frechet_pixels",
+        run=dict(eval_every="500 steps", sample_every="500 steps", save_every="500 steps"),
+    ))
