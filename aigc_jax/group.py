@@ -65,8 +65,9 @@ def fitting(make, each, most):
         chunk = -(-(chunk or each) // 2)
 
 
-def seconds_a_step(programs, given) -> float:
-    """Of all trials together, on the real step: the best of a few calls, after one that warms up."""
+def seconds_a_step(programs, given, steps) -> float:
+    """Of all trials together, on the real step: the best of a few calls, after one that warms up; of one, where so many steps are far from worth
+    a second route."""
     states, best, n = programs.init(given), math.inf, 1
     programs.train.result()  # compiling is no part of it
     begun = time.perf_counter()
@@ -76,7 +77,7 @@ def seconds_a_step(programs, given) -> float:
         jax.block_until_ready((states, metrics))
         now = time.perf_counter()
         warm, best = best == math.inf, min(best, (now - before) / n)
-        if now - begun > PROBE_SECONDS and not warm:
+        if not warm and (now - begun > PROBE_SECONDS or steps * best < WORTH / 2):
             return best
         n = min(2 * n, programs.capacity)
 
@@ -98,7 +99,7 @@ def decide(given, config, dataset, count, route) -> tuple[Programs, dict]:
             break
         programs.start_as(next(iter(found.values())))
         programs.begin()
-        seconds[name] = round(seconds_a_step(programs, given), 6)
+        seconds[name] = round(seconds_a_step(programs, given, config.steps), 6)
         if config.steps * seconds[name] < WORTH:
             break
     taken = min(found, key=lambda name: seconds.get(name, 0))

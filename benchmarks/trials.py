@@ -181,7 +181,7 @@ def steady():
         for label, route, n, parts in (("one", "map", 1, 1), *((r + f"{p}", r, count, p) for p in (1, cores) for r in ("vmap", "map"))):
             programs = Programs(resolved, dataset, n, sharding.make_mesh(dict(trial=parts, data=1)), route=route)
             programs.begin_training()
-            found[label] = min(seconds_a_step(programs, given[:n]) for _ in range(4))
+            found[label] = min(seconds_a_step(programs, given[:n], float("inf")) for _ in range(4))
         plan = decide(given, resolved, dataset, count, "auto")[1]
         taken = f"{plan['route']}{plan['devices']}"
         ratios = " | ".join(f"{found[label] / found['one']:.2f}" for label in found if label != "one")

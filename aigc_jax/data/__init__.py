@@ -1,6 +1,6 @@
 """Data sets as arrays in memory: one function each, one line each in the table."""
 
-from aigc_jax.data import folder, images, pairs, text, toy
+from aigc_jax.data import cifar, folder, images, pairs, stacked, text, toy
 from aigc_jax.data.dataset import Dataset, fingerprint
 from aigc_jax.errors import choose
 
@@ -12,6 +12,8 @@ DATASETS = {
     "mnist": images.mnist,
     "fashion_mnist": images.mnist,
     "binarized_mnist": images.binarized_mnist,
+    "stacked_mnist": stacked.stacked_mnist,
+    "cifar10": cifar.cifar10,
     "npz": images.npz,
     "folder": folder.folder,
     "ring": toy.ring,

@@ -104,10 +104,10 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _mix(x):
+def mix(x):
     """A bijection of 32-bit words whose every output bit depends on every input bit (MurmurHash3's finalizer)."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
 
 
@@ -124,9 +124,9 @@ def permute(index, keys, n: int):  # [B], [B, R] -> [B]
         left, right = x // b, x % b
         for r in range(keys.shape[-1]):
             if r % 2:
-                right = (right + _mix(left ^ keys[:, r]) % b) % b
+                right = (right + mix(left ^ keys[:, r]) % b) % b
             else:
-                left = (left + _mix(right ^ keys[:, r]) % a) % a
+                left = (left + mix(right ^ keys[:, r]) % a) % a
         return left * b + right
 
     walk = lambda x: jnp.where(x < n, x, network(x))  # noqa: E731
