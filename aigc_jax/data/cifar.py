@@ -90,7 +90,7 @@ def batch(form: str, called: str, raw: bytes) -> dict[str, np.ndarray]:
         x, label = array(content[b"data"], called), np.array(content[b"labels"])
         require(x.shape == (RECORDS, PIXELS) and label.shape == (RECORDS,) and label.dtype.kind == "i",
                 f"{called} has data {x.shape} and labels {label.shape}; a batch of CIFAR-10 has ({RECORDS}, {PIXELS}) and ({RECORDS},)")
-    require(0 <= int(label.min()) and int(label.max()) < CLASSES, f"{called} has a label {int(label.max())}; there are {CLASSES} classes, from 0")
+    require(int(label.min()) >= 0 and int(label.max()) < CLASSES, f"{called} has a label {int(label.max())}; there are {CLASSES} classes, from 0")
     return dict(x=x.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1), label=label.astype(np.int32))
 
 

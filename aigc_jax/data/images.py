@@ -42,7 +42,8 @@ AMAT = {f"binarized_mnist_{split}.amat": checksum for split, checksum in dict(
     valid="1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
     test="e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
 ).items()}  # fmt: skip
-LICENCES = {"cifar10": "none stated (Krizhevsky)", "mnist": "none stated (LeCun, Cortes, Burges)", "fashion_mnist": "MIT (Zalando)", "binarized_mnist": "MIT (Larochelle)"}
+LICENCES = {"mnist": "none stated (LeCun, Cortes, Burges)", "fashion_mnist": "MIT (Zalando)", "binarized_mnist": "MIT (Larochelle)",
+            "cifar10": "none stated (Krizhevsky)"}  # fmt: skip
 VALID = 5_000  # the last of the 60,000 training pictures, held out
 
 
