@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from aigc_jax.config import complete
 from aigc_jax.data.gpt2 import write_tokenizer
 from aigc_jax.errors import UserError, require
+from aigc_jax.torch_files import safetensors
 
 # The fields of a Decoder that GPT-2 has; its width, heads, layers and context are read.
 SAME = dict(mlp="gelu", norm="layer", place="before", positions="learned", qk_norm=False, bias=True, tied=True, scan=False, remat=False)
@@ -67,14 +68,8 @@ def config(path) -> ConfigDict:
 
 def read_params(path, rows: int) -> dict[str, np.ndarray]:
     """{our path below params/net: array} of model.safetensors, the embedding filled up to `rows` rows with zeros."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     file, layers = Path(path) / "model.safetensors", read_model(path)["layers"]
-    try:
-        theirs = load_file(file)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{file} is damaged or no safetensors file: {str(e).splitlines()[0]}") from None
+    theirs = safetensors(file)
     theirs = {name.removeprefix("transformer."): value for name, value in theirs.items()}
     out = {}
     for name, ours in names(layers).items():

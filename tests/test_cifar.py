@@ -1,102 +1,164 @@
-"""CIFAR-10 in its binary and its Python form; what is damaged, and what would run code, is refused."""
+"""CIFAR-10 in its binary and its Python form, packed, unpacked, prepared or fetched; what is damaged, and what would run code, is refused."""
 
-import io
 import os
 import pickle
 import tarfile
+import warnings
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from aigc_jax import config as configs
 from aigc_jax import data
-from aigc_jax.data import cifar
+from aigc_jax.data import cifar, files
 from aigc_jax.errors import UserError
 from aigc_jax.results import file_sha256
 
+COUNT = 20
 RANDOM = np.random.RandomState(0)
-PICTURES = {name: RANDOM.randint(0, 256, (20, 3072)).astype(np.uint8) for name in (*cifar.BATCHES, "test_batch")}
-LABELS = {name: RANDOM.randint(0, 10, 20).tolist() for name in PICTURES}
+PICTURES = {name: RANDOM.randint(0, 256, (COUNT, 3072)).astype(np.uint8) for name in (*cifar.TRAIN, cifar.TEST)}
+LABELS = {name: RANDOM.randint(0, 10, COUNT).tolist() for name in PICTURES}
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(cifar, "RECORDS", 20)
+def small(monkeypatch, tmp_path):
+    monkeypatch.setattr(cifar, "RECORDS", COUNT)
     monkeypatch.setattr(cifar, "VALID", 10)
     monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
 def loaded(root, **more):
-    return data.load(configs.ConfigDict(configs.DATA | dict(name="cifar10")).lock(), str(root), **more)
+    return data.load(ConfigDict(configs.DATA | dict(name="cifar10")).lock(), str(root), **more)
 
 
-def as_python2(content):
-    """A pickle as Python 2 wrote them: byte strings as such, NumPy's functions by their old names."""
-    raw = pickle.dumps(content, protocol=2)
-    return raw.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+def python2(thing) -> bytes:
+    """What Python 2's cPickle wrote for it by protocol 2, without the head: its texts are byte strings, its arrays go through numpy.core."""
+    if isinstance(thing, dict):
+        return b"}(" + b"".join(python2(k) + python2(v) for k, v in thing.items()) + b"u"
+    if isinstance(thing, list | tuple):
+        items = b"".join(map(python2, thing))
+        return b"](" + items + b"e" if isinstance(thing, list) else b"(" + items + b"t"
+    if isinstance(thing, np.ndarray):
+        kind = b"cnumpy\ndtype\n" + python2((thing.dtype.str[1:].encode(), 0, 1)) + b"R" + python2((3, b"|", None, None, None, -1, -1, 0)) + b"b"
+        fortran = not thing.flags.c_contiguous
+        state = b"(" + python2(1) + python2(thing.shape) + kind + python2(fortran) + python2(thing.tobytes("F" if fortran else "C")) + b"t"
+        return b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n" + python2((0,)) + python2(b"b") + b"tR" + state + b"b"
+    if isinstance(thing, bytes):
+        return b"T" + len(thing).to_bytes(4, "little") + thing
+    return {None: b"N", True: b"\x88", False: b"\x89"}[thing] if thing is None or thing is True or thing is False else b"I%d\n" % thing
+
+
+def pickled(data, labels, **more) -> bytes:
+    """A batch as it is in the Python archive."""
+    return b"\x80\x02" + python2({b"batch_label": b"one of them", b"labels": labels, b"data": data, b"filenames": [b"a.png"]} | more) + b"."
 
 
 def write(folder, form):
     folder.mkdir(parents=True)
     for name in PICTURES:
-        if form == "binary":
-            rows = np.concatenate([np.array(LABELS[name], np.uint8)[:, None], PICTURES[name]], axis=1)
-            (folder / f"{name}.bin").write_bytes(rows.tobytes())
-        else:
-            (folder / name).write_bytes(as_python2({b"data": PICTURES[name], b"labels": LABELS[name], b"batch_label": b"one"}))
+        rows = np.concatenate([np.array(LABELS[name], np.uint8)[:, None], PICTURES[name]], axis=1)
+        raw = rows.tobytes() if form == "binary" else pickled(PICTURES[name], LABELS[name])
+        (folder / cifar.FORMS[form][2].format(name)).write_bytes(raw)
 
 
-def test_both_forms_packed_or_not_are_the_same_pictures(tmp_path, monkeypatch):
-    found = []
-    for form, (archive, folder, _) in cifar.FORMS.items():
-        write(tmp_path / form / "cifar10" / folder, form)
-        found.append(loaded(tmp_path / form))
-        (tmp_path / f"packed_{form}").mkdir()
-        with tarfile.open(tmp_path / f"packed_{form}" / archive, "w:gz") as tar:
-            tar.add(tmp_path / form / "cifar10" / folder, folder)
-        if form == "binary":
-            monkeypatch.setitem(cifar.ARCHIVE, archive, file_sha256(tmp_path / f"packed_{form}" / archive))
-        found.append(loaded(tmp_path / f"packed_{form}"))
-    for ds in found:
-        assert ds.splits == dict(train=(0, 90), valid=(90, 10), test=(100, 20)) and ds.spec.classes == 10 and ds.spec.levels == 255
-        for key in ds.arrays:
-            np.testing.assert_array_equal(ds.arrays[key], found[0].arrays[key])
-    x = found[0].arrays["x"]
-    assert x.shape == (120, 32, 32, 3)
-    np.testing.assert_array_equal(x[0, 3, 5], PICTURES["data_batch_1"][0].reshape(3, 32, 32)[:, 3, 5])
-    assert found[0].arrays["label"][100:].tolist() == LABELS["test_batch"]
+def pack(root, form, monkeypatch):
+    """The archive of a form, and its checksum as the registered one."""
+    archive, folder, _ = cifar.FORMS[form]
+    write(root / "made" / folder, form)
+    with tarfile.open(root / archive, "w:gz") as tar:
+        tar.add(root / "made" / folder, folder)
+    monkeypatch.setitem(cifar.CHECKSUMS, archive, file_sha256(root / archive))
+    return root / archive
+
+
+def test_the_pickles_of_these_tests_are_what_numpy_reads():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy.core has moved
+        for x in (PICTURES["test_batch"], np.asfortranarray(PICTURES["test_batch"])):
+            got = pickle.loads(pickled(x, LABELS["test_batch"]), encoding="bytes")
+            np.testing.assert_array_equal(got[b"data"], x)
+            assert got[b"labels"] == LABELS["test_batch"] and got[b"data"].flags.f_contiguous == x.flags.f_contiguous
+
+
+@pytest.mark.parametrize("below", ["cifar10", "."])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["binary", "python"])
+def test_both_forms_packed_or_not_are_the_same_pictures(tmp_path, monkeypatch, form, packed, below):
+    root = tmp_path / "root"
+    (root / below).mkdir(parents=True)
+    if packed:
+        archive = pack(tmp_path, form, monkeypatch)
+        archive.rename(root / below / archive.name)
+    else:
+        write(root / below / cifar.FORMS[form][1], form)
+    before = sorted(root.rglob("*"))
+    ds = loaded(root)
+    assert ds.splits == dict(train=(0, 90), valid=(90, 10), test=(100, 20)) and ds.spec.classes == 10 and ds.spec.levels == 255
+    x, label = ds.arrays["x"], ds.arrays["label"]
+    assert x.dtype == np.uint8 and x.shape == (120, 32, 32, 3) and label.dtype == np.int32
+    for row in range(32):
+        for colour in range(3):  # red, green, blue planes, each row by row
+            here = 1024 * colour + 32 * row
+            np.testing.assert_array_equal(x[:, row, :, colour], np.concatenate(list(PICTURES.values()))[:, here : here + 32])
+    assert label.tolist() == sum(LABELS.values(), [])
+    assert sorted(root.rglob("*")) == before  # nothing is unpacked to the disk
+
+
+def test_an_array_in_fortran_order_is_the_same_array():
+    x = PICTURES["test_batch"]
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        np.testing.assert_array_equal(cifar.read_python("x", pickled(order(x), [0] * COUNT))[0], x)
 
 
 class Evil:
+    def __init__(self, mark):
+        self.mark = mark
+
     def __reduce__(self):
-        return os.system, ("touch {}",)
+        return os.system, (f"touch {self.mark}",)
 
 
-def test_no_code_of_a_pickle_runs(tmp_path):
-    folder = tmp_path / "cifar-10-batches-py"
-    write(folder, "python")
-    mark = tmp_path / "touched"
-    for content in (Evil(), {b"data": Evil(), b"labels": [0] * 20}):
-        (folder / "data_batch_2").write_bytes(pickle.dumps(content, protocol=2).replace(b"touch {}", f"touch {mark}".encode()[:8]))
-        with pytest.raises(UserError, match="data_batch_2 (asks for .*system, which is not data|is no readable pickle)"):
-            loaded(tmp_path)
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize("change, words", [
-    (lambda raw: raw[:-1], "is no readable pickle"),
-    (lambda raw: pickle.dumps([1, 2]), "no data and labels"),
-    (lambda raw: as_python2({b"data": PICTURES["test_batch"][:, :5], b"labels": [0] * 20}), r"has data \(20, 5\)"),
-    (lambda raw: as_python2({b"data": PICTURES["test_batch"].astype(np.float32), b"labels": [0] * 20}), "no array of bytes|has data"),
-    (lambda raw: as_python2({b"data": b"text", b"labels": [0] * 20}), "no array of bytes"),
-    (lambda raw: as_python2({b"data": PICTURES["test_batch"], b"labels": [11] * 20}), "has a label 11; there are 10 classes"),
-])  # fmt: skip
-def test_python_batches_that_are_none(tmp_path, change, words):
-    file = tmp_path / "cifar-10-batches-py" / "test_batch"
-    write(file.parent, "python")
-    file.write_bytes(change(file.read_bytes()))
-    with pytest.raises(UserError, match=words):
+@pytest.mark.parametrize("inside", [False, True])
+def test_no_code_of_a_pickle_runs(tmp_path, inside):
+    write(tmp_path / "cifar-10-batches-py", "python")
+    mark, evil = tmp_path / "touched", Evil(tmp_path / "touched")
+    raw = pickle.dumps({b"data": evil, b"labels": [0] * COUNT} if inside else evil, protocol=3)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(raw)
+    with pytest.raises(UserError, match="data_batch_2 asks for posix.system, which is not data"):
         loaded(tmp_path)
+    assert not mark.exists()
+    pickle.loads(raw)  # as it would have been
+    assert mark.exists()
+
+
+X, NONE = PICTURES["test_batch"], [0] * COUNT
+
+
+@pytest.mark.parametrize("raw, words", [
+    (pickled(X, NONE)[:-1], "is no readable pickle"),
+    (pickled(X, NONE)[:1000], "is no readable pickle"),
+    (b"", "is no readable pickle"),
+    (pickle.dumps([1, 2]), "no data and labels"),
+    (pickle.dumps({b"data": 1}), "no data and labels"),
+    (pickled(X[:, :5], NONE), r"its data are no uint8 \[20, 3072\]"),
+    (pickled(X[:3], NONE), "its data are no uint8"),
+    (pickled(X.view(np.int8), NONE), "its data are no uint8"),
+    (pickled(X.astype(np.float32), NONE), "its data are no uint8"),
+    (pickled(np.full((COUNT, 3072), None), NONE), "its data are no uint8"),  # of objects
+    (pickled(X, NONE).replace(python2(X.tobytes()), python2(X.tobytes()[:-1])), "its data are no uint8"),
+    (pickled(X.tobytes(), NONE), "its data are no uint8"),
+    (pickled(X, NONE[1:]), "its labels are no list of 20"),
+    (pickled(X, 3), "its labels are no list of 20"),
+    (pickled(X, NONE[2:] + [10, 0]), "the label of record 18 is none of 0 to 9"),
+    (pickled(X, [0, -1] + NONE[2:]), "the label of record 1 is none of 0 to 9"),
+    (pickled(X, [[0]] + NONE[1:]), "the label of record 0 is none of 0 to 9"),
+])  # fmt: skip
+def test_python_batches_that_are_none(raw, words):
+    with pytest.raises(UserError, match=words) as e:
+        cifar.batch("python", "here/test_batch", raw)
+    assert str(e.value).startswith("here/test_batch") and "\n" not in str(e.value)
 
 
 def test_files_that_are_cut_missing_or_nowhere(tmp_path):
@@ -104,18 +166,79 @@ def test_files_that_are_cut_missing_or_nowhere(tmp_path):
         loaded(tmp_path)
     file = tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin"
     write(file.parent, "binary")
-    file.write_bytes(file.read_bytes()[:-7])
-    with pytest.raises(UserError, match="data_batch_3.bin has 61453 bytes; a batch of CIFAR-10 has 61460"):
+    whole = file.read_bytes()
+    for bad in (whole[:-7], whole + b"\0", b""):
+        file.write_bytes(bad)
+        with pytest.raises(UserError, match=f"data_batch_3.bin has {len(bad)} bytes; a batch of CIFAR-10 has 61460"):
+            loaded(tmp_path)
+    file.write_bytes(whole[: 3073 * 4] + b"\x0a" + whole[3073 * 4 + 1 :])
+    with pytest.raises(UserError, match="data_batch_3.bin: the label of record 4 is none of 0 to 9"):
         loaded(tmp_path)
     file.unlink()
-    with pytest.raises(UserError, match="data_batch_3.bin is missing"):
+    with pytest.raises(UserError, match="cifar10: data_batch_3.bin is missing in .*cifar-10-batches-bin"):
         loaded(tmp_path)
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "cifar-10-python.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match="cannot be read from"):
-        loaded(other)
-    with tarfile.open(other / "cifar-10-python.tar.gz", "w:gz") as tar:
-        tar.addfile(tarfile.TarInfo("cifar-10-batches-py/else"), io.BytesIO())
-    with pytest.raises(UserError, match="cifar-10-batches-py/data_batch_1 cannot be read"):
-        loaded(other)
+
+
+@pytest.mark.parametrize("below", ["cifar10", "."])
+@pytest.mark.parametrize("form", ["binary", "python"])
+def test_archives_that_are_cut_or_changed(tmp_path, monkeypatch, form, below):
+    archive = pack(tmp_path, form, monkeypatch)
+    whole, half = archive.read_bytes(), archive.stat().st_size // 2
+    file = tmp_path / "root" / below / archive.name
+    file.parent.mkdir(parents=True)
+    for bad in (b"", whole[:half], whole[:-1], whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :]):
+        file.write_bytes(bad)
+        with pytest.raises(UserError, match=rf"cifar10: .*{archive.name} is damaged \({len(bad)} bytes.*--name=cifar10 --download"):
+            loaded(tmp_path / "root")
+
+
+def test_an_archive_that_is_fetched(tmp_path, monkeypatch):
+    archive, root = pack(tmp_path, "binary", monkeypatch), tmp_path / "root"
+
+    def fetch(name, data_dir):
+        (root / name).mkdir(parents=True)
+        archive.rename(root / name / archive.name)
+
+    monkeypatch.setattr(files, "fetch", fetch)
+    with pytest.raises(UserError, match="not found"):
+        loaded(root)
+    first, again = loaded(root, download=True), loaded(root)
+    assert data.fingerprint(first) == data.fingerprint(again) and first.splits["test"] == (100, 20)
+    assert first.about == again.about
+
+
+def test_registered_checksums_are_those_of_tensorflow_datasets():
+    import tensorflow_datasets as tfds
+
+    infos = tfds.builder_cls("cifar10").url_infos.values()
+    assert {i.filename: i.checksum for i in infos}.items() <= cifar.CHECKSUMS.items()
+
+
+def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    made = {n: (RANDOM.randint(0, 256, (k, 32, 32, 3)).astype(np.uint8), RANDOM.randint(0, 10, k)) for n, k in (("train", 13), ("test", 4))}
+
+    class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("3.0.2")
+        name = "cifar10"
+
+        def _info(self):
+            features = dict(id=tfds.features.Text(), image=tfds.features.Image(shape=(32, 32, 3)), label=tfds.features.ClassLabel(num_classes=10))
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {name: self._generate_examples(name) for name in made}
+
+        def _generate_examples(self, name):
+            for i, (x, y) in enumerate(zip(*made[name], strict=True)):
+                yield i, dict(id=str(i), image=Image.fromarray(x), label=int(y))
+
+    monkeypatch.setattr(Cifar10, "pkg_dir_path", tmp_path, raising=False)
+    Cifar10(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    ds = loaded(tmp_path)
+    assert ds.splits == dict(train=(0, 3), valid=(3, 10), test=(13, 4)) and ds.spec.classes == 10
+    key = lambda x, label: sorted((i.tobytes(), int(y)) for i, y in zip(x, label, strict=True))  # noqa: E731
+    assert key(ds.arrays["x"][:13], ds.arrays["label"][:13]) == key(*made["train"])
+    assert key(ds.arrays["x"][13:], ds.arrays["label"][13:]) == key(*made["test"])

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,14 @@ from aigc_jax.results import file_sha256
 SIDE, COLOURS, CLASSES = 32, 3, 10
 PIXELS = SIDE * SIDE * COLOURS
 RECORDS = 10_000  # in a batch
-BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
-ARCHIVE = {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"}  # tensorflow-datasets 4.9
+TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
 # form -> (archive, the directory in it, how files are called)
 FORMS = {"binary": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "{}.bin"), "python": ("cifar-10-python.tar.gz", "cifar-10-batches-py", "{}")}
+# SHA-256 as registered by tensorflow-datasets 4.9 (url_checksums/cifar10.txt) and by Keras 3 (datasets/cifar10.py).
+CHECKSUMS = {
+    "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    "cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+}
 
 
 def cifar10(config, data_dir, download) -> Dataset:
@@ -27,18 +32,18 @@ def cifar10(config, data_dir, download) -> Dataset:
     tensorflow-datasets; valid are the last of the training pictures."""
     found = place(data_dir)
     if found is None:
-        paths, folder, about = registered("cifar10", ARCHIVE, data_dir, download)
+        archive = FORMS["binary"][0]  # the one that is downloaded
+        paths, folder, about = registered("cifar10", {archive: CHECKSUMS[archive]}, data_dir, download)
         if folder:
-            train, test = from_prepared(folder, "train"), from_prepared(folder, "test")
-            train, test = (dict(x=a["x"], label=a["label"]) for a in (train, test))
-            return divided(train, test, about)
-        found = "binary", next(iter(paths.values()))
+            return divided(from_prepared(folder, "train"), from_prepared(folder, "test"), about)
+        found = "binary", paths[archive]
     form, path = found
-    read = (lambda name: batch(form, *member(path, form, name)))
-    parts = [read(name) for name in BATCHES]
-    train = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    sums = {path.name: file_sha256(path)} if path.is_file() else {}
-    return divided(train, read("test_batch"), dict(licence=LICENCES["cifar10"], source=f"{path}", files=sums))
+    parts = {name: batch(form, called, raw) for name, called, raw in pieces(form, path)}
+    for name in (*TRAIN, TEST):
+        require(name in parts, f"cifar10: {FORMS[form][2].format(name)} is missing in {path}")
+    train = {key: np.concatenate([parts[name][key] for name in TRAIN]) for key in parts[TEST]}
+    sums = {path.name: CHECKSUMS[path.name]} if path.is_file() else {}
+    return divided(train, parts[TEST], dict(licence=LICENCES["cifar10"], source=f"{path}", files=sums))
 
 
 def divided(train, test, about) -> Dataset:
@@ -49,87 +54,84 @@ def divided(train, test, about) -> Dataset:
 
 
 def place(data_dir) -> tuple[str, Path] | None:
-    """("binary" or "python", its archive or directory) in the first root that has one; the binary archive is verified."""
+    """("binary" or "python", its directory or verified archive) in cifar10/ or at the top of the first root that has one."""
     for root in files.roots(data_dir):
         for form, (archive, folder, _) in FORMS.items():
             for where in (root / "cifar10", root):
                 if (where / folder).is_dir():
                     return form, where / folder
-                if (where / archive).is_file():
-                    if form == "binary":
-                        files.find("cifar10", ARCHIVE, data_dir)  # where it is damaged, this says so
-                    return form, where / archive
+                if (path := where / archive).is_file():
+                    require(file_sha256(path) == CHECKSUMS[archive],
+                            f"cifar10: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as registered); "
+                            f"delete it, then {files.advice('cifar10')}")
+                    return form, path
     return None
 
 
-def member(path: Path, form: str, name: str) -> tuple[str, bytes]:
-    """(what to call it, the bytes) of one batch."""
+def pieces(form: str, path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """(batch, what to call it, its bytes) of all batches that are there. An archive is read in one pass; nothing is unpacked to the disk."""
     _, folder, pattern = FORMS[form]
-    file = pattern.format(name)
+    names = {pattern.format(name): name for name in (*TRAIN, TEST)}
     if path.is_dir():
-        require((path / file).is_file(), f"cifar10: {file} is missing in {path}")
-        return str(path / file), (path / file).read_bytes()
-    try:
-        with tarfile.open(path) as tar:  # read by name: nothing is unpacked to the disk
-            inside = tar.extractfile(f"{folder}/{file}")
-            require(inside is not None, f"cifar10: {folder}/{file} in {path} is no file")
-            return f"{path}:{file}", inside.read()
-    except (KeyError, tarfile.TarError, EOFError, OSError) as e:
-        raise UserError(f"cifar10: {folder}/{file} cannot be read from {path}: {e}") from None
+        for file, name in names.items():
+            if (path / file).is_file():
+                yield name, f"{path / file}", (path / file).read_bytes()
+        return
+    members = {f"{folder}/{file}": name for file, name in names.items()}
+    with tarfile.open(path) as tar:
+        for info in tar:
+            if info.isreg() and info.name in members:
+                yield members[info.name], f"{path}:{info.name}", tar.extractfile(info).read()
 
 
 def batch(form: str, called: str, raw: bytes) -> dict[str, np.ndarray]:
-    """{"x": uint8 [n, 32, 32, 3], "label": int32 [n]} of one batch."""
-    if form == "binary":
-        require(len(raw) == RECORDS * (1 + PIXELS), f"{called} has {len(raw)} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS)}")
-        rows = np.frombuffer(raw, np.uint8).reshape(RECORDS, 1 + PIXELS)
-        label, x = rows[:, 0], rows[:, 1:]
-    else:
-        content = pickles.read(io.BytesIO(raw), ALLOWED, path=called)
-        require(isinstance(content, dict) and {b"data", b"labels"} <= content.keys(), f"{called} is no batch of CIFAR-10: it has no data and labels")
-        x, label = array(content[b"data"], called), np.array(content[b"labels"])
-        require(x.shape == (RECORDS, PIXELS) and label.shape == (RECORDS,) and label.dtype.kind == "i",
-                f"{called} has data {x.shape} and labels {label.shape}; a batch of CIFAR-10 has ({RECORDS}, {PIXELS}) and ({RECORDS},)")
-    require(int(label.min()) >= 0 and int(label.max()) < CLASSES, f"{called} has a label {int(label.max())}; there are {CLASSES} classes, from 0")
-    return dict(x=x.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1), label=label.astype(np.int32))
+    """{"x": uint8 [n, 32, 32, 3], "label": int32 [n]} of one batch, whose rows are the red plane, the green and the blue one."""
+    x, labels = READERS[form](called, raw)
+    strange = [i for i, label in enumerate(labels) if not (type(label) is int and 0 <= label < CLASSES)]
+    require(not strange, f"{called}: the label of record {min(strange, default=0)} is none of 0 to {CLASSES - 1}")
+    x = np.ascontiguousarray(x.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1))
+    return dict(x=x, label=np.array(labels, np.int32))
 
 
-# -- NumPy's arrays in a pickle, as plain values: only bytes of shape and type leave it
+def read_binary(called: str, raw: bytes) -> tuple[np.ndarray, list]:
+    """Records of a byte of label and the bytes of a picture."""
+    require(len(raw) == RECORDS * (1 + PIXELS), f"{called} has {len(raw)} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS)}")
+    rows = np.frombuffer(raw, np.uint8).reshape(RECORDS, 1 + PIXELS)
+    return rows[:, 1:], rows[:, 0].tolist()
 
 
-class Pending:
-    """What stands for an array until its state is set."""
+def read_python(called: str, raw: bytes) -> tuple[np.ndarray, list]:
+    """A pickle of Python 2: a dictionary of an array and a list. Of the array only shape, order and bytes leave it, so that no object is made."""
+    content = pickles.read(io.BytesIO(raw), ALLOWED, path=called)
+    require(isinstance(content, dict) and {b"data", b"labels"} <= content.keys(), f"{called} is no batch of CIFAR-10: it has no data and labels")
+    labels = content[b"labels"]
+    require(isinstance(labels, list) and len(labels) == RECORDS, f"{called}: its labels are no list of {RECORDS}")
+    match getattr(content[b"data"], "state", None):
+        case (_, (rows, columns), "u1", fortran, bytes(data)) if (rows, columns, len(data)) == (RECORDS, PIXELS, RECORDS * PIXELS):
+            return np.frombuffer(data, np.uint8).reshape((RECORDS, PIXELS), order="F" if fortran else "C"), labels
+    raise UserError(f"{called}: its data are no uint8 [{RECORDS}, {PIXELS}]")
+
+
+READERS = {"binary": read_binary, "python": read_python}
+
+
+class Array:
+    """What stands for an array: its state is (version, shape, type, Fortran order, bytes)."""
 
     def __setstate__(self, state):
         self.state = state
 
 
-def array(pending, called) -> np.ndarray:
-    """The uint8 array that the pickle's state describes: (version, shape, type, Fortran order, bytes)."""
-    try:
-        _, shape, kind, fortran, raw = pending.state
-        raw = raw if isinstance(raw, bytes) else raw.encode("latin1")
-        good = isinstance(pending, Pending) and kind == "u1" and len(raw) == int(np.prod(shape))
-        return np.frombuffer(raw if good else b"", np.uint8).reshape(tuple(shape), order="F" if fortran else "C")
-    except (AttributeError, TypeError, ValueError):
-        raise UserError(f"{called}: its data is no array of bytes") from None
-
-
 class Kind(str):
-    """A type's name, whose further state (byte order and the like) says nothing of bytes."""
+    """A type's name, whose further state (byte order and the like) says nothing of single bytes."""
 
     def __setstate__(self, state):
         pass
 
 
-def name_of(kind, *_):
-    return Kind(kind.decode("latin1") if isinstance(kind, bytes) else kind)
-
-
+# What NumPy's functions of making arrays are in these pickles; they themselves are never called.
 ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): lambda *_: Pending(),
-    ("numpy._core.multiarray", "_reconstruct"): lambda *_: Pending(),
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: Array(),
     ("numpy", "ndarray"): None,
-    ("numpy", "dtype"): name_of,
-    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
+    ("numpy", "dtype"): lambda kind, *_: Kind(kind, "latin1"),
 }

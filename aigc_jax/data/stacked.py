@@ -1,5 +1,6 @@
 """Stacked MNIST: three digits as the colours of one picture, and so 1,000 modes that can be counted."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,22 +11,22 @@ COUNTS = dict(train=128_000, valid=10_000, test=10_000)  # Lin et al. 2018, sect
 
 
 def stacked_mnist(config, data_dir, download) -> Dataset:
-    """Three digits of MNIST as red, green and blue, label 100 a + 10 b + c (Che et al. 2017, section 4; Srivastava et al. 2017, section 4.2).
+    """Three digits a, b, c of MNIST as red, green and blue, with label 100 a + 10 b + c.
 
-    Nothing is stored but MNIST: example i has, as colour c, the digit at a place that a hash of (i, c) picks in the split that i belongs to, so that
-    a batch is made where it is needed.
+    Nothing is stored but MNIST: example i has, as its colour c, the digit at place mix(3 i + c) mod n of the n in its own split, so that a batch is
+    made where it is needed. Che et al. 2017, section 4; Srivastava et al. 2017, section 4.2; Lin et al. 2018, section 4.2.
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.name = "mnist"
     digits = mnist(config, data_dir, download)
-    starts = np.cumsum([0, *COUNTS.values()])
-    bounds = {name: (int(start), count) for (name, count), start in zip(COUNTS.items(), starts, strict=False)}
+    starts = [sum(list(COUNTS.values())[:i]) for i in range(len(COUNTS))]
+    bounds = {name: (start, count) for (name, count), start in zip(COUNTS.items(), starts, strict=True)}
     first, there = (np.array([digits.splits[name][i] for name in COUNTS], np.uint32) for i in (0, 1))
 
     def take(arrays, rows):
-        np_ = np if isinstance(rows, np.ndarray) else jnp
-        split = (rows >= int(starts[1])).astype(np.int32) + (rows >= int(starts[2]))
+        np_ = jnp if any(isinstance(a, jax.Array) for a in (rows, *arrays.values())) else np
+        split = (rows >= starts[1]).astype(np.int32) + (rows >= starts[2])
         begin, count = np_.take(first, split), np_.take(there, split)
         places = [begin + mix(rows.astype(np.uint32) * np.uint32(3) + np.uint32(c)) % count for c in range(3)]
         red, green, blue = (digits.take(arrays, place.astype(np.int32)) for place in places)
