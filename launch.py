@@ -118,13 +118,14 @@ def sample(args, overrides):
         return write(run, args)
     require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
     args.what = args.what or "prior"
-    samples = run.sample(args.num, args.what, args.seed, label=args.label)
+    beside = args.what == "neighbours"
+    samples = run.neighbours(args.num, args.seed, args.label) if beside else run.sample(args.num, args.what, args.seed, label=args.label)
     with disk_errors(out):
         if out.suffix == ".npy":
             np.save(out, samples)
         else:
             made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
-            pictures.save_samples(out, samples, run.spec, made, None if args.label is not None else run.columns(args.what))
+            pictures.save_samples(out, samples, run.spec, made, None if beside or args.label is not None else run.columns(args.what))
     print(out)
     return 0
 
@@ -378,7 +379,8 @@ def parser() -> Parser:
     add["sample"]("--out", metavar="FILE", help=".png: a picture; .npy: the arrays (default: samples.png); .txt: text (default: the terminal); "
                   ".mid: tunes in ABC notation, a file each")
     add["sample"]("--what", metavar="NAME",
-                  help="which sampler of the method (default: prior; a VAE: reconstruction, interpolation, traversal, manifold)")
+                  help="which sampler of the method (default: prior; a VAE: reconstruction, interpolation, traversal, manifold; a GAN: "
+                  "interpolation), or neighbours: samples beside the nearest training examples")
     add["sample"]("--class", type=int, dest="label", metavar="K",
                   help="of a generator that knows classes: samples of class K alone (default: all in turn)")
     add["sample"]("--seed", type=int, default=0, metavar="N", help="other samples for another seed (default: 0)")

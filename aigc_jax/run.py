@@ -15,6 +15,7 @@ from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
 from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, choose, require
+from aigc_jax.metrics.distances import nearest
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.results import RunDir
 
@@ -86,6 +87,13 @@ class Run:
         except KeyError:  # it asks the batch for more than the index
             programs = self.full
         return programs.draw(self.states, what, num, split, seed, spread=True, **turns)[0]
+
+    def neighbours(self, num=None, seed=0, label=None):  # -> [num, 2, ...]
+        """Samples of the prior, each beside the training example that is nearest to it in pixels: is it a copy?"""
+        samples = self.sample(num or 32, "prior", seed, label=label)
+        start, count = self.full.dataset.splits["train"]
+        train = self.full.dataset.take(self.full.dataset.arrays, np.arange(start, start + count))["x"]
+        return np.stack([samples, train[nearest(samples, train)[0]]], axis=1)
 
     @property
     def classes(self) -> int:
