@@ -1,5 +1,6 @@
 """Features of Inception-v3, by which the Fréchet Inception Distance and its kin are defined; its weights are a file that the user has."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +12,16 @@ import numpy as np
 
 from aigc_jax import torch_files
 from aigc_jax.errors import UserError, require
-from aigc_jax.models.inception import EPSILON, SIZE, InceptionV3
+from aigc_jax.models.inception import EPSILON, LOGITS, SIZE, InceptionV3
 from aigc_jax.results import file_sha256
 
 BATCH = 50  # pictures at once
-WHERE = "the weights are pt_inception-2015-12-05-6726825d.pth of pytorch-fid's release fid_weights, or the same tensors as .safetensors"
+WHERE = ("the weights are pt_inception-2015-12-05-6726825d.pth of pytorch-fid's release fid_weights (github.com/mseitzer/pytorch-fid), whose SHA-256 "
+         "begins with 6726825d, or the same tensors as .safetensors")  # fmt: skip
 
 
 class Inception(NamedTuple):
-    """pictures [n, H, W, C] in [-1, 1] -> (features [n, 2048], probabilities [n, 1008])"""
+    """pictures [n, H, W, C] in [-1, 1] -> (features [n, 2048], probabilities of the classes [n, 1008])."""
 
     name: str
     sha256: str  # of the file
@@ -36,49 +38,72 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def params(theirs: dict[str, np.ndarray], path) -> dict:
-    """The parameters of `InceptionV3` from a state dict of PyTorch's: NAME.conv.weight [O, I, H, W] and NAME.bn.* of each layer, fc.*."""
-    expected, out = shapes(), {}
+    """The parameters of `InceptionV3` from a state dict of PyTorch's: NAME.conv.weight [O, I, H, W] and NAME.bn.* [O] of each layer, fc.weight
+    [O, I] and fc.bias. Batch normalization, (y - mean) / sqrt(var + 1e-3) * weight + bias, becomes y * scale + shift. Raises a UserError where a
+    tensor is missing, of another shape, or has values that no network has."""
 
-    def get(name):
+    def get(name, shape):
         require(name in theirs, f"{path} has no tensor {name!r}: it is no Inception-v3; {WHERE}")
-        return np.asarray(theirs[name], np.float64)
+        value = theirs[name]
+        require(value.shape == shape, f"{path}: {name} is {value.shape}, and Inception-v3 with {LOGITS:,} logits has {shape}; {WHERE}")
+        value = value.astype(np.float64)
+        sound = np.isfinite(value).all() and (value.min() >= 0 or not name.endswith("running_var"))
+        require(sound, f"{path} is damaged: {name} has values that no network has; {WHERE}")
+        return value
 
-    for layer in {name.rsplit("/", 1)[0] for name in expected} - {"fc"}:
+    out = {}
+    for kernel, (*size, i, o) in shapes().items():
+        layer, _, last = kernel.rpartition("/")
         name = layer.replace("/", ".")
-        out[f"{layer}/kernel"] = get(f"{name}.conv.weight").transpose(2, 3, 1, 0)
-        scale = get(f"{name}.bn.weight") / np.sqrt(get(f"{name}.bn.running_var") + EPSILON)
-        out |= {f"{layer}/scale": scale, f"{layer}/shift": get(f"{name}.bn.bias") - get(f"{name}.bn.running_mean") * scale}
-    out |= {"fc/kernel": get("fc.weight").T, "fc/bias": get("fc.bias")}
-    for name, shape in expected.items():
-        require(out[name].shape == shape, f"{path}: {name} is {out[name].shape}, and Inception-v3 with 1,008 logits has {shape}; {WHERE}")
+        if layer == "fc":
+            out[kernel] = get("fc.weight", (o, i)).T if last == "kernel" else get("fc.bias", (o,))
+        elif last == "kernel":
+            scale = get(f"{name}.bn.weight", (o,)) / np.sqrt(get(f"{name}.bn.running_var", (o,)) + EPSILON)
+            shift = get(f"{name}.bn.bias", (o,)) - get(f"{name}.bn.running_mean", (o,)) * scale
+            out |= {kernel: get(f"{name}.conv.weight", (o, i, *size)).transpose(2, 3, 1, 0), f"{layer}/scale": scale, f"{layer}/shift": shift}
     return flax.traverse_util.unflatten_dict({name: x.astype(np.float32) for name, x in out.items()}, sep="/")
 
 
 def enlarged(x):  # [B, H, W, C] -> [B, 299, 299, 3]
-    """Bilinear, between pixels' centres, without a filter where it shrinks; grey as three equal colours."""
+    """Bilinear, between pixels' centres, without a filter where it shrinks, as pytorch-fid does (PyTorch's `interpolate` with align_corners=False);
+    grey as three equal colours."""
     x = jnp.broadcast_to(x, (*x.shape[:-1], 3)) if x.shape[-1] == 1 else x
     return jax.image.resize(x, (len(x), SIZE, SIZE, 3), "bilinear", antialias=False)
 
 
-def extractor(path) -> Inception:
-    """Inception-v3 with the weights of a file."""
-    path = Path(path).expanduser()
-    require(path.is_file(), f"--inception={path}: no such file; {WHERE}")
-    weights = params(torch_files.read(path), path)
+@jax.jit
+def see(weights, x):  # [B, H, W, C] -> [B, 2048], [B, 1008]
+    """Features and probabilities of the classes."""
+    features, logits = InceptionV3().apply({"params": weights}, enlarged(x))
+    return features, jax.nn.softmax(logits)
 
-    @jax.jit
-    def see(weights, x):
-        features, logits = InceptionV3().apply({"params": weights}, enlarged(x))
-        return features, jax.nn.softmax(logits)
+
+def weights_of(path, sha256: str) -> dict:
+    """The parameters in a file, which must be whole where its name tells how its SHA-256 begins, as names of PyTorch's weights do."""
+    told = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    require(told is None or sha256.startswith(told[1]), f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, not as its name says; {WHERE}")
+    try:
+        theirs = torch_files.read(path)
+    except UserError as e:
+        raise UserError(f"{e}; {WHERE}") from None
+    return params(theirs, path)
+
+
+def extractor(path) -> Inception:
+    """Inception-v3 with the weights of a file. Raises a UserError, which tells where there are some, when it is missing, damaged or another's."""
+    path = Path(path).expanduser()
+    require(path.is_file(), f"{path}, for Inception's weights: no such file; {WHERE}")
+    sha256 = file_sha256(path)
+    weights = jax.device_put(weights_of(path, sha256))  # once, not with every batch
 
     def look(pictures):
-        if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
-            raise UserError(f"Inception sees pictures in one or three colours, not {pictures.shape[1:]}")
+        allowed = pictures.ndim == 4 and len(pictures) and pictures.shape[-1] in (1, 3)
+        require(allowed, f"Inception sees pictures [n, height, width, 1 or 3 colours], not {pictures.shape}")
         parts = []
         for first in range(0, len(pictures), BATCH):
             part = np.asarray(pictures[first : first + BATCH], np.float32)
-            filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.float32)])
+            filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.float32)])  # one shape, one compilation
             parts.append([np.asarray(x)[: len(part)] for x in see(weights, filled)])
         return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
 
-    return Inception("Inception", file_sha256(path), look)
+    return Inception("inception", sha256, look)

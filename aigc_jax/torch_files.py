@@ -1,9 +1,12 @@
-"""Files of tensors {name: array}: safetensors, and what PyTorch's `torch.save` leaves, in its zip format and the one before it. No code of a file
-runs, and PyTorch is not needed: the pickle inside may name tensors and their storages, nothing else (`pickles`)."""
+"""Files of tensors {name: array}: safetensors, and what PyTorch's `torch.save` leaves of a state dict, in its zip format and the one before it. No
+code of a file runs, and PyTorch is not needed: the pickle inside may name tensors and their storages, nothing else (`pickles`)."""
 
 import io
+import math
+import os
 import zipfile
 from collections import OrderedDict
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,24 +16,53 @@ from aigc_jax import pickles
 from aigc_jax.errors import UserError, require
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number of the older format
+ZIP = b"PK\x03\x04"  # the first bytes of the other
+# torch.<name>Storage -> numbers as they lie in a file
 TYPES = dict(Float="<f4", Double="<f8", Half="<f2", Long="<i8", Int="<i4", Short="<i2", Char="<i1", Byte="<u1", Bool="?")
 
 
+class Storage(NamedTuple):
+    """Numbers in a row, before they are read."""
+
+    kind: str
+    key: str
+    count: int
+
+    @property
+    def size(self):  # in bytes
+        return self.count * np.dtype(self.kind).itemsize
+
+
 class Tensor(NamedTuple):
-    """A tensor before its storage is at hand."""
+    """A view of a storage; its offset and strides count numbers."""
 
-    storage: tuple  # (type, key, number of elements)
+    storage: Storage
     offset: int
-    shape: tuple
-    strides: tuple
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
-def rebuilt(storage, offset, size, stride, *_):
-    return Tensor(storage, offset, tuple(size), tuple(stride))
+def text(x) -> str:
+    return x.decode() if isinstance(x, bytes) else x
 
 
-def parameter(data, *_):
-    return data
+def stored(pid) -> Storage:
+    """A persistent id: ("storage", type, key, device, number of elements), and in the older format what it is a view of, or None."""
+    if not isinstance(pid, tuple) or len(pid) < 5 or text(pid[0]) != "storage" or pid[1] not in TYPES.values():
+        raise ValueError("a storage is not described as PyTorch does")
+    if index(pid[4]) < 0 or any(x is not None for x in pid[5:]):
+        raise ValueError("a storage of fewer than no numbers, or a view of another")
+    return Storage(pid[1], text(pid[2]), index(pid[4]))
+
+
+def rebuilt(storage, offset, shape, strides, *_) -> Tensor:
+    if not isinstance(storage, Storage):
+        raise ValueError("a tensor without a storage")
+    return Tensor(storage, index(offset), tuple(map(index, shape)), tuple(map(index, strides)))
+
+
+def parameter(tensor, *_):
+    return tensor
 
 
 class Names(OrderedDict):
@@ -48,12 +80,14 @@ ALLOWED: dict[tuple[str, str], Any] = {("torch", f"{name}Storage"): kind for nam
 
 
 def read(path) -> dict[str, np.ndarray]:
-    """The tensors of a file, by its contents: a zip archive, the older format, or else safetensors."""
+    """The tensors of a file: safetensors by its name, what torch.save writes by how it begins."""
     path = Path(path)
     require(path.is_file(), f"{path}: no such file")
     if path.suffix == ".safetensors":
         return safetensors(path)
-    return zipped(path) if zipfile.is_zipfile(path) else older(path)
+    with open(path, "rb") as f:
+        form = zipped if f.read(len(ZIP)) == ZIP else older
+    return form(path)
 
 
 def safetensors(path) -> dict[str, np.ndarray]:
@@ -67,68 +101,77 @@ def safetensors(path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged or no safetensors file: {str(e).splitlines()[0]}") from None
 
 
-def stored(pid) -> tuple:
-    """A persistent id: ("storage", type, key, where it was, number of elements, ...)"""
-    text = lambda x: x.decode() if isinstance(x, bytes) else x
-    if not isinstance(pid, tuple) or len(pid) < 5 or text(pid[0]) != "storage" or pid[1] not in TYPES.values():
-        raise ValueError("a storage is not described as PyTorch does")
-    return pid[1], text(pid[2]), int(pid[4])
+def state_dict(found, path) -> dict[str, Tensor]:
+    """What the pickle must hold."""
+    sound = isinstance(found, dict) and found and all(isinstance(x, Tensor) and isinstance(name, str | bytes) for name, x in found.items())
+    require(sound, f"{path} is no state dict, which has names and tensors alone")
+    return {name if isinstance(name, str) else name.decode(errors="replace"): x for name, x in found.items()}
 
 
-def arrays(found, storages, path) -> dict[str, np.ndarray]:
-    """{name: array} of {name: Tensor}; storages: (type, key, count) -> array [count]."""
-    require(isinstance(found, dict) and found and all(isinstance(x, Tensor) for x in found.values()), f"{path} is no state dict: names and tensors alone")
-    out = {}
-    for name, tensor in found.items():
-        flat = storages(tensor.storage)
-        last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
-        sound = min((tensor.offset, *tensor.shape, *tensor.strides), default=0) >= 0 and (0 in tensor.shape or last < len(flat))
-        require(sound, f"{path}: the tensor {name!r} reaches beyond its storage")
-        strides = [s * flat.itemsize for s in tensor.strides]
-        view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides) if 0 not in tensor.shape else np.zeros(tensor.shape, flat.dtype)
-        out[name.decode() if isinstance(name, bytes) else name] = np.array(view)
+def view(flat, tensor: Tensor):  # [count] -> [*shape]
+    """A copy of a tensor's numbers in their storage; a ValueError where it reaches beyond, or has more numbers than its storage."""
+    last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
+    count = math.prod(tensor.shape)
+    if min(tensor.offset, *tensor.shape, *tensor.strides) < 0 or count > len(flat) or (count and last >= len(flat)):
+        raise ValueError("beyond its storage")
+    native = flat.dtype.newbyteorder("=")
+    if count == 0:
+        return np.zeros(tensor.shape, native)
+    strides = [s * flat.itemsize if n > 1 else 0 for n, s in zip(tensor.shape, tensor.strides, strict=True)]
+    return np.array(np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides), native)
+
+
+def arrays(tensors: dict[str, Tensor], read_one, path) -> dict[str, np.ndarray]:
+    """The tensors, whose storages `read_one` gives: (storage) -> array [count]."""
+    storages, out = {}, {}
+    for name, tensor in tensors.items():
+        described = tensor.storage
+        if described.key not in storages:
+            storages[described.key] = described, read_one(described)
+        require(storages[described.key][0] == described, f"{path} is damaged: it describes the storage {described.key!r} in two ways")
+        try:
+            out[name] = view(storages[described.key][1], tensor)
+        except (ValueError, OverflowError):  # NumPy has its own limits of sizes
+            raise UserError(f"{path} is damaged: the tensor {name!r} reaches beyond its storage") from None
     return out
 
 
 def zipped(path) -> dict[str, np.ndarray]:
-    """torch.save since 1.6: NAME/data.pkl, and NAME/data/KEY for every storage."""
+    """torch.save since 1.6: NAME/data.pkl, NAME/data/KEY for every storage and NAME/byteorder, the last since 2.1."""
     try:
         with zipfile.ZipFile(path) as archive:
-            inside = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            require(len(inside) == 1, f"{path} is a zip archive without PyTorch's data.pkl")
-            root = inside[0].removesuffix("data.pkl")
-            found = pickles.read(io.BytesIO(archive.read(inside[0])), ALLOWED, stored, str(path))
 
-            def storage(described):
-                kind, key, count = described
-                raw = archive.read(f"{root}data/{key}")
-                require(len(raw) == count * np.dtype(kind).itemsize, f"{path}: the storage {key} has {len(raw)} bytes, not those of {count} numbers")
-                return np.frombuffer(raw, kind)
+            def member(name, size=None):
+                info = archive.getinfo(name)
+                plain = info.compress_type == zipfile.ZIP_STORED and size in (None, info.file_size)
+                require(plain, f"{path} is damaged: {name} is compressed, or has {info.file_size:,} bytes in place of {size or 0:,}")
+                return archive.read(info)
 
-            return arrays(found, storage, path)
-    except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError) as e:
+            roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+            require(len(roots) == 1, f"{path} is a zip archive without PyTorch's data.pkl")
+            tensors = state_dict(pickles.read(io.BytesIO(member(roots[0] + "data.pkl")), ALLOWED, stored, str(path)), path)
+            big = f"{roots[0]}byteorder" in archive.namelist() and member(f"{roots[0]}byteorder") == b"big"
+            kind = lambda described: np.dtype(described.kind).newbyteorder(">" if big else "<")
+            return arrays(tensors, lambda x: np.frombuffer(member(f"{roots[0]}data/{x.key}", x.size), kind(x)), path)
+    except (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, ValueError) as e:
         raise UserError(f"{path} is damaged: {e}") from None
 
 
 def older(path) -> dict[str, np.ndarray]:
-    """torch.save before that: a magic number, a version, the writer's word sizes, the pickle, the storages' keys, and then each storage as its number of
-    elements (8 bytes) and its numbers."""
+    """torch.save before that: a magic number, a version, the writer's word sizes, the pickle, the storages' keys, and then each storage as its number
+    of elements (8 bytes) and its numbers, the lowest byte first on any machine."""
     with open(path, "rb") as f:
         read_one = lambda: pickles.read(f, ALLOWED, stored, str(path))
         require(read_one() == MAGIC, f"{path} is neither safetensors nor what torch.save writes")
         read_one(), read_one()
-        found, keys = read_one(), read_one()
-        require(isinstance(found, dict) and isinstance(keys, list), f"{path} is no state dict: names and tensors alone")
-        kinds = {x.storage[1]: x.storage for x in found.values() if isinstance(x, Tensor)}
+        tensors, keys = state_dict(read_one(), path), read_one()
+        kinds = {x.storage.key: x.storage for x in tensors.values()}
+        keys = [text(key) for key in keys] if isinstance(keys, list) and all(isinstance(key, str | bytes) for key in keys) else []
+        require(sorted(keys) == sorted(kinds), f"{path} is damaged: the storages it lists are not those of its tensors")
         storages = {}
-        for key in (k.decode() if isinstance(k, bytes) else k for k in keys):
-            require(key in kinds, f"{path} has a storage {key!r} that no tensor needs")
-            kind, _, count = kinds[key]
-            raw = f.read(8)
-            there = int.from_bytes(raw, "little")
-            data = f.read(count * np.dtype(kind).itemsize)
-            require(len(raw) == 8 and there == count and len(data) == count * np.dtype(kind).itemsize, f"{path} is cut off within its storages")
-            storages[key] = np.frombuffer(data, kind)
-    missing = next((key for key in kinds if key not in storages), None)
-    require(missing is None, f"{path} lacks the storage {missing!r}")
-    return arrays(found, lambda described: storages[described[1]], path)
+        for described in map(kinds.get, keys):
+            there, left = int.from_bytes(f.read(8), "little"), os.fstat(f.fileno()).st_size - f.tell()
+            require(there == described.count and described.size <= left, f"{path} is damaged or cut off within its storages")
+            storages[described.key] = np.frombuffer(f.read(described.size), described.kind)
+        require(not f.read(1), f"{path} is damaged: it goes on after its last storage")
+    return arrays(tensors, lambda described: storages[described.key], path)

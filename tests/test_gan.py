@@ -312,9 +312,9 @@ def test_samples_of_one_class_are_its_column_among_all(tmp_path):
     assert run.classes == 10 and run.columns("prior") == 10
     np.testing.assert_array_equal(run.sample(3, label=4), run.sample(30)[4::10])
     pairs, data = run.neighbours(3, label=4), dataset(config)
-    train = data.take(data.arrays, np.arange(data.spec.n_train))["x"]
+    known = data.take(data.arrays, np.arange(data.spec.n_train))["x"]
     np.testing.assert_array_equal(pairs[:, 0], run.sample(3, label=4))
-    apart = np.linalg.norm((train[None] - pairs[:, :1]).reshape(3, len(train), -1), axis=-1)
+    apart = np.linalg.norm((known[None] - pairs[:, :1]).reshape(3, len(known), -1), axis=-1)
     np.testing.assert_allclose(np.linalg.norm((pairs[:, 1] - pairs[:, 0]).reshape(3, -1), axis=-1), apart.min(1), rtol=1e-5)
     for label, words in ((10, "--class=10 must be one of 0 .. 9"), (-1, "must be one of")):
         with pytest.raises(UserError, match=words):

@@ -29,19 +29,19 @@ FloatStorage.__module__, FloatStorage.__qualname__ = "torch", "FloatStorage"
 class Rebuilt:
     """A tensor as torch.save pickles it."""
 
-    def __init__(self, key, count, offset, shape, strides):
-        self.pid = ("storage", FloatStorage, key, "cpu", count)
+    def __init__(self, key, count, offset, shape, strides, *view):
+        self.pid = ("storage", FloatStorage, key, "cpu", count, *view)
         self.rest = (offset, shape, strides, False, collections.OrderedDict())
 
     def __reduce__(self):
-        return REBUILD, (self.pid, *self.rest)
+        return rebuild, (self.pid, *self.rest)
 
 
-def REBUILD(*args):
+def rebuild(*args):
     raise AssertionError("only its name is pickled")
 
 
-REBUILD.__module__, REBUILD.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
+rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
 
 
 class Writer(pickle._Pickler):
@@ -54,7 +54,7 @@ class Writer(pickle._Pickler):
         self.write(f"c{thing.__module__}\n{thing.__qualname__}\n".encode())
         self.memoize(thing)
 
-    dispatch = pickle._Pickler.dispatch | {type: save_global, type(REBUILD): save_global}
+    dispatch = pickle._Pickler.dispatch | {type: save_global, type(rebuild): save_global}
 
 
 def pickled(thing):
@@ -64,32 +64,55 @@ def pickled(thing):
 
 
 A, B = np.arange(12, dtype="<f4"), np.array([5.0, -1.0], "<f4")
-STATE = collections.OrderedDict(whole=Rebuilt("0", 12, 0, (3, 4), (4, 1)), turned=Rebuilt("0", 12, 1, (2, 3), (1, 4)), other=Rebuilt("1", 2, 1, (), ()))
-EXPECTED = dict(whole=A.reshape(3, 4), turned=A.reshape(3, 4).T[1:3], other=np.float32(-1))
+STATE = collections.OrderedDict(
+    whole=Rebuilt("0", 12, 0, (3, 4), (4, 1)), turned=Rebuilt("0", 12, 1, (2, 3), (1, 4)), other=Rebuilt("1", 2, 1, (), ()),
+    same=Rebuilt("1", 2, 0, (3,), (0,)), none=Rebuilt("1", 2, 0, (0, 3), (3, 1)),
+)  # fmt: skip
+STATE._metadata = {"": {"version": 1}}  # as a module's state_dict() has it
+EXPECTED = dict(whole=A.reshape(3, 4), turned=A.reshape(3, 4).T[1:3], other=np.float32(-1), same=np.full(3, 5.0), none=np.zeros((0, 3)))
 
 
-def zipped(path, state, storages):
-    with zipfile.ZipFile(path, "w") as archive:
+def zipped(path, state, storages, order=None, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("x/data.pkl", pickled(state))
+        if order is not None:
+            archive.writestr("x/byteorder", order)
         for key, value in storages.items():
             archive.writestr(f"x/data/{key}", value.tobytes())
 
 
-def older(path, state, storages):
-    parts = [torch_files.MAGIC, 1001, dict(protocol_version=1001, little_endian=True), state, list(storages)]
+def older(path, state, storages, little=True):
+    parts = [torch_files.MAGIC, 1001, dict(protocol_version=1001, little_endian=little), state, list(storages)]
     path.write_bytes(b"".join(map(pickled, parts)) + b"".join(struct.pack("<q", len(x)) + x.tobytes() for x in storages.values()))
 
 
 WRITERS = {"zip": zipped, "older": older}
 
 
+def agree(found):
+    assert list(found) == list(EXPECTED)
+    for name, value in EXPECTED.items():
+        np.testing.assert_array_equal(found[name], value, strict=name in ("whole", "turned"))
+
+
 @pytest.mark.parametrize("form", WRITERS)
 def test_tensors_are_read_with_their_offsets_and_strides(form, tmp_path):
     WRITERS[form](tmp_path / "x.pth", STATE, {"0": A, "1": B})
-    found = torch_files.read(tmp_path / "x.pth")
-    assert list(found) == list(EXPECTED)
-    for name, value in EXPECTED.items():
-        np.testing.assert_array_equal(found[name], value)
+    agree(torch_files.read(tmp_path / "x.pth"))
+
+
+def test_the_byte_order_is_the_writer_s(tmp_path):
+    file = tmp_path / "x.pth"
+    zipped(file, STATE, {"0": A, "1": B}, "little")
+    agree(torch_files.read(file))
+    zipped(file, STATE, {"0": A.byteswap(), "1": B.byteswap()}, "big")
+    agree({name: value.astype("<f4") for name, value in torch_files.read(file).items()})
+    zipped(file, STATE, {"0": A, "1": B}, "middle")
+    with pytest.raises(UserError, match="neither little nor big"):
+        torch_files.read(file)
+    older(file, STATE, {"0": A, "1": B}, little=False)
+    with pytest.raises(UserError, match="another byte order"):
+        torch_files.read(file)
 
 
 def test_safetensors_too(tmp_path):
@@ -114,25 +137,58 @@ def test_no_code_of_a_file_runs(form, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+LIES = {  # a tensor of a storage of 12 numbers -> what is said of it
+    "beyond": (Rebuilt("0", 12, 5, (3, 4), (4, 1)), "the tensor 'a' reaches beyond its storage"),
+    "before": (Rebuilt("0", 12, -1, (2,), (1,)), "the tensor 'a' reaches beyond its storage"),
+    "backwards": (Rebuilt("0", 12, 5, (2,), (-1,)), "the tensor 'a' reaches beyond its storage"),
+    "immense": (Rebuilt("0", 12, 0, (2**60, 2**60), (0, 0)), "the tensor 'a' reaches beyond its storage"),
+    "immense_and_empty": (Rebuilt("0", 12, 0, (0, 2**60), (0, 0)), "the tensor 'a' reaches beyond its storage"),
+    "ragged": (Rebuilt("0", 12, 0, (3, 4), (1,)), "not described as PyTorch does"),
+    "fractions": (Rebuilt("0", 12, 0, (1.5,), (1,)), "not described as PyTorch does"),
+    "too_many": (Rebuilt("0", 2**62, 0, (3, 4), (4, 1)), "has 48 bytes|cut off or damaged within its storages"),
+    "fewer_than_none": (Rebuilt("0", -1, 0, (3, 4), (4, 1)), "not described as PyTorch does"),
+    "view": (Rebuilt("0", 12, 0, (3, 4), (4, 1), ("1", 0, 12)), "not described as PyTorch does"),
+}
+
+
 @pytest.mark.parametrize("form", WRITERS)
-def test_files_that_are_cut_or_lie_about_their_tensors(form, tmp_path):
+@pytest.mark.parametrize("lie", LIES)
+def test_tensors_that_are_not_as_they_are_described(form, lie, tmp_path):
+    tensor, said = LIES[lie]
+    WRITERS[form](tmp_path / "x.pth", dict(a=tensor), {"0": A})
+    with pytest.raises(UserError, match=said):
+        torch_files.read(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_files_that_are_cut_or_hold_something_else(form, tmp_path):
     file = tmp_path / "x.pth"
-    for state in (dict(a=Rebuilt("0", 12, 5, (3, 4), (4, 1))), dict(a=Rebuilt("0", 12, -1, (2,), (1,)))):
+    for state in ([1, 2], {}, dict(a=1), dict(a=dict(b=Rebuilt("0", 12, 0, (12,), (1,))))):
         WRITERS[form](file, state, {"0": A})
-        with pytest.raises(UserError, match="the tensor 'a' reaches beyond its storage"):
+        with pytest.raises(UserError, match="is no state dict"):
             torch_files.read(file)
-    WRITERS[form](file, dict(a=Rebuilt("0", 99, 0, (3, 4), (4, 1))), {"0": A})
-    with pytest.raises(UserError, match="has 48 bytes|cut off within its storages"):
-        torch_files.read(file)
-    WRITERS[form](file, [1, 2], {})
-    with pytest.raises(UserError, match="is no state dict"):
+    WRITERS[form](file, STATE, {"0": A})
+    with pytest.raises(UserError, match="damaged: .*data/1|lacks the storage '1'"):
         torch_files.read(file)
     WRITERS[form](file, STATE, {"0": A, "1": B})
     whole = file.read_bytes()
-    for length in (0, 5, len(whole) // 2, len(whole) - 3):
+    for length in range(0, len(whole) - 1, 7):
         file.write_bytes(whole[:length])
         with pytest.raises(UserError):
             torch_files.read(file)
+
+
+def test_a_zip_archive_with_a_flipped_bit_or_compressed_is_refused(tmp_path):
+    file = tmp_path / "x.pth"
+    zipped(file, STATE, {"0": A, "1": B})
+    whole = bytearray(file.read_bytes())
+    whole[whole.index(A.tobytes()) + 6] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(UserError, match="is damaged: Bad CRC-32"):
+        torch_files.read(file)
+    zipped(file, STATE, {"0": A, "1": B}, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="is compressed"):
+        torch_files.read(file)
 
 
 # -- the network
@@ -155,18 +211,38 @@ def test_average_pools_leave_out_the_padding():
     assert POOLS["max"](-x)[0, 0, 0, 0] == 0 and POOLS["reduce"](x).shape == (1, 1, 1, 1)
 
 
+def state_dict():
+    """Of the right names and shapes, as PyTorch lays them out: zeros, and variances of one."""
+    out = {}
+    for path, shape in inception.shapes().items():
+        layer, _, kind = path.rpartition("/")
+        name = layer.replace("/", ".")
+        if layer == "fc":
+            out["fc.weight" if kind == "kernel" else "fc.bias"] = np.zeros(shape[::-1], np.float32)
+        elif kind == "kernel":
+            out[f"{name}.conv.weight"] = np.broadcast_to(np.float32(0), (shape[3], shape[2], shape[0], shape[1]))
+        elif kind == "scale":
+            out |= {f"{name}.bn.{x}": np.full(shape, x == "running_var", np.float32) for x in ("weight", "bias", "running_mean", "running_var")}
+    return out
+
+
 def test_normalization_is_folded_into_scale_and_shift():
-    random = np.random.RandomState(0)
-    kernel, weight, bias, mean, var = random.randn(4, 3, 3, 3), random.rand(4), random.randn(4), random.randn(4), random.rand(4)
-    scale = weight / np.sqrt(var + 1e-3)
+    """A layer is relu(batch normalization(convolution)), summed window by window."""
+    random, theirs, name = np.random.RandomState(0), state_dict(), "Conv2d_1a_3x3"
+    kernel, weight, bias, mean, var = random.randn(32, 3, 3, 3), random.rand(32), random.randn(32), random.randn(32), random.rand(32)
+    theirs |= {f"{name}.conv.weight": kernel, f"{name}.bn.weight": weight, f"{name}.bn.bias": bias, f"{name}.bn.running_mean": mean}
+    theirs |= {f"{name}.bn.running_var": var, "fc.weight": random.randn(1008, 2048)}
+    ours = inception.params(theirs, "x.pth")
     x = random.randn(1, 7, 7, 3).astype(np.float32)
-    layer = dict(kernel=kernel.transpose(2, 3, 1, 0).astype(np.float32), scale=scale.astype(np.float32), shift=(bias - mean * scale).astype(np.float32))
-    y = Layer(4, 3, 2).apply({"params": layer}, x)
-    assert y.shape == (1, 3, 3, 4)
+    y = Layer(32, 3, 2, "VALID").apply({"params": ours[name]}, x)
+    assert y.shape == (1, 3, 3, 32)
     window = lambda i, j: x[0, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
     plain = np.array([[np.einsum("hwi,oihw->o", window(i, j), kernel) for j in range(3)] for i in range(3)])
     expected = np.maximum((plain - mean) / np.sqrt(var + 1e-3) * weight + bias, 0)
     np.testing.assert_allclose(y[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(ours["fc"]["kernel"], theirs["fc.weight"].T.astype(np.float32))
+    found = {path: x.shape for path, x in inception.flax.traverse_util.flatten_dict(ours, sep="/").items()}
+    assert found == inception.shapes()
 
 
 @pytest.mark.parametrize("side", [8, 32, 400])
@@ -183,12 +259,45 @@ def test_pictures_are_resized_between_the_centres_of_their_pixels(side):
         np.testing.assert_allclose(found[0, :, :, colour], expected, atol=5e-5)
 
 
+@pytest.mark.parametrize("n", [0, 1, 50, 120])
+def test_batches_are_of_one_size_and_change_nothing(n):
+    pictures, seen = np.random.RandomState(0).rand(n, 4, 5, 3).astype(np.float32), []
+
+    def see(x):
+        seen.append(x.shape)
+        return x[:, 0, 0], x.sum((1, 2))
+
+    first, total = inception.in_batches(see, pictures)
+    np.testing.assert_array_equal(first, pictures[:, 0, 0])
+    np.testing.assert_array_equal(total, pictures.sum((1, 2)))
+    assert set(seen) == {(50, 4, 5, 3)}
+    with pytest.raises(UserError, match="one or three colours"):
+        inception.in_batches(see, np.zeros((2, 4, 5, 4)))
+
+
 def test_what_is_no_inception_is_said_in_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="no such file; the weights are pt_inception-2015-12-05-6726825d.pth"):
-        inception.extractor(tmp_path / "none.pth")
+    where = "; the weights are pt_inception-2015-12-05-6726825d.pth, whose SHA-256 begins with 6726825d, of the release fid_weights of"
     zipped(tmp_path / "x.pth", STATE, {"0": A, "1": B})
-    with pytest.raises(UserError, match="has no tensor .*: it is no Inception-v3"):
-        inception.extractor(tmp_path / "x.pth")
+    zipped(tmp_path / "x-0123abcd.pth", STATE, {"0": A, "1": B})
     (tmp_path / "text.pth").write_text("hello")
-    with pytest.raises(UserError, match="text.pth is no readable pickle"):
-        inception.extractor(tmp_path / "text.pth")
+    said = {
+        "none.pth": "none.pth: no such file",
+        "x.pth": "has no tensor 'Conv2d_1a_3x3.bn.weight': it is no Inception-v3",
+        "x-0123abcd.pth": "is damaged: its SHA-256 begins with [0-9a-f]{8}, and not as its name says",
+        "text.pth": "text.pth is no readable pickle: .*",
+    }
+    for name, sentence in said.items():
+        with pytest.raises(UserError, match=sentence + where):
+            inception.extractor(tmp_path / name)
+
+
+def test_other_networks_and_damaged_numbers_are_refused():
+    good = state_dict()
+    wrong = {
+        "fc.weight is .1000, 2048., and the Inception-v3 of 1,008 logits has .1008, 2048.": {"fc.weight": np.zeros((1000, 2048))},
+        "Mixed_5b/branch1x1/shift is not finite": {"Mixed_5b.branch1x1.bn.bias": np.full(64, np.nan)},
+        "Mixed_5b.branch1x1.bn.running_var is a variance below 0": {"Mixed_5b.branch1x1.bn.running_var": np.full(64, -1.0)},
+    }
+    for sentence, change in wrong.items():
+        with pytest.raises(UserError, match=sentence):
+            inception.params(good | change, "x.pth")

@@ -1,6 +1,8 @@
 """Metrics by closed forms; and what they say of real digits, of noise, of one picture repeated: each what it deserves."""
 
+import functools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -8,11 +10,11 @@ import scipy.stats
 from tiny_configs import dataset, tiny
 
 from aigc_jax import extractors, metrics
-from aigc_jax.data.dataset import Spec
 from aigc_jax.errors import UserError
-from aigc_jax.metrics import METRICS, Given
+from aigc_jax.metrics import EXTRACTED, METRICS, Given, distances
 from aigc_jax.metrics.classes import classifier_score, stacked
 from aigc_jax.metrics.distances import nearest, radii, squares
+from aigc_jax.metrics.frechet import frechet
 from aigc_jax.metrics.given import remembered
 from aigc_jax.metrics.kernel import kid
 from aigc_jax.metrics.manifold import prdc
@@ -37,6 +39,14 @@ def test_distances_and_radii_are_those_written_out():
     own = np.sort(np.linalg.norm(a[:, None] - a[None], axis=-1), axis=1)
     np.testing.assert_allclose(np.sqrt(radii(a, 2)), own[:, 2], rtol=1e-9)
     assert (nearest(b, np.concatenate([a, b]))[1] == 0).all()  # a copy lies at no distance
+
+
+def test_blocks_change_nothing(monkeypatch):
+    a, b = normal(60, 4), normal(50, 4, 1)
+    values = lambda: (kid(a, b), *prdc(a, b).values(), *log_density(a, b, [0.5, 1.0]).ravel(), *nearest(a, b)[1])
+    whole = values()
+    monkeypatch.setattr(distances, "BLOCK", 170)  # three rows at a time
+    np.testing.assert_allclose(values(), whole, rtol=1e-12)
 
 
 def test_kernel_distance_by_all_pairs_and_without_bias():
@@ -66,6 +76,16 @@ def test_recall_counts_the_real_in_balls_of_the_fake():
     real = np.arange(10.0)[:, None]
     fake = np.array([[0.0], [1.5], [100.0], [101.0]])
     assert prdc(real, fake, k=1)["recall"] == pytest.approx(3 / 10)  # |x| < 1.5 or |x - 1.5| < 1.5: 0 .. 2
+
+
+def test_precision_recall_density_coverage_of_a_table_of_distances():
+    real, fake = normal(80, 3), normal(60, 3, 1, shift=1.0)
+    table = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=-1)
+    reach, span = (np.sort(table(x, x), axis=1)[:, 5] for x in (real, fake))
+    inside = table(real, fake) < reach[:, None]
+    wanted = dict(precision=inside.any(0).mean(), recall=(table(real, fake) < span).any(1).mean(), density=inside.sum(0).mean() / 5,
+                  coverage=inside.any(1).mean())
+    assert prdc(real, fake) == pytest.approx(wanted) and 0.3 < min(wanted.values()) < max(wanted.values()) < 1
 
 
 def test_classifier_scores():
@@ -107,6 +127,14 @@ def test_copies_are_found():
     assert copied(train[:50], held_out, train) == dict(neighbour_distance=0.0, copies=1.0)
     fresh = copied(normal(200, 6, 2), held_out, train)
     assert fresh["neighbour_distance"] == pytest.approx(1, abs=0.1) and fresh["copies"] < 0.05
+    repeated = np.concatenate([held_out, train[:50]])  # data with duplicates: a fifth of the held-out are training examples
+    assert copied(train[:50], repeated, train)["copies"] == 1 and copied(normal(200, 6, 2), repeated, train)["copies"] == 0
+
+
+def test_too_few_are_no_number():
+    a, one = normal(20, 3), normal(1, 3, 1)
+    values = [frechet(a, one), kid(one, a), separable(a, one), *prdc(a, one).values()]
+    assert all(map(math.isnan, values)), values
 
 
 def test_pictures_are_looked_at_once_and_broken_ones_are_nan():
@@ -128,31 +156,36 @@ def test_pictures_are_looked_at_once_and_broken_ones_are_nan():
 
 
 @pytest.fixture(scope="module")
-def looking(tmp_path_factory):
-    """What metrics see digits through, trained here once."""
+def found(tmp_path_factory):
+    """The classifier of digits, trained once for all processes of these tests."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # which each have a folder in there
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIGC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        found = extractors.extractor(tiny("gan"))
-        assert extractors.extractor(tiny("gan")) is found
-        yield found
+        patch.setenv("AIGC_CACHE_DIR", str(folder / "cache"))
+        yield extractors.extractor(tiny("gan"))
 
 
-def given_of(looking, samples, split="test", turns=10):
+@pytest.fixture(scope="module")
+def looking(found):
+    """What metrics see pictures through: each set is looked at once."""
+    return remembered(found, kept=50)
+
+
+@functools.cache
+def of(split):
     ds = dataset(tiny("gan"))
+    start, count = ds.splits[split]
+    return ds.take(ds.arrays, np.arange(start, start + count))
 
-    def of(name):
-        start, count = ds.splits[name]
-        return ds.take(ds.arrays, np.arange(start, start + count))
 
-    return Given(lambda what: samples, split, of, ds.spec, remembered(looking), turns)
+def given_of(look, samples, split="test", turns=10):
+    return Given(lambda what: samples, split, of, dataset(tiny("gan")).spec, look, turns)
 
 
 @pytest.fixture(scope="module")
 def sources():
     """Real digits that no one has seen, in turn of their classes; noise as of an untrained generator; one digit again and again."""
-    ds = dataset(tiny("gan"))
-    start, count = ds.splits["valid"]
-    real = ds.take(ds.arrays, np.arange(start, start + count))
+    real = of("valid")
     order = np.argsort([list(real["label"][:i]).count(k) * 10 + k for i, k in enumerate(real["label"])], kind="stable")
     each = min(np.bincount(real["label"]))
     x = real["x"][order][: 10 * each]
@@ -192,18 +225,18 @@ def test_bad_generators_get_what_they_deserve(metric, looking, sources):
 
 
 def test_absolute_values_on_real_digits(looking, sources):
-    of = lambda metric, source, **more: METRICS[metric](given_of(looking, sources[source], **more))
-    cover, collapsed = of("prdc", "real"), of("prdc", "constant")
+    value = lambda metric, source: METRICS[metric](given_of(looking, sources[source]))
+    cover, collapsed = value("prdc", "real"), value("prdc", "constant")
     assert min(cover["precision"], cover["recall"], cover["coverage"]) > 0.75 and 0.7 < cover["density"] < 1.4
     assert collapsed["recall"] == 0 and collapsed["coverage"] < 0.1  # one picture, however good
-    assert max(of("prdc", "noise").values()) < 0.2
-    assert 8 < of("classifier_score", "real")["classifier_score"] <= 10 and of("classifier_score", "constant")["classifier_score"] == pytest.approx(1)
-    assert abs(of("separability", "real")["separability"] - 0.5) < 0.15 and of("separability", "noise")["separability"] > 0.95
-    assert of("neighbours", "real")["copies"] < 0.1
-    ds = dataset(tiny("gan"))
-    learnt = ds.take(ds.arrays, np.arange(100))["x"]  # a generator that says its training examples again
+    assert max(value("prdc", "noise").values()) < 0.2
+    score = lambda source: value("classifier_score", source)["classifier_score"]
+    assert 8 < score("real") <= 10 and score("constant") == pytest.approx(1)
+    assert abs(value("separability", "real")["separability"] - 0.5) < 0.15 and value("separability", "noise")["separability"] > 0.95
+    assert value("neighbours", "real")["copies"] < 0.1
+    learnt = of("train")["x"][:100]  # a generator that says its training examples again
     assert METRICS["neighbours"](given_of(looking, learnt)) == dict(neighbour_distance=0.0, copies=1.0)
-    assert of("class_accuracy", "constant")["class_accuracy"] == pytest.approx(0.1)
+    assert value("class_accuracy", "constant")["class_accuracy"] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("metric", [*WORSE, "stacked_modes"])
@@ -229,28 +262,51 @@ def test_stacked_digits_are_counted_colour_by_colour(looking, sources):
         METRICS["stacked_modes"](given_of(looking, real))
 
 
-def test_an_extractor_sees_what_its_classifier_does_however_many_pictures(looking, sources):
-    features, p = looking(sources["real"])
-    assert features.shape == (len(p), 128) and p.shape[1] == 10 and len(looking.sha256) == 64
+def test_an_extractor_sees_what_its_classifier_does_however_many_pictures(found, sources):
+    features, p = found(sources["real"])
+    assert features.shape == (len(p), 128) and p.shape[1] == 10 and len(found.sha256) == 64
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
-    np.testing.assert_allclose(looking(sources["real"][:3])[0], features[:3], atol=1e-4)
+    np.testing.assert_allclose(found(sources["real"][:3])[0], features[:3], atol=1e-4)
     both = np.concatenate([sources["real"][:2], sources["real"][2:4]], axis=-1)
-    wide, pairs = looking(both)
+    wide, pairs = found(both)
     assert wide.shape == (2, 256) and pairs.shape == (2, 100)  # the colours' features side by side
     np.testing.assert_allclose(pairs[0].reshape(10, 10), np.outer(p[0], p[2]), atol=1e-5)
+
+
+def test_a_classifier_is_trained_once_and_then_read(found, sources, capfd):
+    assert extractors.extractor(tiny("gan", hp__lr_g=1.0)) is found  # the same for every config of these data
+    extractors.of_data.cache_clear()  # as another process
+    again = extractors.extractor(tiny("gan"))
+    assert again is not found and again.sha256 == found.sha256 and "training" not in capfd.readouterr().err
+    np.testing.assert_array_equal(again(sources["real"])[1], found(sources["real"])[1])
 
 
 def test_mistakes_are_named_in_one_sentence(looking, sources):
     with pytest.raises(UserError, match="'class_accuracy' is for generators of given classes"):
         METRICS["class_accuracy"](given_of(looking, sources["real"], turns=0))
+    with pytest.raises(UserError, match="needs a classifier of the 7 classes: this one has 10"):
+        METRICS["class_accuracy"](given_of(looking, sources["real"], turns=7))
     with pytest.raises(UserError, match="config.data.name = 'ring' has no classifier .* give Inception's weights by --inception=FILE"):
         extractors.extractor(tiny("gan_points"))
-    with pytest.raises(UserError, match="ring"):
-        METRICS["modes"](Given(None, "test", None, Spec("image", (8, 8, 1), 1), None))
+    with pytest.raises(UserError, match=r"--metrics\[1\] = 'freshet'.* did you mean 'frechet'"):
+        metrics.find(["kid", "freshet"], "--metrics")
 
 
-def test_cards_say_what_a_value_rests_on(looking):
-    text = metrics.card("prdc", 5000, 179, "test", looking)
-    assert "Precision, recall, density and coverage" in text and looking.sha256[:12] in text and "179 examples of the test split" in text
-    assert all(function.__doc__ for function in METRICS.values())
-    assert "SHA-256" not in metrics.card("frechet_pixels", 5000, 179, "test", None)
+@pytest.mark.parametrize("metric, rests", [
+    ("frechet", "5,000 samples against 179 examples of the test split; seen"),
+    ("prdc", "179 samples against 179 examples of the test split; seen"),  # as many of one as of the other
+    ("kid", "5,000 samples against 179 examples of the test split; seen"),
+    ("neighbours", "5,000 samples against 179 examples of the test split"),
+    ("class_accuracy", "5,000 samples; seen"),  # no examples
+    ("nll", "179 examples of the test split"),  # no samples
+])
+def test_cards_say_what_a_value_rests_on(metric, rests, found):
+    definition, line = metrics.card(metric, 5000, 179, "test", found).split("\n")
+    assert definition == f"{metric}: {METRICS[metric].__doc__.splitlines()[0]}" and len(definition) > 60
+    seen = f" through the classifier of digits, SHA-256 {found.sha256[:12]}" if metric in EXTRACTED else ""
+    assert line.strip() == rests + seen
+
+
+def test_every_metric_of_pictures_has_a_control_here_and_every_metric_a_definition():
+    assert set(EXTRACTED) | {"parzen", "neighbours", "frechet_pixels", "diversity"} == {*WORSE, "stacked_modes"}
+    assert all(function.__doc__.splitlines()[0].endswith(".") for function in METRICS.values())

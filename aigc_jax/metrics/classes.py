@@ -25,7 +25,7 @@ def score(given) -> dict[str, float]:
 
 def stacked(classes: np.ndarray, modes: int) -> dict[str, float]:  # [n] -> 2 x []
     """Of samples that were given one of `modes` classes each: how many classes occur, and KL(q || p) in nats, q their shares, p uniform
-    (Srivastava et al. 2017, section 4.2; Lin et al. 2018, section 4.2)."""
+    (Srivastava et al. 2017; Lin et al. 2018, section 4.2)."""
     share = np.bincount(classes, minlength=modes) / len(classes)
     share = share[share > 0]
     return dict(stacked_modes=float(len(share)), stacked_kl=float((share * np.log(share * modes)).sum()))
@@ -33,7 +33,7 @@ def stacked(classes: np.ndarray, modes: int) -> dict[str, float]:  # [n] -> 2 x 
 
 def stacked_modes(given) -> dict[str, float]:
     """How many of the 1,000 triples of digits occur among the samples, each colour classified by itself, and KL(q || uniform) in nats.
-    Srivastava et al. 2017, section 4.2; Lin et al. 2018, section 4.2: 26,000 samples there. Of n perfect ones about 1,000 (1 - exp(-n / 1,000))
+    Srivastava et al. 2017; Lin et al. 2018, section 4.2: 26,000 samples there. Of n perfect ones about 1,000 (1 - exp(-n / 1,000))
     triples occur, and the divergence is about 999 / 2 n."""
     samples = given.draw("prior")
     p = [given.extract(samples[..., c : c + 1])[1] for c in range(samples.shape[-1])] if samples.ndim == 4 else []

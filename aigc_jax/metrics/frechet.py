@@ -11,7 +11,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> distanc
     """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), m means, S covariances (Dowson & Landau 1982, eq. 4;
     Heusel et al. 2017, eq. 6). In float64, by symmetric eigenvalues, so that fewer samples than dimensions do no harm."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.nan
     cov_a, cov_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     values, vectors = np.linalg.eigh(cov_a)

@@ -7,20 +7,20 @@ import numpy as np
 from aigc_jax.metrics.distances import nearest
 from aigc_jax.metrics.given import evenly
 
-NEAR = 0.01  # the share of held-out examples that lie nearer to a training example than what counts as a copy
+NEAR = 0.01  # the share of held-out examples that lie so near to a training example that a sample there counts as a copy
 
 
 def copied(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> dict[str, float]:  # [n, ...], [m, ...], [N, ...] -> 2 x []
     """With d(x) = min over the training examples t of |x - t|,
 
     neighbour_distance   mean d of the samples over mean d of held-out examples: 1 where samples are as far as fresh data, 0 for copies
-    copies               the share of samples with d below the 1st percentile of d among the held-out examples: 0.01 for fresh data
+    copies               the share of samples with d no more than the 1st percentile of d among the held-out examples: 0.01 for fresh data
     """
     if not np.isfinite(samples).all():
         return dict(neighbour_distance=math.nan, copies=math.nan)
     ours, theirs = nearest(samples, train)[1], nearest(held_out, train)[1]
     ratio = ours.mean() / theirs.mean() if theirs.mean() > 0 else math.nan
-    return dict(neighbour_distance=float(ratio), copies=float((ours < np.quantile(theirs, NEAR)).mean()))
+    return dict(neighbour_distance=float(ratio), copies=float((ours <= np.quantile(theirs, NEAR)).mean()))
 
 
 def neighbours(given) -> dict[str, float]:
