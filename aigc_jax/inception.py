@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ from aigc_jax.models.inception import EPSILON, LOGITS, SIZE, InceptionV3
 from aigc_jax.results import file_sha256
 
 BATCH = 50  # pictures at once
-WHERE = ("the weights are pt_inception-2015-12-05-6726825d.pth of pytorch-fid's release fid_weights (github.com/mseitzer/pytorch-fid), whose SHA-256 "
-         "begins with 6726825d, or the same tensors as .safetensors")  # fmt: skip
+WHERE = ("the weights are pt_inception-2015-12-05-6726825d.pth, whose SHA-256 begins with 6726825d, of the release fid_weights of "
+         "github.com/mseitzer/pytorch-fid, or the same tensors as .safetensors")  # fmt: skip
 
 
 class Inception(NamedTuple):
@@ -33,7 +34,7 @@ class Inception(NamedTuple):
 
 def shapes() -> dict[str, tuple[int, ...]]:
     """{path: shape} of the network's parameters."""
-    variables = jax.eval_shape(lambda: InceptionV3().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3))))
+    variables = jax.eval_shape(lambda: InceptionV3().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3), jnp.float32)))
     return {path: x.shape for path, x in flax.traverse_util.flatten_dict(variables["params"], sep="/").items()}
 
 
@@ -45,22 +46,23 @@ def params(theirs: dict[str, np.ndarray], path) -> dict:
     def get(name, shape):
         require(name in theirs, f"{path} has no tensor {name!r}: it is no Inception-v3; {WHERE}")
         value = theirs[name]
-        require(value.shape == shape, f"{path}: {name} is {value.shape}, and Inception-v3 with {LOGITS:,} logits has {shape}; {WHERE}")
-        value = value.astype(np.float64)
-        sound = np.isfinite(value).all() and (value.min() >= 0 or not name.endswith("running_var"))
-        require(sound, f"{path} is damaged: {name} has values that no network has; {WHERE}")
-        return value
+        require(value.shape == shape, f"{path}: {name} is {value.shape}, and the Inception-v3 of {LOGITS:,} logits has {shape}; {WHERE}")
+        return value.astype(np.float64)
 
     out = {}
-    for kernel, (*size, i, o) in shapes().items():
-        layer, _, last = kernel.rpartition("/")
+    for kernel, (*size, i, o) in ((path, shape) for path, shape in shapes().items() if path.endswith("/kernel")):
+        layer = kernel.removesuffix("/kernel")
         name = layer.replace("/", ".")
         if layer == "fc":
-            out[kernel] = get("fc.weight", (o, i)).T if last == "kernel" else get("fc.bias", (o,))
-        elif last == "kernel":
-            scale = get(f"{name}.bn.weight", (o,)) / np.sqrt(get(f"{name}.bn.running_var", (o,)) + EPSILON)
+            out |= {kernel: get("fc.weight", (o, i)).T, "fc/bias": get("fc.bias", (o,))}
+        else:
+            weight, variance = get(f"{name}.bn.weight", (o,)), get(f"{name}.bn.running_var", (o,))
+            require(variance.min() >= 0, f"{path} is damaged: {name}.bn.running_var is a variance below 0; {WHERE}")
+            scale = weight / np.sqrt(variance + EPSILON)
             shift = get(f"{name}.bn.bias", (o,)) - get(f"{name}.bn.running_mean", (o,)) * scale
             out |= {kernel: get(f"{name}.conv.weight", (o, i, *size)).transpose(2, 3, 1, 0), f"{layer}/scale": scale, f"{layer}/shift": shift}
+    for name, value in out.items():
+        require(np.isfinite(value).all(), f"{path} is damaged: {name} is not finite; {WHERE}")
     return flax.traverse_util.unflatten_dict({name: x.astype(np.float32) for name, x in out.items()}, sep="/")
 
 
@@ -78,10 +80,21 @@ def see(weights, x):  # [B, H, W, C] -> [B, 2048], [B, 1008]
     return features, jax.nn.softmax(logits)
 
 
+def in_batches(look, pictures) -> tuple[np.ndarray, ...]:
+    """look(pictures) in batches of one size, the last filled up with zeros: one compilation."""
+    require(pictures.ndim == 4 and pictures.shape[-1] in (1, 3), f"Inception sees pictures in one or three colours, not {pictures.shape[1:]}")
+    parts = []
+    for first in range(0, max(1, len(pictures)), BATCH):
+        part = np.asarray(pictures[first : first + BATCH], np.float32)
+        filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.float32)])
+        parts.append([np.asarray(x)[: len(part)] for x in look(filled)])
+    return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
+
+
 def weights_of(path, sha256: str) -> dict:
     """The parameters in a file, which must be whole where its name tells how its SHA-256 begins, as names of PyTorch's weights do."""
     told = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
-    require(told is None or sha256.startswith(told[1]), f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, not as its name says; {WHERE}")
+    require(told is None or sha256.startswith(told[1]), f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, and not as its name says; {WHERE}")
     try:
         theirs = torch_files.read(path)
     except UserError as e:
@@ -92,18 +105,7 @@ def weights_of(path, sha256: str) -> dict:
 def extractor(path) -> Inception:
     """Inception-v3 with the weights of a file. Raises a UserError, which tells where there are some, when it is missing, damaged or another's."""
     path = Path(path).expanduser()
-    require(path.is_file(), f"{path}, for Inception's weights: no such file; {WHERE}")
+    require(path.is_file(), f"{path}: no such file; {WHERE}")
     sha256 = file_sha256(path)
     weights = jax.device_put(weights_of(path, sha256))  # once, not with every batch
-
-    def look(pictures):
-        allowed = pictures.ndim == 4 and len(pictures) and pictures.shape[-1] in (1, 3)
-        require(allowed, f"Inception sees pictures [n, height, width, 1 or 3 colours], not {pictures.shape}")
-        parts = []
-        for first in range(0, len(pictures), BATCH):
-            part = np.asarray(pictures[first : first + BATCH], np.float32)
-            filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.float32)])  # one shape, one compilation
-            parts.append([np.asarray(x)[: len(part)] for x in see(weights, filled)])
-        return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
-
-    return Inception("inception", sha256, look)
+    return Inception("inception", sha256, lambda pictures: in_batches(partial(see, weights), pictures))

@@ -17,6 +17,7 @@ from aigc_jax.errors import UserError, require
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number of the older format
 ZIP = b"PK\x03\x04"  # the first bytes of the other
+ORDERS = {b"little": "<", b"big": ">"}
 # torch.<name>Storage -> numbers as they lie in a file
 TYPES = dict(Float="<f4", Double="<f8", Half="<f2", Long="<i8", Int="<i4", Short="<i2", Char="<i1", Byte="<u1", Bool="?")
 
@@ -48,17 +49,20 @@ def text(x) -> str:
 
 def stored(pid) -> Storage:
     """A persistent id: ("storage", type, key, device, number of elements), and in the older format what it is a view of, or None."""
-    if not isinstance(pid, tuple) or len(pid) < 5 or text(pid[0]) != "storage" or pid[1] not in TYPES.values():
+    sound = isinstance(pid, tuple) and len(pid) >= 5 and text(pid[0]) == "storage" and pid[1] in TYPES.values() and index(pid[4]) >= 0
+    if not sound or not isinstance(text(pid[2]), str) or any(x is not None for x in pid[5:]):
         raise ValueError("a storage is not described as PyTorch does")
-    if index(pid[4]) < 0 or any(x is not None for x in pid[5:]):
-        raise ValueError("a storage of fewer than no numbers, or a view of another")
     return Storage(pid[1], text(pid[2]), index(pid[4]))
 
 
 def rebuilt(storage, offset, shape, strides, *_) -> Tensor:
-    if not isinstance(storage, Storage):
-        raise ValueError("a tensor without a storage")
-    return Tensor(storage, index(offset), tuple(map(index, shape)), tuple(map(index, strides)))
+    try:
+        tensor = Tensor(storage, index(offset), tuple(map(index, shape)), tuple(map(index, strides)))
+    except TypeError:
+        tensor = None
+    if tensor is None or not isinstance(storage, Storage) or len(tensor.shape) != len(tensor.strides):
+        raise ValueError("a tensor is not described as PyTorch does")
+    return tensor
 
 
 def parameter(tensor, *_):
@@ -109,16 +113,15 @@ def state_dict(found, path) -> dict[str, Tensor]:
 
 
 def view(flat, tensor: Tensor):  # [count] -> [*shape]
-    """A copy of a tensor's numbers in their storage; a ValueError where it reaches beyond, or has more numbers than its storage."""
+    """A tensor's numbers where they lie in their storage, so that strides of 0 take no memory; a ValueError where it reaches beyond."""
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
     count = math.prod(tensor.shape)
-    if min(tensor.offset, *tensor.shape, *tensor.strides) < 0 or count > len(flat) or (count and last >= len(flat)):
+    if min((tensor.offset, *tensor.shape, *tensor.strides)) < 0 or max(tensor.shape, default=0) >= 2**31 or (count and last >= len(flat)):
         raise ValueError("beyond its storage")
-    native = flat.dtype.newbyteorder("=")
     if count == 0:
-        return np.zeros(tensor.shape, native)
+        return np.zeros(tensor.shape, flat.dtype)
     strides = [s * flat.itemsize if n > 1 else 0 for n, s in zip(tensor.shape, tensor.strides, strict=True)]
-    return np.array(np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides), native)
+    return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides, writeable=False)
 
 
 def arrays(tensors: dict[str, Tensor], read_one, path) -> dict[str, np.ndarray]:
@@ -143,15 +146,16 @@ def zipped(path) -> dict[str, np.ndarray]:
 
             def member(name, size=None):
                 info = archive.getinfo(name)
-                plain = info.compress_type == zipfile.ZIP_STORED and size in (None, info.file_size)
-                require(plain, f"{path} is damaged: {name} is compressed, or has {info.file_size:,} bytes in place of {size or 0:,}")
+                require(info.compress_type == zipfile.ZIP_STORED, f"{path} is damaged: {name} is compressed, which PyTorch never does")
+                require(size in (None, info.file_size), f"{path} is damaged: {name} has {info.file_size} bytes, not {size}")
                 return archive.read(info)
 
             roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
             require(len(roots) == 1, f"{path} is a zip archive without PyTorch's data.pkl")
             tensors = state_dict(pickles.read(io.BytesIO(member(roots[0] + "data.pkl")), ALLOWED, stored, str(path)), path)
-            big = f"{roots[0]}byteorder" in archive.namelist() and member(f"{roots[0]}byteorder") == b"big"
-            kind = lambda described: np.dtype(described.kind).newbyteorder(">" if big else "<")
+            order = member(f"{roots[0]}byteorder") if f"{roots[0]}byteorder" in archive.namelist() else b"little"
+            require(order in ORDERS, f"{path} is damaged: its byte order is {order[:20]!r}, neither little nor big")
+            kind = lambda storage: np.dtype(storage.kind).newbyteorder(ORDERS[order])
             return arrays(tensors, lambda x: np.frombuffer(member(f"{roots[0]}data/{x.key}", x.size), kind(x)), path)
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, ValueError) as e:
         raise UserError(f"{path} is damaged: {e}") from None
@@ -159,19 +163,24 @@ def zipped(path) -> dict[str, np.ndarray]:
 
 def older(path) -> dict[str, np.ndarray]:
     """torch.save before that: a magic number, a version, the writer's word sizes, the pickle, the storages' keys, and then each storage as its number
-    of elements (8 bytes) and its numbers, the lowest byte first on any machine."""
+    of elements (8 bytes) and its numbers. All that PyTorch wrote on machines of the other byte order is refused."""
     with open(path, "rb") as f:
         read_one = lambda: pickles.read(f, ALLOWED, stored, str(path))
         require(read_one() == MAGIC, f"{path} is neither safetensors nor what torch.save writes")
-        read_one(), read_one()
+        read_one()
+        about = read_one()
+        same = not isinstance(about, dict) or all(about.get(key, True) is True for key in ("little_endian", b"little_endian"))
+        require(same, f"{path} comes from a machine of another byte order")
         tensors, keys = state_dict(read_one(), path), read_one()
         kinds = {x.storage.key: x.storage for x in tensors.values()}
         keys = [text(key) for key in keys] if isinstance(keys, list) and all(isinstance(key, str | bytes) for key in keys) else []
-        require(sorted(keys) == sorted(kinds), f"{path} is damaged: the storages it lists are not those of its tensors")
+        missing = next((key for key in kinds if key not in keys), None)
+        require(missing is None, f"{path} is damaged: it lacks the storage {missing!r}")
+        require(len(keys) == len(kinds), f"{path} is damaged: it lists storages that no tensor needs")
         storages = {}
         for described in map(kinds.get, keys):
             there, left = int.from_bytes(f.read(8), "little"), os.fstat(f.fileno()).st_size - f.tell()
-            require(there == described.count and described.size <= left, f"{path} is damaged or cut off within its storages")
+            require(there == described.count and described.size <= left, f"{path} is cut off or damaged within its storages")
             storages[described.key] = np.frombuffer(f.read(described.size), described.kind)
         require(not f.read(1), f"{path} is damaged: it goes on after its last storage")
     return arrays(tensors, lambda described: storages[described.key], path)

@@ -3,9 +3,9 @@
     python experiments/writers.py --workdir=runs/writers [--only=poems,tunes]
                           trains what is not there, writes anew; without words, table and figure from the rows here
 
-Of every writer 200 texts from the beginning of one, at temperature 0.8 (the tale 1), unpicked: each has its row, and beside them 200 held-out texts, judged by the
-same functions. Bits a character of the whole test split (of recurrent networks in windows of 1,024 tokens, since each begins from an empty state),
-beside those of 5-grams with modified Kneser-Ney smoothing of the same training split.
+Of every writer 200 texts from the beginning of one, at temperature 0.8 (the tale 1), unpicked: each has its row, and beside them 200 held-out texts,
+judged by the same functions. Bits a character of the whole test split (of recurrent networks in windows of 1,024 tokens, since each begins from
+an empty state), beside those of 5-grams with modified Kneser-Ney smoothing of the same training split.
 """
 
 import argparse

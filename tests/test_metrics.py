@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -47,6 +48,17 @@ def test_blocks_change_nothing(monkeypatch):
     whole = values()
     monkeypatch.setattr(distances, "BLOCK", 170)  # three rows at a time
     np.testing.assert_allclose(values(), whole, rtol=1e-12)
+
+
+def test_blocks_are_forgotten(monkeypatch):
+    monkeypatch.setattr(distances, "BLOCK", 20_000)  # 160 kB
+    a, b = normal(1500, 4), normal(1500, 4, 1)
+    for metric in (kid, prdc, nearest, lambda a, b: log_density(a, b, [1.0])):
+        tracemalloc.start()
+        metric(a, b)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2e6, peak  # all distances at once take 18 MB
 
 
 def test_kernel_distance_by_all_pairs_and_without_bias():
@@ -118,6 +130,7 @@ def test_separability_of_disjoint_and_of_equal_sets():
     assert separable(a, a) == 0.5
     assert separable(a, normal(200, 5, 1, shift=10.0)) == 1.0
     assert abs(separable(a, normal(200, 5, 1)) - 0.5) < 0.1
+    assert abs(separable(normal(60, 300), normal(60, 300, 1)) - 0.5) < 0.15  # more dimensions than examples: those it learnt it would always tell
     # two normals a distance d apart along each of 5 axes: the best of all classifiers is right with probability Phi(d sqrt(5) / 2)
     assert separable(normal(4000, 5), normal(4000, 5, 1, shift=0.5)) == pytest.approx(scipy.stats.norm.cdf(0.25 * 5**0.5), abs=0.02)
 

@@ -25,7 +25,8 @@ def squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # [n, D], [m, D] -> [n
 
 def radii(x: np.ndarray, k: int) -> np.ndarray:  # [n, D] -> [n]
     """The squared distance of each from the k-th nearest of the others."""
-    return np.concatenate([np.partition(squares(x[part], x), k, axis=1)[:, k] for part in rows(len(x), len(x))])
+    # A copy: a view would keep its whole block until the last one is there.
+    return np.concatenate([np.partition(squares(x[part], x), k, axis=1)[:, k].copy() for part in rows(len(x), len(x))])
 
 
 def nearest(x: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [n, ...], [m, ...] -> [n], [n]

@@ -69,9 +69,9 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x):  # [B, H, W, C] -> [B, h, w, features]
         size = (self.kernel,) * 2 if isinstance(self.kernel, int) else self.kernel
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (*size, x.shape[-1], self.features))
-        scale = self.param("scale", nn.initializers.ones, (self.features,))
-        shift = self.param("shift", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (*size, x.shape[-1], self.features), jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (self.features,), jnp.float32)
+        shift = self.param("shift", nn.initializers.zeros, (self.features,), jnp.float32)
         # whole float32 on GPUs too: distances are of these numbers
         y = lax.conv_general_dilated(x, kernel, (self.stride,) * 2, self.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest")
         return nn.relu(y * scale + shift)
