@@ -52,7 +52,7 @@ BLOCKS = {"Mixed_5b": a(32), "Mixed_5c": a(64), "Mixed_5d": a(64), "Mixed_6a": B
           "Mixed_6e": c(192), "Mixed_7a": D, "Mixed_7b": e("avg"), "Mixed_7c": e("max")}  # fmt: skip
 
 POOLS = {
-    "avg": lambda x: nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False),
+    "avg": lambda x: nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False).astype(x.dtype),
     "max": lambda x: nn.max_pool(x, (3, 3), (1, 1), "SAME"),
     "reduce": lambda x: nn.max_pool(x, (3, 3), (2, 2)),
 }
