@@ -75,7 +75,7 @@ def pytorch_fid(real, fake):
 
 
 def singular_values(real, fake):
-    """|m_a - m_b|^2 + tr(S_a + S_b) - 2 |A B^T|_* / sqrt((n - 1)(m - 1)), A and B the centred samples: tr (S_a^1/2 S_b S_a^1/2)^1/2 without a root."""
+    """|m_a - m_b|^2 + tr(S_a + S_b) - 2 |A B^T|_* / sqrt((n - 1)(m - 1)), A and B the centred samples: the trace of the root without a root."""
     a, b = real - real.mean(0), fake - fake.mean(0)
     n, m = len(a) - 1, len(b) - 1
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum() / (n * m) ** 0.5
