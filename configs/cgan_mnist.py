@@ -4,8 +4,9 @@ Paper      labels at the discriminator as Odena et al. 2017 (an auxiliary classi
            networks and rates are those of configs/gan_mlp_mnist.py, a layer wider
 Command    python launch.py train --config=configs/cgan_mnist.py --workdir=runs/cgan_mnist
            python launch.py sample --workdir=runs/cgan_mnist --num=100 --class=3
-Hardware   TODO
-Expect     TODO
+Hardware   2 CPU cores: 2 m 25 s beside other work (measured 2026-11)
+Expect     through the classifier of MNIST (docs/metrics.md) 100 of 100 samples, ten a class, are of the class that was asked for, 99.2 % of 10,000;
+           Fréchet distance 15.7, precision 0.94, recall 0.28, test frechet_pixels 19 (seed 0): the classes are right, their variety is not
 """
 
 from ml_collections import ConfigDict
