@@ -38,7 +38,7 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return {path: x.shape for path, x in flax.traverse_util.flatten_dict(variables["params"], sep="/").items()}
 
 
-def params(theirs: dict[str, np.ndarray], path) -> dict:
+def params(theirs: dict[str, np.ndarray], path, dtype=np.float32) -> dict:
     """The parameters of `InceptionV3` from a state dict of PyTorch's: NAME.conv.weight [O, I, H, W] and NAME.bn.* [O] of each layer, fc.weight
     [O, I] and fc.bias. Batch normalization, (y - mean) / sqrt(var + 1e-3) * weight + bias, becomes y * scale + shift. Raises a UserError where a
     tensor is missing, of another shape, or has values that no network has."""
@@ -63,7 +63,7 @@ def params(theirs: dict[str, np.ndarray], path) -> dict:
             out |= {kernel: get(f"{name}.conv.weight", (o, i, *size)).transpose(2, 3, 1, 0), f"{layer}/scale": scale, f"{layer}/shift": shift}
     for name, value in out.items():
         require(np.isfinite(value).all(), f"{path} is damaged: {name} is not finite; {WHERE}")
-    return flax.traverse_util.unflatten_dict({name: x.astype(np.float32) for name, x in out.items()}, sep="/")
+    return flax.traverse_util.unflatten_dict({name: x.astype(dtype) for name, x in out.items()}, sep="/")
 
 
 def enlarged(x):  # [B, H, W, C] -> [B, 299, 299, 3]

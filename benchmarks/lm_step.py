@@ -176,7 +176,7 @@ def encoder_decoder(config, vocabulary):
 
 
 def lstm(model, vocabulary):
-    """nn.LSTM between an embedding and a linear layer."""
+    """nn.LSTM between an embedding and a linear layer, or the same embedding after a projection to its width."""
     from torch import nn
 
     class Net(nn.Module):
@@ -184,10 +184,13 @@ def lstm(model, vocabulary):
             super().__init__()
             self.embed = nn.Embedding(vocabulary, model.embedding)
             self.lstm = nn.LSTM(model.embedding, model.width, model.layers, batch_first=True, dropout=model.dropout)
-            self.head = nn.Linear(model.width, vocabulary)
+            self.head = nn.Linear(model.embedding if model.tied else model.width, vocabulary, bias=not model.tied)
+            self.projection = nn.Linear(model.width, model.embedding) if model.tied and model.embedding != model.width else nn.Identity()
+            if model.tied:
+                self.head.weight = self.embed.weight
 
         def forward(self, tokens):
-            return self.head(self.lstm(self.embed(tokens))[0])
+            return self.head(self.projection(self.lstm(self.embed(tokens))[0]))
 
     return Net()
 

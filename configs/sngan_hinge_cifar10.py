@@ -5,8 +5,8 @@ Paper      Miyato et al. 2018: the networks of table 4 (G 256, D 128 channels), 
 Command    python launch.py train --config=configs/sngan_hinge_cifar10.py --workdir=runs/sngan
            python launch.py evaluate --workdir=runs/sngan --checkpoint=best --metrics=frechet,kid,prdc --num=10000 --inception=FILE
            --config.data.name=folder --config.data.size=32 --config.data.path=my_pictures for pictures of one's own
-Hardware   meant for a GPU. TODO
-Expect     TODO. In the paper Inception score 8.22, FID 21.7 (5,000 samples against the test split's statistics of 10,000)
+Hardware   meant for a GPU: 25 s a step on 2 CPU cores beside other work, on 32x32 animals through data.name=folder (measured 2026-11)
+Expect     not trained yet. In the paper Inception score 8.22, FID 21.7 (5,000 samples against the test split's statistics of 10,000)
 """
 
 from ml_collections import ConfigDict

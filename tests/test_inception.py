@@ -139,6 +139,7 @@ def test_no_code_of_a_file_runs(form, tmp_path):
 
 LIES = {  # a tensor of a storage of 12 numbers -> what is said of it
     "beyond": (Rebuilt("0", 12, 5, (3, 4), (4, 1)), "the tensor 'a' reaches beyond its storage"),
+    "one_beyond": (Rebuilt("0", 12, 1, (3, 4), (4, 1)), "the tensor 'a' reaches beyond its storage"),
     "before": (Rebuilt("0", 12, -1, (2,), (1,)), "the tensor 'a' reaches beyond its storage"),
     "backwards": (Rebuilt("0", 12, 5, (2,), (-1,)), "the tensor 'a' reaches beyond its storage"),
     "immense": (Rebuilt("0", 12, 0, (2**60, 2**60), (0, 0)), "the tensor 'a' reaches beyond its storage"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aigc_jax.models.recurrent import CELLS, Recurrent
+from aigc_jax.models.recurrent import CELLS, Layer, Recurrent
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 TOKENS = np.random.RandomState(0).randint(0, 11, (3, 9))
@@ -95,6 +95,15 @@ def test_ids_past_the_vocabulary_have_no_probability_and_dropout_needs_a_key(cel
     assert (one[..., :11] != off[..., :11]).any() and (one[..., :11] != two[..., :11]).any()
 
 
+def test_a_tied_embedding_narrower_than_the_state_has_a_projection_before_it():
+    tokens = jax.random.randint(jax.random.key(0), (2, 5), 0, 11)
+    net = Recurrent(11, "lstm", 6, 1, 4, 0.0, True)
+    params = net.init(jax.random.key(1), tokens)["params"]
+    assert params["projection"]["kernel"].shape == (6, 4) and "head" not in params
+    x, _ = Layer("lstm", 6).apply({"params": params["layer_0"]}, params["embed"]["embedding"][tokens], (jnp.zeros((2, 6)),) * 2)
+    logits = (x @ params["projection"]["kernel"] + params["projection"]["bias"]) @ params["embed"]["embedding"].T
+    np.testing.assert_allclose(net.apply({"params": params}, tokens)[0][..., :11], logits[..., :11], rtol=1e-4, atol=1e-5)
+
+
 def test_misfits_are_named():
-    assert "tied = True needs" in Recurrent(11, "lstm", 6, 2, 4, 0.0, True).misfit()
     assert "must lie in" in Recurrent(11, "lstm", 6, 2, 4, 1.5, False).misfit()
