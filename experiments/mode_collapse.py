@@ -3,7 +3,8 @@
     python experiments/mode_collapse.py --workdir=runs/collapse [--only=ring,grid]    trains what is not there
     python experiments/mode_collapse.py                                               table and figure from the rows here
 
-One game on each, that of configs/gan_ring.py, and each of REMEDIES by itself added to it, untuned. The seeds of each are one program. Measures are of the last step, on samples of the generator as it is, unaveraged.
+One game on each, that of configs/gan_ring.py, and each of REMEDIES by itself added to it, untuned. The seeds of each are one program. Measures
+are of the last step, on samples of the generator as it is, unaveraged.
 """
 
 import argparse
