@@ -113,7 +113,7 @@ def test_help_teaches(capsys, verb):
     (["train", DIGITS, "--workdir=x", "--config.hp.lr_g=-1"], "config.hp.lr_g = -1.0 must not be negative"),
     (["train", DIGITS, "--workdir=x", "--config.hp.beta1=1"], "must be below 1"),
     (["train", DIGITS, "--workdir=x", "--config.steps"], "needs a value"),
-    (["train", DIGITS, "--workdir=x", "--config.method=gna"], "'gna' is none of gan, vae, vqvae, lm, seq2seq, mlm; did you mean 'gan'"),
+    (["train", DIGITS, "--workdir=x", "--config.method=gna"], "'gna' is none of gan, vae, vqvae, lm, seq2seq, mlm, classifier; did you mean 'gan'"),
     (["train", DIGITS, "--workdir=x", "--config.loss=minmax"], "did you mean 'minimax'"),
     (["train", DIGITS, "--workdir=x", "--config.network=mlpp"], "did you mean 'mlp'"),
     (["train", DIGITS, "--workdir=x", "--config.optimizer=adma"], "did you mean 'adam'"),
@@ -130,7 +130,7 @@ def test_help_teaches(capsys, verb):
     (["train", CONV, "--workdir=x", "--config.model.g.kernel=0"], "config.model.g.kernel = 0 must be positive"),
     (["train", DIGITS, "--workdir=x", "--config.z=0"], "config.z = 0"), (["train", DIGITS, "--workdir=x", "--config.critic_steps=0"], "critic_steps"),
     (["train", DIGITS, "--workdir=x", "--config.batch_size=0"], "config.batch_size"),
-    (["train", DIGITS, "--workdir=x", "--config.metrics=frechet"], "did you mean 'frechet_pixels'"),
+    (["train", DIGITS, "--workdir=x", "--config.metrics=frechet_pixel"], "did you mean 'frechet_pixels'"),
     (["train", DIGITS, "--workdir=x", "--config.metrics=modes"], "needs data with known modes"),
     (["train", DIGITS, "--workdir=x", "--config.run.mesh.data=3", "--config.run.mesh.trial=7"], "config.run.mesh"),
     (["train", DIGITS, "--workdir=x", "--config.data.name=minst"], "did you mean 'mnist'"),
@@ -182,7 +182,8 @@ def test_every_config_of_the_project_makes_a_method(real_data):
         config = configs.load(path)
         size, length, words = config.data.size, config.data.length, config.data.vocabulary
         written = Spec("text", (length,), 100_000, vocabulary=words)
-        known = dict(folder=Spec("image", (size, size, 3), 1000), text=written, stdlib=written)  # the user's own; and what takes long to read
+        cifar10 = Spec("image", (32, 32, 3), 45_000, classes=10)  # not among the real data
+        known = dict(folder=Spec("image", (size, size, 3), 1000), text=written, stdlib=written, cifar10=cifar10)  # the user's own; long to read
         spec = known[config.data.name] if config.data.name in known else dataset(config).spec
         methods.make(configs.resolve(config, spec.n_train, methods.examples(config)), spec)
 

@@ -278,7 +278,7 @@ def test_load_samples_evaluates_and_reads_rows(finished, tmp_path):
     last = run.rows("test")[-1]
     assert run.evaluate() == pytest.approx({k: v for k, v in last.items() if k not in ("step", "split")})
     assert run.config.z == 8 and int(run.state.step) == 32 and run.state.params["g"]["Dense_0"]["kernel"].shape == (8, 24)
-    with pytest.raises(UserError, match="--what = 'pior' is none of prior; did you mean 'prior'"):
+    with pytest.raises(UserError, match="--what = 'pior' is none of prior, interpolation; did you mean 'prior'"):
         run.sample(8, "pior")
     for path, word in ((tmp_path, "is no run"), (tmp_path / "none", "is no run")):
         with pytest.raises(UserError, match=word):

@@ -157,7 +157,7 @@ def make(config, spec) -> Method:
         if classes is not None:
             values |= dict(class_accuracy_real=classes.argmax(-1) == label)
         weight = batch["weight"].reshape(-1, game.pack).min(-1)
-        return {name: jnp.sum(v.astype(jnp.float32) * weight) for name, v in values.items()} | dict(weight=jnp.sum(weight))
+        return {name: jnp.sum(v * weight) for name, v in values.items()} | dict(weight=jnp.sum(weight))
 
     def summarize(sums):
         return {name: float(np.float64(v) / np.float64(sums["weight"])) for name, v in sums.items() if name != "weight"}
