@@ -5,7 +5,6 @@ Paper      Lin et al. 2018, section 4.1 and table 1: 100,000 points of which 100
            a batch is of packs are from the authors' program (whose G has four hidden layers; the paper's two are taken here). There
            both networks are updated at once, here one after the other
 Command    python launch.py train --config=configs/gan_pac_ring.py --workdir=runs/pac_ring --config.game.pack=2
-           python launch.py sweep --experiment=experiments/pac_ring.py --workdir=runs/pac_ring
 Hardware   2 CPU cores: 6 ms a step beside other work (packs of 1; of 4: 8 ms), so some 40 minutes and more (measured 2026-11)
 Expect     not trained to its end yet
 """

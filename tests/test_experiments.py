@@ -142,7 +142,7 @@ def test_a_figure_is_made_anew_from_its_rows_byte_for_byte(name, tmp_path):
 
 
 DOCUMENTS = {"kingma_welling_2013_fig2": "vae", "vae_beta": "vae", "vae_mnist": "vae", "iwae_against_elbo": "vae", "vae_variants": "vae",
-             "shakespeare": "text", "finetune": "text", "writers": "text", "gan_menu": "gan", "mode_collapse": "gan", "pac_ring": "gan"}  # fmt: skip
+             "shakespeare": "text", "finetune": "text", "writers": "text", "gan_menu": "gan", "mode_collapse": "gan"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
