@@ -4,8 +4,8 @@ Paper      after Lucic et al. 2018, who compare losses under equal budgets: two 
            al. 2016) for all; weights of the penalties as in their papers
 Command    python launch.py train --config=configs/gan_menu_mnist.py --workdir=runs/menu --config.loss=hinge --config.model.d.spectral=True
            python launch.py sweep --experiment=experiments/gan_menu.py --workdir=runs/menu
-Hardware   TODO
-Expect     TODO
+Hardware   2 CPU cores: three seeds as one program 42 s from start to finish, once nothing else runs (measured 2026-11)
+Expect     test frechet 319 as it stands, 150 with R1, 148 with spectral normalization, means of three seeds: experiments/results/gan_menu
 """
 
 from ml_collections import ConfigDict

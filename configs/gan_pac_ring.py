@@ -6,7 +6,8 @@ Paper      Lin et al. 2018, section 4.1 and table 1: 100,000 points of which 100
            both networks are updated at once, here one after the other
 Command    python launch.py train --config=configs/gan_pac_ring.py --workdir=runs/pac_ring --config.game.pack=2
 Hardware   2 CPU cores: 6 ms a step beside other work (packs of 1; of 4: 8 ms), so some 40 minutes and more (measured 2026-11)
-Expect     not trained to its end yet
+Expect     not trained to its end yet; after 20,000 of the 400,000 steps packs of one have 8, 8, 8 and 7 modes, 13 to 36 % of high quality, reverse
+           KL 0.10 to 0.14 (four seeds, valid); in the paper after all of them 6.3, 98.2 % and 0.45
 """
 
 from ml_collections import ConfigDict

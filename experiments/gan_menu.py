@@ -69,4 +69,6 @@ def figure(rows, axes):
         ax.set_yticks(range(len(LOSSES)), [loss.replace("_", " ") for loss in LOSSES] if name == "frechet" else [])
         ax.set(xlabel=label, ylim=(len(LOSSES) - 0.5, -0.5), xscale="log" if name == "frechet" else "linear")
         ax.grid(alpha=0.3)
+    axes[0].set_xticks((150, 200, 300, 500, 800), ("150", "200", "300", "500", "800"))
+    axes[0].set_xticks((), minor=True)
     axes[0].legend(fontsize=7, loc="lower right")

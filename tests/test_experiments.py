@@ -125,7 +125,34 @@ def test_the_weight_of_the_kl_divergence_trades_rate_for_distortion():
     assert 0.6 <= it.BETAS[int(bound.mean(1).argmin())] <= 1.5  # the bound is what beta = 1 trains
 
 
-@pytest.mark.parametrize("name", ["kingma_welling_2013_fig2", "vae_beta"])
+def test_what_is_added_to_a_game_buys_recall():
+    it = script("gan_menu")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    of = {(loss, more): {name: it.of(rows, loss, more, name) for name in it.NAMES} for loss in it.LOSSES for more in it.ADDED}
+    assert all(len(x) == it.SEEDS == len(set(x)) for values in of.values() for x in (values["frechet"],))
+    mean = {key: {name: x.mean() for name, x in values.items()} for key, values in of.items()}
+    for loss in it.LOSSES:  # R1 helps every loss, in every seed
+        assert of[loss, "R1"]["frechet"].max() < of[loss, "nothing"]["frechet"].min() and of[loss, "R1"]["recall"].min() > 0.5
+        if loss != "least_squares":
+            assert 134 < mean[loss, "spectral norm"]["frechet"] < 149
+    for failed in (("wasserstein", "nothing"), ("least_squares", "gradient penalty")):
+        assert mean[failed]["frechet"] > 850 and mean[failed]["recall"] < 1e-3 and mean[failed]["precision"] > 0.99
+
+
+def test_packs_and_deviations_cure_the_ring_and_nothing_cures_the_grid():
+    it = script("mode_collapse")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    of = lambda data, remedy, name: it.measured(rows, data, remedy, name)
+    assert all(len(of(data, remedy, "modes")) == it.SEEDS for data in it.MODES for remedy in it.REMEDIES)
+    assert of("ring", "nothing", "modes").max() <= 1
+    for remedy in ("packs of 3", "minibatch deviation"):
+        assert of("ring", remedy, "modes").min() == 8 and of("ring", remedy, "high_quality").mean() > 0.7 and of("ring", remedy, "reverse_kl").max() < 0.05
+    assert max(of("grid", remedy, "high_quality").mean() for remedy in it.REMEDIES) < 0.2
+
+
+@pytest.mark.parametrize("name", ["kingma_welling_2013_fig2", "vae_beta", "gan_menu"])
 def test_a_figure_is_made_anew_from_its_rows_byte_for_byte(name, tmp_path):
     """With the lock's matplotlib."""
     import re
