@@ -57,5 +57,5 @@ def card(name: str, samples: int, examples: int, split: str, extractor=None) -> 
     """What a value of this metric rests on: its definition, how many samples against how many examples, who saw them."""
     n, m = USED.get(name, lambda *both: both)(samples, examples)
     parts = [f"{count:,} {what}" for count, what in ((n, "samples"), (m, f"examples of the {split} split")) if count]
-    seen = f"; seen by: {extractor.name}, SHA-256 {extractor.sha256[:12]}" if name in EXTRACTED else ""
+    seen = f"; seen through the {extractor.name}, SHA-256 {extractor.sha256[:12]}" if name in EXTRACTED else ""
     return f"{name}: {METRICS[name].__doc__.splitlines()[0]}\n  {' against '.join(parts)}{seen}"
