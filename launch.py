@@ -114,7 +114,7 @@ def sample(args, overrides):
     out = Path(args.out or "samples.png")
     require(out.suffix in (".png", ".npy", ".txt", ".mid"), f"--out={args.out} must end in .png or .npy, for text in .txt, for tunes in .mid")
     run = aigc_jax.load(args.workdir, args.checkpoint)
-    if run.programs.method.language is not None and args.what is None:
+    if run.programs.method.language is not None and args.what is None and args.label is None:
         return write(run, args)
     require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
     args.what = args.what or "prior"

@@ -213,6 +213,8 @@ def parse_duration(value, key) -> tuple[float, str]:
 def steps_of(value, key, n_train: int, examples: int) -> int:
     """A duration in steps: an epoch is n_train examples, a step takes `examples` of them; rounded up."""
     number, unit = parse_duration(value, key)
+    require(examples > 0 or unit.startswith("step"), f"{key} = {value!r} with {examples} examples a step: config.batch_size, and what multiplies it, "
+            "must be at least 1")
     if unit.startswith("epoch"):
         number *= n_train / examples
     elif unit.startswith("example"):

@@ -21,6 +21,13 @@ def write_rows(folder: Path, rows: list[dict], environment: Path):
     (folder / "environment.json").write_text(environment.read_text())
 
 
+def replace_rows(folder: Path, column: str, rows: list[dict], environment: Path):
+    """As `write_rows`, but rows that are there stay where no new one has their value of a column."""
+    new = {row[column] for row in rows}
+    there = read_rows(folder) if (folder / "rows.csv").is_file() else []
+    write_rows(folder, [row for row in there if row[column] not in new] + rows, environment)
+
+
 def number(text: str):
     """A whole number, a number, a text as it is, None for nothing."""
     for kind in (int, float):
@@ -36,12 +43,12 @@ def read_rows(folder: Path) -> list[dict]:
         return [{key: number(text) for key, text in row.items()} for row in csv.DictReader(f)]
 
 
-def render(folder: Path, table: str, figure, size=(5, 3.2)):
-    """table.md, and figure.png as `figure(axes)` draws it."""
+def render(folder: Path, table: str, figure, size=(5, 3.2), panels=(1, 1)):
+    """table.md, and figure.png as `figure(axes)` draws it; axes is an array where there are several panels, rows x columns."""
     from matplotlib.figure import Figure
 
     (folder / "table.md").write_text(table)
     drawing = Figure(figsize=size, layout="constrained", dpi=100)
-    figure(drawing.subplots())
+    figure(drawing.subplots(*panels))
     drawing.savefig(folder / "figure.png")
     print(table, end="")

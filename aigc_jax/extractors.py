@@ -24,6 +24,7 @@ from aigc_jax.errors import UserError, require
 from aigc_jax.jobs import reason_of
 from aigc_jax.locks import alone
 from aigc_jax.methods import classifier
+from aigc_jax.metrics.given import in_batches
 from aigc_jax.results import RunDir, cache_dir
 
 CONFIG = start.REPOSITORY / "configs" / "classifier_mnist.py"
@@ -110,13 +111,6 @@ def read(run: RunDir, name: str) -> Extractor:
     params = fill(jax.eval_shape(method.init, jax.random.key(0), hp), flat, run.path).params
     see = jax.jit(functools.partial(classifier.sight(config, spec), params))
 
-    def look(pictures):
-        parts = []
-        for first in range(0, len(pictures), BATCH):
-            part = np.asarray(pictures[first : first + BATCH], np.float32)
-            filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.float32)])  # one shape, one compilation
-            parts.append([np.asarray(x)[: len(part)] for x in see(filled)])
-        return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
-
     require(spec.kind == "image", f"{run.path} is no classifier of pictures")
-    return Extractor(name, digest({path: value for path, value in flat.items() if path.startswith("params/")}), look, spec.shape[-1])
+    return Extractor(name, digest({path: value for path, value in flat.items() if path.startswith("params/")}),
+                     lambda pictures: in_batches(see, pictures, BATCH), spec.shape[-1])  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 
 from aigc_jax import torch_files
 from aigc_jax.errors import UserError, require
+from aigc_jax.metrics.given import in_batches
 from aigc_jax.models.inception import EPSILON, LOGITS, SIZE, InceptionV3
 from aigc_jax.results import file_sha256
 
@@ -80,15 +81,10 @@ def see(weights, x):  # [B, H, W, C] -> [B, 2048], [B, 1008]
     return features, jax.nn.softmax(logits)
 
 
-def in_batches(look, pictures) -> tuple[np.ndarray, ...]:
-    """look(pictures) in batches of one size, the last filled up with zeros: one compilation."""
+def looked(look, pictures) -> tuple[np.ndarray, ...]:
+    """look(pictures) in batches."""
     require(pictures.ndim == 4 and pictures.shape[-1] in (1, 3), f"Inception sees pictures in one or three colours, not {pictures.shape[1:]}")
-    parts = []
-    for first in range(0, max(1, len(pictures)), BATCH):
-        part = np.asarray(pictures[first : first + BATCH], np.float32)
-        filled = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.float32)])
-        parts.append([np.asarray(x)[: len(part)] for x in look(filled)])
-    return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
+    return in_batches(look, pictures, BATCH)
 
 
 def weights_of(path, sha256: str) -> dict:
@@ -108,4 +104,4 @@ def extractor(path) -> Inception:
     require(path.is_file(), f"{path}: no such file; {WHERE}")
     sha256 = file_sha256(path)
     weights = jax.device_put(weights_of(path, sha256))  # once, not with every batch
-    return Inception("inception", sha256, lambda pictures: in_batches(partial(see, weights), pictures))
+    return Inception("inception", sha256, lambda pictures: looked(partial(see, weights), pictures))

@@ -29,4 +29,5 @@ def read(file, allowed: dict, persistent=None, path=""):
     except UserError:
         raise
     except Exception as e:  # a damaged pickle can raise nearly anything
-        raise UserError(f"{path} is no readable pickle: {type(e).__name__}: {e}") from None
+        reason = f"{type(e).__name__}: {e}".splitlines()[0]
+        raise UserError(f"{path} is no readable pickle: {reason}") from None

@@ -174,12 +174,7 @@ class Programs:
 
     def _given(self, states, split, samples):
         """(number of a trial) -> what its metrics are given. Samples are drawn, and splits taken, when a metric first asks for them."""
-        turns = self.method.sheets.get("prior", (0, 0))[1]  # whose columns are the classes
-
-        @functools.cache
-        def of(name):
-            start, count = self.dataset.splits[name]
-            return self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
+        of = functools.cache(self.examples)
 
         @functools.cache
         def drawn(what):
@@ -189,7 +184,17 @@ class Programs:
 
         tokenizer = self.dataset.tokenizer
         readable = (lambda x: x) if tokenizer is None else lambda rows: [tokenizer.text(row) for row in rows]
-        return lambda i: metrics.Given(lambda what: readable(drawn(what)[i]), split, of, self.dataset.spec, self.extract, turns)
+        return lambda i: metrics.Given(lambda what: readable(drawn(what)[i]), split, of, self.dataset.spec, self.extract, self.classes)
+
+    def examples(self, split: str) -> dict[str, np.ndarray]:
+        """A whole split as the networks see it, on the host."""
+        start, count = self.dataset.splits[split]
+        return self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
+
+    @property
+    def classes(self) -> int:
+        """How many the sampler "prior" draws in turn, sample i of class i modulo their number; 0 where it knows none."""
+        return self.method.sheets.get("prior", (0, 0))[1]
 
     def extract(self, pictures):  # [n, H, W, C] -> [n, D], [n, K]
         """Features and probabilities of classes, by the extractor that the config names."""

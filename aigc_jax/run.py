@@ -29,8 +29,11 @@ class Run:
     meta        the checkpoint's metadata
     """
 
+    data_dir = ""  # where data sets lie, if not in the usual places
+    inception = ""  # the file of weights that the last evaluation was given
+
     def __init__(self, workdir, checkpoint="latest", data_dir=None):
-        self.dir, self.inception = RunDir(workdir), ""
+        self.dir = RunDir(workdir)
         self.stored = self.dir.config()
         self.config = start.stored_config(self.stored)
         self.data_dir = self.config.run.data_dir if data_dir is None else data_dir
@@ -74,13 +77,13 @@ class Run:
         """Samples, by default 64 or as many as make one picture; the same for the same seed. What they are conditioned on, where
         they are, comes from the split; the data set need not be there for those that are conditioned on nothing. label: samples of that
         class alone, of a generator that knows classes."""
-        sampler = choose(self.programs.method.samplers, what, "--what")
-        num = math.prod(self.programs.method.sheets.get(what, (8, 8))) if num is None else num
-        require(num > 0, f"--num={num} must be at least 1")
         turns = dict(each=self.classes, first=label) if label is not None else {}
         require(not turns or (self.classes and what == "prior"), f"--class={label} is for samples of the prior of a model that knows classes, and "
                 "this one was trained without (GANs: config.game.condition, VAEs: config.conditional)")
         require(not turns or 0 <= label < self.classes, f"--class={label} must be one of 0 .. {self.classes - 1}")
+        sampler = choose(self.programs.method.samplers, what, "--what")
+        num = math.prod(self.programs.method.sheets.get(what, (8, 8))) if num is None else num
+        require(num > 0, f"--num={num} must be at least 1")
         try:
             jax.eval_shape(sampler, self.state, jax.random.key(0), dict(index=jax.ShapeDtypeStruct((1,), "int32")))
             programs = self.programs
@@ -91,14 +94,13 @@ class Run:
     def neighbours(self, num=None, seed=0, label=None):  # -> [num, 2, ...]
         """Samples of the prior, each beside the training example that is nearest to it in pixels: is it a copy?"""
         samples = self.sample(num or 32, "prior", seed, label=label)
-        start, count = self.full.dataset.splits["train"]
-        train = self.full.dataset.take(self.full.dataset.arrays, np.arange(start, start + count))["x"]
+        train = self.full.examples("train")["x"]
         return np.stack([samples, train[nearest(samples, train)[0]]], axis=1)
 
     @property
     def classes(self) -> int:
-        """How many the sampler "prior" draws in turn, sample i of class i modulo their number; 0 where it knows none."""
-        return self.programs.method.sheets.get("prior", (0, 0))[1]
+        """How many the sampler "prior" draws in turn."""
+        return self.programs.classes
 
     def columns(self, what) -> int | None:
         """Of a grid of such samples, where that is given."""

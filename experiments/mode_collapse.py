@@ -98,31 +98,23 @@ def figure(rows, axes):
             ax.set_title(f"{remedy}\n{spread(measured(rows, data, remedy, 'modes')[:1], 0)} of {MODES[data]}", fontsize=7)
 
 
-def render(rows):
-    """table.md and figure.png; two lines of panels."""
-    from aigc_jax import evidence
-
-    def draw(axes):
-        drawing = axes.figure
-        drawing.clf()
-        figure(rows, drawing.subplots(2, len(REMEDIES)))
-
-    evidence.render(RESULTS, table(rows), draw, (12, 3.8))
-
-
 def main():
     from aigc_jax import evidence
+    from aigc_jax.errors import UserError, choose
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", help="where the runs are left; what is there already is not trained again")
     parser.add_argument("--only", default=",".join(MODES), help="which data; the rows of the others stay (default: all)")
     args = parser.parse_args()
     if args.workdir:
-        chosen, before = args.only.split(","), evidence.read_rows(RESULTS) if (RESULTS / "rows.csv").is_file() else []
-        new = [row for data in chosen for remedy in REMEDIES for row in trained(data, remedy, args.workdir)]
-        rows = [row for row in before if row["data"] not in chosen] + new
-        evidence.write_rows(RESULTS, rows, Path(args.workdir, chosen[0], "nothing", "0", "environment.json"))
-    render(evidence.read_rows(RESULTS))
+        try:
+            chosen = [name for name in args.only.split(",") if choose(MODES, name, "--only")]
+            new = [row for data in chosen for remedy in REMEDIES for row in trained(data, remedy, args.workdir)]
+        except UserError as e:
+            parser.error(str(e))
+        evidence.replace_rows(RESULTS, "data", new, Path(args.workdir, chosen[0], "nothing", "0", "environment.json"))
+    rows = evidence.read_rows(RESULTS)
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), (12, 3.8), (2, len(REMEDIES)))
 
 
 if __name__ == "__main__":

@@ -234,9 +234,7 @@ def main():
             names = [name for name in given.only.split(",") if choose(VARIANTS, name, "--only")]
             for name in names:
                 new = run_one(name, given.workdir)
-                replaced = {row["variant"] for row in new}
-                old = [row for row in evidence.read_rows(RESULTS) if row["variant"] not in replaced] if (RESULTS / "rows.csv").exists() else []
-                evidence.write_rows(RESULTS, old + new, Path(given.workdir, name, "environment.json"))
+                evidence.replace_rows(RESULTS, "variant", new, Path(given.workdir, name, "environment.json"))
                 print(*new, sep="\n", file=sys.stderr, flush=True)
         except UserError as e:
             parser.error(str(e))

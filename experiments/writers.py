@@ -198,10 +198,9 @@ def main():
     args = parser.parse_args()
     if args.workdir:
         columns = dict.fromkeys(("writer", "source", "index", "good", "copied", "bits", "text"))
-        chosen, before = args.only.split(","), evidence.read_rows(RESULTS) if (RESULTS / "rows.csv").is_file() else []
+        chosen = args.only.split(",")
         new = [columns | row for writer in chosen for row in judged(writer, Path(args.workdir))]
-        rows = [row for row in before if row["writer"] not in chosen] + new
-        evidence.write_rows(RESULTS, rows, Path(args.workdir, chosen[0], "environment.json"))
+        evidence.replace_rows(RESULTS, "writer", new, Path(args.workdir, chosen[0], "environment.json"))
     rows = evidence.read_rows(RESULTS)
     evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes))
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax import config as configs
 from aigc_jax import data
-from aigc_jax.data import cifar, files
+from aigc_jax.data import cifar, files, images
 from aigc_jax.errors import UserError
 from aigc_jax.results import file_sha256
 
@@ -24,7 +24,7 @@ LABELS = {name: RANDOM.randint(0, 10, COUNT).tolist() for name in PICTURES}
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
     monkeypatch.setattr(cifar, "RECORDS", COUNT)
-    monkeypatch.setattr(cifar, "VALID", 10)
+    monkeypatch.setattr(images, "VALID", 10)
     monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 

@@ -457,6 +457,13 @@ def test_maxout_is_the_largest_of_its_pieces():
     np.testing.assert_allclose(d.apply({"params": params}, x)[0], (linear.max(-1) @ params["Dense_1"]["kernel"])[:, 0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("key", ["batch_size", "critic_steps", "game.pack"])
+def test_a_step_of_no_examples_has_no_epochs(key):
+    config = configs.override(tiny("gan", steps="3 epochs"), {key: 0})
+    with pytest.raises(UserError, match="config.steps = '3 epochs' with 0 examples a step: config.batch_size, and what multiplies it, must be"):
+        resolved(config)
+
+
 @pytest.mark.parametrize("name, overrides, words", [
     ("gan", {"loss": "hinged"}, "'hinged' is none of .*did you mean 'hinge'"),
     ("gan", {"game.regularizers": ("r3",)}, r"config.game.regularizers\[0\] = 'r3' is none of"),

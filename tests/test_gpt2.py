@@ -89,6 +89,14 @@ def test_it_writes_text_and_the_same_for_the_same_seed(directory):
     assert command_line("sample", f"--workdir={directory}", "--prompt=the", "--tokens=30").stdout == f"the{texts[0]}\n"
 
 
+def test_it_has_no_data_to_be_evaluated_on_and_no_classes(directory):
+    run = aigc_jax.load(directory)
+    with pytest.raises(UserError, match="config.data.path = ''"):
+        run.evaluate()
+    with pytest.raises(UserError, match="--class=3 is for samples of the prior of a model that knows classes"):
+        run.sample(2, label=3)
+
+
 def test_a_run_begins_with_its_weights(directory):
     """init_from takes a GPT-2 directory; its tokenizer is config.data.tokenizer = 'file'."""
     run = aigc_jax.load(directory)

@@ -268,12 +268,12 @@ def test_batches_are_of_one_size_and_change_nothing(n):
         seen.append(x.shape)
         return x[:, 0, 0], x.sum((1, 2))
 
-    first, total = inception.in_batches(see, pictures)
+    first, total = inception.looked(see, pictures)
     np.testing.assert_array_equal(first, pictures[:, 0, 0])
     np.testing.assert_array_equal(total, pictures.sum((1, 2)))
     assert set(seen) == {(50, 4, 5, 3)}
     with pytest.raises(UserError, match="one or three colours"):
-        inception.in_batches(see, np.zeros((2, 4, 5, 4)))
+        inception.looked(see, np.zeros((2, 4, 5, 4)))
 
 
 def test_what_is_no_inception_is_said_in_one_sentence(tmp_path):

@@ -9,8 +9,8 @@ import numpy as np
 
 from aigc_jax import pickles
 from aigc_jax.data import files
-from aigc_jax.data.dataset import Dataset, images
-from aigc_jax.data.images import LICENCES, VALID, from_prepared, registered
+from aigc_jax.data.dataset import Dataset
+from aigc_jax.data.images import LICENCES, divided, from_prepared, registered
 from aigc_jax.errors import UserError, require
 from aigc_jax.results import file_sha256
 
@@ -46,13 +46,6 @@ def cifar10(config, data_dir, download) -> Dataset:
     return divided(train, parts[TEST], dict(licence=LICENCES["cifar10"], source=f"{path}", files=sums))
 
 
-def divided(train, test, about) -> Dataset:
-    cut = len(train["x"]) - VALID
-    require(cut > 0, f"cifar10: {len(train['x'])} training pictures are too few; {about['source']} is not whole")
-    splits = dict(train={k: a[:cut] for k, a in train.items()}, valid={k: a[cut:] for k, a in train.items()}, test=test)
-    return images(splits, 255, about, classes=CLASSES)
-
-
 def place(data_dir) -> tuple[str, Path] | None:
     """("binary" or "python", its directory or verified archive) in cifar10/ or at the top of the first root that has one."""
     for root in files.roots(data_dir):
@@ -61,9 +54,7 @@ def place(data_dir) -> tuple[str, Path] | None:
                 if (where / folder).is_dir():
                     return form, where / folder
                 if (path := where / archive).is_file():
-                    require(file_sha256(path) == CHECKSUMS[archive],
-                            f"cifar10: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as registered); "
-                            f"delete it, then {files.advice('cifar10')}")
+                    files.verify("cifar10", path, file_sha256(path), CHECKSUMS[archive], files.advice("cifar10"))
                     return form, path
     return None
 

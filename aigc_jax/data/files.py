@@ -32,11 +32,15 @@ def find(name: str, checksums: dict[str, str], data_dir: str, called: str = "") 
         for file, path in paths.items():
             if not path.is_file():
                 raise UserError(f"{name}: {file} is missing in {path.parent}; {advice(called or name)}")
-            if (file_sha256(path) if path.name == file else unpacked_sha256(path)) != checksums[file]:
-                raise UserError(f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as registered); "
-                                f"delete it, then {advice(called or name)}")
+            verify(name, path, file_sha256(path) if path.name == file else unpacked_sha256(path), checksums[file], advice(called or name))
         return paths
     return None
+
+
+def verify(name: str, path: Path, found: str, registered: str, remedy: str):
+    """A UserError where a file's SHA-256 is not the registered one."""
+    if found != registered:
+        raise UserError(f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as registered); delete it, then {remedy}")
 
 
 def plain_or_packed(path: Path) -> Path:

@@ -55,7 +55,13 @@ def mnist(config, data_dir, download) -> Dataset:
     else:
         raw = [read_idx(paths[file]) for file in IDX]
         train, test = (dict(x=i[..., None], label=l.astype(np.int32)) for i, l in (raw[:2], raw[2:]))
+    return divided(train, test, about)
+
+
+def divided(train, test, about) -> Dataset:
+    """Pictures of ten classes, the last of the training ones held out."""
     cut = len(train["x"]) - VALID
+    require(cut > 0, f"{about['source']} has {len(train['x'])} training pictures, too few to hold {VALID} out")
     splits = dict(train={k: a[:cut] for k, a in train.items()}, valid={k: a[cut:] for k, a in train.items()}, test=test)
     return images(splits, 255, about, classes=10)
 

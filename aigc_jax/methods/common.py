@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from aigc_jax.config import leaves
+from aigc_jax.core import fold
 from aigc_jax.errors import UserError, choose, nearest, require
 from aigc_jax.models.layers import ACTIVATIONS, NORMS
 
@@ -59,6 +60,15 @@ def network(module, section, key, config, **more):
     net = module(**section, **more, **dtypes(config))
     require(not net.misfit(), f"config.{key}.{net.misfit()}")
     return net
+
+
+ROW = 8  # pictures of one interpolation or traversal
+
+
+def between(draw, key, index, dtype):  # [B] -> [B, Z], [B]
+    """Rows of ROW noises between two draws, draw(key, index [B]) -> [B, Z], along the sphere (White 2016, section 2.1); and which row each is of."""
+    row, t = index // ROW, (index % ROW / (ROW - 1)).astype(dtype)[:, None]
+    return spherical(*(draw(fold(key, end), row) for end in (0, 1)), t), row
 
 
 def spherical(a, b, t):  # [B, Z], [B, Z], [B, 1] -> [B, Z]

@@ -23,7 +23,7 @@ from aigc_jax import losses, optim
 from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients
 from aigc_jax.errors import choose, require
 from aigc_jax.methods import regularizers
-from aigc_jax.methods.common import check_hp, check_keys, spherical
+from aigc_jax.methods.common import ROW, between, check_hp, check_keys
 from aigc_jax.methods.players import Players
 from aigc_jax.methods.regularizers import PICTURES_ONLY, REGULARIZERS, Position
 from aigc_jax.models.reductions import BatchNorm
@@ -33,7 +33,6 @@ HP = ("lr_g", "lr_d", "beta1", "beta2", "ema")
 MORE = ("smoothing", "auxiliary", *REGULARIZERS)  # hyper-parameters that a config may have, too: 0, 1 and the regularizers' own if not
 
 STANDING = 128  # examples of noise from which a normalized generator takes its statistics when it is sampled
-ROW = 8  # pictures of one interpolation
 AUGMENT, PENALTY, OTHER = (2**31 + i for i in range(3))  # what the keys of an update are for beside its noise, which is keyed by examples
 
 
@@ -184,8 +183,7 @@ def make(config, spec) -> Method:
 
     def interpolation(state, key, batch):
         """Rows of pictures between two draws of noise, along the sphere (White 2016, section 2.1)."""
-        row, t = batch["index"] // ROW, (batch["index"] % ROW / (ROW - 1)).astype(players.dtype)[:, None]
-        z = spherical(*(players.noise(fold(key, end), row) for end in (0, 1)), t)
+        z, row = between(players.noise, key, batch["index"], players.dtype)
         return players.generate(state.extra["ema"], standing(state), z, in_turn(row))[0]
 
     sheets = dict(interpolation=(ROW, ROW)) | (dict(prior=(ROW, players.classes)) if players.classes else {})

@@ -1,6 +1,7 @@
 """A network of `models/vae.py` as distributions: q(z | x), p(z), p(x | z) as functions of parameters, with the shapes
 K draws, B batch, Z latents; and what can be seen of the latents."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -10,11 +11,10 @@ from jax.scipy.special import ndtri
 from aigc_jax import losses
 from aigc_jax.core import Array, fold, noise
 from aigc_jax.errors import choose
-from aigc_jax.methods.common import dtypes, network, spherical
+from aigc_jax.methods.common import ROW, between, dtypes, network
 from aigc_jax.methods.observation import held_out, observe
 from aigc_jax.models import vae as networks
 
-ROW = 8  # pictures of one interpolation or traversal
 LATTICE = 20  # pictures along each side of the manifold
 REACH = 3.0  # standard deviations that a traversal goes to either side
 
@@ -115,8 +115,7 @@ class Model:
 
     def interpolation(self, state, key, batch):
         """Rows of pictures between two draws of the prior, along the sphere (White 2016, section 2.1)."""
-        pair, t = batch["index"] // ROW, (batch["index"] % ROW / (ROW - 1)).astype(self.dtype)[:, None]
-        z = spherical(*(self.top(state.params, fold(key, end), pair) for end in (0, 1)), t)
+        z, pair = between(functools.partial(self.top, state.params), key, batch["index"], self.dtype)
         return self.down(state.params, pair % max(self.spec.classes, 1), fold(key, 2), pair, z)
 
     def traversal(self, state, key, batch):

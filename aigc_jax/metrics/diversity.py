@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from aigc_jax.metrics.distances import squares
 from aigc_jax.metrics.given import evenly
 
 MOST = 1000  # examples of each kind: all their pairs are compared
@@ -12,10 +13,7 @@ MOST = 1000  # examples of each kind: all their pairs are compared
 def mean_distance(x: np.ndarray) -> float:  # [n, ...] -> []
     """The mean Euclidean distance |x_i - x_j| over all pairs i < j, in the units of x."""
     x = np.asarray(x.reshape(len(x), -1), np.float64)
-    squares = (x**2).sum(1)
-    distances = np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0))
-    np.fill_diagonal(distances, 0)  # rounding errors
-    return float(distances.sum() / (len(x) * (len(x) - 1)))
+    return float(np.sqrt(squares(x, x)).sum() / (len(x) * (len(x) - 1)))
 
 
 def diversity(given) -> dict[str, float]:

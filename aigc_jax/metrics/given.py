@@ -42,6 +42,16 @@ def equally(a: np.ndarray, b: np.ndarray, most: int = MOST) -> tuple[np.ndarray,
     return evenly(a, count), evenly(b, count)
 
 
+def in_batches(look: Callable, pictures: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+    """look(pictures), a tuple of arrays [n, ...], `size` of them at once, the last ones filled up with zeros: one compilation."""
+    parts = []
+    for first in range(0, max(1, len(pictures)), size):
+        part = np.asarray(pictures[first : first + size], np.float32)
+        filled = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.float32)])
+        parts.append([np.asarray(x)[: len(part)] for x in look(filled)])
+    return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
+
+
 def remembered(extract: Callable, kept: int = KEPT) -> Callable:
     """`extract`, which sees the same pictures only once as long as they are among the last few sets. What is not finite has features
     and probabilities nan, whatever a network makes of it."""

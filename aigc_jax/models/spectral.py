@@ -49,6 +49,5 @@ def dense(net, x, features, train, **more):  # [B, D] -> [B, features]
 
 def conv(net, x, features, train, transpose=False, **more):  # [B, H, W, C] -> [B, h, w, features]
     """Likewise a convolution."""
-    plain = convolutions.ConvTranspose if transpose else convolutions.Conv
-    layer = {False: plain, True: SpectralConvTranspose if transpose else SpectralConv}[net.spectral]
-    return layer(features, dtype=net.dtype, param_dtype=net.param_dtype, **more)(x, train)
+    plain, normal = (convolutions.ConvTranspose, SpectralConvTranspose) if transpose else (convolutions.Conv, SpectralConv)
+    return (normal if net.spectral else plain)(features, dtype=net.dtype, param_dtype=net.param_dtype, **more)(x, train)
