@@ -21,7 +21,9 @@ from aigc_jax.errors import UserError, nearest, require
 # What every config may set under `run`, with its default. Durations are in steps, epochs or examples; "never" turns one off.
 RUN = dict(
     data_dir="",  # where data sets lie; else $AIGC_DATA_DIR, else ~/tensorflow_datasets
-    mesh=dict(trial=1, data=-1),  # devices along each axis; -1 takes what is left
+    mesh=dict(trial=1, data=-1, model=1),  # devices along each axis: of trials, of a batch's examples, of parameters; -1: what is left
+    sequence=False,  # what lies between the layers of a Transformer divided over mesh.model by positions
+    fsdp=False,  # parameters and their moments divided over mesh.data too, gathered where a step needs them
     log_every="100 steps",
     eval_every="1000 steps",
     sample_every="1000 steps",
@@ -56,6 +58,7 @@ DATA = dict(
 BASE = dict(
     seed=0,
     precision="float32",
+    accumulate=1,  # equal parts of a batch that are worked on one after another, in the memory of one
     metrics=(),  # over whole splits, of aigc_jax/metrics
     metric_samples=1000,  # that they draw
     extractor="classifier",  # of the features that metrics compare: one trained on the data, or the path of Inception's weights

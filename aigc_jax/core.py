@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from aigc_jax.layout import axes
+
 Array = jax.Array
 PyTree = Any
 
@@ -71,29 +73,41 @@ def fold(key: Array, *numbers) -> Array:
 def noise(key: Array, index: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:  # [B] -> [B, *shape]
     """Standard normal numbers, each row keyed by its own index: but for rounding (the last bit may follow the vector lane
     that a number falls into) they depend on neither batching nor sharding."""
-    return jax.vmap(lambda i: jax.random.normal(fold(key, i), shape, dtype))(index)
+    return axes(jax.vmap(lambda i: jax.random.normal(fold(key, i), shape, dtype))(index), "examples")
 
 
-def gradients(loss: Callable, params: PyTree, batch: PyTree, key: Array, axis: str | None = None, accumulate: int = 1):
-    """The gradient of `loss(params, batch, key) -> ([], metrics)` and its metrics. Every training loss is differentiated here.
+def gradients(loss: Callable, params: PyTree, batch: PyTree, key: Array, rows: tuple[str, ...] = (), axis: str | None = None,
+              accumulate: int = 1, lay: Callable = lambda grads: grads):
+    """The gradient of `loss(params, batch, key) -> ([], aux)` and aux, a dict. Every training loss is differentiated here.
 
+    rows         names in aux of what has a row for each example; the rest are means over examples
     accumulate   over how many equal parts of the batch the gradient is averaged, one after another, in the memory of one;
                  exact for losses that are means over examples
-    axis         name of a mapped axis over which gradients and metrics are averaged (pmap)
+    lay          how the gradient is laid out on the devices (`sharding.scattered`)
+    axis         name of a mapped axis over which gradients and means are averaged (pmap)
     """
 
     def one(part):
-        grads, metrics = jax.grad(loss, has_aux=True)(params, part, key)
-        return grads, metrics
+        grads, aux = jax.grad(loss, has_aux=True)(params, part, key)
+        means = {name: value for name, value in aux.items() if name not in rows}
+        return (grads, means), {name: aux[name] for name in rows}
 
     if accumulate == 1:
-        out = one(batch)
+        means, joined = one(batch)
     else:
-        parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
-        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts)))
-        out, _ = jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, one(part)), None), zero, parts)
-        out = jax.tree.map(lambda x: x / accumulate, out)
-    return out if axis is None else jax.lax.pmean(out, axis)
+        # every so-many-th example, so that a part is spread over the devices as the whole is
+        parts = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def body(total, part):
+            means, each = one(part)
+            return jax.tree.map(jnp.add, total, means), each
+
+        shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))[0]
+        total, joined = jax.lax.scan(body, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), parts)
+        means = jax.tree.map(lambda x: x / accumulate, total)
+        joined = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), joined)
+    grads, aux = means if axis is None else jax.lax.pmean(means, axis)
+    return lay(grads), aux | joined
 
 
 def feed(step: Callable, source: Callable) -> Callable:

@@ -196,9 +196,10 @@ def _cross_entropy(logits, target, smoothing, size):
     x = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     top = jax.lax.stop_gradient(along(jnp.max, x))
     total = top + jnp.log(along(jnp.sum, jnp.exp(x - top[..., None])))
-    value = total - jnp.take_along_axis(x, target[..., None], axis=-1)[..., 0]
+    ids = jnp.arange(x.shape[-1])
+    value = total - along(jnp.sum, jnp.where(ids == target[..., None], x, 0))  # a sum, which divides over devices where a look-up would not
     if smoothing:
-        value = (1 - smoothing) * value + smoothing * (total - along(jnp.sum, jnp.where(jnp.arange(x.shape[-1]) < size, x, 0)) / size)
+        value = (1 - smoothing) * value + smoothing * (total - along(jnp.sum, jnp.where(ids < size, x, 0)) / size)
     return value, (logits, target, total)
 
 

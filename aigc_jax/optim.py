@@ -57,12 +57,13 @@ ANNEALING = {
 
 def clip(most):
     """Gradients whose joint norm is above `most` scaled to it (Pascanu et al. 2013, algorithm 1). As optax's, with the squares summed 32 rows
-    at a time: on CPUs XLA sums what is longer in a tree of small windows, which took a tenth of a small GPT's step."""
+    at a time: on CPUs XLA sums what is longer in a tree of small windows, which took a tenth of a small GPT's step. Columns stay apart:
+    they may lie on several devices."""
 
     def squares(g):  # [...] -> []
-        total = g.reshape(-1) ** 2
-        while total.size > 32 and total.size % 32 == 0:
-            total = total.reshape(32, -1).sum(0)
+        total = g.reshape(-1, g.shape[-1] if g.ndim > 1 else 1) ** 2
+        while len(total) > 32 and len(total) % 32 == 0:
+            total = total.reshape(32, -1, total.shape[-1]).sum(0)
         return total.sum()
 
     def update(grads, state, params=None):

@@ -82,19 +82,24 @@ class Programs:
         self.extractor, self.look = extractor, None
         self.mesh = sharding.make_mesh(config.run.mesh) if mesh is None else mesh
         self.width = -(-count // self.mesh.shape["trial"]) * self.mesh.shape["trial"]
-        self.method = methods.make(config, dataset.spec)
+        fsdp = config.run.fsdp and self.mesh.shape["data"] > 1
+        gradients = functools.partial(core.gradients, accumulate=config.accumulate, **(dict(lay=sharding.scattered(self.mesh)) if fsdp else {}))
+        self.method = methods.make(config, dataset.spec, gradients)
         metrics.find(config.metrics)  # a mistake is named before anything starts
         self.batch_size = config.batch_size
         examples = methods.examples(config)
-        lay, source = sharding.divided(self.mesh, self.batch_size), datasets.source
-        step = core.feed(self.method.step, source(dataset, config.data, examples, lay))
+        (lay, whole), source = sharding.divided(self.mesh, self.batch_size), datasets.source
+        step = sharding.gathered(self.method.step, self.mesh, new=True) if fsdp else self.method.step
+        step = core.feed(step, source(dataset, config.data, examples, lay, whole))
         self._start = Program(jax.jit(self._init), ONCE)
         # What states look like without what fills them up, as a restored checkpoint must.
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
         optim.check_frozen(config, self.shapes.params)
 
         def build(f, rest, donate=False):
-            specs = sharding.specs(self.shapes if donate else without_opt(self.shapes))
+            specs = self.specs(self.shapes if donate else without_opt(self.shapes))
+            f = f if donate or not fsdp else sharding.gathered(f, self.mesh)
+            f = sharding.aware(f, self.mesh, config.run.sequence)
             return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate))
 
         self.train = build(core.repeat(step, capacity), 2, donate=True)
@@ -102,6 +107,10 @@ class Programs:
         self._draw = {what: build(core.draw(f, dataset.take, lay), 4) for what, f in self.method.samplers.items()}
         place = NamedSharding(self.mesh, PartitionSpec())
         self.arrays = jax.device_put(dataset.arrays, place)
+
+    def specs(self, states):
+        """How states lie on the mesh."""
+        return sharding.specs(states, self.mesh, self.config.run.fsdp)
 
     def _init(self, seeds, hp):
         return jax.vmap(lambda seed, hp: self.method.init(jax.random.key(seed), hp))(seeds, hp)
@@ -124,7 +133,7 @@ class Programs:
         if self.width > self.count:
             places = np.minimum(np.arange(self.width), self.count - 1)
             states = jax.tree.map(lambda x: x[places], states)
-        return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), states, sharding.specs(states))
+        return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), states, self.specs(states))
 
     def trials(self, states):
         """The states [N, ...] of the trials, without what fills them up."""

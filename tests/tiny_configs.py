@@ -3,6 +3,8 @@
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from aigc_jax import config as configs
 from aigc_jax import data, methods
 
@@ -53,6 +55,11 @@ METHODS = {
     "classifier": ("classifier_mnist", {"data.name": "digits", "model.channels": (6, 8), "model.size": 12}),
     "gan_conv": ("dcgan_digits", CONV | {"model.g.norm": "batch"}),
 }
+
+
+def methods_of(*quick):
+    """A test's parameter `name`: these methods, the others in the slow tier."""
+    return pytest.mark.parametrize("name", [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in METHODS])
 
 
 def tiny(name="gan", **overrides):

@@ -202,13 +202,14 @@ ORDERS = {
 }
 
 
-def source(dataset: Dataset, config, batch_size: int, lay=lambda batch: batch) -> Callable:
-    """`source(arrays, key, step) -> batch` of the training split; `lay` places the batch on the devices."""
+def source(dataset: Dataset, config, batch_size: int, lay=lambda batch: batch, whole=lambda places: places) -> Callable:
+    """`source(arrays, key, step) -> batch` of the training split. `lay` divides the batch over the devices; `whole` keeps what it is of on all of
+    them, which is less work than agreeing on it."""
     require(batch_size > 0, f"config.batch_size gives {batch_size} examples a step; it must be at least 1")
     places = choose(ORDERS, config.order, "config.data.order")(dataset, config, batch_size)
 
     def draw(arrays, key, step):
-        picked = lay(places(key, step) | dict(index=jnp.arange(batch_size, dtype=jnp.int32)))
+        picked = lay(whole(places(key, step)) | dict(index=jnp.arange(batch_size, dtype=jnp.int32)))
         chosen = [picked.pop(name) for name in ("rows", "words") if name in picked]
         return lay((dataset.vary if len(chosen) == 2 else dataset.take)(arrays, *chosen)) | picked
 

@@ -1,17 +1,23 @@
 """Methods: what a GAN, a VAE, a language model is, as a `core.Method`. One file each, one line each in the table."""
 
+from aigc_jax import core
 from aigc_jax.errors import choose, require
 from aigc_jax.methods import classifier, gan, lm, mlm, seq2seq, vae, vqvae
 
-# config.method -> a module with make(resolved config, spec) -> Method and examples(config) -> training examples a step
+# config.method -> a module with make(resolved config, spec, gradients) -> Method and examples(config) -> training examples a step;
+# coupled(config), where there is one, names what makes a loss no mean over examples, or ''
 METHODS = {"gan": gan, "vae": vae, "vqvae": vqvae, "lm": lm, "seq2seq": seq2seq, "mlm": mlm, "classifier": classifier}
 
 
-def make(config, spec):
-    """The Method that a resolved config describes, for data of the given spec."""
+def make(config, spec, gradients=core.gradients):
+    """The Method that a resolved config describes, for data of the given spec; `gradients` is how its losses are differentiated."""
     require(config.method == "lm" or not config.lora.rank,
             f"config.lora.rank = {config.lora.rank} is for config.method = 'lm', not {config.method!r}")
-    return choose(METHODS, config.method, "config.method").make(config, spec)
+    module, parts = choose(METHODS, config.method, "config.method"), config.accumulate
+    require(parts > 0 and config.batch_size % parts == 0, f"config.accumulate = {parts} does not divide config.batch_size = {config.batch_size}")
+    reason = parts > 1 and hasattr(module, "coupled") and module.coupled(config)
+    require(not reason, f"config.accumulate = {parts} needs a loss that is a mean over examples, and {reason} looks at all of a batch at once")
+    return module.make(config, spec, gradients)
 
 
 def examples(config) -> int:

@@ -34,7 +34,7 @@ def translation(x, key, index):
     around = jnp.pad(x, ((0, 0), (reach[0],) * 2, (reach[1],) * 2, (0, 0)))
     u = uniform(key, index, (2,))
     start = jnp.floor(u * (2 * jnp.array(reach) + 1)).astype(jnp.int32)
-    cut = lambda picture, at: jax.lax.dynamic_slice(picture, (at[0], at[1], 0), (height, width, channels))
+    cut = lambda picture, at: jax.lax.dynamic_slice(picture, (*at, jnp.zeros_like(at[0])), (height, width, channels))
     return jax.vmap(cut)(around, start)
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import losses, optim
-from aigc_jax.core import INIT, Method, TrainState, fold, gradients
+from aigc_jax import core, losses, optim
+from aigc_jax.core import INIT, Method, TrainState, fold
 from aigc_jax.errors import require
 from aigc_jax.methods.common import check_hp, check_keys, dtypes, network
 from aigc_jax.models.classifier import Classifier
@@ -37,7 +37,7 @@ def sight(config, spec):
     return look
 
 
-def make(config, spec) -> Method:
+def make(config, spec, gradients=core.gradients) -> Method:
     """The least cross-entropy of the labels."""
     check_keys(config, KEYS)
     check_hp(config, HP)

@@ -62,6 +62,11 @@ def network(module, section, key, config, **more):
     return net
 
 
+def apart(key, index, config):  # [b] -> key
+    """The key of what is drawn for a whole part of a batch at once, such as dropout: of each part another."""
+    return key if len(index) == config.batch_size else fold(key, index[0])
+
+
 ROW = 8  # pictures of one interpolation or traversal
 
 

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import losses, optim
-from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients
+from aigc_jax import core, losses, optim
+from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold
 from aigc_jax.errors import choose, require
 from aigc_jax.methods import regularizers
 from aigc_jax.methods.common import ROW, between, check_hp, check_keys
@@ -41,6 +41,21 @@ def examples(config) -> int:
     return config.batch_size * config.critic_steps * config.game.pack
 
 
+def coupled(config) -> str:
+    """What makes the loss no mean over examples, or ''."""
+    game, (g, d) = config.game, (config.model[side] for side in "gd")
+    reasons = {
+        "config.model.g.norm = 'batch'": g.get("norm") == "batch",
+        "config.model.d.norm = 'batch'": d.get("norm") == "batch",
+        "config.model.d.minibatch_std = True": d.get("minibatch_std"),
+        f"config.game.pack = {game.pack}": game.pack > 1,
+        f"config.game.unroll = {game.unroll}": game.unroll > 0,
+        f"config.loss = {config.loss!r}": config.loss == "relativistic_average",
+        f"config.game.regularizers = {game.regularizers}": not {"dragan", "mode_seeking"}.isdisjoint(game.regularizers),
+    }
+    return next((reason for reason, there in reasons.items() if there), "")
+
+
 def examine(config, spec):
     """A UserError where the parts that the config chose do not go together, or not with the data."""
     check_keys(config, KEYS)
@@ -53,7 +68,7 @@ def examine(config, spec):
         require(spec.kind == "image" or name not in PICTURES_ONLY, f"config.game.regularizers[{i}] = {name!r} is for pictures")
 
 
-def make(config, spec) -> Method:
+def make(config, spec, gradients=core.gradients) -> Method:
     """The game of config.loss between the two networks config.model.g and config.model.d (see KEYS, HP and MORE for the rest)."""
     examine(config, spec)
     loss = choose(losses.GAN, config.loss, "config.loss")
@@ -66,7 +81,7 @@ def make(config, spec) -> Method:
         return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"], stats=stats), hp)
 
     def play(params, stats, hp, batch, key, side):
-        """The loss of one side, ([], (its metrics, stats of both)); real and generated examples are batches of their own (Radford et al.
+        """The loss of one side, ([], {its metrics, stats: of both}); real and generated examples are batches of their own (Radford et al.
         2016, section 3)."""
         label, index = batch.get("label"), batch["index"]
         z = players.noise(key, index)
@@ -90,7 +105,7 @@ def make(config, spec) -> Method:
             metrics[f"{side[0]}_classes"] = named
             value = value + hp.get("auxiliary", 1.0) * named
         penalty, each = regularizers.total(game.regularizers, hp, side, position)
-        return value + penalty, (metrics | each, dict(g=g_stats, d=d_stats))
+        return value + penalty, metrics | each | dict(stats=dict(g=g_stats, d=d_stats))
 
     def step(state, batch):
         key, hp = fold(state.key, state.step), state.hp
@@ -98,7 +113,8 @@ def make(config, spec) -> Method:
         def update(params, opt, g, stats, batch, key, nudge=0.0):
             """One update of the discriminator against the generator g; `nudge` is added to its gradient."""
             play_d = lambda d, batch, key: play(dict(g=g, d=d), stats, hp, batch, key, "discriminator")
-            grads, (metrics, stats) = gradients(play_d, params, batch, key)
+            grads, metrics = gradients(play_d, params, batch, key)
+            stats = metrics.pop("stats")
             grads = jax.tree.map(lambda x: x + nudge, grads) if nudge else grads
             params, opt = optim.apply(optimizer(hp["lr_d"], hp, state.step), grads, opt, params)
             return regularizers.bounded(game.regularizers, hp, params), opt, metrics, stats["d"]
@@ -127,8 +143,9 @@ def make(config, spec) -> Method:
             d = ahead(g, batch, key) if game.unroll else d_params
             return play(dict(g=g, d=d), stats, hp, batch, key, "generator")
 
-        grads, (g_metrics, new) = gradients(play_g, state.params["g"], minibatch(batch, last, config.critic_steps), fold(key, last))
+        grads, g_metrics = gradients(play_g, state.params["g"], minibatch(batch, last, config.critic_steps), fold(key, last))
         g_params, g_opt = optim.apply(optimizer(hp["lr_g"], hp, state.step), grads, state.opt["g"], state.params["g"])
+        new = g_metrics.pop("stats")
         ema = optim.average(state.extra["ema"], g_params, hp["ema"], state.step)
         return TrainState(
             step=state.step + 1,

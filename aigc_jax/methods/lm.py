@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import decode, losses, optim
-from aigc_jax.core import INIT, Language, Method, TrainState, fold, gradients
+from aigc_jax import core, decode, losses, optim
+from aigc_jax.core import INIT, Language, Method, TrainState, fold
 from aigc_jax.errors import choose, require
 from aigc_jax.methods import lora
-from aigc_jax.methods.common import check_hp, check_keys, network
+from aigc_jax.methods.common import apart, check_hp, check_keys, network
 from aigc_jax.models import recurrent, transformer
 
 KEYS = ("network", "smoothing", "optimizer", "schedule.name", "schedule.warmup")
@@ -51,7 +51,7 @@ def per_token(sums) -> dict[str, float]:
     return dict(loss=float(loss), perplexity=float(np.exp(loss))) | bits
 
 
-def make(config, spec) -> Method:
+def make(config, spec, gradients=core.gradients) -> Method:
     """Next-token prediction by config.model on windows of the text (see KEYS for the rest)."""
     check_keys(config, KEYS)
     check_hp(config, HP)
@@ -78,17 +78,17 @@ def make(config, spec) -> Method:
 
     def step(state, batch):
         hp = state.hp
+        share = batch["mask"].mean() if "mask" in batch else 1  # of the tokens that count
+        if streams:
+            batch = batch | dict(carry=jax.tree.map(lambda c: jnp.where(batch["fresh"][:, None], 0, c), state.extra["carry"]))
 
         def loss(part, batch, key):
-            carry = None
-            if streams:
-                carry = jax.tree.map(lambda c: jnp.where(batch["fresh"][:, None], 0, c), state.extra["carry"])
-            logits, carry = apply(state.params | {trained: part}, batch["tokens"][:, :-1], carry, key)
-            each, counts = errors(logits, batch, config.smoothing)
-            value = each.sum() / counts.sum() if "mask" in batch else each.mean()
-            return value, (dict(loss=value), dict(carry=carry) if streams else {})
+            logits, carry = apply(state.params | {trained: part}, batch["tokens"][:, :-1], batch.get("carry"), apart(key, batch["index"], config))
+            value = errors(logits, batch, config.smoothing)[0].mean() / share
+            return value, dict(loss=value) | (dict(carry=carry) if streams else {})
 
-        grads, (metrics, extra) = gradients(loss, state.params[trained], batch, fold(state.key, state.step))
+        grads, metrics = gradients(loss, state.params[trained], batch, fold(state.key, state.step), rows=("carry",) * streams)
+        extra = dict(carry=metrics.pop("carry")) if streams else {}
         part, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads, state.opt[trained], state.params[trained])
         return state.replace(step=state.step + 1, params=state.params | {trained: part}, opt={trained: opt}, extra=extra), metrics
 

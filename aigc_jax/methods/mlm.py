@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import losses, optim
-from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients
+from aigc_jax import core, losses, optim
+from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold
 from aigc_jax.errors import require
-from aigc_jax.methods.common import check_hp, check_keys, network
+from aigc_jax.methods.common import apart, check_hp, check_keys, network
 from aigc_jax.methods.lm import HP
 from aigc_jax.models import transformer
 
@@ -34,7 +34,7 @@ def hide(key, index, tokens, share, mask, size):  # [], [B], [B, T] -> [B, T], [
     return jax.vmap(row)(index, tokens)
 
 
-def make(config, spec) -> Method:
+def make(config, spec, gradients=core.gradients) -> Method:
     """The encoder config.model on windows of a text whose tokenizer has a mask as its last token."""
     check_keys(config, KEYS)
     check_hp(config, HP)
@@ -45,12 +45,15 @@ def make(config, spec) -> Method:
             f"config.model.context = {net.context} positions are less than config.data.length = {config.data.length} tokens")
     optimizer, mask = optim.make(config), spec.vocabulary - 1
 
-    def guess(params, batch, key, dropout=None):
-        """Logits [B, T, V], the tokens [B, T] and which of them count."""
+    def hidden(batch, key):
+        """The tokens [B, T], what is seen of them, and which of them count."""
         tokens = batch["tokens"][:, :-1]
         seen, chosen = hide(key, batch["index"], tokens, config.masked, mask, spec.vocabulary)
+        return dict(tokens=tokens, seen=seen, chosen=chosen)
+
+    def guess(params, seen, dropout=None):  # [B, T] -> [B, T, V]
         rngs = None if dropout is None else {"dropout": dropout}
-        return net.apply({"params": params["net"]}, seen, jnp.ones_like(seen), rngs=rngs), tokens, chosen, seen
+        return net.apply({"params": params["net"]}, seen, jnp.ones_like(seen), rngs=rngs)
 
     def init(key, hp):
         one = jnp.zeros((1, spec.shape[0]), jnp.int32)
@@ -58,23 +61,26 @@ def make(config, spec) -> Method:
         return TrainState(jnp.int32(0), key, dict(net=params), dict(net=optimizer(hp["lr"], hp, 0).init(params)), {}, hp)
 
     def step(state, batch):
-        hp = state.hp
+        hp, key = state.hp, fold(state.key, state.step)
+        given = hidden(batch, fold(key, 0)) | dict(index=batch["index"])
+        share = jnp.maximum(given["chosen"].mean(), 1 / given["chosen"].size)
 
-        def loss(params, batch, key):
-            logits, tokens, chosen, _ = guess(params, batch, fold(key, 0), fold(key, 1))
-            value = jnp.sum(chosen * losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary)) / jnp.maximum(chosen.sum(), 1)
+        def loss(params, given, key):
+            logits = guess(params, given["seen"], apart(fold(key, 1), given["index"], config))
+            value = jnp.mean(given["chosen"] * losses.cross_entropy(logits, given["tokens"], 0.0, spec.vocabulary)) / share
             return value, dict(loss=value)
 
-        grads, metrics = gradients(loss, state.params, batch, fold(state.key, state.step))
+        grads, metrics = gradients(loss, state.params, given, key)
         params, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"])
         return state.replace(step=state.step + 1, params=dict(net=params), opt=dict(net=opt)), metrics
 
     def evaluate(state, batch):
         """The same tokens hidden at every evaluation."""
-        logits, tokens, chosen, _ = guess(state.params, batch, fold(state.key, EVALUATE))
+        given = hidden(batch, fold(state.key, EVALUATE))
+        logits, tokens = guess(state.params, given["seen"]), given["tokens"]
         nats = losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary)
-        sums = dict(nats=nats, right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(chosen))
-        return {name: jnp.sum(batch["weight"][:, None] * chosen * value) for name, value in sums.items()}
+        sums = dict(nats=nats, right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(nats))
+        return {name: jnp.sum(batch["weight"][:, None] * given["chosen"] * value) for name, value in sums.items()}
 
     def summarize(sums):
         loss = np.float64(sums["nats"]) / np.float64(sums["tokens"])
@@ -82,7 +88,7 @@ def make(config, spec) -> Method:
 
     def filled(state, key, batch):  # -> [B, T]
         """Windows whose hidden tokens are the likeliest."""
-        logits, _, chosen, seen = guess(state.params, batch, key)
-        return jnp.where(chosen > 0, jnp.argmax(logits, -1), seen).astype(jnp.int32)
+        given = hidden(batch, key)
+        return jnp.where(given["chosen"] > 0, jnp.argmax(guess(state.params, given["seen"]), -1), given["seen"]).astype(jnp.int32)
 
     return Method(init, step, evaluate, summarize, dict(filled=filled))

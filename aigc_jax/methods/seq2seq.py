@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from aigc_jax import decode, losses, optim
-from aigc_jax.core import INIT, Language, Method, TrainState, fold, gradients
+from aigc_jax import core, decode, losses, optim
+from aigc_jax.core import INIT, Language, Method, TrainState, fold
 from aigc_jax.errors import require
-from aigc_jax.methods.common import check_hp, check_keys, network
+from aigc_jax.methods.common import apart, check_hp, check_keys, network
 from aigc_jax.methods.lm import HP, per_token
 from aigc_jax.models import transformer
 
@@ -17,7 +17,7 @@ def examples(config) -> int:
     return config.batch_size
 
 
-def make(config, spec) -> Method:
+def make(config, spec, gradients=core.gradients) -> Method:
     """The Transformer config.model on pairs of texts with one vocabulary. A target begins after, and ends with, the token spec.start."""
     check_keys(config, KEYS)
     check_hp(config, HP)
@@ -39,10 +39,10 @@ def make(config, spec) -> Method:
         return TrainState(jnp.int32(0), key, dict(net=params), dict(net=optimizer(hp["lr"], hp, 0).init(params)), {}, hp)
 
     def step(state, batch):
-        hp = state.hp
+        hp, share = state.hp, batch["mask"].mean()  # of the tokens that count
 
         def loss(params, batch, key):
-            value = errors(params, batch, config.smoothing, key).sum() / batch["mask"].sum()
+            value = errors(params, batch, config.smoothing, apart(key, batch["index"], config)).mean() / share
             return value, dict(loss=value)
 
         grads, metrics = gradients(loss, state.params, batch, fold(state.key, state.step))

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import losses, optim
-from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, gradients, noise
+from aigc_jax import core, losses, optim
+from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, noise
 from aigc_jax.errors import choose, require
 from aigc_jax.methods.common import check_hp, check_keys
 from aigc_jax.methods.latents import Model
@@ -76,6 +76,13 @@ def dreg(model, params, hp, x, c, draws, beta):
 BOUNDS = {"elbo": elbo, "free_bits": free_bits, "iwae": iwae, "dreg": dreg}
 
 
+def coupled(config) -> str:
+    """What makes the loss no mean over examples, or ''."""
+    if config.penalty != "none":
+        return f"config.penalty = {config.penalty!r}"
+    return "config.bound = 'free_bits'" if config.bound == "free_bits" else ""
+
+
 def examine(config, spec):
     """A UserError where the parts that the config chose do not go together, or not with the data."""
     check_keys(config, KEYS)
@@ -98,7 +105,7 @@ def examine(config, spec):
     require(plain or config.penalty == "none", f"config.penalty = {config.penalty!r} goes with an ELBO, not config.bound = {config.bound!r}")
 
 
-def make(config, spec) -> Method:
+def make(config, spec, gradients=core.gradients) -> Method:
     """config.bound of the network config.model with latents of sizes config.z, from the data up (see KEYS for the rest)."""
     examine(config, spec)
     model, bound = Model(config, spec), BOUNDS[config.bound]

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import losses, optim
-from aigc_jax.core import INIT, Method, TrainState, fold, gradients
+from aigc_jax import core, losses, optim
+from aigc_jax.core import INIT, Method, TrainState, fold
 from aigc_jax.errors import UserError, choose, require
 from aigc_jax.methods.common import check_hp, check_keys, dtypes, network
 from aigc_jax.methods.observation import held_out, observe
@@ -58,7 +58,7 @@ def moved(book, z, chosen, decay, restart, key):
     return dict(codes=sums / counts[:, None], counts=counts, sums=sums)
 
 
-def make(config, spec) -> Method:
+def make(config, spec, gradients=core.gradients) -> Method:
     """The autoencoder config.model with a codebook of config.codes codes."""
     check_keys(config, KEYS)
     likelihood = choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood")
@@ -96,9 +96,10 @@ def make(config, spec) -> Method:
             z, chosen, codes = encode(params, state.extra["book"], x)
             reconstruction, distance = errors(params, hp, x, z, codes)
             value = (reconstruction + hp["commitment"] * distance).mean()
-            return value, (dict(loss=value, reconstruction=reconstruction.mean(), commitment=distance.mean()), z, chosen)
+            return value, dict(loss=value, reconstruction=reconstruction.mean(), commitment=distance.mean(), z=z, chosen=chosen)
 
-        grads, (metrics, z, chosen) = gradients(loss, state.params, batch, key)
+        grads, metrics = gradients(loss, state.params, batch, key, rows=("z", "chosen"))
+        z, chosen = metrics.pop("z"), metrics.pop("chosen")
         book = moved(state.extra["book"], z.reshape(-1, net.size), chosen.ravel(), hp["decay"], hp["restart"], fold(key, 1))
         used = jax.nn.one_hot(chosen.ravel(), config.codes, dtype=dtype).sum(0)
         params, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"])

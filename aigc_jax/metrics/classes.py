@@ -31,18 +31,23 @@ def stacked(classes: np.ndarray, modes: int) -> dict[str, float]:  # [n] -> 2 x 
     return dict(stacked_modes=float(len(share)), stacked_kl=float((share * np.log(share * modes)).sum()))
 
 
+def triples(pictures: np.ndarray, extract) -> np.ndarray | None:  # [n, H, W, 3] -> [n]
+    """100 a + 10 b + c of what a classifier of digits takes the three colours for, each by itself; None where what it sees is no number."""
+    p = [extract(pictures[..., c : c + 1])[1] for c in range(pictures.shape[-1])] if pictures.ndim == 4 else []
+    require(len(p) == 3 and all(x.shape[1] == 10 for x in p),
+            "the metric 'stacked_modes' is for three digits as colours: config.data.name = 'stacked_mnist' with config.extractor = 'classifier'")
+    if not np.isfinite(p).all():
+        return None
+    a, b, c = (x.argmax(1) for x in p)
+    return 100 * a + 10 * b + c
+
+
 def stacked_modes(given) -> dict[str, float]:
     """How many of the 1,000 triples of digits occur among the samples, each colour classified by itself, and KL(q || uniform) in nats.
     Srivastava et al. 2017; Lin et al. 2018, section 4.2: 26,000 samples there. Of n perfect ones about 1,000 (1 - exp(-n / 1,000))
     triples occur, and the divergence is about 999 / 2 n."""
-    samples = given.draw("prior")
-    p = [given.extract(samples[..., c : c + 1])[1] for c in range(samples.shape[-1])] if samples.ndim == 4 else []
-    require(len(p) == 3 and all(x.shape[1] == 10 for x in p),
-            "the metric 'stacked_modes' is for three digits as colours: config.data.name = 'stacked_mnist' with config.extractor = 'classifier'")
-    if not np.isfinite(p).all():
-        return dict(stacked_modes=math.nan, stacked_kl=math.nan)
-    a, b, c = (x.argmax(1) for x in p)
-    return stacked(100 * a + 10 * b + c, 1000)
+    found = triples(given.draw("prior"), given.extract)
+    return dict(stacked_modes=math.nan, stacked_kl=math.nan) if found is None else stacked(found, 1000)
 
 
 def class_accuracy(given) -> dict[str, float]:

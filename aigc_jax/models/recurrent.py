@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aigc_jax.layout import axes
 from aigc_jax.models.layers import Network, dropout, mask_logits, padded
 from aigc_jax.models.reductions import Dense, project
 
@@ -39,12 +40,13 @@ def loop(forward, backward):
     def vjp(kept, gradients):
         w, saved, before, after = kept
         d_hs, d_end = gradients
+        transposed = w.T  # once: as a part of each step's product it costs that product a half more where the batch is small
 
         def step(d, at):
             d_h, saved, before, after = at
             d = (*d[:-1], d[-1] + d_h)
             d_x, d_product, d = backward(saved, before, after, d)
-            return (*d[:-1], d[-1] + d_product @ w.T), (d_x, d_product)
+            return (*d[:-1], d[-1] + d_product @ transposed), (d_x, d_product)
 
         d_state, (d_x, d_product) = jax.lax.scan(step, d_end, (d_hs, saved, before, after), reverse=True)
         flat = lambda y: y.reshape(-1, y.shape[-1])
@@ -163,10 +165,10 @@ class Recurrent(Network):
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         normal = nn.initializers.normal(self.embedding**-0.5)
         embed = nn.Embed(padded(self.vocabulary), self.embedding, embedding_init=normal, name="embed", **types)
-        x, states = dropout(self, embed(tokens), self.dropout), []
+        x, states = axes(dropout(self, embed(tokens), self.dropout), "examples"), []
         for i, state in enumerate(carry):
             x, state = Layer(self.cell, self.width, name=f"layer_{i}", **types)(x, state)
-            x = dropout(self, x, self.dropout)
+            x = axes(dropout(self, x, self.dropout), "examples")
             states.append(state)
         if self.tied and self.embedding != self.width:
             x = Dense(self.embedding, name="projection", **types)(x)

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aigc_jax.layout import axes
 from aigc_jax.models.attention import alibi_slopes, attend, attention, rotary, sinusoidal
 from aigc_jax.models.layers import ACTIVATIONS, Network, dropout, mask_logits, padded
 from aigc_jax.models.reductions import Dense, LayerNorm, project
@@ -79,7 +80,7 @@ class Attention(Part, kw_only=True):
     def __call__(self, x, cache, at):  # [B, T, D] -> [B, T, D], cache
         kv = self.kv_heads or self.heads
         q, k, v = jnp.split(self.dense((self.heads + 2 * kv) * self.size, "qkv")(x), [self.width, self.width + kv * self.size], axis=-1)
-        q, k, v = (y.reshape(*y.shape[:2], -1, self.size) for y in (q, k, v))
+        q, k, v = (axes(y.reshape(*y.shape[:2], -1, self.size), "examples", None, "heads") for y in (q, k, v))
         if self.qk_norm:
             q, k = NORMS["rms"](name="q_norm", **self.types)(q), NORMS["rms"](name="k_norm", **self.types)(k)
         if self.positions == "rotary":
@@ -116,6 +117,7 @@ class Mlp(Part):
             x = nn.silu(a) * b
         else:
             x = ACTIVATIONS[self.mlp](self.dense(self.hidden or 4 * self.width, "up")(x))
+        x = axes(x, "examples", None, "hidden")
         return self.dense(self.width, "down", residual=True)(x)
 
 
@@ -137,7 +139,7 @@ class Block(Part, kw_only=True):
     def add(self, x, norm, f):
         """x + f(norm(x)), or norm(x + f(x))."""
         y = dropout(self, f(norm(x) if self.place == "before" else x), self.dropout)
-        return x + y if self.place == "before" else norm(x + y)
+        return axes(x + y if self.place == "before" else norm(x + y), "examples", "positions")
 
     def __call__(self, x, cache, memory, at):  # [B, T, D] -> [B, T, D], cache
         kept = [cache]
@@ -227,10 +229,11 @@ class Tokens(Part, Network, kw_only=True):
             x = x + self.position(position)
         if self.positions == "sinusoidal":
             x = x + sinusoidal(position, self.width).astype(x.dtype) * STD * math.sqrt(2)  # of the embeddings' size
-        return dropout(self, x, self.dropout)
+        return axes(dropout(self, x, self.dropout), "examples", "positions")
 
     def logits(self, x):  # [B, T, D] -> [B, T, V]
-        return mask_logits(project(x, self.embed.embedding.T.astype(x.dtype)) if self.tied else self.head(x), self.vocabulary)
+        out = project(x, self.embed.embedding.T.astype(x.dtype)) if self.tied else self.head(x)
+        return mask_logits(axes(out, "examples", None, "vocabulary"), self.vocabulary)
 
     def places(self, tokens, carry, **more):
         """Where T tokens after those of the carry stand, and what they may look at."""
