@@ -57,7 +57,9 @@ DATA = dict(
 # And at the top.
 BASE = dict(
     seed=0,
-    precision="float32",
+    precision="float32",  # "bfloat16": the networks' arithmetic; "bfloat16_all": parameters too; "float64"
+    loss_chunk=0,  # lm, Transformers: positions whose logits are there at once; 0: all
+    moments="",  # the dtype that an optimiser keeps its state in: "bfloat16", or that of the parameters
     accumulate=1,  # equal parts of a batch that are worked on one after another, in the memory of one
     metrics=(),  # over whole splits, of aigc_jax/metrics
     metric_samples=1000,  # that they draw

@@ -192,6 +192,14 @@ def along(reduce, x):  # [..., V] -> [...]
     return reduce(x, axis=-1)
 
 
+def in_chunks(score, x, target, size):  # [B, T, D], [B, T] -> [B, T]
+    """score(x, target) of `size` positions after another; what it computes on the way, such as logits, is there for so many at once, forwards and
+    backwards."""
+    parts = lambda y: y.reshape(len(y), -1, size, *y.shape[2:]).swapaxes(0, 1)
+    each = jax.lax.map(jax.checkpoint(lambda part: score(*part)), (parts(x), parts(target)))
+    return each.swapaxes(0, 1).reshape(target.shape)
+
+
 def _cross_entropy(logits, target, smoothing, size):
     x = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     top = jax.lax.stop_gradient(along(jnp.max, x))

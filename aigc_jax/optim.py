@@ -94,13 +94,31 @@ OPTIMIZERS = {
 }
 
 
+# config.moments -> dtype of an optimiser's state
+MOMENTS = {"": None, "bfloat16": jnp.bfloat16}
+
+
+def stored(rule, dtype=None):
+    """An optimiser whose state lies in `dtype`, or in that of the parameters, and is worked on in float32 where that is narrower."""
+    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
+    narrow = lambda x: x.astype(dtype) if dtype and floating(x) else x
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)) if floating(x) else x
+
+    def update(grads, state, params=None):
+        updates, new = rule.update(jax.tree.map(wide, grads), jax.tree.map(wide, state), params)
+        return updates, jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)
+
+    return optax.GradientTransformation(lambda params: jax.tree.map(narrow, rule.init(params)), update)
+
+
 def make(config):
     """`optimizer(lr, hp, step) -> optax transformation` of a config with `optimizer`, `schedule` and `steps`."""
     rule = choose(OPTIMIZERS, config.optimizer, "config.optimizer")
     schedule = choose(SCHEDULES, config.schedule.name, "config.schedule.name")
     end, warmup = config.steps, config.schedule.warmup
     require(warmup < end, f"config.schedule.warmup = {warmup} steps must be below config.steps = {end}")
-    update = lambda lr, hp, step: rule(lr * schedule(step, end, warmup), hp)
+    kept = choose(MOMENTS, config.moments, "config.moments")
+    update = lambda lr, hp, step: stored(rule(lr * schedule(step, end, warmup), hp), kept)
     if not config.frozen:
         return update
     stays = frozen(config)

@@ -19,6 +19,8 @@ from aigc_jax import layout, optim, sharding
 from aigc_jax.checkpoint import flatten
 from aigc_jax.core import path_of
 from aigc_jax.errors import UserError
+from aigc_jax.results import RunDir
+from aigc_jax.train import train
 
 MESHES = (dict(data=8), dict(data=4, model=2), dict(data=2, model=4), dict(trial=2, data=2, model=2))
 ALL = {"run.fsdp": True, "run.sequence": True}
@@ -177,3 +179,23 @@ def test_a_mesh_of_three_axes_takes_what_is_left_and_says_what_does_not_fit():
     for shape in (dict(data=3, model=4), dict(data=-1, model=-1), dict(data=-1, model=3), dict(model=0)):
         with pytest.raises(UserError, match="config.run.mesh"):
             sharding.make_mesh(shape)
+
+
+@pytest.mark.parametrize("name", ["gan", pytest.param("lm_stream", marks=pytest.mark.slow)])
+def test_a_run_goes_on_on_another_mesh(name, tmp_path):
+    """Eight devices, then four, then one: the data's order and the losses are those of a run that never moved."""
+
+    def rows(folder):
+        return [{k: v for k, v in row.items() if k != "split"} for row in RunDir(folder).rows() if row["split"] == "train"]
+
+    given = tiny(name, steps=24, run__log_every="4 steps", run__save_every="8 steps")
+    quiet = dict(report=lambda line: None)
+    train([given], [tmp_path / "still"], **quiet)
+    for until, shape in ((8, dict(data=4, model=2)), (16, dict(data=4)), (None, {})):
+        moved = configs.override(given, {"run.fsdp": True} | {f"run.mesh.{axis}": n for axis, n in (dict(data=1) | shape).items()})
+        (status,) = train([moved], [tmp_path / "moved"], until=until, **quiet)
+    assert status["status"] == "done"
+    a, b = rows(tmp_path / "still"), rows(tmp_path / "moved")
+    assert [row["step"] for row in a] == [row["step"] for row in b] == [4, 8, 12, 16, 20, 24]
+    for one, other in zip(a, b, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)

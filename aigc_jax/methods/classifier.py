@@ -7,7 +7,7 @@ import numpy as np
 from aigc_jax import core, losses, optim
 from aigc_jax.core import INIT, Method, TrainState, fold
 from aigc_jax.errors import require
-from aigc_jax.methods.common import check_hp, check_keys, dtypes, network
+from aigc_jax.methods.common import check_hp, check_keys, network, widen, working
 from aigc_jax.models.classifier import Classifier
 
 KEYS = ("optimizer", "schedule.name", "schedule.warmup")
@@ -31,7 +31,7 @@ def sight(config, spec):
     net = net_of(config, spec)
 
     def look(params, x):
-        logits, features = net.apply({"params": params["net"]}, x)
+        logits, features = widen(net.apply({"params": params["net"]}, x))
         return features, jax.nn.softmax(logits)
 
     return look
@@ -44,14 +44,14 @@ def make(config, spec, gradients=core.gradients) -> Method:
     net, optimizer = net_of(config, spec), optim.make(config)
 
     def logits(params, x):
-        return net.apply({"params": params["net"]}, x)[0]
+        return widen(net.apply({"params": params["net"]}, x)[0])
 
     def errors(params, batch):  # -> [B], [B, K]
         out = logits(params, batch["x"])
         return losses.cross_entropy(out, batch["label"], 0.0, spec.classes), out
 
     def init(key, hp):
-        params = net.init(fold(key, INIT), jnp.zeros((1, *spec.shape), dtypes(config)["dtype"]))["params"]
+        params = net.init(fold(key, INIT), jnp.zeros((1, *spec.shape), working(config)))["params"]
         return TrainState(jnp.int32(0), key, dict(net=params), dict(net=optimizer(hp["lr"], hp, 0).init(params)), {}, hp)
 
     def step(state, batch):

@@ -15,8 +15,13 @@ FRACTIONS = ("beta1", "beta2", "ema")  # hyper-parameters in [0, 1)
 # Fields of networks that name an entry of a table; a network's own `choices` come before them.
 NAMED = dict(activation=ACTIVATIONS, output=ACTIVATIONS, norm=NORMS)
 
-# config.precision -> (dtype of the arithmetic, dtype of the parameters)
-PRECISIONS = {"float32": (jnp.float32, jnp.float32), "float64": (jnp.float64, jnp.float64)}
+# config.precision -> (dtype of the networks' arithmetic, dtype of the parameters). Losses, latents and metrics are never narrower than float32.
+PRECISIONS = {
+    "float32": (jnp.float32, jnp.float32),
+    "float64": (jnp.float64, jnp.float64),
+    "bfloat16": (jnp.bfloat16, jnp.float32),
+    "bfloat16_all": (jnp.bfloat16, jnp.bfloat16),  # moments too
+}
 
 
 def dtypes(config) -> dict:
@@ -25,6 +30,17 @@ def dtypes(config) -> dict:
     require(config.precision != "float64" or jax.config.jax_enable_x64,
             "config.precision = 'float64' needs JAX_ENABLE_X64=1 in the environment")
     return dict(dtype=dtype, param_dtype=param_dtype)
+
+
+def working(config):
+    """The dtype of what is not a network's: losses, latents, pictures."""
+    return jnp.promote_types(dtypes(config)["dtype"], jnp.float32)
+
+
+def widen(outputs):
+    """What a network gives, in float32 where it is narrower."""
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    return jax.tree.map(wide, outputs)
 
 
 def check_keys(config, keys):

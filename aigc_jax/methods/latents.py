@@ -11,7 +11,7 @@ from jax.scipy.special import ndtri
 from aigc_jax import losses
 from aigc_jax.core import Array, fold, noise
 from aigc_jax.errors import choose
-from aigc_jax.methods.common import ROW, between, dtypes, network
+from aigc_jax.methods.common import ROW, between, network, widen, working
 from aigc_jax.methods.observation import held_out, observe
 from aigc_jax.models import vae as networks
 
@@ -30,14 +30,14 @@ class Draw(NamedTuple):
 class Model:
     def __init__(self, config, spec):
         self.config, self.spec, self.sizes, self.vamp = config, spec, config.z, config.prior == "vamp"
-        self.observation, self.dtype = observe(config, spec), dtypes(config)["dtype"]
+        self.observation, self.dtype = observe(config, spec), working(config)
         self.net = network(
             choose(networks.NETWORKS, config.network, "config.network"), config.model, "model", config, shape=spec.shape, z=config.z,
             scale=self.observation.scale, classes=spec.classes if config.conditional else 0,
         )  # fmt: skip
 
     def call(self, params, what, *args):
-        return self.net.apply({"params": params["net"]}, *args, method=what)
+        return widen(self.net.apply({"params": params["net"]}, *args, method=what))
 
     def onehot(self, label):  # [B] -> [B, classes]; None where nothing is conditioned on labels
         return jax.nn.one_hot(label, self.spec.classes, dtype=self.dtype) if self.config.conditional else None

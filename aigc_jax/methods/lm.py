@@ -61,14 +61,30 @@ def make(config, spec, gradients=core.gradients) -> Method:
     streams = config.data.order == "stream"
     require(not streams or config.network == "recurrent", "config.data.order = 'stream' is for config.network = 'recurrent', whose carry goes on")
 
+    require(config.loss_chunk >= 0 and (not config.loss_chunk or spec.shape[0] % config.loss_chunk == 0),
+            f"config.loss_chunk = {config.loss_chunk} does not divide config.data.length = {spec.shape[0]}; 0 takes all positions at once")
+    require(not config.loss_chunk or config.network == "transformer",
+            f"config.loss_chunk is for config.network = 'transformer', not {config.network!r}")
     trained = "lora" if config.lora.rank else "net"
 
-    def apply(params, tokens, carry=None, key=None):
-        return net.apply({"params": lora.merged(config, params)}, tokens, carry, rngs=None if key is None else {"dropout": key})
+    def apply(params, tokens, carry=None, key=None, method=None):
+        rngs = None if key is None else {"dropout": key}
+        return net.apply({"params": lora.merged(config, params)}, tokens, carry, rngs=rngs, method=method)
 
-    def errors(logits, batch, smoothing=0.0):  # -> [B, T], [B, T]: of each token, and whether it counts
-        each = losses.cross_entropy(logits, batch["tokens"][:, 1:], smoothing, spec.vocabulary)
-        return (each * batch["mask"], batch["mask"]) if "mask" in batch else (each, jnp.ones_like(each))
+    def errors(params, batch, smoothing=0.0, carry=None, key=None):  # -> [B, T], [B, T], carry: of each token, and whether it counts
+        tokens, target = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
+        if chunk := config.loss_chunk:
+            x, carry = apply(params, tokens, carry, key, "features")
+            score = lambda x, target: losses.cross_entropy(logits_of(params, x), target, smoothing, spec.vocabulary)
+            each = losses.in_chunks(score, x, target, chunk)
+        else:
+            logits, carry = apply(params, tokens, carry, key)
+            each = losses.cross_entropy(logits, target, smoothing, spec.vocabulary)
+        mask = batch.get("mask", jnp.ones_like(each))
+        return each * mask, mask, carry
+
+    def logits_of(params, x):
+        return net.apply({"params": lora.merged(config, params)}, x, method="logits")
 
     def init(key, hp):
         params = net.init(fold(key, INIT), jnp.zeros((1, spec.shape[0]), jnp.int32))["params"]
@@ -83,8 +99,9 @@ def make(config, spec, gradients=core.gradients) -> Method:
             batch = batch | dict(carry=jax.tree.map(lambda c: jnp.where(batch["fresh"][:, None], 0, c), state.extra["carry"]))
 
         def loss(part, batch, key):
-            logits, carry = apply(state.params | {trained: part}, batch["tokens"][:, :-1], batch.get("carry"), apart(key, batch["index"], config))
-            value = errors(logits, batch, config.smoothing)[0].mean() / share
+            dropout = apart(key, batch["index"], config)
+            each, _, carry = errors(state.params | {trained: part}, batch, config.smoothing, batch.get("carry"), dropout)
+            value = each.mean() / share
             return value, dict(loss=value) | (dict(carry=carry) if streams else {})
 
         grads, metrics = gradients(loss, state.params[trained], batch, fold(state.key, state.step), rows=("carry",) * streams)
@@ -94,7 +111,7 @@ def make(config, spec, gradients=core.gradients) -> Method:
 
     def evaluate(state, batch):
         """Each window by itself, from an empty carry."""
-        each, counts = errors(apply(state.params, batch["tokens"][:, :-1])[0], batch)
+        each, counts, _ = errors(state.params, batch)
         sums = dict(nats=each, tokens=counts, characters=batch["characters"], bytes=batch["bytes"])
         return {name: jnp.sum(batch["weight"][:, None] * value) for name, value in sums.items()}
 

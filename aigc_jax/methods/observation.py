@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from aigc_jax import losses
 from aigc_jax.core import EVALUATE, fold
 from aigc_jax.errors import choose, require
-from aigc_jax.methods.common import dtypes
+from aigc_jax.methods.common import working
 
 BINARIZE = ("none", "dynamic")
 
@@ -35,7 +35,7 @@ def held_out(config):
 
 def observe(config, spec) -> Observation:
     """config.likelihood and config.binarize for data of the given spec; a UserError where they do not go together."""
-    likelihood, dtype = choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood"), dtypes(config)["dtype"]
+    likelihood, dtype = choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood"), working(config)
     choose(dict.fromkeys(BINARIZE), config.binarize, "config.binarize")
     black, name = config.likelihood == "bernoulli", f"config.data.name = {config.data.name!r}"
     if black:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from aigc_jax.core import fold, noise
 from aigc_jax.errors import choose, require
 from aigc_jax.methods.augment import AUGMENTATIONS
-from aigc_jax.methods.common import dtypes, network
+from aigc_jax.methods.common import network, widen, working
 from aigc_jax.models import gan as networks
 
 # config.game.condition -> the discriminator's head. The generator's noise is followed by the one-hot label in all of them.
@@ -28,7 +28,7 @@ class Players:
         game = config.game
         Generator, Discriminator = choose(networks.NETWORKS, config.network, "config.network")
         head = choose(CONDITIONS, game.condition, "config.game.condition")
-        self.game, self.spec, self.z, self.dtype = game, spec, config.z, dtypes(config)["dtype"]
+        self.game, self.spec, self.z, self.dtype = game, spec, config.z, working(config)
         self.classes = spec.classes if game.condition != "none" else 0
         self.augment = [choose(AUGMENTATIONS, name, f"config.game.augment[{i}]") for i, name in enumerate(game.augment)]
         require(config.z > 0, f"config.z = {config.z} must be at least 1")
@@ -60,7 +60,8 @@ class Players:
     def generate(self, params, stats, z, label=None, train=False):  # [B, Z], [B] -> [B, *shape], stats
         c = self.onehot(label)
         z = z if c is None else jnp.concatenate([z, c], axis=-1)
-        return self.g.apply({"params": params, **stats}, z, train, mutable=list(stats))
+        x, stats = self.g.apply({"params": params, **stats}, z, train, mutable=list(stats))
+        return widen(x), stats
 
     def discriminate(self, params, stats, x, label=None, train=False, key=None, index=None):
         """[B, *shape], [B] -> ((logits [B / m], logits of classes [B, K] or None), stats); augmented where a key is given."""
@@ -70,7 +71,8 @@ class Players:
         c = self.onehot(label)
         if self.game.condition == "concatenation":
             x = jnp.concatenate([x, jnp.broadcast_to(c.reshape(len(c), *(1,) * (x.ndim - 2), -1), (*x.shape[:-1], self.classes))], axis=-1)
-        return self.d.apply({"params": params, **stats}, self.packed(x), train, c, mutable=list(stats))
+        logits, stats = self.d.apply({"params": params, **stats}, self.packed(x), train, c, mutable=list(stats))
+        return widen(logits), stats
 
     def packed(self, x):  # [B, ..., C] -> [B / m, ..., m C]
         """m examples as one (Lin et al. 2018, section 3.1)."""

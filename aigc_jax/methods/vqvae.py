@@ -13,7 +13,7 @@ import numpy as np
 from aigc_jax import core, losses, optim
 from aigc_jax.core import INIT, Method, TrainState, fold
 from aigc_jax.errors import UserError, choose, require
-from aigc_jax.methods.common import check_hp, check_keys, dtypes, network
+from aigc_jax.methods.common import check_hp, check_keys, network, widen, working
 from aigc_jax.methods.observation import held_out, observe
 from aigc_jax.models import vae as networks
 
@@ -64,11 +64,11 @@ def make(config, spec, gradients=core.gradients) -> Method:
     likelihood = choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood")
     check_hp(config, HP + (("sigma",) if likelihood.scale == "hp" else ()))
     require(config.codes > 1, f"config.codes = {config.codes} must be at least 2")
-    seen, dtype, optimizer = observe(config, spec), dtypes(config)["dtype"], optim.make(config)
+    seen, dtype, optimizer = observe(config, spec), working(config), optim.make(config)
     net = network(networks.VQVAE, config.model, "model", config, shape=spec.shape, scale=seen.scale)
 
     def call(params, what, *args):
-        return net.apply({"params": params["net"]}, *args, method=what)
+        return widen(net.apply({"params": params["net"]}, *args, method=what))
 
     def encode(params, book, x):
         """The encoder's outputs z [B, h, w, D], the numbers of their codes [B, h, w], the codes [B, h, w, D]."""

@@ -258,10 +258,14 @@ class Tokens(Part, Network, kw_only=True):
 class Decoder(Tokens, kw_only=True):
     """A language model: each position sees those before it and itself."""
 
-    def __call__(self, tokens, carry=None):  # [B, T], carry -> [B, T, V], carry
+    def features(self, tokens, carry=None):  # [B, T], carry -> [B, T, D], carry: what `logits` reads
         at = self.places(tokens, carry)
         x, layers = self.stack(self.start(tokens, at["position"]), carry and carry["layers"], None, at)
-        return self.logits(x), carry and dict(length=carry["length"] + tokens.shape[1], layers=layers)
+        return x, carry and dict(length=carry["length"] + tokens.shape[1], layers=layers)
+
+    def __call__(self, tokens, carry=None):  # [B, T], carry -> [B, T, V], carry
+        x, carry = self.features(tokens, carry)
+        return self.logits(x), carry
 
 
 class Encoder(Tokens, kw_only=True):
