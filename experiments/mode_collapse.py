@@ -1,10 +1,11 @@
-"""What mode collapse looks like on the ring and the grid, and what cures it there.
+"""What mode collapse looks like on the ring, the grid and stacked MNIST, and what cures it there.
 
-    python experiments/mode_collapse.py --workdir=runs/collapse [--only=ring,grid]    trains what is not there
-    python experiments/mode_collapse.py                                               table and figure from the rows here
+    python experiments/mode_collapse.py --workdir=runs/collapse [--only=ring,grid,stacked]    trains what is not there
+    python experiments/mode_collapse.py                                                       table and figure from the rows here
 
-One game on each, that of configs/gan_ring.py, and each of REMEDIES by itself added to it, untuned. The seeds of each are one program. Measures
-are of the last step, on samples of the generator as it is, unaveraged.
+One game on points, that of configs/gan_ring.py, one on pictures, that of configs/gan_stacked_mnist.py but smaller and without batch normalization
+in the discriminator, which is not for penalties of single examples; and each of REMEDIES by itself added to it, untuned. The seeds of each are
+one program. Measures are of the last step, on samples of the generator as it is, unaveraged.
 """
 
 import argparse
@@ -20,6 +21,7 @@ RESULTS = HERE / "results" / "mode_collapse"
 SEEDS = 3
 NAMES = ("modes", "high_quality", "reverse_kl")
 SHOWN = 300  # samples of seed 0 that rows hold, to be drawn
+COUNTED = 10_000  # those of stacked MNIST, of which rows hold how many are of each triple
 
 REMEDIES = {
     "nothing": ({}, {}),
@@ -33,38 +35,55 @@ REMEDIES = {
 }
 POINTS = {"steps": "6000 steps", "hp.ema": 0.0, "metrics": ("modes",), "run.eval_every": "6000 steps", "run.save_every": "6000 steps",
           "run.sample_every": "6000 steps", "run.tensorboard": False}  # fmt: skip
-MODES = dict(ring=8, grid=25)
+PICTURES = {"steps": "1500 steps", "model.g.width": 16, "model.d.width": 16, "model.d.norm": "none", "run.eval_every": "1500 steps",
+            "run.save_every": "500 steps", "run.sample_every": "1500 steps", "run.tensorboard": False}  # fmt: skip
+GAMES = {
+    "ring": ("gan_ring.py", POINTS),
+    "grid": ("gan_ring.py", POINTS | {"data.name": "grid"}),
+    "stacked": ("gan_stacked_mnist.py", PICTURES),
+}
+MODES = dict(ring=8, grid=25, stacked=1000)
+# what rows.csv calls the measures of stacked MNIST, whose divergence is the reverse one too
+ALSO = dict(modes="stacked_modes", reverse_kl="stacked_kl")
 
 
 def config_of(data, remedy):
     """The game on `data` with a remedy, whose keys its config may not have yet."""
     from aigc_jax import config as configs
 
-    known, new = REMEDIES[remedy]
-    raw = configs.load(HERE.parent / "configs" / "gan_ring.py").to_dict()
+    (known, new), (name, game) = REMEDIES[remedy], GAMES[data]
+    raw = configs.load(HERE.parent / "configs" / name).to_dict()
     for key, value in new.items():
         *parents, last = key.split(".")
         functools.reduce(dict.__getitem__, parents, raw)[last] = value
-    return configs.override(configs.complete(configs.ConfigDict(raw)), POINTS | {"data.name": data} | known)
+    return configs.override(configs.complete(configs.ConfigDict(raw)), game | known)
 
 
 def trained(data, remedy, workdir) -> list[dict]:
-    """The rows of a remedy's seeds: their measures, and of the first some samples."""
+    """The rows of a remedy's seeds: their measures, and of the first some samples, or how many are of each triple of digits."""
     import aigc_jax
     from aigc_jax import config as configs
+    from aigc_jax.extractors import extractor
+    from aigc_jax.metrics.classes import triples
+    from aigc_jax.programs import Programs
     from aigc_jax.train import train
 
     folder = Path(workdir, data, remedy.replace(" ", "_"))
     given = [configs.override(config_of(data, remedy), {"seed": seed}) for seed in range(SEEDS)]
     dirs = [folder / str(seed) for seed in range(SEEDS)]
-    train(given, dirs, group=folder / "group")
+    route = "map" if data == "stacked" else "vmap"  # convolutions of several trials at once take longer than one after another
+    train(given, dirs, group=folder / "group", make=functools.partial(Programs, route=route, extractor=extractor))
     rows = []
     for seed, place in enumerate(dirs):
         last = aigc_jax.load(place).rows("test")[-1]
-        rows.append(dict(data=data, remedy=remedy, seed=seed) | {name: last[name] for name in NAMES} | dict(x=None, y=None))
-    for x, y in aigc_jax.load(dirs[0]).sample(SHOWN):
-        rows.append(dict(data=data, remedy=remedy, seed=0) | dict.fromkeys(NAMES) | dict(x=round(float(x), 3), y=round(float(y), 3)))
-    return rows
+        values = {name: last.get(name, last.get(ALSO.get(name))) for name in NAMES}
+        rows.append(dict(data=data, remedy=remedy, seed=seed) | values | dict(x=None, y=None))
+    run = aigc_jax.load(dirs[0])
+    if data == "stacked":
+        shown = enumerate(np.bincount(triples(run.sample(COUNTED), run.extractor()), minlength=MODES[data]))
+    else:
+        shown = ((round(float(x), 3), round(float(y), 3)) for x, y in run.sample(SHOWN))
+    return rows + [dict(data=data, remedy=remedy, seed=0) | dict.fromkeys(NAMES) | dict(x=x, y=y) for x, y in shown]
 
 
 def measured(rows, data, remedy, name) -> np.ndarray:
@@ -78,24 +97,29 @@ def spread(x, digits) -> str:
 
 
 def table(rows) -> str:
-    head = [f"{data}: modes of {modes} | high quality, % | reverse KL" for data, modes in MODES.items()]
-    lines = ["| added | " + " | ".join(head) + " |", "|---" * 7 + "|"]
+    digits = dict(modes=1, high_quality=0, reverse_kl=2)
+    titles = dict(modes="modes of {:,}", high_quality="high quality, %", reverse_kl="reverse KL")
+    columns = [(data, name) for data in MODES for name in NAMES if not (data == "stacked" and name == "high_quality")]
+    head = [(f"{data}: " if name == "modes" else "") + titles[name].format(MODES[data]) for data, name in columns]
+    lines = ["| added | " + " | ".join(head) + " |", "|---" * (1 + len(columns)) + "|"]
     for remedy in REMEDIES:
-        cells = []
-        for data in MODES:
-            cells += [spread(measured(rows, data, remedy, "modes"), 1), spread(100 * measured(rows, data, remedy, "high_quality"), 0),
-                      spread(measured(rows, data, remedy, "reverse_kl"), 2)]  # fmt: skip
-        lines.append(f"| {remedy} | {' | '.join(cells)} |")
+        scaled = lambda data, name, remedy=remedy: (100 if name == "high_quality" else 1) * measured(rows, data, remedy, name)
+        lines.append(f"| {remedy} | " + " | ".join(spread(scaled(data, name), digits[name]) for data, name in columns) + " |")
     return "\n".join(lines) + "\n"
 
 
 def figure(rows, axes):
     for line, data in zip(axes, MODES, strict=True):
         for ax, remedy in zip(line, REMEDIES, strict=True):
-            ax.scatter(measured(rows, data, remedy, "x"), measured(rows, data, remedy, "y"), s=1, color="tab:blue")
-            reach = 1.5 if data == "ring" else 5.5
-            ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=(), yticks=(), aspect="equal")
-            ax.set_title(f"{remedy}\n{spread(measured(rows, data, remedy, 'modes')[:1], 0)} of {MODES[data]}", fontsize=7)
+            x, y = measured(rows, data, remedy, "x"), measured(rows, data, remedy, "y")
+            if data == "stacked":
+                ax.imshow(y.reshape(25, 40), cmap="magma", vmin=0, vmax=3 * COUNTED / MODES[data])
+                ax.set(xticks=(), yticks=())
+            else:
+                ax.scatter(x, y, s=1, color="tab:blue")
+                reach = 1.5 if data == "ring" else 5.5
+                ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=(), yticks=(), aspect="equal")
+            ax.set_title(f"{remedy}\n{measured(rows, data, remedy, 'modes')[0]:,.0f} of {MODES[data]:,}", fontsize=7)
 
 
 def main():
@@ -114,7 +138,7 @@ def main():
             parser.error(str(e))
         evidence.replace_rows(RESULTS, "data", new, Path(args.workdir, chosen[0], "nothing", "0", "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), (12, 3.8), (2, len(REMEDIES)))
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), (12, 5.4), (3, len(REMEDIES)))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def test_what_is_added_to_a_game_buys_recall():
         assert mean[failed]["frechet"] > 850 and mean[failed]["recall"] < 1e-3 and mean[failed]["precision"] > 0.99
 
 
-def test_packs_and_deviations_cure_the_ring_and_nothing_cures_the_grid():
+def test_packs_and_deviations_cure_the_ring_nothing_the_grid_and_looking_ahead_most_of_stacked_digits():
     it = script("mode_collapse")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -151,6 +151,22 @@ def test_packs_and_deviations_cure_the_ring_and_nothing_cures_the_grid():
         assert of("ring", remedy, "modes").min() == 8 and of("ring", remedy, "high_quality").mean() > 0.7
         assert of("ring", remedy, "reverse_kl").max() < 0.05
     assert max(of("grid", remedy, "high_quality").mean() for remedy in it.REMEDIES) < 0.2
+    stacked, gap = ({remedy: of("stacked", remedy, name) for remedy in it.REMEDIES} for name in ("modes", "reverse_kl"))
+    for remedy in ("packs of 3", "unrolled 5", "gradient penalty"):
+        assert stacked[remedy].min() > stacked["nothing"].max() and gap[remedy].max() < gap["nothing"].min()
+    assert stacked["minibatch deviation"].mean() < stacked["nothing"].mean()
+    for remedy in it.REMEDIES:  # what is drawn is what was counted, of as many samples anew
+        counts = of("stacked", remedy, "y")
+        assert counts.sum() == it.COUNTED and abs((counts > 0).sum() - stacked[remedy][0]) < 60
+
+
+def test_networks_in_bfloat16_end_where_float32_does():
+    it = script("precision")
+    rows = read_rows(it.RESULTS)
+    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    for case in it.CASES:
+        assert all(abs(it.cost(rows, case, policy)) < 0.02 for policy in ("networks in bfloat16", "and moments"))
+        assert 0.01 < it.cost(rows, case, "and parameters") < 0.05
 
 
 @pytest.mark.parametrize("name", ["kingma_welling_2013_fig2", "vae_beta", "gan_menu"])
@@ -170,7 +186,8 @@ def test_a_figure_is_made_anew_from_its_rows_byte_for_byte(name, tmp_path):
 
 
 DOCUMENTS = {"kingma_welling_2013_fig2": "vae", "vae_beta": "vae", "vae_mnist": "vae", "iwae_against_elbo": "vae", "vae_variants": "vae",
-             "shakespeare": "text", "finetune": "text", "writers": "text", "gan_menu": "gan", "mode_collapse": "gan"}  # fmt: skip
+             "shakespeare": "text", "finetune": "text", "writers": "text", "gan_menu": "gan", "mode_collapse": "gan",
+             "precision": "scaling"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -1,0 +1,92 @@
+"""What bfloat16 costs: a VAE and a small GPT trained alike but for config.precision and config.moments.
+
+    python experiments/precision.py --workdir=runs/precision [--only=vae_mnist]     trains what is not there; ten minutes on 2 CPU cores
+    python experiments/precision.py                                                 table and figure from the rows here
+
+Each is the project's config of its name, whole, at seed 0: the same weights (but where they are bfloat16 themselves), noise and batches.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+RESULTS = HERE / "results" / "precision"
+CASES = {"vae_mnist": ("neg_elbo", "negative ELBO, nats"), "gpt_shakespeare_cpu": ("loss", "nats a character")}
+POLICIES = {
+    "float32": {},
+    "networks in bfloat16": {"precision": "bfloat16"},
+    "and moments": {"precision": "bfloat16", "moments": "bfloat16"},
+    "and parameters": {"precision": "bfloat16_all"},
+}
+
+
+def trained(case, workdir) -> list[dict]:
+    """The rows of every policy: {case, policy, step, split, value}."""
+    from aigc_jax import config as configs
+    from aigc_jax.results import RunDir
+    from aigc_jax.train import train
+
+    rows, metric = [], CASES[case][0]
+    for policy, changes in POLICIES.items():
+        folder = Path(workdir, case, policy.replace(" ", "_"))
+        quiet = {"run.sample_every": "never", "run.tensorboard": False}
+        train([configs.override(configs.load(HERE.parent / "configs" / f"{case}.py"), quiet | changes)], [folder])
+        found = [row for row in RunDir(folder).rows() if row["split"] != "train"]
+        rows += [dict(case=case, policy=policy, step=row["step"], split=row["split"], value=row[metric]) for row in found]
+    return rows
+
+
+def curve(rows, case, policy, split="valid"):
+    """(step, value) of a policy after training began."""
+    return [(row["step"], row["value"]) for row in rows if (row["case"], row["policy"], row["split"]) == (case, policy, split) and row["step"]]
+
+
+def cost(rows, case, policy) -> float:
+    """How much worse than float32 at the end, of its value."""
+    (_, value), (_, whole) = (curve(rows, case, name, "test")[-1] for name in (policy, "float32"))
+    return value / whole - 1
+
+
+def table(rows) -> str:
+    cases = [case for case in CASES if curve(rows, case, "float32")]
+    lines = ["| test, at the end | " + " | ".join(f"`{case}`: {CASES[case][1]} | against float32" for case in cases) + " |",
+             "|---" * (1 + 2 * len(cases)) + "|"]
+    for policy in POLICIES:
+        cells = [f"{curve(rows, case, policy, 'test')[-1][1]:.3f} | {100 * cost(rows, case, policy):+.2f} %" for case in cases]
+        lines.append(f"| {policy} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(rows, axes):
+    for ax, (case, (_, label)) in zip(axes, CASES.items(), strict=True):
+        for policy in POLICIES:
+            if points := curve(rows, case, policy):
+                ax.plot(*zip(*points, strict=True), label=policy, marker=".")
+        ax.set(xlabel="step", ylabel=f"{label}, valid", title=case)
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+
+
+def main():
+    from aigc_jax import evidence
+    from aigc_jax.errors import UserError, choose
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", help="where the runs are left; what is there already is not trained again")
+    parser.add_argument("--only", default=",".join(CASES), help="which of them; the rows of the others stay (default: all)")
+    args = parser.parse_args()
+    if args.workdir:
+        try:
+            chosen = [case for case in args.only.split(",") if choose(CASES, case, "--only")]
+            new = [row for case in chosen for row in trained(case, args.workdir)]
+        except UserError as e:
+            parser.error(str(e))
+        evidence.replace_rows(RESULTS, "case", new, Path(args.workdir, chosen[0], "float32", "environment.json"))
+    rows = evidence.read_rows(RESULTS)
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), (9, 3.4), (1, len(CASES)))
+
+
+if __name__ == "__main__":
+    main()
