@@ -30,7 +30,7 @@ def test_schedules():
 
 
 def config_of(optimizer, **more):
-    return ConfigDict(dict(optimizer=optimizer, steps=100, frozen="", schedule=dict(name="constant", warmup=0)) | more)
+    return ConfigDict(dict(optimizer=optimizer, steps=100, frozen="", moments="", schedule=dict(name="constant", warmup=0)) | more)
 
 
 def test_adam_is_kingma_and_ba_with_traced_rates():

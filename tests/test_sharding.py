@@ -51,7 +51,7 @@ def same_on(name, shape, evaluated=True, **more):
             assert value == pytest.approx(values()[key], rel=1e-9, abs=1e-9), key
 
 
-@every_method
+@methods_of("gan", "gan_conv", "vae", "vqvae", "lm", "lm_stream", "mlm", "seq2seq", "classifier")
 def test_trials_examples_and_parameters_divided_at_once_equal_one_device(name):
     same_on(name, MESHES[-1], evaluated=name in ("gan_conv", "lm_stream", "mlm"))  # which XLA once divided wrongly, or not at all
 
