@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import data, extractors, gpt2, start
+from aigc_jax import data, extractors, gpt2, sharding, start
 from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
 from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
@@ -32,6 +32,8 @@ class Run:
     data_dir = ""  # where data sets lie, if not in the usual places
     inception = ""  # the file of weights that the last evaluation was given
 
+    mesh = None  # as the config says
+
     def __init__(self, workdir, checkpoint="latest", data_dir=None):
         self.dir = RunDir(workdir)
         self.stored = self.dir.config()
@@ -41,7 +43,8 @@ class Run:
         with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
             found = checkpoints.newest(lambda line: print(line, file=sys.stderr))
         require(found is not None, f"{workdir} has no good checkpoint yet")
-        self.programs = Programs(self.config, without_arrays(self.spec), 1)
+        self.mesh = sharding.mesh_or_one(self.config.run.mesh, self.config.batch_size)
+        self.programs = Programs(self.config, without_arrays(self.spec), 1, self.mesh)
         state, best, self.meta = found
         shapes = self.programs.shapes
         if checkpoint == "best":
@@ -58,7 +61,7 @@ class Run:
     @functools.cached_property
     def full(self) -> Programs:
         """The programs with the run's data set, which is loaded when something first needs it."""
-        return Programs(self.config, data.load(self.config.data, self.data_dir), 1, extractor=self.extractor)
+        return Programs(self.config, data.load(self.config.data, self.data_dir), 1, self.mesh, extractor=self.extractor)
 
     @functools.cached_property
     def tokenizer(self):

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from aigc_jax import layout
 from aigc_jax.core import path_of
-from aigc_jax.errors import require
+from aigc_jax.errors import UserError, require
 
 AXES = ("trial", "data", "model")
 
@@ -54,6 +54,17 @@ def make_mesh(shape: dict[str, int], devices=None):
     count = math.prod(sizes.values())
     require(count <= len(devices), f"config.run.mesh = {dict(shape)} needs {count} devices; there are {len(devices)}")
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:count])
+
+
+def mesh_or_one(shape: dict[str, int], batch_size: int, devices=None):
+    """The mesh of a config where there are devices for it and they divide a batch, else one device: a run that was trained on many is looked at
+    on whatever there is."""
+    devices = jax.devices() if devices is None else devices
+    try:
+        mesh = make_mesh(shape, devices)
+    except UserError:
+        mesh = None
+    return mesh if mesh is not None and batch_size % mesh.shape["data"] == 0 else make_mesh({}, devices)
 
 
 def mesh_of_trials(shape: dict[str, int], default: dict[str, int], count: int, batch_size: int):

@@ -166,6 +166,12 @@ def test_what_axes_are_is_heard_only_where_somebody_listens():
     assert layout.axes(x, "examples") is x and heard == [("examples", None)]
 
 
+def test_a_run_of_many_devices_is_looked_at_on_one():
+    assert sharding.mesh_or_one(dict(data=-1, model=2), 16, jax.devices()[:1]).size == 1
+    assert sharding.mesh_or_one(dict(data=4), 6).size == 1  # a batch that does not divide
+    assert dict(sharding.mesh_or_one(dict(data=-1, model=2), 16).shape) == dict(trial=1, data=4, model=2)
+
+
 def test_clipping_is_optaxs_by_the_joint_norm():
     grads = {str(shape): jax.random.normal(jax.random.key(len(shape)), shape) for shape in ((5,), (64, 3), (1024, 2), (3, 32, 8))}
     for most in (0.1, 1e6):
