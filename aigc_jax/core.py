@@ -63,6 +63,12 @@ def path_of(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def widen(tree: PyTree) -> PyTree:
+    """Numbers narrower than float32 in float32; all else as it is."""
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    return jax.tree.map(wide, tree)
+
+
 def fold(key: Array, *numbers) -> Array:
     """fold_in of several numbers, one after another."""
     for number in numbers:

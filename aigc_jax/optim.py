@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from aigc_jax.core import widen
 from aigc_jax.errors import UserError, choose, require
 
 
@@ -100,12 +101,10 @@ MOMENTS = {"": None, "bfloat16": jnp.bfloat16}
 
 def stored(rule, dtype=None):
     """An optimiser whose state lies in `dtype`, or in that of the parameters, and is worked on in float32 where that is narrower."""
-    floating = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
-    narrow = lambda x: x.astype(dtype) if dtype and floating(x) else x
-    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)) if floating(x) else x
+    narrow = lambda x: x.astype(dtype) if dtype and jnp.issubdtype(x.dtype, jnp.floating) else x
 
     def update(grads, state, params=None):
-        updates, new = rule.update(jax.tree.map(wide, grads), jax.tree.map(wide, state), params)
+        updates, new = rule.update(widen(grads), widen(state), params)
         return updates, jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)
 
     return optax.GradientTransformation(lambda params: jax.tree.map(narrow, rule.init(params)), update)

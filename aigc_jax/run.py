@@ -31,7 +31,6 @@ class Run:
 
     data_dir = ""  # where data sets lie, if not in the usual places
     inception = ""  # the file of weights that the last evaluation was given
-
     mesh = None  # as the config says
 
     def __init__(self, workdir, checkpoint="latest", data_dir=None):

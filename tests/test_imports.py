@@ -12,7 +12,7 @@ ALLOWED = {
     "layout": set(),
     "core": {"layout"},
     "losses": set(),
-    "optim": {"errors"},
+    "optim": {"core", "errors"},
     "models": {"layout", "models"},
     "sharding": {"core", "errors", "layout"},
     "pickles": {"errors"},

@@ -10,8 +10,9 @@ from tiny_configs import dataset, methods_of, resolved, tiny
 
 from aigc_jax import losses, methods, optim
 from aigc_jax.checkpoint import flatten
+from aigc_jax.core import widen
 from aigc_jax.errors import UserError
-from aigc_jax.methods.common import widen, working
+from aigc_jax.methods.common import working
 
 
 def kinds(tree):

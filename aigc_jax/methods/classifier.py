@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from aigc_jax import core, losses, optim
-from aigc_jax.core import INIT, Method, TrainState, fold
+from aigc_jax.core import INIT, Method, TrainState, fold, widen
 from aigc_jax.errors import require
-from aigc_jax.methods.common import check_hp, check_keys, network, widen, working
+from aigc_jax.methods.common import check_hp, check_keys, network, working
 from aigc_jax.models.classifier import Classifier
 
 KEYS = ("optimizer", "schedule.name", "schedule.warmup")

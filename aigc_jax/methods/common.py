@@ -37,12 +37,6 @@ def working(config):
     return jnp.promote_types(dtypes(config)["dtype"], jnp.float32)
 
 
-def widen(outputs):
-    """What a network gives, in float32 where it is narrower."""
-    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)) if jnp.issubdtype(x.dtype, jnp.floating) else x
-    return jax.tree.map(wide, outputs)
-
-
 def check_keys(config, keys):
     """Raise a UserError unless the config has these dotted keys."""
     known = leaves(config)

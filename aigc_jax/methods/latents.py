@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from aigc_jax import losses
-from aigc_jax.core import Array, fold, noise
+from aigc_jax.core import Array, fold, noise, widen
 from aigc_jax.errors import choose
-from aigc_jax.methods.common import ROW, between, network, widen, working
+from aigc_jax.methods.common import ROW, between, network, working
 from aigc_jax.methods.observation import held_out, observe
 from aigc_jax.models import vae as networks
 

@@ -6,10 +6,10 @@ B examples, Z noise, K classes; a discriminator that sees m examples at once giv
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.core import fold, noise
+from aigc_jax.core import fold, noise, widen
 from aigc_jax.errors import choose, require
 from aigc_jax.methods.augment import AUGMENTATIONS
-from aigc_jax.methods.common import network, widen, working
+from aigc_jax.methods.common import network, working
 from aigc_jax.models import gan as networks
 
 # config.game.condition -> the discriminator's head. The generator's noise is followed by the one-hot label in all of them.
