@@ -49,14 +49,17 @@ def train(args, overrides):
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
     changes = configs.difference(configs.leaves(default), configs.leaves(config)) if args.config else {}
 
+    from aigc_jax import processes
     from aigc_jax.train import train
 
+    processes.begin(args.coordinator, args.num_processes, args.process_id)
     status = train([config], [args.workdir], extend=args.extend, download=args.download, changes=[changes])[0]
     if status["status"] == "preempted":
         print(f"preempted at step {status['step']:,} and saved; the same command goes on", file=sys.stderr)
         return 128 + dict(SIGINT=2, SIGTERM=15)[status["signal"]]
     require(status["status"] == "done", f"{args.workdir} {status['status']}: {status.get('reason')}; the last good checkpoint is kept")
-    report(run)
+    if processes.first():
+        report(run)
     return 0
 
 
@@ -368,6 +371,10 @@ def parser() -> Parser:
     add["train"]("--workdir", required=True, metavar="DIR", help="where everything is left; a run that lies there goes on")
     add["train"]("--extend", type=int, metavar="STEPS", help="go on to this many steps in all, with a schedule that does not depend on the end")
     add["train"]("--download", action="store_true", help="fetch missing data")
+    add["train"]("--coordinator", default="", metavar="HOST:PORT",
+                 help="several processes train one run: where process 0 listens (found by itself under Slurm, Open MPI, Kubernetes and on TPU pods)")
+    add["train"]("--num_processes", type=int, metavar="N", help="how many there are")
+    add["train"]("--process_id", type=int, metavar="I", help="which of them this is, from 0")
     for verb in ("evaluate", "sample"):
         add[verb]("--workdir", required=True, metavar="DIR", help="a run")
         add[verb]("--checkpoint", default="latest", metavar="latest|best", help="which checkpoint (default: latest)")

@@ -25,6 +25,7 @@ import orbax.checkpoint as ocp
 
 from aigc_jax.core import path_of
 from aigc_jax.errors import UserError, require
+from aigc_jax.processes import first, host
 from aigc_jax.results import file_sha256, write_atomically
 
 KEEP = 2
@@ -37,7 +38,7 @@ def _is_key(leaf) -> bool:
 def flatten(tree) -> dict[str, np.ndarray]:
     """{path: a copy of the leaf on the host}; keys as their raw words."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {path_of(p): np.array(jax.random.key_data(x) if _is_key(x) else x) for p, x in leaves}
+    return {path_of(p): np.array(host(jax.random.key_data(x) if _is_key(x) else x)) for p, x in leaves}
 
 
 def fill(template, flat: dict[str, np.ndarray], where):
@@ -91,6 +92,8 @@ class Checkpoints:
         """Write flattened trees in the background; an error of the save before this one is raised here. plain: as NumPy's .npz, which
         for many small trees takes a thirtieth of the time."""
         self.wait()
+        if not first():
+            return
         self._saving = self._pool.submit(self._write, step, state, best, meta, plain)
 
     def wait(self):
@@ -120,7 +123,7 @@ class Checkpoints:
 
     def tidy(self):
         """Remove what killed processes left half done."""
-        for path in self.path.glob("*"):
+        for path in self.path.glob("*") if first() else ():
             if path.suffix in (".saving", ".deleted"):
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -150,14 +153,21 @@ class Checkpoints:
 
     def set_aside(self, newer_than: int):
         """Rename damaged checkpoints that the run will write again."""
-        for step in self.steps():
+        for step in self.steps() if first() else ():
             if step > newer_than:
                 shutil.rmtree(self.path / f"{step}.damaged", ignore_errors=True)
                 (self.path / str(step)).rename(self.path / f"{step}.damaged")
 
 
+def _orbax():
+    """Orbax of this process alone: of several, one writes and each reads by itself."""
+    alone = dict(primary_host=jax.process_index(), active_processes={jax.process_index()}) if jax.process_count() > 1 else {}
+    options = ocp.options.MultiprocessingOptions(**alone)
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=options), multiprocessing_options=options)
+
+
 def _write_orbax(folder: Path, trees: dict):
-    with _quiet(), ocp.PyTreeCheckpointer() as writer:
+    with _quiet(), _orbax() as writer:
         for name, tree in trees.items():
             writer.save(folder / name, tree)
 
@@ -165,7 +175,7 @@ def _write_orbax(folder: Path, trees: dict):
 def _read_orbax(folder: Path, name: str) -> dict:
     if not (folder / name).is_dir():
         return {}
-    with _quiet(), ocp.PyTreeCheckpointer() as reader:
+    with _quiet(), _orbax() as reader:
         return dict(reader.restore(folder / name))
 
 

@@ -56,6 +56,7 @@ class Method(NamedTuple):
     samplers: dict[str, Callable]  # (TrainState, key, batch) -> [B, ...]
     sheets: dict[str, tuple[int, int]] = {}  # rows and columns of the samplers whose samples are to be laid out so
     language: Language | None = None  # of a method that writes text
+    compiler: dict[str, dict] = {}  # platform -> options of the compiler that suit its network better than `programs.COMPILER`
 
 
 def path_of(path) -> str:

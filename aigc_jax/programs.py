@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aigc_jax import core, methods, metrics, optim, sharding
+from aigc_jax import core, methods, metrics, optim, processes, sharding
 from aigc_jax.data import dataset as datasets
 from aigc_jax.errors import choose, require
 from aigc_jax.metrics.given import remembered
@@ -100,13 +100,13 @@ class Programs:
             specs = self.specs(self.shapes if donate else without_opt(self.shapes))
             f = f if donate or not fsdp else sharding.gathered(f, self.mesh)
             f = sharding.aware(f, self.mesh, config.run.sequence)
-            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate))
+            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate), COMPILER | self.method.compiler)
 
         self.train = build(core.repeat(step, capacity), 2, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)
         self._draw = {what: build(core.draw(f, dataset.take, lay), 4) for what, f in self.method.samplers.items()}
         place = NamedSharding(self.mesh, PartitionSpec())
-        self.arrays = jax.device_put(dataset.arrays, place)
+        self.arrays = {name: processes.put(x, place) for name, x in dataset.arrays.items()}
 
     def specs(self, states):
         """How states lie on the mesh."""
@@ -133,7 +133,7 @@ class Programs:
         if self.width > self.count:
             places = np.minimum(np.arange(self.width), self.count - 1)
             states = jax.tree.map(lambda x: x[places], states)
-        return jax.tree.map(lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), states, self.specs(states))
+        return jax.tree.map(lambda x, spec: processes.put(x, NamedSharding(self.mesh, spec)), states, self.specs(states))
 
     def trials(self, states):
         """The states [N, ...] of the trials, without what fills them up."""
@@ -163,7 +163,7 @@ class Programs:
         for done in range(0, num, self.batch_size):
             index = first + each * np.arange(done, done + self.batch_size, dtype=np.int32)
             rows = (start + index.astype(np.int64) * step % count).astype(np.int32)
-            parts.append(jax.device_get(program(without_opt(states), self.arrays, np.uint32(seed), rows, index)))
+            parts.append(processes.host(program(without_opt(states), self.arrays, np.uint32(seed), rows, index)))
         return np.concatenate(parts, axis=1)[: self.count, :num]
 
     def evaluate(self, states, split: str, samples: int, names=None) -> list[dict[str, float]]:
@@ -171,7 +171,7 @@ class Programs:
         `samples` samples."""
         found = metrics.find(self.config.metrics) if names is None else metrics.find(names, "--metrics")
         start, count = self.dataset.splits[split]
-        sums = jax.device_get(self._evaluate(without_opt(states), self.arrays, np.int32(start), np.int32(count)))
+        sums = processes.host(self._evaluate(without_opt(states), self.arrays, np.int32(start), np.int32(count)))
         values = [self.method.summarize(jax.tree.map(lambda x, i=i: np.float64(x[i]), sums)) for i in range(self.count)]
         if found:
             given = self._given(states, split, samples)

@@ -7,10 +7,12 @@ function of the config; rows up to a step are on disk before the checkpoint of t
 
 import contextlib
 import functools
+import io
 import math
 import resource
 import signal
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import data, methods, samples, start, trackers
+from aigc_jax import data, methods, processes, samples, start, trackers
 from aigc_jax.checkpoint import Checkpoints, fill, flatten
 from aigc_jax.errors import require
 from aigc_jax.extractors import extractor
@@ -70,12 +72,16 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
     dataset = data.load(given[0].data, given[0].run.data_dir, download)
     resolved = [configs.resolve(c, dataset.spec.n_train, methods.examples(c)) for c in given]
     with contextlib.ExitStack() as stack:
+        there = dirs
+        if not processes.first():  # reads what is there, and writes where nobody looks
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            dirs, report = [RunDir(scratch / str(i)) for i in range(len(there))], lambda line: None
         for d in dirs:
             stack.callback(d.close)
             d.open()
         stack.enter_context(disk_errors(group))
         fingerprint = data.fingerprint(dataset)
-        agreed = start.agree(resolved, dirs, fingerprint, extend)
+        agreed = start.agree(resolved, there, fingerprint, extend)
         trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]
         checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))
         stop = stack.enter_context(Stop())
@@ -125,9 +131,14 @@ class Loop:
                 t.dir.status("running", self.step)
         if self.restored < 0 and every.eval_every:
             self.note("valid", self.untrained)
-        self.progress = Progress(self.step, self.end)
-        while self.step < self.end and not stop.signal and self.alive():
-            self.call(min(self.next_event(), self.end) - self.step)
+        self.progress = Progress(self.step, self.end, sys.stderr if processes.first() else io.StringIO())
+        while self.step < self.end and self.alive():
+            most = min(self.next_event(), self.end) - self.step
+            n, stopped = processes.agreed(min(most, self.progress.steps_in(CALL_SECONDS), self.programs.capacity), stop.signal)
+            if stopped:
+                stop.signal = stopped
+                break
+            self.call(n)
             if self.step in (self.next_event(self.step - 1), self.end):
                 self.drain()
                 self.events(every)
@@ -151,7 +162,10 @@ class Loop:
     def restore(self, parent=None):
         """Go on from the newest good checkpoint, or from the parent's, or begin."""
         self.checkpoints.tidy()
+        processes.wait("tidied")  # from here until `cut` nobody writes
         found = self.checkpoints.newest(self.report) or start.inherited(parent)
+        newest = found[2]["step"] if found else -1
+        require(processes.same(newest) == newest, f"{self.checkpoints.path} does not look the same to all processes: it must lie where all of them see it")
         if found:
             state, best, meta = found
             where = f"the checkpoint of step {meta['step']}"
@@ -186,9 +200,8 @@ class Loop:
         periods = [p for p in (run.eval_every, run.sample_every, run.save_every) if p]
         return min([after - after % p + p for p in periods], default=self.config.steps)
 
-    def call(self, most):
-        """One call of the program, of at most so many steps; meanwhile the rows of the one before."""
-        n = min(most, self.progress.steps_in(CALL_SECONDS), self.programs.capacity)
+    def call(self, n):
+        """One call of the program, of n steps; meanwhile the rows of the one before."""
         self.states, metrics = self.programs.train(self.states, self.programs.arrays, np.int32(n))
         before, self.pending = self.pending, (self.step, n, metrics)
         self.step += n
@@ -203,7 +216,7 @@ class Loop:
         if call is None:
             return
         first, n, metrics = call
-        values = {name: v[:, :n] for name, v in jax.device_get(metrics).items()}
+        values = {name: v[:, :n] for name, v in processes.host(metrics).items()}
         for i, t in enumerate(self.trials):
             if t.failed:
                 continue

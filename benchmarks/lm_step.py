@@ -176,8 +176,9 @@ def encoder_decoder(config, vocabulary):
 
 
 def lstm(model, vocabulary):
-    """nn.LSTM between an embedding and a linear layer, or the same embedding after a projection to its width."""
+    """nn.LSTM between an embedding and a linear layer, or the same embedding after a projection to its width; dropout around all layers."""
     from torch import nn
+    from torch.nn import functional as F
 
     class Net(nn.Module):
         def __init__(self):
@@ -190,7 +191,8 @@ def lstm(model, vocabulary):
                 self.head.weight = self.embed.weight
 
         def forward(self, tokens):
-            return self.head(self.projection(self.lstm(self.embed(tokens))[0]))
+            hs = self.lstm(F.dropout(self.embed(tokens), model.dropout))[0]
+            return self.head(self.projection(F.dropout(hs, model.dropout)))
 
     return Net()
 

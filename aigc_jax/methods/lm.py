@@ -132,4 +132,5 @@ def make(config, spec, gradients=core.gradients) -> Method:
     def reference(state, key, batch):  # -> [B, T]
         return decode.to_front(batch["tokens"][:, 1:], asked(batch), filler)
 
-    return Method(init, step, evaluate, per_token, dict(text=text, answer=answer, reference=reference), language=Language(net, apply))
+    samplers = dict(text=text, answer=answer, reference=reference)
+    return Method(init, step, evaluate, per_token, samplers, language=Language(net, apply), compiler=net.compiler)

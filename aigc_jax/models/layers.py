@@ -61,7 +61,9 @@ def normalize(norm: str, x, train: bool, types: dict):  # [B, ..., C] -> [B, ...
 
 
 class Network(nn.Module):
-    """What the config describes: `misfit()` says in what its fields do not suit the shape of the data, or ''."""
+    """What the config describes: `misfit()` says in what its fields do not suit the shape of the data, or ''; `compiler` as Method's."""
+
+    compiler = {}
 
     def misfit(self) -> str:
         return ""

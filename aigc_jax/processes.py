@@ -1,0 +1,82 @@
+"""One program over several processes, on one host or many: who takes part, what they agree on, arrays that lie on all of them.
+
+Every process runs the same loop on the same config and numbers; JAX's runtime carries what they send each other. The first one writes. Alone,
+every function here is the identity.
+"""
+
+import os
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from aigc_jax.errors import require
+
+HEARTBEAT_SECONDS = 60  # without a sign of life from one, after which the others end
+# Variables that say how many processes a launcher started together; JAX reads the rest of what it needs by itself.
+LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "Slurm", "OMPI_COMM_WORLD_SIZE": "Open MPI"}
+HOSTS = {"TPU_WORKER_HOSTNAMES": "a TPU pod", "TPU_PROCESS_ADDRESSES": "a TPU pod"}
+
+
+def launched(around=os.environ) -> str:
+    """The launcher that started several processes of which this is one, or ''."""
+    found = [name for key, name in LAUNCHERS.items() if around.get(key, "1").isdecimal() and int(around.get(key, "1")) > 1]
+    found += [name for key, name in HOSTS.items() if "," in around.get(key, "")]
+    if "KUBERNETES_SERVICE_HOST" in around and around.get("JOB_COMPLETION_INDEX"):
+        found.append("Kubernetes")
+    return next(iter(found), "")
+
+
+def begin(coordinator: str = "", count: int | None = None, index: int | None = None):
+    """Join the other processes, where there are any: those named, or those of a launcher. To be called before the first array."""
+    given = [value is not None and value != "" for value in (coordinator, count, index)]
+    require(all(given) or not any(given), "--coordinator=HOST:PORT, --num_processes=N and --process_id=I go together")
+    times = dict(heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=HEARTBEAT_SECONDS)
+    if all(given):
+        host, _, port = coordinator.rpartition(":")
+        require(host and port.isdecimal(), f"--coordinator={coordinator} must be HOST:PORT of the process with --process_id=0")
+        require(count > 0 and 0 <= index < count, f"--process_id={index} must lie in 0 .. --num_processes={count} less 1")
+        jax.distributed.initialize(coordinator, count, index, **times)
+    elif launched():
+        jax.distributed.initialize(**times)
+
+
+def first() -> bool:
+    """Is this the process that writes?"""
+    return jax.process_index() == 0
+
+
+def agreed(steps: int, signal: int | None) -> tuple[int, int | None]:
+    """The first process's steps, and the signal of any that has one: all go on alike, and stop at the same step."""
+    if jax.process_count() == 1:
+        return steps, signal
+    all_ = multihost_utils.process_allgather(np.array([steps, signal or 0]))
+    return int(all_[0, 0]), int(all_[:, 1].max()) or None
+
+
+def same(number: int) -> int:
+    """The first process's number; all wait for it."""
+    return number if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.array(number)))
+
+
+def wait(what: str):
+    """Until all have come to it."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def host(tree):
+    """A copy of every array on this host, wherever its parts lie."""
+    here = lambda x: not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
+    return jax.device_get(jax.tree.map(lambda x: x if here(x) else multihost_utils.process_allgather(x, tiled=True), tree))
+
+
+def put(x, sharding):
+    """An array that every process holds whole, laid out on the devices of all."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+        raw = host(jax.random.key_data(x))
+        return jax.random.wrap_key_data(jax.make_array_from_callback(raw.shape, sharding, lambda at: raw[at]), impl="threefry2x32")
+    x = host(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda at: x[at])

@@ -1,0 +1,102 @@
+"""One run over several real processes on one machine: told to stop, killed, gone on with by another number."""
+
+import signal
+import socket
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, command_line, environment, start_words
+from test_processes import newest, wait_until
+
+from aigc_jax import processes
+from aigc_jax.results import RunDir
+
+# In float64 sums over other devices agree to many digits; steps so many that something can happen on the way.
+RUN = {"precision": "float64", "run.mesh.data": -1, "run.log_every": "10 steps", "run.eval_every": 0, "run.sample_every": 0,
+       "run.save_every": "20 steps", "run.tensorboard": False, "best": ""}  # fmt: skip
+RUNS = {
+    "gan_digits": dict(batch_size=16, steps="300 steps"),
+    "gpt_shakespeare_cpu": {"steps": "240 steps", "model.layers": 2, "model.dropout": 0.0, "data.name": "pydoc"},
+}
+
+
+def words(name, workdir):
+    overrides = [f"--config.{key}={value}" for key, value in (RUN | RUNS[name]).items()]
+    return ["train", f"--config={ROOT / 'configs' / name}.py", f"--workdir={workdir}", *overrides]
+
+
+def start(name, workdir, count):
+    """That many processes that train one run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
+    return [subprocess.Popen(start_words(*words(name, workdir), *flags, f"--process_id={i}"), env=environment(), cwd=ROOT, stderr=subprocess.PIPE,
+                             text=True) for i in range(count)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["gan_digits", pytest.param("gpt_shakespeare_cpu", marks=pytest.mark.slow)])
+def test_several_processes_stop_at_one_step_end_with_one_of_them_and_are_gone_on_with_by_another_number(name, tmp_path, monkeypatch):
+    """Rows of the whole equal those of one process; so do those of the steps that four and one went on with."""
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    alone, path = tmp_path / "alone", tmp_path / "run"
+    done = command_line(*words(name, alone))
+    assert done.returncode == 0, done.stderr
+
+    both = start(name, path, 2)
+    wait_until(both[0], lambda: newest(path) > 0)
+    both[1].send_signal(signal.SIGTERM)  # not the one that writes
+    stderr = [process.communicate(timeout=120)[1] for process in both]
+    status = RunDir(path).read_json("STATUS.json")
+    assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2, stderr
+    assert status["status"] == "preempted" and status["step"] == newest(path) > 0 and status["signal"] == "SIGTERM"
+
+    four = start(name, path, 4)
+    wait_until(four[0], lambda: newest(path) > status["step"])
+    four[2].kill()
+    killed = time.monotonic()
+    stderr = [process.communicate(timeout=120)[1] for process in four]
+    assert time.monotonic() - killed < 120 and all(process.returncode for process in four), stderr
+    last = newest(path)
+    assert f"resuming at step {status['step']:,}" in stderr[0] and "resuming" not in stderr[1]
+
+    done = command_line(*words(name, path))
+    assert done.returncode == 0 and f"resuming at step {last:,}" in done.stderr, done.stderr
+    rows, expected = RunDir(path).rows(), RunDir(alone).rows()
+    assert [row["step"] for row in rows] == [row["step"] for row in expected] and len(rows) > 10
+    for row, other in zip(rows, expected, strict=True):
+        assert row.keys() == other.keys()
+        for key in row.keys() - {"split"}:
+            np.testing.assert_allclose(row[key], other[key], rtol=1e-4, err_msg=f"{key} at step {row['step']}")
+
+
+@pytest.mark.parametrize(
+    "around, launcher",
+    [
+        ({}, ""),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4"}, ""),  # one task of its own, as a sweep's are
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "Slurm"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, ""),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "a TPU pod"),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, ""),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, "Kubernetes"),
+    ],
+)
+def test_a_launcher_is_known_by_the_processes_that_it_started(around, launcher):
+    assert processes.launched(around) == launcher
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--coordinator=127.0.0.1:1"], "go together"),
+        (["--coordinator=127.0.0.1", "--num_processes=2", "--process_id=0"], "must be HOST:PORT"),
+        (["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=2"], "--process_id=2 must lie in"),
+    ],
+)
+def test_flags_of_several_processes_that_do_not_fit_are_one_sentence(flags, message, tmp_path):
+    done = command_line(*words("gan_digits", tmp_path / "run"), *flags)
+    assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
