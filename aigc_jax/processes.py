@@ -5,6 +5,8 @@ every function here is the identity.
 """
 
 import os
+import signal
+import threading
 
 import jax
 import numpy as np
@@ -46,11 +48,11 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
-def agreed(steps: int, signal: int | None) -> tuple[int, int | None]:
+def agreed(steps: int, stopped: int | None) -> tuple[int, int | None]:
     """The first process's steps, and the signal of any that has one: all go on alike, and stop at the same step."""
     if jax.process_count() == 1:
-        return steps, signal
-    all_ = multihost_utils.process_allgather(np.array([steps, signal or 0]))
+        return steps, stopped
+    all_ = multihost_utils.process_allgather(np.array([steps, stopped or 0]))
     return int(all_[0, 0]), int(all_[:, 1].max()) or None
 
 
@@ -80,3 +82,23 @@ def put(x, sharding):
         return jax.random.wrap_key_data(jax.make_array_from_callback(raw.shape, sharding, lambda at: raw[at]), impl="threefry2x32")
     x = host(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda at: x[at])
+
+
+class Stop:
+    """SIGTERM and Ctrl-C set a flag that the loop reads after each call; a second Ctrl-C interrupts at once."""
+
+    def __init__(self):
+        self.signal = None
+
+    def __enter__(self):
+        main = threading.current_thread() is threading.main_thread()
+        self._old = {s: signal.signal(s, self._set) for s in (signal.SIGTERM, signal.SIGINT) if main}
+        return self
+
+    def _set(self, number, frame):
+        self.signal = number
+        signal.signal(number, self._old[number])
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -13,7 +13,6 @@ import resource
 import signal
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import jax
@@ -31,26 +30,6 @@ from aigc_jax.results import RunDir, disk_errors, plain
 from aigc_jax.trial import Trial, part
 
 CALL_SECONDS = 0.5  # of one call of the compiled program
-
-
-class Stop:
-    """SIGTERM and Ctrl-C set a flag that the loop reads after each call; a second Ctrl-C interrupts at once."""
-
-    def __init__(self):
-        self.signal = None
-
-    def __enter__(self):
-        main = threading.current_thread() is threading.main_thread()
-        self._old = {s: signal.signal(s, self._set) for s in (signal.SIGTERM, signal.SIGINT) if main}
-        return self
-
-    def _set(self, number, frame):
-        self.signal = number
-        signal.signal(number, self._old[number])
-
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
 
 
 def train(given, workdirs, group=None, extend=None, download=False, report=None, changes=None, make=None, until=None, parent=None):
@@ -84,7 +63,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
         agreed = start.agree(resolved, there, fingerprint, extend)
         trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]
         checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))
-        stop = stack.enter_context(Stop())
+        stop = stack.enter_context(processes.Stop())
         if until is not None:
             until = configs.steps_of(until, "rung", dataset.spec.n_train, methods.examples(given[0]))
         loop = Loop(trials, make(agreed[0], dataset, len(trials)), checkpoints, report, until)
@@ -165,7 +144,7 @@ class Loop:
         processes.wait("tidied")  # from here until `cut` nobody writes
         found = self.checkpoints.newest(self.report) or start.inherited(parent)
         newest = found[2]["step"] if found else -1
-        require(processes.same(newest) == newest, f"{self.checkpoints.path} does not look the same to all processes: it must lie where all of them see it")
+        require(processes.same(newest) == newest, f"{self.checkpoints.path} looks different to some of the processes: it must lie where all see it")
         if found:
             state, best, meta = found
             where = f"the checkpoint of step {meta['step']}"
