@@ -31,12 +31,12 @@ class Program:
     """A jitted function that compiles at its first call, once; or beside other work, from `begin` on."""
 
     def __init__(self, jitted, options=COMPILER):
-        self._jitted, self._options, self._coming, self.compiled = jitted, options, None, None
+        self.jitted, self._options, self._coming, self.compiled = jitted, options, None, None
 
     def begin(self, *args):
         """Compile for such arguments, in a thread; what is traced is traced now."""
         if self._coming is None:
-            lowered, options = self._jitted.lower(*args), self._options.get(jax.default_backend())
+            lowered, options = self.jitted.lower(*args), self._options.get(jax.default_backend())
             self._coming = COMPILERS.submit(lowered.compile, compiler_options=options)
 
     def result(self):
