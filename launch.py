@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""aigc_jax: train, evaluate, sample and compare generative models from config files; many trials as one program.
+"""aigc_jax: train, evaluate, sample, compare and plan generative models from config files; many trials as one program.
 
   python launch.py train    --config=configs/gan_digits.py --workdir=runs/gan --config.hp.lr_g=1e-4
   python launch.py train    --workdir=runs/gan                      goes on where it was cut off
@@ -10,6 +10,7 @@
   python launch.py sweep    --experiment=experiments/vae_beta.py --workdir=runs/beta
   python launch.py figure   --experiment=experiments/vae_beta.py
   python launch.py compare  runs/gan runs/rates/trials/*
+  python launch.py plan     --config=configs/gpt2_124m.py --devices=8 --config.run.fsdp=True
   python launch.py data     --name=mnist --download
   python launch.py list
 
@@ -22,6 +23,7 @@ import contextlib
 import difflib
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -52,8 +54,11 @@ def train(args, overrides):
     from aigc_jax import processes
     from aigc_jax.train import train
 
+    profile = re.fullmatch(r"steps:(\d+)-(\d+)", args.profile) if args.profile else None
+    require(not args.profile or (profile and 0 < int(profile[1]) <= int(profile[2])), f"--profile={args.profile} must be like steps:10-15")
     processes.begin(args.coordinator, args.num_processes, args.process_id)
-    status = train([config], [args.workdir], extend=args.extend, download=args.download, changes=[changes])[0]
+    status = train([config], [args.workdir], extend=args.extend, download=args.download, changes=[changes],
+                   profile=tuple(map(int, profile.groups())) if profile else ())[0]
     if status["status"] == "preempted":
         print(f"preempted at step {status['step']:,} and saved; the same command goes on", file=sys.stderr)
         return 128 + dict(SIGINT=2, SIGTERM=15)[status["signal"]]
@@ -337,6 +342,27 @@ def figure(args, overrides):
     return 0
 
 
+def plan(args, overrides):
+    """Say what a training step needs of each device of a mesh that need not be there, and how long it takes at least: compiled, never run."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={args.devices}"
+
+    from aigc_jax import costs
+    from aigc_jax import plan as plans
+
+    require(args.devices > 0, f"--devices={args.devices} must be positive")
+    names = args.hardware.split(",") if args.hardware else list(costs.HARDWARE)
+    for name in names:
+        choose(costs.HARDWARE, name, "--hardware")
+    config = configs.override(configs.load(args.config), overrides)
+    for part in filter(None, args.mesh.split(",")):
+        axis, colon, size = part.partition(":")
+        require(colon and size.lstrip("-").isdecimal(), f"--mesh={args.mesh} must be like data:64,model:4")
+        config = configs.override(config, {f"run.mesh.{axis}": int(size)})
+    print(plans.report(plans.make(config), names))
+    return 0
+
+
 def compare(args, overrides):
     """Lay runs or trials side by side: what differs in their configs, their last rows, and their curves as a picture."""
     from aigc_jax.compare import compare
@@ -348,8 +374,8 @@ def compare(args, overrides):
     return 0
 
 
-VERBS = {"train": train, "evaluate": evaluate, "sample": sample, "sweep": sweep, "figure": figure, "compare": compare, "export": export, "data": data,
-         "list": list_, "group": group}  # fmt: skip
+VERBS = {"train": train, "evaluate": evaluate, "sample": sample, "sweep": sweep, "figure": figure, "compare": compare, "export": export, "plan": plan,
+         "data": data, "list": list_, "group": group}  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -371,6 +397,7 @@ def parser() -> Parser:
     add["train"]("--workdir", required=True, metavar="DIR", help="where everything is left; a run that lies there goes on")
     add["train"]("--extend", type=int, metavar="STEPS", help="go on to this many steps in all, with a schedule that does not depend on the end")
     add["train"]("--download", action="store_true", help="fetch missing data")
+    add["train"]("--profile", default="", metavar="steps:A-B", help="trace these steps into WORKDIR/profile, for XProf and Perfetto")
     add["train"]("--coordinator", default="", metavar="HOST:PORT",
                  help="several processes train one run: where process 0 listens (found by itself under Slurm, Open MPI, Kubernetes and on TPU pods)")
     add["train"]("--num_processes", type=int, metavar="N", help="how many there are")
@@ -424,6 +451,10 @@ def parser() -> Parser:
     add["figure"]("--workdir", metavar="DIR", help="a sweep")
     add["figure"]("--metric", default="", metavar="SPLIT/NAME", help="what is shown where the experiment does not say (default: config.best)")
     add["figure"]("--commit", action="store_true", help="also keep rows, table and figure in results/ beside the experiment")
+    add["plan"]("--config", required=True, metavar="FILE", help="a config; --config.KEY=VALUE sets a key, such as --config.run.fsdp=True")
+    add["plan"]("--devices", type=int, default=1, metavar="N", help="how many devices there would be (default: 1)")
+    add["plan"]("--mesh", default="", metavar="AXIS:N,...", help="how they are used, such as data:64,model:4 (default: the config's run.mesh)")
+    add["plan"]("--hardware", default="", metavar="NAME,...", help="what a step would take on: h100, h200, tpu_v5e, tpu_v5p, tpu_v6e (default: all)")
     add["compare"]("runs", nargs="+", metavar="RUN", help="work directories of runs, or trials of sweeps")
     add["compare"]("--out", default="compare.png", metavar="FILE", help="the picture (default: compare.png)")
     add["compare"]("--metric", default="", metavar="SPLIT/NAME", help="whose curves are drawn (default: config.best)")
@@ -476,7 +507,7 @@ def main(argv) -> int:
             known = [f"--{k}" for k in vars(args) if k != "verb"]
             close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
             raise UserError(f"{args.verb} takes no {unknown[0]}; it takes {', '.join(known)}" + (f"; did you mean {close[0]}?" if close else ""))
-        if overrides and args.verb not in ("train", "list", "sweep"):
+        if overrides and args.verb not in ("train", "list", "sweep", "plan"):
             raise UserError(f"{args.verb} takes its config from the run; --config.{next(iter(overrides))} goes with train and sweep")
         return VERBS[args.verb](args, overrides)
     except UserError as e:

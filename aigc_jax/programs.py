@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from aigc_jax import core, methods, metrics, optim, processes, sharding
+from aigc_jax import core, costs, methods, metrics, optim, processes, sharding
 from aigc_jax.data import dataset as datasets
 from aigc_jax.errors import choose, require
 from aigc_jax.metrics.given import remembered
@@ -69,6 +69,8 @@ class Programs:
 
     route, chunk: how N trials are one program (`core.vectorize`); one trial takes "map", which is the plain loop to the last bit.
 
+    compiler: further options, whatever the platform.
+
     extractor: config -> what metrics see pictures through (`extractors`), asked for when a metric first needs it.
 
     Where N does not divide over the mesh's trial axis, copies of the last trial fill it up; they are not seen from outside but in the
@@ -76,7 +78,7 @@ class Programs:
     """
 
     def __init__(self, config, dataset, count: int, mesh=None, route: str | None = None, chunk: int = 0, capacity: int = 1024,
-                 extractor: Callable | None = None):
+                 extractor: Callable | None = None, compiler: dict | None = None):
         self.route, self.chunk = route or ("map" if count == 1 else "vmap"), chunk
         self.config, self.dataset, self.count, self.capacity = config, dataset, count, capacity
         self.extractor, self.look = extractor, None
@@ -90,7 +92,8 @@ class Programs:
         examples = methods.examples(config)
         (lay, whole), source = sharding.divided(self.mesh, self.batch_size), datasets.source
         step = sharding.gathered(self.method.step, self.mesh, new=True) if fsdp else self.method.step
-        step = core.feed(step, source(dataset, config.data, examples, lay, whole))
+        self.step = step = core.feed(step, source(dataset, config.data, examples, lay, whole))
+        options = {platform: found | (compiler or {}) for platform, found in (COMPILER | self.method.compiler).items()}
         self._start = Program(jax.jit(self._init), ONCE)
         # What states look like without what fills them up, as a restored checkpoint must.
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
@@ -100,7 +103,7 @@ class Programs:
             specs = self.specs(self.shapes if donate else without_opt(self.shapes))
             f = f if donate or not fsdp else sharding.gathered(f, self.mesh)
             f = sharding.aware(f, self.mesh, config.run.sequence)
-            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate), COMPILER | self.method.compiler)
+            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate), options)
 
         self.train = build(core.repeat(step, capacity), 2, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)
@@ -141,6 +144,12 @@ class Programs:
 
     def _filled(self):
         return jax.tree.map(lambda s: jax.ShapeDtypeStruct((self.width, *s.shape[1:]), s.dtype), self.shapes)
+
+    @functools.cached_property
+    def flops(self) -> int:
+        """Floating-point operations of a training step of all trials."""
+        one = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), self.shapes)
+        return self.count * costs.flops(jax.make_jaxpr(self.step)(one, self.arrays).jaxpr)
 
     def begin_training(self):
         self.train.begin(self._filled(), self.arrays, np.int32(0))

@@ -1,8 +1,10 @@
-"""The progress line, and the speed that sizes the calls of the program."""
+"""The progress line, the speed that sizes the calls of the program, and a trace of some of them."""
 
+import math
 import sys
 import time
 
+import jax
 import numpy as np
 
 LINE_SECONDS = 5.0  # between lines where the output is no terminal
@@ -19,6 +21,32 @@ def mean(values: np.ndarray) -> float:
     """Over the trials whose value is finite; NaN where none is."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")
+
+
+class Profile:
+    """A trace of the steps from `first` to `last`, for XProf and Perfetto; of none without them."""
+
+    def __init__(self, folder, first: int | None = None, last: int | None = None):
+        self.folder, self.first, self.last, self.on = str(folder), first, last, False
+
+    def bound(self, step: int) -> float:
+        """The next step at which a call must end, so that the trace holds its steps and no others."""
+        return min((s for s in (self.first - 1, self.last) if s > step), default=math.inf) if self.first else math.inf
+
+    def before(self, step: int):
+        """Called before the steps after `step`."""
+        if self.first and step == self.first - 1:
+            jax.profiler.start_trace(self.folder, create_perfetto_trace=True)
+            self.on = True
+
+    def after(self, step: int, wait) -> str:
+        """Called after `step`; wait() returns when it is done. Where the trace lies, once it is there, or ''."""
+        if not self.on or step < self.last:
+            return ""
+        wait()
+        jax.profiler.stop_trace()
+        self.on = False
+        return self.folder
 
 
 class Progress:

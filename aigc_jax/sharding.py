@@ -32,6 +32,7 @@ RULES = (
     (r"/(out|down)/kernel$", ROWS),
     (r"/(qkv|q|kv|up|head)/(kernel|bias)$", COLUMNS),
     (r"/layer_\d+/(kernel|recurrent_kernel|bias)$", COLUMNS),  # recurrent
+    (r"/blocks/.*/(bias|scale)$", EVERYWHERE),  # vectors of scanned layers
     (r"/(Spectral)?Dense_\d+/kernel$", WHOLE),
     (r"/(mean|log_var|projection|auxiliary)/kernel$", WHOLE),
     (r"/((Spectral)?Conv(Transpose)?_\d+|layers_\d+)/kernel$", WHOLE),  # XLA divides some convolutions wrongly on CPUs (docs/LOG.md)

@@ -20,19 +20,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import data, methods, processes, samples, start, trackers
+from aigc_jax import costs, data, methods, processes, samples, start, trackers
 from aigc_jax.checkpoint import Checkpoints, fill, flatten
 from aigc_jax.errors import require
 from aigc_jax.extractors import extractor
 from aigc_jax.programs import Programs, without_opt
-from aigc_jax.progress import Progress
+from aigc_jax.progress import Profile, Progress
 from aigc_jax.results import RunDir, disk_errors, plain
 from aigc_jax.trial import Trial, part
 
 CALL_SECONDS = 0.5  # of one call of the compiled program
 
 
-def train(given, workdirs, group=None, extend=None, download=False, report=None, changes=None, make=None, until=None, parent=None):
+def train(given, workdirs, group=None, extend=None, download=False, report=None, changes=None, make=None, until=None, parent=None,
+          profile=()):
     """Train one trial per config, which may differ in `seed` and `hp` only; returns the list of each one's STATUS.
 
     given     configs with durations as in their files; workdirs: where each leaves its results
@@ -42,6 +43,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
     changes   per trial, what differs from the config's file, {key: [there, here]}
     make      (config, dataset, number of trials) -> their `Programs`, such as partial(Programs, route="map"); in one go if not given
     until     a duration shorter than config.steps after which to evaluate, save and stop, as if to be resumed
+    profile   (first, last) of the steps that are traced, into WORKDIR/profile
     parent    (directory, [places of these trials among its own]) of a group to begin with, which stopped at `until`
     """
     make = make or functools.partial(Programs, extractor=extractor)
@@ -66,7 +68,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
         stop = stack.enter_context(processes.Stop())
         if until is not None:
             until = configs.steps_of(until, "rung", dataset.spec.n_train, methods.examples(given[0]))
-        loop = Loop(trials, make(agreed[0], dataset, len(trials)), checkpoints, report, until)
+        loop = Loop(trials, make(agreed[0], dataset, len(trials)), checkpoints, report, Profile(there[0] / "profile", *profile), until)
         loop.programs.begin()
         loop.restore(parent)
         loop.begin()
@@ -89,8 +91,8 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
 class Loop:
     """From restored or fresh states to the last step."""
 
-    def __init__(self, trials, programs, checkpoints, report, until=None):
-        self.trials, self.programs, self.checkpoints, self.report = trials, programs, checkpoints, report
+    def __init__(self, trials, programs, checkpoints, report, profile, until=None):
+        self.trials, self.programs, self.checkpoints, self.report, self.profile = trials, programs, checkpoints, report, profile
         self.config, self.dataset = trials[0].config, programs.dataset
         self.end = min(until or self.config.steps, self.config.steps)
         self.step, self.restored, self.pending, self.best = 0, -1, None, None
@@ -112,12 +114,15 @@ class Loop:
             self.note("valid", self.untrained)
         self.progress = Progress(self.step, self.end, sys.stderr if processes.first() else io.StringIO())
         while self.step < self.end and self.alive():
-            most = min(self.next_event(), self.end) - self.step
+            most = min(self.next_event(), self.end, self.profile.bound(self.step)) - self.step
             n, stopped = processes.agreed(min(most, self.progress.steps_in(CALL_SECONDS), self.programs.capacity), stop.signal)
             if stopped:
                 stop.signal = stopped
                 break
+            self.profile.before(self.step)
             self.call(n)
+            if where := self.profile.after(self.step, self.drain):
+                self.report(f"trace: {where}")
             if self.step in (self.next_event(self.step - 1), self.end):
                 self.drain()
                 self.events(every)
@@ -215,6 +220,8 @@ class Loop:
         device = jax.local_devices()[0].memory_stats() or {}
         unit, each = ("examples", 1) if self.dataset.tokenizer is None else ("tokens", self.dataset.spec.shape[0])
         rate = {"steps_per_s": round(steps_per_second, 3), f"{unit}_per_s": round(steps_per_second * methods.examples(self.config) * each)}
+        if peak := costs.peak(jax.devices()[0].device_kind, self.config.precision):
+            rate["utilization"] = round(self.programs.flops * steps_per_second / (peak * self.programs.mesh.size), 4)
         for t in self.trials:
             t.dir.timing(step=step, seconds=round(seconds, 3), **rate, host_bytes=memory, device_bytes=device.get("peak_bytes_in_use"))
 

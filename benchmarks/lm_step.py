@@ -39,17 +39,14 @@ def dataset_of(config, size):
     import numpy as np
 
     from aigc_jax.data import pairs, text
-    from aigc_jax.data.dataset import Dataset, Spec
 
-    length, sizes = config.data.length, np.ones((size, 2), np.uint8)
+    length = config.data.length
     if config.method == "seq2seq":
-        rows = noise_pairs(size, length)
+        rows, sizes = noise_pairs(size, length), np.ones((size, 2), np.uint8)
         splits = dict(train=rows, valid=rows[:64], test=rows[:64])
         return pairs.apart(config.data, splits, SimpleNamespace(size=size, end=size - 2, sizes=sizes), dict(text={}))
-    bounds = text.layout(dict(train=N - 10 * length, valid=10 * length), length)
-    take, vary = text.takers(length)
-    arrays = dict(tokens=np.append(tokens(size), np.zeros(length, np.uint16)), sizes=sizes)
-    return Dataset(arrays, bounds, take, Spec("text", (length,), bounds["train"][1], vocabulary=size), {}, vary)
+    blank = text.blank(size, length, N // length)
+    return blank._replace(arrays=blank.arrays | dict(tokens=np.resize(tokens(size), len(blank.arrays["tokens"]))))
 
 
 def ours(case, count=1):

@@ -13,6 +13,7 @@ from aigc_jax import config as configs
 from aigc_jax import train as training
 from aigc_jax.checkpoint import Checkpoints, digest
 from aigc_jax.errors import UserError
+from aigc_jax.progress import Profile
 from aigc_jax.results import RunDir
 
 
@@ -242,7 +243,7 @@ def test_nothing_compiles_after_the_first_events(tmp_path):
 
 def loop_of(config, path):
     programs = training.Programs(resolved(config), dataset(config), 1)
-    return training.Loop([training.Trial(resolved(config), RunDir(path))], programs, Checkpoints(path / "c"), print)
+    return training.Loop([training.Trial(resolved(config), RunDir(path))], programs, Checkpoints(path / "c"), print, Profile(path))
 
 
 def test_init_from_takes_parameters(finished, tmp_path):

@@ -209,6 +209,15 @@ def layout(counts: dict[str, int], length: int) -> dict[str, tuple[int, int]]:
     return bounds | dict(test=bounds.get("test", bounds["valid"]))
 
 
+def blank(vocabulary: int, length: int, windows: int) -> Dataset:
+    """A text of nothing but token 0, with as many training windows: what a program is compiled for does not hang on what a text says."""
+    bounds = layout(dict(train=(windows + 1) * length, valid=10 * length), length)
+    take, vary = takers(length)
+    tokens = np.zeros((windows + 12) * length, np.uint16 if vocabulary <= 2**16 else np.int32)
+    spec = Spec("text", (length,), bounds["train"][1], vocabulary=vocabulary)
+    return Dataset(dict(tokens=tokens, sizes=np.ones((vocabulary, 2), np.uint8)), bounds, take, spec, {}, vary)
+
+
 def by_content(texts: list[str], tenths) -> dict[str, list[str]]:
     """Each text by the hash of what it says, so that the same text twice is in one split."""
     which = [tenths[files.tenth(text)] for text in texts]

@@ -1,0 +1,64 @@
+"""The memory that `launch.py plan` foretells for one device, beside the most that the process then takes, on CPUs.
+
+    python benchmarks/plan.py [--config=gpt_base] [--batch_size=8]
+
+The process compiles a training step, gives back what compiling left over, and only then makes states and trains three steps: what its resident
+memory grows by from there to its peak is what is compared. Linux only (/proc).
+"""
+
+import argparse
+import ctypes
+import gc
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+
+def resident(what: str) -> int:
+    """Bytes of this process: VmRSS now, VmHWM at its peak."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    return 1024 * int(line.split()[1])
+
+
+def measured(config) -> tuple[int, int]:
+    """(foretold, measured) bytes."""
+    import jax
+    import numpy as np
+
+    from aigc_jax import plan
+    from aigc_jax.programs import Programs
+
+    foretold = plan.make(config).peak
+    dataset, _ = plan.stand_in(config)
+    config = plan.resolved(config, dataset)
+    programs = Programs(config, dataset, 1)
+    programs.begin_training()
+    programs.train.result()
+    jax.block_until_ready(programs.init([config]))  # its program too is compiled before
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS")
+    states = programs.init([config])
+    states, metrics = programs.train(states, programs.arrays, np.int32(3))
+    jax.block_until_ready((states, metrics))
+    return foretold, resident("VmHWM") - before
+
+
+def main():
+    from aigc_jax import config as configs
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="gpt_base", help="a file of configs/ (default: gpt_base)")
+    parser.add_argument("--batch_size", type=int, default=8, help="(default: 8)")
+    args = parser.parse_args()
+    config = configs.load(HERE.parent / "configs" / f"{args.config}.py")
+    foretold, found = measured(configs.override(config, {"batch_size": args.batch_size}))
+    sizes = f"{foretold / 1e9:.3f} GB foretold, {found / 1e9:.3f} GB measured"
+    print(f"{args.config}, batches of {args.batch_size}: {sizes}, {foretold / found - 1:+.1%}")
+
+
+if __name__ == "__main__":
+    main()
