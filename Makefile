@@ -1,7 +1,7 @@
 # make demo         train a GAN on handwritten digits and look at what it draws, then a small ablation as one program
 # make test         the test suite; make test-all adds the slow tier
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
-# make lock         requirements.txt and requirements-cuda.txt anew from their ranges
+# make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from their ranges
 
 RUNS = import sys; sys.exit(sys.version_info < (3, $(1)))
 find = $(firstword $(foreach p,$(2),$(shell $(p) -c "$(call RUNS,$(1))" 2>/dev/null && command -v $(p))))
@@ -43,3 +43,4 @@ test-latest: .venv-latest/installed
 lock:
 	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet -c constraints.txt requirements.in -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet -c constraints.txt requirements-cuda.in -o requirements-cuda.txt
+	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet -c requirements.txt requirements-tpu.in -o requirements-tpu.txt
