@@ -22,6 +22,7 @@ from aigc_jax.errors import UserError, nearest, require
 RUN = dict(
     data_dir="",  # where data sets lie; else $AIGC_DATA_DIR, else ~/tensorflow_datasets
     mesh=dict(trial=1, data=-1, model=1),  # devices along each axis: of trials, of a batch's examples, of parameters; -1: what is left
+    parallel="jit",  # "jit": XLA divides one program; "pmap": each device runs it on its part of the batch (examples alone: mesh.data)
     sequence=False,  # what lies between the layers of a Transformer divided over mesh.model by positions
     fsdp=False,  # parameters and their moments divided over mesh.data too, gathered where a step needs them
     log_every="100 steps",

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from aigc_jax import layout
 from aigc_jax.layout import axes
 
 Array = jax.Array
@@ -83,16 +84,18 @@ def noise(key: Array, index: Array, shape: tuple[int, ...], dtype=jnp.float32) -
     return axes(jax.vmap(lambda i: jax.random.normal(fold(key, i), shape, dtype))(index), "examples")
 
 
-def gradients(loss: Callable, params: PyTree, batch: PyTree, key: Array, rows: tuple[str, ...] = (), axis: str | None = None,
-              accumulate: int = 1, lay: Callable = lambda grads: grads):
+def gradients(loss: Callable, params: PyTree, batch: PyTree, key: Array, rows: tuple[str, ...] = (), accumulate: int = 1,
+              lay: Callable = lambda grads: grads):
     """The gradient of `loss(params, batch, key) -> ([], aux)` and aux, a dict. Every training loss is differentiated here.
 
     rows         names in aux of what has a row for each example; the rest are means over examples
     accumulate   over how many equal parts of the batch the gradient is averaged, one after another, in the memory of one;
                  exact for losses that are means over examples
     lay          how the gradient is laid out on the devices (`sharding.scattered`)
-    axis         name of a mapped axis over which gradients and means are averaged (pmap)
+
+    Where each device runs the program by itself it takes its part of the batch, and all get the means and rows of all.
     """
+    batch = layout.own(batch)
 
     def one(part):
         grads, aux = jax.grad(loss, has_aux=True)(params, part, key)
@@ -113,8 +116,8 @@ def gradients(loss: Callable, params: PyTree, batch: PyTree, key: Array, rows: t
         total, joined = jax.lax.scan(body, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), parts)
         means = jax.tree.map(lambda x: x / accumulate, total)
         joined = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), joined)
-    grads, aux = means if axis is None else jax.lax.pmean(means, axis)
-    return lay(grads), aux | joined
+    grads, aux = layout.mean(means)
+    return lay(grads), aux | layout.joined(joined)
 
 
 def feed(step: Callable, source: Callable) -> Callable:
@@ -192,6 +195,17 @@ def vectorize(f: Callable, route: str = "vmap", chunk: int = 0) -> Callable:
     """
     apply = ROUTES[route]
     return lambda states, *rest: apply(lambda state: f(state, *rest), states, chunk)
+
+
+def on_each(f: Callable, mesh) -> Callable:
+    """A vectorized f(states, *rest) run by each device of a mesh on its part of the examples, with what `layout` has them tell each other: what
+    jax.pmap does, which since JAX 0.8 is a shard_map too, on a mesh that others share."""
+
+    def run(*args):
+        with layout.mapped("data"):
+            return f(*args)
+
+    return jax.shard_map(run, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False)
 
 
 def shard(f: Callable, mesh, specs: PyTree, rest: int, donate: bool = False) -> Callable:

@@ -90,9 +90,13 @@ class Programs:
         metrics.find(config.metrics)  # a mistake is named before anything starts
         self.batch_size = config.batch_size
         examples = methods.examples(config)
+        alone = choose(dict(jit=False, pmap=True), config.run.parallel, "config.run.parallel")  # does each device run the step by itself?
+        require(not alone or self.mesh.shape["trial"] == self.mesh.shape["model"] == jax.process_count() == 1 and not fsdp,
+                f"config.run.parallel = 'pmap' divides examples alone, in one process: config.run.mesh = {dict(self.mesh.shape)} and "
+                f"config.run.fsdp = {config.run.fsdp} ask for more")
         (lay, whole), source = sharding.divided(self.mesh, self.batch_size), datasets.source
         step = sharding.gathered(self.method.step, self.mesh, new=True) if fsdp else self.method.step
-        self.step = step = core.feed(step, source(dataset, config.data, examples, lay, whole))
+        self.step = step = core.feed(step, source(dataset, config.data, examples, *(() if alone else (lay, whole))))
         options = {platform: found | (compiler or {}) for platform, found in (COMPILER | self.method.compiler).items()}
         self._start = Program(jax.jit(self._init), ONCE)
         # What states look like without what fills them up, as a restored checkpoint must.
@@ -102,8 +106,9 @@ class Programs:
         def build(f, rest, donate=False):
             specs = self.specs(self.shapes if donate else without_opt(self.shapes))
             f = f if donate or not fsdp else sharding.gathered(f, self.mesh)
-            f = sharding.aware(f, self.mesh, config.run.sequence)
-            return Program(core.shard(core.vectorize(f, self.route, self.chunk), self.mesh, specs, rest, donate), options)
+            each = alone and donate
+            f = core.vectorize(f if each else sharding.aware(f, self.mesh, config.run.sequence), self.route, self.chunk)
+            return Program(core.shard(core.on_each(f, self.mesh) if each else f, self.mesh, specs, rest, donate), options)
 
         self.train = build(core.repeat(step, capacity), 2, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)

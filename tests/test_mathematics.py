@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from aigc_jax import core, losses, optim
+from aigc_jax import core, layout, losses, optim
 from aigc_jax.config import ConfigDict
 from aigc_jax.errors import UserError
 from aigc_jax.metrics import METRICS, Given
@@ -159,8 +159,8 @@ def test_gradients_accumulated_over_parts_equal_the_whole(parts):
 def test_gradients_averaged_over_a_mapped_axis_equal_the_whole():
     with jax.enable_x64(True):
         params, key = dict(w=jnp.array([0.3, -1.0, 2.0])), jax.random.key(3)
-        parts = jax.tree.map(lambda x: jnp.asarray(x).reshape(4, 3, *x.shape[1:]), BATCH)
-        mapped = jax.vmap(lambda b: core.gradients(quadratic, params, b, key, axis="data"), axis_name="data")(parts)
+        with layout.mapped("data"):  # each takes its part
+            mapped = jax.vmap(lambda _: core.gradients(quadratic, params, BATCH, key), axis_name="data")(jnp.arange(4))
         whole = core.gradients(quadratic, params, BATCH, key)
         for i in range(4):
             jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-12), mapped, whole)

@@ -34,7 +34,8 @@ KEPT = 24  # programs that tests share: each takes hundreds of memory mappings, 
 def made(config, count, **more):
     """The programs for trials that differ in seed and hp only, compiled once for the tests that follow one another."""
     static = {k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")}
-    key = (str(static), count, str(more), jax.config.jax_enable_x64)
+    layout = [config.run[name] for name in ("fsdp", "sequence", "parallel")]
+    key = (str(static), str(layout), count, str(more), jax.config.jax_enable_x64)
     if key not in _programs:
         if len(_programs) >= KEPT:
             del _programs[next(iter(_programs))]

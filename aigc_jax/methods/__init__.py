@@ -5,7 +5,7 @@ from aigc_jax.errors import choose, require
 from aigc_jax.methods import classifier, gan, lm, mlm, seq2seq, vae, vqvae
 
 # config.method -> a module with make(resolved config, spec, gradients) -> Method and examples(config) -> training examples a step;
-# coupled(config), where there is one, names what makes a loss no mean over examples, or ''
+# coupled(config, devices), where there is one, names what makes a loss no mean over examples, or over devices' means, or ''
 METHODS = {"gan": gan, "vae": vae, "vqvae": vqvae, "lm": lm, "seq2seq": seq2seq, "mlm": mlm, "classifier": classifier}
 
 
@@ -15,8 +15,10 @@ def make(config, spec, gradients=core.gradients):
             f"config.lora.rank = {config.lora.rank} is for config.method = 'lm', not {config.method!r}")
     module, parts = choose(METHODS, config.method, "config.method"), config.accumulate
     require(parts > 0 and config.batch_size % parts == 0, f"config.accumulate = {parts} does not divide config.batch_size = {config.batch_size}")
-    reason = parts > 1 and hasattr(module, "coupled") and module.coupled(config)
-    require(not reason, f"config.accumulate = {parts} needs a loss that is a mean over examples, and {reason} looks at all of a batch at once")
+    coupled = getattr(module, "coupled", lambda config, devices=False: "")
+    for divided, key, devices in ((parts > 1, f"accumulate = {parts}", False), (config.run.parallel == "pmap", "run.parallel = 'pmap'", True)):
+        reason = divided and coupled(config, devices)
+        require(not reason, f"config.{key} needs a loss that is a mean over examples, and {reason} looks at all of a batch at once")
     return module.make(config, spec, gradients)
 
 

@@ -41,14 +41,14 @@ def examples(config) -> int:
     return config.batch_size * config.critic_steps * config.game.pack
 
 
-def coupled(config) -> str:
-    """What makes the loss no mean over examples, or ''."""
+def coupled(config, devices=False) -> str:
+    """What makes the loss no mean over examples, or ''; over devices, whose parts are whole packs, and whose moments are those of all."""
     game, (g, d) = config.game, (config.model[side] for side in "gd")
     reasons = {
-        "config.model.g.norm = 'batch'": g.get("norm") == "batch",
-        "config.model.d.norm = 'batch'": d.get("norm") == "batch",
+        "config.model.g.norm = 'batch'": g.get("norm") == "batch" and not devices,
+        "config.model.d.norm = 'batch'": d.get("norm") == "batch" and not devices,
         "config.model.d.minibatch_std = True": d.get("minibatch_std"),
-        f"config.game.pack = {game.pack}": game.pack > 1,
+        f"config.game.pack = {game.pack}": game.pack > 1 and not devices,
         f"config.game.unroll = {game.unroll}": game.unroll > 0,
         f"config.loss = {config.loss!r}": config.loss == "relativistic_average",
         f"config.game.regularizers = {game.regularizers}": not {"dragan", "mode_seeking"}.isdisjoint(game.regularizers),

@@ -76,7 +76,7 @@ def dreg(model, params, hp, x, c, draws, beta):
 BOUNDS = {"elbo": elbo, "free_bits": free_bits, "iwae": iwae, "dreg": dreg}
 
 
-def coupled(config) -> str:
+def coupled(config, devices=False) -> str:
     """What makes the loss no mean over examples, or ''."""
     if config.penalty != "none":
         return f"config.penalty = {config.penalty!r}"

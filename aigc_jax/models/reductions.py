@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aigc_jax import layout
+
 
 @jax.custom_vjp
 def total(x):  # [..., C] -> [C]
@@ -33,14 +35,14 @@ over.defvjp(lambda b, shape: (over(b, shape), None), lambda shape, _, g: (total(
 def moments(x):  # [..., C] -> [C], [C]
     """Mean and (biased) variance over all axes but the last."""
     n = x.size // x.shape[-1]
-    mean = total(x) / n
-    return mean, total((x - over(mean, x.shape)) ** 2) / n
+    center = layout.mean(total(x) / n)
+    return center, layout.mean(total((x - over(center, x.shape)) ** 2) / n)
 
 
 def _standardize(x, epsilon):
-    mean, var = moments(x)
+    center, var = moments(x)
     sigma = jnp.sqrt(var + epsilon)
-    standard = (x - over(mean, x.shape)) / over(sigma, x.shape)
+    standard = (x - over(center, x.shape)) / over(sigma, x.shape)
     return standard, (standard, sigma)
 
 
@@ -56,7 +58,7 @@ def standardize(x, epsilon):  # [..., C] -> [..., C]
 
 def _gradient(epsilon, saved, g):
     (standard, sigma), n = saved, g.size // g.shape[-1]
-    means = over(total(g) / n, g.shape) + standard * over(total(g * standard) / n, g.shape)
+    means = over(layout.mean(total(g) / n), g.shape) + standard * over(layout.mean(total(g * standard) / n), g.shape)
     return ((g - means) / over(sigma, g.shape),)
 
 
