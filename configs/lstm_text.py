@@ -23,7 +23,7 @@ def get_config():
         data=dict(name="journey_to_the_west", tokenizer="bpe", vocabulary=10_000, length=64, order="stream"),
         network="recurrent",
         model=dict(cell="lstm", layers=2, width=1024, embedding=128, dropout=0.5, tied=True),
-        smoothing=0.0,
+        smoothing=0.03,
         optimizer="adamw",
         schedule=dict(name="cosine", warmup="50 steps"),
         hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, decay=0.01, clip=1.0),

@@ -12,7 +12,7 @@ from aigc_jax.errors import UserError
 from aigc_jax.programs import GOLDEN, Programs, coprime, without_opt
 
 # for tests of many programs, which are slow to compile
-every_net = pytest.mark.parametrize("name", ("gan", "gan_critic", "gan_conv", "vae", "lm"))
+every_net = pytest.mark.parametrize("name", ("gan", "gan_conv", "vae", "lm", pytest.param("gan_critic", marks=pytest.mark.slow)))
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -83,8 +83,10 @@ def test_training_changes_every_parameter_and_stays_finite(name):
     assert (before["key"] == after["key"]).all()
 
 
-@every_net
-@pytest.mark.parametrize("route", ["vmap", "map"])
+@pytest.mark.parametrize("name, route", [
+    *((name, "vmap") for name in ("gan", "gan_conv", "vae", "lm")), ("vae", "map"),
+    *(pytest.param(name, route, marks=pytest.mark.slow) for name in METHODS for route in ("vmap", "map")),
+])  # fmt: skip
 def test_trials_in_one_program_equal_single_runs_in_float64(name, route):
     with jax.enable_x64(True):
         config = tiny(name, precision="float64")
@@ -117,7 +119,10 @@ def test_trials_of_one_program_differ(name):
             assert (leaf[0] != leaf[1]).any() and (leaf[1] != leaf[2]).any(), path
 
 
-@pytest.mark.parametrize("name, route", [*((name, "vmap") for name in METHODS), ("gan", "map"), ("vqvae", "map")])
+@pytest.mark.parametrize("name, route", [
+    ("gan", "map"), *((name, "vmap") for name in ("gan_conv", "vae", "vqvae", "lm_stream")),
+    *(pytest.param(name, "vmap", marks=pytest.mark.slow) for name in METHODS), pytest.param("vqvae", "map", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_nan_in_one_trial_changes_no_byte_of_the_others(name, route):
     config = tiny(name)
     given = trials(config, 4)
@@ -132,7 +137,7 @@ def test_nan_in_one_trial_changes_no_byte_of_the_others(name, route):
         assert digest({k: v[i] for k, v in a.items()}) == digest({k: v[i] for k, v in b.items()})
 
 
-@pytest.mark.parametrize("name", ["gan_points", "vqvae"])
+@pytest.mark.parametrize("name", ["gan_points", pytest.param("vqvae", marks=pytest.mark.slow)])
 def test_every_route_gives_the_same_trials_in_float64(name):
     """At once, a few at a time, one after another on devices of their own; with one more than divides over the devices. XLA's own division of the
     trial axis gave another VQ-VAE."""

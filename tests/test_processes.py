@@ -76,7 +76,7 @@ def test_killed_five_times_it_ends_as_if_it_had_never_been(whole, tmp_path):
     assert everything(path) == everything(whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_told_to_stop_it_saves_and_goes_on(whole, tmp_path, number):
     path = tmp_path / "run"
     process = start(path)
@@ -93,27 +93,27 @@ def test_told_to_stop_it_saves_and_goes_on(whole, tmp_path, number):
     assert everything(path) == everything(whole)
 
 
-def test_the_newest_checkpoint_damaged(whole, tmp_path):
+@pytest.mark.parametrize("kind", ["flipped", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("truncated", "empty"))])
+def test_the_newest_checkpoint_damaged(whole, tmp_path, kind):
     """Truncated, one byte flipped, an empty directory: one sentence, the one before it, and the same end."""
     import shutil
 
-    for kind in ("truncated", "flipped", "empty"):
-        path = tmp_path / kind
-        shutil.copytree(whole, path)
-        last = path / "checkpoints" / "600"
-        biggest = max((p for p in (last / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-        data = biggest.read_bytes()
-        if kind == "truncated":
-            biggest.write_bytes(data[: len(data) // 2])
-        elif kind == "flipped":
-            biggest.write_bytes(data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:])
-        else:
-            shutil.rmtree(last)
-            last.mkdir()
-        done = command_line(*words(path))
-        assert done.returncode == 0 and "checkpoints/600 is damaged" in done.stderr and "resuming at step 560" in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr
-        assert everything(path) == everything(whole)
+    path = tmp_path / kind
+    shutil.copytree(whole, path)
+    last = path / "checkpoints" / "600"
+    biggest = max((p for p in (last / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = biggest.read_bytes()
+    if kind == "truncated":
+        biggest.write_bytes(data[: len(data) // 2])
+    elif kind == "flipped":
+        biggest.write_bytes(data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:])
+    else:
+        shutil.rmtree(last)
+        last.mkdir()
+    done = command_line(*words(path))
+    assert done.returncode == 0 and "checkpoints/600 is damaged" in done.stderr and "resuming at step 560" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert everything(path) == everything(whole)
 
 
 def test_a_second_process_in_one_directory_is_refused(tmp_path):

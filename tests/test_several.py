@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, command_line, environment, start_words
 from test_processes import newest, wait_until
 
+import launch
 from aigc_jax import processes
 from aigc_jax.results import RunDir
 
@@ -97,6 +98,7 @@ def test_a_launcher_is_known_by_the_processes_that_it_started(around, launcher):
         (["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=2"], "--process_id=2 must lie in"),
     ],
 )
-def test_flags_of_several_processes_that_do_not_fit_are_one_sentence(flags, message, tmp_path):
-    done = command_line(*words("gan_digits", tmp_path / "run"), *flags)
-    assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+def test_flags_of_several_processes_that_do_not_fit_are_one_sentence(flags, message, tmp_path, capsys):
+    assert launch.main([*words("gan_digits", tmp_path / "run"), *flags]) == 1
+    err = capsys.readouterr().err
+    assert message in err and len(err.splitlines()) == 1, err

@@ -69,9 +69,9 @@ def test_any_mesh_equals_one_device_for_every_method(name, shape):
         same_on(name, shape, **{"run.fsdp": fsdp})
 
 
-@methods_of("gan_conv", "lm_stream", "vqvae")  # moments of all, rows of all, sums over all
+@methods_of("gan_conv", "lm_stream")  # moments of all, rows of all
 def test_a_program_on_each_device_equals_one_device(name):
-    same_on(name, dict(data=4), **{"run.parallel": "pmap", "run.fsdp": False, "run.sequence": False})
+    same_on(name, dict(data=4), evaluated=False, **{"run.parallel": "pmap", "run.fsdp": False, "run.sequence": False})
 
 
 def test_a_program_on_each_device_divides_examples_alone():
@@ -85,7 +85,7 @@ def test_a_program_on_each_device_divides_examples_alone():
         made(configs.override(tiny("vae"), {"run.parallel": "pnap"}), 1)
 
 
-@methods_of("gan", "gan_conv", "gan_points", "lm", "lm_stream", "mlm", "seq2seq", "vqvae")
+@methods_of("gan", "gan_conv", "gan_points", "lm", "vqvae")
 def test_a_batch_in_four_parts_is_the_whole_batch_or_one_sentence(name):
     with jax.enable_x64(True):
         config = tiny(name, precision="float64", accumulate=4, batch_size=tiny(name).batch_size, **without_dropout(name))
@@ -112,7 +112,7 @@ def test_parts_of_a_batch_have_dropout_of_their_own_and_must_divide_it():
     assert len(losses) == 2  # another mask
 
 
-@pytest.mark.parametrize("name", ["lm", "seq2seq", "gan", "vqvae"])
+@pytest.mark.parametrize("name", ["lm", "gan", *(pytest.param(name, marks=pytest.mark.slow) for name in ("seq2seq", "vqvae"))])
 def test_shards_have_the_size_that_the_mesh_promises(name):
     """Of parameters, their moments and averages: what a rule or fsdp divides is so small on each device, and nothing of two axes is whole
     that could be divided."""

@@ -230,6 +230,7 @@ def tiny_data():
     return dataset(tiny("vae"))
 
 
+@pytest.mark.slow
 def test_trials_that_do_not_fit_are_fewer_at_once():
     make = lambda **more: group.Programs(tiny_resolved(), tiny_data(), 8, **more)
     whole = group.needs(group.fitting(make, 8, None))
@@ -387,6 +388,7 @@ def test_a_group_that_crashes_is_its_own_failure(home, tmp_path):
     assert "valid/nothing" in crashed.read_json("STATUS.json")["reason"]
 
 
+@pytest.mark.slow
 def test_told_to_stop_a_sweep_saves_and_goes_on(whole, home, tmp_path):
     path = tmp_path / "sweep"
     launcher = subprocess.Popen(start_words(*words(path)), env=home, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
