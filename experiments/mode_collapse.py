@@ -8,7 +8,6 @@ in the discriminator, which is not for penalties of single examples; and each of
 one program. Measures are of the last step, on samples of the generator as it is, unaveraged.
 """
 
-import argparse
 import functools
 import sys
 from pathlib import Path
@@ -17,6 +16,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
+from parts import kinds  # noqa: E402
+
 RESULTS = HERE / "results" / "mode_collapse"
 SEEDS = 3
 NAMES = ("modes", "high_quality", "reverse_kl")
@@ -122,24 +123,10 @@ def figure(rows, axes):
             ax.set_title(f"{remedy}\n{measured(rows, data, remedy, 'modes')[0]:,.0f} of {MODES[data]:,}", fontsize=7)
 
 
-def main():
-    from aigc_jax import evidence
-    from aigc_jax.errors import UserError, choose
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", help="where the runs are left; what is there already is not trained again")
-    parser.add_argument("--only", default=",".join(MODES), help="which data; the rows of the others stay (default: all)")
-    args = parser.parse_args()
-    if args.workdir:
-        try:
-            chosen = [name for name in args.only.split(",") if choose(MODES, name, "--only")]
-            new = [row for data in chosen for remedy in REMEDIES for row in trained(data, remedy, args.workdir)]
-        except UserError as e:
-            parser.error(str(e))
-        evidence.replace_rows(RESULTS, "data", new, Path(args.workdir, chosen[0], "nothing", "0", "environment.json"))
-    rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), (12, 5.4), (3, len(REMEDIES)))
+def judged(data, workdir):
+    """The rows of all remedies on one kind of data."""
+    return [row for remedy in REMEDIES for row in trained(data, remedy, workdir)]
 
 
 if __name__ == "__main__":
-    main()
+    kinds.main(__doc__, RESULTS, "data", MODES, judged, lambda data: f"{data}/nothing/0", table, figure, (12, 5.4), (3, len(REMEDIES)))

@@ -6,12 +6,13 @@
 Each is the project's config of its name, whole, at seed 0: the same weights (but where they are bfloat16 themselves), noise and batches.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+from parts import kinds  # noqa: E402
+
 RESULTS = HERE / "results" / "precision"
 CASES = {"vae_mnist": ("neg_elbo", "negative ELBO, nats"), "gpt_shakespeare_cpu": ("loss", "nats a character")}
 POLICIES = {
@@ -69,24 +70,5 @@ def figure(rows, axes):
     axes[0].legend(fontsize=7)
 
 
-def main():
-    from aigc_jax import evidence
-    from aigc_jax.errors import UserError, choose
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", help="where the runs are left; what is there already is not trained again")
-    parser.add_argument("--only", default=",".join(CASES), help="which of them; the rows of the others stay (default: all)")
-    args = parser.parse_args()
-    if args.workdir:
-        try:
-            chosen = [case for case in args.only.split(",") if choose(CASES, case, "--only")]
-            new = [row for case in chosen for row in trained(case, args.workdir)]
-        except UserError as e:
-            parser.error(str(e))
-        evidence.replace_rows(RESULTS, "case", new, Path(args.workdir, chosen[0], "float32", "environment.json"))
-    rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), (9, 3.4), (1, len(CASES)))
-
-
 if __name__ == "__main__":
-    main()
+    kinds.main(__doc__, RESULTS, "case", CASES, trained, lambda case: f"{case}/float32", table, figure, (9, 3.4), (1, len(CASES)))

@@ -8,7 +8,6 @@ texts, judged by the same functions. Bits a character of the whole test split (o
 on), beside those of 5-grams with modified Kneser-Ney smoothing of the same training split.
 """
 
-import argparse
 import ast
 import copy
 import re
@@ -18,9 +17,11 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+from parts import kinds  # noqa: E402
+
 RESULTS = HERE / "results" / "writers"
+COLUMNS = dict.fromkeys(("writer", "source", "index", "good", "copied", "bits", "text"))
 COUNT, COPY = 200, 20
 TEMPERATURES = dict(tale=1.0)  # of the others 0.8; below 1 prose that is likely, and so was read, comes more often than it is written
 ORDER = 5  # of the n-grams
@@ -158,7 +159,7 @@ def judged(writer, workdir):
             copied = longest_copy(text, corpus) if copies and source != "untrained" else None
             rows.append(dict(writer=writer, source=source, index=index, good=int(good(text)) if good else None, copied=copied,
                              text=text.replace("\r", "") if source == "network" and index < 50 else None))  # fmt: skip
-    return rows
+    return [COLUMNS | row for row in rows]
 
 
 def writers_of(rows) -> list[str]:
@@ -203,21 +204,5 @@ def figure(rows, axes):
     axes.legend()
 
 
-def main():
-    from aigc_jax import evidence
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", help="where the runs are left; what is there already is not trained again")
-    parser.add_argument("--only", default=",".join(WRITERS), help="which writers; the rows of the others stay (default: all)")
-    args = parser.parse_args()
-    if args.workdir:
-        columns = dict.fromkeys(("writer", "source", "index", "good", "copied", "bits", "text"))
-        chosen = args.only.split(",")
-        new = [columns | row for writer in chosen for row in judged(writer, Path(args.workdir))]
-        evidence.replace_rows(RESULTS, "writer", new, Path(args.workdir, chosen[0], "environment.json"))
-    rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes))
-
-
 if __name__ == "__main__":
-    main()
+    kinds.main(__doc__, RESULTS, "writer", WRITERS, judged, lambda writer: writer, table, figure)
