@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from aigc_jax.errors import require
+from aigc_jax.errors import UserError, require
 
 HEARTBEAT_SECONDS = 60  # without a sign of life from one, after which the others end
 # Variables that say how many processes a launcher started together; JAX reads the rest of what it needs by itself.
@@ -39,8 +39,12 @@ def begin(coordinator: str = "", count: int | None = None, index: int | None = N
         require(host and port.isdecimal(), f"--coordinator={coordinator} must be HOST:PORT of the process with --process_id=0")
         require(count > 0 and 0 <= index < count, f"--process_id={index} must lie in 0 .. --num_processes={count} less 1")
         jax.distributed.initialize(coordinator, count, index, **times)
-    elif launched():
-        jax.distributed.initialize(**times)
+    elif name := launched():
+        try:
+            jax.distributed.initialize(**times)
+        except ValueError as e:  # under Kubernetes without its Python package, for example
+            raise UserError(f"{name} started this as one of several processes, but JAX does not find out which ({e}): say it with "
+                            "--coordinator, --num_processes and --process_id") from None
 
 
 def first() -> bool:

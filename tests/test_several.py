@@ -12,6 +12,7 @@ from test_processes import newest, wait_until
 
 import launch
 from aigc_jax import processes
+from aigc_jax.errors import UserError
 from aigc_jax.results import RunDir
 
 # In float64 sums over other devices agree to many digits; steps so many that something can happen on the way.
@@ -88,6 +89,16 @@ def test_several_processes_stop_at_one_step_end_with_one_of_them_and_are_gone_on
 )
 def test_a_launcher_is_known_by_the_processes_that_it_started(around, launcher):
     assert processes.launched(around) == launcher
+
+
+def test_processes_that_jax_does_not_find_are_one_sentence(monkeypatch):
+    def initialize(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setattr(processes.jax.distributed, "initialize", initialize)
+    with pytest.raises(UserError, match="Open MPI started this as one of several processes, but JAX does not find out which"):
+        processes.begin()
 
 
 @pytest.mark.parametrize(
