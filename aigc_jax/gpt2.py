@@ -16,7 +16,7 @@ from aigc_jax.errors import UserError, require
 from aigc_jax.torch_files import safetensors
 
 # The fields of a Decoder that GPT-2 has; its width, heads, layers and context are read.
-SAME = dict(mlp="gelu", norm="layer", place="before", positions="learned", qk_norm=False, bias=True, tied=True, scan=False, remat=False)
+SAME = dict(mlp="gelu", norm="layer", place="before", positions="learned", qk_norm=False, bias=True, tied=True, scan=False, remat=False, keep="nothing")
 # What config.json must say, where it says it.
 ASSUMED = dict(activation_function="gelu_new", layer_norm_epsilon=1e-5, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False,
                tie_word_embeddings=True, add_cross_attention=False)  # fmt: skip
@@ -87,7 +87,7 @@ def write(path, model, params: dict[str, np.ndarray], tokenizer):
     from safetensors.numpy import save_file
 
     for key, value in (SAME | dict(kv_heads=model.get("kv_heads", 0) and model["heads"])).items():
-        if key not in ("scan", "remat"):
+        if key not in ("scan", "remat", "keep"):
             require(model.get(key, value) == value, f"config.model.{key} = {model.get(key)!r}: a GPT-2 has {value!r}")
     require(not model.get("scan"), "config.model.scan = True: a GPT-2's layers lie one by one")
     path = Path(path)

@@ -22,7 +22,7 @@ def get_config():
         data=dict(name="text", path="", tokenizer="bpe", vocabulary=50_257, length=1024),
         network="transformer",
         model=dict(layers=12, heads=12, width=768, context=1024, kv_heads=12, mlp="gelu", norm="layer", place="before", positions="learned",
-                   qk_norm=False, bias=True, dropout=0.0, tied=True, scan=False, remat=True),
+                   qk_norm=False, bias=True, dropout=0.0, tied=True, scan=False, remat=True, keep="nothing"),
         smoothing=0.0,
         optimizer="adamw",
         schedule=dict(name="cosine", warmup="500 steps"),

@@ -77,8 +77,15 @@ def test_a_transformers_operations_are_six_a_parameter_and_token_and_those_of_at
     numbers = 12 * layers * width**2 + 10_112 * width  # the vocabulary filled up
     tokens = config.batch_size * length
     assert made.flops == pytest.approx(tokens * (6 * numbers + 12 * layers * length * width), rel=0.05)
-    again = plan.make(small(**{"model.remat": True}))
-    assert 1.1 < again.flops / made.flops < 4 / 3
+
+
+def test_what_is_computed_again_costs_operations_and_saves_memory():
+    little = {"model.layers": 4, "model.width": 256, "model.heads": 4, "model.kv_heads": 4, "model.context": 128, "data.length": 128,
+              "data.vocabulary": 512, "batch_size": 16, "run.mesh.data": 1, "model.scan": True}  # fmt: skip
+    config = configs.override(configs.load(ROOT / "configs/gpt2_124m.py"), little)
+    none, all_, but_products = (plan.make(configs.override(config, c)) for c in ({"model.remat": False}, {}, {"model.keep": "products"}))
+    assert none.flops < but_products.flops < 1.05 * none.flops and 1.2 * none.flops < all_.flops < 4 / 3 * none.flops
+    assert all_.temporary < but_products.temporary < none.temporary
 
 
 def test_a_plan_divides_what_the_mesh_divides():

@@ -169,8 +169,9 @@ def test_scan_and_remat_change_nothing():
         out = apply(net, params, TOKENS)[0]
         np.testing.assert_allclose(apply(net.clone(scan=True, remat=True), stacked, TOKENS)[0], out, rtol=1e-10, atol=1e-12)
         loss = lambda p, net: jnp.sum(apply(net, p, TOKENS)[0][..., :50] ** 2)
-        plain, again = (jax.grad(loss)(params, net.clone(remat=remat)) for remat in (False, True))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), plain, again)
+        plain, *again = (jax.grad(loss)(params, net.clone(**kept)) for kept in ({}, dict(remat=True), dict(remat=True, keep="products")))
+        for grads in again:
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), plain, grads)
 
 
 def test_dropout_is_on_with_a_key_alone_and_keeps_the_mean():

@@ -19,7 +19,11 @@ from aigc_jax.models.layers import ACTIVATIONS, Network, dropout, mask_logits, p
 from aigc_jax.models.reductions import Dense, LayerNorm, project
 
 NORMS = {"layer": LayerNorm, "rms": partial(LayerNorm, centred=False, use_bias=False)}
+# What a block that is computed again keeps all the same: nothing, or its products with weights, so that attention and what is done value by
+# value are computed again alone.
+KEPT = {"nothing": None, "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 CHOICES = dict(
+    keep=KEPT,
     positions=dict.fromkeys(("learned", "sinusoidal", "rotary", "alibi", "none")),
     place=dict.fromkeys(("before", "after")),  # of the norms: x + f(norm(x)), or norm(x + f(x)) as in the paper
     mlp=dict.fromkeys(("relu", "gelu", "swiglu")),
@@ -156,16 +160,17 @@ class Block(Part, kw_only=True):
 
 class Stack(Part, kw_only=True):
     """All blocks and the last norm: written out, or as one `scan` over stacked parameters, which compiles sooner; with `remat` a
-    block's intermediate values are computed again in the backward pass instead of kept."""
+    block's intermediate values are computed again in the backward pass instead of kept, but for those that `keep` names."""
 
     causal: bool
     cross: bool = False
     scan: bool = False
     remat: bool = False
+    keep: str = "nothing"
 
     def setup(self):
         more = dict(causal=self.causal, cross=self.cross, **self.shared)
-        block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
+        block = nn.remat(Block, prevent_cse=not self.scan, policy=KEPT[self.keep]) if self.remat else Block
         if self.scan:
             lifted = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True}, length=self.layers,
                              in_axes=(0, 0, nn.broadcast), out_axes=0)
@@ -198,6 +203,7 @@ class Tokens(Part, Network, kw_only=True):
     tied: bool = True  # logits through the embedding's transpose (Press & Wolf 2017)
     scan: bool = False
     remat: bool = False
+    keep: str = "nothing"
 
     choices = CHOICES
     causal, cross = True, False  # does a position see those before it alone; does it see an encoder's output
@@ -216,7 +222,7 @@ class Tokens(Part, Network, kw_only=True):
 
     def setup(self):
         normal = nn.initializers.normal(STD)
-        self.stack = Stack(scan=self.scan, remat=self.remat, causal=self.causal, cross=self.cross, **self.shared)
+        self.stack = Stack(scan=self.scan, remat=self.remat, keep=self.keep, causal=self.causal, cross=self.cross, **self.shared)
         self.embed = nn.Embed(padded(self.vocabulary), self.width, embedding_init=normal, **self.types)
         if self.positions == "learned":
             self.position = nn.Embed(self.context, self.width, embedding_init=normal, **self.types)
@@ -286,7 +292,7 @@ class EncoderDecoder(Tokens, kw_only=True):
 
     def setup(self):
         super().setup()
-        self.encoder = Stack(remat=self.remat, causal=False, **self.shared)
+        self.encoder = Stack(remat=self.remat, keep=self.keep, causal=False, **self.shared)
 
     def misfit(self) -> str:
         return super().misfit() or ("scan = True is for networks of one stack" if self.scan else "")
