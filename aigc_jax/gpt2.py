@@ -16,7 +16,8 @@ from aigc_jax.errors import UserError, require
 from aigc_jax.torch_files import safetensors
 
 # The fields of a Decoder that GPT-2 has; its width, heads, layers and context are read.
-SAME = dict(mlp="gelu", norm="layer", place="before", positions="learned", qk_norm=False, bias=True, tied=True, scan=False, remat=False, keep="nothing")
+SAME = dict(mlp="gelu", norm="layer", place="before", positions="learned", qk_norm=False, bias=True, tied=True, scan=False, remat=False,
+            keep="nothing")
 # What config.json must say, where it says it.
 ASSUMED = dict(activation_function="gelu_new", layer_norm_epsilon=1e-5, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False,
                tie_word_embeddings=True, add_cross_attention=False)  # fmt: skip
