@@ -224,7 +224,7 @@ def pytorch(case):
         def loss_of():
             start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
             batch = data[start + torch.arange(length + 1)]
-            return F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+            return F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten(), label_smoothing=config.smoothing)
 
     matrices = [p for p in net.parameters() if p.dim() > 1]
     groups = [dict(params=matrices, weight_decay=config.hp.decay), dict(params=[p for p in net.parameters() if p.dim() < 2], weight_decay=0.0)]
