@@ -508,7 +508,7 @@ def main(argv) -> int:
             close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
             raise UserError(f"{args.verb} takes no {unknown[0]}; it takes {', '.join(known)}" + (f"; did you mean {close[0]}?" if close else ""))
         if overrides and args.verb not in ("train", "list", "sweep", "plan"):
-            raise UserError(f"{args.verb} takes its config from the run; --config.{next(iter(overrides))} goes with train and sweep")
+            raise UserError(f"{args.verb} takes its config from the run; --config.{next(iter(overrides))} goes with train, sweep and plan")
         return VERBS[args.verb](args, overrides)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)

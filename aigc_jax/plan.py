@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     rest: int  # averages, carried states, keys
     temporary: int  # gradients, activations, gathered parameters
     peak: int
-    data: int
+    data: int | None  # None: it was not read
     flops: int
     sent: dict[str, float]
     precision: str
@@ -40,12 +40,13 @@ class Plan(NamedTuple):
 
 
 def stand_in(config):
-    """The config's data set with next to no data: text with a vocabulary of the config's is not even read."""
+    """The config's data set with next to no data, and how many bytes it has: text with a vocabulary of the config's is not even read, None."""
     if config.method in ("lm", "mlm") and config.data.vocabulary:
-        dataset = blank(config.data.vocabulary, config.data.length, methods.examples(config))
+        dataset, size = blank(config.data.vocabulary, config.data.length, methods.examples(config)), None
     else:
         dataset = data.load(config.data, config.run.data_dir)
-    return dataset._replace(arrays={name: x[:1] for name, x in dataset.arrays.items()}), sum(x.nbytes for x in dataset.arrays.values())
+        size = sum(x.nbytes for x in dataset.arrays.values())
+    return dataset._replace(arrays={name: x[:1] for name, x in dataset.arrays.items()}), size
 
 
 def resolved(config, dataset):
@@ -83,7 +84,8 @@ def scaled(number: float, unit: str) -> str:
 def report(plan: Plan, hardware) -> str:
     """The plan as two tables: what a device needs, and what named ones would make of it."""
     rows = [("parameters", plan.params), ("optimiser state", plan.opt), ("averages, carried states, keys", plan.rest),
-            ("activations, gradients and all else that is temporary", plan.temporary), ("peak", plan.peak), ("data set, beside it", plan.data),
+            ("activations, gradients and all else that is temporary", plan.temporary), ("peak", plan.peak),
+            *([] if plan.data is None else [("data set, beside it", plan.data)]),
             *((f"sent by {kind}", size) for kind, size in sorted(plan.sent.items()))]  # fmt: skip
     rows = [(name, scaled(size, "B")) for name, size in rows] + [("floating-point operations", scaled(plan.flops, ""))]
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items())
@@ -92,7 +94,7 @@ def report(plan: Plan, hardware) -> str:
     for name in hardware:
         device = costs.HARDWARE[name]
         times = plan.seconds(device)
-        fits = "yes" if plan.peak + plan.data <= device.memory else "no"
+        fits = "yes" if plan.peak + (plan.data or 0) <= device.memory else "no"
         lines.append((device.name, *(scaled(t, "s") for t in (*times, max(times))), f"{times[0] / max(times):.0%}", fits))
     parts.append(table(lines, ("not less than", "products", "memory", "network", "a step", "utilization", "fits")))
     return "\n\n".join(parts)

@@ -63,6 +63,8 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
         stack.enter_context(disk_errors(group))
         fingerprint = data.fingerprint(dataset)
         agreed = start.agree(resolved, there, fingerprint, extend)
+        require(not profile or profile[1] <= agreed[0].steps,
+                f"--profile=steps:{'-'.join(map(str, profile))} ends after the run's {agreed[0].steps} steps")
         trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]
         checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))
         stop = stack.enter_context(processes.Stop())

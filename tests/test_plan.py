@@ -18,6 +18,7 @@ from tiny_configs import tiny
 import launch
 from aigc_jax import config as configs
 from aigc_jax import costs, plan, sharding
+from aigc_jax.errors import UserError
 from aigc_jax.results import RunDir
 from aigc_jax.train import train
 
@@ -134,6 +135,16 @@ def test_memory_is_foretold_to_a_tenth(tmp_path):
 def test_steps_that_are_profiled_leave_a_trace(tmp_path):
     train([tiny("vae")], [tmp_path / "run"], report=lambda line: None, profile=(10, 12))
     assert list((tmp_path / "run/profile").rglob("*.xplane.pb")) and list((tmp_path / "run/profile").rglob("perfetto_trace.json.gz"))
+
+
+def test_steps_that_a_run_has_not_are_not_profiled_in_silence(tmp_path):
+    with pytest.raises(UserError, match="--profile=steps:30-40 ends after the run's 32 steps"):
+        train([tiny("vae")], [tmp_path / "run"], report=lambda line: None, profile=(30, 40))
+
+
+def test_what_was_not_read_has_no_size():
+    assert plan.make(small()).data is None and plan.make(tiny("vae")).data > 1e5
+    assert "data set" not in plan.report(plan.make(small()), ["h100"])
 
 
 def test_utilization_is_told_where_the_device_is_known(tmp_path, monkeypatch):
