@@ -8,7 +8,7 @@ from aigc_jax.errors import UserError
 
 HELD = 75  # exit code of a job that another process is at
 STOPPED = 143  # of one that was asked to stop, and saved
-POLL = 0.2  # seconds between looks at what runs
+POLL = 0.1  # seconds between looks at what runs
 
 
 class Job(NamedTuple):

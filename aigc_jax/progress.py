@@ -4,7 +4,6 @@ import math
 import sys
 import time
 
-import jax
 import numpy as np
 
 LINE_SECONDS = 5.0  # between lines where the output is no terminal
@@ -36,6 +35,8 @@ class Profile:
     def before(self, step: int):
         """Called before the steps after `step`."""
         if self.first and step == self.first - 1:
+            import jax  # not above: what looks on a sweep from outside needs no jax, which takes a quarter of a second
+
             jax.profiler.start_trace(self.folder, create_perfetto_trace=True)
             self.on = True
 
@@ -43,6 +44,8 @@ class Profile:
         """Called after `step`; wait() returns when it is done. Where the trace lies, once it is there, or ''."""
         if not self.on or step < self.last:
             return ""
+        import jax
+
         wait()
         jax.profiler.stop_trace()
         self.on = False

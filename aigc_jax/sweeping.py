@@ -1,6 +1,5 @@
 """What `launch.py sweep`, `figure` and `compare` do: jobs to an engine, again for what crashed, and a look at how it stands."""
 
-import importlib
 import json
 import sys
 import threading
@@ -32,7 +31,7 @@ def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=warn) -> bo
     engine runs nothing."""
     view = View(sweep)
     tried = set()
-    threading.Thread(target=importlib.import_module, args=("matplotlib.figure",), daemon=True).start()  # at the end it is needed, now there is time
+    threading.Thread(target=tables.prepare, daemon=True).start()  # at the end it is needed, now there is time
     while True:
         groups = {g.name: g for g in sweep.groups() if not g.finished()}
         todo = [g for name, g in groups.items() if name not in tried and not g.held()]

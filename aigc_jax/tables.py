@@ -116,6 +116,13 @@ def draw(rows, varied, metric, axes):
         axes.legend(fontsize=7)
 
 
+def prepare():
+    """Import what `save_figure` needs, which takes half a second."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.backends.backend_pdf
+    import matplotlib.figure  # noqa: F401
+
+
 def save_figure(path: Path, figure, size=(6, 4), panels=(1, 1)):
     """A picture, .png or .pdf, as `figure(axes)` draws it; the same bytes of the same rows."""
     import matplotlib

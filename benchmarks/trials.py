@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 1.28e-2)
 SEEDS, STEPS = 8, 500
 QUIET = {"steps": STEPS, "run.eval_every": "never", "run.sample_every": "never", "run.save_every": "never", "run.tensorboard": False, "best": ""}
-COLD, SHARED = 3, 8  # processes that are timed
+COLD, SHARED = 8, 8  # processes that are timed
 
 
 def words(**more):

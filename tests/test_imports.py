@@ -1,6 +1,8 @@
 """The arrows of the design, read from the source: who may import whom."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,14 +104,20 @@ def test_configs_import_no_code_of_ours():
 
 def test_training_imports_the_core_libraries_alone():
     """Heavy or optional libraries are imported inside the functions that use them."""
-    import sys
-
     for _, path in sources():
         for node in ast.parse(path.read_text()).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 first = name.split(".")[0]
                 assert first in ALWAYS | {"aigc_jax"} or first in sys.stdlib_module_names, f"{path.name} imports {name} at its top"
+
+
+def test_what_stands_outside_of_training_starts_without_jax():
+    """A launcher that waits for jobs, or looks on, has no use for half a second of imports and hundreds of megabytes."""
+    modules = "adaptive cluster engines evidence experiment grid jobs kubernetes locks progress results slurm sweep sweeping tables"
+    code = "import sys, importlib\nfor name in sys.argv[1:]: importlib.import_module('aigc_jax.' + name)\nprint('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *modules.split()], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_networks_know_no_loss_optimiser_or_mesh_and_methods_no_mesh():
