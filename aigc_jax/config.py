@@ -21,6 +21,7 @@ from aigc_jax.errors import UserError, nearest, require
 # What every config may set under `run`, with its default. Durations are in steps, epochs or examples; "never" turns one off.
 RUN = dict(
     data_dir="",  # where data sets lie; else $AIGC_DATA_DIR, else ~/tensorflow_datasets
+    data="device",  # where the data set lies while it trains: there, or on the "host", which sends batches: for what is larger than a device
     mesh=dict(trial=1, data=-1, model=1),  # devices along each axis: of trials, of a batch's examples, of parameters; -1: what is left
     parallel="jit",  # "jit": XLA divides one program; "pmap": each device runs it on its part of the batch (examples alone: mesh.data)
     sequence=False,  # what lies between the layers of a Transformer divided over mesh.model by positions
@@ -37,7 +38,7 @@ RUN = dict(
 # Likewise under `data`.
 DATA = dict(
     name="",
-    path="",  # npz: the user's file; folder: the directory of pictures; text: a file, a directory or a glob
+    path="",  # npz: the user's file; folder: the directory of pictures; text: a file, a directory or a glob; tokens: a directory
     size=64,  # folder: pixels a side
     colour="rgb",  # folder: "rgb" or "grey"
     split="80/10/10",  # folder, texts: "80/10/10", or "80/20" (texts: or "90/10"), whose valid examples are the test examples too

@@ -146,12 +146,13 @@ def repeat(step: Callable, capacity: int = 1024) -> Callable:
 
 
 def total(evaluate: Callable, take: Callable, batch_size: int, lay=lambda batch: batch) -> Callable:
-    """(state, arrays, start, count) -> sums of `evaluate` over rows start .. start + count of the arrays.
+    """(state, arrays, start, count, first, last) -> sums of `evaluate` over rows start .. start + count of the arrays, in batches, of
+    which it does those from `first` on up to `last`.
 
-    The last batch is filled up with the last row at weight 0. start and count are traced: every split is the same program.
+    The very last batch is filled up with the last row at weight 0. All four are traced: every split is the same program.
     """
 
-    def run(state, arrays, start, count):
+    def run(state, arrays, start, count, first, last):
         def batch(i):
             index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
             rows = start + jnp.minimum(index, count - 1)
@@ -161,9 +162,9 @@ def total(evaluate: Callable, take: Callable, batch_size: int, lay=lambda batch:
         def body(i, sums):
             return jax.tree.map(jnp.add, sums, evaluate(state, batch(i)))
 
-        shapes = jax.eval_shape(lambda: evaluate(state, batch(0)))
+        shapes = jax.eval_shape(lambda: evaluate(state, batch(first)))
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        return jax.lax.fori_loop(0, -(-count // batch_size), body, zero)
+        return jax.lax.fori_loop(first, last, body, zero)
 
     return run
 
@@ -208,21 +209,21 @@ def on_each(f: Callable, mesh) -> Callable:
     return jax.shard_map(run, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False)
 
 
-def shard(f: Callable, mesh, specs: PyTree, rest: int, donate: bool = False) -> Callable:
-    """jit of a vectorized f(states, *rest) over a mesh: the states laid out by `specs`, the `rest` further arguments
-    replicated, what comes out divided along the trial axis. Each part of that axis runs f on its own trials: a loop over it would not be
-    divided otherwise, and what XLA divides by itself it gets wrong for the VQ-VAE on CPUs (docs/LOG.md).
+def shard(f: Callable, mesh, specs: PyTree, arrays: PyTree, rest: int, donate: bool = False) -> Callable:
+    """jit of a vectorized f(states, arrays, *rest) over a mesh: the states laid out by `specs`, the arrays by the shardings `arrays`, the `rest`
+    further arguments replicated, what comes out divided along the trial axis. Each part of that axis runs f on its own trials: a loop over it would
+    not be divided otherwise, and what XLA divides by itself it gets wrong for the VQ-VAE on CPUs (docs/LOG.md).
 
     donate: the states' buffers are reused for the first part of the result, which is the new states.
     """
     if mesh.shape["trial"] > 1:
-        f = jax.shard_map(f, mesh=mesh, in_specs=(PartitionSpec("trial"), *(PartitionSpec(),) * rest), out_specs=PartitionSpec("trial"),
+        f = jax.shard_map(f, mesh=mesh, in_specs=(PartitionSpec("trial"), *(PartitionSpec(),) * (1 + rest)), out_specs=PartitionSpec("trial"),
                           axis_names={"trial"}, check_vma=False)
     states = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
     trial, everywhere = NamedSharding(mesh, PartitionSpec("trial")), NamedSharding(mesh, PartitionSpec())
     return jax.jit(
         f,
-        in_shardings=(states, *(everywhere,) * rest),
+        in_shardings=(states, arrays, *(everywhere,) * rest),
         out_shardings=(states, trial) if donate else trial,
         donate_argnums=(0,) if donate else (),
     )

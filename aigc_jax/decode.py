@@ -247,7 +247,7 @@ def beam(apply: Callable, carry, first, width: int, length: int, end: int, penal
         score, live = jax.lax.top_k(jnp.where(ends, -jnp.inf, score), width)
         carry = rows_of(carry, (which * width + origin[which, live]).reshape(-1), axis)
         return dict(n=n + 1, carry=carry, last=token[which, live], tokens=tokens[which, live], score=score, best=best,
-                    finished=state["finished"] + closes.sum(1))
+                    finished=state["finished"] + closes.sum(1, dtype=jnp.int32))
 
     none = jnp.full((batch, width, length), end, jnp.int32)
     score = jnp.broadcast_to(jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf), (batch, width)).astype(jnp.float32)

@@ -73,7 +73,7 @@ def seconds_a_step(programs, given, steps) -> float:
     begun = time.perf_counter()
     while True:
         before = time.perf_counter()
-        states, metrics = programs.train(states, programs.arrays, np.int32(n))
+        states, metrics = programs.train(states, programs.data(states, 0), np.int32(n))
         jax.block_until_ready((states, metrics))
         now = time.perf_counter()
         warm, best = best == math.inf, min(best, (now - before) / n)

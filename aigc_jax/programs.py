@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from aigc_jax import core, costs, methods, metrics, optim, processes, sharding
-from aigc_jax.data import dataset as datasets
+from aigc_jax.data import feeds
 from aigc_jax.errors import choose, require
 from aigc_jax.metrics.given import remembered
 
@@ -80,7 +80,7 @@ class Programs:
     def __init__(self, config, dataset, count: int, mesh=None, route: str | None = None, chunk: int = 0, capacity: int = 1024,
                  extractor: Callable | None = None, compiler: dict | None = None):
         self.route, self.chunk = route or ("map" if count == 1 else "vmap"), chunk
-        self.config, self.dataset, self.count, self.capacity = config, dataset, count, capacity
+        self.config, self.dataset, self.count = config, dataset, count
         self.extractor, self.look = extractor, None
         self.mesh = sharding.make_mesh(config.run.mesh) if mesh is None else mesh
         self.width = -(-count // self.mesh.shape["trial"]) * self.mesh.shape["trial"]
@@ -94,9 +94,14 @@ class Programs:
         require(not alone or self.mesh.shape["trial"] == self.mesh.shape["model"] == jax.process_count() == 1 and not fsdp,
                 f"config.run.parallel = 'pmap' divides examples alone, in one process: config.run.mesh = {dict(self.mesh.shape)} and "
                 f"config.run.fsdp = {config.run.fsdp} ask for more")
-        (lay, whole), source = sharding.divided(self.mesh, self.batch_size), datasets.source
+        lay, whole = sharding.divided(self.mesh, self.batch_size)
+        require(config.run.data == "device" or count == 1 or config.data.order != "trial", f"config.run.data = {config.run.data!r} gives all trials "
+                "of a group the same batches: config.data.order = 'trial' must be 'shared' or 'stream'")
+        self.feed = feed = choose(feeds.FEEDS, config.run.data, "config.run.data")(
+            dataset, config.data, examples, self.batch_size, self.mesh, capacity, *(() if alone else (lay, whole)))
+        self.arrays, self.capacity, self._key = feed.training, feed.capacity, None
         step = sharding.gathered(self.method.step, self.mesh, new=True) if fsdp else self.method.step
-        self.step = step = core.feed(step, source(dataset, config.data, examples, *(() if alone else (lay, whole))))
+        self.step = step = core.feed(step, feed.source)
         options = {platform: found | (compiler or {}) for platform, found in (COMPILER | self.method.compiler).items()}
         self._start = Program(jax.jit(self._init), ONCE)
         # What states look like without what fills them up, as a restored checkpoint must.
@@ -108,13 +113,11 @@ class Programs:
             f = f if donate or not fsdp else sharding.gathered(f, self.mesh)
             each = alone and donate
             f = core.vectorize(f if each else sharding.aware(f, self.mesh, config.run.sequence), self.route, self.chunk)
-            return Program(core.shard(core.on_each(f, self.mesh) if each else f, self.mesh, specs, rest, donate), options)
+            return Program(core.shard(core.on_each(f, self.mesh) if each else f, self.mesh, specs, feed.sharding, rest, donate), options)
 
-        self.train = build(core.repeat(step, capacity), 2, donate=True)
-        self._evaluate = build(core.total(self.method.evaluate, dataset.take, self.batch_size, lay), 3)
-        self._draw = {what: build(core.draw(f, dataset.take, lay), 4) for what, f in self.method.samplers.items()}
-        place = NamedSharding(self.mesh, PartitionSpec())
-        self.arrays = {name: processes.put(x, place) for name, x in dataset.arrays.items()}
+        self.train = build(core.repeat(step, feed.capacity), 1, donate=True)
+        self._evaluate = build(core.total(self.method.evaluate, feed.take, self.batch_size, lay), 4)
+        self._draw = {what: build(core.draw(f, feed.take, lay), 3) for what, f in self.method.samplers.items()}
 
     def specs(self, states):
         """How states lie on the mesh."""
@@ -141,6 +144,7 @@ class Programs:
         if self.width > self.count:
             places = np.minimum(np.arange(self.width), self.count - 1)
             states = jax.tree.map(lambda x: x[places], states)
+        self._key = None  # that of these states, when `data` asks for it
         return jax.tree.map(lambda x, spec: processes.put(x, NamedSharding(self.mesh, spec)), states, self.specs(states))
 
     def trials(self, states):
@@ -163,8 +167,14 @@ class Programs:
         """Compile what training needs, all at once, beside what comes next."""
         self.begin_training()
         states_, rows = without_opt(self._filled()), np.zeros(self.batch_size, np.int32)
-        self._evaluate.begin(states_, self.arrays, np.int32(0), np.int32(0))
-        next(iter(self._draw.values())).begin(states_, self.arrays, np.uint32(0), rows, rows)
+        self._evaluate.begin(states_, self.feed.evaluating, *(np.int32(0),) * 4)
+        next(iter(self._draw.values())).begin(states_, self.feed.drawing, np.uint32(0), rows, rows)
+
+    def data(self, states, step: int):
+        """What `train` is given beside states that have done so many steps; for `feed.most(step)` steps at most."""
+        if self._key is None:
+            self._key = processes.host(jax.random.key_data(states.key))[0]
+        return self.feed.steps(self._key, step)
 
     def draw(self, states, what: str, num: int, split="train", seed=0, spread=False, each=1, first=0) -> np.ndarray:  # -> [N, num, ...]
         """Samples of every trial. Sample i is the same however many are drawn. What they are conditioned on comes from the split, one
@@ -177,7 +187,7 @@ class Programs:
         for done in range(0, num, self.batch_size):
             index = first + each * np.arange(done, done + self.batch_size, dtype=np.int32)
             rows = (start + index.astype(np.int64) * step % count).astype(np.int32)
-            parts.append(processes.host(program(without_opt(states), self.arrays, np.uint32(seed), rows, index)))
+            parts.append(processes.host(program(without_opt(states), self.feed.rows(rows), np.uint32(seed), rows, index)))
         return np.concatenate(parts, axis=1)[: self.count, :num]
 
     def evaluate(self, states, split: str, samples: int, names=None) -> list[dict[str, float]]:
@@ -185,7 +195,8 @@ class Programs:
         `samples` samples."""
         found = metrics.find(self.config.metrics) if names is None else metrics.find(names, "--metrics")
         start, count = self.dataset.splits[split]
-        sums = processes.host(self._evaluate(without_opt(states), self.arrays, np.int32(start), np.int32(count)))
+        part = lambda low, high, arrays: processes.host(self._evaluate(without_opt(states), arrays, *map(np.int32, (start, count, low, high))))
+        sums = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), itertools.starmap(part, self.feed.split(start, count)))
         values = [self.method.summarize(jax.tree.map(lambda x, i=i: np.float64(x[i]), sums)) for i in range(self.count)]
         if found:
             given = self._given(states, split, samples)

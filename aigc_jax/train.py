@@ -117,7 +117,7 @@ class Loop:
         self.progress = Progress(self.step, self.end, sys.stderr if processes.first() else io.StringIO())
         while self.step < self.end and self.alive():
             most = min(self.next_event(), self.end, self.profile.bound(self.step)) - self.step
-            n, stopped = processes.agreed(min(most, self.progress.steps_in(CALL_SECONDS), self.programs.capacity), stop.signal)
+            n, stopped = processes.agreed(min(most, self.progress.steps_in(CALL_SECONDS), self.programs.feed.most(self.step)), stop.signal)
             if stopped:
                 stop.signal = stopped
                 break
@@ -188,7 +188,7 @@ class Loop:
 
     def call(self, n):
         """One call of the program, of n steps; meanwhile the rows of the one before."""
-        self.states, metrics = self.programs.train(self.states, self.programs.arrays, np.int32(n))
+        self.states, metrics = self.programs.train(self.states, self.programs.data(self.states, self.step), np.int32(n))
         before, self.pending = self.pending, (self.step, n, metrics)
         self.step += n
         self.fetch(before)

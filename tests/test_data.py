@@ -31,6 +31,17 @@ def test_permute_is_a_permutation(n):
     assert sorted(got.tolist()) == list(range(n))
 
 
+def test_pictures_are_the_same_numbers_on_the_host_and_in_a_program():
+    """Every grey level, to the last bit, whatever is fused: what a run sees does not hang on where its data lie."""
+    for levels, x in ((1, np.arange(2)), (16, np.arange(17)), (255, np.arange(256)), (2, np.linspace(0, 2, 1001, dtype=np.float32))):
+        x = x.astype(np.uint8 if x.dtype.kind == "i" else np.float32).reshape(-1, 1, 1, 1)
+        ds = datasets.images_of(dict(x=x), dict(train=(0, len(x))), levels, {})
+        here, there = ds.take(ds.arrays, np.arange(len(x)))["x"], jax.jit(ds.take)(ds.arrays, jnp.arange(len(x)))["x"]
+        np.testing.assert_array_equal(here, there)
+        np.testing.assert_allclose(here.ravel(), x.ravel() * (2 / levels) - 1, atol=1e-7)
+        assert here.min() == -1 and here.max() == 1
+
+
 def test_permute_is_as_good_as_random():
     """Over many keys each index goes everywhere equally often, and neighbours do not stay together (chi-square, 5 sigma)."""
     n, draws = 30, 4000

@@ -142,10 +142,11 @@ def test_files_are_decoded_once_until_one_changes(tmp_path, monkeypatch, capsys)
     Image.fromarray(noise(8, 8, 3, seed=999)).save(tmp_path / "a" / "0.png")
     load(tmp_path / "a")
     assert len(calls) == 183
-    for cached in module.cache_dir("pictures").glob("*.npz"):
+    for cached in module.cache_dir("pictures").glob("*.npy"):
         cached.write_bytes(cached.read_bytes()[:-200])
-    load(tmp_path / "a")
+    third = load(tmp_path / "a")
     assert len(calls) == 244 and "is damaged: decoding again" in capsys.readouterr().err
+    assert isinstance(third.arrays["x"], np.memmap) and not third.arrays["x"].flags.writeable  # nothing is in memory before it is looked at
     assert not list(module.cache_dir("pictures").glob("*.part"))
 
 
@@ -182,6 +183,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, side):
     bomb(tmp_path / "a" / "bomb.png", side)
     with pytest.raises(UserError, match="bomb.png is a decompression bomb: it has more than 100,000,000 pixels; remove it"):
         load(tmp_path / "a")
+    assert not list(module.cache_dir("pictures").glob("*"))
 
 
 def test_bad_directories_are_sentences(tmp_path):

@@ -21,7 +21,7 @@ ALLOWED = {
     "costs": set(),
     "plan": {"config", "core", "costs", "data", "methods", "programs", "results", "sharding"},
     "processes": {"errors"},
-    "data": {"data", "core", "errors", "pickles", "results"},
+    "data": {"data", "core", "errors", "pickles", "processes", "results"},
     "metrics": {"metrics", "errors"},
     "decode": {"core", "errors"},
     "methods": {"methods", "models", "losses", "optim", "core", "config", "decode", "errors"},

@@ -34,7 +34,7 @@ KEPT = 24  # programs that tests share: each takes hundreds of memory mappings, 
 def made(config, count, **more):
     """The programs for trials that differ in seed and hp only, compiled once for the tests that follow one another."""
     static = {k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")}
-    layout = [config.run[name] for name in ("fsdp", "sequence", "parallel")]
+    layout = [config.run[name] for name in ("fsdp", "sequence", "parallel", "data")]
     key = (str(static), str(layout), count, str(more), jax.config.jax_enable_x64)
     if key not in _programs:
         if len(_programs) >= KEPT:
@@ -46,9 +46,10 @@ def made(config, count, **more):
 def trained(config, given, calls=(12,), **more):
     """States of the given trials after calls of these lengths, and the metrics of all steps, on the host."""
     programs = made(config, len(given), **more)
-    states, kept = programs.init(given), []
+    states, kept, step = programs.init(given), [], 0
     for n in calls:
-        states, metrics = programs.train(states, programs.arrays, np.int32(n))
+        states, metrics = programs.train(states, programs.data(states, step), np.int32(n))
+        step += n
         kept.append({k: np.asarray(v)[:, :n] for k, v in metrics.items()})
     joined = {k: np.concatenate([m[k] for m in kept], axis=1) for k in kept[0]}
     return programs, states, joined

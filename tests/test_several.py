@@ -30,11 +30,11 @@ def words(name, workdir):
 
 
 def start(name, workdir, count):
-    """That many processes that train one run."""
+    """That many processes that train one run, each of which reads its part of every batch."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"]
+    flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", "--config.run.data=host"]
     return [subprocess.Popen(start_words(*words(name, workdir), *flags, f"--process_id={i}"), env=environment(), cwd=ROOT, stderr=subprocess.PIPE,
                              text=True) for i in range(count)]  # fmt: skip
 

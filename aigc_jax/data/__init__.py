@@ -1,6 +1,6 @@
 """Data sets as arrays in memory: one function each, one line each in the table."""
 
-from aigc_jax.data import cifar, folder, images, pairs, stacked, text, toy
+from aigc_jax.data import cifar, folder, images, pairs, stacked, text, token_files, toy
 from aigc_jax.data.dataset import Dataset, fingerprint
 from aigc_jax.errors import choose
 
@@ -25,6 +25,7 @@ DATASETS = {
     "pydoc": text.pydoc,
     "stdlib": text.stdlib,
     "text": text.text,
+    "tokens": token_files.tokens,
     "pairs": pairs.tsv,
     "multi30k": pairs.multi30k,
     "docstrings": pairs.docstrings,

@@ -56,13 +56,18 @@ def spec_from_json(plain: dict) -> Spec:
 
 def images(splits: dict[str, dict[str, np.ndarray]], levels: int, about: dict, classes: int = 0) -> Dataset:
     """A data set of pictures: {"train": {"x": uint8 [n, H, W, C], "label": [n]}, ...} with values 0 .. levels, or floats in between."""
-    arrays, bounds = join(splits)
+    return images_of(*join(splits), levels, about, classes)
+
+
+def images_of(arrays, bounds, levels: int, about: dict, classes: int = 0) -> Dataset:
+    """Likewise, of arrays that hold the splits one after another, at these bounds."""
     whole = levels if arrays["x"].dtype == np.uint8 else 0
     spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes, levels=whole)
 
     def take(arrays, rows):
         batch = {name: array[rows] for name, array in arrays.items()}
-        return batch | dict(x=batch["x"].astype(np.float32) * np.float32(2 / levels) - np.float32(1))
+        # 2 x - levels is exact, so that only the product rounds, and it is the same number wherever it is computed
+        return batch | dict(x=(np.float32(2) * batch["x"].astype(np.float32) - np.float32(levels)) * np.float32(1 / levels))
 
     return Dataset(arrays, bounds, take, spec, about)
 
@@ -76,14 +81,18 @@ def points(splits: dict[str, dict[str, np.ndarray]], about: dict, centres=None, 
 
 def join(splits):
     """The arrays of all splits one after another, and {split: (start, count)}."""
-    names = [name for name in ("train", "valid", "test") if name in splits]
-    counts = [len(next(iter(splits[name].values()))) for name in names]
-    for name, count in zip(names, counts, strict=True):
-        require(count > 0, f"the {name} split is empty: {sum(counts)} examples are too few to divide")
-    starts = np.cumsum([0, *counts[:-1]]).tolist()
-    arrays = {k: np.concatenate([splits[name][k] for name in names]) for k in splits["train"]}
-    bounds = dict(zip(names, zip(starts, counts, strict=True), strict=True))
-    return arrays, bounds | dict(test=bounds.get("test", bounds["valid"]))  # without a test split, the valid one is both
+    bounds = bounds_of({name: len(next(iter(splits[name].values()))) for name in ("train", "valid", "test") if name in splits})
+    names = [name for name in bounds if name in splits]
+    return {k: np.concatenate([splits[name][k] for name in names]) for k in splits["train"]}, bounds
+
+
+def bounds_of(counts: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """{split: (start, count)} of splits with so many examples, one after another. Without a test split, the valid one is both."""
+    for name, count in counts.items():
+        require(count > 0, f"the {name} split is empty: {sum(counts.values())} examples are too few to divide")
+    starts = np.cumsum([0, *list(counts.values())[:-1]]).tolist()
+    bounds = dict(zip(counts, zip(starts, counts.values(), strict=True), strict=True))
+    return bounds | dict(test=bounds.get("test", bounds["valid"]))
 
 
 def divide(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
@@ -95,12 +104,17 @@ def divide(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dict[str, 
     return {name: {k: a[rows] for k, a in arrays.items()} for name, rows in cuts.items()}
 
 
+PIECE_BYTES = 2**26  # that are read at once
+
+
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of the arrays and of where the splits lie, so that a resumed run cannot go on with other data."""
     digest = hashlib.sha256(repr(sorted(dataset.splits.items())).encode())
     for name, array in sorted(dataset.arrays.items()):
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        each = max(1, PIECE_BYTES * len(array) // max(array.nbytes, 1))  # rows: arrays may be larger than the memory
+        for low in range(0, len(array), each):
+            digest.update(np.ascontiguousarray(array[low : low + each]).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -136,20 +150,30 @@ def permute(index, keys, n: int):  # [B], [B, R] -> [B]
 ROUNDS = 6
 
 
+def divided_product(r, b: int, n: int):
+    """(r b // n, r b mod n) of unsigned numbers r < n < 2^30, whose product may be too long for 32 bits: digit after digit of b."""
+    bits = 31 - n.bit_length()  # of a digit: the rest moved on by it, and r times it, make less than 2^32
+    whole, rest = jnp.zeros_like(r), jnp.zeros_like(r)
+    for i in reversed(range(-(-b.bit_length() // bits))):
+        part = (rest << bits) + r * np.uint32(b >> (i * bits) & (2**bits - 1))
+        whole, rest = (whole << bits) + part // n, part % n
+    return whole, rest
+
+
 def endless(n: int, batch_size: int) -> Callable:
     """step -> (place [B], each): the examples of a step in an endless stream of epochs of n.
 
     Example i of step s is number p = s B + i of the stream; its epoch is p // n, its place there p mod n. A batch may begin in
     one epoch and end in the next. `each(f)` is f(epoch) for every example, computed once an epoch.
     """
-    require(n * batch_size < 2**32, f"config.batch_size = {batch_size} times {n} examples must be below 2^32")
+    require(n < 2**30, f"{n:,} training examples are more than 2^30")
     epochs = batch_size // n + 2  # that a batch may touch
 
     def at(step):
         step = step.astype(jnp.uint32)
-        base = (step % n) * batch_size
-        first = (step // n) * batch_size + base // n
-        offset = base % n + jnp.arange(batch_size, dtype=jnp.uint32)
+        whole, rest = divided_product(step % n, batch_size, n)
+        first = (step // n) * batch_size + whole
+        offset = rest + jnp.arange(batch_size, dtype=jnp.uint32)
         each = lambda f: jax.vmap(lambda e: f(first + e))(jnp.arange(epochs, dtype=jnp.uint32))[offset // n]
         return offset % n, each
 
@@ -202,14 +226,19 @@ ORDERS = {
 }
 
 
+def places(dataset: Dataset, config, batch_size: int) -> Callable:
+    """(key, step) -> {"rows": [B], ...} of the training split, and perhaps "words" [B] by which they vary, or what else is to be known of them."""
+    require(batch_size > 0, f"config.batch_size gives {batch_size} examples a step; it must be at least 1")
+    return choose(ORDERS, config.order, "config.data.order")(dataset, config, batch_size)
+
+
 def source(dataset: Dataset, config, batch_size: int, lay=lambda batch: batch, whole=lambda places: places) -> Callable:
     """`source(arrays, key, step) -> batch` of the training split. `lay` divides the batch over the devices; `whole` keeps what it is of on all of
     them, which is less work than agreeing on it."""
-    require(batch_size > 0, f"config.batch_size gives {batch_size} examples a step; it must be at least 1")
-    places = choose(ORDERS, config.order, "config.data.order")(dataset, config, batch_size)
+    at = places(dataset, config, batch_size)
 
     def draw(arrays, key, step):
-        picked = lay(whole(places(key, step)) | dict(index=jnp.arange(batch_size, dtype=jnp.int32)))
+        picked = lay(whole(at(key, step)) | dict(index=jnp.arange(batch_size, dtype=jnp.int32)))
         chosen = [picked.pop(name) for name in ("rows", "words") if name in picked]
         return lay((dataset.vary if len(chosen) == 2 else dataset.take)(arrays, *chosen)) | picked
 

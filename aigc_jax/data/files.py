@@ -120,7 +120,9 @@ def keep(cached: Path, write: Callable, what: str) -> None:
         with open(part, "wb") as f:
             write(f)
         os.replace(part, cached)
-    except OSError as e:
+    except BaseException as e:
         with contextlib.suppress(OSError):
             part.unlink()
+        if not isinstance(e, OSError):
+            raise
         print(f"{what} are not kept in {cached.parent}: {e.strerror or e}", file=sys.stderr)

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from aigc_jax.data import files
-from aigc_jax.data.dataset import Dataset, images
+from aigc_jax.data.dataset import Dataset, bounds_of, images_of
 from aigc_jax.errors import UserError, choose, nearest, require
 from aigc_jax.results import cache_dir, file_sha256
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SMALLEST, LARGEST = 8, 1024  # pixels a side that are drawn; smaller files are skipped
 MOST_PIXELS = 100_000_000  # of a file; more is a decompression bomb
-DECODER = 1  # raise it when `decode` gives other pixels: caches of another number are not read
+AT_ONCE = 1024  # files that are decoded before the first of them is written
+DECODER = 2  # raise it when `decode` gives other pixels: caches of another number are not read
 
 COLOURS = {"rgb": "RGB", "grey": "L"}
 # config.data.split -> the split of each tenth of the hash values. 80/20: valid and test are the same pictures.
@@ -38,6 +39,8 @@ def folder(config, data_dir, download) -> Dataset:
     require(SMALLEST <= config.size <= LARGEST, f"config.data.size = {config.size} pixels a side must lie between {SMALLEST} and {LARGEST}")
     paths = sorted(p.relative_to(root).as_posix() for p in files.walk(root, SUFFIXES))
     require(paths, f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}")
+    split_of = {name: tenths[files.tenth(name)] for name in paths}
+    paths.sort(key=lambda name: ("train", "valid", "test").index(split_of[name]))  # as they lie in the array
     x, skipped = pictures(root, paths, config.size, config.colour)
     if skipped:
         named = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
@@ -51,9 +54,8 @@ def folder(config, data_dir, download) -> Dataset:
         about["classes"] = dict(sorted(classes.items()))
         number = {name: i for i, name in enumerate(about["classes"])}
         arrays["label"] = np.array([number[os.path.dirname(name)] for name in names], np.int32)
-    which = np.array([tenths[files.tenth(name)] for name in names])
-    splits = {split: {k: a[which == split] for k, a in arrays.items()} for split in dict.fromkeys(tenths)}
-    return images(splits, 255, about, len(about.get("classes", ())))
+    counts = Counter(map(split_of.get, names))
+    return images_of(arrays, bounds_of({split: counts[split] for split in dict.fromkeys(tenths)}), 255, about, len(about.get("classes", ())))
 
 
 def find(path: str, data_dir: str) -> Path:
@@ -68,26 +70,59 @@ def find(path: str, data_dir: str) -> Path:
 
 
 def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 [n, size, size, C], {path: why it was skipped}
-    """All pictures that can be read, decoded once: kept in the user's cache under the hash of every file's name and content."""
+    """All pictures that can be read, decoded once: kept in the user's cache under the hash of every file's name and content, and mapped from
+    there, so that no more of them need be in memory than are looked at."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = list(progress("reading", pool.map(lambda p: digest(root / p), paths), len(paths)))
         key = hashlib.sha256(json.dumps([DECODER, size, colour, paths, hashes]).encode()).hexdigest()
-        cached = cache_dir("pictures") / f"{key}.npz"
+        cached = cache_dir("pictures") / f"{key}.json"
         try:
-            with np.load(cached, allow_pickle=False) as f:
-                return f["x"], json.loads(str(f["skipped"]))
+            return read(cached)
         except OSError:  # not there
             pass
-        except Exception:  # numpy, zipfile and zlib each have errors of their own for a damaged file
+        except Exception:  # a damaged file is damaged in many ways
             print(f"{cached} is damaged: decoding again", file=sys.stderr)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of what `decode` refuses, and of odd metadata
-            decoded = list(progress("decoding", pool.map(lambda p: attempt(root, p, size, colour), paths), len(paths)))
-    skipped = {p: d for p, d in zip(paths, decoded, strict=True) if isinstance(d, str)}
-    kept = [d for d in decoded if not isinstance(d, str)]
-    x = np.stack(kept) if kept else np.zeros((0, size, size, 1), np.uint8)
-    files.keep(cached, lambda f: np.savez(f, x=x, skipped=np.array(json.dumps(skipped))), "decoded pictures")
-    return x, skipped
+        skipped = {}
+
+        def decoded():
+            skipped.clear()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of what `decode` refuses, and of odd metadata
+                for low in range(0, len(paths), AT_ONCE):
+                    some = paths[low : low + AT_ONCE]
+                    for name, found in zip(some, pool.map(lambda p: attempt(root, p, size, colour), some), strict=True):
+                        if isinstance(found, str):
+                            skipped[name] = found
+                        yield found
+
+        shape, array = (len(paths), size, size, 3 if colour == "rgb" else 1), cached.with_suffix(".npy")
+        files.keep(array, lambda f: write(f, progress("decoding", decoded(), len(paths)), shape), "decoded pictures")
+        if array.is_file():
+            described = dict(skipped=skipped, sha256=file_sha256(array))
+            files.keep(cached, lambda f: f.write(json.dumps(described).encode()), "decoded pictures")
+            return read(cached)
+        kept = [x for x in progress("decoding", decoded(), len(paths)) if not isinstance(x, str)]
+    return (np.stack(kept) if kept else np.zeros((0, *shape[1:]), np.uint8)), skipped
+
+
+def write(f, decoded, shape):
+    """The pictures, at most shape[0] of them, as an .npy file, one after another; what is no picture is left out."""
+    head = lambda n: np.lib.format.write_array_header_1_0(f, dict(descr="|u1", fortran_order=False, shape=(n, *shape[1:])))
+    head(shape[0])
+    count = 0
+    for x in decoded:
+        if not isinstance(x, str):
+            f.write(x.tobytes())
+            count += 1
+    f.seek(0)
+    head(count)  # of a smaller number it is as long: NumPy fills it up to a multiple of 64 bytes, with room for digits
+
+
+def read(cached: Path):
+    described = json.loads(cached.read_bytes())
+    if file_sha256(cached.with_suffix(".npy")) != described["sha256"]:
+        raise ValueError("the pictures are not those that were kept")
+    return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), described["skipped"]
 
 
 def digest(path: Path) -> str:

@@ -205,7 +205,6 @@ def layout(counts: dict[str, int], length: int) -> dict[str, tuple[int, int]]:
                 f"config.data.length = {length} is too long: the {name} split has {count:,} tokens and a window needs {length + spare:,}")
         bounds[name] = (first, (count - spare) // length)
         first += -(-count // length)
-    require(first * length < 2**31, f"{first * length:,} tokens are too many; there may be 2^31")
     return bounds | dict(test=bounds.get("test", bounds["valid"]))
 
 
