@@ -5,16 +5,20 @@ absent where the config names no metric) and `meta.json`: the step, what the loo
 hash of all this. It is written as <step>.saving and renamed when it is whole, so that a killed process leaves older ones
 as they were; and it is verified before Orbax sees a byte of it, since Orbax restores flipped bits without a word. What a
 trial of a group is left with is state.npz and best.npz in place of Orbax's directories.
+
+Of several processes each writes what lies on its own devices, state.0.npz, state.1.npz and so on, whose arrays are called
+NAME|START:STOP,... , and reads what its devices will hold: any number of processes goes on with what any other left.
 """
 
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import logging
 import os
 import shutil
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +29,7 @@ import orbax.checkpoint as ocp
 
 from aigc_jax.core import path_of
 from aigc_jax.errors import UserError, require
-from aigc_jax.processes import first, host
+from aigc_jax.processes import Pieces, first, host, own
 from aigc_jax.results import file_sha256, write_atomically
 
 KEEP = 2
@@ -35,10 +39,15 @@ def _is_key(leaf) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def flatten(tree) -> dict[str, np.ndarray]:
+def flatten(tree, copied: Callable = lambda x: np.array(host(x))) -> dict[str, np.ndarray]:
     """{path: a copy of the leaf on the host}; keys as their raw words."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {path_of(p): np.array(host(jax.random.key_data(x) if _is_key(x) else x)) for p, x in leaves}
+    return {path_of(p): copied(jax.random.key_data(x) if _is_key(x) else x) for p, x in leaves}
+
+
+def share(tree) -> dict[str, np.ndarray | Pieces]:
+    """What this process is to write of a tree: all of it, or of several processes its pieces."""
+    return flatten(tree) if jax.process_count() == 1 else flatten(tree, own)
 
 
 def fill(template, flat: dict[str, np.ndarray], where):
@@ -51,7 +60,7 @@ def fill(template, flat: dict[str, np.ndarray], where):
         raw = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
         require(value.shape == raw.shape and value.dtype == raw.dtype,
                 f"{where}: {name} is {value.dtype} {value.shape}, expected {raw.dtype} {raw.shape}")
-        return jax.random.wrap_key_data(value, impl="threefry2x32") if _is_key(like) else value
+        return jax.random.wrap_key_data(np.asarray(value), impl="threefry2x32") if _is_key(like) else value
 
     return jax.tree_util.tree_map_with_path(leaf, template)
 
@@ -60,9 +69,23 @@ def digest(flat: dict[str, np.ndarray]) -> str:
     """SHA-256 of path, dtype, shape and bytes of every leaf."""
     h = hashlib.sha256()
     for name, value in sorted(flat.items()):
-        h.update(f"{name} {value.dtype} {value.shape}\n".encode())
-        h.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        _add(h, name, value)
     return h.hexdigest()
+
+
+def digests(states, count: int) -> list[str]:
+    """Of each of the stacked trials by itself; no more is on the host at once than a leaf."""
+    hashes = [hashlib.sha256() for _ in range(count)]
+    for name, leaf in sorted(flatten(states, lambda x: x).items()):
+        value = host(leaf)
+        for i, h in enumerate(hashes):
+            _add(h, name, value[i : i + 1])
+    return [h.hexdigest() for h in hashes]
+
+
+def _add(h, name, value):
+    h.update(f"{name} {value.dtype} {value.shape}\n".encode())
+    h.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
 class Checkpoints:
@@ -71,7 +94,7 @@ class Checkpoints:
     def __init__(self, path):
         self.path = Path(path).absolute()
         self._pool = ThreadPoolExecutor(1)
-        self._saving = None
+        self._saving, self._saved = None, -1
 
     def __enter__(self):
         return self
@@ -89,12 +112,13 @@ class Checkpoints:
         return sorted((int(n) for n in names if n.isdecimal()), reverse=True)
 
     def save(self, step: int, state: dict, best: dict, meta: dict, plain=False):
-        """Write flattened trees in the background; an error of the save before this one is raised here. plain: as NumPy's .npz, which
-        for many small trees takes a thirtieth of the time."""
+        """Write flattened trees in the background, each process its share; an error of the save before this one is raised here. plain: as NumPy's
+        .npz, which for many small trees takes a thirtieth of the time."""
         self.wait()
-        if not first():
-            return
-        self._saving = self._pool.submit(self._write, step, state, best, meta, plain)
+        if step > self._saved:
+            self._saved, trees = step, {name: tree for name, tree in dict(state=state, best=best).items() if tree}
+            write = self._write if jax.process_count() == 1 else self._write_share
+            self._saving = self._pool.submit(write, step, trees, meta, plain)
 
     def wait(self):
         """Return when nothing is being written any more; raises what the writing raised."""
@@ -102,22 +126,47 @@ class Checkpoints:
         if saving is not None:
             saving.result()
 
-    def _write(self, step, state, best, meta, plain):
-        target, part = self.path / str(step), self.path / f"{step}.saving"
-        if target.exists():
+    def _write(self, step, trees, meta, plain):
+        part = self.path / f"{step}.saving"
+        if (self.path / str(step)).exists():
             return
         try:
             part.mkdir(parents=True)
-            # Orbax floods the terminal when a disk fills under it: find out before.
-            if shutil.disk_usage(part).free < 1.05 * sum(v.nbytes for v in [*state.values(), *best.values()]) + 2**20:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-            (_write_npz if plain else _write_orbax)(part, {name: tree for name, tree in dict(state=state, best=best).items() if tree})
-            meta = meta | dict(step=step, files=_files(part))
-            write_atomically(part / "meta.json", json.dumps(meta | dict(hash=_hash(meta)), indent=1))
-            part.rename(target)
+            _make_room(part, [v for tree in trees.values() for v in tree.values()])
+            (_write_npz if plain else _write_orbax)(part, trees)
+            self._publish(step, meta | dict(files=_files(part)))
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)  # room for what comes next
             raise
+
+    def _write_share(self, step, trees, meta, _):
+        """One of several processes' share. The first waits for the others', which say what they have written in <process>.json."""
+        part, me, count = self.path / f"{step}.saving", jax.process_index(), jax.process_count()
+        if (self.path / str(step)).exists():
+            return
+        part.mkdir(parents=True, exist_ok=True)
+        pieces = {name: {f"{k}|{_said(b)}": x for k, v in tree.items() for b, x in v.parts.items()} for name, tree in trees.items()}
+        _make_room(part, [x for tree in pieces.values() for x in tree.values()])
+        mine = {f"{name}.{me}": tree for name, tree in pieces.items() if tree}
+        _write_npz(part, mine)
+        write_atomically(part / f"{me}.json", json.dumps({f"{name}.npz": file_sha256(part / f"{name}.npz") for name in mine}))
+        if me > 0:
+            return
+        said = [part / f"{i}.json" for i in range(count)]
+        while not all(path.exists() for path in said):  # where a process has ended, JAX ends the others
+            time.sleep(0.05)
+        files = {name: value for path in said for name, value in json.loads(path.read_text()).items()}
+        for path in said:
+            path.unlink()
+        shapes = {name: {k: v.shape for k, v in tree.items()} for name, tree in trees.items()}
+        self._publish(step, meta | dict(files=dict(sorted(files.items())), shapes=shapes))
+
+    def _publish(self, step, meta):
+        """What was written becomes a checkpoint, and older ones go."""
+        part = self.path / f"{step}.saving"
+        meta = json.loads(json.dumps(meta | dict(step=step)))
+        write_atomically(part / "meta.json", json.dumps(meta | dict(hash=_hash(meta)), indent=1))
+        part.rename(self.path / str(step))
         for old in self.steps()[KEEP:]:
             shutil.rmtree((self.path / str(old)).rename(self.path / f"{old}.deleted"))
 
@@ -127,8 +176,11 @@ class Checkpoints:
             if path.suffix in (".saving", ".deleted"):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def read(self, step: int) -> tuple[dict, dict, dict]:
-        """(state, best, meta) of one checkpoint, verified. Raises a UserError that says what is wrong with it."""
+    def read(self, step: int, wanted: Callable | None = None) -> tuple[dict, dict, dict]:
+        """(state, best, meta) of one checkpoint, verified. Raises a UserError that says what is wrong with it.
+
+        wanted: (name of a leaf, its shape) -> the bounds of its pieces that are wanted, of which leaves then consist; else they are whole.
+        """
         path = self.path / str(step)
         try:
             meta = json.loads((path / "meta.json").read_text())
@@ -140,13 +192,15 @@ class Checkpoints:
         for name in meta["files"].keys() | files.keys():
             require(meta["files"].get(name) == files.get(name), f"checkpoint {path} is damaged: {name} does not match its hash")
         read = _read_npz if (path / "state.npz").is_file() else _read_orbax
+        if "shapes" in meta:
+            read = lambda path, name: _read_shares(path, name, meta["shapes"].get(name, {}), wanted)
         return *(read(path, name) for name in ("state", "best")), meta | dict(hash=given)
 
-    def newest(self, report) -> tuple[dict, dict, dict] | None:
+    def newest(self, report, wanted: Callable | None = None) -> tuple[dict, dict, dict] | None:
         """The newest good checkpoint, or None where there is none; each damaged one is reported in one sentence."""
         for step in self.steps():
             try:
-                return self.read(step)
+                return self.read(step, wanted)
             except UserError as e:
                 report(f"{e}; going back to the one before it")
         return None
@@ -179,18 +233,63 @@ def _read_orbax(folder: Path, name: str) -> dict:
         return dict(reader.restore(folder / name))
 
 
+def _said(bounds) -> str:
+    return ",".join(f"{low}:{high}" for low, high in bounds)
+
+
+def _read_shares(folder: Path, name: str, shapes: dict, wanted: Callable | None) -> dict:
+    """A tree whose pieces lie in several shares, of which no more than one is in memory beside what is wanted."""
+    whole = lambda shape: tuple((0, n) for n in shape)
+    out = {k: Pieces(shape, np.uint8, dict.fromkeys(map(tuple, wanted(k, shape) if wanted else [whole(shape)]))) for k, shape in shapes.items()}
+    for share in sorted(folder.glob(f"{name}.*.npz")):
+        for key, read in _members(share):
+            k, _, said = key.rpartition("|")
+            there = tuple(tuple(map(int, axis.split(":"))) for axis in said.split(",") if axis)
+            met = [(bounds, common) for bounds in out[k].parts if (common := _common(bounds, there)) is not None]
+            x = read() if met else None
+            for bounds, common in met:
+                if out[k].parts[bounds] is None:
+                    out[k].dtype, out[k].parts[bounds] = x.dtype, np.empty([b - a for a, b in bounds], x.dtype)
+                at = lambda begun, common=common: tuple(slice(a - c, b - c) for (a, b), (c, _) in zip(common, begun, strict=True))
+                out[k].parts[bounds][at(bounds)] = x[at(there)]
+    return out if wanted else {k: pieces.parts[whole(shapes[k])] for k, pieces in out.items()}
+
+
+def _common(one, other):
+    """The bounds of what two parts of an array share, or None."""
+    both = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
+    return both if all(a < b for a, b in both) else None
+
+
+def _make_room(folder: Path, arrays):
+    """Orbax floods the terminal when a disk fills under it: find out before."""
+    if shutil.disk_usage(folder).free < 1.05 * sum(x.nbytes for x in arrays) + 2**20:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.with_suffix("")))
+
+
+BFLOAT16 = "#bfloat16"  # ends the names of what NumPy's files have no type for, and is kept as its bits
+
+
 def _write_npz(folder: Path, trees: dict):
+    bits = lambda name, x: (name + BFLOAT16, x.view(np.uint16)) if x.dtype == jnp.bfloat16 else (name, x)
     for name, tree in trees.items():
-        buffer = io.BytesIO()
-        np.savez(buffer, **tree)
-        write_atomically(folder / f"{name}.npz", buffer.getvalue())
+        with open(folder / f"{name}.npz", "wb") as f:
+            np.savez(f, **dict(bits(*item) for item in tree.items()))
+            f.flush()
+            os.fsync(f.fileno())
+
+
+def _members(path: Path):
+    """(name, a function that reads it) of each array in an .npz file."""
+    with np.load(path, allow_pickle=False) as file:
+        for name in file.files:
+            whole = name.removesuffix(BFLOAT16)
+            yield whole, (lambda name=name, wide=whole == name: file[name] if wide else file[name].view(jnp.bfloat16))
 
 
 def _read_npz(folder: Path, name: str) -> dict:
-    if not (folder / f"{name}.npz").is_file():
-        return {}
-    with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
-        return dict(file)
+    path = folder / f"{name}.npz"
+    return {k: read() for k, read in _members(path)} if path.is_file() else {}
 
 
 def _files(path: Path) -> dict[str, str]:

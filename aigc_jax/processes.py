@@ -71,6 +71,49 @@ def wait(what: str):
         multihost_utils.sync_global_devices(what)
 
 
+class Pieces:
+    """What one process has, or wants, of an array on all of them: {((start, stop) of each axis): that part of it}."""
+
+    def __init__(self, shape, dtype, parts: dict):
+        self.shape, self.dtype, self.parts, self.ndim = tuple(shape), np.dtype(dtype), parts, len(shape)
+
+    def at(self, index) -> np.ndarray:
+        return self.parts[bounds(index, self.shape)]
+
+    def __array__(self, dtype=None, copy=None):
+        return self.at((slice(None),) * self.ndim)
+
+
+def bounds(index, shape) -> tuple[tuple[int, int], ...]:
+    """Slices as numbers."""
+    return tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
+
+
+def own(x: jax.Array) -> Pieces:
+    """A copy of the parts of an array that lie here; those that lie on several devices are one's."""
+    mine = {bounds(s.index, x.shape): np.array(s.data) for s in x.addressable_shards if s.replica_id == 0}
+    return Pieces(x.shape, x.dtype, mine)
+
+
+def wanted(shape, sharding) -> list[tuple]:
+    """The parts of an array that this process's devices will hold."""
+    return list(dict.fromkeys(bounds(index, shape) for index in sharding.addressable_devices_indices_map(tuple(shape)).values()))
+
+
+def finite(x: np.ndarray | Pieces) -> np.ndarray:  # [N, ...] -> [N]
+    """Of each of stacked trials: is all that there is of it here finite?"""
+    out = np.ones(x.shape[0], bool)
+    parts = x.parts.items() if isinstance(x, Pieces) else [(((0, len(x)),), x)]
+    for ((low, high), *_), part in parts:
+        out[low:high] &= np.isfinite(part).reshape(high - low, -1).all(1)
+    return out
+
+
+def all_of(x: np.ndarray) -> np.ndarray:
+    """Is it true in all processes?"""
+    return x if jax.process_count() == 1 else multihost_utils.process_allgather(x).all(0)
+
+
 def host(tree):
     """A copy of every array on this host, wherever its parts lie."""
     here = lambda x: not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
@@ -78,7 +121,9 @@ def host(tree):
 
 
 def put(x, sharding):
-    """An array that every process holds whole, laid out on the devices of all."""
+    """An array that every process holds whole, or the `wanted` pieces of, laid out on the devices of all."""
+    if isinstance(x, Pieces):
+        return jax.make_array_from_callback(x.shape, sharding, x.at)
     if sharding.is_fully_addressable:
         return jax.device_put(x, sharding)
     if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from aigc_jax import core, costs, methods, metrics, optim, processes, sharding
 from aigc_jax.data import feeds
@@ -146,6 +146,13 @@ class Programs:
             states = jax.tree.map(lambda x: x[places], states)
         self._key = None  # that of these states, when `data` asks for it
         return jax.tree.map(lambda x, spec: processes.put(x, NamedSharding(self.mesh, spec)), states, self.specs(states))
+
+    def wanted(self, name: str, shape) -> list:
+        """The bounds of the pieces of a state's leaf that this process's devices hold, of so many trials as there are."""
+        if self.width > self.count or jax.process_count() == 1:
+            return [tuple((0, n) for n in shape)]
+        return processes.wanted(shape, NamedSharding(self.mesh, PartitionSpec("trial", *sharding.axes_of(
+            name, shape[1:], self.mesh.shape, self.config.run.fsdp))))
 
     def trials(self, states):
         """The states [N, ...] of the trials, without what fills them up."""

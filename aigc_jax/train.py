@@ -21,7 +21,7 @@ import numpy as np
 
 from aigc_jax import config as configs
 from aigc_jax import costs, data, methods, processes, samples, start, trackers
-from aigc_jax.checkpoint import Checkpoints, fill, flatten
+from aigc_jax.checkpoint import Checkpoints, digests, fill, flatten, share
 from aigc_jax.errors import require
 from aigc_jax.extractors import extractor
 from aigc_jax.programs import Programs, without_opt
@@ -149,7 +149,7 @@ class Loop:
         """Go on from the newest good checkpoint, or from the parent's, or begin."""
         self.checkpoints.tidy()
         processes.wait("tidied")  # from here until `cut` nobody writes
-        found = self.checkpoints.newest(self.report) or start.inherited(parent)
+        found = self.checkpoints.newest(self.report, self.programs.wanted) or start.inherited(parent)
         newest = found[2]["step"] if found else -1
         require(processes.same(newest) == newest, f"{self.checkpoints.path} looks different to some of the processes: it must lie where all see it")
         if found:
@@ -263,24 +263,29 @@ class Loop:
     def sample(self):
         what, num = next(iter(self.programs.method.samplers)), self.config.run.samples
         drawn = self.programs.draw(self.states, what, num, "valid", spread=True)
-        columns, state = self.programs.method.sheets.get(what, (None, None))[1], self.flat(without_opt(self.states))
+        columns, hashes = self.programs.method.sheets.get(what, (None, None))[1], self.hashes()
         for i, t in enumerate(self.trials):
             if not t.failed:
                 folder = t.dir / "samples"
                 folder.mkdir(exist_ok=True)
-                samples.save(folder / f"step_{self.step:08d}", drawn[i], self.dataset, t.origin(part(state, i), self.step), columns)
+                samples.save(folder / f"step_{self.step:08d}", drawn[i], self.dataset, t.origin(hashes[i], self.step), columns)
 
-    def flat(self, states) -> dict:
-        """The trials' states, on the host."""
-        return {} if states is None else flatten(self.programs.trials(states))
+    def hashes(self) -> list[str]:
+        """Of each trial's weights, by which its pictures say whose they are."""
+        return digests(without_opt(self.states), len(self.trials))
+
+    def flat(self, states, of=flatten) -> dict:
+        """The trials' states, on the host; or this process's share of them."""
+        return {} if states is None else of(self.programs.trials(states))
 
     def save(self):
         """A checkpoint of this step, unless a parameter is not finite; rows are on disk before it."""
-        state, best = self.flat(self.states), self.flat(self.best)
+        state, best = self.flat(self.states, share), self.flat(self.best, share)
+        params = [name for name in state if name.startswith("params/")]
+        finite = processes.all_of(np.array([processes.finite(state[name]) for name in params]))  # [parameters, N]
         for i, t in enumerate(self.trials):
-            bad = [k for k, v in state.items() if k.startswith("params/") and not np.isfinite(v[i]).all()]
-            if bad and not t.failed:
-                t.failed = dict(step=self.step, metric=bad[0])
+            if not finite[:, i].all() and not t.failed:
+                t.failed = dict(step=self.step, metric=params[int(finite[:, i].argmin())])
                 t.mark_failed()
         if self.alive():
             for t in self.trials:
@@ -295,12 +300,14 @@ class Loop:
             self.save()
         self.checkpoints.wait()
         self.progress.end_line()
-        state, best = self.flat(self.states), self.flat(self.best)
+        alone = jax.process_count() > 1 or self.checkpoints.path == (self.trials[0].dir / "checkpoints").absolute()
+        state, best = ({}, {}) if alone else (self.flat(self.states), self.flat(self.best))
+        hashes = self.hashes() if alone else []
         for i, t in enumerate(self.trials):
             if t.failed:
                 continue
-            if self.checkpoints.path == (t.dir / "checkpoints").absolute():
-                t.draw_curves(state, self.step)
+            if alone:
+                t.draw_curves(hashes[i], self.step)
             else:
                 t.export(self.step, part(state, i), part(best, i))
             t.dir.status("done", self.step, best=t.best)

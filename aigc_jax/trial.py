@@ -4,7 +4,7 @@ import dataclasses
 
 from aigc_jax import config as configs
 from aigc_jax import pictures
-from aigc_jax.checkpoint import Checkpoints, digest
+from aigc_jax.checkpoint import Checkpoints
 from aigc_jax.results import RunDir, origin
 
 
@@ -27,18 +27,17 @@ class Trial:
         self.dir.sync()
         self.dir.status("failed: diverged", **self.failed, reason=f"{self.failed['metric']} is not finite at step {self.failed['step']}")
 
-    def origin(self, state: dict, step: int) -> dict:
-        """What its samples say of themselves, whose checkpoint is the flattened state."""
-        weights = {name: value for name, value in state.items() if not name.startswith("opt/")}
-        return origin(configs.hash_of(self.config), digest(weights), step, seed=0)
+    def origin(self, weights: str, step: int) -> dict:
+        """What its samples say of themselves, whose weights have this hash."""
+        return origin(configs.hash_of(self.config), weights, step, seed=0)
 
     def export(self, step: int, state: dict, best: dict):
         """Its own checkpoint, out of a group's."""
         with Checkpoints(self.dir / "checkpoints") as checkpoints:
             checkpoints.save(step, state, best if self.best else {}, dict(failed=[None], best=[self.best]), plain=True)
 
-    def draw_curves(self, state: dict, step: int):
-        pictures.save_curves(self.dir / "curves.png", self.dir.rows(), self.origin(state, step))
+    def draw_curves(self, weights: str, step: int):
+        pictures.save_curves(self.dir / "curves.png", self.dir.rows(), self.origin(weights, step))
 
 
 def part(flat: dict, i: int) -> dict:

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
+from aigc_jax import processes
+from aigc_jax.checkpoint import Checkpoints, digest, digests, fill, flatten
 from aigc_jax.errors import UserError
+from aigc_jax.processes import Pieces
 
 TREE = dict(a=np.arange(6, dtype=np.float32).reshape(2, 3), b=dict(c=np.array([1, 2], np.int32), d=jnp.ones((2, 1), jnp.bfloat16)),
             key=jax.random.split(jax.random.key(7), 2))  # fmt: skip
@@ -31,6 +33,14 @@ def test_what_is_written_comes_back(tmp_path):
     assert (jax.random.normal(again["key"][1]) == jax.random.normal(TREE["key"][1])).all()
 
 
+def test_what_is_written_plainly_comes_back(tmp_path):
+    """bfloat16 too, for which NumPy's files have no type."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, flatten(TREE), {}, META, plain=True)
+    state, best, _ = checkpoints.read(1)
+    assert digest(state) == digest(flatten(TREE)) and best == {} and state["b/d"].dtype == jnp.bfloat16
+
+
 def test_fill_names_what_does_not_fit():
     flat = flatten(TREE)
     for change, word in (
@@ -49,6 +59,57 @@ def test_the_digest_sees_names_types_shapes_and_bytes():
     changed = [flat | {"a": flat["a"].reshape(3, 2)}, flat | {"a": flat["a"].view(np.int32)}, flat | {"a": -flat["a"]},
                {("z" if k == "a" else k): v for k, v in flat.items()}]  # fmt: skip
     assert len({digest(flat), *map(digest, changed)}) == 5
+
+
+def shares(monkeypatch, trees, count):
+    """As if this were each of so many processes in turn, with the pieces that `of(process, leaf's name, leaf)` says."""
+
+    def write(path, step=1):
+        for i in reversed(range(count)):  # the first waits for the others
+            monkeypatch.setattr(jax, "process_count", lambda: count)
+            monkeypatch.setattr(jax, "process_index", lambda i=i: i)
+            with Checkpoints(path) as checkpoints:
+                checkpoints.save(step, {k: Pieces(x.shape, x.dtype, pieces.get(i, {})) for k, (x, pieces) in trees.items()}, {}, META)
+        monkeypatch.undo()
+
+    return write
+
+
+def test_shares_of_several_processes_are_one_checkpoint_for_any_number(tmp_path, monkeypatch):
+    """Written in two columns by two, with a leaf that only the first has; read whole, in three rows by one of three, and damaged."""
+    whole = dict(w=np.arange(24, dtype=np.float32).reshape(1, 6, 4), narrow=jnp.arange(6).astype(jnp.bfloat16).reshape(1, 6), one=np.array([7]))
+    whole = {k: np.asarray(v) for k, v in whole.items()}
+    parts = {
+        "w": (whole["w"], {i: {((0, 1), (0, 6), (2 * i, 2 * i + 2)): whole["w"][:, :, 2 * i : 2 * i + 2]} for i in (0, 1)}),
+        "narrow": (whole["narrow"], {i: {((0, 1), (3 * i, 3 * i + 3)): whole["narrow"][:, 3 * i : 3 * i + 3]} for i in (0, 1)}),
+        "one": (whole["one"], {0: {((0, 1),): whole["one"]}}),
+    }
+    shares(monkeypatch, parts, 2)(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    state, best, meta = checkpoints.newest(pytest.fail)
+    assert digest(state) == digest(whole) and best == {} and set(meta["files"]) == {"state.0.npz", "state.1.npz"}
+    asked = lambda name, shape: [((0, 1), (2, 4), (0, 4)), ((0, 1), (4, 6), (1, 3))] if name == "w" else [tuple((0, n) for n in shape)]
+    state, _, _ = checkpoints.read(1, asked)
+    assert [p.tolist() for p in state["w"].parts.values()] == [whole["w"][:, 2:4].tolist(), whole["w"][:, 4:, 1:3].tolist()]
+    assert state["w"].shape == (1, 6, 4) and state["narrow"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.asarray(state["narrow"]), whole["narrow"])
+    file = tmp_path / "1" / "state.1.npz"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError, match="state.1.npz does not match its hash"):
+        checkpoints.read(1)
+
+
+def test_trials_that_are_not_finite_are_known_from_the_pieces_of_them():
+    x = np.zeros((4, 3), np.float32)
+    x[1, 2] = np.nan
+    assert processes.finite(x).tolist() == [True, False, True, True]
+    half = Pieces((4, 3), np.float32, {((0, 2), (2, 3)): x[:2, 2:], ((2, 4), (0, 3)): x[2:]})
+    assert processes.finite(half).tolist() == [True, False, True, True]
+
+
+def test_digests_of_stacked_trials_are_those_of_each():
+    flat = flatten(TREE)
+    assert digests(TREE, 2) == [digest({k: v[i : i + 1] for k, v in flat.items()}) for i in (0, 1)]
 
 
 def files_of(path):

@@ -1,5 +1,6 @@
 """One run over several real processes on one machine: told to stop, killed, gone on with by another number."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -30,11 +31,11 @@ def words(name, workdir):
 
 
 def start(name, workdir, count):
-    """That many processes that train one run, each of which reads its part of every batch."""
+    """That many processes that train one run, each of which reads its part of every batch and writes its part of every checkpoint."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", "--config.run.data=host"]
+    flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", "--config.run.data=host", "--config.run.fsdp=True"]
     return [subprocess.Popen(start_words(*words(name, workdir), *flags, f"--process_id={i}"), env=environment(), cwd=ROOT, stderr=subprocess.PIPE,
                              text=True) for i in range(count)]  # fmt: skip
 
@@ -54,6 +55,9 @@ def test_several_processes_stop_at_one_step_end_with_one_of_them_and_are_gone_on
     status = RunDir(path).read_json("STATUS.json")
     assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2, stderr
     assert status["status"] == "preempted" and status["step"] == newest(path) > 0 and status["signal"] == "SIGTERM"
+
+    meta = json.loads((path / "checkpoints" / str(status["step"]) / "meta.json").read_text())
+    assert set(meta["files"]) == {"state.0.npz", "state.1.npz"}  # each wrote its share
 
     more = start(name, path, then)
     wait_until(more[0], lambda: newest(path) > status["step"])
