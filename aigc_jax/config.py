@@ -38,7 +38,7 @@ RUN = dict(
 # Likewise under `data`.
 DATA = dict(
     name="",
-    path="",  # npz: the user's file; folder: the directory of pictures; text: a file, a directory or a glob; tokens: a directory
+    path="",  # npz: the user's file; folder, tokens: a directory; text: a file, a directory or a glob; tfds: a directory or a name
     size=64,  # folder: pixels a side
     colour="rgb",  # folder: "rgb" or "grey"
     split="80/10/10",  # folder, texts: "80/10/10", or "80/20" (texts: or "90/10"), whose valid examples are the test examples too

@@ -98,7 +98,7 @@ def pytorch(case, layout="contiguous_format"):
     from torch.nn import functional as F
 
     config = config_of(case)
-    x = torch.from_numpy(data()[:55_000])
+    x = torch.from_numpy(data()[:55_000]).to(torch.get_default_device())
     batch, z, hp = config.batch_size, config.z, config.hp
     layout = getattr(torch, layout)
     g, d = (net.to(memory_format=layout) for net in NETWORKS[case](nn))

@@ -7,6 +7,7 @@ Both sides draw random windows of a text of noise from memory, or pairs of such 
 eagerly with its fused AdamW, its scaled_dot_product_attention and nn.LSTM. "ours_four_trials" is four seeds in one program, one after another.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -49,15 +50,21 @@ def dataset_of(config, size):
     return blank._replace(arrays=blank.arrays | dict(tokens=np.resize(tokens(size), len(blank.arrays["tokens"]))))
 
 
-def ours(case, count=1):
-    """A function that does n steps of every trial in one call, as training does."""
+def config_of(case, more=None):
+    from aigc_jax import config as configs
+
+    return configs.override(configs.load(HERE.parent / "configs" / f"{case}.py"), {"metrics": ()} | (more or {}))
+
+
+def ours(case, count=1, more=None):
+    """A function that does n steps of every trial in one call, as training does. more: overrides of the config."""
     import jax
     import numpy as np
 
     from aigc_jax import config as configs
     from aigc_jax.programs import Programs
 
-    config = configs.override(configs.load(HERE.parent / "configs" / f"{case}.py"), {"metrics": ()})
+    config = config_of(case, more)
     dataset = dataset_of(config, SIZES[case])
     config = configs.resolve(configs.override(config, {"steps": 10_000}), dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, count, route="map")
@@ -102,7 +109,7 @@ def transformer(model, vocabulary):
             self.head.weight = self.embed.weight
 
         def forward(self, tokens):
-            x = F.dropout(self.embed(tokens) + self.position(torch.arange(tokens.shape[1])), model.dropout)
+            x = F.dropout(self.embed(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device)), model.dropout)
             for block in self.blocks:
                 x = block(x)
             return self.head(self.norm(x))
@@ -194,14 +201,12 @@ def lstm(model, vocabulary):
     return Net()
 
 
-def pytorch(case):
-    """The same step written plainly in PyTorch."""
+def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcontext):
+    """The same step written plainly in PyTorch, on its default device; its network as `prepare` makes it, its loss within `around`."""
     import torch
     from torch.nn import functional as F
 
-    from aigc_jax import config as configs
-
-    config, size = configs.load(HERE.parent / "configs" / f"{case}.py"), SIZES[case]
+    config, size = config_of(case, more), SIZES[case]
     length = config.data.length
     if config.method == "seq2seq":
         net, data = encoder_decoder(config, size), noise_pairs(size, length)
@@ -219,7 +224,7 @@ def pytorch(case):
 
     else:
         net = (transformer if config.network == "transformer" else lstm)(config.model, size)
-        data = torch.from_numpy(tokens(size)[: N // 2].astype("int64"))
+        data = torch.from_numpy(tokens(size)[: N // 2].astype("int64")).to(torch.get_default_device())
 
         def loss_of():
             start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
@@ -229,10 +234,12 @@ def pytorch(case):
     matrices = [p for p in net.parameters() if p.dim() > 1]
     groups = [dict(params=matrices, weight_decay=config.hp.decay), dict(params=[p for p in net.parameters() if p.dim() < 2], weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=config.hp.lr, betas=(config.hp.beta1, config.hp.beta2), fused=True)
+    net = prepare(net)
 
     def steps(n):
         for _ in range(n):
-            loss = loss_of()
+            with around():
+                loss = loss_of()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), config.hp.clip)
@@ -242,7 +249,7 @@ def pytorch(case):
 
 
 SIDES = {"ours": ours, "pytorch": pytorch, "ours_four_trials": lambda case: ours(case, 4)}
-SIZES = {"gpt_shakespeare_cpu": 65, "gpt_base": 10_000, "transformer_base": 10_000, "lstm_text": 10_000}
+SIZES = {"gpt_shakespeare_cpu": 65, "gpt_base": 10_000, "transformer_base": 10_000, "lstm_text": 10_000, "gpt2_124m": 50_257}
 CASES = {
     "gpt_shakespeare_cpu": ("GPT 4 x 128, windows of 64, batch 12", tuple(SIDES)),
     "gpt_base": ("GPT 6 x 512, 10,000 tokens, windows of 128, batch 8", ("ours", "pytorch")),

@@ -15,7 +15,7 @@ from tiny_configs import dataset, tiny
 from aigc_jax import config as configs
 from aigc_jax import data
 from aigc_jax.data import dataset as datasets
-from aigc_jax.data import images
+from aigc_jax.data import images, records
 from aigc_jax.errors import UserError
 from aigc_jax.results import file_sha256
 
@@ -267,6 +267,29 @@ def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
     key = lambda a: sorted(i.tobytes() for i in a)  # noqa: E731
     assert key(ds.arrays["x"][:5003]) == key(made["train"][0])
     assert sorted(ds.arrays["label"][5003:].tolist()) == sorted(made["test"][1].tolist())
+
+    # the same by record, of any name
+    monkeypatch.setattr(records.Feature, "__array__", lambda *_, **__: pytest.fail("read whole"))
+    there = data.load(section("tfds", path="mnist"), str(tmp_path))
+    assert there.splits == dict(train=(0, 4503), valid=(4503, 500), test=(5003, 4)) and there.spec.classes == 10 and there.spec.levels == 255
+    rows = random.randint(0, 5007, (4, 8))
+    batch = there.take(there.arrays, rows.ravel())
+    label_of = {x.tobytes(): y for part in made.values() for x, y in zip(*part, strict=True)}
+    pictures = there.arrays["x"][rows]
+    assert pictures.shape == (4, 8, 28, 28, 1) and [label_of[x.tobytes()] for x in pictures.reshape(32, 28, 28, 1)] == batch["label"].tolist()
+    np.testing.assert_array_equal(batch["x"].reshape(pictures.shape), (2 * pictures.astype(np.float32) - 255) * np.float32(1 / 255))
+    assert key(there.arrays["x"][5003:]) == key(made["test"][0])
+    version = tmp_path / "mnist" / "3.0.1"
+    same = data.load(section("tfds", path=str(version)), "")
+    assert data.fingerprint(same) == data.fingerprint(there)
+    (version / "more").write_text("")
+    assert data.fingerprint(data.load(section("tfds", path=str(version)), "")) != data.fingerprint(there)
+    for path, words in (("", "must name a prepared data set"), ("mnits", "is no directory with a dataset_info.json.*did you mean 'mnist'")):
+        with pytest.raises(UserError, match=words):
+            data.load(section("tfds", path=path), str(tmp_path))
+    (version / "dataset_info.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be read without TensorFlow|has no feature image"):
+        data.load(section("tfds", path=str(version)), "")
 
 
 def npz(path, **arrays):

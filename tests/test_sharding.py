@@ -177,6 +177,22 @@ def test_fully_sharded_training_gathers_each_parameter_once_a_pass_and_no_activa
     assert {kind for kind, _ in found} == {"all-gather", "all-reduce"}
 
 
+def gpus():
+    try:
+        return jax.devices("gpu")
+    except RuntimeError:
+        return []
+
+
+@pytest.mark.skipif(len(gpus()) < 2, reason="fewer than two GPUs")
+def test_on_gpus_a_gradient_is_reduced_and_scattered_at_once():
+    programs = made(tiny("lm", run__fsdp=True, model__width=32), 1, mesh=sharding.make_mesh(dict(data=2), gpus()[:2]))
+    programs.begin_training()
+    text = programs.train.result().as_text()
+    matrices = sum(x.ndim > 2 for x in jax.tree.leaves(programs.shapes.params))
+    assert len(re.findall(r" reduce-scatter(?:-start)?\(", text)) > 0 and len(re.findall(r" all-reduce(?:-start)?\(", text)) < matrices
+
+
 def test_what_axes_are_is_heard_only_where_somebody_listens():
     x, heard = jnp.ones((2, 3)), []
     assert layout.axes(x, "examples") is x

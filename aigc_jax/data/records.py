@@ -1,0 +1,95 @@
+"""Pictures that tensorflow-datasets prepared as array_record files, read record by record: as many as a disk holds."""
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from aigc_jax.data import files
+from aigc_jax.data.dataset import Dataset, bounds_of, images_of
+from aigc_jax.errors import UserError, nearest, require
+
+HELD_OUT = 10  # one in so many training pictures, the last, where there is no split of validation
+
+
+class Records:
+    """Sources of records one after another; the records of the rows that were asked for last are kept, for each of their features."""
+
+    def __init__(self, sources, identity: str):
+        self.sources, self.starts, self.identity = sources, np.cumsum([0, *map(len, sources)]), identity
+        self._lock, self._last = threading.Lock(), (None, [])
+
+    def of(self, rows: np.ndarray) -> list[dict]:
+        with self._lock:
+            if self._last[0] is None or not np.array_equal(self._last[0], rows):
+                which = np.searchsorted(self.starts, rows, side="right") - 1
+                found = [None] * len(rows)
+                for i in np.unique(which):
+                    here = np.flatnonzero(which == i)
+                    for place, record in zip(here, self.sources[i].__getitems__((rows[here] - self.starts[i]).tolist()), strict=True):
+                        found[place] = record
+                self._last = rows.copy(), found
+            return self._last[1]
+
+
+class Feature:
+    """One feature of all records as an array [n, ...], of which no more is read than is asked for."""
+
+    def __init__(self, records: Records, name: str, shape, dtype):
+        self.records, self.name, self.dtype = records, name, np.dtype(dtype)
+        self.shape, self.identity = (int(records.starts[-1]), *shape), records.identity
+        self.nbytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, at):
+        rows = np.arange(*at.indices(len(self))) if isinstance(at, slice) else np.asarray(at)
+        found = [np.asarray(record[self.name], self.dtype) for record in self.records.of(rows.reshape(-1))]
+        return np.array(found, self.dtype).reshape(*rows.shape, *self.shape[1:])
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def prepared(config, data_dir, download) -> Dataset:
+    """Pictures `image` [H, W, C] of bytes, perhaps with a class `label`, in the directory data.path of a prepared version, or of that name among the
+    data sets. Splits train, validation (or the last tenth of train) and test (or validation)."""
+    import tensorflow_datasets as tfds
+
+    folder = find(config.path, data_dir)
+    try:
+        builder = tfds.builder_from_directory(folder)
+        sources = {split: builder.as_data_source(split) for split in ("train", "validation", "test") if split in builder.info.splits}
+    except Exception as e:  # a damaged directory is damaged in many ways; other formats need TensorFlow
+        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
+        raise UserError(f"{folder} cannot be read without TensorFlow ({reason}); prepare it with file_format='array_record'") from None
+    features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
+    shape = getattr(features.get("image"), "shape", None)
+    require(shape is not None and len(shape) == 3 and None not in shape and features["image"].np_dtype == np.uint8,
+            f"{folder} has no feature image of bytes [H, W, C], all of one size; it has " + (", ".join(features) or "none"))
+    require("train" in sources, f"{folder} has no split train; it has {', '.join(builder.info.splits) or 'none'}")
+    counts = {split: len(source) for split, source in sources.items()}
+    if "validation" not in counts:
+        held = counts["train"] // HELD_OUT
+        counts = dict(train=counts["train"] - held, validation=held) | {k: n for k, n in counts.items() if k == "test"}
+    said = [(p.name, p.stat().st_size) for p in sorted(folder.iterdir()) if p.is_file()], (folder / "dataset_info.json").read_text()
+    records = Records(list(sources.values()), hashlib.sha256(json.dumps(said).encode()).hexdigest())
+    arrays, classes = dict(x=Feature(records, "image", shape, np.uint8)), 0
+    if "label" in features:
+        arrays["label"], classes = Feature(records, "label", (), np.int32), features["label"].num_classes
+    about = dict(source=f"{folder} (prepared by tensorflow-datasets)", licence=(builder.info.redistribution_info.license or "none stated"))
+    return images_of(arrays, bounds_of({"valid" if k == "validation" else k: n for k, n in counts.items()}), 255, about, classes)
+
+
+def find(path: str, data_dir: str) -> Path:
+    require(path != "", "config.data.path = '' must name a prepared data set for config.data.name = 'tfds'")
+    given = Path(path).expanduser()
+    found = given if (given / "dataset_info.json").is_file() else files.prepared(path, data_dir)
+    if found is None:
+        known = [p.parent.parent.name for root in files.roots(data_dir) for p in root.glob("*/*/dataset_info.json")]
+        raise UserError(f"config.data.path = {path!r} is no directory with a dataset_info.json, and no data set that was prepared in "
+                        f"{', '.join(map(str, files.roots(data_dir)))}{nearest(path, known)}")
+    return found
