@@ -179,12 +179,13 @@ def data(args, overrides):
     from aigc_jax import data, pictures
     from aigc_jax.results import disk_errors
 
-    section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path, size=args.size, colour=args.colour, tokenizer=args.tokenizer))
+    section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path, size=args.size, colour=args.colour, tokenizer=args.tokenizer,
+                                             tokenizer_path=args.tokenizer_path))
     dataset = data.load(section, args.data_dir, args.download)
     sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
     bytes_ = sum(a.nbytes for a in dataset.arrays.values())
     print(f"{args.name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, {dataset.spec.classes or 'no'} classes, "
-          f"{bytes_ / 1e6:,.1f} MB in memory")
+          f"{bytes_ / 1e6:,.1f} MB")
     print(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
     if classes := list(dataset.about.get("classes", {}).items()):
         print("classes: " + ", ".join(f"{name} {count:,}" for name, count in classes[:12]) + (", ..." if len(classes) > 12 else ""))
@@ -193,6 +194,8 @@ def data(args, overrides):
         print(f"SHA-256 {checksum}  {name}")
     if len(files) > 20:
         print(f"... and {len(files) - 20:,} files more")
+    for name, count in dataset.about.get("holds", {}).items():
+        print(f"{count:>15,} tokens  {name}")
     if dataset.tokenizer is not None:
         return describe_text(dataset)
     out = Path(args.out or f"{args.name}.png")
@@ -209,8 +212,9 @@ def describe_text(dataset):
     import numpy as np
 
     about = dataset.about["text"]
-    print(f"{about['documents']:,} texts, {about['characters']:,} characters; {about['tokens']:,} tokens of {dataset.spec.vocabulary:,} "
-          f"({about['tokenizer']}), {about['characters_per_token']:.2f} characters each; loses {about['loses']}")
+    texts = f"{about['documents']:,} texts, {about['characters']:,} characters; " if "documents" in about else ""
+    each = f", {about['characters_per_token']:.2f} characters each" if texts else ""
+    print(f"{texts}{about['tokens']:,} tokens of {dataset.spec.vocabulary:,} ({about['tokenizer']}){each}; loses {about['loses']}")
     for row in dataset.take(dataset.arrays, np.arange(min(4, dataset.spec.n_train)))["tokens"]:
         print(f"  {dataset.tokenizer.decode(row)!r}")
     return 0
@@ -465,7 +469,9 @@ def parser() -> Parser:
         add[verb]("--download", action="store_true", help="fetch missing data")
     add["data"]("--name", required=True, metavar="NAME", help="a data set; a wrong name lists them")
     add["data"]("--path", default="", metavar="FILE|DIR", help="npz: the file; folder: a directory of pictures; text: a file, directory or glob")
-    add["data"]("--tokenizer", default="characters", metavar="NAME", help="texts: bytes, characters, words, chinese_words, bpe (default: characters)")
+    add["data"]("--tokenizer", default="characters", metavar="NAME",
+                help="texts: bytes, characters, words, chinese_words, bpe, or file (default: characters)")
+    add["data"]("--tokenizer_path", default="", metavar="PATH", help="of --tokenizer=file: a tokenizer.json, a run or a GPT-2 directory")
     add["data"]("--size", type=int, default=configs.DATA["size"], metavar="N", help="folder: pixels a side (default: 64)")
     add["data"]("--colour", default=configs.DATA["colour"], metavar="rgb|grey", help="folder: what to convert to (default: rgb)")
     add["data"]("--data_dir", default="", metavar="DIR", help="where to look first (else $AIGC_DATA_DIR, else ~/tensorflow_datasets)")

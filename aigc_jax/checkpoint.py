@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import shutil
-import time
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,7 +94,7 @@ class Checkpoints:
     def __init__(self, path):
         self.path = Path(path).absolute()
         self._pool = ThreadPoolExecutor(1)
-        self._saving, self._saved = None, -1
+        self._saving, self._saved, self._left = None, -1, threading.Event()
 
     def __enter__(self):
         return self
@@ -104,6 +104,7 @@ class Checkpoints:
             if kind is None:
                 self.wait()
         finally:
+            self._left.set()
             self._pool.shutdown()
 
     def steps(self) -> list[int]:
@@ -153,8 +154,9 @@ class Checkpoints:
         if me > 0:
             return
         said = [part / f"{i}.json" for i in range(count)]
-        while not all(path.exists() for path in said):  # where a process has ended, JAX ends the others
-            time.sleep(0.05)
+        while not all(path.exists() for path in said):
+            if self._left.wait(0.05):  # another process has ended, and this one is about to: there will be no such checkpoint
+                return
         files = {name: value for path in said for name, value in json.loads(path.read_text()).items()}
         for path in said:
             path.unlink()

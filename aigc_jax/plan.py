@@ -45,7 +45,7 @@ def stand_in(config):
         dataset, size = blank(config.data.vocabulary, config.data.length, methods.examples(config)), None
     else:
         dataset = data.load(config.data, config.run.data_dir)
-        size = sum(x.nbytes for x in dataset.arrays.values())
+        size = sum(x.nbytes for x in dataset.arrays.values()) if config.run.data == "device" else 0
     return dataset._replace(arrays={name: x[:1] for name, x in dataset.arrays.items()}), size
 
 

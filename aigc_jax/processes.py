@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from aigc_jax.errors import UserError, require
 
-HEARTBEAT_SECONDS = 60  # without a sign of life from one, after which the others end
+HEARTBEAT_SECONDS = int(os.environ.get("AIGC_HEARTBEAT_SECONDS", "60"))  # without a sign of life from one, after which the others end
 # Variables that say how many processes a launcher started together; JAX reads the rest of what it needs by itself.
 LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "Slurm", "OMPI_COMM_WORLD_SIZE": "Open MPI"}
 HOSTS = {"TPU_WORKER_HOSTNAMES": "a TPU pod", "TPU_PROCESS_ADDRESSES": "a TPU pod"}

@@ -7,10 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Small programs that run a few times: compiling is what takes long, and LLVM's optimizations are most of it.
+QUICK = "--xla_backend_optimization_level=0"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its environment from the process that started it
-    # Small programs that run a few times: compiling is what takes long, and LLVM's optimizations are most of it.
-    flags = " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + flags
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=8 {QUICK}"
     CACHE = tempfile.TemporaryDirectory(prefix="aigc_jax_xla_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -60,4 +60,4 @@ def start_words(*words):
 
 
 def environment():
-    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return os.environ | {"XLA_FLAGS": QUICK}

@@ -51,6 +51,11 @@ def test_convolutions_and_their_gradients_cost_the_same():
     assert of_both == pytest.approx(3 * once, rel=0.2)  # the input's gradient has a border that the output has not
 
 
+def test_data_that_stay_on_the_host_are_none_of_a_devices():
+    here, there = (plan.stand_in(tiny("vae", run__data=place))[1] for place in ("host", "device"))
+    assert here == 0 and there > 1797 * 64
+
+
 def test_bytes_between_devices_are_a_rings_and_those_of_loops_counted_as_often_as_they_run():
     mesh = sharding.make_mesh(dict(data=8))
     shard = functools.partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec("data"), check_vma=False)

@@ -36,8 +36,9 @@ def start(name, workdir, count):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}", "--config.run.data=host", "--config.run.fsdp=True"]
-    return [subprocess.Popen(start_words(*words(name, workdir), *flags, f"--process_id={i}"), env=environment(), cwd=ROOT, stderr=subprocess.PIPE,
-                             text=True) for i in range(count)]  # fmt: skip
+    around = environment() | {"AIGC_HEARTBEAT_SECONDS": "10"}
+    command = lambda i: start_words(*words(name, workdir), *flags, f"--process_id={i}")
+    return [subprocess.Popen(command(i), env=around, cwd=ROOT, stderr=subprocess.PIPE, text=True) for i in range(count)]
 
 
 @pytest.mark.parametrize("name, then", [("gan_digits", 3), *(pytest.param(name, 4, marks=pytest.mark.slow) for name in RUNS)])

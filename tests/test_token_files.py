@@ -8,6 +8,7 @@ import pytest
 from test_text import section
 from tiny_configs import tiny
 
+import launch
 from aigc_jax import config as configs
 from aigc_jax import data
 from aigc_jax.data import dataset as datasets
@@ -132,6 +133,16 @@ def test_what_else_can_be_wrong_with_them(written, tmp_path):
             load(**more)
 
 
+def test_the_command_line_says_what_files_hold(written, tmp_path, capsys):
+    _, (train_, valid, _), write, _ = written
+    write("train.bin", train_)
+    write("val.bin", valid)
+    words = ["data", "--name=tokens", f"--path={tmp_path / 'tokens'}", "--tokenizer=file", f"--tokenizer_path={tmp_path / 'tokenizer.json'}"]
+    assert launch.main(words) == 0
+    out = capsys.readouterr().out
+    assert f"{len(train_):,} tokens  train.bin" in out and f"{len(train_) + len(valid):,} tokens of" in out and "line 0" in out
+
+
 def test_more_tokens_than_a_device_can_number_are_named(written, monkeypatch):
     ds = written[0]
     monkeypatch.setattr(token_files.Joined, "__len__", lambda self: 2**31)
@@ -160,8 +171,8 @@ def test_windows_far_apart_are_read_on_the_host():
 
 def test_products_past_32_bits_are_divided_exactly():
     rng = np.random.RandomState(0)
-    for n in (1, 2, 3, 1797, 60_000, 2**20, 9_765_625, 2**27 + 1, 2**30 - 1):
-        for b in (1, 7, 128, 480, 4096, 65_536, 1_000_003):
+    for n in (1, 3, 60_000, 9_765_625, 2**30 - 1):
+        for b in (1, 128, 1_000_003):
             r = np.unique(np.concatenate([rng.randint(0, n, 200), [0, n - 1]])).astype(np.uint32)
             whole, rest = jax.jit(divided_product, static_argnums=(1, 2))(jnp.asarray(r), b, n)
             exact = r.astype(np.uint64) * b

@@ -69,8 +69,8 @@ def tokens(config, data_dir, download) -> Dataset:
     for split, parts in found.items():
         pieces += [*parts.values(), np.full(-counts[split] % config.length, tokenizer.end, kind)]
     total = sum(counts.values())
-    sizes = {p.name: f"{len(x):,} tokens" for parts in found.values() for p, x in parts.items()}
-    about = dict(source=str(folder), licence="the user's own", files=sizes,
+    sizes = {p.name: len(x) for parts in found.values() for p, x in parts.items()}
+    about = dict(source=str(folder), licence="the user's own", holds=sizes,
                  text=dict(tokens=total, tokenizer=tokenizer.kind, loses=tokenizer.loses))
     spec = Spec("text", (config.length,), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)
     take, vary = takers(config.length)
