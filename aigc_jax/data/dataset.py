@@ -31,7 +31,7 @@ class Spec(NamedTuple):
 class Dataset(NamedTuple):
     """All splits lie in the same arrays, one after another, so that one program serves each of them."""
 
-    arrays: dict[str, np.ndarray]  # leading axis: examples
+    arrays: dict[str, Any]  # leading axis: examples. NumPy's, mapped ones, or what reads the rows that index it (shape, dtype, nbytes, len)
     splits: dict[str, tuple[int, int]]  # train, valid, test -> (start, count)
     take: Callable  # (arrays, rows [B]) -> batch: the examples as the networks see them; for NumPy and JAX arrays
     spec: Spec
