@@ -240,7 +240,7 @@ def _said(bounds) -> str:
 
 
 def _read_shares(folder: Path, name: str, shapes: dict, wanted: Callable | None) -> dict:
-    """A tree whose pieces lie in several shares, of which no more than one is in memory beside what is wanted."""
+    """A tree whose pieces lie in several shares, of which no more than an array is in memory beside what is wanted."""
     whole = lambda shape: tuple((0, n) for n in shape)
     out = {k: Pieces(shape, np.uint8, dict.fromkeys(map(tuple, wanted(k, shape) if wanted else [whole(shape)]))) for k, shape in shapes.items()}
     for share in sorted(folder.glob(f"{name}.*.npz")):

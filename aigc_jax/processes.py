@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 
 from aigc_jax.errors import UserError, require
 
-HEARTBEAT_SECONDS = int(os.environ.get("AIGC_HEARTBEAT_SECONDS", "60"))  # without a sign of life from one, after which the others end
+HEARTBEAT_SECONDS = "60"  # without a sign of life from one, after which the others end; $AIGC_HEARTBEAT_SECONDS says otherwise
 # Variables that say how many processes a launcher started together; JAX reads the rest of what it needs by itself.
 LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "Slurm", "OMPI_COMM_WORLD_SIZE": "Open MPI"}
 HOSTS = {"TPU_WORKER_HOSTNAMES": "a TPU pod", "TPU_PROCESS_ADDRESSES": "a TPU pod"}
@@ -33,7 +33,9 @@ def begin(coordinator: str = "", count: int | None = None, index: int | None = N
     """Join the other processes, where there are any: those named, or those of a launcher. To be called before the first array."""
     given = [value is not None and value != "" for value in (coordinator, count, index)]
     require(all(given) or not any(given), "--coordinator=HOST:PORT, --num_processes=N and --process_id=I go together")
-    times = dict(heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=HEARTBEAT_SECONDS)
+    seconds = os.environ.get("AIGC_HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
+    require(seconds.isdecimal() and int(seconds) > 0, f"AIGC_HEARTBEAT_SECONDS = {seconds!r} must be a whole number of seconds, at least 1")
+    times = dict(heartbeat_timeout_seconds=int(seconds), shutdown_timeout_seconds=int(seconds))
     if all(given):
         host, _, port = coordinator.rpartition(":")
         require(host and port.isdecimal(), f"--coordinator={coordinator} must be HOST:PORT of the process with --process_id=0")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from aigc_jax import core, costs, methods, metrics, optim, processes, sharding
 from aigc_jax.data import feeds
@@ -151,8 +151,7 @@ class Programs:
         """The bounds of the pieces of a state's leaf that this process's devices hold, of so many trials as there are."""
         if self.width > self.count or jax.process_count() == 1:
             return [tuple((0, n) for n in shape)]
-        return processes.wanted(shape, NamedSharding(self.mesh, PartitionSpec("trial", *sharding.axes_of(
-            name, shape[1:], self.mesh.shape, self.config.run.fsdp))))
+        return processes.wanted(shape, NamedSharding(self.mesh, sharding.spec(name, shape, self.mesh, self.config.run.fsdp)))
 
     def trials(self, states):
         """The states [N, ...] of the trials, without what fills them up."""

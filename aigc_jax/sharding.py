@@ -102,10 +102,14 @@ def axes_of(path: str, shape, sizes, fsdp: bool, rules=RULES) -> tuple:  # -> th
     return tuple(axes)
 
 
+def spec(path: str, shape, mesh, fsdp=False, rules=RULES):
+    """The PartitionSpec of a leaf of stacked states: the trial axis, then what the rules say."""
+    return PartitionSpec("trial", *axes_of(path, shape[1:], mesh.shape, fsdp, rules))
+
+
 def specs(states, mesh, fsdp=False, rules=RULES):
-    """The PartitionSpec of every leaf of stacked states: the trial axis, then what the rules say."""
-    spec = lambda path, leaf: PartitionSpec("trial", *axes_of(path_of(path), leaf.shape[1:], mesh.shape, fsdp, rules))
-    return jax.tree_util.tree_map_with_path(spec, states)
+    """Of every leaf."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: spec(path_of(path), leaf.shape, mesh, fsdp, rules), states)
 
 
 def within(mesh):

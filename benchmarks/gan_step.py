@@ -91,8 +91,8 @@ def plain_jit(case):
     return steps
 
 
-def pytorch(case, layout="contiguous_format"):
-    """The same game written plainly in PyTorch."""
+def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
+    """The same game written plainly in PyTorch, on its default device; its networks as `prepare` makes them."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -101,7 +101,7 @@ def pytorch(case, layout="contiguous_format"):
     x = torch.from_numpy(data()[:55_000]).to(torch.get_default_device())
     batch, z, hp = config.batch_size, config.z, config.hp
     layout = getattr(torch, layout)
-    g, d = (net.to(memory_format=layout) for net in NETWORKS[case](nn))
+    g, d = (prepare(net.to(memory_format=layout)) for net in NETWORKS[case](nn))
     average = [p.detach().clone() for p in g.parameters()]
     adam = dict(betas=(hp.beta1, hp.beta2), eps=1e-8, fused=True)
     optimizer_g = torch.optim.Adam(g.parameters(), lr=hp.lr_g, **adam)

@@ -1,4 +1,4 @@
-"""One GPU, ours against PyTorch in turns: GPT-2 of 124 million parameters in bfloat16, a convolutional GAN, 64 small VAEs. About six minutes.
+"""One GPU, ours against PyTorch in turns: GPT-2 of 124 million parameters in bfloat16, a convolutional GAN, 64 small VAEs.
 
     pip install -r requirements.txt -r requirements-cuda.txt -r requirements-bench.txt
     python benchmarks/gpu.py [--out=gpu.md] [--case=gpt2]
@@ -69,9 +69,7 @@ def dcgan_pytorch(layout, compiled=False):
     def side(case):
         torch = torch_on_gpu()
         prepare = torch.compile if compiled and not SMALL else (lambda net: net)
-        networks = gan_step.NETWORKS["dcgan"]
-        gan_step.NETWORKS["dcgan"] = lambda nn: tuple(map(prepare, networks(nn)))
-        return waited(gan_step.pytorch("dcgan", layout))
+        return waited(gan_step.pytorch("dcgan", layout, prepare))
 
     return side
 

@@ -287,6 +287,10 @@ def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
     for path, words in (("", "must name a prepared data set"), ("mnits", "is no directory with a dataset_info.json.*did you mean 'mnist'")):
         with pytest.raises(UserError, match=words):
             data.load(section("tfds", path=path), str(tmp_path))
+    shard = next(version.glob("*train.array_record*"))
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be read"):
+        data.load(section("tfds", path=str(version)), "").arrays["x"][:5000]
     (version / "dataset_info.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be read without TensorFlow|has no feature image"):
         data.load(section("tfds", path=str(version)), "")

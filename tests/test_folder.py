@@ -209,6 +209,23 @@ def test_bad_directories_are_sentences(tmp_path):
         assert words in str(e.value) and "\n" not in str(e.value)
 
 
+def test_a_damaged_cache_that_cannot_be_written_anew_is_not_taken_for_good(tmp_path, monkeypatch):
+    """What was left of the old file must not be described as if it had just been written."""
+    first = np.array(load(many(tmp_path / "a")).arrays["x"])  # a copy: the file is what gets damaged
+    array = next(module.cache_dir("pictures").glob("*.npy"))
+    array.write_bytes(array.read_bytes()[:-200])
+    real = module.os.replace
+
+    def full(source, target):
+        if str(target).endswith(".npy"):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(module.files.os, "replace", full)
+    for _ in range(2):
+        np.testing.assert_array_equal(load(tmp_path / "a").arrays["x"], first)
+
+
 def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

@@ -106,6 +106,12 @@ def test_processes_that_jax_does_not_find_are_one_sentence(monkeypatch):
         processes.begin()
 
 
+def test_seconds_that_are_none_are_one_sentence(monkeypatch):
+    monkeypatch.setenv("AIGC_HEARTBEAT_SECONDS", "soon")
+    with pytest.raises(UserError, match="AIGC_HEARTBEAT_SECONDS = 'soon' must be a whole number of seconds"):
+        processes.begin()
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [

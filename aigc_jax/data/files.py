@@ -3,13 +3,16 @@
 import contextlib
 import gzip
 import hashlib
+import json
 import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from aigc_jax.errors import UserError
+import numpy as np
+
+from aigc_jax.errors import UserError, nearest, require
 from aigc_jax.results import file_sha256
 
 
@@ -112,7 +115,33 @@ def tenth(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") % 10
 
 
-def keep(cached: Path, write: Callable, what: str) -> None:
+def directory(path: str, data_dir: str, name: str, holds: str) -> Path:
+    """The directory config.data.path itself, or the one of that name among the data sets."""
+    require(path != "", f"config.data.path = '' must name a directory of {holds} for config.data.name = {name!r}")
+    places = [Path(path).expanduser(), *(root / path for root in roots(data_dir))]
+    found = next((p for p in places if p.is_dir()), None)
+    if found is None:
+        known = [p.name for place in places if place.parent.is_dir() for p in place.parent.iterdir() if p.is_dir()]
+        raise UserError(f"config.data.path = {path!r} is no directory{nearest(places[0].name, known)}")
+    return found
+
+
+def keep_array(cached: Path, write: Callable, described: dict, what: str) -> bool:
+    """`write(file)` an array as .npy beside `cached`, and then `cached`, which describes it: where it is, the array is. Were both written?"""
+    array = cached.with_suffix(".npy")
+    whole = lambda f: f.write(json.dumps(described | dict(sha256=file_sha256(array))).encode())
+    return keep(array, write, what) and keep(cached, whole, what)
+
+
+def kept_array(cached: Path) -> tuple[np.ndarray, dict]:
+    """The array, mapped, and what describes it. An OSError where they are not there, another where they are damaged."""
+    described = json.loads(cached.read_bytes())
+    if file_sha256(cached.with_suffix(".npy")) != described["sha256"]:
+        raise ValueError("the array is not the one that was kept")
+    return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), described
+
+
+def keep(cached: Path, write: Callable, what: str) -> bool:
     """`write(file)` a file of the cache, whole or not at all; where it cannot be written, `what` is made again the next time."""
     part = cached.with_suffix(f".{os.getpid()}.part")
     try:
@@ -120,9 +149,11 @@ def keep(cached: Path, write: Callable, what: str) -> None:
         with open(part, "wb") as f:
             write(f)
         os.replace(part, cached)
+        return True
     except BaseException as e:
         with contextlib.suppress(OSError):
             part.unlink()
         if not isinstance(e, OSError):
             raise
         print(f"{what} are not kept in {cached.parent}: {e.strerror or e}", file=sys.stderr)
+        return False

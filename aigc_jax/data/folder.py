@@ -13,7 +13,7 @@ import numpy as np
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, bounds_of, images_of
-from aigc_jax.errors import UserError, choose, nearest, require
+from aigc_jax.errors import UserError, choose, require
 from aigc_jax.results import cache_dir, file_sha256
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -33,7 +33,7 @@ def folder(config, data_dir, download) -> Dataset:
     Each is resized with antialiasing until its shorter side fits and cropped to its centre. Its class is the directory it lies
     in; its split, the hash of its relative path, whatever other files there are. A file that cannot be read is skipped and named.
     """
-    root = find(config.path, data_dir)
+    root = files.directory(config.path, data_dir, config.name, "pictures")
     choose(COLOURS, config.colour, "config.data.colour")
     tenths = choose(SPLITS, config.split, "config.data.split")
     require(SMALLEST <= config.size <= LARGEST, f"config.data.size = {config.size} pixels a side must lie between {SMALLEST} and {LARGEST}")
@@ -58,17 +58,6 @@ def folder(config, data_dir, download) -> Dataset:
     return images_of(arrays, bounds_of({split: counts[split] for split in dict.fromkeys(tenths)}), 255, about, len(about.get("classes", ())))
 
 
-def find(path: str, data_dir: str) -> Path:
-    """The directory itself, or the one of that name among the data sets."""
-    require(path != "", "config.data.path = '' must name a directory of pictures for config.data.name = 'folder'")
-    places = [Path(path).expanduser(), *(root / path for root in files.roots(data_dir))]
-    found = next((p for p in places if p.is_dir()), None)
-    if found is None:
-        known = [p.name for place in places if place.parent.is_dir() for p in place.parent.iterdir() if p.is_dir()]
-        raise UserError(f"config.data.path = {path!r} is no directory{nearest(places[0].name, known)}")
-    return found
-
-
 def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 [n, size, size, C], {path: why it was skipped}
     """All pictures that can be read, decoded once: kept in the user's cache under the hash of every file's name and content, and mapped from
     there, so that no more of them need be in memory than are looked at."""
@@ -77,7 +66,8 @@ def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 
         key = hashlib.sha256(json.dumps([DECODER, size, colour, paths, hashes]).encode()).hexdigest()
         cached = cache_dir("pictures") / f"{key}.json"
         try:
-            return read(cached)
+            x, described = files.kept_array(cached)
+            return x, described["skipped"]
         except OSError:  # not there
             pass
         except Exception:  # a damaged file is damaged in many ways
@@ -95,12 +85,10 @@ def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 
                             skipped[name] = found
                         yield found
 
-        shape, array = (len(paths), size, size, 3 if colour == "rgb" else 1), cached.with_suffix(".npy")
-        files.keep(array, lambda f: write(f, progress("decoding", decoded(), len(paths)), shape), "decoded pictures")
-        if array.is_file():
-            described = dict(skipped=skipped, sha256=file_sha256(array))
-            files.keep(cached, lambda f: f.write(json.dumps(described).encode()), "decoded pictures")
-            return read(cached)
+        shape = (len(paths), size, size, 3 if colour == "rgb" else 1)
+        write_all = lambda f: write(f, progress("decoding", decoded(), len(paths)), shape)
+        if files.keep_array(cached, write_all, dict(skipped=skipped), "decoded pictures"):
+            return files.kept_array(cached)[0], skipped
         kept = [x for x in progress("decoding", decoded(), len(paths)) if not isinstance(x, str)]
     return (np.stack(kept) if kept else np.zeros((0, *shape[1:]), np.uint8)), skipped
 
@@ -116,13 +104,6 @@ def write(f, decoded, shape):
             count += 1
     f.seek(0)
     head(count)  # of a smaller number it is as long: NumPy fills it up to a multiple of 64 bytes, with room for digits
-
-
-def read(cached: Path):
-    described = json.loads(cached.read_bytes())
-    if file_sha256(cached.with_suffix(".npy")) != described["sha256"]:
-        raise ValueError("the pictures are not those that were kept")
-    return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), described["skipped"]
 
 
 def digest(path: Path) -> str:

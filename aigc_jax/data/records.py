@@ -17,8 +17,8 @@ HELD_OUT = 10  # one in so many training pictures, the last, where there is no s
 class Records:
     """Sources of records one after another; the records of the rows that were asked for last are kept, for each of their features."""
 
-    def __init__(self, sources, identity: str):
-        self.sources, self.starts, self.identity = sources, np.cumsum([0, *map(len, sources)]), identity
+    def __init__(self, sources, identity: str, where: Path):
+        self.sources, self.starts, self.identity, self.where = sources, np.cumsum([0, *map(len, sources)]), identity, where
         self._lock, self._last = threading.Lock(), (None, [])
 
     def of(self, rows: np.ndarray) -> list[dict]:
@@ -28,10 +28,16 @@ class Records:
                 found = [None] * len(rows)
                 for i in np.unique(which):
                     here = np.flatnonzero(which == i)
-                    for place, record in zip(here, self.sources[i].__getitems__((rows[here] - self.starts[i]).tolist()), strict=True):
+                    for place, record in zip(here, self._read(i, (rows[here] - self.starts[i]).tolist()), strict=True):
                         found[place] = record
                 self._last = rows.copy(), found
             return self._last[1]
+
+    def _read(self, i, rows):
+        try:
+            return self.sources[i].__getitems__(rows)
+        except Exception as e:  # a damaged file is damaged in many ways
+            raise UserError(f"{self.where} has records that cannot be read: {str(e).splitlines()[0][:200] if str(e) else type(e).__name__}") from None
 
 
 class Feature:
@@ -76,7 +82,7 @@ def prepared(config, data_dir, download) -> Dataset:
         held = counts["train"] // HELD_OUT
         counts = dict(train=counts["train"] - held, validation=held) | {k: n for k, n in counts.items() if k == "test"}
     said = [(p.name, p.stat().st_size) for p in sorted(folder.iterdir()) if p.is_file()], (folder / "dataset_info.json").read_text()
-    records = Records(list(sources.values()), hashlib.sha256(json.dumps(said).encode()).hexdigest())
+    records = Records(list(sources.values()), hashlib.sha256(json.dumps(said).encode()).hexdigest(), folder)
     arrays, classes = dict(x=Feature(records, "image", shape, np.uint8)), 0
     if "label" in features:
         arrays["label"], classes = Feature(records, "label", (), np.int32), features["label"].num_classes

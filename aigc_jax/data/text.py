@@ -243,7 +243,8 @@ def tokenized(config, parts: dict[str, list[str]], several: bool):  # -> Tokeniz
     settings = [LAYOUT, config.tokenizer, given and given.sha256, config.vocabulary, config.length, several, hashes]
     cached = cache_dir("texts") / f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()}.json"
     try:
-        return load_cached(cached)
+        tokens, described = files.kept_array(cached)
+        return tokenizers.from_json(described["tokenizer"]), np.asarray(tokens), described["counts"]
     except OSError:  # not there
         pass
     except Exception:  # a damaged file is damaged in many ways
@@ -257,25 +258,9 @@ def tokenized(config, parts: dict[str, list[str]], several: bool):  # -> Tokeniz
     layout(counts, config.length)  # before it is kept: is every split long enough?
     filled = [np.append(x, np.full(-len(x) % config.length, tokenizer.end)) for x in ids.values()]
     tokens = np.concatenate(filled).astype(np.uint16 if tokenizer.size <= 2**16 else np.int32)
-    keep(cached, tokenizer, tokens, counts)
+    save = lambda f: np.save(f, tokens, allow_pickle=False)
+    files.keep_array(cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens")
     return tokenizer, tokens, counts
-
-
-def keep(cached: Path, tokenizer, tokens: np.ndarray, counts: dict):
-    """Write the tokens, then their description: where it is, they are."""
-    array = cached.with_suffix(".npy")
-    files.keep(array, lambda f: np.save(f, tokens, allow_pickle=False), "tokens")
-    if array.is_file():
-        described = dict(tokenizer=tokenizer.to_json(), counts=counts, sha256=file_sha256(array))
-        files.keep(cached, lambda f: f.write(json.dumps(described).encode()), "tokens")
-
-
-def load_cached(cached: Path):
-    described = json.loads(cached.read_bytes())
-    if file_sha256(cached.with_suffix(".npy")) != described["sha256"]:
-        raise ValueError("the tokens are not those that were kept")
-    tokens = np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-    return tokenizers.from_json(described["tokenizer"]), np.asarray(tokens), described["counts"]
 
 
 # Cleaning, in this order: script, normal form, small letters, control characters, stop words.

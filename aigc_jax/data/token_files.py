@@ -7,7 +7,7 @@ import numpy as np
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data.dataset import Dataset, Spec
 from aigc_jax.data.text import layout, takers
-from aigc_jax.errors import UserError, nearest, require
+from aigc_jax.errors import UserError, require
 
 SPLITS = dict(train=("train",), valid=("val", "valid", "validation"), test=("test",))  # -> how names of files begin
 SUFFIXES = (".bin", ".npy")
@@ -49,7 +49,7 @@ class Joined:
 def tokens(config, data_dir, download) -> Dataset:
     """Files of tokens in the directory data.path, train*, val* and test*, in the order of their names: .bin as nanoGPT or llm.c write them, or .npy.
     What they stand for says data.tokenizer_path. Without test files the valid ones are both."""
-    folder = find(config.path, data_dir)
+    folder = files.directory(config.path, data_dir, config.name, "token files")
     require(config.tokenizer == "file", f"config.data.tokenizer = {config.tokenizer!r} must be 'file' for config.data.name = 'tokens', and "
             "config.data.tokenizer_path name what the tokens stand for: a tokenizer.json, a run or a GPT-2 directory")
     tokenizer, found = tokenizers.build((), config), {}
@@ -75,16 +75,6 @@ def tokens(config, data_dir, download) -> Dataset:
     spec = Spec("text", (config.length,), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)
     take, vary = takers(config.length)
     return Dataset(dict(tokens=Joined(pieces), sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer)
-
-
-def find(path: str, data_dir: str) -> Path:
-    require(path != "", "config.data.path = '' must name a directory of token files for config.data.name = 'tokens'")
-    places = [Path(path).expanduser(), *(root / path for root in files.roots(data_dir))]
-    found = next((p for p in places if p.is_dir()), None)
-    if found is None:
-        near = [p.name for p in places[0].parent.iterdir() if p.is_dir()] if places[0].parent.is_dir() else []
-        raise UserError(f"config.data.path = {path!r} is no directory{nearest(places[0].name, near)}")
-    return found
 
 
 def mapped(path: Path) -> np.ndarray:  # [n]
