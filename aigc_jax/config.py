@@ -267,6 +267,12 @@ def identity(config: ConfigDict) -> dict:
     return {k: v for k, v in leaves(config).items() if not k.startswith("run.")}
 
 
+def check_together(config, count: int):
+    """A UserError where so many trials cannot be one program."""
+    require(config.run.data == "device" or count == 1 or config.data.order != "trial", f"config.run.data = {config.run.data!r} gives all trials "
+            "of a group the same batches: config.data.order = 'trial' must be 'shared' or 'stream'")
+
+
 def hash_of(config: ConfigDict) -> str:
     """Twelve hexadecimal digits of the identity."""
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:12]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from aigc_jax import config as configs
 from aigc_jax import core, costs, methods, metrics, optim, processes, sharding
 from aigc_jax.data import feeds
 from aigc_jax.errors import choose, require
@@ -95,8 +96,7 @@ class Programs:
                 f"config.run.parallel = 'pmap' divides examples alone, in one process: config.run.mesh = {dict(self.mesh.shape)} and "
                 f"config.run.fsdp = {config.run.fsdp} ask for more")
         lay, whole = sharding.divided(self.mesh, self.batch_size)
-        require(config.run.data == "device" or count == 1 or config.data.order != "trial", f"config.run.data = {config.run.data!r} gives all trials "
-                "of a group the same batches: config.data.order = 'trial' must be 'shared' or 'stream'")
+        configs.check_together(config, count)
         self.feed = feed = choose(feeds.FEEDS, config.run.data, "config.run.data")(
             dataset, config.data, examples, self.batch_size, self.mesh, capacity, *(() if alone else (lay, whole)))
         self.arrays, self.capacity, self._key = feed.training, feed.capacity, None

@@ -62,6 +62,8 @@ def groups_of(trials) -> list[list[Trial]]:
     groups = {}
     for trial in trials:
         groups.setdefault(static(trial.config), []).append(trial)
+    for members in groups.values():
+        configs.check_together(members[0].config, len(members))
     return list(groups.values())
 
 

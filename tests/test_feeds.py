@@ -17,6 +17,7 @@ from aigc_jax.errors import UserError
 from aigc_jax.programs import Programs
 from aigc_jax.results import RunDir
 from aigc_jax.run import Run
+from aigc_jax.sweep import groups_of, trials_of
 from aigc_jax.train import train
 
 HOST = {"run.data": "host"}
@@ -115,6 +116,8 @@ def test_a_group_from_the_host_shares_its_order():
     config = tiny("vae", **HOST)
     with pytest.raises(UserError, match="config.run.data = 'host' gives all trials of a group the same batches: config.data.order = 'trial' must be"):
         Programs(resolved(config), dataset(config), 2)
+    with pytest.raises(UserError, match="config.run.data = 'host' gives all trials of a group the same batches"):  # before anything starts
+        groups_of(trials_of(config, [{"seed": 0}, {"seed": 1}]))
     with pytest.raises(UserError, match="config.run.data = 'hots' is none of device, host; did you mean 'host'"):
         Programs(resolved(tiny("vae", run__data="hots")), dataset(config), 1)
     shared = tiny("vae", data__order="shared")

@@ -37,7 +37,7 @@ ALLOWED = {
     "pictures": {"results"},
     "trackers": {"errors"},
     "checkpoint": {"core", "errors", "processes", "results"},
-    "programs": {"core", "costs", "data", "errors", "methods", "metrics", "optim", "processes", "sharding"},
+    "programs": {"config", "core", "costs", "data", "errors", "methods", "metrics", "optim", "processes", "sharding"},
     "start": {"checkpoint", "config", "core", "data", "errors", "gpt2", "optim", "results"},
     "trial": {"checkpoint", "config", "pictures", "results"},
     "extractors": {"checkpoint", "config", "data", "errors", "inception", "jobs", "locks", "methods", "metrics", "results", "start"},
