@@ -7,8 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Small programs that run a few times: compiling is what takes long, and LLVM's optimizations are most of it.
-QUICK = "--xla_backend_optimization_level=0"
+# Small programs that run a few times: compiling is what takes long. LLVM's optimizations are most of it; then loops emitted by way of MLIR,
+# which take twice as long to compile as those emitted directly, and functions divided for threads that two workers do not have.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its environment from the process that started it
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count=8 {QUICK}"
     CACHE = tempfile.TemporaryDirectory(prefix="aigc_jax_xla_")
