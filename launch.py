@@ -127,12 +127,18 @@ def sample(args, overrides):
     require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
     args.what = args.what or "prior"
     beside = args.what == "neighbours"
-    samples = run.neighbours(args.num, args.seed, args.label) if beside else run.sample(args.num, args.what, args.seed, label=args.label)
+    if args.what == "separability":
+        require(run.spec.kind == "image", f"--what=separability is for pictures, and the run's data are {run.spec.kind}")
+        samples, scores = run.separated(args.num, args.seed, args.label)
+    else:
+        samples = run.neighbours(args.num, args.seed, args.label) if beside else run.sample(args.num, args.what, args.seed, label=args.label)
+    made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with disk_errors(out):
         if out.suffix == ".npy":
             np.save(out, samples)
+        elif args.what == "separability":
+            pictures.save_separability(out, samples, scores, made)
         else:
-            made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
             pictures.save_samples(out, samples, run.spec, made, None if beside or args.label is not None else run.columns(args.what))
     print(out)
     return 0
@@ -418,7 +424,7 @@ def parser() -> Parser:
                   ".mid: tunes in ABC notation, a file each")
     add["sample"]("--what", metavar="NAME",
                   help="which sampler of the method (default: prior; a VAE: reconstruction, interpolation, traversal, manifold; a GAN: "
-                  "interpolation), or neighbours: samples beside the nearest training examples")
+                  "interpolation); neighbours: samples beside the nearest training examples; separability: what gives samples away")
     add["sample"]("--class", type=int, dest="label", metavar="K",
                   help="of a generator that knows classes: samples of class K alone (default: all in turn)")
     add["sample"]("--seed", type=int, default=0, metavar="N", help="other samples for another seed (default: 0)")

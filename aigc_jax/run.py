@@ -16,6 +16,8 @@ from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
 from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, choose, require
 from aigc_jax.metrics.distances import nearest
+from aigc_jax.metrics.given import equally
+from aigc_jax.metrics.separability import scores
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.results import RunDir
 
@@ -98,6 +100,15 @@ class Run:
         samples = self.sample(num or 32, "prior", seed, label=label)
         train = self.full.examples("train")["x"]
         return np.stack([samples, train[nearest(samples, train)[0]]], axis=1)
+
+    def separated(self, num=None, seed=0, label=None):  # -> [2, k, ...], [2, k]
+        """k examples of the test split and k samples of the prior, each in the order of what a linear classifier of features says of them
+        (`metrics.separability.scores`: the higher, the more like an example), and that; by default of 2,000 samples."""
+        sets = equally(self.full.examples("test")["x"], self.sample(num or 2000, "prior", seed, label=label))
+        found = scores(*(self.full.extract(x)[0] for x in sets))
+        require(np.isfinite(found).all(), f"--what=separability needs at least 4 samples and 4 examples, all finite; there are {len(sets[0])} each")
+        order = np.argsort(found, axis=1, kind="stable")
+        return np.stack([x[places] for x, places in zip(sets, order, strict=True)]), np.take_along_axis(found, order, 1)
 
     @property
     def classes(self) -> int:

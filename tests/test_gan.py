@@ -18,6 +18,7 @@ from aigc_jax.errors import UserError
 from aigc_jax.methods.augment import colour, cutout, translation
 from aigc_jax.methods.players import Players
 from aigc_jax.methods.regularizers import REGULARIZERS, Position
+from aigc_jax.metrics.given import equally
 from aigc_jax.models import gan as networks
 from aigc_jax.models.layers import normalize
 from aigc_jax.models.spectral import SpectralConv, SpectralDense
@@ -320,6 +321,33 @@ def test_samples_of_one_class_are_its_column_among_all(tmp_path):
     train([tiny("gan", steps="2 steps")], [tmp_path / "plain"])
     with pytest.raises(UserError, match="knows classes, and this one was trained without"):
         aigc_jax.load(tmp_path / "plain").sample(3, label=4)
+
+
+def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(tmp_path, capsys):
+    import aigc_jax
+    import launch
+    from aigc_jax import pictures
+    from aigc_jax.metrics.separability import scores, separable
+    from aigc_jax.train import train
+
+    train([tiny("gan", steps="2 steps")], [tmp_path / "run"])
+    run = aigc_jax.load(tmp_path / "run")
+    flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
+    run.full.look = lambda x: (flat(x), None)  # pixels as features
+    sets, found = run.separated(100)
+    assert sets.shape == (2, 100, 8, 8, 1) and found.shape == (2, 100) and (np.diff(found) >= 0).all()
+    examples, samples = equally(run.full.examples("test")["x"], run.sample(100))
+    np.testing.assert_array_equal(np.sort(scores(flat(examples), flat(samples)), axis=1), found)
+    assert separable(flat(examples), flat(samples)) == ((found[0] > 0).mean() + (found[1] < 0).mean()) / 2 > 0.95
+    known = {x.tobytes(): score for x, score in zip(samples, scores(flat(examples), flat(samples))[1], strict=True)}
+    assert [known[x.tobytes()] for x in sets[1]] == list(found[1])  # each picture stands at its own score
+    pictures.save_separability(tmp_path / "x.png", sets, found, dict(step="2"))
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="at least 4 samples and 4 examples"):
+        run.separated(3)
+    train([tiny("gan_points", steps="2 steps")], [tmp_path / "points"])
+    assert launch.main(["sample", f"--workdir={tmp_path / 'points'}", "--what=separability"]) == 1
+    assert "--what=separability is for pictures, and the run's data are points" in capsys.readouterr().err
 
 
 # -- structure
