@@ -5,9 +5,10 @@ Paper      Lin et al. 2018, section 4.1 and table 1: 100,000 points of which 100
            a batch is of packs are from the authors' program (whose G has four hidden layers; the paper's two are taken here). There
            both networks are updated at once, here one after the other
 Command    python launch.py train --config=configs/gan_pac_ring.py --workdir=runs/pac_ring --config.game.pack=2
-Hardware   2 CPU cores: 6 ms a step beside other work (packs of 1; of 4: 8 ms), so some 40 minutes and more (measured 2026-11)
-Expect     not trained to its end yet; after 20,000 of the 400,000 steps packs of one have 8, 8, 8 and 7 modes, 13 to 36 % of high quality, reverse
-           KL 0.10 to 0.14 (four seeds, valid); in the paper after all of them 6.3, 98.2 % and 0.45
+Hardware   2 CPU cores: 36 to 46 minutes for two seeds as one program, packs of 1 to 4 (measured 2026-11)
+Expect     after all 400,000 steps, two seeds of packs of 1, 2, 3, 4: 7.5, 6.0, 5.5, 8.0 modes, 84, 71, 88, 51 % of high quality, reverse KL 0.31,
+           0.50, 0.52, 0.17; the paper has 6.3, 7.9, 7.8, 7.8 modes, 96 to 98 %, 0.45, 0.07, 0.10, 0.07. With four hidden layers, as the authors'
+           program has, packs of 1 and 2 come to 95 and 92 %, 0.17 and 0.09 in a quarter of the steps: docs/gan.md (measured 2026-11)
 """
 
 from ml_collections import ConfigDict
