@@ -3,8 +3,10 @@
 Paper      Gulrajani et al. 2017: penalty 10, 5 critic steps, Adam 1e-4 with beta1 0 and beta2 0.9, batch 64 (algorithm 1's defaults); no
            normalization in the critic (section 4); the networks are small ones of Radford et al. 2016
 Command    python launch.py train --config=configs/wgan_gp_mnist.py --workdir=runs/wgan_gp_mnist
-Hardware   2 CPU cores: 0.44 s a step beside other work, so some 20 minutes (measured 2026-11)
-Expect     not trained to its end yet
+Hardware   2 CPU cores: 0.14 s a step, 8 minutes (measured 2026-11)
+Expect     test frechet_pixels 10.6, falling to the end (valid 27, 20, 17, 15, 14, 13 every 500 steps). Of 10,000 samples by the MNIST classifier
+           Fréchet distance 52.7, precision 0.57, recall 0.89. Every second sample is a digit: docs/pictures/wgan_gp_mnist.png (measured at
+           seed 0). The networks are half as wide as dcgan_mnist's and lack its dense layers
 """
 
 from ml_collections import ConfigDict
