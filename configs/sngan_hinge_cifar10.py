@@ -6,7 +6,7 @@ Command    python launch.py train --config=configs/sngan_hinge_cifar10.py --work
            python launch.py evaluate --workdir=runs/sngan --checkpoint=best --metrics=frechet,kid,prdc --num=10000 --inception=FILE
            --config.data.name=folder --config.data.size=32 --config.data.path=my_pictures for pictures of one's own
 Hardware   meant for a GPU: 25 s a step on 2 CPU cores beside other work, on 32x32 animals through data.name=folder (measured 2026-11)
-Expect     not trained as it stands. A quarter as wide (config.model.g.width=64, config.model.d.width=32), 300 steps on the 32x32 animals (4 minutes on
+Expect     not trained as it stands. A quarter as wide (config.model.g.width=64, config.model.d.width=32), 300 steps on 32x32 animals (4 minutes on
            2 CPU cores; measured 2026-11): colours, a ground and something on it, no animal; valid frechet_pixels 283, 70, 79 at steps 0, 150, 300.
            In the paper Inception score 8.22, FID 21.7 (5,000 samples against the test split's statistics of 10,000)
 """
