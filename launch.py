@@ -117,6 +117,7 @@ def sample(args, overrides):
 
     import aigc_jax
     from aigc_jax import pictures
+    from aigc_jax.metrics.separability import told
     from aigc_jax.results import disk_errors, origin
 
     out = Path(args.out or "samples.png")
@@ -126,6 +127,7 @@ def sample(args, overrides):
         return write(run, args)
     require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
     args.what = args.what or "prior"
+    choose(dict.fromkeys((*run.programs.method.samplers, "neighbours", "separability")), args.what, "--what")
     beside = args.what == "neighbours"
     if args.what == "separability":
         require(run.spec.kind == "image", f"--what=separability is for pictures, and the run's data are {run.spec.kind}")
@@ -137,7 +139,7 @@ def sample(args, overrides):
         if out.suffix == ".npy":
             np.save(out, samples)
         elif args.what == "separability":
-            pictures.save_separability(out, samples, scores, made)
+            pictures.save_separability(out, samples, scores, told(scores), made)
         else:
             pictures.save_samples(out, samples, run.spec, made, None if beside or args.label is not None else run.columns(args.what))
     print(out)

@@ -84,16 +84,16 @@ def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, D]: the first 
     _save_figure(path, figure, origin)
 
 
-def save_separability(path, sets: np.ndarray, scores: np.ndarray, origin, shown=16):  # [2, k, H, W, C], [2, k], both in the order of scores
-    """What a linear classifier says of examples and of samples: its scores, and the pictures that it is surest of on either side."""
-    right = (np.sign(scores) * [[1], [-1]] + 1).mean() / 2
+def save_separability(path, sets: np.ndarray, scores: np.ndarray, told: float, origin, shown=16):  # [2, k, H, W, C], [2, k], in the order of scores
+    """What a linear classifier says of examples and of samples: its scores, the share that it is right about, and the pictures that it is surest of
+    on either side."""
     figure = _figure(9, 5.4)
     axes = figure.subplots(5, 1, height_ratios=(3.4, 1, 1, 1, 1))
     reach = np.quantile(scores, (0.001, 0.999))
     for name, values, colour in zip(("examples", "samples"), scores, ("tab:blue", "tab:orange"), strict=True):
         axes[0].hist(values, np.linspace(*reach, 81), alpha=0.6, label=f"{len(values):,} {name}", color=colour)
     axes[0].axvline(0, color="black", linewidth=0.8)
-    axes[0].set_title(f"a linear classifier tells {right:.1%} of them: samples left, examples right", fontsize=9)
+    axes[0].set_title(f"a linear classifier tells {told:.1%} of them: samples left, examples right", fontsize=9)
     axes[0].legend(fontsize=8)
     strips = {"the surest of samples": sets[1, :shown], "samples it takes for examples": sets[1, ::-1][:shown],
               "examples it takes for samples": sets[0, :shown], "the surest of examples": sets[0, ::-1][:shown]}  # fmt: skip

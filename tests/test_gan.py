@@ -327,7 +327,7 @@ def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(tmp_
     import aigc_jax
     import launch
     from aigc_jax import pictures
-    from aigc_jax.metrics.separability import scores, separable
+    from aigc_jax.metrics.separability import scores, separable, told
     from aigc_jax.train import train
 
     train([tiny("gan", steps="2 steps")], [tmp_path / "run"])
@@ -341,13 +341,15 @@ def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(tmp_
     assert separable(flat(examples), flat(samples)) == ((found[0] > 0).mean() + (found[1] < 0).mean()) / 2 > 0.95
     known = {x.tobytes(): score for x, score in zip(samples, scores(flat(examples), flat(samples))[1], strict=True)}
     assert [known[x.tobytes()] for x in sets[1]] == list(found[1])  # each picture stands at its own score
-    pictures.save_separability(tmp_path / "x.png", sets, found, dict(step="2"))
+    pictures.save_separability(tmp_path / "x.png", sets, found, told(found), dict(step="2"))
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="at least 4 samples and 4 examples"):
         run.separated(3)
     train([tiny("gan_points", steps="2 steps")], [tmp_path / "points"])
     assert launch.main(["sample", f"--workdir={tmp_path / 'points'}", "--what=separability"]) == 1
     assert "--what=separability is for pictures, and the run's data are points" in capsys.readouterr().err
+    assert launch.main(["sample", f"--workdir={tmp_path / 'run'}", "--what=separabilty"]) == 1
+    assert "is none of prior, interpolation, neighbours, separability; did you mean 'separability'" in capsys.readouterr().err
 
 
 # -- structure

@@ -34,11 +34,15 @@ def _judged(train, test):  # [2, n, D], [2, m, D] -> [2, m]
     return score
 
 
-def separable(real: np.ndarray, fake: np.ndarray) -> float:  # [n, D], [m, D] -> []
+def told(found: np.ndarray) -> float:  # [2, k] -> []
     """The share of `scores` of the right sign (Lopez-Paz & Oquab 2017, eq. 2). 0.5: they cannot be told apart; 1: they always can. A tie counts
     half."""
-    found = scores(real, fake)
     return float(np.mean(np.sign(found) * [[1], [-1]] + 1) / 2) if np.isfinite(found).all() else math.nan
+
+
+def separable(real: np.ndarray, fake: np.ndarray) -> float:  # [n, D], [m, D] -> []
+    """`told` of their scores."""
+    return told(scores(real, fake))
 
 
 def separability(given) -> dict[str, float]:
