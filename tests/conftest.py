@@ -1,7 +1,9 @@
 """Eight simulated devices, quick compilation, a compilation cache that the tests' processes share, and where real data lie."""
 
+import gc
 import importlib.util
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,54 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(skip)
 
 
+# Compiled programs and arrays pile up over a thousand tests. A process that holds more than
+# DROP_ABOVE forgets them after the test that went over it; one that ever held more than LIMIT
+# fails the session, so that the suite passes on a machine with 8 GB and two workers.
+DROP_ABOVE, LIMIT = 1.75e9, 3e9
+PEAKS = []  # bytes, one per process that ran tests
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now; 0 where the system does not say."""
+    status = Path("/proc/self/statm")
+    pages = int(status.read_text().split()[1]) if status.exists() else 0
+    return pages * resource.getpagesize()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    if resident_bytes() > DROP_ABOVE and "jax" in sys.modules:
+        for name in ("test_methods", "tiny_configs"):  # programs and data sets that tests share
+            for cache in ("_programs", "_data"):
+                getattr(sys.modules.get(name), cache, {}).clear()
+        sys.modules["jax"].clear_caches()
+        gc.collect()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak"] = peak
+        return
+    if not getattr(session.config.option, "numprocesses", None):
+        PEAKS.append(peak)
+    if max(PEAKS, default=0) > LIMIT and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    PEAKS.append(getattr(node, "workeroutput", {}).get("peak", 0))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if PEAKS:
+        held = ", ".join(f"{peak / 1e9:.1f}" for peak in PEAKS)
+        over = f"; the limit is {LIMIT / 1e9:.0f} GB" if max(PEAKS) > LIMIT else ""
+        terminalreporter.write_line(f"peak memory of a process that ran tests: {held} GB{over}")
+
+
 @pytest.fixture
 def real_data(monkeypatch):
     """The directory of real data sets; the test is skipped where there is none."""
@@ -61,4 +111,5 @@ def start_words(*words):
 
 
 def environment():
+    """The environment of a process of its own: one device, whatever the tests' process simulates."""
     return os.environ | {"XLA_FLAGS": QUICK}

@@ -3,9 +3,7 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
+from conftest import ROOT, environment
 
 # module or package -> what of ours it may import. What is not listed imports nothing of ours.
 ALLOWED = {
@@ -116,7 +114,8 @@ def test_what_stands_outside_of_training_starts_without_jax():
     """A launcher that waits for jobs, or looks on, has no use for half a second of imports and hundreds of megabytes."""
     modules = "adaptive cluster engines evidence experiment grid jobs kubernetes locks progress results slurm sweep sweeping tables"
     code = "import sys, importlib\nfor name in sys.argv[1:]: importlib.import_module('aigc_jax.' + name)\nprint('jax' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, *modules.split()], capture_output=True, text=True, cwd=ROOT, check=True)
+    words = [sys.executable, "-c", code, *modules.split()]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True, env=environment())
     assert done.stdout == "False\n"
 
 
@@ -130,3 +129,16 @@ def test_networks_know_no_loss_optimiser_or_mesh_and_methods_no_mesh():
 def test_files_stay_small():
     for _, path in sources():
         assert len(path.read_text().splitlines()) <= 320, f"{path.name} is two things"
+
+
+def test_processes_of_tests_have_an_environment_of_their_own():
+    """A Python process inherits eight simulated devices otherwise, and measures those."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if name in ("subprocess.run", "subprocess.Popen"):
+                words = node.args[0]
+                first = words.elts[0] if isinstance(words, ast.List) else words
+                literal = isinstance(first, ast.Constant)  # of another program, such as "sinfo"
+                given = {keyword.arg for keyword in node.keywords}
+                assert literal or "env" in given, f"{path.name}:{node.lineno}"
