@@ -125,6 +125,8 @@ def sample(args, overrides):
     run = aigc_jax.load(args.workdir, args.checkpoint)
     if run.programs.method.language is not None and args.what is None and args.label is None:
         return write(run, args)
+    if run.is_text:
+        return sample_texts(run, args)
     require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
     args.what = args.what or "prior"
     choose(dict.fromkeys((*run.programs.method.samplers, "neighbours", "separability")), args.what, "--what")
@@ -133,7 +135,7 @@ def sample(args, overrides):
         require(run.spec.kind == "image", f"--what=separability is for pictures, and the run's data are {run.spec.kind}")
         samples, scores = run.separated(args.num, args.seed, args.label)
     else:
-        samples = run.neighbours(args.num, args.seed, args.label) if beside else run.sample(args.num, args.what, args.seed, label=args.label)
+        samples = run.neighbours(args.num, args.seed, args.label) if beside else run.draw(args.num, args.what, args.seed, label=args.label)
     made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with disk_errors(out):
         if out.suffix == ".npy":
@@ -146,10 +148,33 @@ def sample(args, overrides):
     return 0
 
 
+def sample_texts(run, args):
+    """Samples of a sampler of a model of text: to the terminal, to a .txt, or as tokens to a .npy."""
+    import numpy as np
+
+    from aigc_jax import samples
+    from aigc_jax.results import disk_errors, origin
+
+    out = Path(args.out) if args.out else None
+    require(out is None or out.suffix in (".txt", ".npy"), f"--out={args.out} must end in .txt, or in .npy for tokens, for the run's samples are text")
+    tokens = run.draw(args.num, args.what or run.default_sampler, args.seed, label=args.label)
+    texts = [run.tokenizer.text(row) for row in tokens]
+    if out is None:
+        print("\n----\n".join(texts))
+        return 0
+    with disk_errors(out):
+        if out.suffix == ".npy":
+            np.save(out, tokens)
+        else:
+            samples.save_texts(out, texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed))
+    print(out)
+    return 0
+
+
 def write(run, args):
     """Text after prompts: streamed to the terminal, or several at once, to the terminal or a file."""
     from aigc_jax import abc, samples, writing
-    from aigc_jax.decode import Choice
+    from aigc_jax.decode import Choice, check_range
     from aigc_jax.results import disk_errors, origin
 
     choice = Choice(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition)
@@ -158,14 +183,15 @@ def write(run, args):
     if args.interactive:
         writing.converse(run, args.tokens, choice, args.seed, warn)
         return 0
-    prompt = writing.asked(run, writing.read_prompt(args.prompt_file) if args.prompt_file else args.prompt)
+    prompt = writing.read_prompt(args.prompt_file) if args.prompt_file else args.prompt
+    check_range("num", 1 if args.num is None else args.num, 1, writing.MOST, whole=True)
     if run.programs.method.language.begin is not None:
-        print("\n".join(writing.answers(run, prompt.split("\n"), warn)))
+        print("\n".join(writing.completions(run, prompt.split("\n"), args.tokens, choice, args.seed, warn)))
         return 0
+    prompt = writing.asked(run, prompt)
     if not args.out and args.num in (None, 1):
         writing.stream_to(sys.stdout, prompt, writing.continuations(run, [prompt], args.tokens, choice, args.seed, warn))
         return 0
-    require(args.num is None or args.num > 0, f"--num={args.num} must be at least 1")
     texts = [prompt + t for t in writing.texts(run, [prompt] * (args.num or 1), args.tokens, choice, args.seed, warn)]
     if args.out:
         out = Path(args.out)

@@ -27,34 +27,53 @@ class Choice(NamedTuple):
     top_k: int = 0  # of the k likeliest; 0: of all
     top_p: float = 1.0  # of the fewest likeliest whose probabilities reach p (Holtzman et al. 2020, section 3.1)
     min_p: float = 0.0  # of those at least p times as likely as the likeliest (Nguyen et al. 2024)
-    repetition: float = 1.0  # logits of tokens that are there already: divided by it where positive, else multiplied (Keskar et al. 2019)
+    repetition: float = 1.0  # logits of tokens of the prompt and the text so far: divided by it where positive, else multiplied (Keskar et al. 2019)
 
     def check(self):
-        """Raise a UserError where a number is out of range."""
-        require(self.temperature >= 0, f"--temperature={self.temperature} must not be negative; 0 takes the likeliest token")
-        require(self.top_k >= 0, f"--top_k={self.top_k} must not be negative; 0 leaves all tokens")
-        require(0 < self.top_p <= 1, f"--top_p={self.top_p} must lie in (0, 1]; 1 leaves all tokens")
-        require(0 <= self.min_p < 1, f"--min_p={self.min_p} must lie in [0, 1); 0 leaves all tokens")
-        require(self.repetition > 0, f"--repetition={self.repetition} must be positive; 1 changes nothing")
+        """Raise a UserError where a number is out of range; NaN lies in no range."""
+        check_range("temperature", self.temperature, 1e-3, 1e3, "0 takes the likeliest token", more=(0,))
+        check_range("top_k", self.top_k, 0, 2**31 - 1, "0 leaves all tokens", whole=True)
+        check_range("top_p", self.top_p, 1e-9, 1, "1 leaves all tokens")
+        check_range("min_p", self.min_p, 0, 0.999999, "0 leaves all tokens")
+        check_range("repetition", self.repetition, 1e-3, 1e3, "1 changes nothing")
 
 
-def filtered(logits, seen, choice: Choice):  # [B, V], [B, V] -> [B, V]
-    """The logits after all filters but the temperature 0; -inf where a token is left out."""
+def check_range(name: str, value, low, high, hint: str = "", more=(), whole: bool = False):
+    """Raise a UserError unless a number of the command line lies in [low, high] or is one of `more`."""
+    number = isinstance(value, (int, np.integer) if whole else (int, float, np.number))
+    kind = "a whole number in" if whole else "a number in"
+    other = "".join(f"{x} or " for x in more)
+    require(number and not isinstance(value, bool) and (value in more or low <= value <= high),
+            f"--{name}={value} must be {other}{kind} [{low:,}, {high:,}]" + f"; {hint}" * bool(hint))
+
+
+def filtered(logits, seen, choice: Choice):  # [B, V], [B, <= V] -> [B, V]
+    """The logits after all filters but the temperature 0; -inf where a token is left out. Equal logits rank by their ids, the lower first."""
+    rows = jnp.arange(len(logits))[:, None]
     if choice.repetition != 1:
+        seen = jnp.pad(seen, ((0, 0), (0, logits.shape[1] - seen.shape[1])))
         logits = jnp.where(seen, jnp.where(logits > 0, logits / choice.repetition, logits * choice.repetition), logits)
     if choice.temperature > 0:
         logits = logits / choice.temperature
-    if choice.top_k:
-        least = jax.lax.top_k(logits, min(choice.top_k, logits.shape[-1]))[0][:, -1:]
-        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if 0 < choice.top_k < logits.shape[1]:
+        likeliest = jax.lax.top_k(logits, choice.top_k)[1]
+        kept = jnp.zeros(logits.shape, bool).at[rows, likeliest].set(True)
+        logits = jnp.where(kept, logits, -jnp.inf)
     if choice.top_p < 1:
-        ordered = jnp.sort(logits, axis=-1, descending=True)
-        p = jax.nn.softmax(ordered, axis=-1)
-        kept = jnp.sum(jnp.cumsum(p, axis=-1) - p < choice.top_p, axis=-1, keepdims=True)  # those before which p was not reached yet
-        logits = jnp.where(logits < jnp.take_along_axis(ordered, kept - 1, axis=-1), -jnp.inf, logits)
+        order = jnp.argsort(-logits, axis=-1, stable=True)
+        p = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
+        before = jnp.cumsum(p, axis=-1) - p < choice.top_p  # those before which p was not reached yet
+        kept = jnp.zeros(logits.shape, bool).at[rows, order].set(before.at[:, 0].set(True))
+        logits = jnp.where(kept, logits, -jnp.inf)
     if choice.min_p > 0:
         logits = jnp.where(logits < logits.max(-1, keepdims=True) + jnp.log(choice.min_p), -jnp.inf, logits)
     return logits
+
+
+def next_logits(logits, net):  # [B, T, V] -> [B, V]
+    """Those of the token after the last. A network has more columns than tokens (`layers.padded`): the others have no probability, whatever
+    a filter or a temperature does to the logits."""
+    return jnp.where(jnp.arange(logits.shape[-1]) < net.vocabulary, logits[:, -1], -jnp.inf)
 
 
 def pick(key, index, position, logits, seen, choice: Choice):  # [], [B], [], [B, V], [B, V] -> [B]
@@ -75,7 +94,7 @@ def free(apply: Callable, net, key, index, start: int, length: int, choice: Choi
     def body(state, position):
         carry, token, seen = state
         logits, carry = apply(token[:, None], carry)
-        token = pick(key, index, position, logits[:, -1], seen, choice)
+        token = pick(key, index, position, next_logits(logits, net), seen, choice)
         return (carry, token, seen), token
 
     first = jnp.full(len(index), start, jnp.int32)
@@ -90,7 +109,7 @@ def answer(apply: Callable, net, tokens, asked):  # [B, T + 1], [B, T] -> [B, T]
         carry, token = state
         following, wanted = at
         logits, carry = apply(token[:, None], carry)
-        token = jnp.where(wanted > 0, jnp.argmax(logits[:, -1], axis=-1).astype(jnp.int32), following)
+        token = jnp.where(wanted > 0, jnp.argmax(next_logits(logits, net), axis=-1).astype(jnp.int32), following)
         return (carry, token), token
 
     begin = (net.carry(len(tokens), asked.shape[1]), tokens[:, 0])
@@ -118,51 +137,57 @@ class Writer:
     """Writes on after prompts with compiled programs, a chunk of tokens a call.
 
     apply      (params, tokens, carry) -> (logits, carry)
-    net        its `carry(batch, length)` and `capacity`: the most positions it has, or None where it needs none
-    end        the token that ends a text
+    net        its `carry(batch, length)`, its `vocabulary`, and `capacity`: the most positions it has, or None where it needs none
+    ends       the tokens that end a text; with none of them a text has as many tokens as are asked for
     """
 
-    def __init__(self, apply: Callable, net, params, choice: Choice, end: int, vocabulary: int):
+    def __init__(self, apply: Callable, net, params, choice: Choice, ends: tuple[int, ...]):
         choice.check()
-        self.net, self.params, self.end, self.choice = net, params, end, choice
-        self.seen = vocabulary if choice.repetition != 1 else 1
+        self.net, self.params, self.ends, self.choice = net, params, tuple(ends), choice
         self._read = jax.jit(partial(_read, apply), donate_argnums=(1,))
-        self._write = jax.jit(partial(_write, apply, choice, end), donate_argnums=(1,))
+        self._write = jax.jit(partial(_write, apply, net, choice, self.ends), donate_argnums=(1,))
         self.chunk = CHUNK if net.capacity is None else max(1, min(CHUNK, net.capacity // 4))
 
-    def begin(self, texts, room, position):
+    def begin(self, texts, room, position, seen):
         """The rows before all but the last token of what their prompts share in length, and how many tokens that is."""
         width = len(texts)
         read, shared = 0, min(map(len, texts)) - 1
         writing = Writing(self.net.carry(width, room), jnp.array([t[0] for t in texts], jnp.int32), jnp.int32(position),
-                          jnp.zeros(width, bool), jnp.zeros((width, self.seen), bool))
+                          jnp.zeros(width, bool), jnp.asarray(seen))
         while shared - read >= BLOCK:
             part = np.array([t[read : read + BLOCK + 1] for t in texts], np.int32)
             writing = self._read(self.params, writing, part)
             read += BLOCK
         return writing, read
 
-    def write(self, prompts: list, num: int, key) -> Iterator[np.ndarray]:
+    def seen(self, texts):  # -> [B, V]; [B, 1] where no filter asks
+        """Which tokens are in each text, of whatever length: what a network's positions no longer hold counts too, as in the
+        RepetitionPenaltyLogitsProcessor of `transformers`."""
+        seen = np.zeros((len(texts), self.net.vocabulary if self.choice.repetition != 1 else 1), bool)
+        if self.choice.repetition != 1:
+            for row, text in zip(seen, texts, strict=True):
+                row[text] = True
+        return seen
+
+    def write(self, prompts: list, num: int, key, first: int = 0) -> Iterator[np.ndarray]:
         """Yields [B, n] of tokens as they are written: -1 where a row's prompt still lasts, its text has ended or it has its `num`.
 
         Where a network has no position left, the text goes on from the last half of what it has; a prompt is cut to the last tokens that leave
-        a quarter of the positions free.
+        a quarter of the positions free. first: the number of the first row, which keys its noise.
         """
         require(all(len(p) for p in prompts), "a prompt must hold at least one token")
-        limit = self.net.capacity
-        texts = [list(p) for p in prompts]
-        if limit:
-            texts = [t[-max(1, limit - self.chunk) :] for t in texts]
-        index = np.arange(len(texts), dtype=np.int32)
+        limit, prompts = self.net.capacity, [list(map(int, p)) for p in prompts]
+        texts = [p[-max(1, limit - self.chunk) :] if limit else list(p) for p in prompts]
+        index = np.arange(first, first + len(texts), dtype=np.int32)
         need = -(-(max(map(len, texts)) + num + self.chunk) // BLOCK) * BLOCK
         room = need if limit is None else min(limit, need)
         written, ended = np.zeros(len(texts), int), np.zeros(len(texts), bool)
         base = position = 0  # tokens that are left behind, and where the rows stand, from the beginning
-        writing, position = self.begin(texts, room, 0)
+        writing, position = self.begin(texts, room, 0, self.seen(prompts))
         while ((written < num) & ~ended).any():
             if limit and position - base + self.chunk > limit:
-                base = position + 1 - max(1, limit // 2)
-                writing, read = self.begin([t[base:] for t in texts], room, base)
+                base, seen = position + 1 - max(1, limit // 2), writing.seen
+                writing, read = self.begin([t[base:] for t in texts], room, base, seen)
                 writing, position = writing._replace(done=jnp.array(ended)), base + read
                 continue
             forced = np.full((len(texts), self.chunk), -1, np.int32)
@@ -170,41 +195,41 @@ class Writer:
                 ahead = text[position + 1 : position + 1 + self.chunk]
                 row[: len(ahead)] = ahead
             writing, tokens = self._write(self.params, writing, forced, index, key)
-            tokens, new = np.asarray(tokens), np.full(forced.shape, -1)
-            for b, text in enumerate(texts):
-                for i in range(self.chunk):
-                    if position + 1 + i < len(text):
-                        continue  # the prompt, or what was read again
-                    text.append(int(tokens[b, i]))
-                    ended[b] |= text[-1] == self.end
-                    if written[b] < num and not ended[b]:
-                        new[b, i] = tokens[b, i]
-                        written[b] += 1
+            yield self._added(np.asarray(tokens), texts, position, num, written, ended)
             position += self.chunk
-            yield new
+
+    def _added(self, tokens, texts, position, num, written, ended):  # [B, n] -> [B, n]
+        """Adds to the texts, and to what is known of them, the tokens that were chosen at the positions after this one; returns what is new."""
+        new = np.full(tokens.shape, -1)
+        for b, text in enumerate(texts):
+            for i in range(max(0, len(text) - position - 1), self.chunk):  # not the prompt, nor what was read again
+                text.append(int(tokens[b, i]))
+                ended[b] |= text[-1] in self.ends
+                if written[b] < num and not ended[b]:
+                    new[b, i] = tokens[b, i]
+                    written[b] += 1
+        return new
 
 
 def _read(apply, params, writing: Writing, part):  # [B, BLOCK + 1]: the last token is the first that is not read
     carry = apply(params, part[:, :-1], writing.carry)[1]
-    seen = _mark(writing.seen, part[:, :-1])
-    return writing._replace(carry=carry, token=part[:, -1], position=writing.position + part.shape[1] - 1, seen=seen)
+    return writing._replace(carry=carry, token=part[:, -1], position=writing.position + part.shape[1] - 1)
 
 
-def _write(apply, choice, end, params, writing: Writing, forced, index, key):  # forced [B, n]: -1 where a token is to be chosen
+def _write(apply, net, choice, ends, params, writing: Writing, forced, index, key):  # forced [B, n]: -1 where a token is to be chosen
     def body(writing, given):
         logits, carry = apply(params, writing.token[:, None], writing.carry)
-        seen = _mark(writing.seen, writing.token[:, None])
-        token = pick(key, index, writing.position, logits[:, -1], seen, choice)
-        token = jnp.where(given >= 0, given, jnp.where(writing.done, end, token))
-        done = writing.done | ((given < 0) & (token == end))
-        return Writing(carry, token, writing.position + 1, done, seen), token
+        token = pick(key, index, writing.position, next_logits(logits, net), writing.seen, choice)
+        token = jnp.where(given >= 0, given, jnp.where(writing.done, writing.token, token))
+        done = writing.done | ((given < 0) & jnp.isin(token, jnp.array(ends, jnp.int32)))
+        return Writing(carry, token, writing.position + 1, done, _mark(writing.seen, token)), token
 
     writing, tokens = jax.lax.scan(body, writing, forced.T)
     return writing, tokens.T
 
 
-def _mark(seen, tokens):  # [B, V], [B, n] -> [B, V]
-    return seen if seen.shape[1] == 1 else seen.at[jnp.arange(len(seen))[:, None], tokens].set(True)
+def _mark(seen, token):  # [B, V], [B] -> [B, V]
+    return seen if seen.shape[1] == 1 else seen.at[jnp.arange(len(seen)), token].set(True)
 
 
 def rows_of(carry, rows, axis):
@@ -212,7 +237,7 @@ def rows_of(carry, rows, axis):
     return jax.tree.map(lambda x: x if x.ndim == 0 else jnp.take(x, rows, axis=axis), carry)
 
 
-def beam(apply: Callable, carry, first, width: int, length: int, end: int, penalty: float = 0.0, axis: int = 0):  # [B] -> [B, length], [B]
+def beam(apply: Callable, net, carry, first, width: int, length: int, end: int, penalty: float = 0.0):  # [B] -> [B, length], [B]
     """The best texts that beam search of `width` finds after the tokens `first`, filled up with `end`, and their scores:
     log p / ((5 + n) / 6)^penalty of n tokens, the end included (Wu et al. 2016, eq. 14). Inside a program; at most `length` tokens.
 
@@ -236,7 +261,7 @@ def beam(apply: Callable, carry, first, width: int, length: int, end: int, penal
     def body(state):
         n, open_ = state["n"], state["finished"] < width
         logits, carry = apply(state["last"].reshape(-1, 1), state["carry"])
-        logp = jax.nn.log_softmax(logits[:, -1].astype(jnp.float32)).reshape(batch, width, -1)
+        logp = jax.nn.log_softmax(next_logits(logits, net).astype(jnp.float32)).reshape(batch, width, -1)
         size = logp.shape[-1]
         score, flat = jax.lax.top_k((state["score"][..., None] + logp).reshape(batch, -1), min(2 * width, width * size))
         origin, token = flat // size, (flat % size).astype(jnp.int32)
@@ -245,13 +270,13 @@ def beam(apply: Callable, carry, first, width: int, length: int, end: int, penal
         closes = ends & (jnp.arange(score.shape[1]) < width) & jnp.isfinite(score) & open_[:, None]
         best = better(state["best"], normal(score, n + 1), tokens, closes)
         score, live = jax.lax.top_k(jnp.where(ends, -jnp.inf, score), width)
-        carry = rows_of(carry, (which * width + origin[which, live]).reshape(-1), axis)
+        carry = rows_of(carry, (which * width + origin[which, live]).reshape(-1), net.carry_axis)
         return dict(n=n + 1, carry=carry, last=token[which, live], tokens=tokens[which, live], score=score, best=best,
                     finished=state["finished"] + closes.sum(1, dtype=jnp.int32))
 
     none = jnp.full((batch, width, length), end, jnp.int32)
     score = jnp.broadcast_to(jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf), (batch, width)).astype(jnp.float32)
-    state = dict(n=jnp.int32(0), carry=rows_of(carry, jnp.repeat(jnp.arange(batch), width), axis), last=jnp.repeat(first[:, None], width, 1),
+    state = dict(n=jnp.int32(0), carry=rows_of(carry, jnp.repeat(jnp.arange(batch), width), net.carry_axis), last=jnp.repeat(first[:, None], width, 1),
                  tokens=none, score=score, best=(none[:, 0], jnp.full(batch, -jnp.inf)), finished=jnp.zeros(batch, jnp.int32))
     state = jax.lax.while_loop(going, body, state)
     cut_off = (state["finished"] < width)[:, None] & (state["n"] == length)

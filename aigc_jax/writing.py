@@ -7,25 +7,45 @@ import jax
 import numpy as np
 
 from aigc_jax.core import SAMPLE, fold
-from aigc_jax.decode import Choice, Writer
+from aigc_jax.decode import PLAIN, Choice, Writer, check_range
 from aigc_jax.errors import UserError, require
 
 
-def continuations(run, prompts: list[str], num: int, choice: Choice, seed: int = 0, report=None) -> Iterator[list[str]]:
+ROWS = 64  # texts that are written at once: what a text needs of memory does not grow with their number
+MOST = 10_000_000  # tokens of a text, texts of a call
+SEEDS = 2**32
+
+
+def check_numbers(num: int, seed: int):
+    """Raise a UserError where the number of tokens or the seed is out of range."""
+    check_range("tokens", num, 1, MOST, whole=True)
+    check_range("seed", seed, 0, SEEDS - 1, whole=True)
+
+
+def encode_prompts(run, prompts: list[str]) -> list[np.ndarray]:
+    """The tokens of each prompt, after the token with which a text begins where the prompt is empty or a source that is to be answered."""
+    out = []
+    for prompt in prompts:
+        ids = run.tokenizer.encode(prompt)
+        begins = run.config.data.joined or not len(ids)
+        require(not begins or run.spec.start >= 0, "an empty --prompt needs a token that begins a text, and the tokenizer has none: give a prompt")
+        out.append(np.append(np.array([run.spec.start] if begins else [], np.int32), ids))
+    return out
+
+
+def continuations(run, prompts: list[str], num: int, choice: Choice, seed: int = 0, report=None, first: int = 0) -> Iterator[list[str]]:
     """What a run's network writes after each prompt, at most `num` tokens: yields a piece of text per prompt, again and again; each
-    is what its whole characters allow. The same seed gives the same text. An empty prompt is the beginning of a text; a source that is
-    to be answered stands at one."""
-    require(num > 0, f"--tokens={num} must be at least 1")
+    is what its whole characters allow. The same seed gives the same text. An empty prompt is the beginning of a text; a source that is to
+    be answered stands at one. first: the number of the first prompt among all, which keys its noise."""
+    check_numbers(num, seed)
     tokenizer, language = run.tokenizer, run.programs.method.language
-    net = language.net
-    before = lambda prompt: [run.spec.start] if run.config.data.joined or not prompt else []
-    encoded = [np.append(np.array(before(p), np.int32), tokenizer.encode(p)) for p in prompts]
+    net, encoded = language.net, encode_prompts(run, prompts)
     longest, limit = max(map(len, encoded)), net.capacity
-    writer = Writer(language.apply, net, run.state.params, choice, tokenizer.end, tokenizer.size)
+    writer = Writer(language.apply, net, run.state.params, choice, run.ends)
     if limit and longest > limit - writer.chunk and report:
         report(f"the prompt has {longest:,} tokens and the network {limit:,} positions: only the last {limit - writer.chunk:,} count")
     streams = [tokenizer.stream() for _ in prompts]
-    for tokens in writer.write(encoded, num, fold(run.state.key, SAMPLE, seed)):
+    for tokens in writer.write(encoded, num, fold(run.state.key, SAMPLE, seed), first):
         yield [stream(row[row >= 0]) for stream, row in zip(streams, tokens, strict=True)]
 
 
@@ -35,9 +55,23 @@ def asked(run, prompt: str) -> str:
 
 
 def texts(run, prompts, num, choice, seed=0, report=None) -> list[str]:
-    """The whole continuations."""
-    pieces = list(continuations(run, prompts, num, choice, seed, report))
-    return ["".join(column) for column in zip(*pieces, strict=True)] if pieces else [""] * len(prompts)
+    """The whole continuations, of as many prompts at once as ROWS."""
+    out = []
+    for first in range(0, len(prompts), ROWS):
+        pieces = continuations(run, prompts[first : first + ROWS], num, choice, seed, report, first)
+        out += ["".join(column) for column in zip(*pieces, strict=True)]
+    return out
+
+
+def completions(run, prompts, num, choice, seed=0, report=None) -> list[str]:
+    """What a run makes of prompts: an encoder-decoder its answers, any other model of text what it writes after them."""
+    if run.programs.method.language.begin is None:
+        return texts(run, [asked(run, prompt) for prompt in prompts], num, choice, seed, report)
+    check_numbers(num, seed)
+    choice.check()
+    given = [f"--{name}={value}" for name, value in choice._asdict().items() if value != getattr(PLAIN, name)]
+    require(not given, f"{' '.join(given)}: an encoder-decoder answers by beam search (config.beams), and chooses no token at random")
+    return [text for first in range(0, len(prompts), ROWS) for text in answers(run, prompts[first : first + ROWS], report)]
 
 
 def answers(run, sources: list[str], report=None) -> list[str]:
@@ -69,7 +103,7 @@ def converse(run, num, choice, seed, report, source=None, out=None):
             print(answers(run, [prompt], report)[0], file=out, flush=True)
         else:
             prompt = asked(run, prompt)
-            stream_to(out, prompt, continuations(run, [prompt], num, choice, seed + turn, report))
+            stream_to(out, prompt, continuations(run, [prompt], num, choice, (seed + turn) % SEEDS, report))
 
 
 def stream_to(out, prompt: str, pieces) -> str:

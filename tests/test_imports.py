@@ -56,7 +56,8 @@ ALLOWED = {
     "sweeping": {"config", "data", "errors", "evidence", "experiment", "group", "jobs", "locks", "methods", "programs", "progress", "results",
                  "sweep", "tables"},
     "adaptive": {"config", "errors", "locks", "results", "sweep"},
-    "run": {"checkpoint", "config", "data", "errors", "extractors", "gpt2", "metrics", "programs", "results", "sharding", "start"},
+    "run": {"checkpoint", "config", "data", "decode", "errors", "extractors", "gpt2", "metrics", "programs", "results", "sharding", "start",
+            "writing"},
     "__init__": {"run"},
 }
 ALWAYS = {"jax", "flax", "optax", "orbax", "ml_collections", "absl", "numpy"}

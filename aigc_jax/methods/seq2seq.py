@@ -65,7 +65,7 @@ def make(config, spec, gradients=core.gradients) -> Method:
             first = jnp.full(len(batch["index"]), spec.start, jnp.int32)
             carry = begin(state.params, batch["source"], batch["source_mask"], room)
             on = lambda tokens, carry: apply(state.params, tokens, carry)
-            return decode.beam(on, carry, first, beams, room, spec.start, config.length_penalty)[0]
+            return decode.beam(on, net, carry, first, beams, room, spec.start, config.length_penalty)[0]
 
         return draw
 
