@@ -135,7 +135,11 @@ def sample(args, overrides):
         require(run.spec.kind == "image", f"--what=separability is for pictures, and the run's data are {run.spec.kind}")
         samples, scores = run.separated(args.num, args.seed, args.label)
     else:
-        samples = run.neighbours(args.num, args.seed, args.label) if beside else run.draw(args.num, args.what, args.seed, label=args.label)
+        samples = (
+            run.neighbours(args.num, args.seed, args.label)
+            if beside
+            else run.draw(args.num, args.what, args.seed, label=args.label)
+        )
     made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with disk_errors(out):
         if out.suffix == ".npy":
@@ -149,14 +153,18 @@ def sample(args, overrides):
 
 
 def sample_texts(run, args):
-    """Samples of a sampler of a model of text: to the terminal, to a .txt, or as tokens to a .npy."""
+    """Samples of a sampler of a model of text: to the terminal, to a .txt, or as tokens to a
+    .npy."""
     import numpy as np
 
     from aigc_jax import samples
     from aigc_jax.results import disk_errors, origin
 
     out = Path(args.out) if args.out else None
-    require(out is None or out.suffix in (".txt", ".npy"), f"--out={args.out} must end in .txt, or in .npy for tokens, for the run's samples are text")
+    require(
+        out is None or out.suffix in (".txt", ".npy"),
+        f"--out={args.out} must end in .txt, or in .npy for tokens, for the run's samples are text",
+    )
     tokens = run.draw(args.num, args.what or run.default_sampler, args.seed, label=args.label)
     texts = [run.tokenizer.text(row) for row in tokens]
     if out is None:
@@ -166,7 +174,9 @@ def sample_texts(run, args):
         if out.suffix == ".npy":
             np.save(out, tokens)
         else:
-            samples.save_texts(out, texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed))
+            samples.save_texts(
+                out, texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
+            )
     print(out)
     return 0
 
@@ -186,7 +196,11 @@ def write(run, args):
     prompt = writing.read_prompt(args.prompt_file) if args.prompt_file else args.prompt
     check_range("num", 1 if args.num is None else args.num, 1, writing.MOST, whole=True)
     if run.programs.method.language.begin is not None:
-        print("\n".join(writing.completions(run, prompt.split("\n"), args.tokens, choice, args.seed, warn)))
+        print(
+            "\n".join(
+                writing.completions(run, prompt.split("\n"), args.tokens, choice, args.seed, warn)
+            )
+        )
         return 0
     prompt = writing.asked(run, prompt)
     if not args.out and args.num in (None, 1):

@@ -27,11 +27,15 @@ class Choice(NamedTuple):
     top_k: int = 0  # of the k likeliest; 0: of all
     top_p: float = 1.0  # of the fewest likeliest whose probabilities reach p (Holtzman et al. 2020, section 3.1)
     min_p: float = 0.0  # of those at least p times as likely as the likeliest (Nguyen et al. 2024)
-    repetition: float = 1.0  # logits of tokens of the prompt and the text so far: divided by it where positive, else multiplied (Keskar et al. 2019)
+    # logits of tokens of the prompt and the text so far: divided by it where positive, else multiplied
+    # (Keskar et al. 2019)
+    repetition: float = 1.0
 
     def check(self):
         """Raise a UserError where a number is out of range; NaN lies in no range."""
-        check_range("temperature", self.temperature, 1e-3, 1e3, "0 takes the likeliest token", more=(0,))
+        check_range(
+            "temperature", self.temperature, 1e-3, 1e3, "0 takes the likeliest token", more=(0,)
+        )
         check_range("top_k", self.top_k, 0, 2**31 - 1, "0 leaves all tokens", whole=True)
         check_range("top_p", self.top_p, 1e-9, 1, "1 leaves all tokens")
         check_range("min_p", self.min_p, 0, 0.999999, "0 leaves all tokens")
@@ -39,16 +43,20 @@ class Choice(NamedTuple):
 
 
 def check_range(name: str, value, low, high, hint: str = "", more=(), whole: bool = False):
-    """Raise a UserError unless a number of the command line lies in [low, high] or is one of `more`."""
+    """Raise a UserError unless a number of the command line lies in [low, high] or is one of
+    `more`."""
     number = isinstance(value, (int, np.integer) if whole else (int, float, np.number))
     kind = "a whole number in" if whole else "a number in"
     other = "".join(f"{x} or " for x in more)
-    require(number and not isinstance(value, bool) and (value in more or low <= value <= high),
-            f"--{name}={value} must be {other}{kind} [{low:,}, {high:,}]" + f"; {hint}" * bool(hint))
+    require(
+        number and not isinstance(value, bool) and (value in more or low <= value <= high),
+        f"--{name}={value} must be {other}{kind} [{low:,}, {high:,}]" + f"; {hint}" * bool(hint),
+    )
 
 
 def filtered(logits, seen, choice: Choice):  # [B, V], [B, <= V] -> [B, V]
-    """The logits after all filters but the temperature 0; -inf where a token is left out. Equal logits rank by their ids, the lower first."""
+    """The logits after all filters but the temperature 0; -inf where a token is left out. Equal
+    logits rank by their ids, the lower first."""
     rows = jnp.arange(len(logits))[:, None]
     if choice.repetition != 1:
         seen = jnp.pad(seen, ((0, 0), (0, logits.shape[1] - seen.shape[1])))
@@ -62,7 +70,9 @@ def filtered(logits, seen, choice: Choice):  # [B, V], [B, <= V] -> [B, V]
     if choice.top_p < 1:
         order = jnp.argsort(-logits, axis=-1, stable=True)
         p = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
-        before = jnp.cumsum(p, axis=-1) - p < choice.top_p  # those before which p was not reached yet
+        before = (
+            jnp.cumsum(p, axis=-1) - p < choice.top_p
+        )  # those before which p was not reached yet
         kept = jnp.zeros(logits.shape, bool).at[rows, order].set(before.at[:, 0].set(True))
         logits = jnp.where(kept, logits, -jnp.inf)
     if choice.min_p > 0:
@@ -71,7 +81,8 @@ def filtered(logits, seen, choice: Choice):  # [B, V], [B, <= V] -> [B, V]
 
 
 def next_logits(logits, net):  # [B, T, V] -> [B, V]
-    """Those of the token after the last. A network has more columns than tokens (`layers.padded`): the others have no probability, whatever
+    """Those of the token after the last. A network has more columns than tokens (`layers.padded`):
+    the others have no probability, whatever
     a filter or a temperature does to the logits."""
     return jnp.where(jnp.arange(logits.shape[-1]) < net.vocabulary, logits[:, -1], -jnp.inf)
 
@@ -109,7 +120,9 @@ def answer(apply: Callable, net, tokens, asked):  # [B, T + 1], [B, T] -> [B, T]
         carry, token = state
         following, wanted = at
         logits, carry = apply(token[:, None], carry)
-        token = jnp.where(wanted > 0, jnp.argmax(next_logits(logits, net), axis=-1).astype(jnp.int32), following)
+        token = jnp.where(
+            wanted > 0, jnp.argmax(next_logits(logits, net), axis=-1).astype(jnp.int32), following
+        )
         return (carry, token), token
 
     begin = (net.carry(len(tokens), asked.shape[1]), tokens[:, 0])
@@ -137,8 +150,10 @@ class Writer:
     """Writes on after prompts with compiled programs, a chunk of tokens a call.
 
     apply      (params, tokens, carry) -> (logits, carry)
-    net        its `carry(batch, length)`, its `vocabulary`, and `capacity`: the most positions it has, or None where it needs none
-    ends       the tokens that end a text; with none of them a text has as many tokens as are asked for
+    net        its `carry(batch, length)`, its `vocabulary`, and `capacity`: the most positions it
+    has, or None where it needs none
+    ends       the tokens that end a text; with none of them a text has as many tokens as are asked
+    for
     """
 
     def __init__(self, apply: Callable, net, params, choice: Choice, ends: tuple[int, ...]):
@@ -161,9 +176,12 @@ class Writer:
         return writing, read
 
     def seen(self, texts):  # -> [B, V]; [B, 1] where no filter asks
-        """Which tokens are in each text, of whatever length: what a network's positions no longer hold counts too, as in the
+        """Which tokens are in each text, of whatever length: what a network's positions no longer
+        hold counts too, as in the
         RepetitionPenaltyLogitsProcessor of `transformers`."""
-        seen = np.zeros((len(texts), self.net.vocabulary if self.choice.repetition != 1 else 1), bool)
+        seen = np.zeros(
+            (len(texts), self.net.vocabulary if self.choice.repetition != 1 else 1), bool
+        )
         if self.choice.repetition != 1:
             for row, text in zip(seen, texts, strict=True):
                 row[text] = True
@@ -199,10 +217,13 @@ class Writer:
             position += self.chunk
 
     def _added(self, tokens, texts, position, num, written, ended):  # [B, n] -> [B, n]
-        """Adds to the texts, and to what is known of them, the tokens that were chosen at the positions after this one; returns what is new."""
+        """Adds to the texts, and to what is known of them, the tokens that were chosen at the
+        positions after this one; returns what is new."""
         new = np.full(tokens.shape, -1)
         for b, text in enumerate(texts):
-            for i in range(max(0, len(text) - position - 1), self.chunk):  # not the prompt, nor what was read again
+            for i in range(
+                max(0, len(text) - position - 1), self.chunk
+            ):  # not the prompt, nor what was read again
                 text.append(int(tokens[b, i]))
                 ended[b] |= text[-1] in self.ends
                 if written[b] < num and not ended[b]:
@@ -213,10 +234,14 @@ class Writer:
 
 def _read(apply, params, writing: Writing, part):  # [B, BLOCK + 1]: the last token is the first that is not read
     carry = apply(params, part[:, :-1], writing.carry)[1]
-    return writing._replace(carry=carry, token=part[:, -1], position=writing.position + part.shape[1] - 1)
+    return writing._replace(
+        carry=carry, token=part[:, -1], position=writing.position + part.shape[1] - 1
+    )
 
 
-def _write(apply, net, choice, ends, params, writing: Writing, forced, index, key):  # forced [B, n]: -1 where a token is to be chosen
+def _write(
+    apply, net, choice, ends, params, writing: Writing, forced, index, key
+):  # forced [B, n]: -1 where a token is to be chosen
     def body(writing, given):
         logits, carry = apply(params, writing.token[:, None], writing.carry)
         token = pick(key, index, writing.position, next_logits(logits, net), writing.seen, choice)
@@ -230,54 +255,3 @@ def _write(apply, net, choice, ends, params, writing: Writing, forced, index, ke
 
 def _mark(seen, token):  # [B, V], [B] -> [B, V]
     return seen if seen.shape[1] == 1 else seen.at[jnp.arange(len(seen)), token].set(True)
-
-
-def rows_of(carry, rows, axis):
-    """A carry whose batch consists of these rows of another."""
-    return jax.tree.map(lambda x: x if x.ndim == 0 else jnp.take(x, rows, axis=axis), carry)
-
-
-def beam(apply: Callable, net, carry, first, width: int, length: int, end: int, penalty: float = 0.0):  # [B] -> [B, length], [B]
-    """The best texts that beam search of `width` finds after the tokens `first`, filled up with `end`, and their scores:
-    log p / ((5 + n) / 6)^penalty of n tokens, the end included (Wu et al. 2016, eq. 14). Inside a program; at most `length` tokens.
-
-    Of the 2 W best continuations of the W live texts, those among the first W that end are finished; the W best of the others live on.
-    The search for a row ends when W texts are finished; those that are cut off at `length` count too.
-    """
-    batch = len(first)
-    which = jnp.arange(batch)[:, None]
-    normal = lambda score, n: score / ((5 + n) / 6) ** penalty
-
-    def better(best, score, tokens, allowed):  # the best so far, and the best of [B, C] others
-        score = jnp.where(allowed, score, -jnp.inf)
-        top = jnp.argmax(score, axis=1)
-        value = jnp.take_along_axis(score, top[:, None], 1)[:, 0]
-        found = value > best[1]
-        return jnp.where(found[:, None], tokens[jnp.arange(batch), top], best[0]), jnp.maximum(value, best[1])
-
-    def going(state):
-        return (state["n"] < length) & ~jnp.all(state["finished"] >= width)
-
-    def body(state):
-        n, open_ = state["n"], state["finished"] < width
-        logits, carry = apply(state["last"].reshape(-1, 1), state["carry"])
-        logp = jax.nn.log_softmax(next_logits(logits, net).astype(jnp.float32)).reshape(batch, width, -1)
-        size = logp.shape[-1]
-        score, flat = jax.lax.top_k((state["score"][..., None] + logp).reshape(batch, -1), min(2 * width, width * size))
-        origin, token = flat // size, (flat % size).astype(jnp.int32)
-        tokens = state["tokens"][which, origin].at[:, :, n].set(token)
-        ends = token == end
-        closes = ends & (jnp.arange(score.shape[1]) < width) & jnp.isfinite(score) & open_[:, None]
-        best = better(state["best"], normal(score, n + 1), tokens, closes)
-        score, live = jax.lax.top_k(jnp.where(ends, -jnp.inf, score), width)
-        carry = rows_of(carry, (which * width + origin[which, live]).reshape(-1), net.carry_axis)
-        return dict(n=n + 1, carry=carry, last=token[which, live], tokens=tokens[which, live], score=score, best=best,
-                    finished=state["finished"] + closes.sum(1, dtype=jnp.int32))
-
-    none = jnp.full((batch, width, length), end, jnp.int32)
-    score = jnp.broadcast_to(jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf), (batch, width)).astype(jnp.float32)
-    state = dict(n=jnp.int32(0), carry=rows_of(carry, jnp.repeat(jnp.arange(batch), width), net.carry_axis), last=jnp.repeat(first[:, None], width, 1),
-                 tokens=none, score=score, best=(none[:, 0], jnp.full(batch, -jnp.inf)), finished=jnp.zeros(batch, jnp.int32))
-    state = jax.lax.while_loop(going, body, state)
-    cut_off = (state["finished"] < width)[:, None] & (state["n"] == length)
-    return better(state["best"], normal(state["score"], length), state["tokens"], cut_off)

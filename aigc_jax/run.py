@@ -85,9 +85,13 @@ class Run:
         """The rows of rows.jsonl, of one split or of all."""
         return [row for row in self.dir.rows() if split in (None, row["split"])]
 
-    def sample(self, num=None, what=None, seed=0, split="test", label=None):  # -> [num, ...] on the host, or num texts
-        """Samples of one of the method's samplers, by default of its first ("prior", "text"), 64 or as many as make one image; the same for the
-        same seed. Images and points are an array, as `draw` returns it; of a run on text they are a list of str, each up to its end, by default 8.
+    def sample(
+        self, num=None, what=None, seed=0, split="test", label=None
+    ):  # -> [num, ...] on the host, or num texts
+        """Samples of one of the method's samplers, by default of its first ("prior", "text"), 64 or
+        as many as make one image; the same for the
+        same seed. Images and points are an array, as `draw` returns it; of a run on text they are a
+        list of str, each up to its end, by default 8.
         """
         samples = self.draw(num, what or self.default_sampler, seed, split, label)
         return [self.tokenizer.text(row) for row in samples] if self.is_text else samples
@@ -102,20 +106,45 @@ class Run:
         samplers = self.programs.method.samplers
         return next(iter(samplers)) if self.is_text else "prior"
 
-    def generate(self, prompts: list[str], num_tokens=256, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition=1.0, seed=0) -> list[str]:
-        """What a language model writes after each prompt, without the prompt: at most `num_tokens` tokens, up to the end of the text. The numbers are
-        those of `decode.Choice` and of `launch.py sample`; the same seed gives the same texts, whatever the number of prompts. "" is the
-        beginning of a text. Of an encoder-decoder, and of a run on joined pairs, the prompts are sources and the texts their targets; an
-        encoder-decoder searches with config.beams and takes none of the numbers. Raises a UserError for a number out of range."""
+    def generate(
+        self,
+        prompts: list[str],
+        num_tokens=256,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+        repetition=1.0,
+        seed=0,
+    ) -> list[str]:
+        """What a language model writes after each prompt, without the prompt: at most `num_tokens`
+        tokens, up to the end of the text. The numbers are
+        those of `decode.Choice` and of `launch.py sample`; the same seed gives the same texts,
+        whatever the number of prompts. "" is the
+        beginning of a text. Of an encoder-decoder, and of a run on joined pairs, the prompts are
+        sources and the texts their targets; an
+        encoder-decoder searches with config.beams and takes none of the numbers. Raises a UserError
+        for a number out of range."""
         choice = Choice(temperature, top_k, top_p, min_p, repetition)
-        require(self.programs.method.language is not None, f"config.method = {self.config.method!r} writes no text after a prompt")
-        sound = isinstance(prompts, (list, tuple)) and all(isinstance(prompt, str) for prompt in prompts)
+        require(
+            self.programs.method.language is not None,
+            f"config.method = {self.config.method!r} writes no text after a prompt",
+        )
+        sound = isinstance(prompts, (list, tuple)) and all(
+            isinstance(prompt, str) for prompt in prompts
+        )
         require(sound, f"prompts = {prompts!r:.60} must be a list of texts")
-        return writing.completions(self, prompts, num_tokens, choice, seed, lambda line: print(line, file=sys.stderr))
+        return writing.completions(
+            self, prompts, num_tokens, choice, seed, lambda line: print(line, file=sys.stderr)
+        )
 
-    def draw(self, num=None, what="prior", seed=0, split="test", label=None) -> np.ndarray:  # [num, ...] on the host
-        """Samples as arrays, of text as tokens. What they are conditioned on, where they are, comes from the split; the data set need not be
-        there for those that are conditioned on nothing. label: samples of that class alone, of a generator that knows classes."""
+    def draw(
+        self, num=None, what="prior", seed=0, split="test", label=None
+    ) -> np.ndarray:  # [num, ...] on the host
+        """Samples as arrays, of text as tokens. What they are conditioned on, where they are, comes
+        from the split; the data set need not be
+        there for those that are conditioned on nothing. label: samples of that class alone, of a
+        generator that knows classes."""
         check_range("seed", seed, 0, writing.SEEDS - 1, whole=True)
         turns = dict(each=self.classes, first=label) if label is not None else {}
         require(not turns or (self.classes and what == "prior"), f"--class={label} is for samples of the prior of a model that knows classes, and "
@@ -125,8 +154,10 @@ class Run:
         default = 8 if self.is_text else math.prod(self.programs.method.sheets.get(what, (8, 8)))
         num = default if num is None else num
         check_range("num", num, 1, writing.MOST, whole=True)
-        require(not self.is_text or what != "text" or self.spec.start >= 0,
-                "--what=text needs a token that begins a text, and the tokenizer has none: give prompts")
+        require(
+            not self.is_text or what != "text" or self.spec.start >= 0,
+            "--what=text needs a token that begins a text, and the tokenizer has none: give prompts",
+        )
         try:
             jax.eval_shape(sampler, self.state, jax.random.key(0), dict(index=jax.ShapeDtypeStruct((1,), "int32")))
             programs = self.programs
@@ -143,7 +174,9 @@ class Run:
     def separated(self, num=None, seed=0, label=None):  # -> [2, k, ...], [2, k]
         """k examples of the test split and k samples of the prior, each in the order of what a linear classifier of features says of them
         (`metrics.separability.scores`: the higher, the more like an example), and that; by default of 2,000 samples."""
-        sets = equally(self.full.examples("test")["x"], self.draw(num or 2000, "prior", seed, label=label))
+        sets = equally(
+            self.full.examples("test")["x"], self.draw(num or 2000, "prior", seed, label=label)
+        )
         found = scores(*(self.full.extract(x)[0] for x in sets))
         require(np.isfinite(found).all(), f"--what=separability needs at least 4 samples and 4 examples, all finite; there are {len(sets[0])} each")
         order = np.argsort(found, axis=1, kind="stable")
@@ -196,11 +229,16 @@ class Pretrained(Run):
 
 
 def load(workdir, checkpoint="latest", data_dir=None) -> Run:
-    """The run in a work directory, at its latest or best good checkpoint; or a GPT-2 directory. Raises a UserError where there is none, and one
+    """The run in a work directory, at its latest or best good checkpoint; or a GPT-2 directory.
+    Raises a UserError where there is none, and one
     that names the trials where the directory is a sweep."""
     if (Path(workdir) / "sweep.json").is_file():
         trials = sorted(str(path.parent) for path in Path(workdir).glob("trials/*/config.json"))
         more = f" and {len(trials) - SHOWN:,} more" if len(trials) > SHOWN else ""
-        named = f"load one of {', '.join(trials[:SHOWN])}{more}" if trials else "none of them has begun yet"
+        named = (
+            f"load one of {', '.join(trials[:SHOWN])}{more}"
+            if trials
+            else "none of them has begun yet"
+        )
         raise UserError(f"{workdir} is a sweep, whose trials are runs of their own: {named}")
     return Pretrained(workdir) if gpt2.is_directory(workdir) else Run(workdir, checkpoint, data_dir)

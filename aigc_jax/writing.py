@@ -10,7 +10,6 @@ from aigc_jax.core import SAMPLE, fold
 from aigc_jax.decode import PLAIN, Choice, Writer, check_range
 from aigc_jax.errors import UserError, require
 
-
 ROWS = 64  # texts that are written at once: what a text needs of memory does not grow with their number
 MOST = 10_000_000  # tokens of a text, texts of a call
 SEEDS = 2**32
@@ -23,20 +22,28 @@ def check_numbers(num: int, seed: int):
 
 
 def encode_prompts(run, prompts: list[str]) -> list[np.ndarray]:
-    """The tokens of each prompt, after the token with which a text begins where the prompt is empty or a source that is to be answered."""
+    """The tokens of each prompt, after the token with which a text begins where the prompt is empty
+    or a source that is to be answered."""
     out = []
     for prompt in prompts:
         ids = run.tokenizer.encode(prompt)
         begins = run.config.data.joined or not len(ids)
-        require(not begins or run.spec.start >= 0, "an empty --prompt needs a token that begins a text, and the tokenizer has none: give a prompt")
+        require(
+            not begins or run.spec.start >= 0,
+            "an empty --prompt needs a token that begins a text, and the tokenizer has none",
+        )
         out.append(np.append(np.array([run.spec.start] if begins else [], np.int32), ids))
     return out
 
 
-def continuations(run, prompts: list[str], num: int, choice: Choice, seed: int = 0, report=None, first: int = 0) -> Iterator[list[str]]:
+def continuations(
+    run, prompts: list[str], num: int, choice: Choice, seed: int = 0, report=None, first: int = 0
+) -> Iterator[list[str]]:
     """What a run's network writes after each prompt, at most `num` tokens: yields a piece of text per prompt, again and again; each
-    is what its whole characters allow. The same seed gives the same text. An empty prompt is the beginning of a text; a source that is to
-    be answered stands at one. first: the number of the first prompt among all, which keys its noise."""
+    is what its whole characters allow. The same seed gives the same text. An empty prompt is the
+    beginning of a text; a source that is to
+    be answered stands at one. first: the number of the first prompt among all, which keys its
+    noise."""
     check_numbers(num, seed)
     tokenizer, language = run.tokenizer, run.programs.method.language
     net, encoded = language.net, encode_prompts(run, prompts)
@@ -64,14 +71,26 @@ def texts(run, prompts, num, choice, seed=0, report=None) -> list[str]:
 
 
 def completions(run, prompts, num, choice, seed=0, report=None) -> list[str]:
-    """What a run makes of prompts: an encoder-decoder its answers, any other model of text what it writes after them."""
+    """What a run makes of prompts: an encoder-decoder its answers, any other model of text what it
+    writes after them."""
     if run.programs.method.language.begin is None:
         return texts(run, [asked(run, prompt) for prompt in prompts], num, choice, seed, report)
     check_numbers(num, seed)
     choice.check()
-    given = [f"--{name}={value}" for name, value in choice._asdict().items() if value != getattr(PLAIN, name)]
-    require(not given, f"{' '.join(given)}: an encoder-decoder answers by beam search (config.beams), and chooses no token at random")
-    return [text for first in range(0, len(prompts), ROWS) for text in answers(run, prompts[first : first + ROWS], report)]
+    given = [
+        f"--{name}={value}"
+        for name, value in choice._asdict().items()
+        if value != getattr(PLAIN, name)
+    ]
+    require(
+        not given,
+        f"{' '.join(given)}: an encoder-decoder answers by beam search (config.beams)",
+    )
+    return [
+        text
+        for first in range(0, len(prompts), ROWS)
+        for text in answers(run, prompts[first : first + ROWS], report)
+    ]
 
 
 def answers(run, sources: list[str], report=None) -> list[str]:
@@ -103,7 +122,11 @@ def converse(run, num, choice, seed, report, source=None, out=None):
             print(answers(run, [prompt], report)[0], file=out, flush=True)
         else:
             prompt = asked(run, prompt)
-            stream_to(out, prompt, continuations(run, [prompt], num, choice, (seed + turn) % SEEDS, report))
+            stream_to(
+                out,
+                prompt,
+                continuations(run, [prompt], num, choice, (seed + turn) % SEEDS, report),
+            )
 
 
 def stream_to(out, prompt: str, pieces) -> str:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aigc_jax import decode
+from aigc_jax import beam, decode
 from aigc_jax.decode import Choice, Writer
 from aigc_jax.errors import UserError
 from aigc_jax.models import recurrent, transformer
@@ -87,8 +87,11 @@ TIED = [0.3, 0.2, 0.2, 0.2, 0.1]
 
 
 def test_of_equal_probabilities_top_p_and_top_k_take_the_first_ids():
-    """top_p = 0.6 keeps three of the five tokens: as many as the TopPLogitsWarper of transformers 5.23 (which takes the last ids of equal ones)."""
-    tied = lambda choice: np.isfinite(decode.filtered(jnp.log(jnp.array([TIED])), NONE, choice))[0].tolist()
+    """top_p = 0.6 keeps three of the five tokens: as many as the TopPLogitsWarper of transformers
+    5.23 (which takes the last ids of equal ones)."""
+    tied = lambda choice: np.isfinite(decode.filtered(jnp.log(jnp.array([TIED])), NONE, choice))[
+        0
+    ].tolist()
     assert tied(Choice(top_p=0.6)) == [True, True, True, False, False]
     assert tied(Choice(top_p=0.4)) == [True, True, False, False, False]
     assert tied(Choice(top_k=2)) == [True, True, False, False, False]
@@ -98,13 +101,23 @@ def test_of_equal_probabilities_top_p_and_top_k_take_the_first_ids():
 
 
 @pytest.mark.parametrize("name, values", [
-    ("top_k", [1, 3, 40, 200]), ("top_p", [1e-6, 0.3, 0.9, 0.999]), ("min_p", [0.01, 0.3, 0.9]), ("temperature", [0.2, 1.7]), ("repetition", [0.5, 1.3]),
+    ("top_k", [1, 3, 40, 200]), ("top_p", [1e-6, 0.3, 0.9, 0.999]),
+    ("min_p", [0.01, 0.3, 0.9]), ("temperature", [0.2, 1.7]), ("repetition", [0.5, 1.3]),
 ])  # fmt: skip
 def test_filters_agree_with_the_processors_of_transformers(name, values):
-    """All but ties of top_k, of which transformers keeps all: the logits of each row differ, then a third of them are equal."""
-    torch, library = pytest.importorskip("torch"), pytest.importorskip("transformers.generation.logits_process")
-    theirs = dict(top_k=library.TopKLogitsWarper, top_p=library.TopPLogitsWarper, min_p=library.MinPLogitsWarper,
-                  temperature=library.TemperatureLogitsWarper, repetition=library.RepetitionPenaltyLogitsProcessor)[name]
+    """All but ties of top_k, of which transformers keeps all: the logits of each row differ, then a
+    third of them are equal."""
+    torch, library = (
+        pytest.importorskip("torch"),
+        pytest.importorskip("transformers.generation.logits_process"),
+    )
+    theirs = dict(
+        top_k=library.TopKLogitsWarper,
+        top_p=library.TopPLogitsWarper,
+        min_p=library.MinPLogitsWarper,
+        temperature=library.TemperatureLogitsWarper,
+        repetition=library.RepetitionPenaltyLogitsProcessor,
+    )[name]
     logits = np.random.RandomState(0).normal(0, 3, (16, 130)).astype(np.float32)
     ids = np.random.RandomState(1).randint(0, 130, (16, 40))
     seen = np.zeros(logits.shape, bool)
@@ -112,7 +125,9 @@ def test_filters_agree_with_the_processors_of_transformers(name, values):
     tied = np.where(np.arange(130) % 3 == 0, logits[:, 40:41], logits)
     for x in (logits,) if name == "top_k" else (logits, tied):
         for value in values:
-            ours = np.asarray(decode.filtered(jnp.array(x), jnp.array(seen), Choice(**{name: value})))
+            ours = np.asarray(
+                decode.filtered(jnp.array(x), jnp.array(seen), Choice(**{name: value}))
+            )
             right = theirs(value)(torch.tensor(ids), torch.tensor(x)).numpy()
             np.testing.assert_allclose(np.sort(ours), np.sort(right), rtol=1e-6)
             if x is logits:
@@ -120,7 +135,8 @@ def test_filters_agree_with_the_processors_of_transformers(name, values):
 
 
 @pytest.mark.parametrize("name, values", [
-    ("temperature", [-1.0, 1e-30, 1e30, 10**30]), ("top_k", [-1, 10**30, 1.5, True]), ("top_p", [0.0, -0.1, 1.1, 1e30]),
+    ("temperature", [-1.0, 1e-30, 1e30, 10**30]), ("top_k", [-1, 10**30, 1.5, True]),
+    ("top_p", [0.0, -0.1, 1.1, 1e30]),
     ("min_p", [1.0, -0.1, 1e30]), ("repetition", [0.0, -1.0, 1e30]),
 ])  # fmt: skip
 def test_numbers_out_of_range_are_named(name, values):
@@ -163,28 +179,42 @@ def test_prompts_of_different_length_do_not_disturb_one_another(name):
 
 
 class Bigrams:
-    """A network whose logits depend on the last token alone, so that only what is counted as repeated depends on what went before."""
+    """A network whose logits depend on the last token alone, so that only what is counted as
+    repeated depends on what went before."""
 
     def __init__(self, vocabulary, capacity):
         self.vocabulary, self.capacity = vocabulary, capacity
-        table = np.random.RandomState(vocabulary).normal(0, 2, (vocabulary, vocabulary)).astype(np.float32)
+        table = (
+            np.random.RandomState(vocabulary)
+            .normal(0, 2, (vocabulary, vocabulary))
+            .astype(np.float32)
+        )
         self.table = np.pad(table, ((0, 0), (0, -vocabulary % 128)), constant_values=-1e9)
 
     def carry(self, batch, length):
         return jnp.zeros(batch)
 
     def write(self, prompts, num, choice, key=0):
-        writer = Writer(lambda table, tokens, carry: (table[tokens], carry), self, jnp.array(self.table), choice, ())
+        writer = Writer(
+            lambda table, tokens, carry: (table[tokens], carry),
+            self,
+            jnp.array(self.table),
+            choice,
+            (),
+        )
         parts = np.concatenate(list(writer.write(prompts, num, jax.random.key(key))), axis=1)
         return [row[row >= 0].tolist() for row in parts]
 
     def penalized(self, prompt, num, penalty):
-        """Greedy text by NumPy: each token of the prompt and of the text so far has a logit divided by the penalty if positive, else multiplied."""
+        """Greedy text by NumPy: each token of the prompt and of the text so far has a logit divided
+        by the penalty if positive, else multiplied."""
         text = list(prompt)
         for _ in range(num):
             score = self.table[text[-1], : self.vocabulary].copy()
             there = np.unique(text)
-            score[there] = np.where(score[there] < 0, score[there] * penalty, score[there] / penalty)
+            score[there] = np.where(
+                score[there] < 0, score[there] * penalty, score[there] / penalty
+            )
             text.append(int(score.argmax()))
         return text[len(prompt) :]
 
@@ -192,7 +222,8 @@ class Bigrams:
 @pytest.mark.parametrize("vocabulary", [90, 128, 130])
 @pytest.mark.parametrize("capacity", [None, 16])
 def test_repetition_counts_the_whole_prompt_and_text(vocabulary, capacity):
-    """Also what has left the context, what a long prompt was cut by, and prompts of differing length; of any vocabulary."""
+    """Also what has left the context, what a long prompt was cut by, and prompts of differing
+    length; of any vocabulary."""
     net = Bigrams(vocabulary, capacity)
     long = np.random.RandomState(0).permutation(vocabulary)[:70].tolist()
     prompts = [long, [3], long[:9]]
@@ -202,7 +233,8 @@ def test_repetition_counts_the_whole_prompt_and_text(vocabulary, capacity):
 
 
 def test_repetition_is_that_of_transformers():
-    """RepetitionPenaltyLogitsProcessor over all tokens so far; the numbers are its own, of transformers 5.23."""
+    """RepetitionPenaltyLogitsProcessor over all tokens so far; the numbers are its own, of
+    transformers 5.23."""
     net = Bigrams(130, 16)
     long = np.random.RandomState(0).permutation(130)[:70].tolist()
     text = net.write([long], 12, Choice(temperature=0, repetition=4.0))[0]
@@ -217,12 +249,19 @@ def test_repetition_is_that_of_transformers():
 
 @pytest.mark.parametrize("kind, vocabulary", [("transformer", 131), ("lstm", 3)])
 def test_all_filters_work_together_with_any_vocabulary(kind, vocabulary):
-    """Past the context too, with prompts of differing length; what is no token is never chosen, however flat the distribution."""
-    net = NETS[kind].clone(vocabulary=vocabulary, **(dict(context=16) if kind == "transformer" else {}))
+    """Past the context too, with prompts of differing length; what is no token is never chosen,
+    however flat the distribution."""
+    net = NETS[kind].clone(
+        vocabulary=vocabulary, **(dict(context=16) if kind == "transformer" else {})
+    )
     params = jax.jit(net.init)(jax.random.key(3), jnp.zeros((1, 4), jnp.int32))
     apply = lambda params, tokens, carry=None: net.apply(params, tokens, carry)
     prompts = [[1], np.arange(40) % vocabulary, [0, 2, 1]]
-    for choice in (Choice(1000.0, repetition=2.0), Choice(0.8, vocabulary + 5, 0.9, 0.01, 1.2), Choice(0, 2, 0.5, 0.5, 1.5)):
+    for choice in (
+        Choice(1000.0, repetition=2.0),
+        Choice(0.8, vocabulary + 5, 0.9, 0.01, 1.2),
+        Choice(0, 2, 0.5, 0.5, 1.5),
+    ):
         parts = list(Writer(apply, net, params, choice, ()).write(prompts, 24, jax.random.key(0)))
         tokens = np.concatenate(parts, axis=1)
         assert (tokens >= 0).sum(1).tolist() == [24] * 3 and tokens.max() < vocabulary
@@ -232,8 +271,13 @@ def test_a_row_is_the_same_in_any_batch():
     net = Bigrams(130, None)
     prompts, choice, key = [[1], [2, 3], [4], [5]], Choice(0.9, top_p=0.9), jax.random.key(1)
     whole = net.write(prompts, 20, choice, 1)
-    writer = Writer(lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), choice, ())
-    parts = [np.concatenate(list(writer.write(prompts[i : i + 2], 20, key, first=i)), axis=1) for i in (0, 2)]
+    writer = Writer(
+        lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), choice, ()
+    )
+    parts = [
+        np.concatenate(list(writer.write(prompts[i : i + 2], 20, key, first=i)), axis=1)
+        for i in (0, 2)
+    ]
     assert [row[row >= 0].tolist() for part in parts for row in part] == whole
 
 
@@ -241,10 +285,15 @@ def test_a_text_may_have_several_ends():
     net = Bigrams(130, None)
     free = net.write([[1], [2]], 30, PLAIN)
     ends = (free[0][4], free[1][9])
-    writer = Writer(lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), PLAIN, ends)
+    writer = Writer(
+        lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), PLAIN, ends
+    )
     parts = np.concatenate(list(writer.write([[1], [2]], 30, jax.random.key(0))), axis=1)
     for row, text in zip(parts, free, strict=True):
-        assert row[row >= 0].tolist() == text[: next(i for i, token in enumerate(text) if token in ends)]
+        assert (
+            row[row >= 0].tolist()
+            == text[: next(i for i, token in enumerate(text) if token in ends)]
+        )
 
 
 def test_a_long_prompt_is_read_in_blocks(monkeypatch):
@@ -303,7 +352,18 @@ def test_text_from_nothing_inside_a_program_is_what_the_writer_writes():
 def search(name, first, width, length, penalty=0.0, scale=3.0):
     apply, net, params = made(name, scale)
     carry = net.carry(len(first), length + 1)
-    run = jax.jit(lambda: decode.beam(lambda t, c: apply(params, t, c), net, carry, jnp.array(first), width, length, END, penalty))
+    run = jax.jit(
+        lambda: beam.search(
+            lambda t, c: apply(params, t, c),
+            net,
+            carry,
+            jnp.array(first),
+            width,
+            length,
+            END,
+            penalty,
+        )
+    )
     tokens, score = run()
     return [row[: row.index(END) + 1] if END in row else row for row in tokens.tolist()], np.asarray(score)
 

@@ -171,7 +171,8 @@ def test_mistakes_of_sampling_text_are_one_sentence(run, words, sentence):
 
 
 @pytest.mark.parametrize("flag, values", [
-    ("seed", ["-1", "4294967296", str(10**30), "1.5"]), ("tokens", [str(10**30)]), ("num", ["0", str(10**30)]), ("temperature", ["nan"]),
+    ("seed", ["-1", "4294967296", str(10**30), "1.5"]), ("tokens", [str(10**30)]), ("num", ["0", str(10**30)]),
+    ("temperature", ["nan"]),
     ("top_k", ["-1"]), ("top_p", ["nan"]), ("min_p", ["inf"]), ("repetition", ["-inf"]),
 ])  # fmt: skip
 def test_numbers_of_sampling_out_of_range_are_one_sentence(run, flag, values, capsys, monkeypatch):
@@ -186,7 +187,8 @@ def test_all_flags_of_sampling_text_work_together(run, capsys, monkeypatch):
     """Past the context, of a vocabulary that is no multiple of 128; the largest seed is one."""
     monkeypatch.setattr(aigc_jax, "load", lambda *_: run)
     assert run.tokenizer.size % 128
-    words = ["sample", f"--workdir={run.dir.path}", "--prompt=The if", "--tokens=60", "--temperature=0.8", "--top_k=20", "--top_p=0.9", "--min_p=0.01",
+    words = ["sample", f"--workdir={run.dir.path}", "--prompt=The if", "--tokens=60", "--temperature=0.8",
+             "--top_k=20", "--top_p=0.9", "--min_p=0.01",
              "--repetition=1.3", "--seed=4294967295"]  # fmt: skip
     texts = []
     for more in ([], ["--num=2"]):
@@ -204,19 +206,45 @@ def test_a_run_generates_texts_in_python(run):
     assert run.generate(["The "], 20, seed=3) == first[:1] != run.generate(["The "], 20, seed=4)
     assert run.generate([], 5) == []
     assert run.generate(["The "], 20, temperature=0) == run.generate(["The "], 20, top_k=1, seed=9)
-    for words, wrong in (("prompts = 'The '", dict(prompts="The ")), ("--seed=-1", dict(prompts=["a"], seed=-1)),
-                         ("--tokens=0", dict(prompts=["a"], num_tokens=0)), ("--top_p=2", dict(prompts=["a"], top_p=2))):  # fmt: skip
+    mistakes = {"prompts = 'The '": dict(prompts="The "), "--seed=-1": dict(prompts=["a"], seed=-1),
+                "--tokens=0": dict(prompts=["a"], num_tokens=0), "--top_p=2": dict(prompts=["a"], top_p=2)}  # fmt: skip
+    for words, wrong in mistakes.items():
         with pytest.raises(UserError, match=words):
             run.generate(**wrong)
 
 
 def test_samples_of_a_language_model_are_texts(run, tmp_path, capsys):
     texts = run.sample(3)
-    assert len(texts) == 3 and all(isinstance(text, str) for text in texts) and len(run.sample()) == 8
-    assert texts == [run.tokenizer.text(row) for row in run.draw(3, "text")] == run.sample(4, "text")[:3] != run.sample(3, seed=1)
-    assert run.draw(3, "text").shape == (3, 32) and [len(text) for text in run.sample(2, "answer")] == [16] * 2
-    for out, expected in ((None, "\n----\n".join(texts) + "\n"), (tmp_path / "x.txt", None), (tmp_path / "x.npy", None)):
-        assert launch.main(["sample", f"--workdir={run.dir.path}", "--what=text", "--num=3", *([f"--out={out}"] if out else [])]) == 0
+    assert (
+        len(texts) == 3 and all(isinstance(text, str) for text in texts) and len(run.sample()) == 8
+    )
+    assert (
+        texts
+        == [run.tokenizer.text(row) for row in run.draw(3, "text")]
+        == run.sample(4, "text")[:3]
+        != run.sample(3, seed=1)
+    )
+    assert (
+        run.draw(3, "text").shape == (3, 32)
+        and [len(text) for text in run.sample(2, "answer")] == [16] * 2
+    )
+    for out, expected in (
+        (None, "\n----\n".join(texts) + "\n"),
+        (tmp_path / "x.txt", None),
+        (tmp_path / "x.npy", None),
+    ):
+        assert (
+            launch.main(
+                [
+                    "sample",
+                    f"--workdir={run.dir.path}",
+                    "--what=text",
+                    "--num=3",
+                    *([f"--out={out}"] if out else []),
+                ]
+            )
+            == 0
+        )
         assert expected in (None, capsys.readouterr().out)
     assert all(text in (tmp_path / "x.txt").read_text() for text in texts)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), run.draw(3, "text"))
@@ -224,7 +252,9 @@ def test_samples_of_a_language_model_are_texts(run, tmp_path, capsys):
 
 def test_samples_of_a_language_model_are_texts_only(run, capsys):
     for out in ("x.png", "x.mid"):
-        assert launch.main(["sample", f"--workdir={run.dir.path}", "--what=text", f"--out={out}"]) == 1
+        assert (
+            launch.main(["sample", f"--workdir={run.dir.path}", "--what=text", f"--out={out}"]) == 1
+        )
         assert "for the run's samples are text" in capsys.readouterr().err
     assert launch.main(["sample", f"--workdir={run.dir.path}", "--what=neighbours"]) == 1
     assert "--what = 'neighbours' is none of text, answer, reference" in capsys.readouterr().err
@@ -264,8 +294,12 @@ def test_an_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
     run = aigc_jax.load(tmp_path)
     answers = writing.answers(run, ["1234", "1399"])
     assert answers == ["4321", "9931"] and run.rows("test")[-1]["loss"] < 0.1
-    assert run.generate(["1234", "1399"]) == answers and all(isinstance(text, str) for text in run.sample(2))
-    with pytest.raises(UserError, match="--temperature=0.5 --top_k=3: an encoder-decoder answers by beam search"):
+    assert run.generate(["1234", "1399"]) == answers and all(
+        isinstance(text, str) for text in run.sample(2)
+    )
+    with pytest.raises(
+        UserError, match="--temperature=0.5 --top_k=3: an encoder-decoder answers by beam search"
+    ):
         run.generate(["1234"], temperature=0.5, top_k=3)
     assert launch.main(["sample", f"--workdir={tmp_path}", "--prompt=1234"]) == 0
     assert capsys.readouterr().out == f"{answers[0]}\n"

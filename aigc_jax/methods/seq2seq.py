@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from aigc_jax import core, decode, losses, optim
+from aigc_jax import beam, core, losses, optim
 from aigc_jax.core import INIT, Language, Method, TrainState, fold
 from aigc_jax.errors import require
 from aigc_jax.methods.common import apart, check_hp, check_keys, network
@@ -65,7 +65,9 @@ def make(config, spec, gradients=core.gradients) -> Method:
             first = jnp.full(len(batch["index"]), spec.start, jnp.int32)
             carry = begin(state.params, batch["source"], batch["source_mask"], room)
             on = lambda tokens, carry: apply(state.params, tokens, carry)
-            return decode.beam(on, net, carry, first, beams, room, spec.start, config.length_penalty)[0]
+            return beam.search(
+                on, net, carry, first, beams, room, spec.start, config.length_penalty
+            )[0]
 
         return draw
 
