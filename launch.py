@@ -30,6 +30,7 @@ from pathlib import Path
 
 from aigc_jax import config as configs
 from aigc_jax.errors import UserError, choose, require
+from aigc_jax.user_files import find_file
 
 HERE = Path(__file__).resolve().parent
 
@@ -563,6 +564,9 @@ def main(argv) -> int:
             raise UserError(f"{args.verb} takes no {unknown[0]}; it takes {', '.join(known)}" + (f"; did you mean {close[0]}?" if close else ""))
         if overrides and args.verb not in ("train", "list", "sweep", "plan"):
             raise UserError(f"{args.verb} takes its config from the run; --config.{next(iter(overrides))} goes with train, sweep and plan")
+        for flag in ("config", "experiment"):  # a name becomes the path of its file
+            if getattr(args, flag, None):
+                setattr(args, flag, str(find_file(getattr(args, flag), flag)))
         return VERBS[args.verb](args, overrides)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)

@@ -1,122 +1,96 @@
 """Configs: load a file, override its keys, resolve its durations, take its identity.
 
-A config has three kinds of keys:
+A config has three kinds of keys, all of them in the table of `keys`:
   hp.*, seed   traced numbers: trials of one compiled program may differ in them; part of a run's identity
   run.*        how a run is carried out; may change between resumptions, no part of its identity
   the rest     static: shapes, names, counts; part of a run's identity
 """
 
-import ast
 import hashlib
-import importlib.util
 import json
 import math
-import re
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from aigc_jax.errors import UserError, nearest, require
+from aigc_jax import keys
+from aigc_jax.durations import UNITS, parse_duration, steps_of
+from aigc_jax.errors import UserError, brief, nearest, require
+from aigc_jax.schema import DURATION, REQUIRED, Key
+from aigc_jax.user_files import find_file, import_file, user_code
+from aigc_jax.values import convert
 
-# What every config may set under `run`, with its default. Durations are in steps, epochs or examples; "never" turns one off.
-RUN = dict(
-    data_dir="",  # where data sets lie; else $AIGC_DATA_DIR, else ~/tensorflow_datasets
-    data="device",  # where the data set lies while it trains: there, or on the "host", which sends batches: for what is larger than a device
-    mesh=dict(trial=1, data=-1, model=1),  # devices along each axis: of trials, of a batch's examples, of parameters; -1: what is left
-    parallel="jit",  # "jit": XLA divides one program; "pmap": each device runs it on its part of the batch (examples alone: mesh.data)
-    sequence=False,  # what lies between the layers of a Transformer divided over mesh.model by positions
-    fsdp=False,  # parameters and their moments divided over mesh.data too, gathered where a step needs them
-    log_every="100 steps",
-    eval_every="1000 steps",
-    sample_every="1000 steps",
-    save_every="1000 steps",
-    samples=64,  # pictures in a sample grid
-    tensorboard=True,
-    wandb="off",  # "online" | "offline" | "off"
-    deterministic=False,  # GPU only: deterministic kernels, slower; the CPU always is
-)
-# Likewise under `data`.
-DATA = dict(
-    name="",
-    path="",  # npz: the user's file; folder, tokens: a directory; text: a file, a directory or a glob; tfds: a directory or a name
-    size=64,  # folder: pixels a side
-    colour="rgb",  # folder: "rgb" or "grey"
-    split="80/10/10",  # folder, texts: "80/10/10", or "80/20" (texts: or "90/10"), whose valid examples are the test examples too
-    order="trial",  # shuffled by the trial's seed, "shared" by all trials: data.seed; "stream": one example after another
-    seed=0,
-    tokenizer="bytes",  # texts: "bytes", "characters", "words", "chinese_words", "bpe", or "file": one that is there already
-    tokenizer_path="",  # file: a tokenizer.json or a run directory
-    vocabulary=0,  # the most tokens, the two special ones included; 0: as many as there are, of words and bpe 10,000
-    length=64,  # tokens of a window
-    normalize="",  # texts: Unicode's "NFC", "NFKC", "NFD" or "NFKD"; "" leaves them as they are
-    lower=False,  # in small letters
-    control="keep",  # control characters, or "drop" all but line breaks and tabs
-    stop_words="",  # a file with a word a line; these are removed
-    script="as_is",  # Chinese as it is written, or "simplified"
-    languages="en-de",  # multi30k: from, to
-    joined=False,  # pairs: source, line break and target as one text, for config.method = "lm"; the target alone is learned
-)
-# And at the top.
-BASE = dict(
-    seed=0,
-    precision="float32",  # "bfloat16": the networks' arithmetic; "bfloat16_all": parameters too; "float64"
-    loss_chunk=0,  # lm, Transformers: positions whose logits are there at once; 0: all
-    moments="",  # the dtype that an optimiser keeps its state in: "bfloat16", or that of the parameters
-    accumulate=1,  # equal parts of a batch that are worked on one after another, in the memory of one
-    metrics=(),  # over whole splits, of aigc_jax/metrics
-    metric_samples=1000,  # that they draw
-    extractor="classifier",  # of the features that metrics compare: one trained on the data, or the path of Inception's weights
-    best="",  # the row metric that picks the best checkpoint, such as "valid/frechet_pixels"
-    best_mode="min",
-    init_from="",  # a work directory whose parameters the run begins with
-    init_match=".*",  # which of them: a regular expression on paths such as params/g/Dense_0/kernel
-    frozen="",  # parameters that stay as they begin: a regular expression on paths within a network, such as Dense_0/kernel
-    lora=dict(rank=0, alpha=16.0, match="."),  # lm: train a low-rank adaptation of the kernels that match, and nothing else; 0: all parameters
-    game=dict(  # gan: what is added to the plain game
-        regularizers=(),  # penalties and bounds, each with a weight of its name in config.hp
-        condition="none",  # how labels come in: "none", "concatenation", "projection" or "auxiliary"
-        pack=1,  # examples that the discriminator judges together
-        unroll=0,  # updates of the discriminator that the generator looks ahead
-        augment=(),  # "colour", "translation", "cutout": on what the discriminator sees in training
-    ),
-)
-EVERY = ("run.log_every", "run.eval_every", "run.sample_every", "run.save_every")
-DURATIONS = ("steps", "schedule.warmup", "anneal.period", *EVERY)
-UNITS = dict(step=1, steps=1, epoch=0, epochs=0, example=0, examples=0)  # 0: depends on the data and the batch
+RUN, DATA = keys.defaults_of("run"), keys.defaults_of("data")  # of a section by itself
 
 
 def load(path) -> ConfigDict:
-    """The locked config that `get_config()` of a Python file returns, with the defaults of `run.*` filled in."""
-    path = Path(path)
-    if not path.is_file():
-        known = [str(p) for p in sorted(path.parent.glob("*.py"))] or [str(p) for p in sorted(Path("configs").glob("*.py"))]
-        raise UserError(f"--config={path}: no such file{nearest(str(path), known)}")
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    if spec is None:
-        raise UserError(f"--config={path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as e:
-        raise UserError(f"--config={path} is no valid Python: line {e.lineno}: {e.msg}") from None
+    """The locked, complete config that `get_config()` of a Python file returns; `find_file` says which file is meant."""
+    path = find_file(path, "config")
+    module = import_file(path, "config")
     require(hasattr(module, "get_config"), f"--config={path} has no function get_config()")
-    return complete(module.get_config())
+    with user_code(path, "config"):
+        given = module.get_config()
+    require(isinstance(given, ConfigDict), f"--config={path}: get_config() returns {type(given).__name__}, no ConfigDict")
+    return complete(given)
 
 
 def complete(config: ConfigDict) -> ConfigDict:
-    """A locked copy with every key of BASE, RUN and DATA present; the config's own values win."""
-    out = ConfigDict(BASE | config.to_dict())
-    sections = {key: value for key, value in BASE.items() if isinstance(value, dict)}
-    for section, defaults in (sections | dict(run=RUN, data=DATA)).items():
-        full = ConfigDict(defaults)
-        for key, value in leaves(ConfigDict(config.get(section, {}))).items():
-            set_key(full, key, value, prefix=f"{section}.")
-        out[section] = full
-    for key in ("method", "steps", "batch_size", "hp"):
-        require(key in out, f"config.{key} is missing; every config has method, steps, batch_size, data, hp")
-    for key in leaves(out).keys() & set(DURATIONS):
-        _put(out, key, str(leaves(out)[key]))
+    """A locked copy with the defaults of the table for what the config leaves out, but for those of
+    `model` and `hp`, whose keys are there only where they are set. Every key and value is checked."""
+    given = leaves(config)
+    table = _table_of(given)
+    values = {name: convert(find_key(table, name, given), value) for name, value in given.items()}
+    kept = {name: key.default for name, key in table.items() if key.default is not REQUIRED and not name.startswith("model.")}
+    out = ConfigDict(dict(hp={}, model={}))
+    for name in table:
+        if name in values or name in kept:
+            _put(out, name, values.get(name, kept.get(name)))
+    check(out)
     return out.lock()
+
+
+def check(config: ConfigDict):
+    """A UserError unless the config has the required keys of its method and network and no others,
+    and no key of `data` that its data set does not read."""
+    known = leaves(config)
+    table = _table_of(known)
+    for name in known:
+        find_key(table, name, known)
+    for name, key in table.items():
+        missing = key.default is REQUIRED and not name.startswith("hp.") and name not in known
+        require(not missing, f"config.{name} is missing; {_kind(known)} needs it")
+    read = keys.DATA_KEYS[known["data.name"]]
+    for key in keys.DATA:
+        last = key.name.removeprefix("data.")
+        unread = last not in ("name", "order", "seed", *read) and known[key.name] != key.default
+        require(not unread, f"config.{key.name} = {brief(known[key.name])} is read by nothing in config.data.name = {known['data.name']!r}"
+                + (f", which reads {', '.join(f'data.{k}' for k in read)}" if read else ""))
+
+
+def _kind(given: dict) -> str:
+    network = f" with config.network = {given['network']!r}" if "network" in given else ""
+    return f"config.method = {given['method']!r}{network}"
+
+
+def _table_of(given: dict) -> dict[str, Key]:
+    """{name: key} of what a config of these leaves may hold."""
+    base = {key.name: key for key in keys.BASE}
+    require("method" in given, f"config.method is missing; it is one of {', '.join(base['method'].allowed)}")
+    method = convert(base["method"], given["method"])
+    network = next((key for key in keys.METHODS[method] if key.name == "network"), None)
+    if network is None:
+        return keys.keys_of(method)
+    require("network" in given, f"config.network is missing; for config.method = {method!r} it is one of {', '.join(network.allowed)}")
+    return keys.keys_of(method, convert(network, given["network"]))
+
+
+def find_key(table: dict[str, Key], name: str, given: dict) -> Key:
+    """The key of this name; a UserError with the nearest one where there is none, or where the name is a section's."""
+    if name in table:
+        return table[name]
+    inside = [k for k in table if k.startswith(name + ".")]
+    require(not inside, f"config.{name} is a section; set one of its keys: {', '.join(inside)}")
+    near = nearest(name, [k for k in given if k in table]) or nearest(name, table)
+    raise UserError(f"config.{brief(name, quotes=False)}: no such key of {_kind(given)}{near}")
 
 
 def leaves(config: ConfigDict, prefix="") -> dict:
@@ -126,126 +100,51 @@ def leaves(config: ConfigDict, prefix="") -> dict:
         if isinstance(value, ConfigDict):
             out |= leaves(value, f"{prefix}{key}.")
         else:
-            out[prefix + key] = value
+            out[f"{prefix}{key}"] = value
     return out
 
 
-def set_key(config: ConfigDict, key: str, value, prefix=""):
-    """Set one dotted key in place. A text is parsed by the type of the present value, as on the command line."""
-    known = leaves(config)
-    if key not in known:
-        sections = {k.rsplit(".", 1)[0] for k in known if "." in k}
-        if key in sections:
-            raise UserError(f"config.{prefix}{key} is a section; set one of its keys: "
-                            + ", ".join(k for k in known if k.startswith(key + ".")))
-        raise UserError(f"config.{prefix}{key}: no such key{nearest(key, known)}")
-    _put(config, key, _convert(value, known[key], f"config.{prefix}{key}", duration=prefix + key in DURATIONS))
-
-
-def _put(config: ConfigDict, key: str, value):
-    *parents, last = key.split(".")
-    for parent in parents:
-        config = config[parent]
+def _put(config: ConfigDict, name: str, value):
+    *parents, last = name.split(".")
     with config.unlocked(), config.ignore_type():
+        for parent in parents:
+            if parent not in config:
+                config[parent] = ConfigDict()
+            config = config[parent]
         config[last] = value
 
 
-def _convert(value, old, key, duration=False):
-    """`value` as the type of `old`, or a UserError."""
-    wrong = UserError(f"{key} = {value!r} is no {type(old).__name__} (now {old!r})")
-    if duration:
-        if isinstance(value, bool) or not isinstance(value, (int, str)):
-            raise UserError(f"{key} = {value!r} is no duration, such as '1000 steps' or '10 epochs'")
-        parse_duration(value, key)
-        return str(value)
-    if isinstance(old, str):
-        if not isinstance(value, str):
-            raise wrong
-        return value
-    if isinstance(value, str):
-        words = {"true": True, "false": False}
-        try:
-            value = words[value.lower()] if value.lower() in words else ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            if isinstance(old, tuple) and (not old or isinstance(old[0], str)):
-                value = tuple(word.strip() for word in value.split(","))  # names need no quotes: modes,frechet_pixels
-            elif isinstance(old, float) and value.strip().lower() in ("inf", "-inf", "nan"):
-                value = float(value)  # named below
-            else:
-                raise wrong from None
-    if isinstance(old, bool):
-        if value not in (True, False) or isinstance(value, float):
-            raise wrong
-        return bool(value)
-    if isinstance(old, (int, float)) and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise wrong
-    if isinstance(old, float):
-        require(math.isfinite(value), f"{key} = {value} is not finite")
-        return float(value)
-    if isinstance(old, int):
-        if not math.isfinite(value) or value != int(value):
-            raise wrong
-        return int(value)
-    if isinstance(old, tuple):
-        if not isinstance(value, (tuple, list)):
-            value = (value,)
-        if not old and not all(isinstance(v, (str, int, float)) for v in value):  # nothing there says what it holds
-            raise wrong
-        return tuple(_convert(v, old[0], f"{key}[{i}]") if old else v for i, v in enumerate(value))
-    raise wrong
-
-
 def override(config: ConfigDict, overrides: dict) -> ConfigDict:
-    """A locked copy with the given dotted keys replaced; an unknown key or a wrong type raises a UserError."""
-    config = ConfigDict(config.to_dict()).lock()
-    for key, value in overrides.items():
-        set_key(config, key, value)
-    return config
+    """A locked copy with the given dotted keys replaced. A text is parsed by the type of its key, as
+    on the command line; an unknown key, a wrong type or a value out of range raises a UserError. What
+    fits together is seen by `check`."""
+    config, known = ConfigDict(config.to_dict()), leaves(config)
+    known |= {name: overrides[name] for name in ("method", "network") if name in overrides}
+    table = _table_of(known)  # the method and the network say which keys there are
+    for name, value in overrides.items():
+        _put(config, name, convert(find_key(table, name, known), value))
+    return config.lock()
 
 
-def parse_duration(value, key) -> tuple[float, str]:
-    """'10 epochs' -> (10.0, 'epochs'); a bare number is in steps; 'never' is (0, 'steps')."""
-    text = str(value).strip()
-    if text == "never":
-        return 0.0, "steps"
-    match = re.fullmatch(r"([0-9][0-9_]*\.?[0-9]*(?:[eE][+]?[0-9]+)?)(?:\s*([A-Za-z]+))?", text)
-    if not match or (match[2] and match[2] not in UNITS):
-        unit = nearest(match[2], UNITS) if match and match[2] else ""
-        raise UserError(f"{key} = {value!r} is no duration: write '1000 steps', '10 epochs', '1e6 examples' or 'never'{unit}")
-    number = float(match[1].replace("_", ""))
-    require(math.isfinite(number), f"{key} = {value!r} is not finite")
-    return number, match[2] or "steps"
-
-
-def steps_of(value, key, n_train: int, examples: int) -> int:
-    """A duration in steps: an epoch is n_train examples, a step takes `examples` of them; rounded up."""
-    number, unit = parse_duration(value, key)
-    require(examples > 0 or unit.startswith("step"), f"{key} = {value!r} with {examples} examples a step: config.batch_size, and what multiplies it, "
-            "must be at least 1")
-    if unit.startswith("epoch"):
-        number *= n_train / examples
-    elif unit.startswith("example"):
-        number /= examples
-    steps = math.ceil(number - 1e-9)
-    require(steps < 2**31, f"{key} = {value!r} is {steps} steps; a run has fewer than 2^31")
-    return steps
+def durations_of(config: ConfigDict) -> list[str]:
+    """The names of the config's durations."""
+    known = leaves(config)
+    return [name for name, key in _table_of(known).items() if key.type == DURATION and name in known]
 
 
 def resolve(config: ConfigDict, n_train: int, examples: int) -> ConfigDict:
-    """A locked copy whose durations are integers in steps."""
-    out = ConfigDict(config.to_dict())
-    known = leaves(config)
-    for key in (k for k in DURATIONS if k in known):
-        _put(out, key, steps_of(known[key], f"config.{key}", n_train, examples))
-    require(out.steps > 0, f"config.steps = {config.steps!r} is no step at all; it must be at least 1")
-    require(out.run.samples > 0, f"config.run.samples = {out.run.samples} must be at least 1")
-    require(out.best_mode in ("min", "max"), f"config.best_mode = {out.best_mode!r} is neither min nor max")
+    """A locked copy whose durations are integers in steps, checked."""
+    check(config)
+    out, known = ConfigDict(config.to_dict()), leaves(config)
+    for name in durations_of(config):
+        _put(out, name, steps_of(known[name], f"config.{name}", n_train, examples))
+    require(out.steps > 0, f"config.steps = {out.steps!r} is no step at all; it must be at least 1")
     require(out.best == "" or out.best.startswith("valid/"),
             f"config.best = {out.best!r} must name a metric of the valid split, such as 'valid/frechet_pixels'")
-    require(out.metric_samples > 1, f"config.metric_samples = {out.metric_samples} must be at least 2")
-    require(out.run.wandb in ("off", "online", "offline"),
-            f"config.run.wandb = {out.run.wandb!r} is none of off, online, offline{nearest(out.run.wandb, ('online', 'offline'))}")
     return out.lock()
+
+
+# -- identity
 
 
 def jsonable(config: ConfigDict) -> dict:
@@ -263,8 +162,26 @@ def from_json(plain: dict) -> ConfigDict:
 
 
 def identity(config: ConfigDict) -> dict:
-    """What makes two runs the same run: every leaf but `run.*`, of a resolved config."""
-    return {k: v for k, v in leaves(config).items() if not k.startswith("run.")}
+    """What makes two runs the same run: {name: value} of every leaf but `run.*` that differs from the
+    table's default. Durations are in steps; those of a config that is not resolved, where that needs
+    the data, in epochs or examples."""
+    known = leaves(config)
+    table = _table_of(known)
+    out = {}
+    for name, value in known.items():
+        key = table.get(name, Key(name, None))
+        value = _normalized(key, value)
+        if not name.startswith("run.") and (key.default is REQUIRED or value != _normalized(key, key.default)):
+            out[name] = value
+    return out
+
+
+def _normalized(key: Key, value):
+    """One spelling of a value: 1 is 1.0 where the key is a float, '1e3' and '1_000 steps' are 1000."""
+    if key.type == DURATION:
+        number, unit = parse_duration(value, key.name)
+        return math.ceil(number - 1e-9) if UNITS[unit] else f"{number!r} {unit.removesuffix('s')}s"
+    return float(value) if key.type is float else value
 
 
 def check_together(config, count: int):
@@ -274,10 +191,19 @@ def check_together(config, count: int):
 
 
 def hash_of(config: ConfigDict) -> str:
-    """Twelve hexadecimal digits of the identity."""
-    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits of the identity and its version."""
+    return hashlib.sha256(json.dumps([keys.IDENTITY_VERSION, identity(config)], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def difference(old: dict, new: dict) -> dict:
-    """{key: [old, new]} of the leaves that differ; None where one side lacks the key."""
-    return {k: [old.get(k), new.get(k)] for k in old.keys() | new.keys() if old.get(k) != new.get(k)}
+    """{key: [old, new]} of the leaves that differ, in their order; None where one side lacks the key."""
+    return {k: [old.get(k), new.get(k)] for k in dict.fromkeys((*old, *new)) if old.get(k) != new.get(k)}
+
+
+def identity_difference(old: ConfigDict, new: ConfigDict) -> dict:
+    """{key: [old, new]} of what makes two configs other runs, with the defaults of what one leaves out."""
+    shown = []
+    for config in (old, new):
+        defaults = {name: key.default for name, key in _table_of(leaves(config)).items() if key.default is not REQUIRED}
+        shown.append(defaults | leaves(config))
+    return {name: [side.get(name) for side in shown] for name in difference(identity(old), identity(new))}

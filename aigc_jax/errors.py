@@ -3,22 +3,57 @@
 import difflib
 from collections.abc import Iterable, Mapping
 
+# Common names in the field -> those of the tables here, suggested where they are allowed.
+SYNONYMS = {
+    "fid": "frechet", "frechet_inception_distance": "frechet", "mmd2": "kid", "precision": "prdc", "recall": "prdc", "density": "prdc",
+    "coverage": "prdc", "precision_recall": "prdc", "is": "classifier_score", "inception_score": "classifier_score", "c2st": "separability",
+    "ms_ssim": "diversity", "log_likelihood": "nll", "self_bleu": "variety", "distinct": "variety", "distinct_n": "variety",
+    "rouge_l": "rouge", "sacrebleu": "bleu",
+    "vanilla": "minimax", "bce": "non_saturating", "ns": "non_saturating", "nsgan": "non_saturating", "lsgan": "least_squares",
+    "mse": "least_squares", "wgan": "wasserstein", "ragan": "relativistic_average", "relativistic": "relativistic_average",
+    "gp": "gradient_penalty", "wgan_gp": "gradient_penalty", "clip": "weight_clipping", "lecam": "consistency", "cr": "consistency",
+    "bcr": "balanced_consistency", "acgan": "auxiliary", "cgan": "concatenation", "concat": "concatenation", "diffaugment": "translation",
+    "bce_logits": "bernoulli", "normal": "gaussian", "discretized_logistic": "logistic", "factor_vae": "tc", "tcvae": "tc", "wae": "mmd",
+    "vampprior": "vamp", "lrelu": "leaky_relu", "silu": "gelu", "swish": "gelu", "linear": "identity", "gelu_new": "gelu", "bn": "batch",
+    "batchnorm": "batch", "batch_norm": "batch", "ln": "layer", "layernorm": "layer", "layer_norm": "layer", "rmsnorm": "rms", "rope": "rotary",
+    "sin": "sinusoidal", "pre": "before", "post": "after", "vanilla_rnn": "rnn", "noam": "inverse_sqrt", "warmup_cosine": "cosine",
+    "none": "constant", "momentum": "sgd", "fp32": "float32", "bf16": "bfloat16", "fp64": "float64", "double": "float64",
+    "cifar": "cifar10", "fashion": "fashion_mnist", "imagefolder": "folder", "images": "folder", "tiny_shakespeare": "shakespeare",
+    "gray": "grey", "grayscale": "grey", "char": "characters", "chars": "characters", "word": "words", "byte": "bytes", "gpt2": "file",
+    "hp.learning_rate": "hp.lr", "epochs": "steps", "num_steps": "steps", "max_steps": "steps", "model.n_layer": "model.layers",
+    "model.num_layers": "model.layers", "model.num_heads": "model.heads", "model.n_head": "model.heads", "model.n_embd": "model.width",
+    "model.d_model": "model.width", "latent_dim": "z", "n_critic": "critic_steps",
+}  # fmt: skip
+
 
 class UserError(Exception):
     """Something that the user can mend. The text is one sentence that names the key, the value and what is allowed."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing when no spelling is near."""
-    close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
+    """`; did you mean 'x'?`: the field's other name of an allowed one, or the nearest spelling; nothing where none is near."""
+    allowed = list(map(str, allowed))
+    word = str(name)[:200].lower().replace("-", "_")
+    if SYNONYMS.get(word) in allowed:
+        return f"; did you mean {SYNONYMS[word]!r}?"
+    close = difflib.get_close_matches(str(name)[:200], allowed, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def brief(value, quotes: bool = True, most: int = 80) -> str:
+    """`repr` of a value, or the text itself, cut where it is long."""
+    try:
+        text = repr(value) if quotes or not isinstance(value, str) else value
+    except ValueError:  # an integer of more digits than Python writes
+        return f"a {type(value).__name__} of too many digits"
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
 
 
 def choose(table: Mapping, name: str, key: str):
     """`table[name]`; a name that is not there raises a UserError that lists what is."""
     if name in table:
         return table[name]
-    raise UserError(f"{key} = {name!r} is none of {', '.join(map(str, table))}{nearest(name, table)}")
+    raise UserError(f"{key} = {brief(name)} is none of {', '.join(map(str, table))}{nearest(name, table)}")
 
 
 def require(condition: bool, sentence: str):

@@ -10,36 +10,25 @@ METRIC          optional: what the default table and figure show, such as "test/
 HALVING         optional: dict(metric="valid/loss", rungs=("1 epoch", "4 epochs"), factor=2)
 """
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from aigc_jax import config as configs
-from aigc_jax.errors import UserError, nearest, require
+from aigc_jax.errors import nearest, require
+from aigc_jax.user_files import find_file, import_file
 
 HALVING = ("metric", "rungs", "factor", "mode")
 
 
 def load(path):
-    """The module of an experiment file."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"--experiment={path}: no such file{nearest(str(path), map(str, sorted(path.parent.glob('*.py'))))}")
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
-    require(spec is not None, f"--experiment={path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as e:
-        raise UserError(f"--experiment={path} is no valid Python: line {e.lineno}: {e.msg}") from None
-    return module
+    """The module of an experiment file; `find_file` says which file is meant."""
+    return import_file(find_file(path, "experiment"), "experiment")
 
 
 def base(module, path):
     """The config of an experiment."""
     require(hasattr(module, "CONFIG"), f"--experiment={path} has no CONFIG, the path of a config file such as 'configs/vae_digits.py'")
-    return configs.override(configs.load(Path(path).resolve().parent.parent / module.CONFIG), getattr(module, "OVERRIDES", {}))
+    return configs.override(configs.load(find_file(path, "experiment").resolve().parent.parent / module.CONFIG), getattr(module, "OVERRIDES", {}))
 
 
 def overrides(module, path) -> list[dict]:

@@ -14,6 +14,7 @@ from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import spec_to_json
 from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, require
+from aigc_jax.keys import IDENTITY_VERSION
 from aigc_jax.results import environment, write_atomically
 
 TOKENIZER = "assets/tokenizer.json"  # in a run's directory
@@ -40,7 +41,7 @@ def record(configs_, dirs, dataset, data, changes):
     around = environment(REPOSITORY)
     for config, run, more in zip(configs_, dirs, changes, strict=True):
         kept = (run.read_json("config.json") or {}).get("changes", {})
-        run.write_json("config.json", dict(hash=configs.hash_of(config), changes=more or kept, data=data,
+        run.write_json("config.json", dict(identity_version=IDENTITY_VERSION, hash=configs.hash_of(config), changes=more or kept, data=data,
                                            spec=spec_to_json(dataset.spec), config=configs.jsonable(config)))
         run.write_json("environment.json", around)
         if dataset.tokenizer is not None:
@@ -60,7 +61,7 @@ def _agree(config, run, data, extend):
         if extend is not None:
             config = _extended(before, config, extend)
             before = _with_steps(before, extend)
-        different = configs.difference(configs.identity(before), configs.identity(config))
+        different = configs.identity_difference(before, config)
         if different:
             lines = "; ".join(f"config.{k} is {a!r} there and {b!r} here" for k, (a, b) in sorted(different.items()))
             hint = f" (to go on for longer: --extend={config.steps})" if list(different) == ["steps"] else ""

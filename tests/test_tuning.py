@@ -147,7 +147,7 @@ def test_what_is_merged_is_the_product():
 
 @pytest.mark.parametrize("change, words", [
     ({"lora.rank": 2, "lora.match": "nowhere"}, "matches no kernel; there are stack/layer_0/attention/out/kernel"),
-    ({"lora.rank": -1}, "must not be negative"), ({"lora.rank": 2, "lora.match": "("}, "no regular expression"),
+    ({"lora.rank": -1}, "must be at least 0"), ({"lora.rank": 2, "lora.match": "("}, "no regular expression"),
 ])  # fmt: skip
 def test_an_adaptation_that_cannot_be(change, words):
     with pytest.raises(UserError, match=words):
@@ -155,7 +155,7 @@ def test_an_adaptation_that_cannot_be(change, words):
 
 
 def test_an_adaptation_is_for_language_models():
-    with pytest.raises(UserError, match="config.lora.rank = 2 is for config.method = 'lm', not 'vae'"):
+    with pytest.raises(UserError, match="config.lora.rank: no such key of config.method = 'vae'"):
         parameters(configs.override(tiny("vae"), {"lora.rank": 2}), 1)
 
 

@@ -11,8 +11,6 @@ METHODS = {"gan": gan, "vae": vae, "vqvae": vqvae, "lm": lm, "seq2seq": seq2seq,
 
 def make(config, spec, gradients=core.gradients):
     """The Method that a resolved config describes, for data of the given spec; `gradients` is how its losses are differentiated."""
-    require(config.method == "lm" or not config.lora.rank,
-            f"config.lora.rank = {config.lora.rank} is for config.method = 'lm', not {config.method!r}")
     module, parts = choose(METHODS, config.method, "config.method"), config.accumulate
     require(parts > 0 and config.batch_size % parts == 0, f"config.accumulate = {parts} does not divide config.batch_size = {config.batch_size}")
     coupled = getattr(module, "coupled", lambda config, devices=False: "")
