@@ -6,6 +6,7 @@ A config has three kinds of keys, all of them in the table of `keys`:
   the rest     static: shapes, names, counts; part of a run's identity
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -40,12 +41,9 @@ def complete(config: ConfigDict) -> ConfigDict:
     table = _table_of(given)
     values = {name: convert(find_key(table, name, given), value) for name, value in given.items()}
     kept = {name: key.default for name, key in table.items() if key.default is not REQUIRED and not name.startswith("model.")}
-    out = ConfigDict(dict(hp={}, model={}))
-    for name in table:
-        if name in values or name in kept:
-            _put(out, name, values.get(name, kept.get(name)))
+    out = _nested({name: (kept | values)[name] for name in table if name in kept or name in values})
     check(out)
-    return out.lock()
+    return out
 
 
 def check(config: ConfigDict):
@@ -104,26 +102,24 @@ def leaves(config: ConfigDict, prefix="") -> dict:
     return out
 
 
-def _put(config: ConfigDict, name: str, value):
-    *parents, last = name.split(".")
-    with config.unlocked(), config.ignore_type():
-        for parent in parents:
-            if parent not in config:
-                config[parent] = ConfigDict()
-            config = config[parent]
-        config[last] = value
+def _nested(values: dict) -> ConfigDict:
+    """A locked config of {"a.b": value}."""
+    out = dict(hp={}, model={})
+    for name, value in values.items():
+        *parents, last = name.split(".")
+        functools.reduce(lambda inner, parent: inner.setdefault(parent, {}), parents, out)[last] = value
+    return ConfigDict(out).lock()
 
 
 def override(config: ConfigDict, overrides: dict) -> ConfigDict:
     """A locked copy with the given dotted keys replaced. A text is parsed by the type of its key, as
     on the command line; an unknown key, a wrong type or a value out of range raises a UserError. What
     fits together is seen by `check`."""
-    config, known = ConfigDict(config.to_dict()), leaves(config)
-    known |= {name: overrides[name] for name in ("method", "network") if name in overrides}
-    table = _table_of(known)  # the method and the network say which keys there are
-    for name, value in overrides.items():
-        _put(config, name, convert(find_key(table, name, known), value))
-    return config.lock()
+    known = leaves(config)
+    first = {name: overrides[name] for name in ("method", "network") if name in overrides}
+    table = _table_of(known | first)  # the method and the network say which keys there are
+    changed = {name: convert(find_key(table, name, known), value) for name, value in overrides.items()}
+    return _nested(known | changed)
 
 
 def durations_of(config: ConfigDict) -> list[str]:
@@ -135,13 +131,13 @@ def durations_of(config: ConfigDict) -> list[str]:
 def resolve(config: ConfigDict, n_train: int, examples: int) -> ConfigDict:
     """A locked copy whose durations are integers in steps, checked."""
     check(config)
-    out, known = ConfigDict(config.to_dict()), leaves(config)
-    for name in durations_of(config):
-        _put(out, name, steps_of(known[name], f"config.{name}", n_train, examples))
+    known = leaves(config)
+    lengths = {name: steps_of(known[name], f"config.{name}", n_train, examples) for name in durations_of(config)}
+    out = _nested(known | lengths)
     require(out.steps > 0, f"config.steps = {out.steps!r} is no step at all; it must be at least 1")
     require(out.best == "" or out.best.startswith("valid/"),
             f"config.best = {out.best!r} must name a metric of the valid split, such as 'valid/frechet_pixels'")
-    return out.lock()
+    return out
 
 
 # -- identity

@@ -9,7 +9,7 @@ table equal to the tables and the dataclass fields of the modules that read the 
 import functools
 
 from aigc_jax.model_keys import MODEL
-from aigc_jax.schema import ABOVE_ZERO, BELOW_ONE, DURATION, INTS, NAMES, REQUIRED, SEEDS, WIDTH, Key, one_of, width
+from aigc_jax.schema import ABOVE_ZERO, BELOW_ONE, DURATION, FLOAT, INTS, NAMES, REQUIRED, SEEDS, WIDTH, Key, one_of, width
 
 # Part of every identity. It must be raised when the default of an existing key changes, since a
 # config that leaves the key out then means another run; new keys need no change.
@@ -189,7 +189,7 @@ METHODS = {
         Key("loss_chunk", int, 0, 0, 2**20),
         # low-rank adaptation of the kernels that match, nothing else is trained; 0: all parameters
         Key("lora.rank", int, 0, 0, WIDTH),
-        Key("lora.alpha", float, 16.0, 0, 1e6),
+        Key("lora.alpha", float, 16.0, 0, FLOAT),
         Key("lora.match", str, "."),
     ),
     "seq2seq": (*LM, Key("beams", int, REQUIRED, 1, 1000), Key("length_penalty", float, REQUIRED, -100, 100)),
@@ -199,23 +199,23 @@ METHODS = {
 
 # Traced numbers. A method reads those of its own and its optimiser's; others are refused where it is built.
 HP = tuple(Key(f"hp.{name}", float, REQUIRED, low, high) for name, low, high in (
-    ("lr", 0, 1e6),
-    ("lr_g", 0, 1e6),
-    ("lr_d", 0, 1e6),
+    ("lr", 0, FLOAT),
+    ("lr_g", 0, FLOAT),
+    ("lr_d", 0, FLOAT),
     ("beta1", 0, BELOW_ONE),
     ("beta2", 0, BELOW_ONE),
-    ("decay", 0, 1e6),
-    ("clip", 0, 1e30),  # the most of the gradients' joint norm
+    ("decay", 0, FLOAT),
+    ("clip", 0, FLOAT),  # the most of the gradients' joint norm
     ("ema", 0, BELOW_ONE),  # of the generator's averaged weights
     ("smoothing", 0, 1),  # one-sided label smoothing of a GAN
-    ("auxiliary", 0, 1e6),  # the weight of the classes' cross-entropy
-    ("beta", 0, 1e6),  # the weight of the KL divergence
-    ("free_bits", 0, 1e6),
-    ("penalty", 0, 1e6),
-    ("sigma", ABOVE_ZERO, 1e6),  # of a Gaussian likelihood
-    ("commitment", 0, 1e6),
+    ("auxiliary", 0, FLOAT),  # the weight of the classes' cross-entropy
+    ("beta", 0, FLOAT),  # the weight of the KL divergence
+    ("free_bits", 0, FLOAT),
+    ("penalty", 0, FLOAT),
+    ("sigma", ABOVE_ZERO, FLOAT),  # of a Gaussian likelihood
+    ("commitment", 0, FLOAT),
     ("restart", 0, 1),
-    *((name, 0, 1e6) for name in REGULARIZERS),
+    *((name, 0, FLOAT) for name in REGULARIZERS),
 ))  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The keys of `model`: the fields of each network that a config may set. Tests hold them equal to the
 fields of the Linen modules. Nothing here imports jax."""
 
-from aigc_jax.schema import BELOW_ONE, INTS, INTS2, REQUIRED, WIDTH, Key, depth, kernel, one_of, width
+from aigc_jax.schema import BELOW_ONE, FLOAT, INTS, INTS2, REQUIRED, WIDTH, Key, depth, kernel, one_of, width
 
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "leaky_relu_0.01", "tanh", "gelu")
 NORMS = ("none", "batch", "layer", "instance")
@@ -21,7 +21,7 @@ def _gan(norm="none") -> tuple[Key, ...]:
     return one_of("norm", NORMS, norm), Key("spectral", bool, False)
 
 
-STD = Key("std", float | None, None, 0, 1e6)  # of the first kernels; None: LeCun's
+STD = Key("std", float | None, None, 0, FLOAT)  # of the first kernels; None: LeCun's
 MINIBATCH_STD = Key("minibatch_std", bool, False)
 OUTPUT, ACTIVATION = one_of("output", ACTIVATIONS), one_of("activation", ACTIVATIONS)
 RELU = one_of("activation", ACTIVATIONS, "relu")

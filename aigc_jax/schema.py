@@ -7,6 +7,7 @@ DURATION = "duration"  # a type: '1000 steps', '10 epochs', '1e6 examples', 'nev
 NAMES, INTS, INTS2 = tuple[str, ...], tuple[int, ...], tuple[tuple[int, ...], ...]
 
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
+FLOAT = 1e38  # float32 holds it
 ABOVE_ZERO = 1e-30
 ENTRIES = 64  # the most entries of a tuple
 SEEDS = 2**32 - 1  # jax.random.key reads 32 bits

@@ -32,17 +32,35 @@ class Trial(NamedTuple):
 
 def trials_of(base, overrides) -> list[Trial]:
     """The trials of a sweep over a config; an unknown key, a wrong value or a trial that is there twice raises a UserError."""
-    out, seen = [], {}
+    out = []
     for number, given in enumerate(overrides):
         if not isinstance(given, dict):
             raise UserError(f"trial {number} of the sweep is {given!r}: each must be a dict of overrides, such as {{'hp.lr': 1e-3, 'seed': 0}}")
         config = configs.override(base, given)
+        configs.check(config)
         name = f"{slug(given)}-{configs.hash_of(config)}".lstrip("-")
-        same = seen.setdefault(configs.hash_of(config), number)
-        require(same == number, f"trials {same} and {number} of the sweep are the same: {given}")
         out.append(Trial(name, {key: configs.leaves(config)[key] for key in given}, config))
     require(out, "the sweep has no trial")
+    check_distinct(out)
     return out
+
+
+def check_distinct(trials: list[Trial]):
+    """A UserError where two trials are one run, or may be: how many steps an epoch has is not known before the data are."""
+    seen = {}  # what is not a duration -> [(number, durations)]
+    unit = lambda length: length.split()[-1] if isinstance(length, str) else "steps"
+    for number, trial in enumerate(trials):
+        rest = configs.identity(trial.config)
+        lengths = [(name, rest.pop(name)) for name in configs.durations_of(trial.config) if name in rest]
+        others = seen.setdefault(json.dumps(rest, sort_keys=True), [])
+        for other, theirs in others:
+            both = f"trials {other} and {number} of the sweep"
+            differ = [(name, a, b) for (name, a), (_, b) in zip(theirs, lengths, strict=True) if a != b]
+            require(differ, f"{both} are the same: {trials[other].overrides} and {trial.overrides}")
+            name, a, b = differ[0]
+            require(any(unit(a) == unit(b) for _, a, b in differ), f"{both} differ in config.{name} alone, {a!r} and {b!r}, "
+                    "which may be one run: give both in one unit")
+        others.append((number, lengths))
 
 
 def slug(overrides: dict) -> str:
