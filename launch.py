@@ -21,7 +21,6 @@ import argparse
 import ast
 import contextlib
 import difflib
-import json
 import os
 import re
 import signal
@@ -92,7 +91,7 @@ def report(run):
 def evaluate(args, overrides):
     """Evaluate a run's checkpoint on a split; prints a table and what its metrics are, and adds a line to WORKDIR/evaluations.jsonl."""
     import aigc_jax
-    from aigc_jax import metrics
+    from aigc_jax import metrics, stored
     from aigc_jax.results import plain, table
 
     run = aigc_jax.load(args.workdir, args.checkpoint)
@@ -106,8 +105,7 @@ def evaluate(args, overrides):
         print(metrics.card(name, row["num"], run.full.dataset.splits[args.split][1], args.split, seen))
     if seen is not None:
         row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)
-    with open(run.dir / "evaluations.jsonl", "a") as f:
-        f.write(json.dumps(row | {k: plain(v) for k, v in values.items()}) + "\n")
+    stored.append_line(run.dir / "evaluations.jsonl", row | {k: plain(v) for k, v in values.items()})
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aigc_jax.errors import UserError, require
-from aigc_jax.results import write_atomically
+from aigc_jax.stored import write_atomically
 
 SEMITONES = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)
 FIFTHS = "FCGDAEB"  # the order in which sharps come

@@ -186,7 +186,7 @@ class Part(Sweep):
 
 def outcome(run, search) -> float | None:
     """The best value of the objective in a trial's rows, but for the untrained model's; None where it failed."""
-    if run.read_json("STATUS.json")["status"].startswith("failed"):
+    if run.read_status().get("status", "").startswith("failed"):
         return None
     split, _, name = search.objective.partition("/")
     rows = [row for row in run.rows() if row["split"] == split and row["step"]]
@@ -236,7 +236,7 @@ def _train(sweep, study, numbers, source, run, extra) -> bool:
         return True
     sweep.add(list(own.values()), source, extra)
     run(Part(sweep.path, open_))
-    found = [sweep.trial(trial.id).read_json("STATUS.json") or dict(status="waiting") for trial in own.values()]
+    found = [sweep.trial(trial.id).read_status() or dict(status="waiting") for trial in own.values()]
     crashed = [status for status in found if status["status"] == "failed: crashed"]
     require(len(crashed) < len(found), "all trials of a batch crashed with OBJECTIVE = "
             f"{study.search.objective!r}: {crashed[0].get('reason') if crashed else ''}; the same command tries them again")

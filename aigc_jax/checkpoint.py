@@ -13,7 +13,6 @@ NAME|START:STOP,... , and reads what its devices will hold: any number of proces
 import contextlib
 import errno
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -27,10 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from aigc_jax import stored
 from aigc_jax.core import path_of
 from aigc_jax.errors import UserError, require
 from aigc_jax.processes import Pieces, first, host, own
-from aigc_jax.results import file_sha256, write_atomically
+from aigc_jax.results import file_sha256
 
 KEEP = 2
 
@@ -150,14 +150,14 @@ class Checkpoints:
         _make_room(part, [x for tree in pieces.values() for x in tree.values()])
         mine = {f"{name}.{me}": tree for name, tree in pieces.items() if tree}
         _write_npz(part, mine)
-        write_atomically(part / f"{me}.json", json.dumps({f"{name}.npz": file_sha256(part / f"{name}.npz") for name in mine}))
+        stored.write(part / f"{me}.json", {f"{name}.npz": file_sha256(part / f"{name}.npz") for name in mine}, "share")
         if me > 0:
             return
         said = [part / f"{i}.json" for i in range(count)]
         while not all(path.exists() for path in said):
             if self._left.wait(0.05):  # another process has ended, and this one is about to: there will be no such checkpoint
                 return
-        files = {name: value for path in said for name, value in json.loads(path.read_text()).items()}
+        files = {name: value for path in said for name, value in stored.read(path, "share").items()}
         for path in said:
             path.unlink()
         shapes = {name: {k: v.shape for k, v in tree.items()} for name, tree in trees.items()}
@@ -166,8 +166,7 @@ class Checkpoints:
     def _publish(self, step, meta):
         """What was written becomes a checkpoint, and older ones go."""
         part = self.path / f"{step}.saving"
-        meta = json.loads(json.dumps(meta | dict(step=step)))
-        write_atomically(part / "meta.json", json.dumps(meta | dict(hash=_hash(meta)), indent=1))
+        stored.write(part / "meta.json", meta | dict(step=step))
         part.rename(self.path / str(step))
         for old in self.steps()[KEEP:]:
             shutil.rmtree((self.path / str(old)).rename(self.path / f"{old}.deleted"))
@@ -184,19 +183,16 @@ class Checkpoints:
         wanted: (name of a leaf, its shape) -> the bounds of its pieces that are wanted, of which leaves then consist; else they are whole.
         """
         path = self.path / str(step)
-        try:
-            meta = json.loads((path / "meta.json").read_text())
-            given = meta.pop("hash")
-        except (OSError, ValueError, AttributeError, KeyError):
-            raise UserError(f"checkpoint {path} is damaged: it has no readable meta.json") from None
-        require(_hash(meta) == given and meta["step"] == step, f"checkpoint {path} is damaged: meta.json does not match its hash")
+        meta = stored.read(path / "meta.json")
+        require(meta is not None, f"checkpoint {path} is damaged: it has no meta.json")
+        require(meta["step"] == step, f"checkpoint {path} is damaged: its meta.json is of step {meta['step']}")
         files = _files(path)
         for name in meta["files"].keys() | files.keys():
             require(meta["files"].get(name) == files.get(name), f"checkpoint {path} is damaged: {name} does not match its hash")
         read = _read_npz if (path / "state.npz").is_file() else _read_orbax
         if "shapes" in meta:
             read = lambda path, name: _read_shares(path, name, meta["shapes"].get(name, {}), wanted)
-        return *(read(path, name) for name in ("state", "best")), meta | dict(hash=given)
+        return *(read(path, name) for name in ("state", "best")), meta
 
     def newest(self, report, wanted: Callable | None = None) -> tuple[dict, dict, dict] | None:
         """The newest good checkpoint, or None where there is none; each damaged one is reported in one sentence."""
@@ -298,10 +294,6 @@ def _files(path: Path) -> dict[str, str]:
     """{name: SHA-256} of every file below a directory, but for meta.json."""
     names = (p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     return {name: file_sha256(path / name) for name in sorted(names) if name != "meta.json"}
-
-
-def _hash(meta: dict) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

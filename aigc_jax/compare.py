@@ -11,9 +11,9 @@ from aigc_jax.results import RunDir, table
 
 def differences(runs: list[RunDir]) -> list[tuple]:
     """(key, value in each run) of the keys of their configs that are not alike."""
-    stored = [configs.leaves(configs.from_json(run.config()["config"])) for run in runs]
-    keys = list(dict.fromkeys(key for config in stored for key in config))
-    return [(key, *(json.dumps(c.get(key)) for c in stored)) for key in keys if len({json.dumps(c.get(key)) for c in stored}) > 1]
+    given = [configs.leaves(configs.from_json(run.config()["config"])) for run in runs]
+    keys = list(dict.fromkeys(key for config in given for key in config))
+    return [(key, *(json.dumps(c.get(key)) for c in given)) for key in keys if len({json.dumps(c.get(key)) for c in given}) > 1]
 
 
 def names_of(runs) -> list[str]:

@@ -82,7 +82,7 @@ def of_data(name: str, steps: str, data_dir: str, root: Path) -> Extractor:
     identity = configs.hash_of(configs.resolve(config, dataset.spec.n_train, methods.examples(config))) + fingerprint(dataset)
     run = RunDir(root / f"classifier_{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
     with alone(root):
-        if (run.read_json("STATUS.json") or {}).get("status") != "done":
+        if run.read_status().get("status") != "done":
             train(run.path, name, given)
     return read(run, f"classifier of {name}")
 

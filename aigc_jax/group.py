@@ -8,7 +8,6 @@ GROUP/plan.json, before the first step:
   bytes              that the program of the route vmap needs, and that there are
 """
 
-import json
 import math
 import time
 from functools import partial
@@ -18,14 +17,14 @@ import jax
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import sharding
+from aigc_jax import sharding, stored
 from aigc_jax.checkpoint import Checkpoints
 from aigc_jax.errors import choose, require
 from aigc_jax.extractors import extractor
 from aigc_jax.jobs import HELD, STOPPED
 from aigc_jax.locks import hold
 from aigc_jax.programs import Programs
-from aigc_jax.results import RunDir, disk_errors, write_atomically
+from aigc_jax.results import disk_errors
 from aigc_jax.sweep import ROUTES, Group
 from aigc_jax.train import train
 from aigc_jax.trial import Trial, part
@@ -111,16 +110,16 @@ def planned(folder: Path, members, given, route="auto", halve=False):
     """What `train` calls to make the programs of a group: as its plan says, or as is decided now."""
 
     def make(config, dataset, count):
-        plan = RunDir(folder).read_json("plan.json")
+        plan = stored.read(folder / "plan.json")
         if plan is None:
             programs, plan = decide(given, config, dataset, count, route)
-            write_atomically(folder / "plan.json", json.dumps(dict(members=members) | plan, indent=1) + "\n")
+            stored.write(folder / "plan.json", dict(members=members) | plan)
             return programs
         require(plan["members"] == members, f"{folder / 'plan.json'} is of other members")
         if halve and plan["route"] == "vmap":
             chunk = -(-(plan["chunk"] or -(-count // plan["devices"])) // 2)
             plan |= dict(chunk=chunk, halved=[*plan.get("halved", []), plan["chunk"]])
-            write_atomically(folder / "plan.json", json.dumps(plan, indent=1) + "\n")
+            stored.write(folder / "plan.json", plan)
         mesh = sharding.mesh_of_trials(config.run.mesh, configs.RUN["mesh"], plan["devices"], config.batch_size)
         return Programs(config, dataset, count, mesh, route=plan["route"], chunk=plan["chunk"], extractor=extractor)
 
@@ -129,9 +128,9 @@ def planned(folder: Path, members, given, route="auto", halve=False):
 
 def configs_of(group) -> list:
     """The members' configs; what later versions added gets its default."""
-    stored = [m["config"] for m in group.stored["members"]]
-    first = configs.complete(configs.from_json(stored[0]))
-    return [configs.override(first, {"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()}) for c in stored]
+    given = [m["config"] for m in group.stored["members"]]
+    first = configs.complete(configs.from_json(given[0]))
+    return [configs.override(first, {"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()}) for c in given]
 
 
 def run(path, route="auto", halve=False, download=False, report=None) -> int:
@@ -165,7 +164,7 @@ def _halve(group, halving, stage, chosen, given):
     parent = None
     for number, rung in enumerate(halving["rungs"]):
         folder = group.path / f"rung_{number}"
-        ended = RunDir(folder).read_json("rung.json")
+        ended = stored.read(folder / "rung.json")
         if ended is None:
             stage(folder, chosen, rung, parent)
             if not _alive(group, chosen) or _preempted(group, chosen):
@@ -192,7 +191,7 @@ def _rank(group, halving, folder, chosen, given):
     scores = {}
     for i in chosen:
         found = [row for row in group.dirs[i].rows() if row["step"] == step and row["split"] == split]
-        failed = group.dirs[i].read_json("STATUS.json")["status"].startswith("failed")
+        failed = group.dirs[i].read_status().get("status", "").startswith("failed")
         require(failed or (found and name in found[-1]), f"halving: no row of step {step} has the metric {halving['metric']!r}; there are "
                 + ", ".join(f"{split}/{k}" for k in (found[-1] if found else {}) if k not in ("step", "split")))
         value = None if failed else found[-1][name]
@@ -205,5 +204,5 @@ def _rank(group, halving, folder, chosen, given):
             trial.export(step, part(state, place), part(best, place))
             group.dirs[i].status("stopped", step, rank=ranked.index(i) + 1, of=len(ranked), best=trial.best)
     ended = dict(step=step, kept=[group.members[i] for i in kept])
-    write_atomically(folder / "rung.json", json.dumps(ended, indent=1) + "\n")
+    stored.write(folder / "rung.json", ended)
     return ended

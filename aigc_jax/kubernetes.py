@@ -6,7 +6,8 @@ from pathlib import Path
 
 from aigc_jax.errors import require
 from aigc_jax.jobs import shares, whole
-from aigc_jax.results import disk_errors, write_atomically
+from aigc_jax.results import disk_errors
+from aigc_jax.stored import write_atomically
 
 RETRIES = 5  # of an index; their delays, 10 s and doubled each time, outlast the 120 s after which a dead program's lock expires
 SAVING = 120  # seconds that a program has to save

@@ -1,20 +1,25 @@
-"""Who works in a directory: `flock` on one host, a heartbeat that every host can see across several."""
+"""Who works in a directory: `flock` on one host, a heartbeat that every host can see across several.
+
+Clocks of hosts differ, so no time is compared: another host is alive while its heartbeat changes, and
+dead when it did not change in EXPIRES seconds of watching.
+"""
 
 import contextlib
 import fcntl
 import hashlib
-import json
+import itertools
 import os
 import platform
 import threading
 import time
 from pathlib import Path
 
-from aigc_jax.results import write_atomically
+from aigc_jax import stored
 
-BEAT, EXPIRES = 10.0, 120.0  # seconds between heartbeats, and after which a silent one counts as dead
+BEAT, EXPIRES, LOOK = 10.0, 120.0, 0.5  # seconds: between heartbeats, watched without a change, between looks
 
 LOCK, HEARTBEAT = ".lock", "heartbeat.json"
+_watched = {}  # directory -> another host's heartbeat, and when this process saw it first
 
 
 def _host() -> str:
@@ -22,18 +27,38 @@ def _host() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
 
 
-def _elsewhere(path: Path) -> bool:
-    """Does another host's heart beat here?"""
-    try:
-        beat = json.loads((path / HEARTBEAT).read_text())
-        return beat["host"] != _host() and time.time() - beat["time"] < EXPIRES
-    except (OSError, ValueError, KeyError, TypeError):
+def _beat_of_another_host(path: Path) -> dict | None:
+    beat = stored.peek(path / HEARTBEAT)
+    return beat if beat and beat["host"] != _host() else None
+
+
+def _is_alive(path: Path) -> bool:
+    """May another host be at work here? True too while its heartbeat was not watched for long enough."""
+    beat = _beat_of_another_host(path)
+    if beat is None:
+        _watched.pop(path, None)
         return False
+    if path not in _watched or _watched[path][0] != beat:
+        _watched[path] = beat, time.monotonic()
+    return time.monotonic() - _watched[path][1] < EXPIRES
+
+
+def _wait_for_another_host(path: Path) -> bool:
+    """Watch another host's heartbeat: True as soon as it changes, False when it is gone or dead."""
+    seen = _beat_of_another_host(path)
+    while seen is not None and _is_alive(path):
+        time.sleep(LOOK)
+        beat = _beat_of_another_host(path)
+        if beat not in (None, seen):
+            return True
+        seen = beat
+    return False
 
 
 @contextlib.contextmanager
 def hold(path: Path):
-    """Yields True while this process alone has the directory, or False at once where another has it."""
+    """Yields True while this process alone has the directory, or False where another has it: at once on this
+    host, as soon as its heartbeat changes on another one."""
     path.mkdir(parents=True, exist_ok=True)
     with open(path / LOCK, "w") as lock:
         try:
@@ -41,14 +66,14 @@ def hold(path: Path):
         except BlockingIOError:
             yield False
             return
-        if _elsewhere(path):
+        if _wait_for_another_host(path):
             yield False
             return
-        done = threading.Event()
+        done, beats = threading.Event(), itertools.count()
 
         def beat():
             with contextlib.suppress(OSError):  # a full disk stops no training here; it stops by itself where it must write
-                write_atomically(path / HEARTBEAT, json.dumps(dict(host=_host(), pid=os.getpid(), time=time.time())))
+                stored.write(path / HEARTBEAT, dict(host=_host(), pid=os.getpid(), beats=next(beats)))
 
         def keep_beating():
             while not done.wait(BEAT):
@@ -83,4 +108,4 @@ def is_held(path: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-    return _elsewhere(path)
+    return _is_alive(path)

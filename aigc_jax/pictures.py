@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from aigc_jax.results import write_atomically
+from aigc_jax.stored import write_atomically
 
 
 def shape_of_grid(num: int) -> tuple[int, int]:

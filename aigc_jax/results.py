@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import json
 import math
 import os
 import platform
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aigc_jax import stored
 from aigc_jax.errors import UserError, require
 
 
@@ -35,20 +35,6 @@ def disk_errors(path):
 def cache_dir(kind: str) -> Path:
     """Where this user's files of a kind lie that can be made again: below $XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aigc_jax" / kind
-
-
-def write_atomically(path: Path, text: str | bytes):
-    """Write beside the file, then rename: whoever reads sees the old or the new, never a part."""
-    part = path.with_name(path.name + ".part")
-    data = text.encode() if isinstance(text, str) else text
-    try:
-        with open(part, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:
@@ -90,38 +76,33 @@ class RunDir:
         self._rows = self._lock = None
 
     def read_json(self, name) -> dict | None:
-        """The contents of a JSON file, None where there is none; a damaged one raises a UserError."""
-        try:
-            return json.loads((self / name).read_text())
-        except FileNotFoundError:
-            return None
-        except NotADirectoryError:
-            raise UserError(f"{self.path} is no directory") from None
-        except (ValueError, OSError) as e:
-            raise UserError(f"{self / name} cannot be read: {e}") from None
+        """The contents of a JSON document, None where there is none; a damaged one raises a UserError."""
+        return stored.read(self / name)
 
     def write_json(self, name, value):
-        write_atomically(self / name, json.dumps(value, indent=1) + "\n")
+        stored.write(self / name, value)
+
+    def read_status(self) -> dict:
+        """STATUS.json; {} where there is none, or a damaged one: training makes it anew."""
+        return stored.peek(self / "STATUS.json") or {}
 
     def config(self) -> dict:
         """config.json; a UserError where this is no run."""
-        stored = self.read_json("config.json")
-        require(stored is not None, f"{self.path} is no run: it has no config.json")
-        for key in ("config", "hash", "data", "spec"):
-            require(isinstance(stored, dict) and key in stored, f"{self / 'config.json'} has no key {key}")
-        return stored
+        found = self.read_json("config.json")
+        require(found is not None, f"{self.path} is no run: it has no config.json")
+        return found
 
     def status(self, status: str, step: int, **more):
         self.write_json("STATUS.json", dict(status=status, step=step, **more))
 
     def rows(self) -> list[dict]:
-        return read_lines(self / "rows.jsonl")
+        return stored.read_lines(self / "rows.jsonl")
 
     def append(self, row: dict):
         """Add a row; `sync` makes it durable."""
         if self._rows is None:
             self._rows = open(self / "rows.jsonl", "ab")
-        self._rows.write((json.dumps(row) + "\n").encode())
+        self._rows.write(stored.encode_line(row))
 
     def sync(self):
         if self._rows:
@@ -132,26 +113,12 @@ class RunDir:
         """Drop the rows past a step, and a torn last line, by an atomic rewrite."""
         for name in ("rows.jsonl", "timings.jsonl"):
             if (self / name).exists():
-                kept = [row for row in read_lines(self / name) if row["step"] <= step]
-                write_atomically(self / name, "".join(json.dumps(row) + "\n" for row in kept))
+                rows = stored.read_lines(self / name, lenient=name == "timings.jsonl")
+                kept = [row for row in rows if row["step"] <= step]
+                stored.write_atomically(self / name, b"".join(map(stored.encode_line, kept)))
 
     def timing(self, **values):
-        with open(self / "timings.jsonl", "a") as f:
-            f.write(json.dumps(values) + "\n")
-
-
-def read_lines(path: Path) -> list[dict]:
-    """The rows of a JSON-lines file; a torn last line is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    out = []
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn, or nothing
-        try:
-            out.append(json.loads(line))
-        except ValueError:
-            raise UserError(f"{path}: line {number} is no JSON; the file was changed by something else") from None
-    return out
+        stored.append_line(self / "timings.jsonl", values)
 
 
 def origin(config_hash: str, checkpoint: str, step: int, seed: int) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from aigc_jax import pictures
-from aigc_jax.results import write_atomically
+from aigc_jax.stored import write_atomically
 
 
 def save(stem: Path, samples: np.ndarray, dataset, origin: dict[str, str], columns=None) -> Path:

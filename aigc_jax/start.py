@@ -15,7 +15,7 @@ from aigc_jax.data.dataset import spec_to_json
 from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, require
 from aigc_jax.keys import IDENTITY_VERSION
-from aigc_jax.results import environment, write_atomically
+from aigc_jax.results import environment
 
 TOKENIZER = "assets/tokenizer.json"  # in a run's directory
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ def agree(resolved, dirs, data, extend) -> list:
     for other in static[1:]:
         require(other == static[0], f"trials of one program may differ in seed and hp only, not in "
                 f"{', '.join(configs.difference(static[0], other))}")
-    statuses = [run.read_json("STATUS.json") or {} for run in dirs]
+    statuses = [run.read_status() for run in dirs]
     require(not all(s.get("status") == "failed: diverged" for s in statuses),
             f"{dirs[0].path} failed: {statuses[0].get('reason')}; a run that diverged stays so: use another work directory")
     return [_agree(c, d, data, extend) for c, d in zip(resolved, dirs, strict=True)]
@@ -46,7 +46,7 @@ def record(configs_, dirs, dataset, data, changes):
         run.write_json("environment.json", around)
         if dataset.tokenizer is not None:
             (run / "assets").mkdir(exist_ok=True)
-            write_atomically(run / TOKENIZER, dataset.tokenizer.to_json())
+            tokenizers.write(run / TOKENIZER, dataset.tokenizer)
 
 
 def _agree(config, run, data, extend):

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aigc_jax import config as configs
+from aigc_jax import stored
 from aigc_jax.errors import UserError, require
 from aigc_jax.locks import alone, is_held
-from aigc_jax.results import RunDir, disk_errors, write_atomically
+from aigc_jax.results import RunDir, disk_errors
 
 ROUTES = dict.fromkeys(("auto", "vmap", "map"))  # how a group may be asked to run
 FINAL = ("done", "stopped", "failed: diverged")  # results, which are never computed again
@@ -96,7 +97,7 @@ class Group:
         self.dirs = [RunDir(path.parent.parent / "trials" / name) for name in self.members]
 
     def statuses(self) -> list[str]:
-        return [(d.read_json("STATUS.json") or {}).get("status", "waiting") for d in self.dirs]
+        return [d.read_status().get("status", "waiting") for d in self.dirs]
 
     def finished(self) -> bool:
         return all(status in FINAL for status in self.statuses())
@@ -110,7 +111,7 @@ class Group:
         for run, status in zip(self.dirs, self.statuses(), strict=True):
             if status not in (*FINAL, "failed: crashed"):
                 run.path.mkdir(parents=True, exist_ok=True)
-                run.status("failed: crashed", (run.read_json("STATUS.json") or {}).get("step", 0), reason=reason)
+                run.status("failed: crashed", run.read_status().get("step", 0), reason=reason)
 
 
 class Sweep:
@@ -129,17 +130,16 @@ class Sweep:
                 kept = [dict(id=m.id, overrides=m.overrides, config=configs.jsonable(m.config)) for m in members]
                 folder = self.path / "groups" / name
                 folder.mkdir(exist_ok=True)
-                write_atomically(folder / "group.json", json.dumps(dict(members=kept) | (extra or {}), indent=1) + "\n")
+                stored.write(folder / "group.json", dict(members=kept) | (extra or {}))
             known = {t["id"]: t for t in self.stored()["trials"]} if (self.path / "sweep.json").exists() else {}
             known |= {t.id: dict(id=t.id, overrides=t.overrides) for t in trials}
             best, mode = (trials[0].config.best, trials[0].config.best_mode) if trials else ("", "min")
-            write_atomically(self.path / "sweep.json",
-                             json.dumps(dict(source=source, best=best, best_mode=mode, trials=list(known.values())), indent=1) + "\n")
+            stored.write(self.path / "sweep.json", dict(source=source, best=best, best_mode=mode, trials=list(known.values())))
 
     def stored(self) -> dict:
-        stored = RunDir(self.path).read_json("sweep.json")
-        require(stored is not None, f"{self.path} is no sweep: it has no sweep.json")
-        return stored
+        found = stored.read(self.path / "sweep.json")
+        require(found is not None, f"{self.path} is no sweep: it has no sweep.json")
+        return found
 
     def all_groups(self) -> list[Group]:
         return [Group(p.parent) for p in sorted((self.path / "groups").glob("*/group.json"))]

@@ -1,18 +1,17 @@
 """What `launch.py sweep`, `figure` and `compare` do: jobs to an engine, again for what crashed, and a look at how it stands."""
 
-import json
 import sys
 import threading
 import time
 from pathlib import Path
 
 from aigc_jax import config as configs
-from aigc_jax import evidence, experiment, tables
+from aigc_jax import evidence, experiment, stored, tables
 from aigc_jax.errors import require
 from aigc_jax.jobs import HELD, STOPPED, Job
 from aigc_jax.locks import alone
 from aigc_jax.progress import clock
-from aigc_jax.results import disk_errors, read_lines, table, write_atomically
+from aigc_jax.results import disk_errors, table
 from aigc_jax.sweep import FINAL, Sweep, groups_of
 
 LOOK_SECONDS = 5.0  # between lines where the output is no terminal
@@ -113,21 +112,29 @@ class View:
                 text = f.read()
             whole = text[: text.rfind(b"\n") + 1]
             for line in whole.splitlines():
-                row = json.loads(line)
-                value = row.get(name) if row.get("split") == split else None
+                value = _value_in(line, split, name)
                 if value is not None and (best is None or (value < best) == (self.mode == "min")):
                     best = value
             self.tails[run.path] = (done + len(whole), best)
         return best
 
 
+def _value_in(line: bytes, split, name) -> float | None:
+    """A row's value of a metric; None where it has none, or is no row: what reads the whole file says so."""
+    try:
+        row = stored.parse_line(line, "rows.jsonl")
+    except ValueError:
+        return None
+    return row.get(name) if row["split"] == split else None
+
+
 def seconds_left(group) -> float:
     """Until the end of a running group, from its last timing."""
-    times = read_lines(group.dirs[0] / "timings.jsonl")
-    stored = group.dirs[0].read_json("config.json")
-    if not times or not stored or "running" not in group.statuses():
+    times = stored.read_lines(group.dirs[0] / "timings.jsonl", lenient=True)
+    found = stored.peek(group.dirs[0] / "config.json")
+    if not times or not found or "running" not in group.statuses():
         return 0.0
-    return max(stored["config"]["steps"] - times[-1]["step"], 0) / times[-1]["steps_per_s"]
+    return max(found["config"]["steps"] - times[-1]["step"], 0) / times[-1]["steps_per_s"]
 
 
 def watch(sweep: Sweep):
@@ -143,7 +150,7 @@ def watch(sweep: Sweep):
 def counted(group):
     statuses, plan = group.statuses(), None
     for folder in (group.path, group.path / "rung_0"):
-        plan = plan or (json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").exists() else None)
+        plan = plan or stored.peek(folder / "plan.json")
     route = "-" if plan is None else plan["route"] + (f", {plan['chunk']} at once" if plan["chunk"] else "")
     return *(sum(s.startswith(word) for s in statuses) for word in ("done", "stopped", "failed")), route
 
@@ -153,7 +160,7 @@ def results(sweep: Sweep, module=None, metric="", report=print):
     rows = sweep.rows()
     require(rows, f"{sweep.path} has no row yet")
     with disk_errors(sweep.path), alone(sweep.path):
-        write_atomically(sweep.path / "rows.csv", evidence.as_csv(rows))
+        stored.write_atomically(sweep.path / "rows.csv", evidence.as_csv(rows))
         render(sweep.path, evidence.read_rows(sweep.path), module, sweep.varied(), sweep.stored()["best"], metric, report)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from aigc_jax.errors import nearest, require
-from aigc_jax.results import write_atomically
+from aigc_jax.stored import write_atomically
 
 NOT_METRICS = ("trial", "step", "split", "seed")
 MOST = 8  # metrics in a table

@@ -87,7 +87,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
             for t in trials:
                 for tracker in t.trackers:
                     tracker.close()
-        return [t.dir.read_json("STATUS.json") for t in trials]
+        return [t.dir.read_status() for t in trials]
 
 
 class Loop:

@@ -13,12 +13,11 @@ import pytest
 from conftest import ROOT, command_line
 from tiny_configs import SMALL_RUN, VAE, tiny
 
-from aigc_jax import adaptive, evidence, experiment, sweeping
+from aigc_jax import adaptive, evidence, experiment, stored, sweeping
 from aigc_jax import config as configs
 from aigc_jax import sweep as sweeps
 from aigc_jax.errors import UserError
 from aigc_jax.jobs import Ended
-from aigc_jax.results import RunDir
 from aigc_jax.sweep import Group, Sweep
 
 try:
@@ -114,10 +113,10 @@ def test_each_batch_is_one_group_and_is_told_its_best_valid_values(tmp_path):
     assert complete and engine.calls == [1, 1, 1] and [len(g.members) for g in it.groups()] == [3, 3, 1]
     trials = told(tmp_path)
     assert len(trials) == 7 and {state for state, *_ in trials} == {"COMPLETE"}
-    for (_, value, params, overrides), stored in zip(trials, it.stored()["trials"], strict=True):
-        assert params == overrides == stored["overrides"] and value == valley(overrides)  # not -1: of step 0, or of the train split
+    for (_, value, params, overrides), given in zip(trials, it.stored()["trials"], strict=True):
+        assert params == overrides == given["overrides"] and value == valley(overrides)  # not -1: of step 0, or of the train split
         assert all(float(f"{v:.6g}") == v for v in params.values())
-        config = json.loads((next(g for g in it.groups() if stored["id"] in g.members).path / "group.json").read_text())["members"][0]["config"]
+        config = json.loads((next(g for g in it.groups() if given["id"] in g.members).path / "group.json").read_text())["members"][0]["config"]
         assert config["best"] == "valid/neg_elbo"
     best = min(trials, key=lambda t: t[1])
     assert f"{best[1]:.6g}" in lines[-1] and f"lr={best[3]['hp.lr']}" in lines[-1] and "7 of 7 trials, 0 failed" in lines[-1]
@@ -210,8 +209,7 @@ def events(monkeypatch, event):
         monkeypatch.setattr(owner, name, wrapped)
 
     around(optuna.storages.journal.JournalFileBackend, "append_logs")
-    around(sweeps, "write_atomically")
-    around(RunDir, "status")
+    around(stored, "write_atomically")
 
 
 @needs_optuna
@@ -422,8 +420,8 @@ def test_a_real_search_from_the_command_line(tmp_path):
     trials = told(tmp_path / "x")
     it = Sweep(tmp_path / "x")
     assert [len(g.members) for g in it.groups()] == [2] and "search: 2 of 2 trials, 0 failed; best valid/neg_elbo" in done.stdout
-    for (state, value, *_), stored in zip(trials, it.stored()["trials"], strict=True):
-        run = it.trial(stored["id"])
+    for (state, value, *_), given in zip(trials, it.stored()["trials"], strict=True):
+        run = it.trial(given["id"])
         assert state == "COMPLETE" and value == min(row["neg_elbo"] for row in run.rows() if row["split"] == "valid" and row["step"])
         assert value == run.read_json("STATUS.json")["best"]["value"]
     assert (it.path / "figure.png").exists() and "| lr | n |" in (it.path / "table.md").read_text()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+import types
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from conftest import ROOT, environment, start_words
 from tiny_configs import SMALL_RUN, VAE, tiny
 
 import aigc_jax
-from aigc_jax import compare, grid, group, locks, sweeping, tables
+from aigc_jax import compare, grid, group, locks, stored, sweeping, tables
 from aigc_jax import config as configs
 from aigc_jax import train as training
 from aigc_jax.errors import UserError
@@ -108,11 +109,39 @@ def test_one_host_holds_a_directory_once_and_another_is_seen_by_its_heartbeat(tm
         with locks.hold(tmp_path) as again:
             assert not again
     assert not locks.is_held(tmp_path) and not (tmp_path / "heartbeat.json").exists()
-    for age, held in ((5, True), (150, False)):
-        (tmp_path / "heartbeat.json").write_text(json.dumps(dict(host="another", pid=1, time=time.time() - age)))
-        assert locks.is_held(tmp_path) == held
-        with locks.hold(tmp_path) as mine:
-            assert mine == (not held)
+
+
+def test_another_host_is_alive_while_its_heartbeat_changes(tmp_path, monkeypatch):
+    """Whatever the clocks of the hosts say: time is a counter here, and the other host beats or does not."""
+    now, beats, alive = [0.0], [0], [True]
+
+    def sleep(seconds):
+        now[0] += seconds
+        if alive[0] and now[0] % 10 == 0:
+            beat()
+
+    def beat():
+        beats[0] += 1
+        stored.write(tmp_path / "heartbeat.json", dict(host="another", pid=1, beats=beats[0]))
+
+    monkeypatch.setattr(locks, "time", types.SimpleNamespace(monotonic=lambda: now[0], sleep=sleep, time=lambda: -1e9))
+    monkeypatch.setattr(locks, "_watched", {})
+    (tmp_path / ".lock").touch()
+    beat()
+    assert locks.is_held(tmp_path)
+    with locks.hold(tmp_path) as mine:
+        assert not mine and now[0] == 10  # noticed at its next beat
+    sleep(100)
+    assert locks.is_held(tmp_path)
+    sleep(115)  # no beat: 225 is no tenth second
+    assert locks.is_held(tmp_path)
+    alive[0] = False
+    sleep(120)
+    assert not locks.is_held(tmp_path)  # watched for 120 seconds without a change
+    locks._watched.clear()  # as a process of its own, which saw nothing yet
+    begun = now[0]
+    with locks.hold(tmp_path) as mine:
+        assert mine and now[0] - begun == 120
 
 
 # -- groups as one program
@@ -198,20 +227,20 @@ def test_the_plan_is_made_once_and_kept(tmp_path):
     it = swept(tmp_path, grid.seeds(3))
     (g,) = it.groups()
     carried_out(it, "auto")
-    plan = json.loads((g.path / "plan.json").read_text())
+    plan = stored.read(g.path / "plan.json")
     assert plan["route"] == "vmap" and set(plan["seconds_a_step"]) == {"vmap"}  # in 16 steps a second route could not pay
     long = configs.override(tiny("vae"), SHORT | {"steps": 10**7})
     tried = group.decide([long] * 3, configs.resolve(long, 1, 1), tiny_data(), 3, "auto")[1]["seconds_a_step"]
     assert set(tried) == {"vmap", "map"}
     changed = plan | dict(route="vmap", chunk=2)
-    (g.path / "plan.json").write_text(json.dumps(changed))
+    stored.write(g.path / "plan.json", changed)
     members = list(g.members)
     made = group.planned(g.path, members, None)(tiny_resolved(), tiny_data(), 3)
     assert (made.route, made.chunk) == ("vmap", 2)
     several = configs.override(tiny_resolved(), {"run.mesh.data": -1})  # as many devices as there were, however many there are
-    (g.path / "plan.json").write_text(json.dumps(changed | dict(devices=2)))
+    stored.write(g.path / "plan.json", changed | dict(devices=2))
     assert group.planned(g.path, members, None)(several, tiny_data(), 3).mesh.shape["trial"] == 2
-    (g.path / "plan.json").write_text(json.dumps(changed))
+    stored.write(g.path / "plan.json", changed)
     halved = group.planned(g.path, members, None, halve=True)(tiny_resolved(), tiny_data(), 3)
     assert halved.chunk == 1 and json.loads((g.path / "plan.json").read_text())["halved"] == [2]
     with pytest.raises(UserError, match="other members"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from aigc_jax import config as configs
-from aigc_jax import data
+from aigc_jax import data, stored
 from aigc_jax.data import dataset as datasets
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data import text as module
@@ -182,13 +182,13 @@ def test_chinese_words_are_those_of_jieba(monkeypatch):
 
 
 def test_a_tokenizer_file_that_is_none(tmp_path):
-    whole = ALL["bpe"].to_json()
-    plain = json.loads(whole)
+    plain = json.loads(ALL["bpe"].to_json())
     path = tmp_path / "tokenizer.json"
-    for bad in ("", "{}", "[]", whole[:-9], "{\"kind\": \"pickle\"}", json.dumps(plain | dict(known=plain["known"][1:])),
-                json.dumps(plain | dict(known=plain["known"] * 2)), json.dumps(plain | dict(merges=[["q", "qq"]])),
-                json.dumps(dict(kind="characters", known=["ab"], unknown=False)), json.dumps(dict(kind="words", known=[1]))):
-        path.write_text(bad)
+    wrong = [dict(kind="pickle"), plain | dict(known=plain["known"][1:]), plain | dict(known=plain["known"] * 2), plain | dict(merges=[["q", "qq"]]),
+             dict(kind="characters", known=["ab"], unknown=False), dict(kind="words", known=[1])]  # fmt: skip
+    good = stored.encode(path, plain)
+    for bad in (b"", b"[]", good[:-9], good.replace(b'"bpe"', b'"bqe"'), *(stored.encode(path, value) for value in wrong)):
+        path.write_bytes(bad)
         with pytest.raises(UserError, match="tokenizer.json is damaged: ") as e:
             tokenizers.read(path)
         assert "\n" not in str(e.value)
@@ -202,7 +202,7 @@ def test_a_tokenizer_file_that_is_none(tmp_path):
 def test_a_tokenizer_comes_from_a_file_or_a_run(tmp_path):
     (tmp_path / "run" / "assets").mkdir(parents=True)
     path = tmp_path / "run" / "assets" / "tokenizer.json"
-    path.write_text(ALL["bpe"].to_json())
+    tokenizers.write(path, ALL["bpe"])
     for given_ in (path, tmp_path / "run"):
         ds = load(tmp_path / "a.txt", PLAY, tokenizer="file", tokenizer_path=str(given_))
         assert ds.tokenizer.sha256 == ALL["bpe"].sha256 and ds.about["text"]["tokenizer"] == "bpe"

@@ -12,7 +12,7 @@ import launch
 from aigc_jax import config as configs
 from aigc_jax import data
 from aigc_jax.data import dataset as datasets
-from aigc_jax.data import feeds, token_files
+from aigc_jax.data import feeds, token_files, tokenizers
 from aigc_jax.data.dataset import divided_product
 from aigc_jax.errors import UserError
 from aigc_jax.train import train
@@ -26,7 +26,7 @@ def written(tmp_path):
     text = "".join(f"line {i}: {i * i}\n" for i in range(300))
     (tmp_path / "text.txt").write_text(text)
     ds = data.load(section(name="text", path=str(tmp_path / "text.txt"), tokenizer="bpe", vocabulary=300, length=T, split="80/10/10"))
-    (tmp_path / "tokenizer.json").write_text(ds.tokenizer.to_json())
+    tokenizers.write(tmp_path / "tokenizer.json", ds.tokenizer)
     folder = tmp_path / "tokens"
     folder.mkdir()
     numbers = [np.asarray(ds.arrays["tokens"][start * T : (start + count + 1) * T]) for start, count in ds.splits.values()]

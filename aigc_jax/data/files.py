@@ -1,9 +1,9 @@
 """Where data files lie, whether they are whole, and how they are fetched."""
 
 import contextlib
+import errno
 import gzip
 import hashlib
-import json
 import os
 import sys
 import zlib
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aigc_jax import stored
 from aigc_jax.errors import UserError, nearest, require
 from aigc_jax.results import file_sha256
 
@@ -129,14 +130,16 @@ def directory(path: str, data_dir: str, name: str, holds: str) -> Path:
 def keep_array(cached: Path, write: Callable, described: dict, what: str) -> bool:
     """`write(file)` an array as .npy beside `cached`, and then `cached`, which describes it: where it is, the array is. Were both written?"""
     array = cached.with_suffix(".npy")
-    whole = lambda f: f.write(json.dumps(described | dict(sha256=file_sha256(array))).encode())
+    whole = lambda f: f.write(stored.encode(cached, described | dict(array_sha256=file_sha256(array)), "cache"))
     return keep(array, write, what) and keep(cached, whole, what)
 
 
 def kept_array(cached: Path) -> tuple[np.ndarray, dict]:
     """The array, mapped, and what describes it. An OSError where they are not there, another where they are damaged."""
-    described = json.loads(cached.read_bytes())
-    if file_sha256(cached.with_suffix(".npy")) != described["sha256"]:
+    described = stored.read(cached, "cache")
+    if described is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(cached))
+    if file_sha256(cached.with_suffix(".npy")) != described["array_sha256"]:
         raise ValueError("the array is not the one that was kept")
     return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), described
 

@@ -21,7 +21,7 @@ from aigc_jax.errors import UserError, choose, nearest, require
 from aigc_jax.results import cache_dir, file_sha256
 
 SUFFIXES = (".txt", ".md")
-LAYOUT = 1  # raise it when the same texts give other tokens: caches of another number are not read
+LAYOUT = 2  # raise it when the same texts give other tokens: caches of another number are not read
 MANY = 100  # documents; as many are divided whole, fewer are cut by position
 
 # The file of char-rnn, with the SHA-256 that tensorflow-datasets 4.9 registers (url_checksums/tiny_shakespeare.txt).

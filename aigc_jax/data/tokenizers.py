@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aigc_jax import stored
 from aigc_jax.errors import UserError, choose, nearest, require
 from aigc_jax.results import cache_dir
 
@@ -95,10 +96,22 @@ def from_plain(plain: dict) -> Tokenizer:
 def from_json(text: str) -> Tokenizer:
     """The inverse of `to_json`. Raises a UserError where the text is no tokenizer."""
     try:
-        return from_plain(json.loads(text))
+        return _checked(json.loads(text))
+    except ValueError as e:
+        raise UserError(f"this is no tokenizer.json of ours: {e}") from None
+
+
+def _checked(plain) -> Tokenizer:
+    try:
+        return from_plain(plain)
     except Exception as e:
         reason = str(e).splitlines()[0][:100] if str(e) else type(e).__name__
         raise UserError(f"this is no tokenizer.json of ours: {reason}") from None
+
+
+def write(path, tokenizer: Tokenizer):
+    """A tokenizer's file, which `read` reads."""
+    stored.write(Path(path), json.loads(tokenizer.to_json()), "tokenizer.json")
 
 
 def read(path) -> Tokenizer:
@@ -107,9 +120,10 @@ def read(path) -> Tokenizer:
     if not path.is_file():
         known = [p.name for p in path.parent.glob("*.json")]
         raise UserError(f"{path}: no such file{nearest(path.name, known)}")
+    plain = stored.read(path, "tokenizer.json")
     try:
-        return from_json(path.read_text(encoding="utf-8"))
-    except (UserError, UnicodeDecodeError, OSError) as e:
+        return _checked(plain)
+    except UserError as e:
         raise UserError(f"{path} is damaged: {e}") from None
 
 

@@ -1,0 +1,250 @@
+"""Every JSON document and JSON-lines file that the project writes: its declared shape, its format number, its digest.
+
+A document is written as an object with two more keys: `format`, a number that is raised when the
+meaning of a file changes, and `sha256`, the SHA-256 of the rest as canonical JSON. `read` verifies
+both, so that a changed digit is never used. Files of lines (rows.jsonl and its like) are covered by
+the format of the config.json beside them; a checkpoint's meta.json holds the length and the SHA-256
+of the rows up to its step. `shapes` checks shapes.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aigc_jax.errors import UserError
+from aigc_jax.shapes import Damage, check, check_shape, parse
+
+
+class File(NamedTuple):
+    """How a kind of file is made up, and what to do where one is damaged."""
+
+    shape: Any
+    remedy: str
+    format: int = 1
+
+
+NUMBER = (float, None)  # NaN and infinity are stored as null
+SCALAR = (float, None, str, bool)
+BEST = ({"step": int, "value": NUMBER}, None)
+FAILED = ({"step": int, "metric": str}, None)
+ROWS = {"bytes": int, "sha256": str}
+
+COPY = "restore it from a copy, or train anew: train --restart, or in a sweep sweep --restart"
+HARMLESS = "delete it: it is written again"
+
+# File name -> what it holds. Files whose names are not constant are read by the kind's name.
+FILES = {
+    "config.json": File(
+        {
+            "hash": str,
+            "changes": dict,
+            "data": str,
+            "spec": {"kind": str, "shape": [int], "n_train": int, ...: object},
+            "config": dict,
+            "tokenizer?": str,
+        },
+        COPY,
+    ),
+    "STATUS.json": File({"status": str, "step": int, ...: object}, HARMLESS),
+    "environment.json": File({...: object}, HARMLESS),
+    "rows.jsonl": File({"step": int, "split": str, ...: SCALAR}, COPY),
+    "timings.jsonl": File({"step": int, "seconds": float, ...: SCALAR}, HARMLESS),
+    "evaluations.jsonl": File({"step": int, "split": str, ...: SCALAR}, HARMLESS),
+    "tokenizer.json": File({"kind": str, ...: object}, COPY),
+    "meta.json": File(
+        {
+            "step": int,
+            "failed": [FAILED],
+            "best": [BEST],
+            "files": {...: str},
+            "shapes?": {...: {...: [int]}},
+            "rows?": [ROWS],
+        },
+        "",  # `checkpoint` falls back to the one before
+    ),
+    "share": File({...: str}, HARMLESS),
+    "sweep.json": File(
+        {
+            "source": str,
+            "best": str,
+            "best_mode": str,
+            "trials": [{"id": str, "overrides": dict, ...: object}],
+            ...: object,
+        },
+        "delete it and run the same sweep command again, which writes it anew and trains nothing twice",
+    ),
+    "group.json": File(
+        {
+            "members": [{"id": str, "overrides": dict, "config": dict}],
+            "halving?": ({"rungs": list, "factor": int, "metric": str, "mode": str, ...: object}, None),
+            ...: object,
+        },
+        "delete it and run the same sweep command again, which writes it anew and trains nothing twice",
+    ),
+    "plan.json": File(
+        {
+            "members": [str],
+            "route": str,
+            "chunk": int,
+            "devices": int,
+            "halved?": [int],
+            ...: object,
+        },
+        "delete it: the route is chosen again, and the last bits of results may differ",
+    ),
+    "rung.json": File(
+        {"step": int, "kept": [str], ...: object}, "delete it: the rung is ranked again"
+    ),
+    "heartbeat.json": File({"host": str, "pid": int, "beats": int}, HARMLESS),
+    "cache": File({"array_sha256": str, ...: object}, HARMLESS),
+}
+
+
+def read(path: Path, kind: str = "") -> dict | None:
+    """The verified contents of a document, without `format` and `sha256`; None where there is no file.
+
+    kind: a key of FILES; by default the file's name. Raises a UserError that names the file, what
+    is wrong with it and the remedy.
+    """
+    path, file = Path(path), FILES[kind or Path(path).name]
+    raw = _bytes(path)
+    if raw is None:
+        return None
+    try:
+        value = parse(raw)
+        check(raw.endswith(b"\n"), "ends without a line break: a part is missing")
+        _check_format(path, value, file)
+        value.pop("format")
+        check(isinstance(value.get("sha256"), str), "has no sha256")
+        check(value.pop("sha256") == digest(value), "does not match its sha256: it was changed")
+        check_shape(value, file.shape, "it")
+    except RecursionError:
+        raise UserError(f"{path} is damaged: it nests too deeply{_advice(file)}") from None
+    except Damage as e:
+        raise UserError(f"{path} is damaged: it {e}{_advice(file)}") from None
+    return value
+
+
+def peek(path: Path, kind: str = "") -> dict | None:
+    """As `read`, of files that hold only clocks or a status: None where one is damaged too."""
+    try:
+        return read(path, kind)
+    except UserError:
+        return None
+
+
+def write(path: Path, value: dict, kind: str = ""):
+    """Write a document with its format and digest, atomically."""
+    write_atomically(Path(path), encode(path, value, kind))
+
+
+def encode(path: Path, value: dict, kind: str = "") -> bytes:
+    """The bytes of a document, with its format and digest."""
+    file = FILES[kind or Path(path).name]
+    try:
+        plain = json.loads(json.dumps(value, allow_nan=False))
+        check_shape(plain, file.shape, "it")
+    except ValueError as e:
+        raise UserError(f"{path} cannot be written: {e}") from None
+    document = dict(format=file.format) | plain | dict(sha256=digest(plain))
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def digest(value) -> str:
+    """SHA-256 of canonical JSON: sorted keys, ASCII."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def read_lines(path: Path, kind: str = "", lenient=False) -> list[dict]:
+    """The rows of a JSON-lines file, [] where there is none; a torn last line is left out.
+
+    lenient: leave out whatever is no row, instead of raising a UserError.
+    """
+    path, kind = Path(path), kind or Path(path).name
+    try:
+        raw = _bytes(path) or b""
+    except UserError:
+        if lenient:
+            return []
+        raise
+    rows = []
+    # What follows the last newline is torn, or nothing.
+    for number, line in enumerate(raw.split(b"\n")[:-1], 1):
+        try:
+            rows.append(parse_line(line, kind))
+        except ValueError as e:
+            if not lenient:
+                advice = _advice(FILES[kind])
+                raise UserError(f"{path} is damaged: line {number} {e}{advice}") from None
+    return rows
+
+
+def append_line(path: Path, row: dict):
+    """Add a row to a JSON-lines file."""
+    check_shape(row, FILES[Path(path).name].shape, "it")
+    with open(path, "ab") as f:
+        f.write(encode_line(row))
+
+
+def encode_line(row: dict) -> bytes:
+    """A row as a line."""
+    return (json.dumps(row, allow_nan=False) + "\n").encode()
+
+
+def parse_line(line: bytes, kind: str) -> dict:
+    """One row of a JSON-lines file; a ValueError says what is wrong with it."""
+    value = parse(line)
+    check_shape(value, FILES[kind].shape, "it")
+    return value
+
+
+def write_atomically(path: Path, text: str | bytes):
+    """Write beside the file, then rename: whoever reads sees the old or the new, never a part."""
+    part = path.with_name(path.name + ".part")
+    data = text.encode() if isinstance(text, str) else text
+    try:
+        with open(part, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _advice(file: File) -> str:
+    return f"; {file.remedy}" if file.remedy else ""
+
+
+def _bytes(path: Path) -> bytes | None:
+    """Of a regular file, or None where there is none."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
+            raise UserError(f"{path} is no regular file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise UserError(f"{path.parent} is no directory") from None
+    except OSError as e:
+        raise UserError(f"{path} cannot be read: {e.strerror or e}") from None
+
+
+def _check_format(path: Path, value: dict, file: File):
+    found = value.get("format")
+    if found is None and "sha256" not in value:
+        raise UserError(
+            f"{path} was written by an earlier version of aigc_jax, whose files had no format number: "
+            "read it with that version (its commit is in environment.json), or begin anew with "
+            "train --restart, or in another --workdir"
+        )
+    check(isinstance(found, int) and not isinstance(found, bool), "has a format that is no integer")
+    if found != file.format:
+        age = "newer" if found > file.format else "earlier"
+        raise UserError(
+            f"{path} has format {found}, and this version of aigc_jax reads format {file.format}: "
+            f"use the {age} version that wrote it"
+        )
