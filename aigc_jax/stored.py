@@ -39,6 +39,7 @@ HARMLESS = "delete it: it is written again"
 FILES = {
     "config.json": File(
         {
+            "identity_version": int,
             "hash": str,
             "changes": dict,
             "data": str,
