@@ -55,10 +55,11 @@ def train(args, overrides):
     from aigc_jax.train import train
 
     profile = re.fullmatch(r"steps:(\d+)-(\d+)", args.profile) if args.profile else None
+    require(not args.restart or args.extend is None, "--restart begins again, --extend goes on: give one")
     require(not args.profile or (profile and 0 < int(profile[1]) <= int(profile[2])), f"--profile={args.profile} must be like steps:10-15")
     processes.begin(args.coordinator, args.num_processes, args.process_id)
     status = train([config], [args.workdir], extend=args.extend, download=args.download, changes=[changes],
-                   profile=tuple(map(int, profile.groups())) if profile else ())[0]
+                   restart=args.restart, profile=tuple(map(int, profile.groups())) if profile else ())[0]
     if status["status"] == "preempted":
         print(f"preempted at step {status['step']:,} and saved; the same command goes on", file=sys.stderr)
         return 128 + dict(SIGINT=2, SIGTERM=15)[status["signal"]]
@@ -320,6 +321,8 @@ def sweep(args, overrides):
     require(not searched or args.engine != "k8s", "--engine=k8s runs nothing by itself, and a search must see results: use local, slurm or ray")
     engine = choose(engines.ENGINES, args.engine, "--engine")(args, cache_dir("xla"))
     source, kept = args.experiment or args.config, dict(halving=halving) if halving else None
+    if args.restart:
+        sweeping.restart(it)
     if not searched:
         it.add(trials, source, kept)
     extra = [f"--route={args.route}", *(["--download"] if args.download else [])]
@@ -447,6 +450,8 @@ def parser() -> Parser:
     add["train"]("--config", metavar="FILE", help=overrides)
     add["train"]("--workdir", required=True, metavar="DIR", help="where everything is left; a run that lies there goes on")
     add["train"]("--extend", type=int, metavar="STEPS", help="go on to this many steps in all, with a schedule that does not depend on the end")
+    add["train"]("--restart", action="store_true", help="remove the run that lies in DIR and begin again at step 0")
+    add["sweep"]("--restart", action="store_true", help="remove what groups that are not finished, or damaged, left and train them again")
     add["train"]("--download", action="store_true", help="fetch missing data")
     add["train"]("--profile", default="", metavar="steps:A-B", help="trace these steps into WORKDIR/profile, for XProf and Perfetto")
     add["train"]("--coordinator", default="", metavar="HOST:PORT",

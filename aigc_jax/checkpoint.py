@@ -195,13 +195,24 @@ class Checkpoints:
         return *(read(path, name) for name in ("state", "best")), meta
 
     def newest(self, report, wanted: Callable | None = None) -> tuple[dict, dict, dict] | None:
-        """The newest good checkpoint, or None where there is none; each damaged one is reported in one sentence."""
-        for step in self.steps():
+        """The newest good checkpoint, or None where there is none; each damaged one is reported in one sentence.
+
+        A run beside may delete older checkpoints while they are read: then the newest is looked for again.
+        """
+        damaged = {}
+        while True:
+            steps = [step for step in self.steps() if step not in damaged]
+            if not steps:
+                return None
             try:
-                return self.read(step, wanted)
-            except UserError as e:
+                return self.read(steps[0], wanted)
+            except Exception as e:  # Orbax raises whatever it likes where files vanish
+                if not (self.path / str(steps[0])).is_dir():
+                    continue
+                if not isinstance(e, UserError):
+                    raise
+                damaged[steps[0]] = e
                 report(f"{e}; going back to the one before it")
-        return None
 
     def set_aside(self, newer_than: int):
         """Rename damaged checkpoints that the run will write again."""

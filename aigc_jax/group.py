@@ -170,6 +170,10 @@ def _halve(group, halving, stage, chosen, given):
             if not _alive(group, chosen) or _preempted(group, chosen):
                 return
             ended = _rank(group, halving, folder, chosen, given)
+        for i in chosen:
+            status = ended["stopped"].get(group.members[i])
+            if status and not group.dirs[i].read_status():  # a damaged STATUS.json is made anew
+                group.dirs[i].write_json("STATUS.json", status)
         kept = [i for i in chosen if group.members[i] in ended["kept"]]
         parent, chosen = (folder, [chosen.index(i) for i in kept]), kept
     stage(group.path, chosen, None, parent)
@@ -203,6 +207,7 @@ def _rank(group, halving, folder, chosen, given):
             trial = Trial(given[i], group.dirs[i], None, meta["best"][place])
             trial.export(step, part(state, place), part(best, place))
             group.dirs[i].status("stopped", step, rank=ranked.index(i) + 1, of=len(ranked), best=trial.best)
-    ended = dict(step=step, kept=[group.members[i] for i in kept])
+    stopped = {group.members[i]: group.dirs[i].read_status() for i in chosen if i not in kept}
+    ended = dict(step=step, kept=[group.members[i] for i in kept], stopped=stopped)
     stored.write(folder / "rung.json", ended)
     return ended

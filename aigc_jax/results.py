@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -46,6 +47,11 @@ def plain(value):
     """A float for JSON: the shortest decimal that gives a float32 back; None for NaN and infinity."""
     number = float(str(value)) if isinstance(value, np.float32) else float(value)
     return number if math.isfinite(number) else None
+
+
+RUN_FOLDERS = ("checkpoints", "samples", "tensorboard", "assets")
+RUN_FILES = ("config.json", "STATUS.json", "environment.json", "curves.png",
+             "rows.jsonl", "timings.jsonl", "evaluations.jsonl")  # fmt: skip
 
 
 class RunDir:
@@ -96,26 +102,75 @@ class RunDir:
         self.write_json("STATUS.json", dict(status=status, step=step, **more))
 
     def rows(self) -> list[dict]:
-        return stored.read_lines(self / "rows.jsonl")
+        """All rows. Raises a UserError where rows up to the newest checkpoint are not those that were there."""
+        while True:
+            saved = self._saved_rows()
+            try:
+                self.check_rows(saved)
+                return stored.read_lines(self / "rows.jsonl")
+            except UserError:
+                if saved == self._saved_rows():
+                    raise  # else a run that resumes has cut them: look again
+
+    def _saved_rows(self) -> dict | None:
+        """Length and SHA-256 of the rows, as of the newest checkpoint, or of the value that was not finite."""
+        folders = [p for p in (self / "checkpoints").glob("*") if p.name.isdecimal()]
+        for folder in sorted(folders, key=lambda p: int(p.name), reverse=True):
+            if meta := stored.peek(folder / "meta.json"):
+                return meta["rows"][0]
+        return self.read_status().get("rows")
+
+    def check_rows(self, saved: dict | None):
+        """Raise a UserError unless rows.jsonl begins with the rows of that length and SHA-256."""
+        path = self / "rows.jsonl"
+        if not saved or not saved["bytes"]:
+            return
+        raw = stored.read_bytes(path) or b""
+        remedy = stored.FILES["rows.jsonl"].remedy
+        require(len(raw) >= saved["bytes"], f"{path} is damaged: it has {len(raw):,} of the {saved['bytes']:,} "
+                f"bytes of rows that were there at the last checkpoint; {remedy}")
+        require(hashlib.sha256(raw[: saved["bytes"]]).hexdigest() == saved["sha256"],
+                f"{path} is damaged: rows were changed since the last checkpoint; {remedy}")
 
     def append(self, row: dict):
         """Add a row; `sync` makes it durable."""
+        self._open_rows()
+        line = stored.encode_line(row)
+        self._rows.write(line)
+        self._digest.update(line)
+        self._length += len(line)
+
+    def _open_rows(self):
         if self._rows is None:
+            before = stored.read_bytes(self / "rows.jsonl") or b""
+            self._digest, self._length = hashlib.sha256(before), len(before)
             self._rows = open(self / "rows.jsonl", "ab")
-        self._rows.write(stored.encode_line(row))
+
+    def written_rows(self) -> dict:
+        """Length and SHA-256 of all rows that were written, for a checkpoint's metadata."""
+        self._open_rows()
+        return dict(bytes=self._length, sha256=self._digest.hexdigest())
 
     def sync(self):
         if self._rows:
             self._rows.flush()
             os.fsync(self._rows.fileno())
 
-    def cut(self, step: int):
-        """Drop the rows past a step, and a torn last line, by an atomic rewrite."""
-        for name in ("rows.jsonl", "timings.jsonl"):
-            if (self / name).exists():
-                rows = stored.read_lines(self / name, lenient=name == "timings.jsonl")
-                kept = [row for row in rows if row["step"] <= step]
-                stored.write_atomically(self / name, b"".join(map(stored.encode_line, kept)))
+    def cut(self, step: int, saved: dict | None):
+        """Drop the rows past a checkpoint, of which `saved` is the length and SHA-256; without one, all rows."""
+        if (self / "rows.jsonl").exists():
+            os.truncate(self / "rows.jsonl", saved["bytes"] if saved else 0)
+        if (self / "timings.jsonl").exists():
+            rows = stored.read_lines(self / "timings.jsonl", lenient=True)
+            kept = [row for row in rows if row["step"] <= step]
+            stored.write_atomically(self / "timings.jsonl", b"".join(map(stored.encode_line, kept)))
+
+    def clear(self):
+        """Remove what a run leaves, to begin again; files of others stay."""
+        for name in RUN_FOLDERS:
+            shutil.rmtree(self / name, ignore_errors=True)
+        for name in RUN_FILES:
+            (self / name).unlink(missing_ok=True)
 
     def timing(self, **values):
         stored.append_line(self / "timings.jsonl", values)

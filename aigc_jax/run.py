@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import data, extractors, gpt2, sharding, start, writing
+from aigc_jax import data, extractors, gpt2, sharding, start, stored, writing
 from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
 from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
@@ -70,7 +70,11 @@ class Run:
     @functools.cached_property
     def tokenizer(self):
         """Of a run on text, as it lies in the run's directory."""
-        return tokenizers.read(self.dir / start.TOKENIZER)
+        path = self.dir / start.TOKENIZER
+        found = tokenizers.read(path)
+        require(found.sha256 == self.stored.get("tokenizer"), f"{path} is not the tokenizer that the run was trained with; "
+                f"{stored.FILES['tokenizer.json'].remedy}")
+        return found
 
     @property
     def ends(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import gpt2, optim
+from aigc_jax import gpt2, optim, processes, stored
 from aigc_jax.checkpoint import Checkpoints
 from aigc_jax.core import path_of
 from aigc_jax.data import tokenizers
@@ -39,25 +39,73 @@ def record(configs_, dirs, dataset, data, changes):
     changes: per trial, {key: [in the config's file, in this run]}, kept beside the config for people.
     """
     around = environment(REPOSITORY)
+    tokens = {} if dataset.tokenizer is None else dict(tokenizer=dataset.tokenizer.sha256)
     for config, run, more in zip(configs_, dirs, changes, strict=True):
         kept = (run.read_json("config.json") or {}).get("changes", {})
         run.write_json("config.json", dict(identity_version=IDENTITY_VERSION, hash=configs.hash_of(config), changes=more or kept, data=data,
-                                           spec=spec_to_json(dataset.spec), config=configs.jsonable(config)))
+                                           spec=spec_to_json(dataset.spec), config=configs.jsonable(config), **tokens))
         run.write_json("environment.json", around)
         if dataset.tokenizer is not None:
             (run / "assets").mkdir(exist_ok=True)
             tokenizers.write(run / TOKENIZER, dataset.tokenizer)
 
 
+def check_beginning(checkpoints: Checkpoints, dirs, step: int):
+    """A UserError where training would begin at a step though a later checkpoint was saved and is lost."""
+    lost = [p.name for p in checkpoints.path.glob("*") if p.name.removesuffix(".damaged").isdecimal()]
+    proofs = [f"{checkpoints.path} holds {', '.join(sorted(lost))}"] if lost else []
+    for run in dirs:
+        status, config = run.read_status(), run.read_json("config.json")
+        if status.get("status") in ("running", "preempted", "stopped", "done") and status["step"] > step:
+            proofs.append(f"{run / 'STATUS.json'} says {status['status']} at step {status['step']}")
+        every = config["config"]["run"]["save_every"] if config else 0
+        last = max((row["step"] for row in stored.read_lines(run / "rows.jsonl", lenient=True)), default=0)
+        if every and last > step + 2 * every:  # a save waits for the one before
+            proofs.append(f"{run / 'rows.jsonl'} reaches step {last}")
+    require(not proofs, f"no checkpoint of {checkpoints.path.parent} can be read, though one was saved, for {'; '.join(proofs[:1])}: "
+            "restore its checkpoints from a copy, or begin again at step 0: train --restart, in a sweep sweep --restart")
+
+
+def cut_rows(checkpoints: Checkpoints, trials, step: int, saved: list | None, own: bool):
+    """Drop the rows past the step at which training resumes, or -1; refuse rows that are not those of its checkpoint.
+
+    saved: per trial, length and SHA-256 of its rows; own: does the checkpoint lie among `checkpoints`?
+    """
+    saved, error = saved or [None] * len(trials), None
+    if processes.first():
+        try:
+            if not own:
+                check_beginning(checkpoints, [t.dir for t in trials], max(step, 0))
+            for t, rows in zip(trials, saved, strict=True):
+                t.dir.check_rows(rows)
+        except UserError as e:
+            error = e
+    refused = processes.same(int(error is not None))
+    require(not refused or error is not None, "the first process refuses the directory, and says why")
+    if error is not None:
+        raise error
+    checkpoints.set_aside(step)
+    for t, rows in zip(trials, saved, strict=True):
+        t.dir.cut(step, rows if processes.first() else None)
+        if "rows" in t.dir.read_status() and not t.failed:  # of a value past this step that was not finite
+            t.dir.status("running", max(step, 0))
+
+
+def clear(dirs):
+    """Remove the runs that lie in directories, before all processes go on."""
+    for run in dirs:
+        run.clear()
+    processes.wait("cleared")
+
+
 def _agree(config, run, data, extend):
-    stored = run.read_json("config.json")
-    if stored is None:
+    found = run.read_json("config.json")
+    if found is None:
         require(extend is None, f"--extend={extend}: {run.path} holds no run to go on with")
         require(not (run / "rows.jsonl").exists() and not (run / "checkpoints").exists(),
-                f"{run.path} holds results but no config.json; use another work directory")
+                f"{run.path} holds results but no config.json; use another work directory, or begin again here with --restart")
     else:
-        stored = run.config()
-        before = stored_config(stored)
+        before = stored_config(found)
         if extend is not None:
             config = _extended(before, config, extend)
             before = _with_steps(before, extend)
@@ -66,7 +114,7 @@ def _agree(config, run, data, extend):
             lines = "; ".join(f"config.{k} is {a!r} there and {b!r} here" for k, (a, b) in sorted(different.items()))
             hint = f" (to go on for longer: --extend={config.steps})" if list(different) == ["steps"] else ""
             raise UserError(f"{run.path} holds another run: {lines}; use another work directory{hint}")
-        require(stored["data"] == data, f"{run.path}: config.data.name = {config.data.name!r} gives other data "
+        require(found["data"] == data, f"{run.path}: config.data.name = {config.data.name!r} gives other data "
                 "than the run was started with")
     return config
 
@@ -108,7 +156,7 @@ def inherited(parent):
     require(found is not None, f"{where} has no good checkpoint to go on from")
     state, best, meta = found
     trees = [{name: value[places] for name, value in tree.items()} for tree in (state, best)]
-    return *trees, meta | {key: [meta[key][i] for i in places] for key in ("failed", "best")}
+    return *trees, meta | {key: [meta[key][i] for i in places] for key in ("failed", "best", "rows")}
 
 
 EMBEDDING = "params/net/embed/embedding"  # of every network on tokens

@@ -32,7 +32,7 @@ BEST = ({"step": int, "value": NUMBER}, None)
 FAILED = ({"step": int, "metric": str}, None)
 ROWS = {"bytes": int, "sha256": str}
 
-COPY = "restore it from a copy, or train anew: train --restart, or in a sweep sweep --restart"
+COPY = "restore it from a copy, or begin again: train --config=FILE --restart, in a sweep sweep --restart"
 HARMLESS = "delete it: it is written again"
 
 # File name -> what it holds. Files whose names are not constant are read by the kind's name.
@@ -52,7 +52,7 @@ FILES = {
     "STATUS.json": File({"status": str, "step": int, ...: object}, HARMLESS),
     "environment.json": File({...: object}, HARMLESS),
     "rows.jsonl": File({"step": int, "split": str, ...: SCALAR}, COPY),
-    "timings.jsonl": File({"step": int, "seconds": float, ...: SCALAR}, HARMLESS),
+    "timings.jsonl": File({"step": int, "seconds": float, "steps_per_s": float, ...: SCALAR}, HARMLESS),
     "evaluations.jsonl": File({"step": int, "split": str, ...: SCALAR}, HARMLESS),
     "tokenizer.json": File({"kind": str, ...: object}, COPY),
     "meta.json": File(
@@ -62,7 +62,7 @@ FILES = {
             "best": [BEST],
             "files": {...: str},
             "shapes?": {...: {...: [int]}},
-            "rows?": [ROWS],
+            "rows": [ROWS],
         },
         "",  # `checkpoint` falls back to the one before
     ),
@@ -96,9 +96,7 @@ FILES = {
         },
         "delete it: the route is chosen again, and the last bits of results may differ",
     ),
-    "rung.json": File(
-        {"step": int, "kept": [str], ...: object}, "delete it: the rung is ranked again"
-    ),
+    "rung.json": File({"step": int, "kept": [str], "stopped": {...: dict}}, COPY),
     "heartbeat.json": File({"host": str, "pid": int, "beats": int}, HARMLESS),
     "cache": File({"array_sha256": str, ...: object}, HARMLESS),
 }
@@ -111,7 +109,7 @@ def read(path: Path, kind: str = "") -> dict | None:
     is wrong with it and the remedy.
     """
     path, file = Path(path), FILES[kind or Path(path).name]
-    raw = _bytes(path)
+    raw = read_bytes(path)
     if raw is None:
         return None
     try:
@@ -166,7 +164,7 @@ def read_lines(path: Path, kind: str = "", lenient=False) -> list[dict]:
     """
     path, kind = Path(path), kind or Path(path).name
     try:
-        raw = _bytes(path) or b""
+        raw = read_bytes(path) or b""
     except UserError:
         if lenient:
             return []
@@ -202,6 +200,20 @@ def parse_line(line: bytes, kind: str) -> dict:
     return value
 
 
+def read_bytes(path: Path) -> bytes | None:
+    """The contents of a regular file, None where there is none."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
+            raise UserError(f"{path} is no regular file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise UserError(f"{path.parent} is no directory") from None
+    except OSError as e:
+        raise UserError(f"{path} cannot be read: {e.strerror or e}") from None
+
+
 def write_atomically(path: Path, text: str | bytes):
     """Write beside the file, then rename: whoever reads sees the old or the new, never a part."""
     part = path.with_name(path.name + ".part")
@@ -220,27 +232,13 @@ def _advice(file: File) -> str:
     return f"; {file.remedy}" if file.remedy else ""
 
 
-def _bytes(path: Path) -> bytes | None:
-    """Of a regular file, or None where there is none."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
-            raise UserError(f"{path} is no regular file")
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        raise UserError(f"{path.parent} is no directory") from None
-    except OSError as e:
-        raise UserError(f"{path} cannot be read: {e.strerror or e}") from None
-
-
 def _check_format(path: Path, value: dict, file: File):
     found = value.get("format")
     if found is None and "sha256" not in value:
         raise UserError(
             f"{path} was written by an earlier version of aigc_jax, whose files had no format number: "
-            "read it with that version (its commit is in environment.json), or begin anew with "
-            "train --restart, or in another --workdir"
+            "read it with that version (its commit is in environment.json), or begin again: in another "
+            "--workdir, or here with train --config=FILE --restart"
         )
     check(isinstance(found, int) and not isinstance(found, bool), "has a format that is no integer")
     if found != file.format:

@@ -12,6 +12,7 @@ stay together for ever. Nothing here imports jax: the work is done by processes 
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,6 +106,25 @@ class Group:
     def held(self) -> bool:
         """Is another process at work on it?"""
         return is_held(self.path)
+
+    def is_damaged(self) -> bool:
+        """Is there a trial whose config or rows cannot be used?"""
+        try:
+            for run in self.dirs:
+                run.read_json("config.json")
+                run.rows()
+            return False
+        except UserError:
+            return True
+
+    def clear(self):
+        """Remove what its trials left, to train them again."""
+        for folder in (self.path, *self.path.glob("rung_*")):
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            for name in ("plan.json", "rung.json"):
+                (folder / name).unlink(missing_ok=True)
+        for run in self.dirs:
+            run.clear()
 
     def give_up(self, reason: str):
         """Its unfinished members crashed, whatever their processes could still say."""

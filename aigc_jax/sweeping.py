@@ -9,7 +9,7 @@ from aigc_jax import config as configs
 from aigc_jax import evidence, experiment, stored, tables
 from aigc_jax.errors import require
 from aigc_jax.jobs import HELD, STOPPED, Job
-from aigc_jax.locks import alone
+from aigc_jax.locks import alone, hold
 from aigc_jax.progress import clock
 from aigc_jax.results import disk_errors, table
 from aigc_jax.sweep import FINAL, Sweep, groups_of
@@ -60,6 +60,16 @@ def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=warn) -> bo
                 report(f"group {name} crashed again: {end.reason}; its log: {groups[name].path / 'log.txt'}")
                 groups[name].give_up(end.reason)
         tried |= {name for name, end in (ended | again).items() if end.code != HELD}
+
+
+def restart(sweep: Sweep):
+    """Remove what the groups left that are not finished, or damaged, so that they begin again."""
+    for group in sweep.all_groups():
+        if group.finished() and not group.is_damaged():
+            continue
+        with hold(group.path) as mine:
+            require(mine, f"another process is at work in {group.path}: stop it before --restart")
+            group.clear()
 
 
 class View:
@@ -132,7 +142,7 @@ def seconds_left(group) -> float:
     """Until the end of a running group, from its last timing."""
     times = stored.read_lines(group.dirs[0] / "timings.jsonl", lenient=True)
     found = stored.peek(group.dirs[0] / "config.json")
-    if not times or not found or "running" not in group.statuses():
+    if not times or not found or "running" not in group.statuses() or times[-1]["steps_per_s"] <= 0:
         return 0.0
     return max(found["config"]["steps"] - times[-1]["step"], 0) / times[-1]["steps_per_s"]
 

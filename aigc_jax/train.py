@@ -33,7 +33,7 @@ CALL_SECONDS = 0.5  # of one call of the compiled program
 
 
 def train(given, workdirs, group=None, extend=None, download=False, report=None, changes=None, make=None, until=None, parent=None,
-          profile=()):
+          profile=(), restart=False):
     """Train one trial per config, which may differ in `seed` and `hp` only; returns the list of each one's STATUS.
 
     given     configs with durations as in their files; workdirs: where each leaves its results
@@ -44,6 +44,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
     make      (config, dataset, number of trials) -> their `Programs`, such as partial(Programs, route="map"); in one go if not given
     until     a duration shorter than config.steps after which to evaluate, save and stop, as if to be resumed
     profile   (first, last) of the steps that are traced, into WORKDIR/profile
+    restart   remove what lies in the directories and begin again at step 0
     parent    (directory, [places of these trials among its own]) of a group to begin with, which stopped at `until`
     """
     make = make or functools.partial(Programs, extractor=extractor)
@@ -61,6 +62,8 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
             stack.callback(d.close)
             d.open()
         stack.enter_context(disk_errors(group))
+        if restart:
+            start.clear(dirs)
         fingerprint = data.fingerprint(dataset)
         agreed = start.agree(resolved, there, fingerprint, extend)
         require(not profile or profile[1] <= agreed[0].steps,
@@ -149,7 +152,8 @@ class Loop:
         """Go on from the newest good checkpoint, or from the parent's, or begin."""
         self.checkpoints.tidy()
         processes.wait("tidied")  # from here until `cut` nobody writes
-        found = self.checkpoints.newest(self.report, self.programs.wanted) or start.inherited(parent)
+        found = self.checkpoints.newest(self.report, self.programs.wanted)
+        own, found = found is not None, found or start.inherited(parent)
         newest = found[2]["step"] if found else -1
         require(processes.same(newest) == newest, f"{self.checkpoints.path} looks different to some of the processes: it must lie where all see it")
         if found:
@@ -164,9 +168,7 @@ class Loop:
             self.states = self.programs.init([t.config for t in self.trials])
             if self.config.init_from:
                 self.states = self.programs.place(start.initialize(self.states, self.config, self.dataset.tokenizer))
-        self.checkpoints.set_aside(self.restored)
-        for t in self.trials:
-            t.dir.cut(self.restored)
+        start.cut_rows(self.checkpoints, self.trials, self.restored, found and found[2]["rows"], own)
         if found:
             self.report(f"resuming at step {self.step:,}")
 
@@ -290,7 +292,8 @@ class Loop:
         if self.alive():
             for t in self.trials:
                 t.dir.sync()
-            meta = dict(failed=[t.failed for t in self.trials], best=[t.best for t in self.trials])
+            meta = dict(failed=[t.failed for t in self.trials], best=[t.best for t in self.trials],
+                        rows=[t.dir.written_rows() for t in self.trials])
             self.checkpoints.save(self.step, state, best, meta)
 
     def finish(self):

@@ -25,7 +25,8 @@ class Trial:
 
     def mark_failed(self):
         self.dir.sync()
-        self.dir.status("failed: diverged", **self.failed, reason=f"{self.failed['metric']} is not finite at step {self.failed['step']}")
+        reason = f"{self.failed['metric']} is not finite at step {self.failed['step']}"
+        self.dir.status("failed: diverged", **self.failed, reason=reason, rows=self.dir.written_rows())
 
     def origin(self, weights: str, step: int) -> dict:
         """What its samples say of themselves, whose weights have this hash."""
@@ -34,7 +35,8 @@ class Trial:
     def export(self, step: int, state: dict, best: dict):
         """Its own checkpoint, out of a group's."""
         with Checkpoints(self.dir / "checkpoints") as checkpoints:
-            checkpoints.save(step, state, best if self.best else {}, dict(failed=[None], best=[self.best]), plain=True)
+            meta = dict(failed=[None], best=[self.best], rows=[self.dir.written_rows()])
+            checkpoints.save(step, state, best if self.best else {}, meta, plain=True)
 
     def draw_curves(self, weights: str, step: int):
         pictures.save_curves(self.dir / "curves.png", self.dir.rows(), self.origin(weights, step))

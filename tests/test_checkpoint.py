@@ -12,7 +12,7 @@ from aigc_jax.processes import Pieces
 
 TREE = dict(a=np.arange(6, dtype=np.float32).reshape(2, 3), b=dict(c=np.array([1, 2], np.int32), d=jnp.ones((2, 1), jnp.bfloat16)),
             key=jax.random.split(jax.random.key(7), 2))  # fmt: skip
-META = dict(failed=[None, dict(step=3, metric="loss")], best=[dict(step=1, value=0.5), None])
+META = dict(failed=[None, dict(step=3, metric="loss")], best=[dict(step=1, value=0.5), None], rows=[dict(bytes=0, sha256="")] * 2)
 
 
 def saved(path, steps=(1, 2, 3)):

@@ -46,7 +46,8 @@ ALLOWED = {
     "trackers": {"errors"},
     "checkpoint": {"core", "errors", "processes", "results", "stored"},
     "programs": {"config", "core", "costs", "data", "errors", "methods", "metrics", "optim", "processes", "sharding"},
-    "start": {"checkpoint", "config", "core", "data", "errors", "gpt2", "keys", "optim", "results"},
+    "start": {"checkpoint", "config", "core", "data", "errors", "gpt2", "keys", "optim", "processes",
+              "results", "stored"},
     "trial": {"checkpoint", "config", "pictures", "results"},
     "extractors": {"checkpoint", "config", "data", "errors", "inception", "jobs", "locks", "methods", "metrics", "results", "start"},
     "train": {"checkpoint", "config", "costs", "data", "errors", "extractors", "methods", "processes", "programs", "progress", "results", "samples",
@@ -68,7 +69,7 @@ ALLOWED = {
                  "sweep", "tables", "stored"},
     "adaptive": {"config", "errors", "locks", "results", "sweep"},
     "run": {"checkpoint", "config", "data", "decode", "errors", "extractors", "gpt2", "metrics", "programs", "results", "sharding", "start",
-            "writing"},
+            "writing", "stored"},
     "__init__": {"run"},
 }
 ALWAYS = {"jax", "flax", "optax", "orbax", "ml_collections", "absl", "numpy"}

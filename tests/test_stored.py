@@ -75,7 +75,7 @@ def test_another_format_is_refused_and_named(number, words, tmp_path):
     with pytest.raises(UserError, match=f"has format {number}, and this version of aigc_jax reads format 1: {words}"):
         stored.read(path)
     path.write_text(json.dumps(PLAN) + "\n")
-    with pytest.raises(UserError, match="written by an earlier version.*begin anew with train --restart"):
+    with pytest.raises(UserError, match="written by an earlier version.*begin again.*--restart"):
         stored.read(path)
 
 
