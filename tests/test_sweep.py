@@ -167,7 +167,7 @@ def test_each_trial_is_a_run(done):
         assert training.train([loaded.config], [run.path], extend=20, report=print)[0]["status"] == "done"  # it goes on alone
         assert aigc_jax.load(run.path).step == 20
         shutil.rmtree(run / "checkpoints" / "20")
-        run.cut(16)
+        run.cut(16, stored.read(run / "checkpoints" / "16" / "meta.json")["rows"][0])
 
 
 def test_the_table_has_means_errors_and_what_failed(done):
