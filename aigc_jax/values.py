@@ -17,19 +17,19 @@ def convert(key: Key, value):
     or none of the allowed."""
     name = f"config.{key.name}"
     value = _typed(key.type, value, f"{name} = {brief(value)}", name)
-    for entry in _entries(value):
+    for place, entry in _entries(value):
         if key.allowed:
-            choose(dict.fromkeys(key.allowed), entry, name)
-        at = name if entry is value else f"{name} = {brief(value)}:"
-        _check_range(key, entry, f"{name} = {brief(entry)}" if entry is value else f"{at} {brief(entry)}")
-    if isinstance(value, tuple):
-        require(value or key.default is not REQUIRED, f"{name} = () must have at least one entry")
+            choose(dict.fromkeys(key.allowed), entry, name + place)
+        _check_range(key, entry, f"{name}{place} = {brief(entry)}")
+    require(value != () or key.default is not REQUIRED, f"{name} = () must have at least one entry")
     return value
 
 
-def _entries(value):
-    """What a range is of: the entries of a tuple, at any depth, or the value itself."""
-    return [e for part in value for e in _entries(part)] if isinstance(value, tuple) else [value]
+def _entries(value, place=""):
+    """[(index, entry)] of what a range is of: the entries of a tuple, at any depth, or the value itself."""
+    if not isinstance(value, tuple):
+        return [(place, value)]
+    return [found for i, part in enumerate(value) for found in _entries(part, f"{place}[{i}]")]
 
 
 def _check_range(key: Key, value, shown: str):

@@ -488,10 +488,9 @@ def test_maxout_is_the_largest_of_its_pieces():
 
 
 @pytest.mark.parametrize("key", ["batch_size", "critic_steps", "game.pack"])
-def test_a_step_of_no_examples_has_no_epochs(key):
-    config = configs.override(tiny("gan", steps="3 epochs"), {key: 0})
-    with pytest.raises(UserError, match="config.steps = '3 epochs' with 0 examples a step: config.batch_size, and what multiplies it, must be"):
-        resolved(config)
+def test_a_step_of_no_examples_is_refused(key):
+    with pytest.raises(UserError, match=f"config.{key} = 0 must be at least 1"):
+        configs.override(tiny("gan", steps="3 epochs"), {key: 0})
 
 
 @pytest.mark.parametrize("name, overrides, words", [
@@ -501,7 +500,7 @@ def test_a_step_of_no_examples_has_no_epochs(key):
     ("gan", {"game.condition": "projection", "game.pack": 2}, "packs examples of several classes"),
     ("gan", {"game.pack": 0}, "config.game.pack = 0 must be at least 1"),
     ("gan", {"game.pack": 17}, "config.batch_size = 16 must be at least config.game.pack = 17"),
-    ("gan", {"game.unroll": -1}, "must not be negative"),
+    ("gan", {"game.unroll": -1}, "config.game.unroll = -1 must be at least 0"),
     ("gan", {"game.augment": ("color",)}, "did you mean 'colour'"),
     ("gan_points", {"game.augment": ("colour",)}, "is for pictures"),
     ("gan_points", {"game.regularizers": ("consistency",)}, "is for pictures"),
@@ -509,6 +508,6 @@ def test_a_step_of_no_examples_has_no_epochs(key):
     ("gan_conv", {"model.g.norm": "layers"}, "did you mean 'layer'"),
 ])  # fmt: skip
 def test_what_does_not_go_together_is_said_in_one_sentence(name, overrides, words):
-    config = configs.override(tiny(name), overrides)
     with pytest.raises(UserError, match=words):
+        config = configs.override(tiny(name), overrides)
         methods.make(resolved(config), dataset(config).spec)

@@ -190,7 +190,7 @@ def test_unknown_keys_of_a_file_are_refused_at_any_depth(where, key, words):
     ("steps", 1e30, "no duration"), ("steps", "1e30", "too long"),
 ])  # fmt: skip
 def test_values_out_of_their_range_are_refused(key, value, words):
-    with pytest.raises(UserError, match=f"^config.{key} = .*{words}"):
+    with pytest.raises(UserError, match=rf"^config.{key}(\[0\])? = .*{words}"):
         configs.override(tiny(), {key: value})
 
 
@@ -204,7 +204,7 @@ def test_other_names_of_the_field_lead_to_ours():
                                 ("recall", keys.METRICS, "prdc"), ("wgan", losses.GAN, "wasserstein"), ("vanilla", losses.GAN, "minimax"),
                                 ("swish", ACTIVATIONS, "gelu")):  # fmt: skip
         assert nearest(name, allowed) == f"; did you mean {ours!r}?"
-    with pytest.raises(UserError, match="config.metrics = 'fid' is none of .*; did you mean 'frechet'"):
+    with pytest.raises(UserError, match=r"config.metrics\[0\] = 'fid' is none of .*; did you mean 'frechet'"):
         configs.override(tiny(), {"metrics": "fid"})
     table = {entry for k in (*keys.BASE, *keys.DATA, *keys.RUN, *(k for own in keys.METHODS.values() for k in own)) for entry in k.allowed}
     table |= {entry for parts in keys.MODEL.values() for own in parts.values() for k in own for entry in k.allowed}

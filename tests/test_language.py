@@ -109,15 +109,15 @@ def test_streams_are_for_networks_with_a_state():
 @pytest.mark.parametrize("name, change, words", [
     ("lm", {"model.context": 8}, "config.model.context = 8 positions are less than config.data.length = 16"),
     ("lm", {"model.positions": "rotory"}, "did you mean 'rotary'"),
-    ("lm", {"smoothing": 1.0}, r"must lie in \[0, 1\)"),
-    ("lm", {"data.name": "digits"}, "holds no text"),
+    ("lm", {"smoothing": 1.0}, "must be below 1"),
+    ("lm", {"data.name": "digits", "data.tokenizer": "bytes", "data.length": 64}, "holds no text"),
     ("mlm", {"masked": 0.0}, "config.masked = 0.0"),
     ("seq2seq", {"beams": 0}, "config.beams = 0"),
-    ("seq2seq", {"data.name": "pydoc"}, "holds no pairs"),
+    ("seq2seq", {"data.name": "pydoc", "data.path": ""}, "holds no pairs"),
 ])  # fmt: skip
 def test_configs_that_do_not_fit_are_named(name, change, words):
-    config = configs.override(tiny(name), change)
     with pytest.raises(UserError, match=words):
+        config = configs.override(tiny(name), change)
         Programs(resolved(config), dataset(config), 1)
 
 

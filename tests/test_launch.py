@@ -121,7 +121,7 @@ def test_help_teaches(capsys, verb):
     (["train", DIGITS, "--workdir=x", "--config.precision=float64"], "JAX_ENABLE_X64"),
     (["train", DIGITS, "--workdir=x", "--config.schedule.name=cosin"], "did you mean 'cosine'"),
     (["train", DIGITS, "--workdir=x", "--config.schedule.warmup=1e9"], "config.schedule.warmup"),
-    (["train", DIGITS, "--workdir=x", "--config.model.g.widths=0"], "config.model.g.widths = (0,): 0 must be at least 1"),
+    (["train", DIGITS, "--workdir=x", "--config.model.g.widths=0"], "config.model.g.widths[0] = 0 must be at least 1"),
     (["train", DIGITS, "--workdir=x", "--config.model.g.activation=rleu"], "did you mean 'relu'"),
     (["train", CONV, "--workdir=x", "--config.model.g.channels=8,8,8,8"], "draw multiples of 16 pixels, not 8 x 8"),
     (["train", CONV, "--workdir=x", "--config.data.name=ring"], "are for pictures, and the data are points [2]"),

@@ -62,9 +62,6 @@ def network(module, section, key, config, **more):
         require(name in fields, f"config.{key}.{name}: {module.__name__} has no such field{nearest(name, fields)}")
         if name in (named := NAMED | getattr(module, "choices", {})):
             choose(named[name], value, f"config.{key}.{name}")
-        for number in jax.tree.leaves(value):
-            whole = isinstance(number, int) and not isinstance(number, bool)
-            require(not whole or number > 0, f"config.{key}.{name} = {value!r} must be positive")
     for name, default in fields.items():
         require(name in section or default is not dataclasses.MISSING, f"config.{key}.{name} is missing; {module.__name__} needs it")
     net = module(**section, **more, **dtypes(config))
