@@ -60,3 +60,9 @@ def require(condition: bool, sentence: str):
     """Raise `UserError(sentence)` unless the condition holds."""
     if not condition:
         raise UserError(sentence)
+
+
+def first_line(error: Exception, most: int = 200) -> str:
+    """The first line of what an exception says, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:most] if lines else type(error).__name__

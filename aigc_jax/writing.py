@@ -8,7 +8,8 @@ import numpy as np
 
 from aigc_jax.core import SAMPLE, fold
 from aigc_jax.decode import PLAIN, Choice, Writer, check_range
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import require
+from aigc_jax.input_files import BYTE_ORDER_MARK, read_text
 
 ROWS = 64  # texts that are written at once: what a text needs of memory does not grow with their number
 MOST = 10_000_000  # tokens of a text, texts of a call
@@ -117,7 +118,7 @@ def converse(run, num, choice, seed, report, source=None, out=None):
         line = source.readline()
         if not line:
             return
-        prompt = line.rstrip("\n")
+        prompt = (line.removeprefix(BYTE_ORDER_MARK) if turn == 0 else line).rstrip("\r\n")
         if run.programs.method.language.begin is not None:
             print(answers(run, [prompt], report)[0], file=out, flush=True)
         else:
@@ -142,14 +143,7 @@ def stream_to(out, prompt: str, pieces) -> str:
 
 
 def read_prompt(path: str) -> str:
-    """The text of --prompt_file, without its last line break."""
-    try:
-        with open(path, encoding="utf-8", newline="") as f:
-            text = f.read()
-    except OSError as e:
-        raise UserError(f"--prompt_file={path}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise UserError(f"--prompt_file={path} is no UTF-8 text: {e.reason} at byte {e.start}") from None
-    return text.removesuffix("\n")
+    """The text of --prompt_file, its lines divided by line feeds, without its last line break."""
+    return read_text(path, f"--prompt_file={path}").replace("\r\n", "\n").removesuffix("\n")
 
 

@@ -1,6 +1,7 @@
 """Language models as methods: what a loss counts, carried states, masked tokens, pairs, and text from the command line."""
 
 import io
+import os
 import sys
 
 import jax
@@ -14,6 +15,8 @@ from tiny_configs import PAIRS, dataset, resolved, tiny
 import aigc_jax
 from aigc_jax import config as configs
 from aigc_jax import data, writing
+from aigc_jax.data.files import tenth
+from aigc_jax.data.pairs import functions
 from aigc_jax.decode import Choice
 from aigc_jax.errors import UserError
 from aigc_jax.methods.mlm import hide
@@ -53,6 +56,8 @@ def test_long_pairs_are_left_out_of_training_alone(tmp_path):
 @pytest.mark.parametrize("content, more, words", [
     ("a b\n", {}, "line 1 is no source, tab and target"),
     ("a\tb\tc\n", {}, "line 1 is no source, tab and target"),
+    ("a\tb\n\n\nc\td\n\ne\n", {}, "line 6 is no source, tab and target"),
+    ("a\tb\u2028c\n\x0cd\n", {}, "line 2 is no source, tab and target"),
     ("", {}, "is empty"),
     ("a\tb\n", dict(length=0), "config.data.length = 0"),
 ])  # fmt: skip
@@ -60,6 +65,48 @@ def test_pairs_that_are_none_are_named(tmp_path, content, more, words):
     (tmp_path / "x.tsv").write_text(content)
     with pytest.raises(UserError, match=words):
         pairs(tmp_path / "x.tsv", **more)
+
+
+def test_pairs_from_windows_are_the_same_pairs(tmp_path):
+    rows = [f"{n}\u2028\x0c\tx{n}\x85" for n in range(1000, 1400)]
+    (tmp_path / "a.tsv").write_bytes("\n".join(rows).encode())
+    (tmp_path / "b.tsv").write_bytes(("\ufeff" + "\r\n\r\n".join(rows) + "\r\n").encode())
+    first, second = (pairs(tmp_path / name, length=16) for name in ("a.tsv", "b.tsv"))
+    assert data.fingerprint(first) == data.fingerprint(second) and first.about["text"]["documents"] == 400
+    batch = first.take(first.arrays, np.arange(400))
+    sources = {first.tokenizer.decode(row[seen > 0]) for row, seen in zip(batch["source"], batch["source_mask"], strict=True)}
+    assert sources == {row.split("\t")[0] for row in rows}
+
+
+def test_multi30k_lines_end_at_line_feeds_alone(tmp_path):
+    (tmp_path / "multi30k").mkdir()
+    for name, count in (("train", 40), ("val", 10), ("test_2016_flickr", 10)):
+        for language in ("en", "de"):
+            text = "\ufeff" + "".join(f"{language}{i}\u2028\r\n" for i in range(count))
+            (tmp_path / "multi30k" / f"{name}.{language}").write_bytes(text.encode())
+    found = data.load(ConfigDict(configs.DATA | dict(name="multi30k", length=16)), str(tmp_path))
+    batch = found.take(found.arrays, np.arange(2))
+    assert found.splits["train"] == (0, 40)
+    assert found.tokenizer.text(batch["tokens"][1, 1:]) == "de1\u2028"
+    assert found.tokenizer.decode(batch["source"][0][batch["source_mask"][0] > 0]) == "en0\u2028"
+
+
+def test_a_huge_held_out_pair_is_refused_and_named(tmp_path):
+    rows = [f"{n}\t{n}" for n in range(1000, 1400)]
+    held = next(row for row in rows if tenth(row.split("\t")[0]) == 8)
+    rows[rows.index(held)] = held + "y" * 20_000
+    (tmp_path / "huge.tsv").write_text("\n".join(rows))
+    with pytest.raises(UserError) as e:
+        pairs(tmp_path / "huge.tsv")
+    assert f"the valid pair that begins '{held[:4]}' has 20,004 tokens on a side" in str(e.value)
+    assert "at most 16,384 go with config.data.length = 8" in str(e.value)
+    assert pairs(tmp_path / "huge.tsv", length=400).spec.shape == (20_004, 20_005)  # 64 times 400
+
+
+def test_functions_after_form_feeds_are_whole():
+    source = 'import a\n\x0c\ndef f(x):\n    """Say x."""\n    y = x\n\x0c\n    return y\n'
+    (said, code), = functions(source)
+    assert said == '"""Say x."""' and code == "def f(x):\n    y = x\n\x0c\n    return y"
 
 
 def test_multi30k_is_whole(real_data):
@@ -145,6 +192,19 @@ def test_a_prompt_longer_than_the_context_says_so(run):
     assert long == writing.texts(run, [("abc " * 30)[-24:]], 10, Choice(0.0))
 
 
+def test_prompts_with_byte_order_marks_and_crlf_are_the_same_prompts(run, tmp_path):
+    (tmp_path / "prompt.txt").write_bytes("\ufeffThe\r\nif\r\n".encode())
+    assert writing.read_prompt(tmp_path / "prompt.txt") == "The\nif"
+    said = []
+    for text in ("The\nif\n", "\ufeffThe\r\nif\r\n"):
+        said.append(io.StringIO())
+        writing.converse(run, 5, Choice(0.0), 0, None, io.StringIO(text, newline=""), said[-1])
+    assert said[0].getvalue() == said[1].getvalue()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UserError, match="--prompt_file=.*fifo is a FIFO, and must be a regular file"):
+        writing.read_prompt(tmp_path / "fifo")
+
+
 def test_prompts_from_files_and_lines(run, tmp_path):
     (tmp_path / "prompt.txt").write_text("The if\n")
     out = tmp_path / "texts.txt"
@@ -161,7 +221,7 @@ def test_prompts_from_files_and_lines(run, tmp_path):
     (["--temperature=-1"], "--temperature=-1.0 must be 0 or a number in"),
     (["--tokens=0"], "--tokens=0 must be a whole number in [1, 10,000,000]"),
     (["--prompt=a", "--prompt_file=b"], "two ways to say one thing"),
-    (["--prompt_file=/nowhere"], "--prompt_file=/nowhere: No such file or directory"),
+    (["--prompt_file=/nowhere"], "--prompt_file=/nowhere: no such file"),
     (["--prompt=☃"], "the character '☃' (U+2603) is none of the tokenizer's"),
     (["--out=x.png", "--prompt=a"], "must end in .txt"),
 ])  # fmt: skip

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from aigc_jax import config as configs
-from aigc_jax import data, stored
+from aigc_jax import data, input_files, stored
 from aigc_jax.data import dataset as datasets
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data import text as module
@@ -193,7 +193,7 @@ def test_a_tokenizer_file_that_is_none(tmp_path):
             tokenizers.read(path)
         assert "\n" not in str(e.value)
     path.write_bytes(b"\xff")
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="tokenizer.json is no UTF-8 text: invalid start byte at byte 0"):
         tokenizers.read(path)
     with pytest.raises(UserError, match="tokeniser.json: no such file; did you mean 'tokenizer.json'"):
         tokenizers.read(tmp_path / "tokeniser.json")
@@ -482,3 +482,68 @@ def test_mistakes_are_sentences(tmp_path):
         with pytest.raises(UserError) as e:
             load(path, **more)
         assert words in str(e.value) and "\n" not in str(e.value), str(e.value)
+
+
+def test_byte_order_marks_and_crlf_are_no_words(tmp_path):
+    (tmp_path / "stop.txt").write_bytes("\ufeffThe\r\nword\r\n".encode())
+    clean = module.cleaner(section(stop_words=str(tmp_path / "stop.txt")), "as_is")
+    assert clean("The last word") == " last "
+    (tmp_path / "crlf.txt").write_bytes(("\ufeff" + PLAY.replace("\n", "\r\n")).encode())
+    for name in ("bytes", "characters", "bpe"):
+        ds = load(tmp_path / "crlf.txt", tokenizer=name, vocabulary=300 * (name == "bpe"))
+        text = split_texts(ds)["train"]
+        assert text.startswith("ROMEO:\r\n") and "\ufeff" not in text and "\r\n" in text
+        assert ds.tokenizer.decode([ds.spec.start]) in ("\n", "\r\n")
+    one_line = load(tmp_path / "line.txt", "\ufeff" + "abcdefgh" * 20, tokenizer="bytes")
+    assert one_line.spec.start == ord("a")
+    (tmp_path / "wide.txt").write_text(PLAY, "utf-16")
+    with pytest.raises(UserError, match="wide.txt is UTF-16 text, as its byte order mark says"):
+        load(tmp_path / "wide.txt")
+
+
+def test_lines_end_at_line_feeds_alone():
+    text = "a\x0cb\x85c\u2028d\r\n\ne\rf\n"
+    assert input_files.split_lines(text) == ["a\x0cb\x85c\u2028d", "", "e\rf"]
+    assert input_files.split_lines("") == [] and input_files.split_lines("a\nb") == ["a", "b"]
+
+
+def test_poems_are_divided_at_line_feeds_alone(tmp_path):
+    (tmp_path / "tang_poems").mkdir()
+    poems = [f"秦川雄帝宅\u2028函谷壯皇居{i}" for i in range(60)]
+    (tmp_path / "tang_poems" / "tang_20k.txt").write_bytes(("\ufeff" + "\r\n".join(poems) + "\r\n").encode())
+    ds = data.load(section(name="tang_poems"), str(tmp_path))
+    assert ds.about["text"]["documents"] == 60 and ds.about["text"]["characters"] == sum(map(len, poems))
+
+
+def test_texts_that_are_no_regular_files_are_named(tmp_path, capsys):
+    books = tmp_path / "books"
+    books.mkdir()
+    (books / "a.txt").write_text(PLAY)
+    (tmp_path / "outside.txt").write_text(PLAY)
+    os.mkfifo(books / "b.txt")
+    (books / "c.txt").symlink_to(tmp_path / "outside.txt")
+    for path in (books, books / "*.txt"):
+        ds = load(path)
+        said = capsys.readouterr().err
+        assert "b.txt: is a FIFO" in said and "a.txt" in ds.about["files"] and "b.txt" not in ds.about["files"]
+    assert "c.txt" in ds.about["files"]  # a glob names it, a directory only holds it
+    with pytest.raises(UserError, match="stop_words = '.*b.txt' is a FIFO, and must be a regular file"):
+        load(books / "a.txt", stop_words=str(books / "b.txt"))
+    with pytest.raises(UserError, match="is a FIFO, and must be a regular file"):
+        load(books / "a.txt", tokenizer="file", tokenizer_path=str(books / "b.txt"))
+    for path in ("x" * 5000, "~nobody_of_this_name/x", "a\0b"):
+        with pytest.raises(UserError, match="is no file or directory"):
+            load(path)
+
+
+def test_bpe_of_one_long_word_is_quick_and_of_ordinary_text_the_same():
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = build("bpe", "a" * 2**20, vocabulary=270)
+    assert len(tokenizer.encode("a" * 2**20)) < 2**16 and tokenizer.decode(tokenizer.encode("a" * 999)) == "a" * 999
+    library = Tokenizer(models.BPE())  # as the library trains by itself
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    text = PLAY * 20 + CHINESE * 30
+    library.train_from_iterator([text], trainers.BpeTrainer(
+        vocab_size=318, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), max_token_length=60, show_progress=False))
+    assert build("bpe", text, vocabulary=320).encode(text).tolist() == library.encode(text).ids

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from aigc_jax import stored
-from aigc_jax.errors import UserError, nearest, require
+from aigc_jax import input_files, stored
+from aigc_jax.errors import UserError, first_line, nearest, require
 from aigc_jax.results import file_sha256
 
 
 def roots(data_dir: str) -> list[Path]:
     """The directories that are searched, in order: run.data_dir, $AIGC_DATA_DIR, ~/tensorflow_datasets."""
     given = [data_dir, os.environ.get("AIGC_DATA_DIR", ""), "~/tensorflow_datasets"]
-    return [Path(d).expanduser() for d in given if d]
+    return [input_files.expand_user(d) for d in given if d]
 
 
 def find(name: str, checksums: dict[str, str], data_dir: str, called: str = "") -> dict[str, Path] | None:
@@ -31,10 +31,10 @@ def find(name: str, checksums: dict[str, str], data_dir: str, called: str = "") 
     """
     for root in roots(data_dir):
         paths = {file: plain_or_packed(root / name / file) for file in checksums}
-        if not any(p.is_file() for p in paths.values()):
+        if not any(map(input_files.is_regular, paths.values())):
             continue
         for file, path in paths.items():
-            if not path.is_file():
+            if not input_files.is_regular(path):
                 raise UserError(f"{name}: {file} is missing in {path.parent}; {advice(called or name)}")
             verify(name, path, file_sha256(path) if path.name == file else unpacked_sha256(path), checksums[file], advice(called or name))
         return paths
@@ -49,7 +49,7 @@ def verify(name: str, path: Path, found: str, registered: str, remedy: str):
 
 def plain_or_packed(path: Path) -> Path:
     packed = path.with_name(path.name + ".gz")
-    return packed if packed.is_file() and not path.is_file() else path
+    return packed if input_files.is_regular(packed) and not input_files.is_regular(path) else path
 
 
 def unpacked_sha256(path: Path) -> str:
@@ -62,6 +62,15 @@ def unpacked_sha256(path: Path) -> str:
     except (OSError, EOFError, zlib.error):
         return ""
     return digest.hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a file holds, unpacked where its name ends in .gz; a UserError where it cannot be read."""
+    try:
+        with input_files.open_regular(path) as f:
+            return (gzip.open(f) if path.suffix == ".gz" else f).read()
+    except (OSError, EOFError, zlib.error) as e:
+        raise UserError(f"{path} cannot be read: {first_line(e)}") from None
 
 
 def prepared(name: str, data_dir: str) -> Path | None:
@@ -96,8 +105,7 @@ def fetch(name: str, data_dir: str) -> None:
     try:
         got = manager.download({info.filename: url for url, info in infos.items()})
     except Exception as e:  # a library's many network errors: one sentence for all
-        reason = f"{e}".splitlines()[0][:200] if f"{e}" else type(e).__name__
-        raise UserError(f"{name}: the download failed: {reason}") from None
+        raise UserError(f"{name}: the download failed: {first_line(e)}") from None
     for file, path in got.items():
         os.replace(path, target / file)
 
@@ -111,6 +119,49 @@ def walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
                 yield Path(directory, name)
 
 
+def find_readable(root: Path, suffixes: tuple[str, ...], other: tuple[str, ...] = ()):
+    """(paths below a directory that end in one of the suffixes, {path: why it is not read}), both
+    relative to it and sorted. Read are regular files, and links to such within the directory. Links to
+    directories, and files that end in one of `other`, are named among those that are not."""
+    inside, found, skipped = root.resolve(), [], {}
+    for directory, inner, names in os.walk(root):
+        inner[:] = [d for d in inner if not d.startswith(".")]
+        relative = lambda name, directory=directory: Path(directory, name).relative_to(root).as_posix()
+        links = [d for d in inner if os.path.islink(os.path.join(directory, d))]
+        skipped |= {relative(d): "is a link to a directory" for d in links}
+        for name in (n for n in names if not n.startswith(".")):
+            if name.lower().endswith(suffixes):
+                obstacle = find_link_obstacle(Path(directory, name), inside)
+                if obstacle:
+                    skipped[relative(name)] = obstacle
+                else:
+                    found.append(relative(name))
+            elif other and name.lower().endswith(other):
+                skipped[relative(name)] = f"{Path(name).suffix.lower()} files are not read"
+    return sorted(found), dict(sorted(skipped.items()))
+
+
+def find_link_obstacle(path: Path, inside: Path) -> str:
+    """Why a file of a directory is not read: it is not regular, or a link out of the directory; ""
+    where nothing is wrong with it."""
+    if path.is_symlink():
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError):  # links that go in a circle
+            return "is a link to itself"
+        if not target.is_relative_to(inside):
+            return "is a link out of the directory"
+    return input_files.find_obstacle(path)
+
+
+def describe_skipped(skipped: dict[str, str], total: int, what: str) -> str:
+    """One line that names the first files that were not read, and why."""
+    named = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
+    named = "".join(c if c.isprintable() else "?" for c in named)  # names of files may hold anything
+    more = "; ..." if len(skipped) > 5 else ""
+    return f"skipped {len(skipped):,} of {total:,} {what} ({named}{more})"
+
+
 def tenth(text: str) -> int:
     """0 .. 9 by the SHA-256 of a text: what it names stays in its split when others come and go."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big") % 10
@@ -119,10 +170,11 @@ def tenth(text: str) -> int:
 def directory(path: str, data_dir: str, name: str, holds: str) -> Path:
     """The directory config.data.path itself, or the one of that name among the data sets."""
     require(path != "", f"config.data.path = '' must name a directory of {holds} for config.data.name = {name!r}")
-    places = [Path(path).expanduser(), *(root / path for root in roots(data_dir))]
-    found = next((p for p in places if p.is_dir()), None)
+    places = [input_files.expand_user(path), *(root / path for root in roots(data_dir))]
+    found = next((p for p in places if os.path.isdir(p)), None)
     if found is None:
-        known = [p.name for place in places if place.parent.is_dir() for p in place.parent.iterdir() if p.is_dir()]
+        parents = [place.parent for place in places if os.path.isdir(place.parent)]
+        known = [p.name for parent in parents for p in parent.iterdir() if os.path.isdir(p)]
         raise UserError(f"config.data.path = {path!r} is no directory{nearest(places[0].name, known)}")
     return found
 

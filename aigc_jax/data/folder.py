@@ -1,4 +1,4 @@
-"""Pictures from a directory tree of PNG and JPEG files: untrusted input, decoded once."""
+"""Pictures from a directory tree of files such as PNG and JPEG: untrusted input, decoded once."""
 
 import hashlib
 import json
@@ -13,14 +13,22 @@ import numpy as np
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, bounds_of, images_of
-from aigc_jax.errors import UserError, choose, require
-from aigc_jax.results import cache_dir, file_sha256
+from aigc_jax.errors import UserError, choose, first_line, require
+from aigc_jax.input_files import open_regular
+from aigc_jax.results import cache_dir
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+# Formats of pictures that Pillow decodes by itself; of an animation, or of several pages, the first.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# Formats that are named and not read: their decoders are other programs, large, or seldom looked at.
+NOT_READ = (".avif", ".dng", ".eps", ".exr", ".heic", ".heif", ".ico", ".jp2", ".jxl", ".pbm", ".pdf",
+            ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".xcf")  # fmt: skip
 SMALLEST, LARGEST = 8, 1024  # pixels a side that are drawn; smaller files are skipped
-MOST_PIXELS = 100_000_000  # of a file; more is a decompression bomb
+MOST_PIXELS = 100_000_000  # of a file; more may be a decompression bomb
+TOO_MANY = f"it has more than {MOST_PIXELS:,} pixels"
+GREY_STEPS = {"L;2": 85, "L;4": 17}  # of PNGs of 2 and 4 bits: grey levels of 8 bits from one to the next
 AT_ONCE = 1024  # files that are decoded before the first of them is written
-DECODER = 2  # raise it when `decode` gives other pixels: caches of another number are not read
+DECODER = 3  # raise it when `decode` gives other pixels: caches of another number are not read
 
 COLOURS = {"rgb": "RGB", "grey": "L"}
 # config.data.split -> the split of each tenth of the hash values. 80/20: valid and test are the same pictures.
@@ -28,7 +36,7 @@ SPLITS = {"80/10/10": ("train",) * 8 + ("valid", "test"), "80/20": ("train",) * 
 
 
 def folder(config, data_dir, download) -> Dataset:
-    """All PNG and JPEG files below data.path, as pictures of data.size pixels a side in data.colour (rgb or grey).
+    """All files below data.path that end in one of SUFFIXES, as pictures of data.size pixels a side in data.colour (rgb or grey).
 
     Each is resized with antialiasing until its shorter side fits and cropped to its centre. Its class is the directory it lies
     in; its split, the hash of its relative path, whatever other files there are. A file that cannot be read is skipped and named.
@@ -37,18 +45,18 @@ def folder(config, data_dir, download) -> Dataset:
     choose(COLOURS, config.colour, "config.data.colour")
     tenths = choose(SPLITS, config.split, "config.data.split")
     require(SMALLEST <= config.size <= LARGEST, f"config.data.size = {config.size} pixels a side must lie between {SMALLEST} and {LARGEST}")
-    paths = sorted(p.relative_to(root).as_posix() for p in files.walk(root, SUFFIXES))
-    require(paths, f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}")
+    paths, not_read = files.find_readable(root, SUFFIXES, NOT_READ)
+    total = len(paths) + len(not_read)
+    require(total, f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}")
     split_of = {name: tenths[files.tenth(name)] for name in paths}
     paths.sort(key=lambda name: ("train", "valid", "test").index(split_of[name]))  # as they lie in the array
     x, skipped = pictures(root, paths, config.size, config.colour)
-    if skipped:
-        named = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
-        named = "".join(c if c.isprintable() else "?" for c in named)  # names of files may hold anything
-        print(f"skipped {len(skipped):,} of {len(paths):,} pictures ({named}{'; ...' if len(skipped) > 5 else ''})", file=sys.stderr)
+    skipped = not_read | skipped
     names = [p for p in paths if p not in skipped]
-    require(names, f"config.data.path = {config.path!r}: none of its {len(paths):,} pictures can be used; "
+    require(names, f"config.data.path = {config.path!r}: none of its {total:,} pictures can be used; "
             f"the first: {next(iter(skipped.items()), ('', ''))[1]}")
+    if skipped:
+        print(files.describe_skipped(skipped, total, "pictures"), file=sys.stderr)
     arrays, about, classes = dict(x=x), dict(source=str(root), licence="the user's own"), Counter(map(os.path.dirname, names))
     if len(classes) > 1:
         about["classes"] = dict(sorted(classes.items()))
@@ -108,29 +116,24 @@ def write(f, decoded, shape):
 
 def digest(path: Path) -> str:
     try:
-        return file_sha256(path)
-    except OSError as e:  # a broken link, no permission: skipped later, by the same words
-        return f"{e.strerror}"
+        with open_regular(path) as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except (UserError, OSError) as e:  # no permission, gone: skipped later, by the same words
+        return first_line(e)
 
 
 def attempt(root: Path, name: str, size: int, colour: str) -> np.ndarray | str:
-    """The decoded picture, or in a few words why it is skipped. A decompression bomb is a UserError."""
+    """The decoded picture, or in a few words why it is skipped."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         return decode(root / name, size, colour)
-    except UserError:
-        raise
-    except Image.DecompressionBombError:
-        raise UserError(bomb(root / name)) from None
+    except Image.DecompressionBombError:  # Pillow's own bound, above ours
+        return TOO_MANY
     except UnidentifiedImageError:
-        return "neither PNG nor JPEG"
+        return f"none of {', '.join(FORMATS)}"
     except Exception as e:  # a decoder of untrusted files fails in many ways, none of which may end the run
-        return str(e).splitlines()[0][:80] if str(e) else type(e).__name__
-
-
-def bomb(path) -> str:
-    return f"{path} is a decompression bomb: it has more than {MOST_PIXELS:,} pixels; remove it"
+        return first_line(e, 80)
 
 
 def decode(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 [size, size, C]
@@ -138,18 +141,55 @@ def decode(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 [size,
     parts on white; resized by a Lanczos filter with antialiasing until the shorter side is `size`, and cropped to the centre."""
     from PIL import Image, ImageOps
 
-    with Image.open(path, formats=("PNG", "JPEG")) as image:
-        require(image.width * image.height <= MOST_PIXELS, bomb(path))
-        if min(image.size) < SMALLEST:
-            raise ValueError(f"{image.width} x {image.height} pixels are fewer than {SMALLEST} a side")
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow's own conversion would cut off at 255
-            image = Image.fromarray((np.asarray(image).astype(np.float64) / 257 + 0.5).clip(0, 255).astype(np.uint8))
+    with open_regular(path, "it") as file, Image.open(file, formats=FORMATS) as image:
+        require(image.width * image.height <= MOST_PIXELS, TOO_MANY)
+        require(min(image.size) >= SMALLEST, f"{image.width} x {image.height} pixels are fewer than {SMALLEST} a side")
+        image = ImageOps.exif_transpose(to_eight_bits(image, file))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = ImageOps.fit(image.convert(COLOURS[colour]), (size, size), Image.Resampling.LANCZOS)
         return np.asarray(image).reshape(size, size, -1)
+
+
+def to_eight_bits(image, file):
+    """A picture of 8 bits a channel. Pillow's own conversion would cut 16 bits of grey off at 255 and
+    colours to their upper byte, and it compares a PNG's transparent colour (tRNS), which has the bits
+    of the file, with pixels that are scaled to 8 (https://www.w3.org/TR/png-3/#11tRNS)."""
+    raw = image.tile[0][3] if image.format == "PNG" and image.tile else ""
+    clear = image.info.get("transparency")
+    if raw in GREY_STEPS and clear is not None:
+        image.info["transparency"] = clear * GREY_STEPS[raw]
+        return image
+    if image.mode.startswith("I;16"):
+        pixels = np.asarray(image)
+        clear = None if clear is None else pixels == clear
+    elif raw == "RGB;16B":
+        pixels = read_sixteen_bits(image, file)
+        clear = None if clear is None else (pixels == clear).all(-1)
+    else:
+        require(image.mode not in ("I", "F"), f"{image.mode} pixels of 32 bits have no known range")
+        return image
+    from PIL import Image
+
+    out = Image.fromarray((pixels / 257 + 0.5).astype(np.uint8))
+    if clear is not None:
+        out.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+    out.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return out
+
+
+def read_sixteen_bits(image, file) -> np.ndarray:  # -> uint16 [H, W, 3]
+    """The colours of a PNG of 16 bits a channel, of which Pillow gives the upper byte, or, read in the
+    other byte order, the lower one."""
+    from PIL import Image
+
+    upper = np.asarray(image).astype(np.uint16)
+    file.seek(0)
+    with Image.open(file, formats=("PNG",)) as again:
+        codec, extents, offset, _ = again.tile[0][:4]
+        again.tile = [type(again.tile[0])(codec, extents, offset, "RGB;16L")]
+        return upper << 8 | np.asarray(again)
 
 
 def progress(verb: str, items, total: int):

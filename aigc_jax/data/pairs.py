@@ -1,20 +1,21 @@
 """Pairs of texts, a source and a target, as rows of tokens filled up to one length."""
 
 import ast
-import gzip
 import itertools
+import re
 import textwrap
-import zlib
-from pathlib import Path
 
 import numpy as np
 
 from aigc_jax.data import files, text, tokenizers
 from aigc_jax.data.dataset import Dataset, Spec, join
-from aigc_jax.errors import UserError, choose, require
+from aigc_jax.errors import choose, require
+from aigc_jax.input_files import decode_text, expand_user, is_regular, split_lines
 
 MULTI30K = dict(train="train", valid="val", test="test_2016_flickr")  # split -> the files' name
 LANGUAGES = ("en", "de", "fr")
+# The most tokens of a held-out side: so many times config.data.length, or so many where that is more.
+MOST_TIMES, MOST_TOKENS = 64, 16_384
 
 
 def multi30k(config, data_dir, download) -> Dataset:
@@ -28,10 +29,10 @@ def multi30k(config, data_dir, download) -> Dataset:
     for split, name in MULTI30K.items():
         sides = []
         for language in given:
-            path = next((p for p in (first.parent / f"{name}.{language}", first.parent / f"{name}.{language}.gz") if p.is_file()), None)
+            path = next((p for p in (first.parent / f"{name}.{language}", first.parent / f"{name}.{language}.gz") if is_regular(p)), None)
             require(path is not None, f"multi30k: {name}.{language}.gz is missing in {first.parent}")
             paths.append(path)
-            sides.append(lines(path))
+            sides.append(split_lines(decode_text(files.read_bytes(path), path)))
         require(len(sides[0]) == len(sides[1]), f"multi30k: {name} has {len(sides[0]):,} lines of {given[0]} and {len(sides[1]):,} of {given[1]}")
         splits[split] = list(zip(*sides, strict=True))
     return pairs(config, splits, text.about_files(paths, "none stated"))
@@ -40,10 +41,11 @@ def multi30k(config, data_dir, download) -> Dataset:
 def tsv(config, data_dir, download) -> Dataset:
     """The user's own pairs: data.path is a file with a source, a tab and a target on each line; split by the hash of the source."""
     require(config.path != "", "config.data.path = '' must name a file of tab-separated pairs for config.data.name = 'pairs'")
-    path = Path(config.path).expanduser()
-    rows = [line.split("\t") for line in text.decoded(path).splitlines() if line]
-    for number, row in enumerate(rows, 1):
+    path = expand_user(config.path)
+    numbered = {number: line.split("\t") for number, line in enumerate(split_lines(text.decoded(path)), 1) if line}
+    for number, row in numbered.items():
         require(len(row) == 2, f"{path}: line {number} is no source, tab and target")
+    rows = numbered.values()
     tenths = choose(text.SPLITS, config.split, "config.data.split")
     splits = {name: [tuple(row) for row in rows if tenths[files.tenth(row[0])] == name] for name in dict.fromkeys(tenths)}
     return pairs(config, splits, text.about_files([path], "the user's own"))
@@ -61,7 +63,7 @@ def docstrings(config, data_dir, download) -> Dataset:
 def functions(source: str) -> list[tuple[str, str]]:
     """(docstring in its quotes, function without it) of each function that has both, with the indentation of a function of a module."""
     try:
-        tree, rows = ast.parse(source), source.splitlines()
+        tree, rows = ast.parse(source), re.split(r"\r\n|\r|\n", source)  # Python's lines: form feeds end none
     except (SyntaxError, ValueError, RecursionError):
         return []
     found = []
@@ -74,15 +76,6 @@ def functions(source: str) -> list[tuple[str, str]]:
             code = textwrap.dedent("\n".join(rows[node.lineno - 1 : first - 1] + rows[last : node.end_lineno]))
             found.append((f'"""{said}"""', code))
     return found
-
-
-def lines(path: Path) -> list[str]:
-    """The lines of a file of UTF-8, plain or gzipped."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as f:
-            return f.read().decode().removesuffix("\n").split("\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read as UTF-8 text: {e}") from None
 
 
 def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Dataset:
@@ -103,12 +96,16 @@ def apart(config, encoded, tokenizer, about) -> Dataset:
     """Two rows of tokens a pair.
 
     config.length is the most tokens of either side in training: longer pairs are left out, and counted in about["text"]["left_out"]. No
-    held-out pair is; rows are as wide as the longest of them.
+    held-out pair is; rows are as wide as the longest of them, and one that is beyond all measure is refused.
     """
     longest = lambda rows: max((len(side) for row in rows for side in row), default=0)
     short = [row for row in encoded["train"] if longest([row]) <= config.length]
     left_out, encoded["train"] = len(encoded["train"]) - len(short), short
     require(short, f"config.data.length = {config.length} tokens leaves no training pair")
+    most = max(MOST_TIMES * config.length, MOST_TOKENS)
+    for name, row in ((name, row) for name, rows in encoded.items() for row in rows):
+        require(longest([row]) <= most, f"the {name} pair that begins {tokenizer.decode(row[0][:40])[:40]!r} has {longest([row]):,} tokens on a "
+                f"side, and rows are as wide as the longest; at most {most:,} go with config.data.length = {config.length}: shorten or remove it")
     width = max(config.length, *(longest(rows) for rows in encoded.values()))
     arrays, bounds = join({name: filled(rows, width, tokenizer) for name, rows in encoded.items()})
     spec = Spec("pairs", (width, width + 1), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)

@@ -2,7 +2,6 @@
 
 import functools
 import glob
-import gzip
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aigc_jax import input_files
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data.dataset import Dataset, Spec
 from aigc_jax.errors import UserError, choose, nearest, require
@@ -49,8 +49,7 @@ def shakespeare(config, data_dir, download) -> Dataset:
     if paths is None:
         raise files.missing("tiny_shakespeare", SHAKESPEARE, data_dir, files.advice(config.name))
     path = paths["input.txt"]
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as f:
-        play = f.read().decode()
+    play = input_files.decode_text(files.read_bytes(path), path)
     about = dict(source=f"{path.parent} (checksum as registered by tensorflow-datasets)", licence="public domain", files=SHAKESPEARE)
     return windows_of(config, [play], about)
 
@@ -61,7 +60,7 @@ def tang_poems(config, data_dir, download) -> Dataset:
     beside = path.with_name("tang_20k_simplified.txt")
     if script == "simplified" and beside.is_file():
         path, script = beside, "as_is"
-    poems = [line for line in decoded(path).split("\n") if line]
+    poems = [line for line in input_files.split_lines(decoded(path)) if line]
     return windows_of(config, poems, about_files([path], "MIT; the poems are public domain"), script)
 
 
@@ -101,8 +100,8 @@ def library() -> tuple[Path, dict[Path, str]]:
     texts = {}
     for path in found:
         try:
-            texts[path] = path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError):  # written in another encoding
+            texts[path] = input_files.read_text(path)
+        except UserError:  # written in another encoding
             continue
     return root, texts
 
@@ -110,39 +109,44 @@ def library() -> tuple[Path, dict[Path, str]]:
 def text(config, data_dir, download) -> Dataset:
     """The user's own: a file, all .txt and .md files below a directory, or those of a glob such as books/*.html; each file a text."""
     require(config.path != "", "config.data.path = '' must name a file, a directory or a glob for config.data.name = 'text'")
-    places = [Path(config.path).expanduser(), *(root / config.path for root in files.roots(data_dir))]
+    places = [input_files.expand_user(config.path), *(root / config.path for root in files.roots(data_dir))]
     paths = next(filter(None, map(matching, places)), None)
     if paths is None:
-        require(not any(p.is_dir() for p in places), f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}")
-        near = nearest(places[0].name, [p.name for p in places[0].parent.iterdir()] if places[0].parent.is_dir() else [])
+        require(not any(map(os.path.isdir, places)), f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}")
+        near = nearest(places[0].name, [p.name for p in places[0].parent.iterdir()] if os.path.isdir(places[0].parent) else [])
         raise UserError(f"config.data.path = {config.path!r} is no file or directory, and no glob that matches a file{near}")
     root = Path(os.path.commonpath([p.parent for p in paths]))
     return windows_of(config, [decoded(path) for path in paths], about_files(paths, "the user's own", root))
 
 
 def matching(place: Path) -> list[Path]:
-    if place.is_file():
+    """The file, those below the directory, or those of the glob; what is skipped is named."""
+    if input_files.is_regular(place):
         return [place]
-    found = files.walk(place, SUFFIXES) if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))
-    return sorted(p for p in found if p.is_file())
+    if os.path.isdir(place):
+        found, skipped = files.find_readable(place, SUFFIXES)
+        found = [place / name for name in found]
+    else:
+        given = [Path(p) for p in glob.glob(str(place), recursive=True) if not os.path.isdir(p)]
+        obstacles = {p: input_files.find_obstacle(p) for p in given}
+        found = [p for p in given if not obstacles[p]]
+        skipped = {str(p): why for p, why in obstacles.items() if why}
+    if skipped:
+        print(files.describe_skipped(skipped, len(found) + len(skipped), "texts"), file=sys.stderr)
+    return sorted(found)
 
 
 def located(name: str, pattern: str, data_dir: str) -> Path:
     """The first file of a data set that nothing downloads."""
     for root in files.roots(data_dir):
-        if found := sorted((root / name).glob(pattern)):
+        if found := sorted(filter(input_files.is_regular, (root / name).glob(pattern))):
             return found[0]
     raise files.missing(name, {pattern: ""}, data_dir, "set run.data_dir or AIGC_DATA_DIR to the directory that holds it")
 
 
 def decoded(path: Path) -> str:
-    """A file of UTF-8, to the byte: line ends stay as they are."""
-    try:
-        content = path.read_bytes().decode()
-    except OSError as e:
-        raise UserError(f"{path}: {e.strerror}") from None
-    except UnicodeDecodeError as e:
-        raise UserError(f"{path} is no UTF-8 text: {e.reason} at byte {e.start:,}") from None
+    """A file of UTF-8, to the byte but for its byte order mark: line ends stay as they are."""
+    content = input_files.read_text(path)
     require(content != "", f"{path} is empty")
     require("\0" not in content, f"{path} is no text: it has a NUL at character {content.find(chr(0)):,}")
     return content
@@ -191,8 +195,11 @@ def takers(length: int) -> tuple[Callable, Callable]:
 
 
 def beginning(tokenizer, train: list[str], several: bool) -> int:
-    """The token after which a text begins: the one between texts; of a single text a line break, or how it begins itself."""
-    return tokenizer.end if several else int(tokenizer.encode("\n" if "\n" in train[0] else train[0])[0])
+    """The token after which a text begins: the one between texts; of a single text the last of its line break, or how it begins itself."""
+    if several:
+        return tokenizer.end
+    line_break = next((mark for mark in ("\r\n", "\n") if mark in train[0]), None)
+    return int(tokenizer.encode(line_break)[-1] if line_break else tokenizer.encode(train[0])[0])
 
 
 def layout(counts: dict[str, int], length: int) -> dict[str, tuple[int, int]]:
@@ -289,7 +296,6 @@ def cleaner(config, script: str) -> Callable:
     clean = lambda text: functools.reduce(lambda text, step: step(text), steps, text)
     if config.stop_words == "":
         return clean
-    path = Path(config.stop_words).expanduser()
-    require(path.is_file(), f"config.data.stop_words = {config.stop_words!r}: no such file")
-    stop = {clean(word.strip()) for word in decoded(path).split("\n")}
+    content = input_files.read_text(input_files.expand_user(config.stop_words), f"config.data.stop_words = {config.stop_words!r}")
+    stop = {clean(word.strip()) for word in input_files.split_lines(content)}
     return lambda text: re.sub(r"\w+", lambda found: "" if found[0] in stop else found[0], clean(text))

@@ -17,12 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from aigc_jax import stored
-from aigc_jax.errors import UserError, choose, nearest, require
+from aigc_jax.errors import UserError, choose, first_line, nearest, require
+from aigc_jax.input_files import expand_user, find_obstacle, is_regular, require_regular
 from aigc_jax.results import cache_dir
 
 SPECIALS = ("<|endoftext|>", "<|mask|>")  # always the last two; no text is encoded to them
 BYTES = 256
 DEFAULT = 10_000  # tokens of words and BPE for config.data.vocabulary = 0
+# Runs of letters, digits, other signs or blanks that training BPE cuts after so many characters: its
+# time grows with the square of a word's length (encoding does not). Ordinary text has no such words.
+LONG_RUNS = "|".join(rf"{kind}{{1024}}" for kind in (r"\p{L}", r"\p{N}", r"[^\s\p{L}\p{N}]", r"\s"))
 LONGEST = 60  # characters of a word and bytes of a BPE token, so that `sizes` holds every size
 UNKNOWN = "\ufffd".encode()  # what <unk> shows as
 
@@ -105,8 +109,7 @@ def _checked(plain) -> Tokenizer:
     try:
         return from_plain(plain)
     except Exception as e:
-        reason = str(e).splitlines()[0][:100] if str(e) else type(e).__name__
-        raise UserError(f"this is no tokenizer.json of ours: {reason}") from None
+        raise UserError(f"this is no tokenizer.json of ours: {first_line(e, 100)}") from None
 
 
 def write(path, tokenizer: Tokenizer):
@@ -117,9 +120,10 @@ def write(path, tokenizer: Tokenizer):
 def read(path) -> Tokenizer:
     """The tokenizer in a file."""
     path = Path(path)
-    if not path.is_file():
+    if find_obstacle(path) == "no such file":
         known = [p.name for p in path.parent.glob("*.json")]
         raise UserError(f"{path}: no such file{nearest(path.name, known)}")
+    require_regular(path)
     plain = stored.read(path, "tokenizer.json")
     try:
         return _checked(plain)
@@ -282,11 +286,13 @@ def words(texts, config) -> Tokenizer:
 
 def bpe(texts, config) -> Tokenizer:
     """Byte-level BPE, trained on the texts: all bytes, then merges of the most frequent pairs up to `vocabulary`."""
+    from tokenizers import Regex, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Library
-    from tokenizers import models, trainers
 
     size = limit(config, BYTES + len(SPECIALS)) - len(SPECIALS)
     library = byte_level(Library(models.BPE()))
+    cut = pre_tokenizers.Split(Regex(LONG_RUNS), "isolated")
+    library.pre_tokenizer = pre_tokenizers.Sequence([cut, library.pre_tokenizer])
     library.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=size, initial_alphabet=sorted(byte_letters()), max_token_length=LONGEST, show_progress=False))
     model = json.loads(library.to_str())["model"]
@@ -297,8 +303,8 @@ def file(texts, config) -> Tokenizer:
     """The tokenizer at `tokenizer_path`: a file, a run's directory or one of GPT-2."""
     require(config.tokenizer_path != "",
             "config.data.tokenizer_path = '' must name a tokenizer.json or a run directory for config.data.tokenizer = 'file'")
-    path = Path(config.tokenizer_path).expanduser()
-    if (path / "vocab.json").is_file() or (path / "model.safetensors").is_file():
+    path = expand_user(config.tokenizer_path)
+    if is_regular(path / "vocab.json") or is_regular(path / "model.safetensors"):
         from aigc_jax.data import gpt2
 
         return gpt2.read_tokenizer(path)
