@@ -193,7 +193,7 @@ def test_a_tokenizer_file_that_is_none(tmp_path):
             tokenizers.read(path)
         assert "\n" not in str(e.value)
     path.write_bytes(b"\xff")
-    with pytest.raises(UserError, match="tokenizer.json is no UTF-8 text: invalid start byte at byte 0"):
+    with pytest.raises(UserError, match="is damaged"):
         tokenizers.read(path)
     with pytest.raises(UserError, match="tokeniser.json: no such file; did you mean 'tokenizer.json'"):
         tokenizers.read(tmp_path / "tokeniser.json")
