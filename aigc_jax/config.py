@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from aigc_jax import keys
 from aigc_jax.durations import UNITS, parse_duration, steps_of
 from aigc_jax.errors import UserError, brief, nearest, require
+from aigc_jax.hparams import DEFAULTS, check_hparams, hparam_names
 from aigc_jax.schema import DURATION, REQUIRED, Key
 from aigc_jax.user_files import find_file, import_file, user_code
 from aigc_jax.values import convert
@@ -40,7 +41,7 @@ def complete(config: ConfigDict) -> ConfigDict:
     given = leaves(config)
     table = _table_of(given)
     values = {name: convert(find_key(table, name, given), value) for name, value in given.items()}
-    kept = {name: key.default for name, key in table.items() if key.default is not REQUIRED and not name.startswith("model.")}
+    kept = {name: key.default for name, key in table.items() if key.default is not REQUIRED and not name.startswith(("model.", "hp."))}
     out = _nested({name: (kept | values)[name] for name in table if name in kept or name in values})
     check(out)
     return out
@@ -56,6 +57,7 @@ def check(config: ConfigDict):
     for name, key in table.items():
         missing = key.default is REQUIRED and not name.startswith("hp.") and name not in known
         require(not missing, f"config.{name} is missing; {_kind(known)} needs it")
+    check_hparams(known)
     read = keys.DATA_KEYS[known["data.name"]]
     for key in keys.DATA:
         last = key.name.removeprefix("data.")
@@ -114,12 +116,16 @@ def _nested(values: dict) -> ConfigDict:
 def override(config: ConfigDict, overrides: dict) -> ConfigDict:
     """A locked copy with the given dotted keys replaced. A text is parsed by the type of its key, as
     on the command line; an unknown key, a wrong type or a value out of range raises a UserError. What
-    fits together is seen by `check`."""
+    fits together is seen by `check`. Hyper-parameters that the choices replaced read, and the new ones
+    do not, go with them unless they are given too."""
     known = leaves(config)
     first = {name: overrides[name] for name in ("method", "network") if name in overrides}
     table = _table_of(known | first)  # the method and the network say which keys there are
     changed = {name: convert(find_key(table, name, known), value) for name, value in overrides.items()}
-    return _nested(known | changed)
+    out = known | changed
+    for name in {f"hp.{n}" for n in {*hparam_names(known)} - {*hparam_names(out)}} - {*changed}:
+        out.pop(name, None)
+    return _nested(out)
 
 
 def durations_of(config: ConfigDict) -> list[str]:
@@ -138,6 +144,11 @@ def resolve(config: ConfigDict, n_train: int, examples: int) -> ConfigDict:
     require(out.best == "" or out.best.startswith("valid/"),
             f"config.best = {out.best!r} must name a metric of the valid split, such as 'valid/frechet_pixels'")
     return out
+
+
+def hparam_values(config: ConfigDict) -> dict[str, float]:
+    """{name without "hp.": value} of every hyper-parameter that the config's choices read, its own or the default."""
+    return {name: config.hp.get(name, DEFAULTS[name]) for name in hparam_names(leaves(config))}
 
 
 # -- identity

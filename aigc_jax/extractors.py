@@ -107,7 +107,7 @@ def read(run: RunDir, name: str) -> Extractor:
     found = Checkpoints(run / "checkpoints").newest(lambda line: print(line, file=sys.stderr))
     require(found is not None, f"{run.path} has no good checkpoint: remove it, and it is trained again")
     method, flat = methods.make(config, spec), {path: value[0] for path, value in found[0].items()}
-    hp = {key: np.float32(value) for key, value in config.hp.items()}
+    hp = {key: np.float32(value) for key, value in configs.hparam_values(config).items()}
     params = fill(jax.eval_shape(method.init, jax.random.key(0), hp), flat, run.path).params
     see = jax.jit(functools.partial(classifier.sight(config, spec), params))
 

@@ -62,7 +62,7 @@ def config(path) -> ConfigDict:
     """The least config that builds the network of a directory."""
     return complete(ConfigDict(dict(
         method="lm", steps=1, batch_size=1, network="transformer", smoothing=0.0, optimizer="adamw", model=read_model(path),
-        schedule=dict(name="constant", warmup=0), hp=dict(lr=0.0, beta1=0.9, beta2=0.95, decay=0.0, clip=1.0),
+        schedule=dict(name="constant", warmup=0), hp=dict(lr=0.0, beta1=0.9, beta2=0.95, weight_decay=0.0, clip=1.0),
         data=dict(name="text", tokenizer="file", tokenizer_path=str(path)), run=dict(mesh=dict(trial=1, data=1), tensorboard=False),
     )))  # fmt: skip
 

@@ -197,25 +197,26 @@ METHODS = {
     "classifier": (),
 }
 
-# Traced numbers. A method reads those of its own and its optimiser's; others are refused where it is built.
-HP = tuple(Key(f"hp.{name}", float, REQUIRED, low, high) for name, low, high in (
-    ("lr", 0, FLOAT),
-    ("lr_g", 0, FLOAT),
-    ("lr_d", 0, FLOAT),
-    ("beta1", 0, BELOW_ONE),
-    ("beta2", 0, BELOW_ONE),
-    ("decay", 0, FLOAT),
-    ("clip", 0, FLOAT),  # the most of the gradients' joint norm
-    ("ema", 0, BELOW_ONE),  # of the generator's averaged weights
-    ("smoothing", 0, 1),  # one-sided label smoothing of a GAN
-    ("auxiliary", 0, FLOAT),  # the weight of the classes' cross-entropy
-    ("beta", 0, FLOAT),  # the weight of the KL divergence
-    ("free_bits", 0, FLOAT),
-    ("penalty", 0, FLOAT),
-    ("sigma", ABOVE_ZERO, FLOAT),  # of a Gaussian likelihood
-    ("commitment", 0, FLOAT),
-    ("restart", 0, 1),
-    *((name, 0, FLOAT) for name in REGULARIZERS),
+# Traced numbers. A config reads those of its choices (`hparams.READ_BY`) and may hold no others.
+HP = tuple(Key(f"hp.{name}", float, default, low, high) for name, default, low, high in (
+    ("lr", REQUIRED, 0, FLOAT),  # the peak of the schedule
+    ("lr_g", REQUIRED, 0, FLOAT),
+    ("lr_d", REQUIRED, 0, FLOAT),
+    ("beta1", 0.9, 0, BELOW_ONE),
+    ("beta2", 0.999, 0, BELOW_ONE),
+    ("weight_decay", 0.01, 0, FLOAT),
+    ("clip", 0.0, 0, FLOAT),  # the most of the gradients' joint norm; 0: any
+    ("ema_decay", REQUIRED, 0, BELOW_ONE),  # of averaged weights, or of a codebook's counts and sums
+    ("smoothing", 0.0, 0, 1),  # one-sided label smoothing of a GAN
+    ("auxiliary", 1.0, 0, FLOAT),  # the weight of the classes' cross-entropy
+    ("beta", 1.0, 0, FLOAT),  # the weight of the KL divergence
+    ("free_bits", REQUIRED, 0, FLOAT),  # nats a latent
+    ("penalty", REQUIRED, 0, FLOAT),  # the weight of config.penalty
+    ("sigma", REQUIRED, ABOVE_ZERO, FLOAT),  # of a Gaussian likelihood
+    ("commitment", 0.25, 0, FLOAT),  # beta of van den Oord et al. 2017, eq. 3
+    ("restart", 0.0, 0, 1),  # share of its fair count below which a code is replaced; 0: none is
+    # the weights of the regularizers, those of their papers, and the bound of a weight
+    *((name, dict(mode_seeking=1.0, weight_clipping=0.01).get(name, 10.0), 0, FLOAT) for name in REGULARIZERS),
 ))  # fmt: skip
 
 

@@ -4,6 +4,9 @@ An optimiser is rebuilt from `state.hp` inside the traced step; only its state l
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,7 @@ import optax
 
 from aigc_jax.core import widen
 from aigc_jax.errors import UserError, choose, require
+from aigc_jax.hparams import READ_BY
 
 
 def constant(step, end, warmup):
@@ -57,9 +61,9 @@ ANNEALING = {
 
 
 def clip(most):
-    """Gradients whose joint norm is above `most` scaled to it (Pascanu et al. 2013, algorithm 1). As optax's, with the squares summed 32 rows
-    at a time: on CPUs XLA sums what is longer in a tree of small windows, which took a tenth of a small GPT's step. Columns stay apart:
-    they may lie on several devices."""
+    """Gradients whose joint norm is above `most` scaled to it (Pascanu et al. 2013, algorithm 1); 0 leaves all as they are. As optax's, with the
+    squares summed 32 rows at a time: on CPUs XLA sums what is longer in a tree of small windows, which took a tenth of a small GPT's step.
+    Columns stay apart: they may lie on several devices."""
 
     def squares(g):  # [...] -> []
         total = g.reshape(-1, g.shape[-1] if g.ndim > 1 else 1) ** 2
@@ -69,29 +73,58 @@ def clip(most):
 
     def update(grads, state, params=None):
         norm = jnp.sqrt(sum(map(squares, jax.tree.leaves(grads))))
-        return jax.tree.map(lambda g: g * jnp.minimum(1.0, most / jnp.maximum(norm, 1e-30)).astype(g.dtype), grads), state
+        factor = jnp.where(most > 0, jnp.minimum(1.0, most / jnp.maximum(norm, 1e-30)), 1.0)
+        return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+def adam(lr, hp, eps=1e-8):
+    """-lr m / (sqrt(v) + eps), m and v the bias-corrected moving averages of gradients and their squares (Kingma & Ba 2015, algorithm 1)."""
+    return optax.adam(lr, b1=hp["beta1"], b2=hp["beta2"], eps=eps)
+
+
 def adamw(lr, hp):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019) after clipping of the gradients' joint norm. Decayed are weights that
-    multiply: kernels and embeddings; not biases nor the scales of norms."""
+    """Adam with decoupled weight decay, -lr (m / (sqrt(v) + eps) + decay w) (Loshchilov & Hutter 2019), after clipping of the gradients' joint
+    norm. Decayed are weights that multiply: kernels and embeddings; not biases nor the scales of norms."""
     decayed = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.endswith(("kernel", "embedding")), params)
     return optax.chain(
         clip(hp["clip"]),
-        optax.adamw(lr, b1=hp["beta1"], b2=hp["beta2"], weight_decay=hp["decay"], mask=decayed),
+        optax.adamw(lr, b1=hp["beta1"], b2=hp["beta2"], weight_decay=hp["weight_decay"], mask=decayed),
     )
 
 
-# (lr, hp) -> optax transformation; which hp each reads is written in it.
+def adagrad(lr, hp):
+    """-lr g / sqrt(s + 1e-7), s the sum of all squared gradients (Duchi et al. 2011, figure 1); 0 where s is 0."""
+    return optax.adagrad(lr, initial_accumulator_value=0.0)
+
+
+def rmsprop(lr, hp):
+    """-lr g / sqrt(v + 1e-8), v = beta2 v + (1 - beta2) g^2 from 0 (Tieleman & Hinton 2012). The 1e-8 stands inside the root, as in optax and
+    TensorFlow; PyTorch's stands outside, -lr g / (sqrt(v) + 1e-8)."""
+    return optax.rmsprop(lr, decay=hp["beta2"])
+
+
+def sgd(lr, hp):
+    """-lr m, m = beta1 m + g from 0: heavy-ball momentum without damping (Polyak 1964; PyTorch's SGD)."""
+    return optax.sgd(lr, momentum=hp["beta1"])
+
+
+class Optimizer(NamedTuple):
+    make: Callable  # (lr, hp) -> optax transformation
+    hparams: tuple[str, ...]  # what it reads of hp, names of `hparams.HPARAMS`
+
+
 OPTIMIZERS = {
-    "adam": lambda lr, hp: optax.adam(lr, b1=hp["beta1"], b2=hp["beta2"]),  # Kingma & Ba 2015
-    "adam_1e-4": lambda lr, hp: optax.adam(lr, b1=hp["beta1"], b2=hp["beta2"], eps=1e-4),  # Burda et al. 2016, section 5
-    "adamw": adamw,
-    "adagrad": lambda lr, hp: optax.adagrad(lr, initial_accumulator_value=0.0),  # Duchi et al. 2011
-    "rmsprop": lambda lr, hp: optax.rmsprop(lr, decay=hp["beta2"]),
-    "sgd": lambda lr, hp: optax.sgd(lr, momentum=hp["beta1"]),
+    name: Optimizer(make, READ_BY["optimizer"][name])
+    for name, make in {
+        "adam": adam,
+        "adam_1e-4": partial(adam, eps=1e-4),  # Burda et al. 2016, section 5
+        "adamw": adamw,
+        "adagrad": adagrad,
+        "rmsprop": rmsprop,
+        "sgd": sgd,
+    }.items()
 }
 
 
@@ -112,7 +145,7 @@ def stored(rule, dtype=None):
 
 def make(config):
     """`optimizer(lr, hp, step) -> optax transformation` of a config with `optimizer`, `schedule` and `steps`."""
-    rule = choose(OPTIMIZERS, config.optimizer, "config.optimizer")
+    rule = choose(OPTIMIZERS, config.optimizer, "config.optimizer").make
     schedule = choose(SCHEDULES, config.schedule.name, "config.schedule.name")
     end, warmup = config.steps, config.schedule.warmup
     require(warmup < end, f"config.schedule.warmup = {warmup} steps must be below config.steps = {end}")

@@ -126,9 +126,10 @@ class Programs:
     def _init(self, seeds, hp):
         return jax.vmap(lambda seed, hp: self.method.init(jax.random.key(seed), hp))(seeds, hp)
 
-    def _stacked(self, configs):
+    def _stacked(self, trials):
         dtype = jnp.float64 if self.config.precision == "float64" else jnp.float32
-        return {name: np.array([c.hp[name] for c in configs], dtype) for name in self.config.hp}
+        values = [configs.hparam_values(c) for c in trials]
+        return {name: np.array([v[name] for v in values], dtype) for name in values[0]}
 
     def init(self, configs):
         """The states of trials before their first step: one config a trial, which may differ in `seed` and `hp`."""

@@ -74,7 +74,7 @@ def slug(overrides: dict) -> str:
 def static(config) -> str:
     """What the trials of one program share."""
     kept = {k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")}
-    return json.dumps(kept | {"hp": sorted(config.hp)}, sort_keys=True)
+    return json.dumps(kept, sort_keys=True)
 
 
 def groups_of(trials) -> list[list[Trial]]:

@@ -129,7 +129,7 @@ def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
             for p in d.parameters():
                 p.requires_grad_(True)
             with torch.no_grad():
-                torch._foreach_lerp_(average, list(g.parameters()), 1 - hp.ema)
+                torch._foreach_lerp_(average, list(g.parameters()), 1 - hp.ema_decay)
 
     return steps
 

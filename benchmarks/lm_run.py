@@ -37,7 +37,8 @@ def pytorch():
     train, valid = text[: dataset.splits["train"][1] * length], text[first * length : (first + windows) * length + 1]
     torch.manual_seed(0)
     net = transformer(config.model, dataset.spec.vocabulary)
-    groups = [dict(params=[p for p in net.parameters() if (p.dim() > 1) == matrix], weight_decay=hp.decay * matrix) for matrix in (True, False)]
+    groups = [dict(params=[p for p in net.parameters() if (p.dim() > 1) == m], weight_decay=hp.weight_decay * m)
+              for m in (True, False)]
     optimizer = torch.optim.AdamW(groups, lr=hp.lr, betas=(hp.beta1, hp.beta2), fused=True)
     steps, warmup = int(config.steps), 100
 

@@ -232,7 +232,7 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
             return F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten(), label_smoothing=config.smoothing)
 
     matrices = [p for p in net.parameters() if p.dim() > 1]
-    groups = [dict(params=matrices, weight_decay=config.hp.decay), dict(params=[p for p in net.parameters() if p.dim() < 2], weight_decay=0.0)]
+    groups = [dict(params=matrices, weight_decay=config.hp.weight_decay), dict(params=[p for p in net.parameters() if p.dim() < 2], weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=config.hp.lr, betas=(config.hp.beta1, config.hp.beta2), fused=True)
     net = prepare(net)
 

@@ -26,7 +26,7 @@ def get_config():
         critic_steps=1,
         optimizer="adam",
         schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema=0.999),
+        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
         metrics=("frechet_pixels",),
         best="valid/frechet_pixels",
         run=dict(eval_every="2000 steps", sample_every="2000 steps", save_every="2000 steps"),

@@ -28,7 +28,7 @@ def get_config():
         critic_steps=1,
         optimizer="adam",
         schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=2e-3, lr_d=1e-3, beta1=0.0, beta2=0.999, ema=0.9995),
+        hp=dict(lr_g=2e-3, lr_d=1e-3, beta1=0.0, beta2=0.999, ema_decay=0.9995),
         metrics=("frechet_pixels",),
         metric_samples=5000,
         best="valid/frechet_pixels",

@@ -29,7 +29,7 @@ def get_config():
         critic_steps=1,
         optimizer="adam",
         schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=1e-4, lr_d=1e-4, beta1=0.8, beta2=0.999, ema=0.0),
+        hp=dict(lr_g=1e-4, lr_d=1e-4, beta1=0.8, beta2=0.999, ema_decay=0.0),
         metrics=("modes",),
         metric_samples=2500,
         run=dict(eval_every="20000 steps", sample_every="100000 steps", save_every="20000 steps", log_every="1000 steps", samples=2000),

@@ -26,7 +26,7 @@ def get_config():
         critic_steps=1,
         optimizer="adam",
         schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=1e-3, lr_d=1e-3, beta1=0.5, beta2=0.999, ema=0.99),
+        hp=dict(lr_g=1e-3, lr_d=1e-3, beta1=0.5, beta2=0.999, ema_decay=0.99),
         metrics=("modes",),
         metric_samples=2500,  # as in PacGAN
         best="valid/reverse_kl",

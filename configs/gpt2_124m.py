@@ -26,7 +26,7 @@ def get_config():
         smoothing=0.0,
         optimizer="adamw",
         schedule=dict(name="cosine", warmup="500 steps"),
-        hp=dict(lr=6e-4, beta1=0.9, beta2=0.95, decay=0.1, clip=1.0),
+        hp=dict(lr=6e-4, beta1=0.9, beta2=0.95, weight_decay=0.1, clip=1.0),
         best="valid/loss",
         run=dict(eval_every="1000 steps", sample_every="1000 steps", save_every="1000 steps", samples=4),
     ))

@@ -21,7 +21,7 @@ def get_config():
         smoothing=0.0,
         optimizer="adamw",
         schedule=dict(name="cosine", warmup="100 steps"),
-        hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, decay=0.01, clip=1.0),
+        hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, clip=1.0),
         best="valid/loss",
         run=dict(eval_every="500 steps", sample_every="1000 steps", save_every="1000 steps", samples=4),
     ))

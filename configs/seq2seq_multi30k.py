@@ -25,7 +25,7 @@ def get_config():
         length_penalty=0.6,
         optimizer="adamw",
         schedule=dict(name="cosine", warmup="400 steps"),
-        hp=dict(lr=1e-3, beta1=0.9, beta2=0.98, decay=0.01, clip=1.0),
+        hp=dict(lr=1e-3, beta1=0.9, beta2=0.98, weight_decay=0.01, clip=1.0),
         metrics=("bleu",),
         metric_samples=1014,
         best="valid/bleu",

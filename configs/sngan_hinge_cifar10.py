@@ -30,7 +30,7 @@ def get_config():
         critic_steps=5,
         optimizer="adam",
         schedule=dict(name="linear", warmup="0 steps"),
-        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.0, beta2=0.9, ema=0.999),
+        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.0, beta2=0.9, ema_decay=0.999),
         metrics=("frechet_pixels", "diversity"),
         metric_samples=5000,
         best="valid/frechet_pixels",

@@ -24,7 +24,7 @@ def get_config():
         length_penalty=0.6,
         optimizer="adamw",
         schedule=dict(name="inverse_sqrt", warmup="2000 steps"),
-        hp=dict(lr=5e-4, beta1=0.9, beta2=0.98, decay=0.01, clip=1.0),
+        hp=dict(lr=5e-4, beta1=0.9, beta2=0.98, weight_decay=0.01, clip=1.0),
         metrics=("bleu",),
         metric_samples=1014,
         best="valid/bleu",

@@ -30,7 +30,7 @@ def get_config():
         optimizer="adagrad",
         schedule=dict(name="constant", warmup="0 steps"),
         anneal=dict(name="constant", period="0 steps"),
-        hp=dict(lr=0.02, beta1=0.9, beta2=0.999, beta=1.0),
+        hp=dict(lr=0.02, beta=1.0),
         best="valid/neg_elbo",
         run=dict(eval_every="1e6 examples", sample_every="1e6 examples", save_every="1e6 examples"),
     ))

@@ -21,7 +21,7 @@ def get_config():
         binarize="none",
         optimizer="adam",
         schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr=1e-3, beta1=0.9, beta2=0.999, commitment=0.25, decay=0.99, restart=0.05, sigma=0.3),
+        hp=dict(lr=1e-3, beta1=0.9, beta2=0.999, commitment=0.25, ema_decay=0.99, restart=0.05, sigma=0.3),
         best="valid/reconstruction",
         run=dict(eval_every="500 steps", sample_every="500 steps", save_every="500 steps"),
     ))

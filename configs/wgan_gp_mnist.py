@@ -29,7 +29,7 @@ def get_config():
         critic_steps=5,
         optimizer="adam",
         schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=1e-4, lr_d=1e-4, beta1=0.0, beta2=0.9, ema=0.999, gradient_penalty=10.0),
+        hp=dict(lr_g=1e-4, lr_d=1e-4, beta1=0.0, beta2=0.9, ema_decay=0.999, gradient_penalty=10.0),
         metrics=("frechet_pixels",),
         metric_samples=5000,
         best="valid/frechet_pixels",

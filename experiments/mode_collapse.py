@@ -34,7 +34,7 @@ REMEDIES = {
     "spectral norm": ({}, {"model.d.spectral": True}),
     "Wasserstein, clipped": ({"game.regularizers": ("weight_clipping",), "loss": "wasserstein"}, {"hp.weight_clipping": 0.1}),
 }
-POINTS = {"steps": "6000 steps", "hp.ema": 0.0, "metrics": ("modes",), "run.eval_every": "6000 steps", "run.save_every": "6000 steps",
+POINTS = {"steps": "6000 steps", "hp.ema_decay": 0.0, "metrics": ("modes",), "run.eval_every": "6000 steps", "run.save_every": "6000 steps",
           "run.sample_every": "6000 steps", "run.tensorboard": False}  # fmt: skip
 PICTURES = {"steps": "1500 steps", "model.g.width": 16, "model.d.width": 16, "model.d.norm": "none", "run.eval_every": "1500 steps",
             "run.save_every": "500 steps", "run.sample_every": "1500 steps", "run.tensorboard": False}  # fmt: skip

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny_configs import resolved, tiny
 
+from aigc_jax import config as configs
 from aigc_jax import methods
 from aigc_jax.data.dataset import Spec
 from aigc_jax.errors import UserError
@@ -18,7 +19,7 @@ SPEC = Spec("image", (8, 8, 1), 100, classes=10, levels=16)
 def made():
     config = resolved(tiny("classifier"))
     method = methods.make(config, SPEC)
-    hp = {name: jnp.float32(value) for name, value in config.hp.items()}
+    hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
     return config, method, method.init(jax.random.key(0), hp)
 
 

@@ -103,7 +103,7 @@ def test_durations_that_are_none(text):
 def test_identity_is_everything_but_run():
     config = configs.resolve(tiny(), 1000, 16)
     assert configs.hash_of(config) == configs.hash_of(configs.resolve(tiny(run__log_every=1, run__data_dir="/x"), 1000, 16))
-    for key, value in {"seed": 1, "hp__ema": 0.5, "z": 9, "data__order": "shared", "steps": 33}.items():
+    for key, value in {"seed": 1, "hp__ema_decay": 0.5, "z": 9, "data__order": "shared", "steps": 33}.items():
         assert configs.hash_of(config) != configs.hash_of(configs.resolve(tiny(**{key: value}), 1000, 16)), key
     # an epoch is what it is in steps
     assert configs.hash_of(configs.resolve(tiny(steps="2 epochs"), 160, 16)) == configs.hash_of(configs.resolve(tiny(steps=20), 160, 16))

@@ -109,7 +109,7 @@ def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, 
     """Two steps: all is finite, both networks move, and losses differ in what they do."""
     config = small(net, spectral=regularizer == "spectral", game__regularizers=(regularizer,) if regularizer in REGULARIZERS else (), batch_size=8)
     data, settled = dataset(config), resolved(config)
-    hp = {name: jnp.float32(value) for name, value in config.hp.items()}
+    hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
     begin = methods.make(settled, data.spec).init(jax.random.key(0), hp)
 
     @jax.jit
@@ -142,7 +142,7 @@ def batch_of(config, state):
 
 def begun(config):
     method = methods.make(resolved(config), dataset(config).spec)
-    state = method.init(jax.random.key(3), {name: jnp.asarray(value, float) for name, value in config.hp.items()})
+    state = method.init(jax.random.key(3), {name: jnp.asarray(value, float) for name, value in configs.hparam_values(config).items()})
     return method, state, batch_of(config, state)
 
 

@@ -61,7 +61,7 @@ def test_adamw_clips_the_joint_norm_and_decays_kernels_alone():
     one = jnp.full(1, 3.0)
     params = dict(Dense_0=dict(kernel=jnp.full(2, 3.0), bias=one), embed=dict(embedding=one), norm=dict(scale=one))
     grads = jax.tree.map(lambda p: 100 * jnp.ones_like(p), params)
-    rule = optim.OPTIMIZERS["adamw"](0.1, dict(beta1=0.9, beta2=0.99, clip=1e-6, decay=0.5))
+    rule = optim.OPTIMIZERS["adamw"].make(0.1, dict(beta1=0.9, beta2=0.99, clip=1e-6, weight_decay=0.5))
     new, _ = optim.apply(rule, grads, rule.init(params), params)
     # clipped to a norm of 1e-6, each of the five gradients is 1e-6 / sqrt(5), and Adam's epsilon 1e-8 shrinks the step a little
     move = 0.1 * (1e-6 / 5**0.5) / (1e-6 / 5**0.5 + 1e-8)
@@ -113,7 +113,7 @@ def test_the_inverse_square_root_rises_and_falls_as_in_the_paper():
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)
 def test_every_optimizer_descends_a_parabola(name):
     make = optim.make(config_of(name))
-    hp = dict(beta1=0.5, beta2=0.99, clip=100.0, decay=0.0)
+    hp = dict(beta1=0.5, beta2=0.99, clip=100.0, weight_decay=0.0)
     rate = 0.5 if name == "adagrad" else 0.05  # Adagrad's steps shrink as 1 / sqrt(t): in 200 of them it goes about 28 rates far
     params = dict(kernel=jnp.array([3.0, -2.0]))
     opt = make(rate, hp, 0).init(params)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from tiny_configs import dataset, resolved, tiny
 
+from aigc_jax import config as configs
 from aigc_jax import methods
 from aigc_jax.core import EVALUATE, fold, noise
 from aigc_jax.methods.common import network
@@ -66,7 +67,7 @@ def trial(**more):
     ds = dataset(config)
     method = methods.make(config, ds.spec)
     batch = ds.take(ds.arrays, np.arange(16)) | dict(index=jnp.arange(16))
-    state = Program(jax.jit(method.init), ONCE)(jax.random.key(0), {k: jnp.float32(v) for k, v in config.hp.items()})
+    state = Program(jax.jit(method.init), ONCE)(jax.random.key(0), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()})
     return method._replace(step=jax.jit(method.step), samplers=dict(prior=jax.jit(method.samplers["prior"]))), state, batch, config
 
 

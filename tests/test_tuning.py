@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_the_answers():
     found = data.load(config.data)
     config = configs.resolve(config, found.spec.n_train, 16)
     method = methods.make(config, found.spec)
-    state = jax.jit(method.init)(jax.random.key(0), {k: jnp.float32(v) for k, v in config.hp.items()})
+    state = jax.jit(method.init)(jax.random.key(0), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()})
     batch = jax.tree.map(jnp.asarray, found.take(found.arrays, np.arange(16)) | dict(index=np.arange(16), weight=np.ones(16, np.float32)))
     sums = jax.jit(method.evaluate)(state, batch)
     assert sums["tokens"] == 16 * 5
@@ -66,7 +66,7 @@ def test_an_answer_is_what_greedy_writing_gives_and_a_reference_what_the_data_sa
     found = data.load(config.data)
     config = configs.resolve(config, found.spec.n_train, 16)
     method = methods.make(config, found.spec)
-    state = jax.jit(method.init)(jax.random.key(3), {k: jnp.float32(v) for k, v in config.hp.items()})
+    state = jax.jit(method.init)(jax.random.key(3), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()})
     state = state.replace(params=jax.tree.map(lambda x: 8 * x, state.params))  # so that its text is not one token
     batch = jax.tree.map(jnp.asarray, found.take(found.arrays, np.arange(4)) | dict(index=np.arange(4)))
     read_text = found.tokenizer.text

@@ -45,7 +45,7 @@ def linear(z=(2,), **more):
 
 
 def state_of(method: Method, c, seed=0):
-    return jax.jit(method.init)(jax.random.key(seed), {k: jnp.asarray(v, jnp.float32) for k, v in c.hp.items()})
+    return jax.jit(method.init)(jax.random.key(seed), {k: jnp.asarray(v, jnp.float32) for k, v in configs.hparam_values(c).items()})
 
 
 def randomized(state, scale=0.5):
@@ -439,7 +439,7 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
     (GREY, dict(prior="vamp"), "config.model.pseudo"), (GREY, dict(penalty="tc"), "config.hp.penalty is missing"),
     (GREY, dict(bound="free_bits"), "config.hp.free_bits is missing"), (GREY, PIXELS, "config.hp.sigma is missing"),
     (GREY, dict(z=(3, 2)), "widths"), (GREY, dict(z=(3, 2), bound="dreg"), "one stochastic layer"),
-    (GREY, PIXELS | dict(hp=dict(sigma=0.0)), "config.hp.sigma = 0.0 must be positive"),
+    (GREY, PIXELS | dict(hp=dict(sigma=0.0)), "config.hp.sigma = 0.0 must be at least 1e-06"),
     (GREY, dict(hp=dict(sigma=1.0)), "config.hp.sigma is read by nothing"),
     (GREY, dict(penalty="mmd", bound="iwae", hp=dict(penalty=1.0)), "goes with an ELBO"),
     (GREY, dict(anneal=dict(name="linear", period=0)), "config.anneal.period"), (GREY, dict(network="conv"), "config.model.channels"),

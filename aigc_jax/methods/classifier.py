@@ -7,11 +7,10 @@ import numpy as np
 from aigc_jax import core, losses, optim
 from aigc_jax.core import INIT, Method, TrainState, fold, widen
 from aigc_jax.errors import require
-from aigc_jax.methods.common import check_hp, check_keys, network, working
+from aigc_jax.methods.common import check_keys, network, working
 from aigc_jax.models.classifier import Classifier
 
 KEYS = ("optimizer", "schedule.name", "schedule.warmup")
-HP = ("lr", "beta1", "beta2")
 
 
 def examples(config) -> int:
@@ -40,7 +39,6 @@ def sight(config, spec):
 def make(config, spec, gradients=core.gradients) -> Method:
     """The least cross-entropy of the labels."""
     check_keys(config, KEYS)
-    check_hp(config, HP)
     net, optimizer = net_of(config, spec), optim.make(config)
 
     def logits(params, x):

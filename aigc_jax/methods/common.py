@@ -7,10 +7,8 @@ import jax.numpy as jnp
 
 from aigc_jax.config import leaves
 from aigc_jax.core import fold
-from aigc_jax.errors import UserError, choose, nearest, require
+from aigc_jax.errors import choose, nearest, require
 from aigc_jax.models.layers import ACTIVATIONS, NORMS
-
-FRACTIONS = ("beta1", "beta2", "ema")  # hyper-parameters in [0, 1)
 
 # Fields of networks that name an entry of a table; a network's own `choices` come before them.
 NAMED = dict(activation=ACTIVATIONS, output=ACTIVATIONS, norm=NORMS)
@@ -42,17 +40,6 @@ def check_keys(config, keys):
     known = leaves(config)
     for key in keys:
         require(key in known, f"config.{key} is missing; config.method = {config.method!r} reads {', '.join(keys)}")
-
-
-def check_hp(config, hp):
-    """Raise a UserError unless the config has just these hyper-parameters, none out of range."""
-    for name in hp:
-        require(name in config.hp, f"config.hp.{name} is missing; config.method = {config.method!r} reads {', '.join(hp)}")
-    for name, value in config.hp.items():
-        if name not in hp:
-            raise UserError(f"config.hp.{name} is read by nothing in config.method = {config.method!r}{nearest(name, hp)}")
-        require(value >= 0, f"config.hp.{name} = {value} must not be negative")
-        require(value < 1 or name not in FRACTIONS, f"config.hp.{name} = {value} must be below 1")
 
 
 def network(module, section, key, config, **more):

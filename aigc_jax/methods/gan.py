@@ -23,14 +23,12 @@ from aigc_jax import core, losses, optim
 from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold
 from aigc_jax.errors import choose, require
 from aigc_jax.methods import regularizers
-from aigc_jax.methods.common import ROW, between, check_hp, check_keys
+from aigc_jax.methods.common import ROW, between, check_keys
 from aigc_jax.methods.players import Players
 from aigc_jax.methods.regularizers import PICTURES_ONLY, REGULARIZERS, Position
 from aigc_jax.models.reductions import BatchNorm
 
 KEYS = ("network", "z", "loss", "critic_steps", "optimizer", "schedule.name", "schedule.warmup")
-HP = ("lr_g", "lr_d", "beta1", "beta2", "ema")
-MORE = ("smoothing", "auxiliary", *REGULARIZERS)  # hyper-parameters that a config may have, too: 0, 1 and the regularizers' own if not
 
 STANDING = 128  # examples of noise from which a normalized generator takes its statistics when it is sampled
 AUGMENT, PENALTY, OTHER = (2**31 + i for i in range(3))  # what the keys of an update are for beside its noise, which is keyed by examples
@@ -59,7 +57,6 @@ def coupled(config, devices=False) -> str:
 def examine(config, spec):
     """A UserError where the parts that the config chose do not go together, or not with the data."""
     check_keys(config, KEYS)
-    check_hp(config, (*HP, *(name for name in MORE if name in config.hp)))
     require(config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1")
     require(config.batch_size >= config.game.pack, f"config.batch_size = {config.batch_size} must be at least config.game.pack = {config.game.pack}")
     require(config.game.unroll >= 0, f"config.game.unroll = {config.game.unroll} must not be negative")
@@ -69,7 +66,7 @@ def examine(config, spec):
 
 
 def make(config, spec, gradients=core.gradients) -> Method:
-    """The game of config.loss between the two networks config.model.g and config.model.d (see KEYS, HP and MORE for the rest)."""
+    """The game of config.loss between the two networks config.model.g and config.model.d (see KEYS for the rest)."""
     examine(config, spec)
     loss = choose(losses.GAN, config.loss, "config.loss")
     optimizer, players, game = optim.make(config), Players(config, spec), config.game
@@ -96,14 +93,14 @@ def make(config, spec, gradients=core.gradients) -> Method:
             return Position(d, g, batch["x"], fake, z, players.noise(fold(key, OTHER), index), fold(key, PENALTY), index)
 
         if side == "discriminator":
-            value = loss.discriminator_loss(real_logits, fake_logits, hp.get("smoothing", 0.0)).mean()
+            value = loss.discriminator_loss(real_logits, fake_logits, hp["smoothing"]).mean()
         else:
             value = loss.generator_loss(real_logits, fake_logits).mean()
         metrics = {f"{side[0]}_loss": value}
         if game.condition == "auxiliary":
             named = cross_entropy(fake_classes, label) + (cross_entropy(real_classes, label) if side == "discriminator" else 0)
             metrics[f"{side[0]}_classes"] = named
-            value = value + hp.get("auxiliary", 1.0) * named
+            value = value + hp["auxiliary"] * named
         penalty, each = regularizers.total(game.regularizers, hp, side, position)
         return value + penalty, metrics | each | dict(stats=dict(g=g_stats, d=d_stats))
 
@@ -146,7 +143,7 @@ def make(config, spec, gradients=core.gradients) -> Method:
         grads, g_metrics = gradients(play_g, state.params["g"], minibatch(batch, last, config.critic_steps), fold(key, last))
         g_params, g_opt = optim.apply(optimizer(hp["lr_g"], hp, state.step), grads, state.opt["g"], state.params["g"])
         new = g_metrics.pop("stats")
-        ema = optim.average(state.extra["ema"], g_params, hp["ema"], state.step)
+        ema = optim.average(state.extra["ema"], g_params, hp["ema_decay"], state.step)
         return TrainState(
             step=state.step + 1,
             key=state.key,

@@ -18,11 +18,10 @@ from aigc_jax import core, decode, losses, optim
 from aigc_jax.core import INIT, Language, Method, TrainState, fold
 from aigc_jax.errors import choose, require
 from aigc_jax.methods import lora
-from aigc_jax.methods.common import apart, check_hp, check_keys, network
+from aigc_jax.methods.common import apart, check_keys, network
 from aigc_jax.models import recurrent, transformer
 
 KEYS = ("network", "smoothing", "optimizer", "schedule.name", "schedule.warmup")
-HP = ("lr", "beta1", "beta2", "decay", "clip")
 
 NETWORKS = {"transformer": transformer.Decoder, "recurrent": recurrent.Recurrent}
 
@@ -54,7 +53,6 @@ def per_token(sums) -> dict[str, float]:
 def make(config, spec, gradients=core.gradients) -> Method:
     """Next-token prediction by config.model on windows of the text (see KEYS for the rest)."""
     check_keys(config, KEYS)
-    check_hp(config, HP)
     lora.check(config)
     require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
     net, optimizer = build(config, spec), optim.make(config)

@@ -11,8 +11,7 @@ import numpy as np
 from aigc_jax import core, losses, optim
 from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold
 from aigc_jax.errors import require
-from aigc_jax.methods.common import apart, check_hp, check_keys, network
-from aigc_jax.methods.lm import HP
+from aigc_jax.methods.common import apart, check_keys, network
 from aigc_jax.models import transformer
 
 KEYS = ("masked", "optimizer", "schedule.name", "schedule.warmup")
@@ -37,7 +36,6 @@ def hide(key, index, tokens, share, mask, size):  # [], [B], [B, T] -> [B, T], [
 def make(config, spec, gradients=core.gradients) -> Method:
     """The encoder config.model on windows of a text whose tokenizer has a mask as its last token."""
     check_keys(config, KEYS)
-    check_hp(config, HP)
     require(spec.kind == "text", f"config.data.name = {config.data.name!r} holds no text, and config.method = 'mlm' reads text")
     require(0 < config.masked < 1, f"config.masked = {config.masked} must lie in (0, 1)")
     net = network(transformer.Encoder, config.model, "model", config, vocabulary=spec.vocabulary)

@@ -46,7 +46,6 @@ def observe(config, spec) -> Observation:
         require(config.binarize == "none",
                 f"config.binarize = {config.binarize!r} goes with config.likelihood = 'bernoulli', not {config.likelihood!r}")
         require(spec.levels or not likelihood.discrete, f"config.likelihood = {config.likelihood!r} is for whole grey levels, and {name} has none")
-    require(likelihood.scale != "hp" or config.hp.sigma > 0, f"config.hp.sigma = {config.hp.get('sigma')} must be positive")
     axes = tuple(range(-len(spec.shape), 0))
 
     def target(batch, key):

@@ -1,6 +1,6 @@
 """What is added to the game beside its loss: penalties of the discriminator or the generator, and bounds on weights.
 
-Every one has a weight: config.hp.NAME where the config has it, which is traced, and else that of its paper.
+Every one has a weight, the hyper-parameter of its name, whose default is that of its paper.
 """
 
 import functools
@@ -28,7 +28,6 @@ class Position(NamedTuple):
 
 
 class Regularizer(NamedTuple):
-    weight: float  # where the config gives none
     discriminator: Callable | None = None  # Position -> [..], whose mean is added to the discriminator's loss
     generator: Callable | None = None  # Position -> [], added to the generator's loss
     bound: Callable | None = None  # (the discriminator's parameters, weight) -> parameters, after every update
@@ -100,14 +99,14 @@ def clip(params: Any, most):
 
 # config.game.regularizers -> what it is
 REGULARIZERS = {
-    "gradient_penalty": Regularizer(10.0, gradient_penalty),
-    "dragan": Regularizer(10.0, dragan),
-    "r1": Regularizer(10.0, r1),
-    "r2": Regularizer(10.0, r2),
-    "consistency": Regularizer(10.0, consistency),
-    "balanced_consistency": Regularizer(10.0, balanced_consistency),
-    "mode_seeking": Regularizer(1.0, generator=mode_seeking),
-    "weight_clipping": Regularizer(0.01, bound=clip),
+    "gradient_penalty": Regularizer(gradient_penalty),
+    "dragan": Regularizer(dragan),
+    "r1": Regularizer(r1),
+    "r2": Regularizer(r2),
+    "consistency": Regularizer(consistency),
+    "balanced_consistency": Regularizer(balanced_consistency),
+    "mode_seeking": Regularizer(generator=mode_seeking),
+    "weight_clipping": Regularizer(bound=clip),
 }
 PICTURES_ONLY = ("consistency", "balanced_consistency")
 
@@ -120,11 +119,11 @@ def total(names, hp, side: str, position: Callable):  # -> [], {name: []}
         if penalty is not None:
             at = position()
             each[name] = penalty(at._replace(key=fold(at.key, number))).mean()
-            value = value + hp.get(name, REGULARIZERS[name].weight) * each[name]
+            value = value + hp[name] * each[name]
     return value, each
 
 
 def bounded(names, hp, params):
     """The discriminator's parameters, within what is asked of them."""
-    rules = [functools.partial(REGULARIZERS[n].bound, most=hp.get(n, REGULARIZERS[n].weight)) for n in names if REGULARIZERS[n].bound]
+    rules = [functools.partial(REGULARIZERS[n].bound, most=hp[n]) for n in names if REGULARIZERS[n].bound]
     return functools.reduce(lambda params, rule: rule(params), rules, params)

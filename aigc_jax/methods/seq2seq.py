@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from aigc_jax import beam, core, losses, optim
 from aigc_jax.core import INIT, Language, Method, TrainState, fold
 from aigc_jax.errors import require
-from aigc_jax.methods.common import apart, check_hp, check_keys, network
-from aigc_jax.methods.lm import HP, per_token
+from aigc_jax.methods.common import apart, check_keys, network
+from aigc_jax.methods.lm import per_token
 from aigc_jax.models import transformer
 
 KEYS = ("smoothing", "beams", "length_penalty", "optimizer", "schedule.name", "schedule.warmup")
@@ -20,7 +20,6 @@ def examples(config) -> int:
 def make(config, spec, gradients=core.gradients) -> Method:
     """The Transformer config.model on pairs of texts with one vocabulary. A target begins after, and ends with, the token spec.start."""
     check_keys(config, KEYS)
-    check_hp(config, HP)
     require(spec.kind == "pairs", f"config.data.name = {config.data.name!r} holds no pairs of texts, and config.method = 'seq2seq' reads pairs")
     require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
     require(config.beams > 0, f"config.beams = {config.beams} must be at least 1")

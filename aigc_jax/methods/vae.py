@@ -14,13 +14,12 @@ import numpy as np
 from aigc_jax import core, losses, optim
 from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, noise
 from aigc_jax.errors import choose, require
-from aigc_jax.methods.common import check_hp, check_keys
+from aigc_jax.methods.common import check_keys
 from aigc_jax.methods.latents import Model
 from aigc_jax.methods.observation import held_out
 
 KEYS = ("network", "z", "likelihood", "binarize", "prior", "bound", "k", "penalty", "conditional", "nll_samples", "optimizer",
         "schedule.name", "schedule.warmup", "anneal.name", "anneal.period")  # fmt: skip
-HP = ("lr", "beta1", "beta2", "beta")
 
 PRIORS = ("normal", "vamp")
 PENALTIES = ("none", "tc", "mmd")
@@ -88,9 +87,7 @@ def examine(config, spec):
     check_keys(config, KEYS)
     for key, table in (("prior", PRIORS), ("bound", BOUNDS), ("penalty", PENALTIES)):
         choose(dict.fromkeys(table), config[key], f"config.{key}")
-    likelihood = choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood")
-    more = dict(sigma=likelihood.scale == "hp", free_bits=config.bound == "free_bits", penalty=config.penalty != "none")
-    check_hp(config, HP + tuple(name for name, there in more.items() if there))
+    choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood")
     require(config.z and min(config.z) > 0, f"config.z = {config.z} must hold sizes of at least 1")
     require(config.k > 0, f"config.k = {config.k} draws of the latents must be at least 1")
     require(config.nll_samples > 0, f"config.nll_samples = {config.nll_samples} must be at least 1")

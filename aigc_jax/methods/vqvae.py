@@ -13,12 +13,11 @@ import numpy as np
 from aigc_jax import core, losses, optim
 from aigc_jax.core import INIT, Method, TrainState, fold, widen
 from aigc_jax.errors import UserError, choose, require
-from aigc_jax.methods.common import check_hp, check_keys, network, working
+from aigc_jax.methods.common import check_keys, network, working
 from aigc_jax.methods.observation import held_out, observe
 from aigc_jax.models import vae as networks
 
 KEYS = ("codes", "likelihood", "binarize", "optimizer", "schedule.name", "schedule.warmup")
-HP = ("lr", "beta1", "beta2", "commitment", "decay", "restart")
 
 
 def examples(config) -> int:
@@ -61,8 +60,7 @@ def moved(book, z, chosen, decay, restart, key):
 def make(config, spec, gradients=core.gradients) -> Method:
     """The autoencoder config.model with a codebook of config.codes codes."""
     check_keys(config, KEYS)
-    likelihood = choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood")
-    check_hp(config, HP + (("sigma",) if likelihood.scale == "hp" else ()))
+    choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood")
     require(config.codes > 1, f"config.codes = {config.codes} must be at least 2")
     seen, dtype, optimizer = observe(config, spec), working(config), optim.make(config)
     net = network(networks.VQVAE, config.model, "model", config, shape=spec.shape, scale=seen.scale)
@@ -100,7 +98,7 @@ def make(config, spec, gradients=core.gradients) -> Method:
 
         grads, metrics = gradients(loss, state.params, batch, key, rows=("z", "chosen"))
         z, chosen = metrics.pop("z"), metrics.pop("chosen")
-        book = moved(state.extra["book"], z.reshape(-1, net.size), chosen.ravel(), hp["decay"], hp["restart"], fold(key, 1))
+        book = moved(state.extra["book"], z.reshape(-1, net.size), chosen.ravel(), hp["ema_decay"], hp["restart"], fold(key, 1))
         used = jax.nn.one_hot(chosen.ravel(), config.codes, dtype=dtype).sum(0)
         params, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"])
         state = state.replace(step=state.step + 1, params=dict(net=params), opt=dict(net=opt), extra=dict(book=book))
