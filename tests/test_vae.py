@@ -439,7 +439,6 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
     (GREY, dict(prior="vamp"), "config.model.pseudo"), (GREY, dict(penalty="tc"), "config.hp.penalty is missing"),
     (GREY, dict(bound="free_bits"), "config.hp.free_bits is missing"), (GREY, PIXELS, "config.hp.sigma is missing"),
     (GREY, dict(z=(3, 2)), "widths"), (GREY, dict(z=(3, 2), bound="dreg"), "one stochastic layer"),
-    (GREY, PIXELS | dict(hp=dict(sigma=0.0)), "config.hp.sigma = 0.0 must be at least 1e-06"),
     (GREY, dict(hp=dict(sigma=1.0)), "config.hp.sigma is read by nothing"),
     (GREY, dict(penalty="mmd", bound="iwae", hp=dict(penalty=1.0)), "goes with an ELBO"),
     (GREY, dict(anneal=dict(name="linear", period=0)), "config.anneal.period"), (GREY, dict(network="conv"), "config.model.channels"),
@@ -447,5 +446,7 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
 ])  # fmt: skip
 def test_mistakes_are_named_in_one_sentence(spec, changes, words):
     with pytest.raises(UserError) as e:
-        methods.make(config(spec, **changes), spec)
+        wrong = config(spec, **changes)
+        configs.check(wrong)
+        methods.make(wrong, spec)
     assert words in str(e.value) and "\n" not in str(e.value)
