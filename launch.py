@@ -225,6 +225,7 @@ def data(args, overrides):
     from ml_collections import ConfigDict
 
     from aigc_jax import data, pictures
+    from aigc_jax.data.dataset import fixed_order
     from aigc_jax.results import disk_errors
 
     section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path, size=args.size, colour=args.colour, tokenizer=args.tokenizer,
@@ -248,7 +249,9 @@ def data(args, overrides):
         return describe_text(dataset)
     out = Path(args.out or f"{args.name}.png")
     num = 64 if dataset.spec.kind == "image" else 2000
-    samples = dataset.take(dataset.arrays, np.arange(min(num, dataset.spec.n_train)))["x"]
+    start, count = dataset.splits["train"]
+    rows = start + fixed_order(np.arange(min(num, count)), count)
+    samples = dataset.take(dataset.arrays, rows)["x"]
     with disk_errors(out):
         pictures.save_samples(out, samples, dataset.spec, dict(Software="aigc_jax", data=args.name))
     print(f"contact sheet: {out}")

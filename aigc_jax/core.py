@@ -47,7 +47,8 @@ class Method(NamedTuple):
     """All that the rest of the code knows of a GAN, a VAE or a language model: pure functions.
 
     A batch is a dict of arrays [B, ...] with `index` [B], which keys the noise of an example: its place in the batch when
-    training, in the split when evaluating; and then `weight` [B], 0 for padding.
+    training, in the split when evaluating; and then `weight` [B], 0 for padding. A sampler's has
+    `class` [B], the class that is to be drawn: the examples' own `label` may be another.
     """
 
     init: Callable  # (key, hp) -> TrainState
@@ -170,14 +171,16 @@ def total(evaluate: Callable, take: Callable, batch_size: int, lay=lambda batch:
 
 
 def draw(sampler: Callable, take: Callable, lay=lambda batch: batch) -> Callable:
-    """(state, arrays, seed, rows [B], index [B]) -> samples [B, ...], conditioned on these rows of the arrays.
+    """(state, arrays, seed, rows [B], index [B], class [B]) -> samples [B, ...], conditioned on
+    these rows of the arrays, or of these classes.
 
-    A sample depends on the state's key, the user's seed and its index alone, not on how many are drawn at once.
+    A sample depends on the state's key, the user's seed, its index and its row or class alone, not
+    on how many are drawn at once.
     """
 
-    def run(state, arrays, seed, rows, index):
-        places = lay(dict(rows=rows, index=index))
-        batch = lay(take(arrays, places["rows"])) | dict(index=places["index"])
+    def run(state, arrays, seed, rows, index, label):
+        places = lay({"rows": rows, "index": index, "class": label})
+        batch = lay(take(arrays, places.pop("rows"))) | places
         return sampler(state, fold(state.key, SAMPLE, seed), batch)
 
     return run

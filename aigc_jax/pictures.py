@@ -17,11 +17,34 @@ def shape_of_grid(num: int) -> tuple[int, int]:
     return -(-num // columns), columns
 
 
+def to_uint8(images: np.ndarray) -> np.ndarray:  # in [-1, 1] -> 0 .. 255
+    """Grey levels of an 8-bit file: (x + 1) 127.5, rounded half up, clipped. NaN becomes 128."""
+    return (np.clip(np.nan_to_num(images), -1, 1) * 127.5 + 128).astype(np.uint8)
+
+
+def as_saved(samples: np.ndarray, spec) -> np.ndarray:  # [N, ...] -> the same shape
+    """Samples as a file holds them, which is what metrics measure: images [N, (K,) H, W, C] are
+    clipped to [-1, 1] and, where the data are whole grey levels, rounded to the 256 levels of a
+    PNG, the same numbers as those of 8-bit data. What is not finite becomes NaN; whatever is no
+    image (points, latents, likelihoods, tokens) is left alone."""
+    if spec.kind != "image" or samples.shape[1:][-3:] != tuple(spec.shape):
+        return samples
+    if spec.levels:
+        out = to_uint8(samples).astype(np.float32)
+        out += out
+        out -= np.float32(255)  # exact: only the product rounds, as in data.dataset.images_of
+        out *= np.float32(1 / 255)
+    else:
+        out = np.clip(samples, -1, 1)
+    out[~np.isfinite(samples)] = np.nan
+    return out
+
+
 def grid(images: np.ndarray, columns=None) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> [H', W', C] uint8
     """The pictures side by side with a line of two pixels between them, small ones enlarged to about 56 pixels."""
     n, h, w, c = images.shape
     scale = max(1, round(56 / max(h, w)))
-    pixels = np.clip(np.nan_to_num(images) * 127.5 + 128, 0, 255).astype(np.uint8)
+    pixels = to_uint8(images)
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     rows, columns = (-(-n // columns), columns) if columns else shape_of_grid(n)
     h, w, gap = h * scale, w * scale, 2

@@ -5,7 +5,6 @@ They are compiled once, ahead of their first call, and cannot compile again: a c
 
 import functools
 import itertools
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,8 +14,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from aigc_jax import config as configs
-from aigc_jax import core, costs, methods, metrics, optim, processes, sharding
+from aigc_jax import core, costs, methods, metrics, optim, pictures, processes, sharding
 from aigc_jax.data import feeds
+from aigc_jax.data.dataset import fixed_order
 from aigc_jax.errors import choose, require
 from aigc_jax.metrics.given import remembered
 
@@ -50,14 +50,6 @@ class Program:
         if self.compiled is None:
             self.begin(*args)
         return self.result()(*args)
-
-
-GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, lie as evenly as can be, however many
-
-
-def coprime(number, other) -> int:
-    """The least integer from `number` on that has no divisor in common with `other`."""
-    return next(n for n in itertools.count(max(number, 1)) if math.gcd(n, other) == 1)
 
 
 def without_opt(states):
@@ -117,7 +109,7 @@ class Programs:
 
         self.train = build(core.repeat(step, feed.capacity), 1, donate=True)
         self._evaluate = build(core.total(self.method.evaluate, feed.take, self.batch_size, lay), 4)
-        self._draw = {what: build(core.draw(f, feed.take, lay), 3) for what, f in self.method.samplers.items()}
+        self._draw = {what: build(core.draw(f, feed.take, lay), 4) for what, f in self.method.samplers.items()}
 
     def specs(self, states):
         """How states lie on the mesh."""
@@ -175,7 +167,7 @@ class Programs:
         self.begin_training()
         states_, rows = without_opt(self._filled()), np.zeros(self.batch_size, np.int32)
         self._evaluate.begin(states_, self.feed.evaluating, *(np.int32(0),) * 4)
-        next(iter(self._draw.values())).begin(states_, self.feed.drawing, np.uint32(0), rows, rows)
+        next(iter(self._draw.values())).begin(states_, self.feed.drawing, np.uint32(0), rows, rows, rows)
 
     def data(self, states, step: int):
         """What `train` is given beside states that have done so many steps; for `feed.most(step)` steps at most."""
@@ -183,18 +175,24 @@ class Programs:
             self._key = processes.host(jax.random.key_data(states.key))[0]
         return self.feed.steps(self._key, step)
 
-    def draw(self, states, what: str, num: int, split="train", seed=0, spread=False, each=1, first=0) -> np.ndarray:  # -> [N, num, ...]
-        """Samples of every trial. Sample i is the same however many are drawn. What they are conditioned on comes from the split, one
-        example after another; with `spread` in an order in which few are from everywhere (splits may be sorted). Of all samples only each
-        `each`-th from the one numbered `first` on."""
+    def draw(
+        self, states, what: str, num: int, split="train", seed=0, each=1, first=0, labels=None
+    ) -> np.ndarray:  # -> [N, num, ...]
+        """Samples of every trial. Sample i is the same however many are drawn. What they are
+        conditioned on comes from the split, in `fixed_order`; classes are `labels` [num], by
+        default in turn. Of all samples only each `each`-th from the one numbered `first` on."""
         program = choose(self._draw, what, "--what")
         start, count = self.dataset.splits[split]
-        step = coprime(round(count * GOLDEN), count) if spread else 1
         parts = []
         for done in range(0, num, self.batch_size):
-            index = first + each * np.arange(done, done + self.batch_size, dtype=np.int32)
-            rows = (start + index.astype(np.int64) * step % count).astype(np.int32)
-            parts.append(processes.host(program(without_opt(states), self.feed.rows(rows), np.uint32(seed), rows, index)))
+            place = np.arange(done, done + self.batch_size, dtype=np.int32)
+            index = first + each * place
+            label = index % max(self.classes, 1)
+            if labels is not None:
+                label = labels[np.minimum(place, num - 1)].astype(np.int32)
+            rows = (start + fixed_order(index, count)).astype(np.int32)
+            given = (self.feed.rows(rows), np.uint32(seed), rows, index, label)
+            parts.append(processes.host(program(without_opt(states), *given)))
         return np.concatenate(parts, axis=1)[: self.count, :num]
 
     def evaluate(self, states, split: str, samples: int, names=None) -> list[dict[str, float]]:
@@ -216,26 +214,41 @@ class Programs:
     def _given(self, states, split, samples):
         """(number of a trial) -> what its metrics are given. Samples are drawn, and splits taken, when a metric first asks for them."""
         of = functools.cache(self.examples)
+        labels = functools.cache(lambda: self.labels(split, samples))
 
         @functools.cache
         def drawn(what):
             require(what in self._draw, f"a metric needs the sampler {what!r}, and config.method = {self.config.method!r} has only "
                     + ", ".join(self._draw))
-            return self.draw(states, what, samples, split)
+            found = self.draw(states, what, samples, split, labels=labels())
+            return [pictures.as_saved(x, self.dataset.spec) for x in found]
 
         tokenizer = self.dataset.tokenizer
         readable = (lambda x: x) if tokenizer is None else lambda rows: [tokenizer.text(row) for row in rows]
-        return lambda i: metrics.Given(lambda what: readable(drawn(what)[i]), split, of, self.dataset.spec, self.extract, self.classes)
+        rest = (split, of, self.dataset.spec, self.extract, labels)
+        return lambda i: metrics.Given(lambda what: readable(drawn(what)[i]), *rest)
 
     def examples(self, split: str) -> dict[str, np.ndarray]:
-        """A whole split as the networks see it, on the host."""
+        """A whole split on the host; images as files hold them (`pictures.as_saved`)."""
         start, count = self.dataset.splits[split]
-        return self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
+        found = self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
+        if "x" in found:
+            found["x"] = pictures.as_saved(found["x"], self.dataset.spec)
+        return found
 
     @property
     def classes(self) -> int:
-        """How many the sampler "prior" draws in turn, sample i of class i modulo their number; 0 where it knows none."""
+        """How many classes the sampler "prior" can be asked for; 0 where it knows none."""
         return self.method.sheets.get("prior", (0, 0))[1]
+
+    def labels(self, split: str, num: int) -> np.ndarray | None:  # -> [num]
+        """Classes as frequent as in the split: those of its examples in `fixed_order`. None where
+        the sampler "prior" knows none."""
+        if not self.classes:
+            return None
+        start, count = self.dataset.splits[split]
+        rows = start + fixed_order(np.arange(num), count)
+        return np.asarray(self.dataset.take(self.dataset.arrays, rows)["label"])
 
     def extract(self, pictures):  # [n, H, W, C] -> [n, D], [n, K]
         """Features and probabilities of classes, by the extractor that the config names."""

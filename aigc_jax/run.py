@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from aigc_jax import config as configs
-from aigc_jax import data, extractors, gpt2, sharding, start, stored, writing
+from aigc_jax import data, extractors, gpt2, pictures, sharding, start, stored, writing
 from aigc_jax.checkpoint import Checkpoints, digest, fill, flatten
 from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
@@ -145,10 +145,10 @@ class Run:
     def draw(
         self, num=None, what="prior", seed=0, split="test", label=None
     ) -> np.ndarray:  # [num, ...] on the host
-        """Samples as arrays, of text as tokens. What they are conditioned on, where they are, comes
-        from the split; the data set need not be
-        there for those that are conditioned on nothing. label: samples of that class alone, of a
-        generator that knows classes."""
+        """Samples as arrays: of images the values that files hold and metrics measure
+        (`pictures.as_saved`), of text tokens. What they are conditioned on, where they are, comes
+        from the split; the data set need not be there for those that are conditioned on nothing.
+        label: samples of that class alone, of a generator that knows classes."""
         check_range("seed", seed, 0, writing.SEEDS - 1, whole=True)
         turns = dict(each=self.classes, first=label) if label is not None else {}
         require(not turns or (self.classes and what == "prior"), f"--class={label} is for samples of the prior of a model that knows classes, and "
@@ -162,12 +162,14 @@ class Run:
             not self.is_text or what != "text" or self.spec.start >= 0,
             "--what=text needs a token that begins a text, and the tokenizer has none: give prompts",
         )
+        one = jax.ShapeDtypeStruct((1,), "int32")
         try:
-            jax.eval_shape(sampler, self.state, jax.random.key(0), dict(index=jax.ShapeDtypeStruct((1,), "int32")))
+            jax.eval_shape(sampler, self.state, jax.random.key(0), {"index": one, "class": one})
             programs = self.programs
-        except KeyError:  # it asks the batch for more than the index
+        except KeyError:  # it asks the batch for more
             programs = self.full
-        return programs.draw(self.states, what, num, split, seed, spread=True, **turns)[0]
+        samples = programs.draw(self.states, what, num, split, seed, **turns)[0]
+        return pictures.as_saved(samples, self.spec)
 
     def neighbours(self, num=None, seed=0, label=None):  # -> [num, 2, ...]
         """Samples of the prior, each beside the training example that is nearest to it in pixels: is it a copy?"""
@@ -177,10 +179,16 @@ class Run:
 
     def separated(self, num=None, seed=0, label=None):  # -> [2, k, ...], [2, k]
         """k examples of the test split and k samples of the prior, each in the order of what a linear classifier of features says of them
-        (`metrics.separability.scores`: the higher, the more like an example), and that; by default of 2,000 samples."""
-        sets = equally(
-            self.full.examples("test")["x"], self.draw(num or 2000, "prior", seed, label=label)
-        )
+        (`metrics.separability.scores`: the higher, the more like an example), and that; by default
+        of 2,000 samples. Classes are as frequent as in the split. label: examples and samples of that class alone."""
+        examples, num = self.full.examples("test"), num or 2000
+        if label is None:
+            labels = self.full.labels("test", num)
+            fake = self.full.draw(self.states, "prior", num, "test", seed, labels=labels)[0]
+            sets = equally(examples["x"], pictures.as_saved(fake, self.spec))
+        else:
+            fake = self.draw(num, "prior", seed, label=label)
+            sets = equally(examples["x"][examples["label"] == label], fake)
         found = scores(*(self.full.extract(x)[0] for x in sets))
         require(np.isfinite(found).all(), f"--what=separability needs at least 4 samples and 4 examples, all finite; there are {len(sets[0])} each")
         order = np.argsort(found, axis=1, kind="stable")
@@ -188,7 +196,7 @@ class Run:
 
     @property
     def classes(self) -> int:
-        """How many the sampler "prior" draws in turn."""
+        """How many classes the sampler "prior" can be asked for; 0 where it knows none."""
         return self.programs.classes
 
     def columns(self, what) -> int | None:

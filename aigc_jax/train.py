@@ -264,7 +264,7 @@ class Loop:
 
     def sample(self):
         what, num = next(iter(self.programs.method.samplers)), self.config.run.samples
-        drawn = self.programs.draw(self.states, what, num, "valid", spread=True)
+        drawn = self.programs.draw(self.states, what, num, "valid")
         columns, hashes = self.programs.method.sheets.get(what, (None, None))[1], self.hashes()
         for i, t in enumerate(self.trials):
             if not t.failed:

@@ -112,7 +112,10 @@ def measures(name, run, where) -> dict[str, float]:
 
     out = run.evaluate("test")
     if run.config.likelihood.startswith("gaussian"):
-        out["squared_error"] = squared_error(run.sample(run.full.dataset.splits["test"][1], "reconstruction"))
+        # Of the means themselves, neither clipped nor rounded, as the likelihood and PCA have them.
+        count = run.full.dataset.splits["test"][1]
+        pairs = run.full.draw(run.states, "reconstruction", count, "test")[0]
+        out["squared_error"] = squared_error(pairs)
     if name in ("elbo", "tc", "mmd", "small_beta"):
         z, mean, log_var = np.moveaxis(run.sample(1000, "latents"), 1, 0)
         # With n = 1 the sums over the batch are plain means over it, which here stands for the data set.

@@ -296,9 +296,9 @@ def test_labels_reach_both_networks(condition):
         none = state.params["d"] | dict(projection=dict(kernel=0 * state.params["d"]["projection"]["kernel"]))
         flat = [players.discriminate(none, stats["d"], x, y)[0][0] for y in (label, other)]
         assert (flat[0] == flat[1]).all()
-    samples = method.samplers["prior"](state, state.key, dict(index=jnp.array([3, 13, 4])))
+    samples = method.samplers["prior"](state, state.key, {"index": jnp.array([3, 13, 4]), "class": jnp.array([3, 3, 4])})
     expected = players.generate(state.params["g"], stats["g"], players.noise(state.key, jnp.array([3, 13, 4])), jnp.array([3, 3, 4]))[0]
-    np.testing.assert_allclose(samples, expected, atol=1e-6)  # sample i is of class i modulo their number
+    np.testing.assert_allclose(samples, expected, atol=1e-6)
 
 
 def test_samples_of_one_class_are_its_column_among_all(tmp_path):

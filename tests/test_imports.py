@@ -31,7 +31,7 @@ ALLOWED = {
     "plan": {"config", "core", "costs", "data", "methods", "programs", "results", "sharding"},
     "processes": {"errors"},
     "data": {"data", "core", "errors", "input_files", "pickles", "processes", "results", "stored"},
-    "metrics": {"metrics", "errors"},
+    "metrics": {"data", "errors", "metrics"},
     "decode": {"core", "errors"},
     "beam": {"decode"},
     "methods": {"beam", "methods", "models", "losses", "optim", "core", "config", "decode", "errors"},
@@ -47,7 +47,7 @@ ALLOWED = {
     "pictures": {"results", "stored"},
     "trackers": {"errors"},
     "checkpoint": {"core", "errors", "processes", "results", "stored"},
-    "programs": {"config", "core", "costs", "data", "errors", "methods", "metrics", "optim", "processes", "sharding"},
+    "programs": {"config", "core", "costs", "data", "errors", "methods", "metrics", "optim", "pictures", "processes", "sharding"},
     "start": {"checkpoint", "config", "core", "data", "errors", "gpt2", "keys", "optim", "processes",
               "results", "stored"},
     "trial": {"checkpoint", "config", "pictures", "results"},
@@ -70,8 +70,8 @@ ALLOWED = {
     "sweeping": {"config", "data", "errors", "evidence", "experiment", "group", "jobs", "locks", "methods", "programs", "progress", "results",
                  "sweep", "tables", "stored"},
     "adaptive": {"config", "errors", "locks", "results", "sweep"},
-    "run": {"checkpoint", "config", "data", "decode", "errors", "extractors", "gpt2", "metrics", "programs", "results", "sharding", "start",
-            "writing", "stored"},
+    "run": {"checkpoint", "config", "data", "decode", "errors", "extractors", "gpt2", "metrics", "pictures", "programs", "results",
+            "sharding", "start", "stored", "writing"},
     "__init__": {"run"},
 }
 ALWAYS = {"jax", "flax", "optax", "orbax", "ml_collections", "absl", "numpy"}

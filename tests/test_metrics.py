@@ -191,8 +191,9 @@ def of(split):
     return ds.take(ds.arrays, np.arange(start, start + count))
 
 
-def given_of(look, samples, split="test", turns=10):
-    return Given(lambda what: samples, split, of, dataset(tiny("gan")).spec, look, turns)
+def given_of(look, samples, split="test", classes=10):
+    labels = None if classes == 0 else np.arange(len(samples)) % classes
+    return Given(lambda what: samples, split, of, dataset(tiny("gan")).spec._replace(classes=classes), look, lambda: labels)
 
 
 @pytest.fixture(scope="module")
@@ -296,9 +297,9 @@ def test_a_classifier_is_trained_once_and_then_read(found, sources, capfd):
 
 def test_mistakes_are_named_in_one_sentence(looking, sources):
     with pytest.raises(UserError, match="'class_accuracy' is for generators of given classes"):
-        METRICS["class_accuracy"](given_of(looking, sources["real"], turns=0))
+        METRICS["class_accuracy"](given_of(looking, sources["real"], classes=0))
     with pytest.raises(UserError, match="needs a classifier of the 7 classes: this one has 10"):
-        METRICS["class_accuracy"](given_of(looking, sources["real"], turns=7))
+        METRICS["class_accuracy"](given_of(looking, sources["real"], classes=7))
     with pytest.raises(UserError, match="config.data.name = 'ring' has no classifier .* give Inception's weights by --inception=FILE"):
         extractors.extractor(tiny("gan_points"))
     with pytest.raises(UserError, match=r"--metrics\[1\] = 'freshet'.* did you mean 'frechet'"):

@@ -355,7 +355,7 @@ def test_labels_reach_encoder_and_decoder():
     assert (again(state, jax.random.key(0), given) != again(state, jax.random.key(0), other)).any()
     assert evaluate(state, given)["kl"] != evaluate(state, other)["kl"]
     assert method.sheets["prior"] == (8, 10)
-    same = dict(index=jnp.array([3, 13]))
+    same = {"index": jnp.array([3, 13]), "class": jnp.array([3, 3])}
     a, b = jax.jit(method.samplers["prior"])(state, jax.random.key(0), same)
     assert (a != b).any()  # the same class, other noise
 

@@ -128,8 +128,9 @@ def mix(x):
     return x ^ (x >> 16)
 
 
-def permute(index, keys, n: int):  # [B], [B, R] -> [B]
-    """Where a keyed pseudo-random permutation of 0 .. n-1 sends each index, in O(1) an index, without a table.
+def permute(index, keys, n: int):  # [B], [B, R] or [1, R] -> [B]
+    """Where a keyed pseudo-random permutation of 0 .. n-1 sends each index, in O(1) an index,
+    without a table; of NumPy arrays and of JAX's the same.
 
     R rounds of a Feistel network on the digits of a two-digit number of radices a * b >= n; what falls past n is sent on
     until it does not (cycle walking: Black & Rogaway 2002, sections 3 and 4). a and b lie next to sqrt(n), so that few do.
@@ -146,11 +147,28 @@ def permute(index, keys, n: int):  # [B], [B, R] -> [B]
                 left = (left + mix(right ^ keys[:, r]) % a) % a
         return left * b + right
 
+    if isinstance(index, np.ndarray):
+        x = network(index.astype(np.uint32))
+        while (x >= n).any():
+            x = np.where(x < n, x, network(x))
+        return x
     walk = lambda x: jnp.where(x < n, x, network(x))  # noqa: E731
     return jax.lax.while_loop(lambda x: jnp.any(x >= n), walk, network(index.astype(jnp.uint32)))
 
 
 ROUNDS = 6
+FIXED_KEYS = mix(np.arange(1, ROUNDS + 1, dtype=np.uint32))[None]
+
+
+def fixed_order(index: np.ndarray, count: int) -> np.ndarray:  # [n] -> int64 [n]
+    """Numbers `index` of a pseudo-random order of 0 .. count-1 that is the same on every machine;
+    it repeats after `count`.
+
+    Whatever takes a part of a split (metrics, samples that are conditioned on examples) takes it in
+    this order: splits may be sorted by class, or hold the classes one after another, where the
+    first n, every k-th, or any other arithmetic progression would miss some of them.
+    """
+    return permute(np.asarray(index, np.int64) % count, FIXED_KEYS, count).astype(np.int64)
 
 
 def divided_product(r, b: int, n: int):

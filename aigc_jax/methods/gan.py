@@ -191,9 +191,9 @@ def make(config, spec, gradients=core.gradients) -> Method:
         return index % max(players.classes, 1)
 
     def prior(state, key, batch):
-        """Pictures of the averaged generator for noise ~ N(0, 1); of the classes in turn, where there are any."""
-        index = batch["index"]
-        return players.generate(state.extra["ema"], standing(state), players.noise(key, index), in_turn(index))[0]
+        """Images of the averaged generator for noise ~ N(0, 1), of the batch's classes."""
+        z = players.noise(key, batch["index"])
+        return players.generate(state.extra["ema"], standing(state), z, batch.get("class"))[0]
 
     def interpolation(state, key, batch):
         """Rows of pictures between two draws of noise, along the sphere (White 2016, section 2.1)."""

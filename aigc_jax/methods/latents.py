@@ -102,9 +102,10 @@ class Model:
     # -- samplers: (state, key, batch) -> [B, ...]
 
     def prior(self, state, key, batch):
-        """Expected pictures p(x | z) for z of the prior; of the classes in turn, so that each has its column."""
-        index = batch["index"]
-        return self.down(state.params, index % max(self.spec.classes, 1), fold(key, 2), index, self.top(state.params, key, index))
+        """Expected images p(x | z) for z of the prior, of the batch's classes."""
+        index, label = batch["index"], batch.get("class")
+        z = self.top(state.params, key, index)
+        return self.down(state.params, label, fold(key, 2), index, z)
 
     def reconstruction(self, state, key, batch):  # -> [B, 2, *shape]
         """Pictures and what one draw of their latents makes of them."""

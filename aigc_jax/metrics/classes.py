@@ -51,9 +51,19 @@ def stacked_modes(given) -> dict[str, float]:
 
 
 def class_accuracy(given) -> dict[str, float]:
-    """The share of samples that a classifier takes for the class they were drawn for, the classes in turn."""
-    require(given.turns > 0, "the metric 'class_accuracy' is for generators of given classes, such as config.game.condition = 'projection' makes")
+    """The share of samples that a classifier takes for the class they were drawn for.
+    Classes are as frequent as in the split."""
+    labels, classes = given.labels(), given.spec.classes
+    require(
+        labels is not None,
+        "the metric 'class_accuracy' is for generators of given classes, such as "
+        "config.game.condition = 'projection' makes",
+    )
     p = given.extract(given.draw("prior"))[1]
-    require(p.shape[1] == given.turns, f"the metric 'class_accuracy' needs a classifier of the {given.turns} classes: this one has {p.shape[1]}")
-    right = p.argmax(1) == np.arange(len(p)) % given.turns
+    require(
+        p.shape[1] == classes,
+        f"the metric 'class_accuracy' needs a classifier of the {classes} classes: "
+        f"this one has {p.shape[1]}",
+    )
+    right = p.argmax(1) == labels
     return dict(class_accuracy=float(right.mean()) if np.isfinite(p).all() else math.nan)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from aigc_jax.metrics.distances import squares
-from aigc_jax.metrics.given import evenly
+from aigc_jax.metrics.given import take_part
 
 MOST = 1000  # examples of each kind: all their pairs are compared
 
@@ -19,7 +19,7 @@ def mean_distance(x: np.ndarray) -> float:  # [n, ...] -> []
 def diversity(given) -> dict[str, float]:
     """The mean distance between samples over that between real examples: 1 where they differ as much, 0 where all are alike.
     It says nothing of whether they look real. Of 1,000 of each at most."""
-    samples, real = (evenly(x, MOST) for x in (given.draw("prior"), given.real["x"]))
+    samples, real = (take_part(x, MOST) for x in (given.draw("prior"), given.real["x"]))
     if len(samples) < 2 or len(real) < 2:
         return dict(diversity=math.nan)
     return dict(diversity=mean_distance(samples) / mean_distance(real))

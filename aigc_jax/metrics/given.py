@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.data.dataset import fixed_order
+
 MOST = 10_000  # examples of each kind where all pairs are compared
 KEPT = 3  # sets of pictures whose features are remembered: the examples, the samples, and one more
 
@@ -14,12 +16,16 @@ KEPT = 3  # sets of pictures whose features are remembered: the examples, the sa
 class Given(NamedTuple):
     """The only argument of a metric."""
 
-    draw: Callable  # (name of a sampler) -> config.metric_samples of its samples; of one that is conditioned on data, of the split's first examples
+    # (name of a sampler) -> config.metric_samples of its samples, as files hold them; what they are
+    # conditioned on are examples of the split in `fixed_order`
+    draw: Callable
     split: str  # that is judged
     of: Callable  # (split) -> its examples as the networks see them, {"x": [n, ...], ...}
     spec: Any  # of the data
     extract: Callable  # pictures [n, H, W, C] in [-1, 1] -> (features [n, D], probabilities of classes [n, K])
-    turns: int = 0  # how many classes the sampler "prior" draws in turn: sample i is of class i mod turns; 0 where it knows no labels
+    # () -> the classes [n] that samples of "prior" were drawn for, as frequent as in the split; None
+    # where it knows none
+    labels: Callable = lambda: None
 
     @property
     def real(self) -> dict:
@@ -31,15 +37,15 @@ class Given(NamedTuple):
         return tuple(np.asarray(self.extract(x)[0], np.float64) for x in (self.real["x"], self.draw("prior")))
 
 
-def evenly(x: np.ndarray, most: int) -> np.ndarray:  # [n, ...] -> [at most `most`, ...]
-    """As many of them as that, from everywhere among them."""
-    return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(int)]
+def take_part(x: np.ndarray, most: int) -> np.ndarray:  # [n, ...] -> [at most `most`, ...]
+    """The first `most` of them in `fixed_order`: a random part, and always the same."""
+    return x if len(x) <= most else x[np.sort(fixed_order(np.arange(most), len(x)))]
 
 
 def equally(a: np.ndarray, b: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
     """As many of one as of the other."""
     count = min(len(a), len(b), most)
-    return evenly(a, count), evenly(b, count)
+    return take_part(a, count), take_part(b, count)
 
 
 def in_batches(look: Callable, pictures: np.ndarray, size: int) -> tuple[np.ndarray, ...]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from aigc_jax.metrics.distances import rows
-from aigc_jax.metrics.given import MOST, evenly
+from aigc_jax.metrics.given import MOST, take_part
 
 
 def kid(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> []
@@ -24,4 +24,4 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> []
 def kernel_distance(given) -> dict[str, float]:
     """The squared maximum mean discrepancy of features for the kernel (x . y / D + 1)^3, without bias: 0 in the mean for one distribution.
     Binkowski et al. 2018, section 4. Of 10,000 of each kind at most."""
-    return dict(kid=kid(*(evenly(x, MOST) for x in given.features())))
+    return dict(kid=kid(*(take_part(x, MOST) for x in given.features())))

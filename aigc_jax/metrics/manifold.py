@@ -17,11 +17,15 @@ def prdc(real: np.ndarray, fake: np.ndarray, k: int = NEIGHBOURS) -> dict[str, f
     precision   the share of the fake in some B(real)       recall   of the real in some B(fake) (Kynkäänniemi et al. 2019, eq. 1 and 2)
     density     mean number of balls B(real) around the fake, over k      coverage   the share of B(real) that hold a fake one
                 (Naeem et al. 2020, eq. 3 and 4)
+
+    Balls are open, |x - y| < radius, as in Naeem et al.'s program `prdc`: what lies on a ball's
+    border is outside. (Kynkäänniemi et al.'s eq. 1 has <=, which is the same without ties.) Ties of
+    features that are multiples of one power of two, such as whole numbers, are exact.
     """
     if min(len(real), len(fake)) <= k or not (np.isfinite(real).all() and np.isfinite(fake).all()):
         return dict.fromkeys(NAMES, math.nan)
     real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
-    centre = real.mean(0)  # distances are the same, products of smaller numbers
+    centre = exact_centre(real)
     real, fake = real - centre, fake - centre
     reach, span = radii(real, k), radii(fake, k)
     around, recalled, covered = np.zeros(len(fake)), [], []
@@ -33,6 +37,15 @@ def prdc(real: np.ndarray, fake: np.ndarray, k: int = NEIGHBOURS) -> dict[str, f
         recalled.append((apart < span).any(1))
     values = ((around > 0).mean(), np.concatenate(recalled).mean(), around.mean() / k, np.concatenate(covered).mean())
     return dict(zip(NAMES, map(float, values), strict=True))
+
+
+def exact_centre(x: np.ndarray) -> np.ndarray:  # [n, D] -> [D]
+    """A point near the mean, whose subtraction leaves smaller numbers to multiply, and rounds
+    nothing where features are multiples of one power of two: each coordinate is a multiple of the
+    greatest power of two within that feature's range."""
+    spread = np.ptp(x, axis=0)
+    step = np.exp2(np.floor(np.log2(np.where(spread > 0, spread, 1))))
+    return np.where(spread > 0, np.round(x.mean(0) / step) * step, x[0])
 
 
 def cover(given) -> dict[str, float]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from aigc_jax.metrics.distances import nearest
-from aigc_jax.metrics.given import evenly
+from aigc_jax.metrics.given import take_part
 
 NEAR = 0.01  # the share of held-out examples that lie so near to a training example that a sample there counts as a copy
 
@@ -29,4 +29,4 @@ def neighbours(given) -> dict[str, float]:
     is shifted by a pixel is none."""
     samples = given.draw("prior")
     held_out = given.of("valid" if given.split == "train" else given.split)["x"]
-    return copied(samples, evenly(held_out, len(samples)), given.of("train")["x"])
+    return copied(samples, take_part(held_out, len(samples)), given.of("train")["x"])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from aigc_jax.metrics.distances import rows, squares
+from aigc_jax.metrics.given import take_part
 
 SIGMAS = np.geomspace(0.01, 1, 21)  # of pixels in [0, 1]
 CHOOSING = 1000  # valid examples that choose among them
@@ -37,6 +38,8 @@ def parzen_window(samples: np.ndarray, valid: np.ndarray, judged: np.ndarray) ->
 def parzen(given) -> dict[str, float]:
     """Mean log density in nats of the split under Gaussian windows on the samples, pixels in [0, 1], sigma chosen on valid examples.
     Breuleux et al. 2011; Goodfellow et al. 2014, section 5; with the mean's standard error. A poor guide: samples that are k-means centres
-    beat real ones (Theis et al. 2016). Sigma is the best of 21 from 0.01 to 1, by at most 1,000 examples of the valid split."""
+    beat real ones (Theis et al. 2016). Sigma is the best of 21 from 0.01 to 1, by at most 1,000 random examples of
+    the valid split."""
     pixels = lambda x: (x.reshape(len(x), -1) + 1) / 2 if given.spec.kind == "image" else x.reshape(len(x), -1)
-    return parzen_window(*map(pixels, (given.draw("prior"), given.of("valid")["x"][:CHOOSING], given.real["x"])))
+    valid = take_part(given.of("valid")["x"], CHOOSING)
+    return parzen_window(*map(pixels, (given.draw("prior"), valid, given.real["x"])))

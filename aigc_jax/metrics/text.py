@@ -57,12 +57,12 @@ def longest_copy(text: str, corpus: str) -> int:
     return best
 
 
-# -- as metrics of a run: Given -> {name: float}. Texts are drawn for the first examples of the split.
+# -- as metrics of a run: Given -> {name: float}. Texts are of the split's examples in `fixed_order`.
 
 
 def compared(given, what="answer") -> tuple[list[str], list[str]]:
-    """A method's answers to the split's first examples, no example twice, and what the data say: targets of pairs, the second halves of
-    windows of a text."""
+    """A method's answers to examples of the split, no example twice, and what the data say:
+    targets of pairs, the second halves of windows of a text."""
     count = len(given.real["tokens"])
     return given.draw(what)[:count], given.draw("reference")[:count]
 
