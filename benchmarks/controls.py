@@ -36,13 +36,13 @@ def sources(programs, states):
         "0 to 4": x[train["label"][rows] < 5].repeat(2, axis=0),
         "one digit": np.repeat(x[3:4], COUNT, axis=0),
         "noise": np.tanh(random.randn(*x.shape)).astype(np.float32),
-        "untrained": programs.draw(states, "prior", COUNT)[0],
+        "untrained": programs.draw(states, "prior", COUNT, labels=programs.labels("test", COUNT))[0],
     }
 
 
 def main():
     from aigc_jax import config as configs
-    from aigc_jax import data, extractors, metrics
+    from aigc_jax import data, extractors, metrics, pictures
     from aigc_jax.metrics.given import remembered
     from aigc_jax.programs import Programs
 
@@ -53,7 +53,8 @@ def main():
     look, of = remembered(extractors.extractor(config)), functools.cache(programs.examples)
     print("| | " + " | ".join(NAMES.values()) + " |\n" + "|---" * (len(NAMES) + 1) + "|")
     for name, samples in sources(programs, programs.init([config])).items():
-        given = metrics.Given(lambda what, samples=samples: samples, "test", of, dataset.spec, look)
+        saved = pictures.as_saved(samples, dataset.spec)
+        given = metrics.Given(lambda what, saved=saved: saved, "test", of, dataset.spec, look)
         row = {}
         for metric in METRICS:
             row |= metrics.METRICS[metric](given)

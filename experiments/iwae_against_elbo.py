@@ -4,7 +4,7 @@
 
 The network of Burda et al. 2016 with one stochastic layer (784-200-200-50), MNIST drawn black and white anew each step, batches of
 100, Adam from 1e-3 to 0 along a cosine, three seeds each. Every model is taken at its best valid bound and scored alike: -log p(x) of
-the first 1,000 test pictures, estimated with 5,000 importance samples.
+1,000 test pictures, estimated with 5,000 importance samples.
 """
 
 import argparse
