@@ -11,7 +11,7 @@ import pytest
 from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import config as configs
-from aigc_jax import losses, methods
+from aigc_jax import losses, methods, pictures
 from aigc_jax.core import fold, noise
 from aigc_jax.data.dataset import source
 from aigc_jax.errors import UserError
@@ -311,7 +311,7 @@ def test_samples_of_one_class_are_its_column_among_all(tmp_path):
     assert run.classes == 10 and run.columns("prior") == 10
     np.testing.assert_array_equal(run.sample(3, label=4), run.sample(30)[4::10])
     pairs, data = run.neighbours(3, label=4), dataset(config)
-    known = data.take(data.arrays, np.arange(data.spec.n_train))["x"]
+    known = pictures.as_saved(data.take(data.arrays, np.arange(data.spec.n_train))["x"], data.spec)
     np.testing.assert_array_equal(pairs[:, 0], run.sample(3, label=4))
     apart = np.linalg.norm((known[None] - pairs[:, :1]).reshape(3, len(known), -1), axis=-1)
     np.testing.assert_allclose(np.linalg.norm((pairs[:, 1] - pairs[:, 0]).reshape(3, -1), axis=-1), apart.min(1), rtol=1e-5)
@@ -326,7 +326,6 @@ def test_samples_of_one_class_are_its_column_among_all(tmp_path):
 def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(tmp_path, capsys):
     import aigc_jax
     import launch
-    from aigc_jax import pictures
     from aigc_jax.metrics.separability import scores, separable, told
     from aigc_jax.train import train
 
