@@ -229,13 +229,15 @@ def data(args, overrides):
     from aigc_jax.results import disk_errors
 
     section = ConfigDict(configs.DATA | dict(name=args.name, path=args.path, size=args.size, colour=args.colour, tokenizer=args.tokenizer,
-                                             tokenizer_path=args.tokenizer_path))
+                                             tokenizer_path=args.tokenizer_path, range=args.range, layout=args.layout))
     dataset = data.load(section, args.data_dir, args.download)
     sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
     bytes_ = sum(a.nbytes for a in dataset.arrays.values())
     print(f"{args.name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, {dataset.spec.classes or 'no'} classes, "
           f"{bytes_ / 1e6:,.1f} MB")
     print(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
+    if "values" in dataset.about:
+        print(f"read as {dataset.about['values']}")
     if classes := list(dataset.about.get("classes", {}).items()):
         print("classes: " + ", ".join(f"{name} {count:,}" for name, count in classes[:12]) + (", ..." if len(classes) > 12 else ""))
     files = list(dataset.about.get("files", {}).items())
@@ -529,6 +531,8 @@ def parser() -> Parser:
     add["data"]("--tokenizer_path", default="", metavar="PATH", help="of --tokenizer=file: a tokenizer.json, a run or a GPT-2 directory")
     add["data"]("--size", type=int, default=configs.DATA["size"], metavar="N", help="folder: pixels a side (default: 64)")
     add["data"]("--colour", default=configs.DATA["colour"], metavar="rgb|grey", help="folder: what to convert to (default: rgb)")
+    add["data"]("--range", default=configs.DATA["range"], metavar="0..255|0..1|-1..1", help="npz: values of black and white (default: recognised)")
+    add["data"]("--layout", default=configs.DATA["layout"], metavar="NHWC|NCHW", help="npz: the axes of x (default: recognised)")
     add["data"]("--data_dir", default="", metavar="DIR", help="where to look first (else $AIGC_DATA_DIR, else ~/tensorflow_datasets)")
     add["data"]("--download", action="store_true", help="fetch what is missing")
     add["data"]("--out", default="", metavar="FILE", help="the contact sheet (default: NAME.png)")

@@ -60,6 +60,10 @@ DATA = (
     one_of("data.name", DATASETS),
     # npz: the file; folder, tokens: a directory; text: a file, a directory or a glob; tfds: a directory or a name
     Key("data.path", str, ""),
+    # npz: the values of black and white; "auto": recognised where they are certain
+    one_of("data.range", ("auto", "0..255", "0..1", "-1..1"), "auto"),
+    # npz: the axes of x; "auto": recognised where they are certain
+    one_of("data.layout", ("auto", "NHWC", "NCHW"), "auto"),
     # folder: pixels a side
     Key("data.size", int, 64, 8, 1024),
     # folder
@@ -98,7 +102,7 @@ CLEANING = ("script", "normalize", "lower", "control", "stop_words")
 TOKENS = ("tokenizer", "tokenizer_path", "vocabulary", "length")
 TEXT = ("split", *TOKENS, *CLEANING)
 DATA_KEYS = dict.fromkeys(DATASETS, ()) | {
-    "npz": ("path",),
+    "npz": ("path", "range", "layout"),
     "folder": ("path", "size", "colour", "split"),
     "tfds": ("path",),
     **dict.fromkeys(("shakespeare", "tang_poems", "journey_to_the_west", "nottingham", "pydoc", "stdlib"), TEXT),

@@ -1,5 +1,6 @@
 """Before the first step: does the work directory belong to this config, and whose parameters does the run begin with?"""
 
+import json
 import re
 from pathlib import Path
 
@@ -21,8 +22,9 @@ TOKENIZER = "assets/tokenizer.json"  # in a run's directory
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def agree(resolved, dirs, data, extend) -> list:
-    """The configs that the trials train with; a UserError where a directory holds another run. data: the fingerprint."""
+def agree(resolved, dirs, dataset, data, extend) -> list:
+    """The configs that the trials train with; a UserError where a directory holds another run. data:
+    the fingerprint of the data set."""
     static = [{k: v for k, v in configs.identity(c).items() if k != "seed" and not k.startswith("hp.")} for c in resolved]
     for other in static[1:]:
         require(other == static[0], f"trials of one program may differ in seed and hp only, not in "
@@ -30,7 +32,7 @@ def agree(resolved, dirs, data, extend) -> list:
     statuses = [run.read_status() for run in dirs]
     require(not all(s.get("status") == "failed: diverged" for s in statuses),
             f"{dirs[0].path} failed: {statuses[0].get('reason')}; a run that diverged stays so: use another work directory")
-    return [_agree(c, d, data, extend) for c, d in zip(resolved, dirs, strict=True)]
+    return [_agree(c, d, dataset, data, extend) for c, d in zip(resolved, dirs, strict=True)]
 
 
 def record(configs_, dirs, dataset, data, changes):
@@ -43,7 +45,8 @@ def record(configs_, dirs, dataset, data, changes):
     for config, run, more in zip(configs_, dirs, changes, strict=True):
         kept = (run.read_json("config.json") or {}).get("changes", {})
         run.write_json("config.json", dict(identity_version=IDENTITY_VERSION, hash=configs.hash_of(config), changes=more or kept, data=data,
-                                           spec=spec_to_json(dataset.spec), config=configs.jsonable(config), **tokens))
+                                           spec=spec_to_json(dataset.spec),
+                                           splits=count_examples(dataset), config=configs.jsonable(config), **tokens))
         run.write_json("environment.json", around)
         if dataset.tokenizer is not None:
             (run / "assets").mkdir(exist_ok=True)
@@ -98,7 +101,22 @@ def clear(dirs):
     processes.wait("cleared")
 
 
-def _agree(config, run, data, extend):
+def count_examples(dataset) -> dict[str, int]:
+    return {split: count for split, (_, count) in dataset.splits.items()}
+
+
+def describe_changes(found: dict, dataset) -> str:
+    """What differs between the data that a config.json describes and those that there are now."""
+    counts, spec = count_examples(dataset), json.loads(json.dumps(spec_to_json(dataset.spec)))
+    before = found.get("splits", {})
+    pairs = [(f"{split} examples", before[split], counts.get(split)) for split in before]
+    keys = [key for key in spec if key not in ("n_train", "centres")]
+    pairs += [(key, found["spec"].get(key), spec[key]) for key in keys]
+    changes = [f"{name}: {then} then, {now} now" for name, then, now in pairs if then != now]
+    return "; ".join(changes) or "as many of the same shape, with other contents or in another order"
+
+
+def _agree(config, run, dataset, data, extend):
     found = run.read_json("config.json")
     if found is None:
         require(extend is None, f"--extend={extend}: {run.path} holds no run to go on with")
@@ -110,12 +128,16 @@ def _agree(config, run, data, extend):
             config = _extended(before, config, extend)
             before = _with_steps(before, extend)
         different = configs.identity_difference(before, config)
+        if found["data"] != data and different.keys() <= {*configs.durations_of(config)}:  # in epochs
+            different = {}
         if different:
             lines = "; ".join(f"config.{k} is {a!r} there and {b!r} here" for k, (a, b) in sorted(different.items()))
             hint = f" (to go on for longer: --extend={config.steps})" if list(different) == ["steps"] else ""
             raise UserError(f"{run.path} holds another run: {lines}; use another work directory{hint}")
         require(found["data"] == data, f"{run.path}: config.data.name = {config.data.name!r} gives other data "
-                "than the run was started with")
+                f"than the run was started with ({describe_changes(found, dataset)}); restore the data, "
+                "or train on those of now in another work directory, where "
+                f"config.init_from = {str(run.path)!r} begins with this run's parameters")
     return config
 
 

@@ -44,6 +44,7 @@ FILES = {
             "changes": dict,
             "data": str,
             "spec": {"kind": str, "shape": [int], "n_train": int, ...: object},
+            "splits?": {...: int},
             "config": dict,
             "tokenizer?": str,
         },

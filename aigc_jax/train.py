@@ -65,7 +65,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
         if restart:
             start.clear(dirs)
         fingerprint = data.fingerprint(dataset)
-        agreed = start.agree(resolved, there, fingerprint, extend)
+        agreed = start.agree(resolved, there, dataset, fingerprint, extend)
         require(not profile or profile[1] <= agreed[0].steps,
                 f"--profile=steps:{'-'.join(map(str, profile))} ends after the run's {agreed[0].steps} steps")
         trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]

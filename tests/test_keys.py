@@ -64,6 +64,7 @@ def test_allowed_values_are_the_entries_of_the_tables():
         (key("metrics"), metrics.METRICS), (key("optimizer"), optim.OPTIMIZERS), (key("schedule.name"), optim.SCHEDULES),
         (key("data.name"), data.DATASETS), (key("data.order"), data.dataset.ORDERS), (key("data.tokenizer"), tokenizers.TOKENIZERS),
         (key("data.split"), data.text.SPLITS), (key("data.colour"), data.folder.COLOURS), (key("data.normalize"), {"": 0, **data.text.FORMS}),
+        (key("data.range"), data.npz.RANGES), (key("data.layout"), data.npz.LAYOUTS),
         (key("data.control"), data.text.CONTROL), (key("data.script"), data.text.SCRIPTS), (key("run.data"), feeds.FEEDS),
         (key("loss"), losses.GAN), (key("game.regularizers"), regularizers.REGULARIZERS), (key("network"), gan_networks.NETWORKS),
         (key("game.condition"), players.CONDITIONS), (key("game.augment"), players.AUGMENTATIONS),

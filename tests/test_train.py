@@ -128,8 +128,23 @@ def test_other_data_are_refused(finished, tmp_path, monkeypatch):
     ds = dataset(tiny())
     changed = ds._replace(arrays=ds.arrays | dict(x=ds.arrays["x"] ^ 1))
     monkeypatch.setattr(training.data, "load", lambda *a: changed)
-    with pytest.raises(UserError, match="gives other data"):
+    with pytest.raises(UserError, match="gives other data than the run was started with \\(as many of the same shape, with other contents .* config.init_from = '.*r' begins"):
         train(tiny(), tmp_path / "r")
+
+
+def test_an_added_example_is_named_before_durations_in_epochs(tmp_path, monkeypatch):
+    train(tiny(steps="1 epochs", run__save_every="never", run__sample_every="never"), tmp_path / "r")
+    ds = dataset(tiny())
+    start, count = ds.splits["test"]
+    more = {name: np.concatenate([x, x[-1:]]) for name, x in ds.arrays.items()}
+    more = ds._replace(arrays=more, splits=ds.splits | dict(test=(start, count + 1)))
+    fewer = ds._replace(spec=ds.spec._replace(n_train=1000), splits=ds.splits | dict(train=(0, 1000)))
+    for changed, words in ((more, f"(test examples: {count} then, {count + 1} now)"), (fewer, "(train examples: 1439 then, 1000 now)")):
+        monkeypatch.setattr(training.data, "load", lambda *a, changed=changed: changed)
+        for extend in (None, 200):
+            with pytest.raises(UserError) as e:
+                train(tiny(steps="1 epochs", run__save_every="never", run__sample_every="never"), tmp_path / "r", extend=extend)
+            assert words in str(e.value) and "restore the data, or train on those of now in another work directory" in str(e.value)
 
 
 def test_extending_equals_a_longer_run(finished, tmp_path):

@@ -1,6 +1,6 @@
 """Data sets as arrays in memory: one function each, one line each in the table."""
 
-from aigc_jax.data import cifar, folder, images, pairs, records, stacked, text, token_files, toy
+from aigc_jax.data import cifar, folder, images, npz, pairs, records, stacked, text, token_files, toy
 from aigc_jax.data.dataset import Dataset, fingerprint
 from aigc_jax.errors import choose
 
@@ -14,7 +14,7 @@ DATASETS = {
     "binarized_mnist": images.binarized_mnist,
     "stacked_mnist": stacked.stacked_mnist,
     "cifar10": cifar.cifar10,
-    "npz": images.npz,
+    "npz": npz.npz,
     "folder": folder.folder,
     "tfds": records.prepared,
     "ring": toy.ring,

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from aigc_jax.data import files
-from aigc_jax.data.dataset import Dataset, divide, images, points
+from aigc_jax.data.dataset import Dataset, divide, images
 from aigc_jax.errors import UserError, require
-from aigc_jax.results import file_sha256
 
 
 def digits(config, data_dir, download) -> Dataset:
@@ -129,58 +128,3 @@ def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
                         "prepare it with file_format='array_record'") from None
     labels = dict(label=np.array([row["label"] for row in rows], np.int32)) if "label" in rows[0] else {}
     return dict(x=np.stack([row["image"] for row in rows])) | labels
-
-
-def npz(config, data_dir, download) -> Dataset:
-    """The user's own arrays, data.path=FILE.npz: `x` [N, H, W] or [N, H, W, C], uint8 0 .. 255 or floats in [-1, 1], or
-    points [N, D]; optionally `label` [N]. Divided 80/10/10, unless train_x, valid_x and test_x are given."""
-    path = Path(config.path).expanduser()
-    require(config.path != "", "config.data.path = '' must name a .npz file for config.data.name = 'npz'")
-    require(path.is_file(), f"config.data.path = {config.path!r}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as f:
-            raw = {key: f[key] for key in f.files}
-    except Exception as e:  # zipfile, numpy and zlib each have errors of their own for a damaged file
-        raise UserError(f"config.data.path = {config.path!r} is no readable .npz file: {str(e).splitlines()[0]}") from None
-    names = ("train", "valid", "test")
-    if "train_x" in raw:
-        for name in names:
-            require(f"{name}_x" in raw, f"{path} has train_x but no {name}_x")
-        splits = {name: _arrays(path, raw, f"{name}_") for name in names}
-        require(len({(a["x"].shape[1:], a["x"].dtype, "label" in a) for a in splits.values()}) == 1,
-                f"{path}: the splits differ in shape, type or labels")
-    else:
-        require("x" in raw, f"{path} has no array 'x'; it has {', '.join(raw) or 'none'}")
-        splits = divide(_arrays(path, raw, ""))
-    about = dict(source=str(path), licence="the user's own", files={path.name: file_sha256(path)})
-    example = splits["train"]["x"]
-    if example.ndim == 2:
-        return points(splits, about)
-    classes = 1 + max(int(a["label"].max(initial=0)) for a in splits.values()) if "label" in splits["train"] else 0
-    levels = 255 if example.dtype == np.uint8 else 2  # floats are shifted to [0, 2] by _arrays
-    return images(splits, levels, about, classes)
-
-
-def _arrays(path, raw, prefix) -> dict[str, np.ndarray]:
-    """One split of a user's file, checked."""
-    image = raw[prefix + "x"]
-    require(image.ndim in (2, 3, 4) and image.dtype.kind in "uf" and image.size > 0,
-            f"{path}: {prefix}x is {image.dtype} {image.shape}; it must be uint8 or float, [N, H, W, C], [N, H, W] or [N, D]")
-    if image.dtype.kind == "f":
-        image = image.astype(np.float32)
-        require(bool(np.isfinite(image).all()), f"{path}: {prefix}x has values that are not finite")
-        if image.ndim > 2:
-            low, high = float(image.min()), float(image.max())
-            require(low >= -1 and high <= 1, f"{path}: {prefix}x spans [{low:g}, {high:g}]; floats must lie in [-1, 1]")
-            image = image + np.float32(1)
-    else:
-        require(image.dtype == np.uint8, f"{path}: {prefix}x is {image.dtype}; whole numbers must be uint8")
-        require(image.ndim > 2, f"{path}: {prefix}x is uint8 {image.shape}; points [N, D] must be floats")
-    if image.ndim == 3:
-        image = image[..., None]
-    if prefix + "label" not in raw:
-        return dict(x=image)
-    label = raw[prefix + "label"]
-    require(label.shape == image.shape[:1] and label.dtype.kind in "iu" and int(label.min(initial=0)) >= 0,
-            f"{path}: {prefix}label is {label.dtype} {label.shape}; it must be whole numbers from 0, [{len(image)}]")
-    return dict(x=image, label=label.astype(np.int32))
