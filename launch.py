@@ -314,6 +314,11 @@ def sweep(args, overrides):
     if args.watch:
         return sweeping.watch(it)
     module, base, given = asked(args)
+    for key, value in overrides.items():
+        require(
+            not given or not all(key in trial for trial in given),
+            f"--config.{key}={value} changes no trial: the sweep sets this key in each",
+        )
     base, searched = configs.override(base, overrides), experiment.search(module) if module else None
     halving = experiment.halving(module) if module else None
     trials = adaptive.first_batch(base, searched) if searched else trials_of(base, given)
@@ -355,7 +360,15 @@ def asked(args):
         require(not args.grid and not args.seeds, "--grid and --seeds go with --config; an experiment has its own sweep() or search()")
         return sweeping.from_experiment(args.experiment)
     require(args.config, "sweep needs --experiment=FILE, or --config=FILE with --grid KEY=VALUE,VALUE and --seeds=N")
-    return None, configs.load(args.config), grid.product(*map(grid.parse, args.grid), *([grid.seeds(args.seeds)] if args.seeds else []))
+    grids = [*map(grid.parse, args.grid), *([grid.seeds(args.seeds)] if args.seeds else [])]
+    keys = [key for values in grids for key in values[0]]
+    for key in keys:
+        require(
+            keys.count(key) == 1,
+            f"--grid varies {key} twice: give all its values at once"
+            + " (--seeds varies seed)" * (key == "seed"),
+        )
+    return None, configs.load(args.config), grid.product(*grids)
 
 
 @contextlib.contextmanager
@@ -381,23 +394,25 @@ def group(args, overrides):
 
 def figure(args, overrides):
     """Make table and figure anew: of a sweep's rows (--workdir), or of the rows that were committed with an experiment."""
-    from aigc_jax import evidence, experiment, sweeping
+    from aigc_jax import experiment, sweeping
     from aigc_jax.sweep import Sweep
 
     module = experiment.load(args.experiment) if args.experiment else None
     require(args.experiment or args.workdir, "figure needs --experiment=FILE, --workdir=SWEEP, or both")
-    committed = Path(args.experiment).parent / "results" / Path(args.experiment).stem if args.experiment else None
+    file = Path(module.__file__) if module else None
+    committed = file.parent / "results" / file.stem if module else None
     if args.workdir:
+        require(
+            committed or not args.commit,
+            "--commit needs --experiment=FILE, beside which the rows are kept",
+        )
         it = Sweep(args.workdir)
-        sweeping.results(it, module, args.metric)
+        found = sweeping.results(it, module, args.metric)
         if args.commit:
-            require(committed is not None, "--commit needs --experiment=FILE, beside which the rows are kept")
-            rows = evidence.read_rows(it.path)
-            evidence.write_rows(committed, rows, it.trial(it.stored()["trials"][0]["id"]) / "environment.json")
-            sweeping.render(committed, rows, module, it.varied(), it.stored()["best"], args.metric, names=("figure.png",))
+            sweeping.commit(it, found, committed, module)
         return 0
-    require((committed / "rows.csv").is_file(), f"{committed} has no rows.csv; --workdir=SWEEP names a sweep of your own")
-    sweeping.render(committed, evidence.read_rows(committed), module, getattr(module, "VARIED", ()), "", args.metric, names=("figure.png",))
+    require(not args.commit, "--commit needs --workdir=SWEEP, whose rows it keeps")
+    sweeping.render_committed(committed, module, args.metric)
     return 0
 
 

@@ -4,8 +4,9 @@ SWEEP/study.journal    optuna's journal: each trial's parameters, its overrides,
 SWEEP/search/          its lock alone: a second search is refused, while sweeps' own files are open to it
 
 A search that is killed at any moment goes on to the trials and the values of one that was not. Trials are in the journal before they are
-trained, a batch is asked for as a whole before any of it is told, and each is drawn with a random state of its own number, from nothing but
-what the journal says. What a trial is told is read from its directory, so nothing is trained twice.
+trained, a batch is asked for as a whole before any of it is told, and each is drawn with a random
+state of the experiment's name, config.seed and its own number, from nothing but what the journal
+says. What a trial is told is read from its directory, so nothing is trained twice.
 """
 
 import contextlib
@@ -113,7 +114,8 @@ class Study:
     def ask(self):
         """One more trial, from what is told so far; what is under way counts as bad, so that a batch is spread out."""
         states = self.optuna.trial.TrialState
-        seed = int(hashlib.sha256(f"{configs.hash_of(self.base)}/{len(self.trials)}".encode()).hexdigest()[:8], 16)
+        text = f"{self.search.name}/{self.base.seed}/{len(self.trials)}"
+        seed = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
         drawing = self._study(sampler=self.optuna.samplers.TPESampler(seed=seed, constant_liar=True))
         before = self.study.get_trials()
         for trial in before:

@@ -6,14 +6,19 @@ from pathlib import Path
 from aigc_jax import config as configs
 from aigc_jax import tables
 from aigc_jax.errors import require
+from aigc_jax.evidence import Results
 from aigc_jax.results import RunDir, table
 
+MOST = 8  # columns of a table
+WIDTH = 24  # characters of a value where there are many runs
 
-def differences(runs: list[RunDir]) -> list[tuple]:
-    """(key, value in each run) of the keys of their configs that are not alike."""
-    given = [configs.leaves(configs.from_json(run.config()["config"])) for run in runs]
-    keys = list(dict.fromkeys(key for config in given for key in config))
-    return [(key, *(json.dumps(c.get(key)) for c in given)) for key in keys if len({json.dumps(c.get(key)) for c in given}) > 1]
+
+def differences(runs: list[RunDir]) -> dict[str, list[str]]:
+    """{key: its value in each run} of the keys of their configs that are not alike."""
+    leaves = [configs.leaves(configs.from_json(run.config()["config"])) for run in runs]
+    keys = dict.fromkeys(key for config in leaves for key in config)
+    values = {key: [json.dumps(config.get(key)) for config in leaves] for key in keys}
+    return {key: column for key, column in values.items() if len(set(column)) > 1}
 
 
 def names_of(runs) -> list[str]:
@@ -26,29 +31,73 @@ def names_of(runs) -> list[str]:
     return [f"{i}: {'/'.join(p[-1:])}" for i, p in enumerate(parts)]
 
 
-def rows_of(runs) -> list[dict]:
-    """All rows, each with its run's name as `trial`."""
-    return [dict(trial=name) | row for name, run in zip(names_of(runs), runs, strict=True) for row in run.rows()]
-
-
-def last_values(rows, names) -> list[tuple]:
-    """(split and metric, the last value of each run)."""
-    out = []
+def last_values(rows, names) -> dict[str, list]:
+    """{split and metric: the last value of each run}, and each split's step of the last row."""
+    out = {}
     for split in dict.fromkeys(row["split"] for row in rows):
         last = tables.last_rows(rows, split)
-        for metric in tables.metrics_in(rows, split, ()):
-            out.append((f"{split} {metric}", *((last[n].get(metric) if n in last else None) for n in names)))
+        for metric in ("step", *tables.metrics_in(rows, split, ())):
+            out[f"{split} {metric}"] = [last[n].get(metric) if n in last else None for n in names]
     return out
+
+
+def shared_metric(rows, best: str) -> str:
+    """config.best where a row has it, else the metric of most runs, valid ones before others."""
+    runs, order = {}, ("valid", "train", "test")
+    for row in rows:
+        for name in tables.metrics_in([row], row["split"], ()):
+            runs.setdefault((row["split"], name), set()).add(row["trial"])
+    if tuple(best.split("/")) in runs:
+        return best
+    rank = lambda key: (len(runs[key]), -order.index(key[0]) if key[0] in order else -len(order))
+    require(runs, "the runs have no number in any row")
+    return "/".join(max(runs, key=rank))
+
+
+def side_by_side(columns: dict[str, list], names, title: str) -> str:
+    """A table with a column a run; of many runs one with a line a run, of the first MOST columns,
+    and the names of the others below."""
+    if len(names) <= MOST:
+        return table([(key, *values) for key, values in columns.items()], (title, *names))
+    shown, rest = list(columns)[:MOST], list(columns)[MOST:]
+    lines = [(name, *(clipped(columns[key][i]) for key in shown)) for i, name in enumerate(names)]
+    more = f"\nand {len(rest)} more: {', '.join(rest)}" if rest else ""
+    return table(lines, (title, *shown)) + more
+
+
+def clipped(value):
+    """At most WIDTH characters of a text: its ends, where paths differ."""
+    if not isinstance(value, str) or len(value) <= WIDTH:
+        return value
+    return f"{value[: WIDTH // 3]}...{value[-(WIDTH - WIDTH // 3 - 3) :]}"
 
 
 def compare(paths, out: Path, metric="") -> str:
     """The tables as text; their curves of one metric go to the picture `out`."""
     runs = [RunDir(path) for path in paths]
     require(len(runs) > 1, "compare needs two runs or more")
-    differ, names, rows = differences(runs), names_of(runs), rows_of(runs)
+    names, columns = names_of(runs), differences(runs)
+    rows = [
+        dict(trial=name) | row for name, run in zip(names, runs, strict=True) for row in run.rows()
+    ]
     require(rows, f"{', '.join(map(str, paths))} have no row yet")
-    best = runs[0].config()["config"]["best"]
-    metric = metric or tables.default_metric(rows, best, ())
-    tables.parts_of(metric, rows, ())
-    tables.save_figure(out, lambda axes: tables.draw([row | dict(run=row["trial"]) for row in rows], ["run"], metric, axes))
-    return "\n\n".join([table(differ, ("config", *names)), table(last_values(rows, names), ("last row", *names))])
+    metric = metric or shared_metric(rows, runs[0].config()["config"]["best"])
+    split, name = tables.parts_of(metric, rows, ())
+    statuses = [run.read_status().get("status", "waiting") for run in runs]
+    trials = [dict(trial=n, run=n, status=s) for n, s in zip(names, statuses, strict=True)]
+    found, last = Results(rows, trials, ["run"]), last_values(rows, names)
+    first = [f"{split} step", f"{split} {name}"]
+    last = {key: last[key] for key in dict.fromkeys([*first, *last])}
+    notes = [*tables.notes(found, split, name), *lacking(rows, names, split, name)]
+    draw = lambda axes: tables.draw(found, metric, axes)
+    tables.save_figure(out, draw, size=tables.size_for(len(names)), notes=notes)
+    return "\n\n".join(
+        [side_by_side(columns, names, "config"), side_by_side(last, names, "last row"), *notes]
+    )
+
+
+def lacking(rows, names, split, name) -> list[str]:
+    """Which runs the figure cannot show."""
+    found = tables.curves(rows, set(names), split, name)
+    absent = [n for n in names if n not in found]
+    return [f"No {split}/{name} of: {', '.join(absent)}."] * bool(absent)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aigc_jax.errors import require
-from aigc_jax.jobs import POLL, Ended, Job, cached, reason_of
+from aigc_jax.jobs import MOST_SLOTS, POLL, Ended, Job, cached, reason_of
 
 
 def gpus() -> list[str]:
@@ -28,7 +28,7 @@ class Local:
     """Processes on this host: one a GPU, or `slots` of them."""
 
     def __init__(self, slots: int = 0, cache: Path | None = None):
-        require(slots >= 0, f"--slots={slots} must be at least 1")
+        require(0 <= slots <= MOST_SLOTS, f"--slots={slots} must be 1 to {MOST_SLOTS:,}")
         devices = gpus()
         self.places = [devices[i % len(devices)] if devices else None for i in range(slots or len(devices) or 1)]
         self.cache = cache

@@ -1,8 +1,25 @@
-"""Committed evidence of an experiment, in a directory: rows.csv, and table.md, figure.png made from it; environment.json."""
+"""Committed evidence of an experiment: a directory of rows.csv, table.md, figure.png, environment.json.
+
+Table and figure are made from the rows. Of a sweep there is trials.json too: what the rows alone do
+not say, such as the trials without a row.
+"""
 
 import csv
 import io
 from pathlib import Path
+from typing import NamedTuple
+
+from aigc_jax import stored
+
+
+class Results(NamedTuple):
+    """What table and figure of a sweep are made from."""
+
+    rows: list[dict]  # trial, the keys in `varied`, seed, step, split, values
+    trials: list[dict]  # each trial of the sweep: trial, the keys in `varied`, seed, status
+    varied: list[str]  # config keys in which trials differ, but for the seed
+    best: str = ""  # config.best
+    metric: str = ""  # what is shown: "test/loss"; "": what the experiment or config.best says
 
 
 def as_csv(rows: list[dict]) -> str:
@@ -43,7 +60,20 @@ def read_rows(folder: Path) -> list[dict]:
         return [{key: number(text) for key, text in row.items()} for row in csv.DictReader(f)]
 
 
-def render(folder: Path, table: str, figure, size=(5, 3.2), panels=(1, 1)):
+def write_results(folder: Path, results: Results, environment: Path):
+    """rows.csv, trials.json and environment.json; `read_results` is the inverse."""
+    write_rows(folder, results.rows, environment)
+    kept = {name: value for name, value in results._asdict().items() if name != "rows"}
+    stored.write(folder / "trials.json", kept)
+
+
+def read_results(folder: Path) -> Results | None:
+    """None where no trials.json was kept."""
+    kept = stored.read(folder / "trials.json")
+    return None if kept is None else Results(rows=read_rows(folder), **kept)
+
+
+def render(folder: Path, table: str, figure, size, panels=(1, 1)):
     """table.md, and figure.png as `figure(axes)` draws it; axes is an array where there are several panels, rows x columns."""
     from matplotlib.figure import Figure
 

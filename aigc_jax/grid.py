@@ -1,11 +1,10 @@
 """Sweeps as lists of overrides, {"hp.lr": 1e-3, "seed": 0}, and how to make them: products, pairs, seeds, random draws."""
 
-import ast
 import itertools
 import math
 import random as _random
 
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import require
 
 
 def values(key: str, *choices) -> list[dict]:
@@ -13,15 +12,24 @@ def values(key: str, *choices) -> list[dict]:
     return [{key: choice} for choice in choices]
 
 
+MOST_TRIALS = 100_000  # of a sweep: each is a directory
+
+
 def seeds(n: int) -> list[dict]:
     """Seeds 0 .. n - 1."""
-    require(n > 0, f"seeds({n}): there must be at least 1")
+    require(0 < n <= MOST_TRIALS, f"seeds({n}): there must be 1 to {MOST_TRIALS:,}")
     return values("seed", *range(n))
 
 
 def product(*sweeps) -> list[dict]:
     """Each override of the first with each of the second, and so on; the last varies fastest. Of a key that several set the last counts."""
-    return [_merged(parts) for parts in itertools.product(*map(list, sweeps))]
+    sweeps = [list(sweep) for sweep in sweeps]
+    count = math.prod(map(len, sweeps))
+    require(
+        count <= MOST_TRIALS,
+        f"the product of {len(sweeps)} sweeps has {count:,} trials; the most are {MOST_TRIALS:,}",
+    )
+    return [_merged(parts) for parts in itertools.product(*sweeps)]
 
 
 def zipped(*sweeps) -> list[dict]:
@@ -64,28 +72,51 @@ def random(n: int, draws: dict, seed: int = 0) -> list[dict]:
 
 
 def parse(text: str) -> list[dict]:
-    """One --grid of the command line: hp.lr=1e-4,3e-4; texts need no quotes, tuples have parentheses."""
+    """One --grid of the command line, KEY=VALUE,VALUE,...: values are those of --config.KEY=VALUE.
+
+    Commas divide values, but not within quotes or brackets: z=(3,),(5,). A value in quotes is what
+    is between them: data.path="a,b",c. Blanks around values do not count. The texts are converted
+    by `config.override`.
+    """
     key, equals, given = text.partition("=")
-    require(bool(equals and key and given), f"--grid={text} must be KEY=VALUE,VALUE,..., such as --grid hp.lr=1e-4,3e-4")
-    return values(key.removeprefix("config."), *map(_literal, _split(given, text)))
+    require(
+        bool(equals and key.strip() and given.strip()),
+        f"--grid={text} must be KEY=VALUE,VALUE,..., such as --grid hp.lr=1e-4,3e-4",
+    )
+    return values(key.strip().removeprefix("config."), *map(_unquote, _split(given, text)))
 
 
-def _split(given, text):
-    """At the commas that are in no bracket."""
-    depth, parts = 0, [""]
+QUOTES, BRACKETS = "'\"", {")": "(", "]": "["}
+
+
+def _split(given, text) -> list[str]:
+    """At the commas that are in no quotes and in no brackets, without the blanks around them."""
+    parts, quote, opened = [""], "", []
     for c in given:
-        depth += (c in "([") - (c in ")]")
-        if c == "," and not depth:
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in QUOTES and (opened or not parts[-1].strip()):  # not the apostrophe of it's
+            quote = c
+        elif c in BRACKETS.values():
+            opened.append(c)
+        elif c in BRACKETS:
+            require(
+                opened and opened.pop() == BRACKETS[c],
+                f"--grid={text} has a {c} that closes nothing; "
+                "put a value that holds one in quotes",
+            )
+        if c == "," and not quote and not opened:
             parts.append("")
         else:
             parts[-1] += c
-    if not all(parts):
-        raise UserError(f"--grid={text} has an empty value")
+    left = [*opened, *quote]
+    require(not left, f"--grid={text} has a {''.join(left[-1:])} that is not closed")
+    parts = [part.strip() for part in parts]
+    require(all(parts), f"--grid={text} has an empty value; an empty text is written ''")
     return parts
 
 
-def _literal(text):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _unquote(text) -> str:
+    """What is between the quotes of a text that is nothing but one quoted text."""
+    quoted = len(text) > 1 and text[0] in QUOTES and text.find(text[0], 1) == len(text) - 1
+    return text[1:-1] if quoted else text

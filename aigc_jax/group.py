@@ -126,18 +126,11 @@ def planned(folder: Path, members, given, route="auto", halve=False):
     return make
 
 
-def configs_of(group) -> list:
-    """The members' configs; what later versions added gets its default."""
-    given = [m["config"] for m in group.stored["members"]]
-    first = configs.complete(configs.from_json(given[0]))
-    return [configs.override(first, {"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()}) for c in given]
-
-
 def run(path, route="auto", halve=False, download=False, report=None) -> int:
     """Train a group of a sweep to its end; returns HELD where another process is at it."""
     choose(ROUTES, route, "--route")
     group = Group(Path(path))
-    given = configs_of(group)
+    given = group.configs()
     changes = [{key: [None, value] for key, value in m["overrides"].items()} for m in group.stored["members"]]
     halving = group.stored.get("halving")
 
@@ -151,6 +144,8 @@ def run(path, route="auto", halve=False, download=False, report=None) -> int:
     with disk_errors(group.path), hold(group.path) as mine:
         if not mine:
             return HELD
+        if group.finished():
+            return 0
         everyone = list(range(len(given)))
         if halving is None:
             stage(group.path, everyone)

@@ -8,6 +8,11 @@ from aigc_jax.errors import UserError
 
 HELD = 75  # exit code of a job that another process is at
 STOPPED = 143  # of one that was asked to stop, and saved
+MOST_SHARES, MOST_MINUTES, MOST_SLOTS = (
+    4096,
+    525_600,
+    10_000,
+)  # CPUs or GPUs of a job; a year; jobs at a time
 POLL = 0.1  # seconds between looks at what runs
 
 
@@ -48,9 +53,14 @@ def missing(engine: str) -> UserError:
 
 def shares(args) -> tuple[float, float]:
     """CPUs and GPUs of a job."""
-    for flag, value, least in (("cpus", args.cpus, "more than 0"), ("gpus", args.gpus, "0 or more"), ("time", args.time, "0 or more")):
-        if value < 0 or (flag == "cpus" and value == 0):
-            raise UserError(f"--{flag}={value:g} must be {least}")
+    for flag, value, least, most in (
+        ("cpus", args.cpus, "more than 0", MOST_SHARES),
+        ("gpus", args.gpus, "0 or more", MOST_SHARES),
+        ("time", args.time, "0 or more", MOST_MINUTES),
+        ("slots", args.slots, "0 or more", MOST_SLOTS),
+    ):
+        if not 0 <= value <= most or (flag == "cpus" and value == 0):
+            raise UserError(f"--{flag}={value} must be {least}, at most {most:,}")
     return args.cpus, args.gpus
 
 

@@ -15,6 +15,12 @@ SAVING = 120  # seconds that a program has to save
 PICK = 'shift "$JOB_COMPLETION_INDEX" && eval "exec python launch.py $1"'
 
 
+def literal(text: str) -> str:
+    """A word of `command` or `args` that Kubernetes hands on as `text`, for it replaces $(NAME) by
+    a variable and $$ by $ (Container.args of its reference)."""
+    return text.replace("$", "$$")
+
+
 class Kubernetes:
     """--image has the repository as its working directory and `python` with requirements.txt; --claim is the volume that SWEEP lies on."""
 
@@ -42,9 +48,10 @@ class Kubernetes:
 
     def manifest(self, jobs) -> dict:
         """Of batch/v1: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/"""
-        lines = [shlex.join(job.words[1:]).replace("$(", "$$(") for job in jobs]  # $(NAME) is a variable to Kubernetes
+        lines = [literal(shlex.join(job.words[1:])) for job in jobs]
         volume = dict(persistentVolumeClaim=dict(claimName=self.claim)) if self.claim else dict(hostPath=dict(path=self.mounted, type="Directory"))
-        container = dict(name="group", image=self.image, command=["sh", "-c", PICK, "sh"], args=lines,
+        command = ["sh", "-c", literal(PICK), "sh"]
+        container = dict(name="group", image=self.image, command=command, args=lines,
                          resources=dict(requests=dict(self.resources), limits=dict(self.resources)),
                          volumeMounts=[dict(name="sweep", mountPath=self.mounted)])  # fmt: skip
         pod = dict(restartPolicy="Never", terminationGracePeriodSeconds=SAVING, containers=[container], volumes=[dict(name="sweep") | volume])

@@ -86,6 +86,15 @@ FILES = {
         },
         "delete it and run the same sweep command again, which writes it anew and trains nothing twice",
     ),
+    "trials.json": File(
+        {
+            "trials": [{"trial": str, "seed": int, "status": str, ...: SCALAR}],
+            "varied": [str],
+            "best": str,
+            "metric": str,
+        },
+        "restore it from a copy, or commit the sweep anew: figure --workdir=SWEEP --commit",
+    ),
     "plan.json": File(
         {
             "members": [str],

@@ -6,7 +6,9 @@ SWEEP/groups/<hash>/         group.json (members), plan.json (how they are one p
 SWEEP/rows.csv, table.md, figure.png, figure.pdf    made from the trials' rows alone
 
 Running a sweep again does what is missing and nothing else: a trial's name is the hash of its config's identity, and a group's members
-stay together for ever. Nothing here imports jax: the work is done by processes of their own (`engines`, `group`).
+stay together for ever. A directory belongs to one config: its trials differ in nothing but what one
+of them overrides, so that every difference is a column of the table. Nothing here imports jax: the
+work is done by processes of their own (`engines`, `group`).
 """
 
 import hashlib
@@ -19,11 +21,13 @@ from typing import NamedTuple
 from aigc_jax import config as configs
 from aigc_jax import stored
 from aigc_jax.errors import UserError, require
+from aigc_jax.evidence import Results
 from aigc_jax.locks import alone, is_held
 from aigc_jax.results import RunDir, disk_errors
 
 ROUTES = dict.fromkeys(("auto", "vmap", "map"))  # how a group may be asked to run
 FINAL = ("done", "stopped", "failed: diverged")  # results, which are never computed again
+ID = re.compile(r"[A-Za-z0-9.,=_+-]*[0-9a-f]{12}")  # of a trial: a slug and a hash, never a path
 
 
 class Trial(NamedTuple):
@@ -87,6 +91,16 @@ def groups_of(trials) -> list[list[Trial]]:
     return list(groups.values())
 
 
+def check_id(name, path: Path) -> str:
+    """The id of a trial that a file names, which becomes a directory's name, or a UserError."""
+    require(
+        isinstance(name, str) and ID.fullmatch(name),
+        f"{path} names a trial {name!r}, which is no id of a trial such as "
+        "'lr=0.001,seed=3-0123456789ab'; the file was changed by something else",
+    )
+    return name
+
+
 class Group:
     """SWEEP/groups/<hash> and its members' directories."""
 
@@ -94,8 +108,15 @@ class Group:
         self.path, self.name = path, path.name
         self.stored = RunDir(path).read_json("group.json")
         require(self.stored is not None, f"{path} is no group of a sweep: it has no group.json")
-        self.members = [m["id"] for m in self.stored["members"]]
+        self.members = [check_id(m["id"], path / "group.json") for m in self.stored["members"]]
         self.dirs = [RunDir(path.parent.parent / "trials" / name) for name in self.members]
+
+    def configs(self) -> list:
+        """The members' configs; a key that a later version added gets its default."""
+        given = [m["config"] for m in self.stored["members"]]
+        first = configs.complete(configs.from_json(given[0]))
+        changes = [{"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()} for c in given]
+        return [configs.override(first, change) for change in changes]
 
     def statuses(self) -> list[str]:
         return [d.read_status().get("status", "waiting") for d in self.dirs]
@@ -141,24 +162,86 @@ class Sweep:
         self.path = Path(path)
 
     def add(self, trials: list[Trial], source: str, extra: dict | None = None):
-        """Record the trials. Those that are in no group yet form new ones; extra: what goes into group.json beside the members (halving)."""
+        """Record the trials. Those that are in no group yet form new ones; extra: what goes into
+        group.json beside the members (halving).
+
+        Raises a UserError, before anything is written, where the directory holds trials of another
+        config or of another halving. A trial whose config is there already is that trial, whatever
+        it is called.
+        """
+        extra = extra or {}
         with disk_errors(self.path), alone(self.path):
+            groups = self.all_groups()
+            self._check_halving(groups, extra.get("halving"))
+            there = [
+                Trial(member["id"], member["overrides"], config)
+                for group in groups
+                for member, config in zip(group.stored["members"], group.configs(), strict=True)
+            ]
+            self._check_config(trials, there)
+            names = {configs.hash_of(t.config): t.id for t in there}
+            new = [t for t in trials if configs.hash_of(t.config) not in names]
+            check_distinct([*there, *new])
             (self.path / "groups").mkdir(parents=True, exist_ok=True)
-            grouped = {member for group in self.all_groups() for member in group.members}
-            for members in groups_of([t for t in trials if t.id not in grouped]):
-                name = hashlib.sha256("\n".join([*(m.id for m in members), json.dumps(extra)]).encode()).hexdigest()[:12]
-                kept = [dict(id=m.id, overrides=m.overrides, config=configs.jsonable(m.config)) for m in members]
-                folder = self.path / "groups" / name
-                folder.mkdir(exist_ok=True)
-                stored.write(folder / "group.json", dict(members=kept) | (extra or {}))
-            known = {t["id"]: t for t in self.stored()["trials"]} if (self.path / "sweep.json").exists() else {}
-            known |= {t.id: dict(id=t.id, overrides=t.overrides) for t in trials}
+            for members in groups_of(new):
+                self._write_group(members, extra)
+            names |= {configs.hash_of(t.config): t.id for t in new}
+            is_there = (self.path / "sweep.json").exists()
+            known = {t["id"]: t for t in self.stored()["trials"]} if is_there else {}
+            for trial in trials:
+                name = names[configs.hash_of(trial.config)]
+                known.setdefault(name, dict(id=name, overrides=trial.overrides))
             best, mode = (trials[0].config.best, trials[0].config.best_mode) if trials else ("", "min")
-            stored.write(self.path / "sweep.json", dict(source=source, best=best, best_mode=mode, trials=list(known.values())))
+            made = dict(source=source, best=best, best_mode=mode, trials=list(known.values()))
+            stored.write(self.path / "sweep.json", made)
+
+    def _check_halving(self, groups, halving):
+        """Trials that were stopped by other rules would be compared with these."""
+        for group in groups:
+            before = group.stored.get("halving")
+            require(
+                before == halving,
+                f"{self.path} holds a sweep with HALVING = {before}, not "
+                f"{halving}: use another work directory",
+            )
+
+    def _check_config(self, trials, there):
+        """The configs of all trials may differ in nothing but what one of them overrides.
+
+        there: the trials of the directory. Trials of one source that override the same keys share
+        all else, so one of each such kind is compared.
+        """
+        new = {frozenset(t.overrides): t for t in trials}
+        old = {frozenset(t.overrides): t for t in there}
+        for keys, trial in new.items():
+            for others, before in old.items():
+                pairs = configs.identity_difference(before.config, trial.config)
+                different = {k: pair for k, pair in pairs.items() if k not in keys | others}
+                lines = "; ".join(
+                    f"config.{k} is {a!r} there and {b!r} here"
+                    for k, (a, b) in sorted(different.items())
+                )
+                require(
+                    not different,
+                    f"{self.path} holds a sweep of another config: {lines}; use another "
+                    "work directory, or vary the key in the grid",
+                )
+
+    def _write_group(self, members: list[Trial], extra: dict):
+        text = "\n".join([*(m.id for m in members), json.dumps(extra or None)])
+        folder = self.path / "groups" / hashlib.sha256(text.encode()).hexdigest()[:12]
+        kept = [
+            dict(id=m.id, overrides=m.overrides, config=configs.jsonable(m.config)) for m in members
+        ]
+        folder.mkdir(exist_ok=True)
+        made = dict(members=kept) | extra
+        stored.write(folder / "group.json", made)
 
     def stored(self) -> dict:
         found = stored.read(self.path / "sweep.json")
         require(found is not None, f"{self.path} is no sweep: it has no sweep.json")
+        for trial in found["trials"]:
+            check_id(trial["id"], self.path / "sweep.json")
         return found
 
     def all_groups(self) -> list[Group]:
@@ -172,21 +255,83 @@ class Sweep:
     def trial(self, name) -> RunDir:
         return RunDir(self.path / "trials" / name)
 
+    def results(self) -> Results:
+        """All rows of all trials, and all trials with what they are, also those without a row."""
+        leaves = self._leaves()
+        trials = [t["id"] for t in self.stored()["trials"]]
+        rows = {name: self.trial(name).rows() for name in trials}
+        measured = {key for own in rows.values() for row in own for key in row}
+        # A key may be called as a metric is: "precision" is both.
+        keys = {f"config.{k}" if k in measured else k: k for k in self.varied(leaves)}
+        known = {
+            name: dict(
+                trial=name,
+                **{column: _cell(leaves[name].get(key)) for column, key in keys.items()},
+                seed=leaves[name]["seed"],
+            )
+            for name in trials
+        }
+        return Results(
+            rows=[known[name] | row for name in trials for row in rows[name]],
+            trials=[known[name] | self._status(name) for name in trials],
+            varied=list(keys),
+            best=self.stored()["best"],
+        )
+
+    def _status(self, name) -> dict:
+        return dict(status=self.trial(name).read_status().get("status", "waiting"))
+
     def rows(self) -> list[dict]:
         """All rows of all trials, in the order of the trials: {trial, what varies, seed, step, split, values}."""
-        keys = {*self.varied(), "seed"}  # a number that all trials share would be taken for a metric
-        return [dict(trial=t["id"], **{k: _cell(v) for k, v in t["overrides"].items() if k in keys}, **row)
-                for t in self.stored()["trials"] for row in self.trial(t["id"]).rows()]  # fmt: skip
+        return self.results().rows
 
-    def varied(self) -> list[str]:
-        """The keys that the trials differ in, but for the seed."""
+    def _leaves(self) -> dict[str, dict]:
+        """{trial: {key: value as JSON has it}} of the config of every trial."""
+        out = {}
+        for group in self.all_groups():
+            configs_ = [m["config"] for m in group.stored["members"]]
+            full = _flat(configs.jsonable(configs.complete(configs.from_json(configs_[0]))))
+            out |= {
+                name: full | _flat(own) for name, own in zip(group.members, configs_, strict=True)
+            }
+        for trial in self.stored()["trials"]:
+            require(
+                trial["id"] in out,
+                f"{self.path / 'sweep.json'} has the trial {trial['id']}, which no "
+                "group.json has: the same sweep command makes it again",
+            )
+        return out
+
+    def varied(self, leaves=None) -> list[str]:
+        """The keys that the trials' configs differ in, but for the seed and `run.*`; first those
+        that the trials override, in that order."""
+        leaves = leaves or self._leaves()
         trials = self.stored()["trials"]
-        keys = dict.fromkeys(key for t in trials for key in t["overrides"])
-        return [key for key in keys if key != "seed" and len({json.dumps(t["overrides"].get(key)) for t in trials}) > 1]
+        own = [leaves[t["id"]] for t in trials]
+        keys = dict.fromkeys(
+            [*(k for t in trials for k in t["overrides"]), *(k for values in own for k in values)]
+        )
+        return [
+            key
+            for key in keys
+            if key != "seed"
+            and not key.startswith("run.")
+            and len({json.dumps(values.get(key)) for values in own}) > 1
+        ]
+
+
+def _flat(config: dict, prefix="") -> dict:
+    """{"a.b": value} of nested plain dicts."""
+    out = {}
+    for key, value in config.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return out
 
 
 def _cell(value):
     """A value of a config as a cell of a table; JSON made lists of its tuples."""
+    if value is None:
+        return None
     if isinstance(value, list):
         return str(tuple(tuple(v) if isinstance(v, list) else v for v in value))
     return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else str(value)

@@ -22,6 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "results" / "fashion_from_digits"
+SIZE = (5, 3.2)
 RUNS = {"scratch": "from scratch", "both": "both networks of dcgan_mnist", "generator": "its generator alone"}  # name in the rows -> in words
 METRIC = "frechet_pixels"
 
@@ -74,7 +75,7 @@ def main():
             parser.error(str(e))
         evidence.write_rows(RESULTS, rows, Path(given["scratch"], "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes))
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

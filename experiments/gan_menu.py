@@ -25,7 +25,6 @@ SEEDS = 3
 OVERRIDES = {"run.save_every": "never", "run.tensorboard": False, "run.samples": 16}
 RESULTS = Path(__file__).resolve().parent / "results" / "gan_menu"
 METRIC = "test/frechet"
-VARIED = ("loss", "game.regularizers", "model.d.spectral")
 PANELS, SIZE = (1, 3), (12, 4)
 NAMES = dict(frechet="Fréchet distance, features of a classifier", precision="precision", recall="recall")
 

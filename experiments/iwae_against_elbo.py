@@ -16,6 +16,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "results" / "iwae_against_elbo"
+SIZE = (5, 3.2)
 BEST = {"elbo": "neg_elbo", "iwae": "neg_iwae"}  # bound -> what chooses the checkpoint, on the valid split
 SEEDS, STEPS, PICTURES = 3, 20_000, 1_000
 
@@ -79,7 +80,7 @@ def main():
     if workdir:
         evidence.write_rows(RESULTS, run(workdir), Path(workdir, "iwae_0", "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes))
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

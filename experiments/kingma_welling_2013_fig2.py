@@ -20,7 +20,6 @@ OVERRIDES = {"steps": "1e6 examples", "run.eval_every": "50000 examples", "run.l
              "run.save_every": "250000 examples", "run.tensorboard": False}  # fmt: skip
 RESULTS = Path(__file__).resolve().parent / "results" / "kingma_welling_2013_fig2"
 METRIC = "valid/neg_elbo"
-VARIED = ("z",)
 PANELS, SIZE = (1, 5), (13, 3)
 BATCH, WINDOW = 100, 10  # examples a step; training rows that one point of its curve is the mean of
 

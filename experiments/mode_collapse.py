@@ -34,6 +34,7 @@ REMEDIES = {
     "spectral norm": ({}, {"model.d.spectral": True}),
     "Wasserstein, clipped": ({"game.regularizers": ("weight_clipping",), "loss": "wasserstein"}, {"hp.weight_clipping": 0.1}),
 }
+SIZE, PANELS = (12, 5.4), (3, len(REMEDIES))
 POINTS = {"steps": "6000 steps", "hp.ema_decay": 0.0, "metrics": ("modes",), "run.eval_every": "6000 steps", "run.save_every": "6000 steps",
           "run.sample_every": "6000 steps", "run.tensorboard": False}  # fmt: skip
 PICTURES = {"steps": "1500 steps", "model.g.width": 16, "model.d.width": 16, "model.d.norm": "none", "run.eval_every": "1500 steps",
@@ -129,4 +130,4 @@ def judged(data, workdir):
 
 
 if __name__ == "__main__":
-    kinds.main(__doc__, RESULTS, "data", MODES, judged, lambda data: f"{data}/nothing/0", table, figure, (12, 5.4), (3, len(REMEDIES)))
+    kinds.main(__doc__, RESULTS, "data", MODES, judged, lambda data: f"{data}/nothing/0", table, figure, SIZE, PANELS)

@@ -22,7 +22,6 @@ DEEP = {"model.g.widths": (400, 400, 400, 400), "steps": f"{QUARTER} steps"}
 OVERRIDES = {"run.sample_every": "never", "run.tensorboard": False}
 RESULTS = Path(__file__).resolve().parent / "results" / "pac_ring"
 METRIC = "test/reverse_kl"
-VARIED = ("game.pack", "model.g.widths")
 PANELS, SIZE = (1, 3), (12, 3.6)
 NAMES = dict(modes="modes of 8", high_quality="high quality, %", reverse_kl="reverse KL, nats")
 # Lin et al. 2018, table 1: mean and standard error of ten trials of 400,000 steps
@@ -39,8 +38,8 @@ def sweep():
 
 
 def layers(row) -> int:
-    """Hidden layers of a row's generator; rows say it of trials that change the config's two."""
-    return 2 if row["model.g.widths"] is None else 4
+    """Hidden layers of a row's generator, whose widths are written as a tuple."""
+    return row["model.g.widths"].count(",") + 1
 
 
 def of(rows, depth, pack, name, step) -> np.ndarray:  # [SEEDS]

@@ -15,6 +15,7 @@ from parts import kinds  # noqa: E402
 
 RESULTS = HERE / "results" / "precision"
 CASES = {"vae_mnist": ("neg_elbo", "negative ELBO, nats"), "gpt_shakespeare_cpu": ("loss", "nats a character")}
+SIZE, PANELS = (9, 3.4), (1, len(CASES))
 POLICIES = {
     "float32": {},
     "networks in bfloat16": {"precision": "bfloat16"},
@@ -71,4 +72,4 @@ def figure(rows, axes):
 
 
 if __name__ == "__main__":
-    kinds.main(__doc__, RESULTS, "case", CASES, trained, lambda case: f"{case}/float32", table, figure, (9, 3.4), (1, len(CASES)))
+    kinds.main(__doc__, RESULTS, "case", CASES, trained, lambda case: f"{case}/float32", table, figure, SIZE, PANELS)

@@ -17,6 +17,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "results" / "shakespeare"
+SIZE = (5, 3.2)
 SEEDS, REFERENCE = 3, 1.893  # nanoGPT's
 RECURRENT = {"lstm": 384, "gru": 448, "rnn": 800}  # cell -> width
 NETWORKS = {"transformer": "Transformer, 4 x 128", **{cell: f"{cell.upper()}, 1 x {width}" for cell, width in RECURRENT.items()}}
@@ -85,7 +86,7 @@ def main():
     if workdir:
         evidence.write_rows(RESULTS, run(workdir), Path(workdir, "transformer_0", "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes))
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ BETAS, SEEDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0), 5
 OVERRIDES = {"model.widths": ((200,),), "steps": "5 epochs", "run.sample_every": "never", "run.save_every": "never", "run.tensorboard": False}
 RESULTS = Path(__file__).resolve().parent / "results" / "vae_beta"
 METRIC = "test/neg_elbo"
-VARIED = ("hp.beta",)
 PANELS, SIZE = (1, 2), (9, 4)
 
 

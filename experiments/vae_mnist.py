@@ -15,6 +15,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "results" / "vae_mnist"
+SIZE = (5, 3.2)
 REFERENCE = 104.0  # nats, Flax's example
 SEEDS = 5
 
@@ -63,7 +64,7 @@ def main():
     if workdir:
         evidence.write_rows(RESULTS, run(workdir), Path(workdir, "seed_0", "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes))
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

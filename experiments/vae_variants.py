@@ -17,6 +17,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 RESULTS = HERE / "results" / "vae_variants"
+SIZE = (7, 4)
 PICTURES = HERE.parent / "docs" / "pictures"
 TWO = {"model.widths": "((200,200),(100,100))", "z": "(100,50)", "anneal.name": "linear", "anneal.period": "10 epochs"}
 BURDA = {"steps": "20 epochs", "batch_size": 100, "bound": "elbo", "k": 1, "best": "valid/neg_elbo", "optimizer": "adam", "schedule.name": "constant"}
@@ -245,7 +246,7 @@ def main():
     missing = VARIANTS.keys() - {row["variant"] for row in rows}
     if missing:
         sys.exit(f"no table and figure yet: there are no rows of {', '.join(sorted(missing))}")
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), size=(7, 4))
+    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 from parts import kinds  # noqa: E402
 
 RESULTS = HERE / "results" / "writers"
+SIZE = (5, 3.2)
 COLUMNS = dict.fromkeys(("writer", "source", "index", "good", "copied", "bits", "text"))
 COUNT, COPY = 200, 20
 TEMPERATURES = dict(tale=1.0)  # of the others 0.8; below 1 prose that is likely, and so was read, comes more often than it is written
@@ -205,4 +206,4 @@ def figure(rows, axes):
 
 
 if __name__ == "__main__":
-    kinds.main(__doc__, RESULTS, "writer", WRITERS, judged, lambda writer: writer, table, figure)
+    kinds.main(__doc__, RESULTS, "writer", WRITERS, judged, lambda writer: writer, table, figure, SIZE)

@@ -356,13 +356,13 @@ def test_an_experiment_has_a_sweep_or_a_search():
     with pytest.raises(UserError, match=r"x\.py has no function sweep\(\).* and no search\(suggest\)"):
         experiment.overrides(neither, "x.py")
     assert experiment.search(neither) is None and experiment.overrides(SimpleNamespace(search=two), "x.py") == []
-    assert asked()[1:] == ("valid/neg_elbo", "min", 3, 7)
-    assert experiment.search(SimpleNamespace(search=two, OBJECTIVE="valid/x"))[1:] == ("valid/x", "min", 8, 64)
+    assert asked()[1:5] == ("valid/neg_elbo", "min", 3, 7)
+    assert experiment.search(SimpleNamespace(search=two, OBJECTIVE="valid/x"))[1:5] == ("valid/x", "min", 8, 64)
 
 
 @needs_optuna
 @pytest.mark.parametrize("function, words", [
-    (lambda s: {"hp.lrr": s.float("hp.lr", 1e-4, 1e-2)}, r"config\.hp\.lrr: no such key; did you mean 'hp\.lr'"),
+    (lambda s: {"hp.lrr": s.float("hp.lr", 1e-4, 1e-2)}, r"config\.hp\.lrr: no such key.*; did you mean 'hp\.lr'"),
     (lambda s: {"hp.lr": s.float("hp.lr", 1e-2, 1e-4)}, r"suggest\.float\('hp\.lr', 0\.01, 0\.0001\) needs low < high"),
     (lambda s: {"hp.lr": s.float("hp.lr", 0, 1, log=True)}, "needs 0 < low < high"), (lambda s: {"seed": s.int("seed", 3, 3)}, "needs low < high"),
     (lambda s: {"seed": s.choice("seed")}, "has no option"), (lambda s: None, "is None: each must be a dict of overrides"),

@@ -3,6 +3,7 @@
 Real clusters: tests/integration.
 """
 
+import math
 import os
 import signal
 import socket
@@ -256,7 +257,7 @@ def test_parts_are_for_ray_alone(tmp_path):
     with pytest.raises(UserError, match="--gpus=0.5 must be a whole number with --engine=slurm"):
         jobs.whole(0.5, "--gpus", "slurm")
     for flag, value in dict(cpus=0.0, gpus=-1.0, time=-5).items():
-        with pytest.raises(UserError, match=f"--{flag}={value:g} must be"):
+        with pytest.raises(UserError, match=f"--{flag}={value} must be"):
             Kubernetes(words(tmp_path, **{flag: value}))
 
 
@@ -309,14 +310,40 @@ def test_the_manifest_is_an_indexed_job(tmp_path, more):
     assert volume.keys() == {"name", "persistentVolumeClaim" if "claim" in more else "hostPath"}
 
 
-def test_each_index_runs_the_command_of_its_group(tmp_path):
-    container = Kubernetes(words(tmp_path)).manifest(group_jobs(tmp_path, 3))["spec"]["template"]["spec"]["containers"][0]
+def expanded(word, variables):
+    """What Kubernetes makes of a word of command and args, after k8s.io/kubernetes/third_party/forked/golang/expansion:
+    $$ is $, $(NAME) a variable where there is one, and stays where there is none."""
+    import re
+
+    def replaced(match):
+        return "$" if match[0] == "$$" else variables.get(match[1], match[0])
+
+    return re.sub(r"\$\$|\$\(([^)]*)\)", replaced, word)
+
+
+@pytest.mark.parametrize("folder", ["My sweep", "a$$b", "cost $(JOB_COMPLETION_INDEX) $", "$HOME 'it' \"$1\"", "$$$(PATH)"])
+def test_kubernetes_runs_each_groups_command_literally(tmp_path, folder):
+    path = tmp_path / folder
+    path.mkdir()
+    given = [job._replace(words=[w.replace("My sweep", folder) for w in job.words]) for job in group_jobs(tmp_path, 3)]
+    Kubernetes(words(tmp_path, workdir=str(path))).run(given)
+    (container,) = yaml.safe_load((path / "k8s-job.yaml").read_text())["spec"]["template"]["spec"]["containers"]
     (tmp_path / "python").write_text('#!/bin/sh\nfor word; do echo "$word"; done\n')
     (tmp_path / "python").chmod(0o755)
     for index in range(3):
         variables = dict(PATH=f"{tmp_path}:{os.environ['PATH']}", JOB_COMPLETION_INDEX=str(index))
-        said = subprocess.run(container["command"] + container["args"], env=variables, capture_output=True, text=True, check=True).stdout
-        assert said.splitlines() == ["launch.py", "group", f"--workdir={tmp_path}/My sweep/groups/g{index}", "--route=auto"]
+        line = [expanded(word, variables) for word in container["command"] + container["args"]]
+        said = subprocess.run(line, env=variables, capture_output=True, text=True, check=True).stdout
+        assert said.splitlines() == ["launch.py", "group", f"--workdir={tmp_path}/{folder}/groups/g{index}", "--route=auto"]
+
+
+@pytest.mark.parametrize("more", [dict(cpus=math.nan), dict(gpus=math.inf), dict(cpus=1e30), dict(time=10**400), dict(slots=-1), dict(slots=10**30)])
+def test_shares_of_a_job_have_bounds(tmp_path, more):
+    with pytest.raises(UserError, match=f"--{next(iter(more))}=.* must be"):
+        Kubernetes(words(tmp_path, **more))
+    if "slots" in more:
+        with pytest.raises(UserError, match="--slots=.* must be"):
+            Local(**more)
 
 
 def test_a_sweep_for_kubernetes_writes_a_job_and_runs_nothing(tmp_path, monkeypatch, capsys):
