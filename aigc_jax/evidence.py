@@ -22,6 +22,19 @@ class Results(NamedTuple):
     metric: str = ""  # what is shown: "test/loss"; "": what the experiment or config.best says
 
 
+def differing_keys(configs: list[dict], first=()) -> list[str]:
+    """The keys of {key: value} of configs that are not alike in all; those in `first` come first."""
+    keys = dict.fromkeys([*first, *(key for config in configs for key in config)])
+    return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
+
+
+def to_cell(value):
+    """A value of a config as a cell of a table: a number, a text, or None for nothing."""
+    if value is None or isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        return value
+    return str(value)
+
+
 def as_csv(rows: list[dict]) -> str:
     """Columns are the keys of all rows in order of appearance."""
     out = io.StringIO()

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from aigc_jax import config as configs
 from aigc_jax import stored
 from aigc_jax.errors import UserError, require
-from aigc_jax.evidence import Results
+from aigc_jax.evidence import Results, differing_keys, to_cell
 from aigc_jax.locks import alone, is_held
 from aigc_jax.results import RunDir, disk_errors
 
@@ -266,7 +266,7 @@ class Sweep:
         known = {
             name: dict(
                 trial=name,
-                **{column: _cell(leaves[name].get(key)) for column, key in keys.items()},
+                **{column: to_cell(leaves[name].get(key)) for column, key in keys.items()},
                 seed=leaves[name]["seed"],
             )
             for name in trials
@@ -286,14 +286,13 @@ class Sweep:
         return self.results().rows
 
     def _leaves(self) -> dict[str, dict]:
-        """{trial: {key: value as JSON has it}} of the config of every trial."""
+        """{trial: {key: value}} of the config of every trial."""
         out = {}
         for group in self.all_groups():
-            configs_ = [m["config"] for m in group.stored["members"]]
-            full = _flat(configs.jsonable(configs.complete(configs.from_json(configs_[0]))))
-            out |= {
-                name: full | _flat(own) for name, own in zip(group.members, configs_, strict=True)
-            }
+            given = [configs.from_json(m["config"]) for m in group.stored["members"]]
+            full = configs.leaves(configs.complete(given[0]))
+            each = zip(group.members, given, strict=True)
+            out |= {name: full | configs.leaves(config) for name, config in each}
         for trial in self.stored()["trials"]:
             require(
                 trial["id"] in out,
@@ -307,31 +306,6 @@ class Sweep:
         that the trials override, in that order."""
         leaves = leaves or self._leaves()
         trials = self.stored()["trials"]
-        own = [leaves[t["id"]] for t in trials]
-        keys = dict.fromkeys(
-            [*(k for t in trials for k in t["overrides"]), *(k for values in own for k in values)]
-        )
-        return [
-            key
-            for key in keys
-            if key != "seed"
-            and not key.startswith("run.")
-            and len({json.dumps(values.get(key)) for values in own}) > 1
-        ]
-
-
-def _flat(config: dict, prefix="") -> dict:
-    """{"a.b": value} of nested plain dicts."""
-    out = {}
-    for key, value in config.items():
-        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return out
-
-
-def _cell(value):
-    """A value of a config as a cell of a table; JSON made lists of its tuples."""
-    if value is None:
-        return None
-    if isinstance(value, list):
-        return str(tuple(tuple(v) if isinstance(v, list) else v for v in value))
-    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else str(value)
+        overridden = [key for t in trials for key in t["overrides"]]
+        keys = differing_keys([leaves[t["id"]] for t in trials], overridden)
+        return [key for key in keys if key != "seed" and not key.startswith("run.")]
