@@ -306,7 +306,7 @@ def export(args, overrides):
 def sweep(args, overrides):
     """Train every trial of a grid or an experiment, those that share their static keys as one program; again: what is missing. Leaves rows.csv,
     table.md, figure.png and a run directory a trial."""
-    from aigc_jax import adaptive, engines, experiment, sweeping
+    from aigc_jax import adaptive, engines, experiment, sweep_results, sweeping
     from aigc_jax.results import cache_dir, disk_errors
     from aigc_jax.sweep import ROUTES, Sweep, trials_of
 
@@ -346,7 +346,7 @@ def sweep(args, overrides):
     if complete is None:  # the engine wrote down what is to be run, no more
         return 0
     if complete or it.rows():
-        sweeping.results(it, module, args.metric)
+        sweep_results.write_results(it, module, args.metric)
     require(complete, f"{sweeping.open_trials(it)} trials of {args.workdir} are not finished; the same command goes on with them")
     return 0
 
@@ -394,7 +394,7 @@ def group(args, overrides):
 
 def figure(args, overrides):
     """Make table and figure anew: of a sweep's rows (--workdir), or of the rows that were committed with an experiment."""
-    from aigc_jax import experiment, sweeping
+    from aigc_jax import experiment, sweep_results
     from aigc_jax.sweep import Sweep
 
     module = experiment.load(args.experiment) if args.experiment else None
@@ -407,12 +407,12 @@ def figure(args, overrides):
             "--commit needs --experiment=FILE, beside which the rows are kept",
         )
         it = Sweep(args.workdir)
-        found = sweeping.results(it, module, args.metric)
+        found = sweep_results.write_results(it, module, args.metric)
         if args.commit:
-            sweeping.commit(it, found, committed, module)
+            sweep_results.commit(it, found, committed, module)
         return 0
     require(not args.commit, "--commit needs --workdir=SWEEP, whose rows it keeps")
-    sweeping.render_committed(committed, module, args.metric)
+    sweep_results.render_committed(committed, module, args.metric)
     return 0
 
 

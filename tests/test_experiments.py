@@ -194,13 +194,13 @@ def test_figure_remakes_committed_evidence_byte_for_byte(path, tmp_path):
     import shutil
     from importlib.metadata import version
 
-    from aigc_jax import experiment, sweeping
+    from aigc_jax import experiment, sweep_results
 
     committed = path.parent / "results" / path.stem
     folder = shutil.copytree(committed, tmp_path / "results")
     for name in ("table.md", "figure.png"):
         (folder / name).unlink()
-    sweeping.render_committed(folder, experiment.load(path), report=lambda line, **_: None)
+    sweep_results.render_committed(folder, experiment.load(path), report=lambda line, **_: None)
     locked = re.search(r"^matplotlib==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
     for name in ("table.md", "figure.png")[: 1 + (version("matplotlib") == locked)]:
         assert (folder / name).read_bytes() == (committed / name).read_bytes(), name

@@ -17,7 +17,7 @@ from conftest import ROOT, environment, start_words
 from tiny_configs import SMALL_RUN, VAE, tiny
 
 import aigc_jax
-from aigc_jax import compare, grid, group, locks, stored, sweeping, tables
+from aigc_jax import compare, grid, group, locks, stored, sweep_results, sweeping, tables
 from aigc_jax import config as configs
 from aigc_jax import train as training
 from aigc_jax.errors import UserError
@@ -189,10 +189,10 @@ def test_what_all_trials_share_is_no_metric(tmp_path):
 
 def test_the_same_rows_give_the_same_pictures(done):
     said = []
-    sweeping.results(done, report=lambda line, **_: said.append(line))
+    sweep_results.write_results(done, report=lambda line, **_: said.append(line))
     names = ("rows.csv", "table.md", "figure.png", "figure.pdf")
     before = [(done.path / name).read_bytes() for name in names]
-    sweeping.results(done, report=lambda line, **_: None)
+    sweep_results.write_results(done, report=lambda line, **_: None)
     assert [(done.path / name).read_bytes() for name in names] == before and said[0].encode() == before[1]
 
 

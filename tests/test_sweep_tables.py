@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from tiny_configs import tiny
 
-from aigc_jax import compare, evidence, experiment, grid, keys, stored, sweeping, tables
+from aigc_jax import compare, evidence, experiment, grid, keys, stored, sweep_results, tables
 from aigc_jax import config as configs
 from aigc_jax.errors import UserError
 from aigc_jax.results import RunDir
@@ -53,7 +53,7 @@ def complete(sweep):
 def table(sweep, **more):
     """The cells of a sweep's table, and the sentences below it."""
     with mock.patch.object(tables, "save_figure"):
-        sweeping.results(sweep, **QUIET, **more)
+        sweep_results.write_results(sweep, **QUIET, **more)
     lines = (sweep.path / "table.md").read_text().split("\n")
     cells = [
         [c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("|")
@@ -74,7 +74,7 @@ def notes_drawn(sweep, monkeypatch):
         return out
 
     monkeypatch.setattr(tables, "draw_figure", draw_figure)
-    sweeping.results(sweep, **QUIET)
+    sweep_results.write_results(sweep, **QUIET)
     return drawn[-1]
 
 
@@ -130,7 +130,7 @@ def test_trials_of_another_halving_are_refused(tmp_path):
 
 def test_rows_name_every_varied_key_of_every_trial(tmp_path):
     sweep = complete(swept(tmp_path, [{}, {"hp.beta": 3.0}, {"z": (5,)}]))
-    sweeping.results(sweep, **QUIET)
+    sweep_results.write_results(sweep, **QUIET)
     rows = evidence.read_rows(tmp_path)
     assert list(rows[0])[:6] == ["trial", "hp.beta", "z", "seed", "step", "split"]
     base = configs.leaves(tiny("vae"))
@@ -267,14 +267,14 @@ def test_an_own_table_that_needs_missing_trials_gives_way_to_the_default(tmp_pat
     module, said = SimpleNamespace(table=own, figure=figure), []
     sweep = swept(tmp_path)
     finish(sweep, 0, 1.0)
-    sweeping.results(sweep, module, report=lambda line, **_: said.append(line))
+    sweep_results.write_results(sweep, module, report=lambda line, **_: said.append(line))
     assert "| 0.001 | 1 of 3 |" in (tmp_path / "table.md").read_text()
     assert sum("needs the trials that are missing (ValueError" in line for line in said) == 2
     for i in range(1, 6):
         finish(sweep, i, float(i))
     assert table(sweep, module=module)[1] == ["3.0"]
     with pytest.raises(KeyError):  # with all trials it is a bug
-        sweeping.results(sweep, SimpleNamespace(table=lambda rows: rows[0]["hp.beta"]), **QUIET)
+        sweep_results.write_results(sweep, SimpleNamespace(table=lambda rows: rows[0]["hp.beta"]), **QUIET)
 
 
 # -- committed results
