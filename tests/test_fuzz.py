@@ -170,20 +170,32 @@ def flags(overrides):
     return [f"--config.{key}={value}" for key, value in overrides.items()]
 
 
+RUNS = ("vae", "vae_half", "lm", "lm_half")  # finished, and interrupted at half
+FAST_RUNS = RUNS[:2]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A finished run of images, a finished run of text, and each of them interrupted at half."""
+    """The directory of a run of RUNS, which is made when it is first asked for."""
     folder = tmp_path_factory.mktemp("runs")
     words = random.Random(0).choices(["red", "green", "blue", "Tür", "秦川", "\n\n"], k=4000)
     (folder / "text.txt").write_text(" ".join(words))
     language = LANGUAGE | {"data.path": folder / "text.txt"}
-    for name, file, overrides in (("vae", "vae_digits", TINY), ("lm", "gpt_shakespeare_cpu", language)):
-        words = ["train", f"--config={ROOT / 'configs' / file}.py", f"--workdir={folder / name}"]
-        assert launch.main([*words, *flags(overrides)]) == 0
-        half = folder / f"{name}_half"
-        shutil.copytree(folder / name, half)
-        shutil.rmtree(half / "checkpoints/16", ignore_errors=True)
-    return folder
+    kinds = {"vae": ("vae_digits", TINY), "lm": ("gpt_shakespeare_cpu", language)}
+
+    def path_of(name):
+        kind, _, half = name.partition("_")
+        path = folder / name
+        if half and not path.exists():
+            shutil.copytree(path_of(kind), path)
+            shutil.rmtree(path / "checkpoints/16")
+        elif not path.exists():
+            file, overrides = kinds[kind]
+            words = ["train", f"--config={ROOT / 'configs' / file}.py", f"--workdir={path}"]
+            assert launch.main([*words, *flags(overrides)]) == 0
+        return path
+
+    return path_of
 
 
 def verbs(name, workdir, out):
@@ -203,13 +215,14 @@ def result_of(workdir, out):
     return {path.suffix: path.read_bytes() for path in files if path.exists() and path.suffix != ".png"}
 
 
-def run_cases(runs, count, rng):
+def run_cases(runs, count, rng, names=RUNS):
     """(run, file, damage, command) such that each file and each damage occurs."""
     read = []
-    for name in ("vae", "lm", "vae_half", "lm_half"):
-        number = len(list(verbs(name, runs, runs / "x")))
-        found = sorted(p for p in (runs / name).rglob("*") if p.suffix in (".json", ".jsonl"))
-        read += [(name, p.relative_to(runs / name).as_posix(), i) for p in found for i in range(number)]
+    for name in names:
+        path = runs(name)
+        number = len(list(verbs(name, path, path)))
+        found = sorted(p for p in path.rglob("*") if p.suffix in (".json", ".jsonl"))
+        read += [(name, p.relative_to(path).as_posix(), i) for p in found for i in range(number)]
     return [(name, file, kind, i) for (name, file, i), kind in cross(read, list(DAMAGES), count, rng)]
 
 
@@ -221,7 +234,7 @@ def test_damaged_files_of_runs_are_named_or_make_no_difference(count, capsys, tm
         """(exit code, what the command printed and made) of a copy of a run."""
         workdir, out = tmp_path / name, tmp_path / f"out{number}"
         shutil.rmtree(workdir, ignore_errors=True)
-        shutil.copytree(runs / name, workdir)
+        shutil.copytree(runs(name), workdir)
         if file:
             damage(workdir / file, kind, rng)
         _, *words = list(verbs(name, workdir, out))[which]
@@ -240,7 +253,8 @@ def test_damaged_files_of_runs_are_named_or_make_no_difference(count, capsys, tm
         assert code or named or same, "damage was used in silence"
         return "refused" if code else "no difference" if same else "named"
 
-    chosen = run_cases(runs, count, random.Random(SEED))
+    names = FAST_RUNS if count == FAST["run"] else RUNS
+    chosen = run_cases(runs, count, random.Random(SEED), names)
     assert {kind for _, _, kind, _ in chosen} == set(DAMAGES)
     Cases(chosen).run(check)
 
@@ -368,7 +382,7 @@ def test_faults_in_processes_of_their_own_are_no_traceback(tmp_path, runs):
         else:
             name, file, kind, which = case
             workdir = tmp_path / f"run{number}"
-            shutil.copytree(runs / name, workdir)
+            shutil.copytree(runs(name), workdir)
             damage(workdir / file, kind, rng)
             _, *words = list(verbs(name, workdir, tmp_path / f"out{number}"))[which]
         done = command_line(*words, timeout=120)
