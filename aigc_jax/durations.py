@@ -32,5 +32,7 @@ def steps_of(value, key, n_train: int, examples: int) -> int:
         number *= n_train / examples
     elif unit.startswith("example"):
         number /= examples
+    else:
+        require(number == int(number), f"{key} = {value!r} is no whole number of steps")
     require(number <= MOST_STEPS, f"{key} = {value!r} is {number:.6g} steps; a run has fewer than 2^31")
     return math.ceil(number - 1e-9)

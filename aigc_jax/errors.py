@@ -11,10 +11,10 @@ SYNONYMS = {
     "rouge_l": "rouge", "sacrebleu": "bleu",
     "vanilla": "minimax", "bce": "non_saturating", "ns": "non_saturating", "nsgan": "non_saturating", "lsgan": "least_squares",
     "mse": "least_squares", "wgan": "wasserstein", "ragan": "relativistic_average", "relativistic": "relativistic_average",
-    "gp": "gradient_penalty", "wgan_gp": "gradient_penalty", "clip": "weight_clipping", "lecam": "consistency", "cr": "consistency",
+    "gp": "gradient_penalty", "wgan_gp": "gradient_penalty", "clip": "weight_clipping", "cr": "consistency",
     "bcr": "balanced_consistency", "acgan": "auxiliary", "cgan": "concatenation", "concat": "concatenation", "diffaugment": "translation",
     "bce_logits": "bernoulli", "normal": "gaussian", "discretized_logistic": "logistic", "factor_vae": "tc", "tcvae": "tc", "wae": "mmd",
-    "vampprior": "vamp", "lrelu": "leaky_relu", "silu": "gelu", "swish": "gelu", "linear": "identity", "gelu_new": "gelu", "bn": "batch",
+    "vampprior": "vamp", "lrelu": "leaky_relu", "linear": "identity", "gelu_new": "gelu", "bn": "batch",
     "batchnorm": "batch", "batch_norm": "batch", "ln": "layer", "layernorm": "layer", "layer_norm": "layer", "rmsnorm": "rms", "rope": "rotary",
     "sin": "sinusoidal", "pre": "before", "post": "after", "vanilla_rnn": "rnn", "noam": "inverse_sqrt", "warmup_cosine": "cosine",
     "none": "constant", "momentum": "sgd", "fp32": "float32", "bf16": "bfloat16", "fp64": "float64", "double": "float64",
@@ -49,11 +49,18 @@ def brief(value, quotes: bool = True, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
 
 
+def listing(names: Iterable[str], most: int = 30) -> str:
+    """The names, separated by commas; of more than `most` the first, and how many more there are."""
+    names = list(map(str, names))
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def choose(table: Mapping, name: str, key: str):
     """`table[name]`; a name that is not there raises a UserError that lists what is."""
     if name in table:
         return table[name]
-    raise UserError(f"{key} = {brief(name)} is none of {', '.join(map(str, table))}{nearest(name, table)}")
+    raise UserError(f"{key} = {brief(name)} is none of {listing(table, 60)}{nearest(name, table)}")
 
 
 def require(condition: bool, sentence: str):

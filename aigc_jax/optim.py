@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from aigc_jax.core import widen
-from aigc_jax.errors import UserError, choose, require
+from aigc_jax.errors import UserError, choose, listing, require
 from aigc_jax.hparams import READ_BY
 
 
@@ -172,9 +172,10 @@ def check_frozen(config, params):
     """Raise a UserError unless config.frozen leaves some of a method's {network: parameters} to train and, where it is given, matches some."""
     stays = jax.tree.leaves({name: frozen(config)(net) for name, net in params.items()})
     require(not all(stays), f"config.frozen = {config.frozen!r} matches all parameters: nothing is left to train")
-    require(any(stays) or not config.frozen, f"config.frozen = {config.frozen!r} matches no parameter; there are "
-            + ", ".join(jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in jax.tree_util.tree_leaves_with_path(params))
-            + ", each after its first part")
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    require(any(stays) or not config.frozen, f"config.frozen = {config.frozen!r} matches no parameter "
+            f"after its first part; there are {listing(names)}")
 
 
 def annealing(config):

@@ -9,7 +9,7 @@ from tiny_configs import tiny
 
 from aigc_jax import config as configs
 from aigc_jax import keys
-from aigc_jax.errors import UserError
+from aigc_jax.errors import UserError, choose
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -94,7 +94,7 @@ def test_durations(text, steps):
     assert configs.steps_of(text, "config.steps", n_train=896, examples=64) == steps
 
 
-@pytest.mark.parametrize("text", ["ten", "-5", "5 parsecs", "1e10", "", "1e-3", "nan", "5 epoch s"])
+@pytest.mark.parametrize("text", ["ten", "-5", "5 parsecs", "1e10", "", "1e-3", "nan", "5 epoch s", "0.5", "2.5 steps"])
 def test_durations_that_are_none(text):
     with pytest.raises(UserError, match="config.steps"):
         configs.steps_of(text, "config.steps", 896, 64)
@@ -142,3 +142,9 @@ def test_files_that_are_no_configs(tmp_path, text, word):
 def test_unknown_run_keys_in_a_file_are_refused():
     with pytest.raises(UserError, match="config.run.eval_evry: no such key of .*; did you mean 'run.eval_every'"):
         configs.complete(ConfigDict(dict(method="gan", network="mlp", steps=1, batch_size=1, hp={}, run=dict(eval_evry=3))))
+
+
+def test_errors_list_some_of_many_names():
+    with pytest.raises(UserError) as error:
+        choose({f"name_{i}": i for i in range(1000)}, "nothing", "config.x")
+    assert "name_59 and 940 more" in str(error.value) and len(str(error.value)) < 1000

@@ -112,7 +112,7 @@ def test_frozen_parameters_stay_as_they_are_and_the_others_do_not(method, patter
 
 
 @pytest.mark.parametrize("pattern, words", [
-    ("(", "is no regular expression"), (".", "nothing is left to train"), ("nowhere", "matches no parameter; there are net/"),
+    ("(", "is no regular expression"), (".", "nothing is left to train"), ("nowhere", "matches no parameter after its first part; there are net/"),
 ])  # fmt: skip
 def test_a_pattern_of_frozen_parameters_that_is_none(pattern, words):
     with pytest.raises(UserError, match=words):

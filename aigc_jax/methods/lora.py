@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from aigc_jax.core import fold
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import UserError, listing, require
 
 SEED = 1  # folded into the key of the network's own parameters
 
@@ -31,7 +31,7 @@ def init(config, key, params) -> dict:
     rank = config.lora.rank
     kernels = {path: w for path, w in sorted(flatten_dict(params, sep="/").items()) if path.endswith("kernel") and w.ndim > 1}
     chosen = [path for path in kernels if re.search(config.lora.match, path)]
-    require(chosen, f"config.lora.match = {config.lora.match!r} matches no kernel; there are {', '.join(kernels)}")
+    require(chosen, f"config.lora.match = {config.lora.match!r} matches no kernel; there are {listing(kernels)}")
     out = {}
     for i, path in enumerate(chosen):
         *more, rows, columns = kernels[path].shape
