@@ -29,6 +29,7 @@ from pathlib import Path
 
 from aigc_jax import config as configs
 from aigc_jax.errors import UserError, choose, require
+from aigc_jax.terminal import print_text, print_warning
 from aigc_jax.user_files import find_file
 
 HERE = Path(__file__).resolve().parent
@@ -61,7 +62,7 @@ def train(args, overrides):
     status = train([config], [args.workdir], extend=args.extend, download=args.download, changes=[changes],
                    restart=args.restart, profile=tuple(map(int, profile.groups())) if profile else ())[0]
     if status["status"] == "preempted":
-        print(f"preempted at step {status['step']:,} and saved; the same command goes on", file=sys.stderr)
+        print_warning(f"preempted at step {status['step']:,} and saved; the same command goes on")
         return 128 + dict(SIGINT=2, SIGTERM=15)[status["signal"]]
     require(status["status"] == "done", f"{args.workdir} {status['status']}: {status.get('reason')}; the last good checkpoint is kept")
     if processes.first():
@@ -78,15 +79,15 @@ def report(run):
     names = list(dict.fromkeys(k for r in last.values() if r for k in r if k not in ("step", "split")))
     lines = [(name, *(r.get(name) if r else None for r in last.values())) for name in names]
     status = run.read_json("STATUS.json")
-    print(f"\n{run.path}: {status['step']:,} steps")
-    print(table(lines, ("", *last)))
+    print_text(f"\n{run.path}: {status['step']:,} steps")
+    print_text(table(lines, ("", *last)))
     if status.get("best"):
-        print(f"best checkpoint: step {status['best']['step']:,}, {run.config()['config']['best']} = {status['best']['value']:.4g}")
+        print_text(f"best checkpoint: step {status['best']['step']:,}, {run.config()['config']['best']} = {status['best']['value']:.4g}")
     samples = sorted(p for p in (run / "samples").glob("*") if p.suffix in (".png", ".txt"))
     if samples:
-        print(f"samples: {samples[-1]}")
+        print_text(f"samples: {samples[-1]}")
     if (run / "curves.png").exists():
-        print(f"curves:  {run / 'curves.png'}")
+        print_text(f"curves:  {run / 'curves.png'}")
 
 
 def evaluate(args, overrides):
@@ -99,11 +100,11 @@ def evaluate(args, overrides):
     require(args.num is None or args.num > 1, f"--num={args.num} must be at least 2")
     names = args.metrics.split(",") if args.metrics else list(run.config.metrics)
     values = run.evaluate(args.split, args.num, names, args.inception)
-    print(table(list(values.items()), (f"step {run.step:,}", args.split)))
+    print_text(table(list(values.items()), (f"step {run.step:,}", args.split)))
     row = dict(step=run.step, split=args.split, checkpoint=args.checkpoint, num=args.num or run.config.metric_samples)
     seen = run.extractor() if set(names) & set(metrics.EXTRACTED) else None
     for name in names:
-        print(metrics.card(name, row["num"], run.full.dataset.splits[args.split][1], args.split, seen))
+        print_text(metrics.card(name, row["num"], run.full.dataset.splits[args.split][1], args.split, seen))
     if seen is not None:
         row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)
     stored.append_line(run.dir / "evaluations.jsonl", row | {k: plain(v) for k, v in values.items()})
@@ -148,7 +149,7 @@ def sample(args, overrides):
             pictures.save_separability(out, samples, scores, told(scores), made)
         else:
             pictures.save_samples(out, samples, run.spec, made, None if beside or args.label is not None else run.columns(args.what))
-    print(out)
+    print_text(out)
     return 0
 
 
@@ -168,7 +169,7 @@ def sample_texts(run, args):
     tokens = run.draw(args.num, args.what or run.default_sampler, args.seed, label=args.label)
     texts = [run.tokenizer.text(row) for row in tokens]
     if out is None:
-        print("\n----\n".join(texts))
+        print_text("\n----\n".join(texts))
         return 0
     with disk_errors(out):
         if out.suffix == ".npy":
@@ -177,7 +178,7 @@ def sample_texts(run, args):
             samples.save_texts(
                 out, texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
             )
-    print(out)
+    print_text(out)
     return 0
 
 
@@ -188,34 +189,33 @@ def write(run, args):
     from aigc_jax.results import disk_errors, origin
 
     choice = Choice(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition)
-    warn = lambda line: print(line, file=sys.stderr)
     require(not (args.prompt and args.prompt_file), "--prompt and --prompt_file are two ways to say one thing: give one")
     if args.interactive:
-        writing.converse(run, args.tokens, choice, args.seed, warn)
+        writing.converse(run, args.tokens, choice, args.seed, print_warning)
         return 0
     prompt = writing.read_prompt(args.prompt_file) if args.prompt_file else args.prompt
     check_range("num", 1 if args.num is None else args.num, 1, writing.MOST, whole=True)
     if run.programs.method.language.begin is not None:
-        print(
+        print_text(
             "\n".join(
-                writing.completions(run, prompt.split("\n"), args.tokens, choice, args.seed, warn)
+                writing.completions(run, prompt.split("\n"), args.tokens, choice, args.seed, print_warning)
             )
         )
         return 0
     prompt = writing.asked(run, prompt)
     if not args.out and args.num in (None, 1):
-        writing.stream_to(sys.stdout, prompt, writing.continuations(run, [prompt], args.tokens, choice, args.seed, warn))
+        writing.stream_to(sys.stdout, prompt, writing.continuations(run, [prompt], args.tokens, choice, args.seed, print_warning))
         return 0
-    texts = [prompt + t for t in writing.texts(run, [prompt] * (args.num or 1), args.tokens, choice, args.seed, warn)]
+    texts = [prompt + t for t in writing.texts(run, [prompt] * (args.num or 1), args.tokens, choice, args.seed, print_warning)]
     if args.out:
         out = Path(args.out)
         require(out.suffix in (".txt", ".mid"), f"--out={args.out} must end in .txt, or for tunes in ABC notation in .mid, for the run writes text")
         with disk_errors(out):
             samples.save_texts(out.with_suffix(".txt"), texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed))
             tunes = abc.write_midi(out.with_suffix(""), texts) if out.suffix == ".mid" else []
-        print("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
+        print_text("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
     else:
-        print("\n----\n".join(texts))
+        print_text("\n----\n".join(texts))
     return 0
 
 
@@ -233,20 +233,20 @@ def data(args, overrides):
     dataset = data.load(section, args.data_dir, args.download)
     sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
     bytes_ = sum(a.nbytes for a in dataset.arrays.values())
-    print(f"{args.name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, {dataset.spec.classes or 'no'} classes, "
+    print_text(f"{args.name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, {dataset.spec.classes or 'no'} classes, "
           f"{bytes_ / 1e6:,.1f} MB")
-    print(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
+    print_text(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
     if "values" in dataset.about:
-        print(f"read as {dataset.about['values']}")
+        print_text(f"read as {dataset.about['values']}")
     if classes := list(dataset.about.get("classes", {}).items()):
-        print("classes: " + ", ".join(f"{name} {count:,}" for name, count in classes[:12]) + (", ..." if len(classes) > 12 else ""))
+        print_text("classes: " + ", ".join(f"{name} {count:,}" for name, count in classes[:12]) + (", ..." if len(classes) > 12 else ""))
     files = list(dataset.about.get("files", {}).items())
     for name, checksum in files[:20]:
-        print(f"SHA-256 {checksum}  {name}")
+        print_text(f"SHA-256 {checksum}  {name}")
     if len(files) > 20:
-        print(f"... and {len(files) - 20:,} files more")
+        print_text(f"... and {len(files) - 20:,} files more")
     for name, count in dataset.about.get("holds", {}).items():
-        print(f"{count:>15,} tokens  {name}")
+        print_text(f"{count:>15,} tokens  {name}")
     if dataset.tokenizer is not None:
         return describe_text(dataset)
     out = Path(args.out or f"{args.name}.png")
@@ -256,7 +256,7 @@ def data(args, overrides):
     samples = dataset.take(dataset.arrays, rows)["x"]
     with disk_errors(out):
         pictures.save_samples(out, samples, dataset.spec, dict(Software="aigc_jax", data=args.name))
-    print(f"contact sheet: {out}")
+    print_text(f"contact sheet: {out}")
     return 0
 
 
@@ -267,9 +267,9 @@ def describe_text(dataset):
     about = dataset.about["text"]
     texts = f"{about['documents']:,} texts, {about['characters']:,} characters; " if "documents" in about else ""
     each = f", {about['characters_per_token']:.2f} characters each" if texts else ""
-    print(f"{texts}{about['tokens']:,} tokens of {dataset.spec.vocabulary:,} ({about['tokenizer']}){each}; loses {about['loses']}")
+    print_text(f"{texts}{about['tokens']:,} tokens of {dataset.spec.vocabulary:,} ({about['tokenizer']}){each}; loses {about['loses']}")
     for row in dataset.take(dataset.arrays, np.arange(min(4, dataset.spec.n_train)))["tokens"]:
-        print(f"  {dataset.tokenizer.decode(row)!r}")
+        print_text(f"  {dataset.tokenizer.decode(row)!r}")
     return 0
 
 
@@ -278,12 +278,12 @@ def list_(args, overrides):
     if args.config:
         config = configs.override(configs.load(args.config), overrides)
         for key, value in configs.leaves(config).items():
-            print(f"--config.{key}={value}")
+            print_text(f"--config.{key}={value}")
         return 0
     for folder in ("configs", "experiments"):
         for path in sorted((HERE / folder).glob("*.py")):
             text = ast.get_docstring(ast.parse(path.read_text())) or ""
-            print(f"{folder}/{path.name:24} {text.splitlines()[0] if text else ''}")
+            print_text(f"{folder}/{path.name:24} {text.splitlines()[0] if text else ''}")
     return 0
 
 
@@ -299,7 +299,7 @@ def export(args, overrides):
     require(run.config.method == "lm" and run.config.network == "transformer", f"{args.workdir} is no decoder-only Transformer: nothing to export")
     with disk_errors(args.out):
         gpt2.write(args.out, run.config.model.to_dict(), flatten(lora.merged(run.config, run.state.params)), run.tokenizer)
-    print(args.out)
+    print_text(args.out)
     return 0
 
 
@@ -325,7 +325,7 @@ def sweep(args, overrides):
     if args.dry_run:
         sweeping.describe(trials)
         if searched:
-            print(f"the first of {searched.trials} trials, which are asked for {searched.batch} at a time")
+            print_text(f"the first of {searched.trials} trials, which are asked for {searched.batch} at a time")
         return 0
     choose(ROUTES, args.route, "--route")
     require(not searched or args.engine != "k8s", "--engine=k8s runs nothing by itself, and a search must see results: use local, slurm or ray")
@@ -341,7 +341,7 @@ def sweep(args, overrides):
         try:
             complete = adaptive.carry_out(it, base, searched, source, run, kept) if searched else run(it)
         except KeyboardInterrupt:
-            print("stopped, and what ran was told to save; the same command goes on", file=sys.stderr)
+            print_warning("stopped, and what ran was told to save; the same command goes on")
             return 130
     if complete is None:  # the engine wrote down what is to be run, no more
         return 0
@@ -433,7 +433,7 @@ def plan(args, overrides):
         axis, colon, size = part.partition(":")
         require(colon and size.lstrip("-").isdecimal(), f"--mesh={args.mesh} must be like data:64,model:4")
         config = configs.override(config, {f"run.mesh.{axis}": int(size)})
-    print(plans.report(plans.make(config), names))
+    print_text(plans.report(plans.make(config), names))
     return 0
 
 
@@ -443,8 +443,8 @@ def compare(args, overrides):
 
     out = Path(args.out)
     require(out.suffix in (".png", ".pdf"), f"--out={args.out} must end in .png or .pdf")
-    print(compare(args.runs, out, args.metric))
-    print(f"\ncurves: {out}")
+    print_text(compare(args.runs, out, args.metric))
+    print_text(f"\ncurves: {out}")
     return 0
 
 
@@ -594,7 +594,7 @@ def main(argv) -> int:
                 setattr(args, flag, str(find_file(getattr(args, flag), flag)))
         return VERBS[args.verb](args, overrides)
     except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
+        print_warning(f"error: {e}")
         return 1
 
 

@@ -18,6 +18,7 @@ from aigc_jax.errors import UserError, nearest, require
 from aigc_jax.locks import hold
 from aigc_jax.results import disk_errors
 from aigc_jax.sweep import FINAL, Sweep, Trial, trials_of
+from aigc_jax.terminal import print_text
 
 JOURNAL, LOCKED = "study.journal", "search"
 DIRECTION = dict(min="minimize", max="maximize")
@@ -205,7 +206,7 @@ def first_batch(base, search) -> list[Trial]:
     return [study.trials[n] for n in study.batch() if study.first(n) == n]
 
 
-def carry_out(sweep: Sweep, base, search, source: str, run, extra=None, report=print) -> bool:
+def carry_out(sweep: Sweep, base, search, source: str, run, extra=None, report=print_text) -> bool:
     """Ask, train and tell until all trials are told; False where training was stopped before that.
 
     run       (sweep) -> trains what is not finished of it: `sweeping.carry_out` with its launcher and engine

@@ -233,6 +233,7 @@ def _write_orbax(folder: Path, trees: dict):
     with _quiet(), _orbax() as writer:
         for name, tree in trees.items():
             writer.save(folder / name, tree)
+            (folder / name / "commit_success.txt").write_text("committed\n")  # Orbax wrote the path
 
 
 def _read_orbax(folder: Path, name: str) -> dict:

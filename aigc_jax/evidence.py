@@ -34,6 +34,8 @@ def to_cell(value):
         return value
     return str(value)
 
+from aigc_jax.terminal import print_text
+
 
 def as_csv(rows: list[dict]) -> str:
     """Columns are the keys of all rows in order of appearance."""
@@ -94,4 +96,4 @@ def render(folder: Path, table: str, figure, size, panels=(1, 1)):
     drawing = Figure(figsize=size, layout="constrained", dpi=100)
     figure(drawing.subplots(*panels))
     drawing.savefig(folder / "figure.png")
-    print(table, end="")
+    print_text(table, end="")

@@ -26,6 +26,7 @@ from aigc_jax.locks import alone
 from aigc_jax.methods import classifier
 from aigc_jax.metrics.given import in_batches
 from aigc_jax.results import RunDir, cache_dir
+from aigc_jax.terminal import print_warning
 
 CONFIG = start.REPOSITORY / "configs" / "classifier_mnist.py"
 BATCH = 500  # pictures at once
@@ -89,7 +90,7 @@ def of_data(name: str, steps: str, data_dir: str, root: Path) -> Extractor:
 
 def train(folder: Path, name: str, given: dict):
     """Train a classifier in a process of its own, on the CPU, so that it is the same beside a GPU's run."""
-    print(f"training the classifier of {name} whose features metrics compare, once, in {folder}", file=sys.stderr, flush=True)
+    print_warning(f"training the classifier of {name} whose features metrics compare, once, in {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     words = [f"--config={CONFIG}", f"--workdir={folder}", *(f"--config.{key}={value}" for key, value in given.items())]
     around = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"} | dict(JAX_PLATFORMS="cpu", JAX_ENABLE_X64="0")
@@ -104,7 +105,7 @@ def read(run: RunDir, name: str) -> Extractor:
     """A finished run of a classifier as an extractor, with its last parameters."""
     stored = run.config()
     config, spec = start.stored_config(stored), spec_from_json(stored["spec"])
-    found = Checkpoints(run / "checkpoints").newest(lambda line: print(line, file=sys.stderr))
+    found = Checkpoints(run / "checkpoints").newest(print_warning)
     require(found is not None, f"{run.path} has no good checkpoint: remove it, and it is trained again")
     method, flat = methods.make(config, spec), {path: value[0] for path, value in found[0].items()}
     hp = {key: np.float32(value) for key, value in configs.hparam_values(config).items()}

@@ -26,6 +26,7 @@ from aigc_jax.locks import hold
 from aigc_jax.programs import Programs
 from aigc_jax.results import disk_errors
 from aigc_jax.sweep import ROUTES, Group
+from aigc_jax.terminal import print_warning
 from aigc_jax.train import train
 from aigc_jax.trial import Trial, part
 
@@ -185,7 +186,7 @@ def _preempted(group, chosen):
 def _rank(group, halving, folder, chosen, given):
     """Who goes on from a rung: the best by the metric, what is not finite last, ties by name. The others are exported and stopped."""
     split, name = halving["metric"].split("/")
-    state, best, meta = Checkpoints(folder / "checkpoints").newest(print)
+    state, best, meta = Checkpoints(folder / "checkpoints").newest(print_warning)
     step, sign = meta["step"], dict(min=1, max=-1)[halving["mode"]]
     scores = {}
     for i in chosen:

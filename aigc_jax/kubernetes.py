@@ -8,6 +8,7 @@ from aigc_jax.errors import require
 from aigc_jax.jobs import shares, whole
 from aigc_jax.results import disk_errors
 from aigc_jax.stored import write_atomically
+from aigc_jax.terminal import print_text
 
 RETRIES = 5  # of an index; their delays, 10 s and doubled each time, outlast the 120 s after which a dead program's lock expires
 SAVING = 120  # seconds that a program has to save
@@ -43,8 +44,8 @@ class Kubernetes:
         path = self.sweep / "k8s-job.yaml"
         with disk_errors(self.sweep):
             write_atomically(path, yaml.safe_dump(self.manifest(jobs), sort_keys=False, width=1000))
-        print(f"{path}: {len(jobs)} programs; start them with\n  kubectl create -f {shlex.quote(str(path))}")
-        print("and when they are done the same sweep command makes table and figure")
+        print_text(f"{path}: {len(jobs)} programs; start them with\n  kubectl create -f {shlex.quote(str(path))}")
+        print_text("and when they are done the same sweep command makes table and figure")
 
     def manifest(self, jobs) -> dict:
         """Of batch/v1: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/"""

@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 
+from aigc_jax.terminal import print_text
+
 LINE_SECONDS = 5.0  # between lines where the output is no terminal
 TIMING_SECONDS = 10.0  # between rows of timings.jsonl
 
@@ -87,7 +89,8 @@ class Progress:
         speed = 1 / self.seconds_per_step
         text = (f"step {step:,}/{self.end:,}  {100 * step / self.end:.0f}%  {speed:,.{0 if speed >= 10 else 2}f} steps/s  "
                 f"{clock(rest)} left  {values}")
-        print(f"\r\x1b[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=self.file, flush=True)
+        self.file.write("\r\x1b[K" if self.terminal else "")
+        print_text(text, self.file, end="" if self.terminal else "\n")
 
     def end_line(self):
         if self.terminal:

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -193,10 +194,6 @@ def environment(repository: Path) -> dict:
         done = subprocess.run(["git", "-C", str(repository), *words], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    def relative(word):
-        key, equals, value = word.rpartition("=")
-        return f"{key}{equals}{os.path.relpath(value, repository)}" if value.startswith("/") else word
-
     try:
         commit = git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
     except OSError:  # no git
@@ -207,8 +204,21 @@ def environment(repository: Path) -> dict:
         devices=[f"{len(devices)} x {devices[0].platform} {devices[0].device_kind}"],
         cores=os.cpu_count(),
         commit=commit,
-        command=["python", os.path.relpath(script, repository) if script.is_relative_to(repository) else script.name, *map(relative, sys.argv[1:])],
+        command=["python", *(hide_paths(word, repository) for word in (str(script), *sys.argv[1:]))],
     )
+
+
+def hide_paths(word: str, repository: Path) -> str:
+    """A word of a command line, where paths that lead out of the working directory are relative to
+    the repository, or where they lie outside of it are their last part alone."""
+
+    def shorten(part):
+        if not part.startswith(("/", "~", "..")):
+            return part
+        path = Path(os.path.normpath(Path(part).expanduser().absolute()))
+        return str(path.relative_to(repository)) if path.is_relative_to(repository) else path.name
+
+    return "".join(shorten(part) for part in re.split(r"([=,:;'\"()\[\]\s]+)", word))
 
 
 def table(rows: list[tuple], header: tuple) -> str:

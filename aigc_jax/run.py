@@ -2,7 +2,6 @@
 
 import functools
 import math
-import sys
 from pathlib import Path
 
 import jax
@@ -21,6 +20,7 @@ from aigc_jax.metrics.given import equally
 from aigc_jax.metrics.separability import scores
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.results import RunDir
+from aigc_jax.terminal import print_warning
 
 SHOWN = 8  # trials of a sweep that an error names
 
@@ -45,7 +45,7 @@ class Run:
         self.data_dir = self.config.run.data_dir if data_dir is None else data_dir
         self.spec = spec_from_json(self.stored["spec"])
         with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
-            found = checkpoints.newest(lambda line: print(line, file=sys.stderr))
+            found = checkpoints.newest(print_warning)
         require(found is not None, f"{workdir} has no good checkpoint yet")
         self.mesh = sharding.mesh_or_one(self.config.run.mesh, self.config.batch_size)
         self.programs = Programs(self.config, without_arrays(self.spec), 1, self.mesh)
@@ -139,7 +139,7 @@ class Run:
         )
         require(sound, f"prompts = {prompts!r:.60} must be a list of texts")
         return writing.completions(
-            self, prompts, num_tokens, choice, seed, lambda line: print(line, file=sys.stderr)
+            self, prompts, num_tokens, choice, seed, print_warning
         )
 
     def draw(

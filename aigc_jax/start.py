@@ -17,6 +17,7 @@ from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, require
 from aigc_jax.keys import IDENTITY_VERSION
 from aigc_jax.results import environment
+from aigc_jax.terminal import print_warning
 
 TOKENIZER = "assets/tokenizer.json"  # in a run's directory
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -164,7 +165,7 @@ def stored_state(where: str, states) -> dict:
         rows = states.params["net"]["embed"]["embedding"].shape[1] if "embed" in states.params.get("net", {}) else 0
         return {f"params/net/{name}": value[None] for name, value in gpt2.read_params(where, rows).items()}
     require(Path(where, "config.json").is_file(), f"config.init_from = {where!r} is no run: it has no config.json")
-    found = Checkpoints(Path(where, "checkpoints")).newest(print)
+    found = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
     require(found is not None, f"config.init_from = {where!r} has no good checkpoint")
     return found[0]
 
@@ -174,7 +175,7 @@ def inherited(parent):
     if parent is None:
         return None
     where, places = parent
-    found = Checkpoints(Path(where, "checkpoints")).newest(print)
+    found = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
     require(found is not None, f"{where} has no good checkpoint to go on from")
     state, best, meta = found
     trees = [{name: value[places] for name, value in tree.items()} for tree in (state, best)]

@@ -227,7 +227,7 @@ def read_bytes(path: Path) -> bytes | None:
 def write_atomically(path: Path, text: str | bytes):
     """Write beside the file, then rename: whoever reads sees the old or the new, never a part."""
     part = path.with_name(path.name + ".part")
-    data = text.encode() if isinstance(text, str) else text
+    data = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
     try:
         with open(part, "wb") as f:
             f.write(data)

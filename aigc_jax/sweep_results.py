@@ -8,11 +8,12 @@ from aigc_jax.evidence import Results
 from aigc_jax.locks import alone
 from aigc_jax.results import disk_errors
 from aigc_jax.sweep import Sweep
+from aigc_jax.terminal import print_text
 
 FIGURES = ("figure.png", "figure.pdf")
 
 
-def write_results(sweep: Sweep, module=None, metric="", report=print) -> Results:
+def write_results(sweep: Sweep, module=None, metric="", report=print_text) -> Results:
     """rows.csv, table.md, figure.png and .pdf of a sweep; prints the table."""
     found = sweep.results()
     require(found.rows, f"{sweep.path} has no row yet")
@@ -31,7 +32,7 @@ def own_metric(found: Results, module) -> str:
     return "" if unfinished and not tables.has_metric(metric, found.rows, found.varied) else metric
 
 
-def render(folder: Path, found: Results, module=None, report=print, names=FIGURES):
+def render(folder: Path, found: Results, module=None, report=print_text, names=FIGURES):
     """Table and figure of a sweep, its experiment's own or the default, with notes."""
     split = tables.split_of(found.rows, found.metric) if found.trials else ""
     if found.metric:
@@ -88,7 +89,7 @@ def commit(sweep: Sweep, found: Results, folder: Path, module):
     render(folder, found, module, names=FIGURES[:1])
 
 
-def render_committed(folder: Path, module, metric="", report=print):
+def render_committed(folder: Path, module, metric="", report=print_text):
     """Table and figure anew of the results that are kept beside an experiment."""
     require(
         (folder / "rows.csv").is_file(),

@@ -13,6 +13,7 @@ from aigc_jax.locks import hold
 from aigc_jax.progress import clock
 from aigc_jax.results import table
 from aigc_jax.sweep import FINAL, Sweep, groups_of
+from aigc_jax.terminal import print_text, print_warning
 
 LOOK_SECONDS = 5.0  # between lines where the output is no terminal
 
@@ -21,11 +22,7 @@ def job(launcher: Path, group, extra=()) -> Job:
     return Job(group.name, [str(launcher), "group", f"--workdir={group.path.absolute()}", *extra], group.path / "log.txt")
 
 
-def warn(line):
-    print(line, file=sys.stderr, flush=True)
-
-
-def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=warn) -> bool | None:
+def carry_out(sweep: Sweep, launcher: Path, engine, extra=(), report=print_warning) -> bool | None:
     """Run every group that is not finished; one that crashes once more, with half the chunk. True if all are finished in the end; None if the
     engine runs nothing."""
     view = View(sweep)
@@ -89,7 +86,8 @@ class View:
         if text == self.said and not self.terminal:
             return
         self.said = text
-        print(f"\r\x1b[K{text}" if self.terminal else text, end="\n" if last or not self.terminal else "", file=self.file, flush=True)
+        self.file.write("\r\x1b[K" if self.terminal else "")
+        print_text(text, self.file, end="\n" if last or not self.terminal else "")
 
     def line(self) -> str:
         counts, left, best = {}, 0.0, None
@@ -154,7 +152,7 @@ def watch(sweep: Sweep):
         view.show()
         time.sleep(0.5)
     view.show(last=True)
-    print(table([(g.name, len(g.members), *counted(g)) for g in sweep.groups()], ("group", "trials", "done", "stopped", "failed", "route")))
+    print_text(table([(g.name, len(g.members), *counted(g)) for g in sweep.groups()], ("group", "trials", "done", "stopped", "failed", "route")))
 
 
 def counted(group):
@@ -165,7 +163,7 @@ def counted(group):
     return *(sum(s.startswith(word) for s in statuses) for word in ("done", "stopped", "failed")), route
 
 
-def describe(trials, report=print):
+def describe(trials, report=print_text):
     """What a sweep would do, before anything is done: trials, programs, steps, and the memory of each group's program."""
     groups = groups_of(trials)
     rows = []

@@ -1,6 +1,8 @@
 """Rows sent elsewhere while a run goes on: TensorBoard events (without TensorFlow) and Weights & Biases."""
 
+import itertools
 import json
+from pathlib import Path
 
 from aigc_jax.errors import UserError
 
@@ -11,7 +13,10 @@ class TensorBoard:
     def __init__(self, path, config, step):
         from tensorboardX import SummaryWriter
 
+        before = set((path / "tensorboard").glob("*"))
         self._writer = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+        for file in set((path / "tensorboard").glob("*")) - before:
+            _rename_without_host(file)
 
     def row(self, row):
         for name, value in row.items():
@@ -20,6 +25,13 @@ class TensorBoard:
 
     def close(self):
         self._writer.close()
+
+
+def _rename_without_host(file: Path):
+    """events.out.tfevents.TIME.HOST becomes events.out.tfevents.TIME.COUNT; what is open stays so."""
+    stem = ".".join(file.name.split(".")[:4])
+    names = (file.with_name(f"{stem}.{count}") for count in itertools.count())
+    file.rename(next(name for name in names if not name.exists()))
 
 
 class WandB:

@@ -27,6 +27,7 @@ from aigc_jax.extractors import extractor
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.progress import Profile, Progress
 from aigc_jax.results import RunDir, disk_errors, plain
+from aigc_jax.terminal import print_warning
 from aigc_jax.trial import Trial, part
 
 CALL_SECONDS = 0.5  # of one call of the compiled program
@@ -48,7 +49,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
     parent    (directory, [places of these trials among its own]) of a group to begin with, which stopped at `until`
     """
     make = make or functools.partial(Programs, extractor=extractor)
-    report = report or (lambda line: print(line, file=sys.stderr, flush=True))
+    report = report or print_warning
     dirs = [RunDir(w) for w in workdirs]
     group = Path(group or workdirs[0])
     dataset = data.load(given[0].data, given[0].run.data_dir, download)
@@ -62,8 +63,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
             stack.callback(d.close)
             d.open()
         stack.enter_context(disk_errors(group))
-        if restart:
-            start.clear(dirs)
+        start.clear(dirs if restart else [])
         fingerprint = data.fingerprint(dataset)
         agreed = start.agree(resolved, there, dataset, fingerprint, extend)
         require(not profile or profile[1] <= agreed[0].steps,

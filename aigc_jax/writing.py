@@ -10,6 +10,7 @@ from aigc_jax.core import SAMPLE, fold
 from aigc_jax.decode import PLAIN, Choice, Writer, check_range
 from aigc_jax.errors import require
 from aigc_jax.input_files import BYTE_ORDER_MARK, read_text
+from aigc_jax.terminal import print_text
 
 ROWS = 64  # texts that are written at once: what a text needs of memory does not grow with their number
 MOST = 10_000_000  # tokens of a text, texts of a call
@@ -120,7 +121,7 @@ def converse(run, num, choice, seed, report, source=None, out=None):
             return
         prompt = (line.removeprefix(BYTE_ORDER_MARK) if turn == 0 else line).rstrip("\r\n")
         if run.programs.method.language.begin is not None:
-            print(answers(run, [prompt], report)[0], file=out, flush=True)
+            print_text(answers(run, [prompt], report)[0], out)
         else:
             prompt = asked(run, prompt)
             stream_to(
@@ -133,11 +134,10 @@ def converse(run, num, choice, seed, report, source=None, out=None):
 def stream_to(out, prompt: str, pieces) -> str:
     """A prompt and what follows it, as it comes; returns the whole."""
     parts = [prompt]
-    out.write(prompt)
+    print_text(prompt, out, end="")
     for (piece,) in pieces:
         parts.append(piece)
-        out.write(piece)
-        out.flush()
+        print_text(piece, out, end="")
     out.write("\n")
     return "".join(parts)
 

@@ -153,7 +153,7 @@ def test_one_sentence_for_each_mistake(capsys, tmp_path, monkeypatch, words, ans
 def test_a_run_whose_files_are_damaged(capsys, run, tmp_path):
     import shutil
 
-    damage = (("config.json", "{"), ("config.json", "[]"), ("config.json", "{}"), ("STATUS.json", "{"), ("rows.jsonl", "x\n"))
+    damage = (("config.json", "{"), ("config.json", "[]"), ("config.json", "{}"), ("rows.jsonl", "x\n"))
     for i, (name, text) in enumerate(damage):
         path = tmp_path / str(i)
         shutil.copytree(run, path)

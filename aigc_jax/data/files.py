@@ -5,7 +5,6 @@ import errno
 import gzip
 import hashlib
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from aigc_jax import input_files, stored
 from aigc_jax.errors import UserError, first_line, nearest, require
 from aigc_jax.results import file_sha256
+from aigc_jax.terminal import print_warning
 
 
 def roots(data_dir: str) -> list[Path]:
@@ -157,7 +157,6 @@ def find_link_obstacle(path: Path, inside: Path) -> str:
 def describe_skipped(skipped: dict[str, str], total: int, what: str) -> str:
     """One line that names the first files that were not read, and why."""
     named = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
-    named = "".join(c if c.isprintable() else "?" for c in named)  # names of files may hold anything
     more = "; ..." if len(skipped) > 5 else ""
     return f"skipped {len(skipped):,} of {total:,} {what} ({named}{more})"
 
@@ -210,5 +209,5 @@ def keep(cached: Path, write: Callable, what: str) -> bool:
             part.unlink()
         if not isinstance(e, OSError):
             raise
-        print(f"{what} are not kept in {cached.parent}: {e.strerror or e}", file=sys.stderr)
+        print_warning(f"{what} are not kept in {cached.parent}: {e.strerror or e}")
         return False

@@ -16,6 +16,7 @@ from aigc_jax.data.dataset import Dataset, bounds_of, images_of
 from aigc_jax.errors import UserError, choose, first_line, require
 from aigc_jax.input_files import open_regular
 from aigc_jax.results import cache_dir
+from aigc_jax.terminal import print_warning
 
 # Formats of pictures that Pillow decodes by itself; of an animation, or of several pages, the first.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -56,7 +57,7 @@ def folder(config, data_dir, download) -> Dataset:
     require(names, f"config.data.path = {config.path!r}: none of its {total:,} pictures can be used; "
             f"the first: {next(iter(skipped.items()), ('', ''))[1]}")
     if skipped:
-        print(files.describe_skipped(skipped, total, "pictures"), file=sys.stderr)
+        print_warning(files.describe_skipped(skipped, total, "pictures"))
     arrays, about, classes = dict(x=x), dict(source=str(root), licence="the user's own"), Counter(map(os.path.dirname, names))
     if len(classes) > 1:
         about["classes"] = dict(sorted(classes.items()))
@@ -79,7 +80,7 @@ def pictures(root: Path, paths: list[str], size: int, colour: str):  # -> uint8 
         except OSError:  # not there
             pass
         except Exception:  # a damaged file is damaged in many ways
-            print(f"{cached} is damaged: decoding again", file=sys.stderr)
+            print_warning(f"{cached} is damaged: decoding again")
         skipped = {}
 
         def decoded():

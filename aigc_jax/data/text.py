@@ -19,6 +19,7 @@ from aigc_jax.data import files, tokenizers
 from aigc_jax.data.dataset import Dataset, Spec
 from aigc_jax.errors import UserError, choose, nearest, require
 from aigc_jax.results import cache_dir, file_sha256
+from aigc_jax.terminal import print_warning
 
 SUFFIXES = (".txt", ".md")
 LAYOUT = 2  # raise it when the same texts give other tokens: caches of another number are not read
@@ -132,7 +133,7 @@ def matching(place: Path) -> list[Path]:
         found = [p for p in given if not obstacles[p]]
         skipped = {str(p): why for p, why in obstacles.items() if why}
     if skipped:
-        print(files.describe_skipped(skipped, len(found) + len(skipped), "texts"), file=sys.stderr)
+        print_warning(files.describe_skipped(skipped, len(found) + len(skipped), "texts"))
     return sorted(found)
 
 
@@ -255,7 +256,7 @@ def tokenized(config, parts: dict[str, list[str]], several: bool):  # -> Tokeniz
     except OSError:  # not there
         pass
     except Exception:  # a damaged file is damaged in many ways
-        print(f"{cached} is damaged: tokenizing again", file=sys.stderr)
+        print_warning(f"{cached} is damaged: tokenizing again")
     fit = sum(parts.values(), []) if config.tokenizer == "characters" else parts["train"]
     tokenizer = given or tokenizers.build(fit, config)
     end = np.full(int(several), tokenizer.end, np.int32)
