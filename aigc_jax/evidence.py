@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aigc_jax import stored
+from aigc_jax.terminal import print_text
 
 
 class Results(NamedTuple):
@@ -33,8 +34,6 @@ def to_cell(value):
     if value is None or isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return value
     return str(value)
-
-from aigc_jax.terminal import print_text
 
 
 def as_csv(rows: list[dict]) -> str:
