@@ -176,7 +176,7 @@ def test_from_a_run_to_an_adapted_one(tmp_path):
     kept, begun = flatten(run.state.params["net"]), flatten(lora.merged(config, jax.tree.map(lambda x: x[0], states.params)))
     assert all(np.array_equal(kept[name], begun[name]) for name in kept)
     with Checkpoints(tmp_path / "adapted" / "checkpoints") as checkpoints:
-        checkpoints.save(1, flatten(programs.place(states)), {}, dict(failed=[None], best=[None]))
+        checkpoints.save(1, flatten(programs.place(states)), {}, dict(failed=[None], best=[None], rows=[dict(bytes=0, sha256="")]))
     (tmp_path / "adapted" / "config.json").write_text("{}")
     plain = configs.resolve(tiny("lm", **JOINED, init_from=str(tmp_path / "adapted"), init_match="layer"), found.spec.n_train, 16)
     with pytest.raises(UserError, match="holds a low-rank adaptation"):
