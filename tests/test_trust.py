@@ -163,9 +163,9 @@ def test_rows_of_a_diverged_run_are_verified(tmp_path):
 
 def group_of(run, path):
     """A group of a sweep whose only trial is a copy of a run."""
-    shutil.copytree(run, path / "trials" / "a")
+    shutil.copytree(run, path / "trials" / "a-0123456789ab")
     (path / "groups" / "g").mkdir(parents=True)
-    member = dict(id="a", overrides={}, config=stored.read(run / "config.json")["config"])
+    member = dict(id="a-0123456789ab", overrides={}, config=stored.read(run / "config.json")["config"])
     stored.write(path / "groups" / "g" / "group.json", dict(members=[member]))
     return Group(path / "groups" / "g")
 
