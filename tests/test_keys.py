@@ -202,7 +202,7 @@ def test_a_network_s_key_can_be_set_where_the_file_leaves_it_out():
 def test_other_names_of_the_field_lead_to_ours():
     for name, allowed, ours in (("fid", keys.METRICS, "frechet"), ("inception_score", keys.METRICS, "classifier_score"),
                                 ("recall", keys.METRICS, "prdc"), ("wgan", losses.GAN, "wasserstein"), ("vanilla", losses.GAN, "minimax"),
-                                ("swish", ACTIVATIONS, "gelu")):  # fmt: skip
+                                ("rope", keys.keys_of("mlm")["model.positions"].allowed, "rotary")):  # fmt: skip
         assert nearest(name, allowed) == f"; did you mean {ours!r}?"
     with pytest.raises(UserError, match=r"config.metrics\[0\] = 'fid' is none of .*; did you mean 'frechet'"):
         configs.override(tiny(), {"metrics": "fid"})
