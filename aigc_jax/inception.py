@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import flax.traverse_util
@@ -13,6 +12,7 @@ import numpy as np
 
 from aigc_jax import torch_files
 from aigc_jax.errors import UserError, require
+from aigc_jax.input_files import expand_user, find_obstacle
 from aigc_jax.metrics.given import in_batches
 from aigc_jax.models.inception import EPSILON, LOGITS, SIZE, InceptionV3
 from aigc_jax.results import file_sha256
@@ -100,8 +100,9 @@ def weights_of(path, sha256: str) -> dict:
 
 def extractor(path) -> Inception:
     """Inception-v3 with the weights of a file. Raises a UserError, which tells where there are some, when it is missing, damaged or another's."""
-    path = Path(path).expanduser()
-    require(path.is_file(), f"{path}: no such file; {WHERE}")
+    path = expand_user(path)
+    obstacle = find_obstacle(path)
+    require(not obstacle, f"{path}: {obstacle}; {WHERE}")
     sha256 = file_sha256(path)
     weights = jax.device_put(weights_of(path, sha256))  # once, not with every batch
     return Inception("inception", sha256, lambda pictures: looked(partial(see, weights), pictures))

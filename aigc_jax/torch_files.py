@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aigc_jax import pickles
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import UserError, first_line, require
+from aigc_jax.input_files import require_regular
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number of the older format
 ZIP = b"PK\x03\x04"  # the first bytes of the other
@@ -86,7 +87,7 @@ ALLOWED: dict[tuple[str, str], Any] = {("torch", f"{name}Storage"): kind for nam
 def read(path) -> dict[str, np.ndarray]:
     """The tensors of a file: safetensors by its name, what torch.save writes by how it begins."""
     path = Path(path)
-    require(path.is_file(), f"{path}: no such file")
+    require_regular(path)
     if path.suffix == ".safetensors":
         return safetensors(path)
     with open(path, "rb") as f:
@@ -102,7 +103,7 @@ def safetensors(path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{path} is damaged or no safetensors file: {str(e).splitlines()[0]}") from None
+        raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
 
 
 def state_dict(found, path) -> dict[str, Tensor]:

@@ -1,7 +1,10 @@
 """CIFAR-10 (Krizhevsky 2009), as its author distributes it: in binary batches, or in pickles, which are read as data."""
 
 import io
+import lzma
+import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +14,14 @@ from aigc_jax import pickles
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.data.images import LICENCES, divided, from_prepared, registered
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import UserError, first_line, require
+from aigc_jax.input_files import is_regular, open_regular
 from aigc_jax.results import file_sha256
 
 SIDE, COLOURS, CLASSES = 32, 3, 10
 PIXELS = SIDE * SIDE * COLOURS
 RECORDS = 10_000  # in a batch
+MOST_BYTES = 2**26  # of a batch, which has half as many
 TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
 # form -> (archive, the directory in it, how files are called)
 FORMS = {"binary": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "{}.bin"), "python": ("cifar-10-python.tar.gz", "cifar-10-batches-py", "{}")}
@@ -42,7 +47,7 @@ def cifar10(config, data_dir, download) -> Dataset:
     for name in (*TRAIN, TEST):
         require(name in parts, f"cifar10: {FORMS[form][2].format(name)} is missing in {path}")
     train = {key: np.concatenate([parts[name][key] for name in TRAIN]) for key in parts[TEST]}
-    sums = {path.name: CHECKSUMS[path.name]} if path.is_file() else {}
+    sums = {path.name: CHECKSUMS[path.name]} if is_regular(path) else {}
     return divided(train, parts[TEST], dict(licence=LICENCES["cifar10"], source=f"{path}", files=sums))
 
 
@@ -53,7 +58,7 @@ def place(data_dir) -> tuple[str, Path] | None:
             for where in (root / "cifar10", root):
                 if (where / folder).is_dir():
                     return form, where / folder
-                if (path := where / archive).is_file():
+                if is_regular(path := where / archive):
                     files.verify("cifar10", path, file_sha256(path), CHECKSUMS[archive], files.advice("cifar10"))
                     return form, path
     return None
@@ -65,14 +70,18 @@ def pieces(form: str, path: Path) -> Iterator[tuple[str, str, bytes]]:
     names = {pattern.format(name): name for name in (*TRAIN, TEST)}
     if path.is_dir():
         for file, name in names.items():
-            if (path / file).is_file():
-                yield name, f"{path / file}", (path / file).read_bytes()
+            if os.path.lexists(path / file):
+                with open_regular(path / file) as f:
+                    yield name, f"{path / file}", f.read(MOST_BYTES)
         return
     members = {f"{folder}/{file}": name for file, name in names.items()}
-    with tarfile.open(path) as tar:
-        for info in tar:
-            if info.isreg() and info.name in members:
-                yield members[info.name], f"{path}:{info.name}", tar.extractfile(info).read()
+    try:
+        with open_regular(path) as file, tarfile.open(fileobj=file) as tar:
+            for info in tar:
+                if info.isreg() and info.name in members:
+                    yield members[info.name], f"{path}:{info.name}", tar.extractfile(info).read(MOST_BYTES)
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as e:
+        raise UserError(f"{path} cannot be unpacked: {first_line(e)}") from None
 
 
 def batch(form: str, called: str, raw: bytes) -> dict[str, np.ndarray]:

@@ -1,13 +1,17 @@
 """Data sets of pictures."""
 
 import gzip
+import math
+import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, divide, images
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import UserError, first_line, require
+from aigc_jax.input_files import open_regular
 
 
 def digits(config, data_dir, download) -> Dataset:
@@ -43,6 +47,8 @@ AMAT = {f"binarized_mnist_{split}.amat": checksum for split, checksum in dict(
 ).items()}  # fmt: skip
 LICENCES = {"mnist": "none stated (LeCun, Cortes, Burges)", "fashion_mnist": "MIT (Zalando)", "binarized_mnist": "MIT (Larochelle)",
             "cifar10": "none stated (Krizhevsky)"}  # fmt: skip
+MOST_RATIO = 1032  # deflate packs no more bytes into one (RFC 1951: 258 in two bits)
+MOST_AXES = 4
 VALID = 5_000  # the last of the 60,000 training pictures, held out
 
 
@@ -94,8 +100,7 @@ def registered(name, checksums, data_dir, download):
 
 def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
     """Lines of 784 numbers 0 or 1 with a space after each but the last."""
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as f:
-        raw = np.frombuffer(f.read(), np.uint8)
+    raw = np.frombuffer(files.read_bytes(path), np.uint8)
     if raw.size == 0 or raw.size % (2 * 784) or raw[::2].min() < ord("0") or raw[::2].max() > ord("1"):
         raise UserError(f"{path} holds no lines of 784 zeros and ones")
     return raw[::2].reshape(-1, 28, 28, 1) - np.uint8(ord("0"))
@@ -103,17 +108,25 @@ def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
 
 def read_idx(path: Path) -> np.ndarray:
     """The uint8 array in a gzipped IDX file: two zero bytes, type 8, the number of axes, their sizes (big-endian), the data."""
-    try:
-        with gzip.open(path) as f:
-            raw = f.read()
-    except (OSError, EOFError) as e:
-        raise UserError(f"{path} cannot be unpacked: {e}") from None
-    rank = raw[3] if len(raw) > 3 else 0
-    head = 4 + 4 * rank
-    shape = tuple(np.frombuffer(raw[4:head], ">u4").tolist()) if len(raw) >= head else ()
-    if raw[:3] != b"\0\0\x08" or len(shape) != rank or len(raw) - head != int(np.prod(shape, dtype=np.int64)):
-        raise UserError(f"{path} is no whole IDX file of bytes")
-    return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
+    no_idx = UserError(f"{path} is no whole IDX file of bytes")
+    with open_regular(path) as packed:
+        most = MOST_RATIO * os.fstat(packed.fileno()).st_size
+        try:
+            with gzip.open(packed) as f:
+                head = f.read(4)
+                rank = head[3] if head[:3] == b"\0\0\x08" and len(head) == 4 else 0
+                sizes = f.read(4 * rank)
+                if not 0 < rank <= MOST_AXES or len(sizes) < 4 * rank:
+                    raise no_idx
+                shape = np.frombuffer(sizes, ">u4").tolist()
+                count = math.prod(shape)
+                require(count <= most, f"{path}: its header says {count:,} bytes, which its {most // MOST_RATIO:,} cannot unpack to")
+                raw = f.read(count + 1)  # the one more, if it is there, is one too many
+        except (OSError, EOFError, zlib.error) as e:
+            raise UserError(f"{path} cannot be unpacked: {first_line(e)}") from None
+    if len(raw) != count:
+        raise no_idx
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
@@ -123,8 +136,10 @@ def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
     try:
         rows = tfds.data_source(folder.parent.name, split=split, data_dir=folder.parent.parent)
         rows = [rows[i] for i in range(len(rows))]
+        labels = dict(label=np.array([row["label"] for row in rows], np.int32)) if "label" in rows[0] else {}
+        return dict(x=np.stack([row["image"] for row in rows])) | labels
     except NotImplementedError as e:  # other file formats than array_record need TensorFlow
-        raise UserError(f"{folder} cannot be read without TensorFlow ({str(e).splitlines()[0]}); "
+        raise UserError(f"{folder} cannot be read without TensorFlow ({first_line(e)}); "
                         "prepare it with file_format='array_record'") from None
-    labels = dict(label=np.array([row["label"] for row in rows], np.int32)) if "label" in rows[0] else {}
-    return dict(x=np.stack([row["image"] for row in rows])) | labels
+    except Exception as e:  # a damaged directory is damaged in many ways
+        raise UserError(f"{folder} has records of {split} that cannot be read: {first_line(e)}") from None

@@ -9,8 +9,10 @@ import numpy as np
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, bounds_of, images_of
-from aigc_jax.errors import UserError, nearest, require
+from aigc_jax.errors import UserError, first_line, nearest, require
+from aigc_jax.input_files import expand_user, is_regular, open_regular, require_regular
 
+WHOLE, PIECES = 2**26, 2**10  # bytes of a file that are hashed, in so many pieces of a larger one
 HELD_OUT = 10  # one in so many training pictures, the last, where there is no split of validation
 
 
@@ -37,7 +39,7 @@ class Records:
         try:
             return self.sources[i].__getitems__(rows)
         except Exception as e:  # a damaged file is damaged in many ways
-            raise UserError(f"{self.where} has records that cannot be read: {str(e).splitlines()[0][:200] if str(e) else type(e).__name__}") from None
+            raise UserError(f"{self.where} has records that cannot be read: {first_line(e)}") from None
 
 
 class Feature:
@@ -66,12 +68,14 @@ def prepared(config, data_dir, download) -> Dataset:
     import tensorflow_datasets as tfds
 
     folder = find(config.path, data_dir)
+    parts = sorted(p for p in folder.iterdir() if not p.is_dir())
+    for part in parts:
+        require_regular(part)
     try:
         builder = tfds.builder_from_directory(folder)
         sources = {split: builder.as_data_source(split) for split in ("train", "validation", "test") if split in builder.info.splits}
     except Exception as e:  # a damaged directory is damaged in many ways; other formats need TensorFlow
-        reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
-        raise UserError(f"{folder} cannot be read without TensorFlow ({reason}); prepare it with file_format='array_record'") from None
+        raise UserError(f"{folder} cannot be read without TensorFlow ({first_line(e)}); prepare it with file_format='array_record'") from None
     features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
     shape = getattr(features.get("image"), "shape", None)
     require(shape is not None and len(shape) == 3 and None not in shape and features["image"].np_dtype == np.uint8,
@@ -81,8 +85,8 @@ def prepared(config, data_dir, download) -> Dataset:
     if "validation" not in counts:
         held = counts["train"] // HELD_OUT
         counts = dict(train=counts["train"] - held, validation=held) | {k: n for k, n in counts.items() if k == "test"}
-    said = [(p.name, p.stat().st_size) for p in sorted(folder.iterdir()) if p.is_file()], (folder / "dataset_info.json").read_text()
-    records = Records(list(sources.values()), hashlib.sha256(json.dumps(said).encode()).hexdigest(), folder)
+    content = json.dumps([(p.name, p.stat().st_size, sample_sha256(p)) for p in parts])
+    records = Records(list(sources.values()), hashlib.sha256(content.encode()).hexdigest(), folder)
     arrays, classes = dict(x=Feature(records, "image", shape, np.uint8)), 0
     if "label" in features:
         arrays["label"], classes = Feature(records, "label", (), np.int32), features["label"].num_classes
@@ -90,10 +94,23 @@ def prepared(config, data_dir, download) -> Dataset:
     return images_of(arrays, bounds_of({"valid" if k == "validation" else k: n for k, n in counts.items()}), 255, about, classes)
 
 
+def sample_sha256(path: Path) -> str:
+    """SHA-256 of a file of at most WHOLE bytes; of a larger one, of PIECES pieces that are spread
+    evenly over it, the first and the last among them: another file of the same size has another."""
+    hashed, size = hashlib.sha256(), path.stat().st_size
+    each = WHOLE // PIECES
+    starts = range(0, size, each) if size <= WHOLE else np.linspace(0, size - each, PIECES).astype(np.int64).tolist()
+    with open_regular(path) as f:
+        for start in starts:
+            f.seek(start)
+            hashed.update(f.read(each))
+    return hashed.hexdigest()
+
+
 def find(path: str, data_dir: str) -> Path:
     require(path != "", "config.data.path = '' must name a prepared data set for config.data.name = 'tfds'")
-    given = Path(path).expanduser()
-    found = given if (given / "dataset_info.json").is_file() else files.prepared(path, data_dir)
+    given = expand_user(path)
+    found = given if is_regular(given / "dataset_info.json") else files.prepared(path, data_dir)
     if found is None:
         known = [p.parent.parent.name for root in files.roots(data_dir) for p in root.glob("*/*/dataset_info.json")]
         raise UserError(f"config.data.path = {path!r} is no directory with a dataset_info.json, and no data set that was prepared in "

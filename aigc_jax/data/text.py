@@ -59,7 +59,7 @@ def tang_poems(config, data_dir, download) -> Dataset:
     """20,011 poems of the Tang dynasty in traditional characters, each a text; simplified ones where a file of them lies beside."""
     path, script = located("tang_poems", "tang_20k.txt", data_dir), config.script
     beside = path.with_name("tang_20k_simplified.txt")
-    if script == "simplified" and beside.is_file():
+    if script == "simplified" and input_files.is_regular(beside):
         path, script = beside, "as_is"
     poems = [line for line in input_files.split_lines(decoded(path)) if line]
     return windows_of(config, poems, about_files([path], "MIT; the poems are public domain"), script)

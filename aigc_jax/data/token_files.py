@@ -1,5 +1,6 @@
 """Texts that are tokens already, in files that are mapped and never read whole: as many as a disk holds."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data.dataset import Dataset, Spec
 from aigc_jax.data.text import layout, takers
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import UserError, first_line, require
+from aigc_jax.input_files import open_regular, require_regular
 
 SPLITS = dict(train=("train",), valid=("val", "valid", "validation"), test=("test",))  # -> how names of files begin
 SUFFIXES = (".bin", ".npy")
@@ -79,16 +81,18 @@ def tokens(config, data_dir, download) -> Dataset:
 
 def mapped(path: Path) -> np.ndarray:  # [n]
     """The tokens of a file."""
+    require_regular(path)
     if path.suffix == ".npy":
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as e:  # a damaged file is damaged in many ways
-            raise UserError(f"{path} cannot be read: {str(e).splitlines()[0]}") from None
+            raise UserError(f"{path} cannot be read: {first_line(e)}") from None
         require(array.ndim == 1 and array.dtype.kind in "iu" and array.dtype.itemsize <= 4,
                 f"{path} is {array.dtype} {array.shape}; tokens are whole numbers of at most 32 bits, [n]")
+        require(array.dtype.isnative, f"{path} is {array.dtype.str}, in another byte order than this machine's: convert it")
         return array
-    size = path.stat().st_size
-    with open(path, "rb") as f:
+    with open_regular(path) as f:
+        size = os.fstat(f.fileno()).st_size
         head = np.frombuffer(f.read(HEAD_BYTES), np.uint8)
     first = head[:12].view("<i4").tolist() if len(head) == HEAD_BYTES else []
     kind, skip = (HEADS[first[0]], HEAD_BYTES) if first and first[0] in HEADS else (np.dtype("<u2"), 0)
