@@ -55,7 +55,7 @@ class Formula:
                 continue
             self.event("training")
             run.path.mkdir(parents=True, exist_ok=True)
-            run.cut(-1)
+            (run / "rows.jsonl").unlink(missing_ok=True)
             self.trained.append(member["id"])
             try:
                 value = self.value(member["overrides"])
