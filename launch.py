@@ -107,7 +107,10 @@ def evaluate(args, overrides):
         print_text(metrics.card(name, row["num"], run.full.dataset.splits[args.split][1], args.split, seen))
     if seen is not None:
         row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)
-    stored.append_line(run.dir / "evaluations.jsonl", row | {k: plain(v) for k, v in values.items()})
+    try:
+        stored.append_line(run.dir / "evaluations.jsonl", row | {k: plain(v) for k, v in values.items()})
+    except OSError as e:  # a directory that is mounted read-only
+        print_warning(f"{run.dir / 'evaluations.jsonl'} could not be written ({e.strerror or e}): these results are kept nowhere else")
     return 0
 
 

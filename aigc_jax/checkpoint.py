@@ -11,7 +11,6 @@ NAME|START:STOP,... , and reads what its devices will hold: any number of proces
 """
 
 import contextlib
-import errno
 import hashlib
 import logging
 import os
@@ -30,7 +29,7 @@ from aigc_jax import stored
 from aigc_jax.core import path_of
 from aigc_jax.errors import UserError, require
 from aigc_jax.processes import Pieces, first, host, own
-from aigc_jax.results import file_sha256
+from aigc_jax.results import check_room, file_sha256
 
 KEEP = 2
 
@@ -133,7 +132,7 @@ class Checkpoints:
             return
         try:
             part.mkdir(parents=True)
-            _make_room(part, [v for tree in trees.values() for v in tree.values()])
+            check_room(part, map(_bytes, trees.values()))
             (_write_npz if plain else _write_orbax)(part, trees)
             self._publish(step, meta | dict(files=_files(part)))
         except BaseException:
@@ -147,7 +146,7 @@ class Checkpoints:
             return
         part.mkdir(parents=True, exist_ok=True)
         pieces = {name: {f"{k}|{_said(b)}": x for k, v in tree.items() for b, x in v.parts.items()} for name, tree in trees.items()}
-        _make_room(part, [x for tree in pieces.values() for x in tree.values()])
+        check_room(part, map(_bytes, pieces.values()))
         mine = {f"{name}.{me}": tree for name, tree in pieces.items() if tree}
         _write_npz(part, mine)
         stored.write(part / f"{me}.json", {f"{name}.npz": file_sha256(part / f"{name}.npz") for name in mine}, "share")
@@ -271,13 +270,11 @@ def _common(one, other):
     return both if all(a < b for a, b in both) else None
 
 
-def _make_room(folder: Path, arrays):
-    """Orbax floods the terminal when a disk fills under it: find out before."""
-    if shutil.disk_usage(folder).free < 1.05 * sum(x.nbytes for x in arrays) + 2**20:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.with_suffix("")))
-
-
 BFLOAT16 = "#bfloat16"  # ends the names of what NumPy's files have no type for, and is kept as its bits
+
+
+def _bytes(tree: dict) -> int:
+    return sum(x.nbytes for x in tree.values())
 
 
 def _write_npz(folder: Path, trees: dict):

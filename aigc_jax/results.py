@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -22,16 +23,41 @@ from aigc_jax.errors import UserError, require
 
 @contextlib.contextmanager
 def disk_errors(path):
-    """Operating-system errors on the work directory as sentences; a full disk by name."""
+    """Operating-system errors on the work directory as sentences; a full disk and a limit by name."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as e:
-        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(e) or "ENOSPC" in str(e)
-        if full:
-            raise UserError(f"the disk of {path} is full; nothing saved is lost: make room and run the same command again") from e
+        if fault := disk_fault(e, path):
+            raise UserError(f"{fault} and run the same command again") from e
         if isinstance(e, OSError):
             raise UserError(f"cannot write to {path}: {e.strerror or e}") from e
         raise
+
+
+def disk_fault(error: BaseException, path) -> str:
+    """Why nothing more can be written, and what to do, or ''. Orbax says it in the text of other errors."""
+    number, text = getattr(error, "errno", None), str(error)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "ENOSPC" in text:
+        return f"the disk of {path} is full; nothing saved is lost: make room"
+    if number == errno.EFBIG or "File too large" in text:
+        return f"a file of {path} exceeds the limit of file sizes; nothing saved is lost: raise it (ulimit -f)"
+    return ""
+
+
+def describe_error(error: BaseException, path) -> str:
+    """What is wrong with the disk, or the first line of any other error."""
+    return disk_fault(error, path) or f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def check_room(folder: Path, sizes):
+    """An OSError where files of so many bytes cannot be written: Orbax floods the terminal when it finds out."""
+    sizes, limit, error = list(sizes), resource.getrlimit(resource.RLIMIT_FSIZE)[0], 0
+    if shutil.disk_usage(folder).free < 1.05 * sum(sizes) + 2**20:
+        error = errno.ENOSPC
+    elif limit != resource.RLIM_INFINITY and max(sizes, default=0) > limit:
+        error = errno.EFBIG
+    if error:
+        raise OSError(error, os.strerror(error), str(folder.with_suffix("")))
 
 
 def cache_dir(kind: str) -> Path:

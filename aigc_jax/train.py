@@ -26,7 +26,7 @@ from aigc_jax.errors import require
 from aigc_jax.extractors import extractor
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.progress import Profile, Progress
-from aigc_jax.results import RunDir, disk_errors, plain
+from aigc_jax.results import RunDir, describe_error, disk_errors, plain
 from aigc_jax.terminal import print_warning
 from aigc_jax.trial import Trial, part
 
@@ -84,7 +84,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
             if not isinstance(e, KeyboardInterrupt):
                 with contextlib.suppress(OSError):  # a full disk has no room for this either
                     for t in trials:
-                        t.dir.status("failed: crashed", loop.step, reason=f"{type(e).__name__}: {e}".splitlines()[0])
+                        t.dir.status("failed: crashed", loop.step, reason=describe_error(e, t.dir.path.name))
             raise
         finally:
             for t in trials:

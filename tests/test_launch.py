@@ -1,6 +1,7 @@
 """The command line: what it does, and one sentence with exit code 1 for whatever is wrong."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -68,6 +69,39 @@ def test_evaluate_prints_a_table_and_keeps_a_line(capsys, run):
     last = [r for r in map(json.loads, rows.splitlines()) if r["split"] == "valid"][-1]
     assert line.pop("split") == last.pop("split") and {k: line[k] for k in last} == pytest.approx(last)
     assert (run / "rows.jsonl").read_bytes() == rows
+
+
+def test_a_directory_that_cannot_be_written_is_evaluated_and_sampled(capsys, run, tmp_path, monkeypatch):
+    import errno
+
+    expected = call(capsys, "evaluate", f"--workdir={run}", "--num=32")[1]
+
+    def refuse(path, row):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("aigc_jax.stored.append_line", refuse)
+    code, out, err = call(capsys, "evaluate", f"--workdir={run}", "--num=32")
+    assert code == 0 and out == expected
+    assert err.splitlines()[-1].endswith("evaluations.jsonl could not be written (Read-only file system): these results are kept nowhere else")
+
+
+READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words, code, answer", [
+    (["evaluate", "--num=32"], 0, "evaluations.jsonl could not be written (Read-only file system)"), (["sample", "--num=4"], 0, ""),
+    (["train"], 1, "error: cannot write to"),
+])  # fmt: skip
+def test_a_read_only_mount(run, tmp_path, words, code, answer):
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs unshare -rm, to mount a directory read-only")
+    out = [f"--out={tmp_path / 'a.npy'}"] if words[0] == "sample" else []
+    command = ["unshare", "-rm", "sh", "-c", READ_ONLY, "sh", str(run), *start_words(*words, f"--workdir={run}", *out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, check=False)
+    if "mount:" in done.stderr:
+        pytest.skip(f"nothing can be mounted: {done.stderr.strip()}")
+    assert done.returncode == code and answer in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_data_says_what_it_is_and_draws_it(capsys, tmp_path):

@@ -161,6 +161,26 @@ def test_rows_of_a_diverged_run_are_verified(tmp_path):
         RunDir(tmp_path).rows()
 
 
+def test_a_limit_of_file_sizes_is_one_sentence_and_loses_nothing(run, monkeypatch):
+    import resource
+
+    expected = everything(run)
+    shutil.rmtree(run / "checkpoints" / "24")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    biggest = max(p.stat().st_size for p in (run / "checkpoints" / "16").rglob("*") if p.is_file())
+    monkeypatch.setattr("jax._src.compilation_cache.put_executable_and_time", lambda *words: None)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (biggest - 1000, hard))
+    try:
+        with pytest.raises(UserError, match=f"a file of {run} exceeds the limit of file sizes; nothing saved is lost: raise it"):
+            train(tiny(steps=24), run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    status = RunDir(run).read_status()
+    assert status["status"] == "failed: crashed" and status["reason"].startswith("a file of run exceeds the limit")
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["16"]
+    assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+
+
 def group_of(run, path):
     """A group of a sweep whose only trial is a copy of a run."""
     shutil.copytree(run, path / "trials" / "a-0123456789ab")
