@@ -37,6 +37,7 @@ RULES = (
     (r"/(mean|log_var|projection|auxiliary)/kernel$", WHOLE),
     (r"/((Spectral)?Conv(Transpose)?_\d+|layers_\d+)/kernel$", WHOLE),  # XLA divides some convolutions wrongly on CPUs (docs/LOG.md)
     (r"/position/embedding$", WHOLE),
+    (r"/inputs$", WHOLE),  # of a VampPrior
     (r"/lora/", WHOLE),
 )
 

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from scipy.special import ndtri
 from tiny_configs import resolved, tiny
 
 from aigc_jax import config as configs
-from aigc_jax import losses, methods, optim
+from aigc_jax import losses, methods, optim, sharding
 from aigc_jax.core import Method
 from aigc_jax.data.dataset import Spec
 from aigc_jax.errors import UserError
@@ -360,18 +361,40 @@ def test_labels_reach_encoder_and_decoder():
     assert (a != b).any()  # the same class, other noise
 
 
-def test_a_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors():
-    c = config(prior="vamp", model=dict(widths=((12,),), activation="relu", pseudo=5))
-    method = methods.make(c, GREY)
-    state, model = randomized(state_of(method, c)), Model(c, GREY)
-    u = model.call(state.params, "pseudo_inputs")
-    assert u.shape == (5, 8, 8, 1) and 0 < float(u.min()) < float(u.max()) < 1
+@pytest.mark.parametrize(("spec", "changes", "low", "high"), [
+    (GREY, {}, 0, 1), (GREY, dict(likelihood="gaussian_scalar", binarize="none"), -1, 1),
+    (POINTS, dict(likelihood="gaussian_pixel", binarize="none"), -np.inf, np.inf),
+])  # fmt: skip
+def test_a_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors(spec, changes, low, high):
+    c = config(spec, prior="vamp", model=dict(widths=((12,),), activation="relu", pseudo=5), **changes)
+    method = methods.make(c, spec)
+    state, model = randomized(state_of(method, c), scale=0.3), Model(c, spec)
+    u = np.asarray(model.pseudo_inputs(state.params))
+    raw = np.float64(state.params["net"]["inputs"])
+    squashed = 1 / (1 + np.exp(-raw)) if low == 0 else np.tanh(raw) if low == -1 else raw
+    np.testing.assert_allclose(u, squashed, rtol=1e-5)
+    middle = (low + high) / 2 if low > -np.inf else 0
+    assert low < u.min() < middle < u.max() < high
     mean, log_var = model.call(state.params, "encode", 0, u)
     z = random.randn(6, 3)
-    expected = np.log(np.mean([np.exp(scipy.stats.norm.logpdf(z, m, np.exp(v / 2)).sum(-1)) for m, v in zip(mean, log_var, strict=True)], axis=0))
-    np.testing.assert_allclose(model.log_prior(state.params, jnp.asarray(z)), expected, rtol=1e-4)
+    log_density = lambda z, m, v: scipy.stats.norm.logpdf(np.float64(z), np.float64(m), np.exp(np.float64(v) / 2)).sum(-1)
+    mixture = lambda z: scipy.special.logsumexp([log_density(z, m, v) for m, v in zip(mean, log_var, strict=True)], axis=0) - np.log(5)
+    np.testing.assert_allclose(model.log_prior(state.params, jnp.asarray(z)), mixture(z), rtol=1e-4)
     draws = np.asarray(model.top(state.params, jax.random.key(3), jnp.arange(20_000)))
-    np.testing.assert_allclose(draws.mean(0), np.mean(mean, axis=0), atol=0.05 * np.abs(mean).max())
+    np.testing.assert_allclose(draws.mean(0), np.mean(mean, axis=0), atol=0.05 * (np.abs(mean).max() + np.exp(log_var / 2).max()))
+    x, _ = model.data(batch(spec), jax.random.key(0))
+    (draw,) = model.infer(state.params, x, None, jax.random.key(1), jnp.arange(16), 2)
+    kl = (log_density(draw.z, draw.mean, draw.log_var) - mixture(draw.z)).mean(0)
+    np.testing.assert_allclose(model.elbo(state.params, dict(sigma=0.3), x, None, [draw])[1], kl, rtol=1e-3, atol=1e-3)
+
+
+def test_a_vampprior_is_reached_by_flags_and_has_a_layout():
+    c = configs.override(tiny("vae"), {"prior": "vamp", "model.pseudo": "5"})
+    method = methods.make(configs.resolve(c, 100, 16), GREY)
+    init = jax.vmap(lambda key: method.init(key, configs.hparam_values(c)))
+    shapes = jax.eval_shape(init, jax.random.split(jax.random.key(0), 1))
+    specs = sharding.specs(shapes, sharding.make_mesh(dict(data=2, model=2)), fsdp=True)
+    assert "data" in specs.params["net"]["inputs"]
 
 
 @pytest.mark.parametrize("shape, channels", [((28, 28, 1), (6, 12)), ((64, 64, 3), (6, 12, 24, 48)), ((128, 128, 3), (6, 12, 24, 48, 48))])

@@ -60,10 +60,13 @@ class Model:
         """log p(x | z) of the lowest latents."""
         return self.observation.log_prob(hp, x, *self.call(params, "decode", 0, z, c))
 
+    def pseudo_inputs(self, params):  # -> [C, *shape], in the range of the data
+        return self.observation.squash(self.call(params, "pseudo_inputs"))
+
     def log_prior(self, params, z):  # [..., Z] -> [...]
         if not self.vamp:
             return losses.log_normal(z, jnp.zeros((), self.dtype), jnp.zeros((), self.dtype))
-        return losses.log_mixture(z, *self.call(params, "encode", 0, self.call(params, "pseudo_inputs")))
+        return losses.log_mixture(z, *self.call(params, "encode", 0, self.pseudo_inputs(params)))
 
     def gaps(self, params, c, draws):
         """log q - log p of every layer's draws, [K, B] each: their means are KL divergences."""
@@ -87,7 +90,7 @@ class Model:
         z = noise(fold(key, 0), index, self.sizes[-1:], self.dtype)
         if self.vamp:
             chosen = jax.vmap(lambda i: jax.random.randint(fold(key, 1, i), (), 0, self.net.pseudo))(index)
-            mean, log_var = self.call(params, "encode", 0, self.call(params, "pseudo_inputs")[chosen])
+            mean, log_var = self.call(params, "encode", 0, self.pseudo_inputs(params)[chosen])
             z = mean + jnp.exp(0.5 * log_var) * z
         return z
 

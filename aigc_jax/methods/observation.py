@@ -23,6 +23,7 @@ class Observation(NamedTuple):
     scale: str  # of the `losses.Likelihood`
     target: Callable  # (batch, key) -> x [B, *shape], whose likelihood is meant
     log_prob: Callable  # (hp, x [B, *shape], location [..., B, *shape], scale) -> log p(x | z) [..., B]
+    squash: Callable  # real numbers [..., *shape] -> the range of x: (0, 1), (-1, 1), or of points all
     picture: Callable  # location -> the expected picture, in [-1, 1]
     show: Callable  # x -> itself, in [-1, 1]
     bits: float  # dimensions times log 2 where bits per dimension mean something, else 0
@@ -63,4 +64,5 @@ def observe(config, spec) -> Observation:
         return 2 * x - 1 if black else x
 
     bits = math.log(2) * math.prod(spec.shape) if likelihood.discrete and not black else 0.0
-    return Observation(likelihood.scale, target, log_prob, lambda location: show(likelihood.mean(location)), show, bits)
+    squash = jax.nn.sigmoid if black else jnp.tanh if spec.kind == "image" else lambda x: x
+    return Observation(likelihood.scale, target, log_prob, squash, lambda location: show(likelihood.mean(location)), show, bits)

@@ -167,8 +167,8 @@ class MLPVAE(Network):
             out.append(self.spread)
         return out[0], floored(out[1]) if len(out) > 1 else None
 
-    def pseudo_inputs(self):  # -> [C, *shape] in (0, 1)
-        return nn.sigmoid(self.inputs)
+    def pseudo_inputs(self):  # -> [C, *shape], any real numbers
+        return self.inputs
 
     def __call__(self, x, c=None):  # touches every parameter, for `init`
         below = x
