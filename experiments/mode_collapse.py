@@ -25,14 +25,14 @@ SHOWN = 300  # samples of seed 0 that rows hold, to be drawn
 COUNTED = 10_000  # those of stacked MNIST, of which rows hold how many are of each triple
 
 REMEDIES = {
-    "nothing": ({}, {}),
-    "packs of 3": ({"game.pack": 3}, {}),
-    "unrolled 5": ({"game.unroll": 5}, {}),
-    "minibatch deviation": ({}, {"model.d.minibatch_std": True}),
-    "gradient penalty": ({"game.regularizers": ("gradient_penalty",)}, {"hp.gradient_penalty": 1.0}),
-    "R1": ({"game.regularizers": ("r1",)}, {"hp.r1": 1.0}),
-    "spectral norm": ({}, {"model.d.spectral": True}),
-    "Wasserstein, clipped": ({"game.regularizers": ("weight_clipping",), "loss": "wasserstein"}, {"hp.weight_clipping": 0.1}),
+    "nothing": {},
+    "packs of 3": {"game.pack": 3},
+    "unrolled 5": {"game.unroll": 5},
+    "minibatch deviation": {"model.d.minibatch_std": True},
+    "gradient penalty": {"game.regularizers": ("gradient_penalty",), "hp.gradient_penalty": 1.0},
+    "R1": {"game.regularizers": ("r1",), "hp.r1": 1.0},
+    "spectral norm": {"model.d.spectral": True},
+    "Wasserstein, clipped": {"game.regularizers": ("weight_clipping",), "loss": "wasserstein", "hp.weight_clipping": 0.1},
 }
 SIZE, PANELS = (12, 5.4), (3, len(REMEDIES))
 POINTS = {"steps": "6000 steps", "hp.ema_decay": 0.0, "metrics": ("modes",), "run.eval_every": "6000 steps", "run.save_every": "6000 steps",
@@ -50,15 +50,11 @@ ALSO = dict(modes="stacked_modes", reverse_kl="stacked_kl")
 
 
 def config_of(data, remedy):
-    """The game on `data` with a remedy, whose keys its config may not have yet."""
+    """The game on `data` with a remedy."""
     from aigc_jax import config as configs
 
-    (known, new), (name, game) = REMEDIES[remedy], GAMES[data]
-    raw = configs.load(HERE.parent / "configs" / name).to_dict()
-    for key, value in new.items():
-        *parents, last = key.split(".")
-        functools.reduce(dict.__getitem__, parents, raw)[last] = value
-    return configs.override(configs.complete(configs.ConfigDict(raw)), game | known)
+    name, game = GAMES[data]
+    return configs.override(configs.load(HERE.parent / "configs" / name), game | REMEDIES[remedy])
 
 
 def trained(data, remedy, workdir) -> list[dict]:

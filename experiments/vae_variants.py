@@ -27,30 +27,29 @@ GREY = {"data.name": "mnist", "likelihood": "gaussian_scalar"}
 
 class Variant(NamedTuple):
     config: str
-    changes: dict = {}  # of keys that the config has
-    more: dict = {}  # keys that it has not
+    changes: dict = {}
     picture: str = "prior"  # the sampler that is drawn
 
 
 VARIANTS = {
     "elbo": Variant("vae_mnist"),
-    "vamp": Variant("vae_mnist", {"prior": "vamp"}, {"model.pseudo": 500}),
-    "tc": Variant("vae_mnist", {"penalty": "tc"}, {"hp.penalty": 5.0}, "traversal"),
-    "mmd": Variant("vae_mnist", {"penalty": "mmd", "hp.beta": 0.2}, {"hp.penalty": 500.0}),
+    "vamp": Variant("vae_mnist", {"prior": "vamp", "model.pseudo": 500}),
+    "tc": Variant("vae_mnist", {"penalty": "tc", "hp.penalty": 5.0}, "traversal"),
+    "mmd": Variant("vae_mnist", {"penalty": "mmd", "hp.beta": 0.2, "hp.penalty": 500.0}),
     "small_beta": Variant("vae_mnist", {"hp.beta": 0.2}),
-    "plane": Variant("vae_mnist", {"z": "(2,)"}, {}, "manifold"),
+    "plane": Variant("vae_mnist", {"z": "(2,)"}, "manifold"),
     "one_layer": Variant("iwae_burda", BURDA),
-    "free_bits": Variant("iwae_burda", BURDA | {"bound": "free_bits"}, {"hp.free_bits": 0.1}),
+    "free_bits": Variant("iwae_burda", BURDA | {"bound": "free_bits", "hp.free_bits": 0.1}),
     "two_layers": Variant("iwae_burda", BURDA | TWO),
     "iwae": Variant("iwae_burda", {"model.widths": "((400,400),)", "model.activation": "relu", "steps": "80 epochs", "batch_size": 128,
                                    "schedule.name": "cosine", "optimizer": "adam", "run.eval_every": "5 epochs", "run.save_every": "10 epochs",
                                    "run.sample_every": "20 epochs"}),
     "labels": Variant("vae_mnist", BLACK | {"conditional": True}),
-    "no_labels": Variant("vae_mnist", BLACK, {}, "interpolation"),
-    "gaussian": Variant("vae_mnist", GREY, {}, "reconstruction"),
+    "no_labels": Variant("vae_mnist", BLACK, "interpolation"),
+    "gaussian": Variant("vae_mnist", GREY, "reconstruction"),
     "fashion": Variant("vae_conv_fashion", {"steps": "2 epochs"}),
-    "vq": Variant("vqvae_mnist", {}, {}, "reconstruction"),
-    "folder": Variant("vae_conv_folder", {"data.path": "cifar10_animals"}, {}, "reconstruction"),
+    "vq": Variant("vqvae_mnist", {}, "reconstruction"),
+    "folder": Variant("vae_conv_folder", {"data.path": "cifar10_animals"}, "reconstruction"),
 }
 
 # (variant, measure, side, variant or baseline that has the measure too, or a number)
@@ -95,12 +94,7 @@ def config_of(name):
     from aigc_jax import config as configs
 
     it = VARIANTS[name]
-    config = configs.override(configs.load(HERE.parent / "configs" / f"{it.config}.py"), it.changes)
-    with config.unlocked():
-        for key, value in it.more.items():
-            section, last = key.split(".")
-            config[section][last] = value
-    return config
+    return configs.override(configs.load(HERE.parent / "configs" / f"{it.config}.py"), it.changes)
 
 
 def squared_error(pairs) -> float:  # [N, 2, *shape] in [-1, 1]

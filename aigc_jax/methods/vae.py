@@ -98,8 +98,8 @@ def examine(config, spec):
     vamp, plain = config.prior == "vamp", config.bound in ("elbo", "free_bits")
     require(not vamp or not config.conditional, "config.prior = 'vamp' knows no labels: config.conditional must be False")
     require(not vamp or config.bound != "free_bits", "config.bound = 'free_bits' needs the KL of each latent, which config.prior = 'vamp' has not")
-    require(vamp == bool(config.model.get("pseudo")), f"config.prior = {config.prior!r} with config.model.pseudo = {config.model.get('pseudo')}: 'vamp' needs a number of pseudo-inputs, such as 500, "
-            "and other priors have none")
+    require(vamp == bool(config.model.get("pseudo")), f"config.prior = {config.prior!r} with config.model.pseudo = {config.model.get('pseudo')}: "
+            "'vamp' needs a number of pseudo-inputs, such as 500, and other priors have none")
     require(plain or config.penalty == "none", f"config.penalty = {config.penalty!r} goes with an ELBO, not config.bound = {config.bound!r}")
 
 
