@@ -21,7 +21,8 @@ def expand_user(path: str) -> Path:
 
 
 def find_obstacle(path) -> str:
-    """Why a path is no regular file, such as "is a FIFO" or "no such file"; "" where it is one. Links are followed."""
+    """Why a path is no regular file, such as "is a FIFO" or "no such file"; "" where it is one. Links
+    are followed."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -38,11 +39,13 @@ def is_regular(path) -> bool:
 
 
 def require_regular(path, name: str = ""):
-    """Raise a UserError unless the path is a regular file. name: what to call it, such as "config.data.path = 'x.npz'"."""
+    """Raise a UserError unless the path is a regular file. name: what to call it, such as
+    "config.data.path = 'x.npz'"."""
     obstacle = find_obstacle(path)
     if obstacle:
-        colon = "" if obstacle.startswith("is ") else ":"
-        raise UserError(f"{name or path}{colon} {obstacle}" + ("" if colon else ", and must be a regular file"))
+        if obstacle.startswith("is "):
+            raise UserError(f"{name or path} {obstacle}, and must be a regular file")
+        raise UserError(f"{name or path}: {obstacle}")
 
 
 def open_regular(path, name: str = "") -> BinaryIO:
@@ -60,15 +63,17 @@ def open_regular(path, name: str = "") -> BinaryIO:
 
 
 def read_text(path, name: str = "") -> str:
-    """The text of a file of UTF-8, to the byte but for its byte order mark: line ends stay as they are."""
+    """The text of a file of UTF-8, to the byte but for its byte order mark: line ends stay."""
     with open_regular(path, name) as f:
         return decode_text(f.read(), name or path)
 
 
 def decode_text(content: bytes, name) -> str:
     """UTF-8 without its byte order mark; a UserError names the byte where it is none."""
-    require(content[:2] not in (b"\xff\xfe", b"\xfe\xff"),
-            f"{name} is UTF-16 text, as its byte order mark says; convert it to UTF-8")
+    require(
+        content[:2] not in (b"\xff\xfe", b"\xfe\xff"),
+        f"{name} is UTF-16 text, as its byte order mark says; convert it to UTF-8",
+    )
     try:
         return content.decode().removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as e:

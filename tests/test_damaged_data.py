@@ -66,12 +66,20 @@ def cifar_rows():
 
 
 def cifar_binary(root):
-    return root / "data_batch_1.bin", cifar_rows().tobytes(), lambda path: read_cifar("binary", path.parent)
+    return (
+        root / "data_batch_1.bin",
+        cifar_rows().tobytes(),
+        lambda path: read_cifar("binary", path.parent),
+    )
 
 
 def cifar_python(root):
     rows = cifar_rows()
-    return root / "data_batch_1", pickled(rows[:, 1:], rows[:, 0].tolist()), lambda path: read_cifar("python", path.parent)
+    return (
+        root / "data_batch_1",
+        pickled(rows[:, 1:], rows[:, 0].tolist()),
+        lambda path: read_cifar("python", path.parent),
+    )
 
 
 def cifar_packed(root):
@@ -86,17 +94,27 @@ def cifar_packed(root):
 
 
 def npz(root):
-    return root / "a.npz", saved(np.savez, x=noise(30, 6, 5), label=np.arange(30) % 3), lambda path: load("npz", path)
+    return (
+        root / "a.npz",
+        saved(np.savez, x=noise(30, 6, 5), label=np.arange(30) % 3),
+        lambda path: load("npz", path),
+    )
 
 
 def npz_packed(root):
-    return root / "a.npz", saved(np.savez_compressed, x=noise(30, 6, 5) / 255), lambda path: load("npz", path)
+    return (
+        root / "a.npz",
+        saved(np.savez_compressed, x=noise(30, 6, 5) / 255),
+        lambda path: load("npz", path),
+    )
 
 
 def token_reader(root):
     tokenizers.write(root / "tokenizer.json", tokenizers.build((), ConfigDict(configs.DATA)))
     (root / "val.bin").write_bytes(np.arange(99, dtype=np.uint16).tobytes())
-    return lambda path: load("tokens", path.parent, tokenizer="file", tokenizer_path=str(root / "tokenizer.json"))
+    return lambda path: load(
+        "tokens", path.parent, tokenizer="file", tokenizer_path=str(root / "tokenizer.json")
+    )
 
 
 def tokens_nanogpt(root):
@@ -106,7 +124,11 @@ def tokens_nanogpt(root):
 def tokens_llm_c(root):
     head = np.zeros(256, np.int32)
     head[:3] = 20240520, 1, 200
-    return root / "train.bin", head.tobytes() + np.arange(200, dtype=np.uint16).tobytes(), token_reader(root)
+    return (
+        root / "train.bin",
+        head.tobytes() + np.arange(200, dtype=np.uint16).tobytes(),
+        token_reader(root),
+    )
 
 
 def tokens_npy(root):
@@ -142,7 +164,10 @@ def pairs(root):
 
 
 def tokenizer_file(root):
-    tokenizers.write(root / "good.json", tokenizers.build([PLAY], ConfigDict(configs.DATA | dict(tokenizer="bpe", vocabulary=270))))
+    tokenizers.write(
+        root / "good.json",
+        tokenizers.build([PLAY], ConfigDict(configs.DATA | dict(tokenizer="bpe", vocabulary=270))),
+    )
     return root / "a.json", (root / "good.json").read_bytes(), tokenizers.read
 
 
@@ -153,7 +178,11 @@ def tunes(root):
 
 def stop_words(root):
     section = lambda path: ConfigDict(configs.DATA | dict(stop_words=str(path)))
-    return root / "a.txt", b"the\r\nand\r\n", lambda path: text.cleaner(section(path), "as_is")("the end")
+    return (
+        root / "a.txt",
+        b"the\r\nand\r\n",
+        lambda path: text.cleaner(section(path), "as_is")("the end"),
+    )
 
 
 def safetensors(root):
@@ -174,7 +203,9 @@ def damage(good: bytes, random) -> bytes:
     match random.randint(0, 6):
         case 0 | 1:
             bad = np.frombuffer(good, np.uint8).copy()
-            places = random.randint(0, min(len(bad), random.choice([32, len(bad)])), random.randint(1, 9))
+            places = random.randint(
+                0, min(len(bad), random.choice([32, len(bad)])), random.randint(1, 9)
+            )
             bad[places] ^= (1 << random.randint(0, 8, len(places))).astype(np.uint8)
             return bad.tobytes()
         case 2:
@@ -182,7 +213,11 @@ def damage(good: bytes, random) -> bytes:
         case 3:
             return good[:at] + good[other:]
         case 4:
-            return good[:at] + bytes(random.randint(0, 256, random.randint(1, 40)).tolist()) + good[at:]
+            return (
+                good[:at]
+                + bytes(random.randint(0, 256, random.randint(1, 40)).tolist())
+                + good[at:]
+            )
         case _:
             return [b"", good + good, bytes(len(good)), b"\xff" * 9][random.randint(0, 4)]
 
@@ -242,7 +277,10 @@ def test_damaged_records_are_read_or_refused_by_one_line(tmp_path, in_time, monk
         name = "tiny"
 
         def _info(self):
-            features = dict(image=tfds.features.Image(shape=(9, 9, 3)), label=tfds.features.ClassLabel(num_classes=3))
+            features = dict(
+                image=tfds.features.Image(shape=(9, 9, 3)),
+                label=tfds.features.ClassLabel(num_classes=3),
+            )
             return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, dl_manager):
@@ -262,7 +300,9 @@ def test_damaged_records_are_read_or_refused_by_one_line(tmp_path, in_time, monk
         ds.arrays["x"][:]
 
     assert reads(read, version)
-    first = data.fingerprint(data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version)))))
+    first = data.fingerprint(
+        data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version))))
+    )
     random, files = np.random.RandomState(1), sorted(p for p in version.iterdir() if p.is_file())
     for i in range(cases):
         path = files[i % len(files)]
@@ -281,7 +321,10 @@ def test_damaged_records_are_read_or_refused_by_one_line(tmp_path, in_time, monk
     other = hash_of(shard)
     shard.write_bytes(good)
     assert other != hash_of(shard)
-    assert data.fingerprint(data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version))))) == first
+    assert (
+        data.fingerprint(data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version)))))
+        == first
+    )
 
 
 def hash_of(path):
@@ -308,5 +351,7 @@ def test_gzip_that_unpacks_to_more_than_its_header_says_is_not_unpacked(tmp_path
         images.read_idx(tmp_path / "a.gz")
     huge = b"\0\0\x08\x03" + np.array([2**32 - 1] * 3, ">u4").tobytes()
     (tmp_path / "a.gz").write_bytes(gzip.compress(huge + bytes(99)))
-    with pytest.raises(UserError, match="its header says 79,228,162,458,924,105,385,300,197,375 bytes, which its"):
+    with pytest.raises(
+        UserError, match="its header says 79,228,162,458,924,105,385,300,197,375 bytes, which its"
+    ):
         images.read_idx(tmp_path / "a.gz")

@@ -11,12 +11,14 @@ from aigc_jax.input_files import expand_user, open_regular
 from aigc_jax.results import file_sha256
 
 SPLITS = ("train", "valid", "test")
-NAMES = {f"{prefix}{name}" for prefix in ("", *(f"{s}_" for s in SPLITS)) for name in ("x", "label")}
+NAMES = {
+    f"{prefix}{name}" for prefix in ("", *(f"{s}_" for s in SPLITS)) for name in ("x", "label")
+}
 # config.data.range -> the values that stand for black and white
 RANGES = {"auto": None, "0..255": (0, 255), "0..1": (0, 1), "-1..1": (-1, 1)}
 # config.data.layout -> where the channels of [N, ?, ?, ?] are
 LAYOUTS = {"auto": None, "NHWC": 3, "NCHW": 1}
-BRIGHT = 128  # whole numbers whose largest is less may be a part of 0..255, or have a range of their own
+BRIGHT = 128  # whole numbers whose largest is less may be of 0..255, or of a range of their own
 CHANNELS = ((1, 3), (2, 4))  # usual numbers of channels, and less usual ones
 ROUNDING = 1e-5  # of the range, by which values may lie outside of it
 MOST_CLASSES = 2**16
@@ -29,7 +31,10 @@ def npz(config, data_dir, download) -> Dataset:
     The range of the values and the place of the channels are recognised where they are certain;
     else a UserError names data.range or data.layout, which say them.
     """
-    require(config.path != "", "config.data.path = '' must name a .npz file for config.data.name = 'npz'")
+    require(
+        config.path != "",
+        "config.data.path = '' must name a .npz file for config.data.name = 'npz'",
+    )
     path = expand_user(config.path)
     raw = read_arrays(path, f"config.data.path = {config.path!r}")
     given = "train_x" in raw
@@ -57,13 +62,19 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
     with open_regular(path, name) as file:
         try:
             found = np.load(file, allow_pickle=False)
-            require(isinstance(found, np.lib.npyio.NpzFile), f"{name} is a single array (.npy); save it as x: np.savez(FILE, x=array)")
-            require({"x", "train_x"} & set(found.files), f"{path} has no array 'x'; it has {', '.join(found.files) or 'none'}")
+            require(
+                isinstance(found, np.lib.npyio.NpzFile),
+                f"{name} is a single array (.npy); save it as x: np.savez(FILE, x=array)",
+            )
+            require(
+                {"x", "train_x"} & set(found.files),
+                f"{path} has no array 'x'; it has {', '.join(found.files) or 'none'}",
+            )
             check_memory(name, found)
             return {key: found[key] for key in found.files if key in NAMES}
         except UserError:
             raise
-        except Exception as e:  # zipfile, NumPy and zlib each have errors of their own for a damaged file
+        except Exception as e:  # zipfile, NumPy and zlib each have errors of their own
             raise UserError(f"{name} is no readable .npz file: {first_line(e)}") from None
 
 
@@ -73,20 +84,31 @@ def check_memory(name: str, found):
     members = {f"{key}.npy" for key in NAMES} | NAMES
     needed = sum(member.file_size for member in found.zip.infolist() if member.filename in members)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    require(needed < there, f"{name} holds {needed / 2**30:,.1f} GiB of arrays, and the memory is {there / 2**30:,.1f} GiB")
+    require(
+        needed < there,
+        f"{name} holds {needed / 2**30:,.1f} GiB of arrays, "
+        f"and the memory is {there / 2**30:,.1f} GiB",
+    )
 
 
 def check_split(path, raw: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """x as numbers, floats in float32, and label as int32, of one split."""
     name, x = f"{path}: {prefix}x", raw[prefix + "x"]
-    require(x.ndim in (2, 3, 4) and x.dtype.kind in "buif",
-            f"{name} is {x.dtype} {x.shape}; it must be images [N, H, W], [N, H, W, C] or [N, C, H, W], or points [N, D], of numbers")
+    require(
+        x.ndim in (2, 3, 4) and x.dtype.kind in "buif",
+        f"{name} is {x.dtype} {x.shape}; it must be images [N, H, W], [N, H, W, C] or "
+        "[N, C, H, W], or points [N, D], of numbers",
+    )
     require(x.size > 0, f"{name} is empty: {x.shape}")
     if x.dtype.kind == "f":
         with np.errstate(over="ignore"):  # named below
             x = x.astype(np.float32)
         finite = np.isfinite(x).reshape(len(x), -1).all(1)
-        require(bool(finite.all()), f"{name} has values that are not finite in float32, the first in example {int(np.argmin(finite)):,}")
+        require(
+            bool(finite.all()),
+            f"{name} has values that are not finite in float32, "
+            f"the first in example {int(np.argmin(finite)):,}",
+        )
     if prefix + "label" not in raw:
         return dict(x=x)
     return dict(x=x, label=check_labels(f"{path}: {prefix}label", raw[prefix + "label"], len(x)))
@@ -94,22 +116,40 @@ def check_split(path, raw: dict[str, np.ndarray], prefix: str) -> dict[str, np.n
 
 def check_labels(name: str, label: np.ndarray, count: int) -> np.ndarray:  # -> int32 [N]
     """Whole numbers from 0, of any type. More than MOST_CLASSES are refused."""
-    require(label.shape == (count,) and label.dtype.kind in "buif",
-            f"{name} is {label.dtype} {label.shape}; it must be whole numbers from 0, [{count}]")
+    require(
+        label.shape == (count,) and label.dtype.kind in "buif",
+        f"{name} is {label.dtype} {label.shape}; it must be whole numbers from 0, [{count}]",
+    )
     # a comparison with NaN is false
-    good = (label >= 0) & (label < MOST_CLASSES) & (label == np.floor(label) if label.dtype.kind == "f" else True)
+    good = (
+        (label >= 0)
+        & (label < MOST_CLASSES)
+        & (label == np.floor(label) if label.dtype.kind == "f" else True)
+    )
     worst = int(np.argmin(good))
-    require(bool(good.all()), f"{name} of example {worst:,} is {label[worst]}; labels are whole numbers from 0 to {MOST_CLASSES - 1:,}, "
-            "0 to K - 1 for K classes")
+    require(
+        bool(good.all()),
+        f"{name} of example {worst:,} is {label[worst]}; "
+        f"labels are whole numbers from 0 to {MOST_CLASSES - 1:,}, "
+        "0 to K - 1 for K classes",
+    )
     return label.astype(np.int32)
 
 
 def convert_points(name: str, parts: list[np.ndarray], config):
     """Points stay as they are."""
-    require(parts[0].dtype.kind == "f", f"{name} is {parts[0].dtype} {parts[0].shape}; points [N, D] must be floats, "
-            "and images have a shape: [N, H, W]")
+    require(
+        parts[0].dtype.kind == "f",
+        f"{name} is {parts[0].dtype} {parts[0].shape}; "
+        "points [N, D] must be floats, "
+        "and images have a shape: [N, H, W]",
+    )
     for key in ("range", "layout"):
-        require(config[key] == "auto", f"config.data.{key} = {config[key]!r} is for images, and {name} is points {parts[0].shape}")
+        require(
+            config[key] == "auto",
+            f"config.data.{key} = {config[key]!r} is for images, "
+            f"and {name} is points {parts[0].shape}",
+        )
     return parts, 0, ""
 
 
@@ -126,15 +166,23 @@ def convert_images(name: str, parts: list[np.ndarray], config):
     low, high = RANGES[known]
     to_bytes = lambda x: x.astype(np.uint8)
     shift = lambda x: x.astype(np.float32).clip(low, high) - np.float32(low)
-    return list(map(to_bytes if whole and low == 0 else shift, parts)), high - low, f"{known}, {layout}"
+    return (
+        list(map(to_bytes if whole and low == 0 else shift, parts)),
+        high - low,
+        f"{known}, {layout}",
+    )
 
 
 def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
-    """NHWC or NCHW, or NHW: as it is given, or as the one axis says that is as long as channels are many."""
+    """NHWC, NCHW or NHW: as it is given, or by the one axis whose length is a usual number of channels."""
     choose(LAYOUTS, given, "config.data.layout")
     if len(shape) == 3:
-        require(shape[2] != 3 or min(shape[:2]) < 8, f"{name} is {shape}: one image [H, W, C], or grey ones of 3 columns; "
-                "one image needs the axis N, grey ones the axis C")
+        require(
+            shape[2] != 3 or min(shape[:2]) < 8,
+            f"{name} is {shape}: one image [H, W, C], "
+            "or grey ones of 3 columns; "
+            "one image needs the axis N, grey ones the axis C",
+        )
         return "NHW"
     if given != "auto":
         return given
@@ -144,17 +192,22 @@ def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
             return fitting[0]
         if fitting:
             break
-    raise UserError(f"{name} is {shape}, which does not tell where its channels are: set config.data.layout to NHWC or NCHW")
+    raise UserError(
+        f"{name} is {shape}, which does not tell where its channels are: "
+        "set config.data.layout to NHWC or NCHW"
+    )
 
 
 def find_range(name: str, parts: list[np.ndarray], whole: bool, given: str) -> str:
     """The range that the values are in: as it is given, or the only one that they can mean."""
     choose(RANGES, given, "config.data.range")
     low, high = min(x.min().item() for x in parts), max(x.max().item() for x in parts)
-    inside = lambda known: (
-        low >= RANGES[known][0] - ROUNDING * (RANGES[known][1] - RANGES[known][0])
-        and high <= RANGES[known][1] + ROUNDING * (RANGES[known][1] - RANGES[known][0])
-    )
+
+    def inside(known):
+        black, white = RANGES[known]
+        slack = ROUNDING * (white - black)
+        return black - slack <= low and high <= white + slack
+
     span = f"{name} spans [{low:g}, {high:g}]" + (" in whole numbers" if whole else "")
     if given != "auto":
         require(inside(given), f"{span}, and config.data.range = {given!r}")
@@ -166,5 +219,7 @@ def find_range(name: str, parts: list[np.ndarray], whole: bool, given: str) -> s
     if whole and inside("0..255") and low < high and high >= BRIGHT:
         return "0..255"
     fitting = [known for known in RANGES if known != "auto" and inside(known)]
-    remedy = f"set config.data.range to what black and white are, {' or '.join(fitting)}" if fitting else "scale them to 0..255, 0..1 or -1..1"
+    remedy = "scale them to 0..255, 0..1 or -1..1"
+    if fitting:
+        remedy = f"set config.data.range to what black and white are, {' or '.join(fitting)}"
     raise UserError(f"{span}, which does not tell what black and white are: {remedy}")

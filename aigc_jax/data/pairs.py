@@ -104,8 +104,9 @@ def apart(config, encoded, tokenizer, about) -> Dataset:
     require(short, f"config.data.length = {config.length} tokens leaves no training pair")
     most = max(MOST_TIMES * config.length, MOST_TOKENS)
     for name, row in ((name, row) for name, rows in encoded.items() for row in rows):
-        require(longest([row]) <= most, f"the {name} pair that begins {tokenizer.decode(row[0][:40])[:40]!r} has {longest([row]):,} tokens on a "
-                f"side, and rows are as wide as the longest; at most {most:,} go with config.data.length = {config.length}: shorten or remove it")
+        require(longest([row]) <= most, f"the {name} pair that begins {tokenizer.decode(row[0][:40])[:40]!r} "
+                f"has {longest([row]):,} tokens on a side, and rows are as wide as the longest; at most {most:,} "
+                f"go with config.data.length = {config.length}: shorten or remove it")
     width = max(config.length, *(longest(rows) for rows in encoded.values()))
     arrays, bounds = join({name: filled(rows, width, tokenizer) for name, rows in encoded.items()})
     spec = Spec("pairs", (width, width + 1), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)

@@ -99,7 +99,8 @@ def sample_sha256(path: Path) -> str:
     evenly over it, the first and the last among them: another file of the same size has another."""
     hashed, size = hashlib.sha256(), path.stat().st_size
     each = WHOLE // PIECES
-    starts = range(0, size, each) if size <= WHOLE else np.linspace(0, size - each, PIECES).astype(np.int64).tolist()
+    spread = np.linspace(0, size - each, PIECES).astype(np.int64).tolist()
+    starts = range(0, size, each) if size <= WHOLE else spread
     with open_regular(path) as f:
         for start in starts:
             f.seek(start)

@@ -196,7 +196,8 @@ def takers(length: int) -> tuple[Callable, Callable]:
 
 
 def beginning(tokenizer, train: list[str], several: bool) -> int:
-    """The token after which a text begins: the one between texts; of a single text the last of its line break, or how it begins itself."""
+    """The token after which a text begins: the one between texts; of a single text the last of its line
+    break, or its first."""
     if several:
         return tokenizer.end
     line_break = next((mark for mark in ("\r\n", "\n") if mark in train[0]), None)
@@ -297,6 +298,7 @@ def cleaner(config, script: str) -> Callable:
     clean = lambda text: functools.reduce(lambda text, step: step(text), steps, text)
     if config.stop_words == "":
         return clean
-    content = input_files.read_text(input_files.expand_user(config.stop_words), f"config.data.stop_words = {config.stop_words!r}")
+    path = input_files.expand_user(config.stop_words)
+    content = input_files.read_text(path, f"config.data.stop_words = {config.stop_words!r}")
     stop = {clean(word.strip()) for word in input_files.split_lines(content)}
     return lambda text: re.sub(r"\w+", lambda found: "" if found[0] in stop else found[0], clean(text))
