@@ -125,7 +125,7 @@ class Programs:
 
     def init(self, configs):
         """The states of trials before their first step: one config a trial, which may differ in `seed` and `hp`."""
-        seeds = np.array([c.seed % 2**32 for c in configs], np.uint32)
+        seeds = np.array([c.seed for c in configs], np.uint32)
         return self.place(self._start(seeds, self._stacked(configs)))
 
     def start_as(self, other):

@@ -228,3 +228,25 @@ def test_every_experiment_has_its_evidence(path):
     results = ROOT / "experiments" / "results" / path.stem
     kept = {"rows.csv", "table.md", "figure.png", "environment.json"}
     assert kept <= {p.name for p in results.iterdir()} <= kept | {"trials.json"}
+
+
+def test_every_experiment_trains_valid_configs():
+    """Those with a sweep as trials; the scripts' by what they call config_of with."""
+    from aigc_jax import config as configs
+    from aigc_jax import experiment
+    from aigc_jax.sweep import trials_of
+
+    arguments = dict(
+        mode_collapse=lambda it: [(data, remedy) for data in it.GAMES for remedy in it.REMEDIES],
+        vae_variants=lambda it: [(name,) for name in it.VARIANTS],
+        iwae_against_elbo=lambda it: [(bound, 0) for bound in it.BEST],
+        shakespeare=lambda it: [(network, 0) for network in ("transformer", *it.RECURRENT)],
+        finetune=lambda it: [("shakespeare", 500)],
+    )
+    for path in sorted((ROOT / "experiments").glob("*.py")):
+        it = experiment.load(path)
+        if hasattr(it, "sweep"):
+            assert trials_of(experiment.base(it, path), experiment.overrides(it, path)), path.stem
+        assert hasattr(it, "config_of") == (path.stem in arguments), path.stem
+        for given in arguments.get(path.stem, lambda it: [])(it):
+            configs.check(it.config_of(*given))

@@ -72,6 +72,11 @@ def test_a_grid_that_is_none(text):
 @pytest.mark.parametrize("overrides, words", [
     ([{"hp.lrr": 1}], r"config\.hp\.lrr: no such key of .*; did you mean 'hp\.lr'"),
     ([{"seed": 1}, {"seed": 1}], "trials 0 and 1 of the sweep are the same"),
+    ([{"steps": 40}, {"seed": 1}, {"steps": "40 steps"}], "trials 0 and 2 of the sweep are the same"),
+    ([{"hp.lr": 1}, {"hp.lr": 1.0}], "trials 0 and 1 of the sweep are the same"),
+    ([{"steps": 40}, {"steps": "2 epochs"}], r"trials 0 and 1 of the sweep differ in config\.steps alone, 40 and '2\.0 epochs', .* in one unit"),
+    ([{"seed": 2**32}], r"config\.seed = 4294967296 must be at most 4,294,967,295"),
+    ([{"data.size": 32}], r"config\.data\.size = 32 is read by nothing in config\.data\.name = 'digits'"),
     ([{"seed": 0}, {}], "trials 0 and 1"), ([], "has no trial"), ([3], "trial 0 of the sweep is 3"), ([{"steps": "soon"}], "is no duration"),
 ])  # fmt: skip
 def test_what_is_no_sweep_fails_before_anything_starts(tmp_path, overrides, words):
