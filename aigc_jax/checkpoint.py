@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 
 from aigc_jax import stored
 from aigc_jax.core import path_of
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import FormatError, UserError, require
 from aigc_jax.processes import Pieces, first, host, own
 from aigc_jax.results import check_room, file_sha256
 
@@ -208,7 +208,7 @@ class Checkpoints:
             except Exception as e:  # Orbax raises whatever it likes where files vanish
                 if not (self.path / str(steps[0])).is_dir():
                     continue
-                if not isinstance(e, UserError):
+                if not isinstance(e, UserError) or isinstance(e, FormatError):
                     raise
                 damaged[steps[0]] = e
                 report(f"{e}; going back to the one before it")

@@ -30,6 +30,10 @@ class UserError(Exception):
     """Something that the user can mend. The text is one sentence that names the key, the value and what is allowed."""
 
 
+class FormatError(UserError):
+    """A file of another version, which is neither damaged nor to be used."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'x'?`: the field's other name of an allowed one, or the nearest spelling; nothing where none is near."""
     allowed = list(map(str, allowed))

@@ -164,7 +164,7 @@ def stored_state(where: str, states) -> dict:
     if gpt2.is_directory(where):
         rows = states.params["net"]["embed"]["embedding"].shape[1] if "embed" in states.params.get("net", {}) else 0
         return {f"params/net/{name}": value[None] for name, value in gpt2.read_params(where, rows).items()}
-    require(Path(where, "config.json").is_file(), f"config.init_from = {where!r} is no run: it has no config.json")
+    require(stored.read(Path(where, "config.json")) is not None, f"config.init_from = {where!r} is no run: it has no config.json")
     found = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
     require(found is not None, f"config.init_from = {where!r} has no good checkpoint")
     return found[0]

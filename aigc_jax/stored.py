@@ -1,7 +1,7 @@
 """Every JSON document and JSON-lines file that the project writes: its declared shape, its format number, its digest.
 
 A document is written as an object with two more keys: `format`, a number that is raised when the
-meaning of a file changes, and `sha256`, the SHA-256 of the rest as canonical JSON. `read` verifies
+meaning of a file changes, and `sha256`, the SHA-256 of all else as canonical JSON. `read` verifies
 both, so that a changed digit is never used. Files of lines (rows.jsonl and its like) are covered by
 the format of the config.json beside them; a checkpoint's meta.json holds the length and the SHA-256
 of the rows up to its step. `shapes` checks shapes.
@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aigc_jax.errors import UserError
+from aigc_jax.errors import FormatError, UserError
 from aigc_jax.shapes import Damage, check, check_shape, parse
 
 
@@ -124,11 +124,10 @@ def read(path: Path, kind: str = "") -> dict | None:
         return None
     try:
         value = parse(raw)
+        _check_version(path, value)
         check(raw.endswith(b"\n"), "ends without a line break: a part is missing")
-        _check_format(path, value, file)
-        value.pop("format")
-        check(isinstance(value.get("sha256"), str), "has no sha256")
         check(value.pop("sha256") == digest(value), "does not match its sha256: it was changed")
+        _check_format(path, value.pop("format"), file)
         check_shape(value, file.shape, "it")
     except RecursionError:
         raise UserError(f"{path} is damaged: it nests too deeply{_advice(file)}") from None
@@ -158,8 +157,8 @@ def encode(path: Path, value: dict, kind: str = "") -> bytes:
         check_shape(plain, file.shape, "it")
     except ValueError as e:
         raise UserError(f"{path} cannot be written: {e}") from None
-    document = dict(format=file.format) | plain | dict(sha256=digest(plain))
-    return (json.dumps(document, indent=1) + "\n").encode()
+    document = dict(format=file.format) | plain
+    return (json.dumps(document | dict(sha256=digest(document)), indent=1) + "\n").encode()
 
 
 def digest(value) -> str:
@@ -242,18 +241,22 @@ def _advice(file: File) -> str:
     return f"; {file.remedy}" if file.remedy else ""
 
 
-def _check_format(path: Path, value: dict, file: File):
-    found = value.get("format")
-    if found is None and "sha256" not in value:
+def _check_version(path: Path, value: dict):
+    if "format" not in value and "sha256" not in value:
         raise UserError(
             f"{path} was written by an earlier version of aigc_jax, whose files had no format number: "
-            "read it with that version (its commit is in environment.json), or begin again: in another "
-            "--workdir, or here with train --config=FILE --restart"
+            "read it with that version (its commit is in environment.json), or begin again in another "
+            "--workdir, or in a run's own with train --config=FILE --restart"
         )
+    for key in ("format", "sha256"):
+        check(key in value, f"has no {key}")
+
+
+def _check_format(path: Path, found, file: File):
     check(isinstance(found, int) and not isinstance(found, bool), "has a format that is no integer")
     if found != file.format:
         age = "newer" if found > file.format else "earlier"
-        raise UserError(
+        raise FormatError(
             f"{path} has format {found}, and this version of aigc_jax reads format {file.format}: "
             f"use the {age} version that wrote it"
         )

@@ -13,10 +13,11 @@ from aigc_jax.errors import UserError
 PLAN = dict(members=["a"], route="vmap", chunk=0, devices=1, seconds_a_step={"vmap": 0.5})
 
 
-def with_digest(value) -> bytes:
+def with_digest(value, number=1) -> bytes:
     """A document as its definition says, without the code under test."""
+    value = dict(format=number) | value
     canonical = json.dumps(value, sort_keys=True).encode()
-    return json.dumps(dict(format=1) | value | dict(sha256=hashlib.sha256(canonical).hexdigest())).encode() + b"\n"
+    return json.dumps(value | dict(sha256=hashlib.sha256(canonical).hexdigest())).encode() + b"\n"
 
 
 def test_a_document_carries_its_format_and_the_digest_of_its_content(tmp_path):
@@ -46,8 +47,9 @@ DAMAGED = {
     "encoding": (b'{"format": "\xff"}', "it is no UTF-8 text at byte 12"),
     "no digest": (b'{"format": 1}\n', "it has no sha256"),
     "changed": (with_digest(PLAN).replace(b"0.5", b"0.6"), "it does not match its sha256"),
-    "format": (with_digest(PLAN).replace(b'"format": 1', b'"format": "1"'), "a format that is no integer"),
-    "truth": (with_digest(PLAN).replace(b'"format": 1', b'"format": true'), "a format that is no integer"),
+    "format": (with_digest(PLAN, "1"), "a format that is no integer"),
+    "truth": (with_digest(PLAN, True), "a format that is no integer"),
+    "changed format": (with_digest(PLAN).replace(b'"format": 1', b'"format": 2'), "it does not match its sha256"),
     "missing": (with_digest({k: v for k, v in PLAN.items() if k != "route"}), "it has no key 'route'"),
     "text": (with_digest(PLAN | dict(chunk="0")), "it has a text as chunk"),
     "wide": (with_digest(PLAN | dict(chunk=2**63)), "it has the number 9223372036854775808 as chunk"),
@@ -71,7 +73,7 @@ def test_damage_is_one_sentence_with_file_fault_and_remedy(case, tmp_path):
 @pytest.mark.parametrize("number, words", [(2, "use the newer version"), (0, "use the earlier version")])
 def test_another_format_is_refused_and_named(number, words, tmp_path):
     path = tmp_path / "plan.json"
-    path.write_bytes(with_digest(PLAN).replace(b'"format": 1', b'"format": %d' % number))
+    path.write_bytes(with_digest(PLAN, number))
     with pytest.raises(UserError, match=f"has format {number}, and this version of aigc_jax reads format 1: {words}"):
         stored.read(path)
     path.write_text(json.dumps(PLAN) + "\n")
