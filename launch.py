@@ -301,7 +301,8 @@ def export(args, overrides):
     run = aigc_jax.load(args.workdir, args.checkpoint)
     require(run.config.method == "lm" and run.config.network == "transformer", f"{args.workdir} is no decoder-only Transformer: nothing to export")
     with disk_errors(args.out):
-        gpt2.write(args.out, run.config.model.to_dict(), flatten(lora.merged(run.config, run.state.params)), run.tokenizer)
+        gpt2.write(args.out, run.config.model.to_dict(), flatten(lora.merged(run.config, run.state.params)), run.tokenizer,
+                   run.ends)
     print_text(args.out)
     return 0
 

@@ -225,7 +225,10 @@ class Pretrained(Run):
 
     def __init__(self, path):
         self.dir, self.step, self.meta = RunDir(path), 0, {}
-        self.spec = Spec("text", (gpt2.read_model(path)["context"],), 1, vocabulary=self.tokenizer.size, start=self.tokenizer.end)
+        context = gpt2.read_model(path)["context"]
+        gpt2.check_tokens(path, self.tokenizer)
+        start = gpt2.first_token(path, self.tokenizer, self.ends)
+        self.spec = Spec("text", (context,), 1, vocabulary=self.tokenizer.size, start=start)
         self.config = configs.resolve(gpt2.config(path), 1, 1)
         self.stored = dict(hash=configs.hash_of(self.config))
         self.programs = Programs(self.config, without_arrays(self.spec), 1)
@@ -238,6 +241,10 @@ class Pretrained(Run):
     @functools.cached_property
     def tokenizer(self):
         return read_tokenizer(self.dir.path)
+
+    @functools.cached_property
+    def ends(self) -> tuple[int, ...]:
+        return gpt2.end_tokens(self.dir.path, self.tokenizer)
 
 
 def load(workdir, checkpoint="latest", data_dir=None) -> Run:

@@ -106,6 +106,18 @@ def safetensors(path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
 
 
+def safetensors_header(path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """{name: (shape, type such as "F32")} of a safetensors file, whose numbers are not read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as f:
+            parts = {name: f.get_slice(name) for name in f.keys()}  # noqa: SIM118
+            return {name: (tuple(x.get_shape()), x.get_dtype()) for name, x in parts.items()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{path} is damaged or no safetensors file: {str(e).splitlines()[0]}") from None
+
+
 def state_dict(found, path) -> dict[str, Tensor]:
     """What the pickle must hold."""
     sound = isinstance(found, dict) and found and all(isinstance(x, Tensor) and isinstance(name, str | bytes) for name, x in found.items())

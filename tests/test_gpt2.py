@@ -128,7 +128,7 @@ def damaged(directory, what):
 
 @pytest.mark.parametrize("what, words", [
     ("cut", "is damaged or no safetensors file"), ("noise", "is damaged or no safetensors file"), ("layers", "it is no GPT-2 of 3 layers"),
-    ("config", "is no config.json of a GPT-2"), ("other", "activation_function = 'relu'"), ("vocab", "holds no GPT-2 tokenizer"),
+    ("config", "is no config.json of a GPT-2"), ("other", "activation_function = 'relu'"), ("vocab", "vocab.json cannot be read as a tokenizer"),
     ("merges", "vocab.json"),
 ])  # fmt: skip
 def test_damage_is_one_sentence(directory, what, words):

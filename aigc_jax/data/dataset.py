@@ -25,7 +25,8 @@ class Spec(NamedTuple):
     sigma: float = 0.0  # its standard deviation, along each axis
     levels: int = 0  # of an image: its values are levels + 1 equidistant ones; 0 where they are continuous
     vocabulary: int = 0  # of text: how many tokens there are
-    start: int = 0  # of text: the token after which one begins
+    start: int = 0  # of text: the token after which one begins; -1 where none is
+    mask: int = -1  # of text: the token that hides another; -1 where none is
 
 
 class Dataset(NamedTuple):
@@ -40,6 +41,22 @@ class Dataset(NamedTuple):
     tokenizer: Any = None  # of text: the `tokenizers.Tokenizer` that its numbers stand for
 
 
+def text_spec(tokenizer, shape, n_train: int, start: int, kind: str = "text") -> Spec:
+    """The spec of a data set of a tokenizer's tokens."""
+    mask = -1 if tokenizer.mask is None else tokenizer.mask
+    return Spec(kind, shape, n_train, vocabulary=tokenizer.size, start=start, mask=mask)
+
+
+def end_of(tokenizer) -> int:
+    """The token between texts; a UserError where the tokenizer has none."""
+    require(
+        tokenizer.end is not None,
+        "config.data.tokenizer = 'file': the tokenizer has no end of text, which must stand between "
+        "the texts of the data",
+    )
+    return tokenizer.end
+
+
 def without_arrays(spec: Spec) -> Dataset:
     """A stand-in that knows the spec alone: enough to build a method and to draw what is conditioned on nothing."""
     return Dataset({}, {name: (0, spec.n_train) for name in ("train", "valid", "test")}, lambda arrays, rows: {}, spec, {})
@@ -51,6 +68,7 @@ def spec_to_json(spec: Spec) -> dict:
 
 def spec_from_json(plain: dict) -> Spec:
     centres = None if plain["centres"] is None else np.array(plain["centres"])
+    plain = dict(mask=plain["vocabulary"] - 1) | plain  # of runs that were made before there was one
     return Spec(**plain | dict(shape=tuple(plain["shape"]), centres=centres))
 
 

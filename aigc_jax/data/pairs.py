@@ -8,7 +8,7 @@ import textwrap
 import numpy as np
 
 from aigc_jax.data import files, text, tokenizers
-from aigc_jax.data.dataset import Dataset, Spec, join
+from aigc_jax.data.dataset import Dataset, end_of, join, text_spec
 from aigc_jax.errors import choose, require
 from aigc_jax.input_files import decode_text, expand_user, is_regular, split_lines
 
@@ -84,6 +84,7 @@ def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Data
     clean = text.cleaner(config, config.script)
     splits = {name: [(clean(a), clean(b)) for a, b in rows] for name, rows in splits.items()}
     tokenizer = tokenizers.build(itertools.chain.from_iterable(splits["train"]), config)
+    end_of(tokenizer)
     encoded = {name: [(tokenizer.encode(a + "\n" * config.joined), tokenizer.encode(b)) for a, b in rows] for name, rows in splits.items()}
     letters = sum(len(a) + len(b) for rows in splits.values() for a, b in rows)
     tokens = sum(len(a) + len(b) for rows in encoded.values() for a, b in rows)
@@ -109,7 +110,7 @@ def apart(config, encoded, tokenizer, about) -> Dataset:
                 f"go with config.data.length = {config.length}: shorten or remove it")
     width = max(config.length, *(longest(rows) for rows in encoded.values()))
     arrays, bounds = join({name: filled(rows, width, tokenizer) for name, rows in encoded.items()})
-    spec = Spec("pairs", (width, width + 1), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)
+    spec = text_spec(tokenizer, (width, width + 1), bounds["train"][1], tokenizer.end, "pairs")
     about = about | dict(text=about["text"] | dict(left_out=left_out))
 
     def at(arrays, rows, width):
@@ -140,7 +141,7 @@ def joined(config, encoded, tokenizer, about) -> Dataset:
         lengths = np.array([[len(a), len(a) + len(b)] for a, b in rows], np.int32)
         parts[name] = dict(tokens=tokens, lengths=lengths)
     arrays, bounds = join(parts)
-    spec = Spec("text", (config.length,), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)
+    spec = text_spec(tokenizer, (config.length,), bounds["train"][1], tokenizer.end)
 
     def take(arrays, rows):
         tokens = arrays["tokens"][rows].astype(np.int32)

@@ -16,7 +16,7 @@ import numpy as np
 
 from aigc_jax import input_files
 from aigc_jax.data import files, tokenizers
-from aigc_jax.data.dataset import Dataset, Spec
+from aigc_jax.data.dataset import Dataset, Spec, end_of, text_spec
 from aigc_jax.errors import UserError, choose, nearest, require
 from aigc_jax.results import cache_dir, file_sha256
 from aigc_jax.terminal import print_warning
@@ -177,7 +177,8 @@ def windows_of(config, texts: list[str], about: dict, script: str | None = None)
     letters, total = sum(map(len, texts)), sum(counts.values())
     about = about | dict(text=dict(documents=len(texts), characters=letters, tokens=total, characters_per_token=letters / total,
                                    tokenizer=tokenizer.kind, loses=tokenizer.loses))
-    spec = Spec("text", (config.length,), bounds["train"][1], vocabulary=tokenizer.size, start=beginning(tokenizer, parts["train"], len(texts) > 1))
+    start = beginning(tokenizer, parts["train"], len(texts) > 1)
+    spec = text_spec(tokenizer, (config.length,), bounds["train"][1], start)
     take, vary = takers(config.length)
     return Dataset(dict(tokens=tokens, sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer)
 
@@ -199,7 +200,7 @@ def beginning(tokenizer, train: list[str], several: bool) -> int:
     """The token after which a text begins: the one between texts; of a single text the last of its line
     break, or its first."""
     if several:
-        return tokenizer.end
+        return end_of(tokenizer)
     line_break = next((mark for mark in ("\r\n", "\n") if mark in train[0]), None)
     return int(tokenizer.encode(line_break)[-1] if line_break else tokenizer.encode(train[0])[0])
 
@@ -222,7 +223,7 @@ def blank(vocabulary: int, length: int, windows: int) -> Dataset:
     bounds = layout(dict(train=(windows + 1) * length, valid=10 * length), length)
     take, vary = takers(length)
     tokens = np.zeros((windows + 12) * length, np.uint16 if vocabulary <= 2**16 else np.int32)
-    spec = Spec("text", (length,), bounds["train"][1], vocabulary=vocabulary)
+    spec = Spec("text", (length,), bounds["train"][1], vocabulary=vocabulary, mask=vocabulary - 1)
     return Dataset(dict(tokens=tokens, sizes=np.ones((vocabulary, 2), np.uint8)), bounds, take, spec, {}, vary)
 
 
@@ -260,12 +261,13 @@ def tokenized(config, parts: dict[str, list[str]], several: bool):  # -> Tokeniz
         print_warning(f"{cached} is damaged: tokenizing again")
     fit = sum(parts.values(), []) if config.tokenizer == "characters" else parts["train"]
     tokenizer = given or tokenizers.build(fit, config)
-    end = np.full(int(several), tokenizer.end, np.int32)
+    end = np.array([end_of(tokenizer)] * several, np.int32)
     join = lambda texts: np.concatenate([np.zeros(0, np.int32), *(ids for part in texts for ids in (tokenizer.encode(part), end))])
     ids = {name: join(texts) for name, texts in parts.items()}
     counts = {name: len(x) for name, x in ids.items()}
     layout(counts, config.length)  # before it is kept: is every split long enough?
-    filled = [np.append(x, np.full(-len(x) % config.length, tokenizer.end)) for x in ids.values()]
+    filler = tokenizer.size - 1 if tokenizer.end is None else tokenizer.end  # which nobody reads
+    filled = [np.append(x, np.full(-len(x) % config.length, filler)) for x in ids.values()]
     tokens = np.concatenate(filled).astype(np.uint16 if tokenizer.size <= 2**16 else np.int32)
     save = lambda f: np.save(f, tokens, allow_pickle=False)
     files.keep_array(cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens")

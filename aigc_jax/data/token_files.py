@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from aigc_jax.data import files, tokenizers
-from aigc_jax.data.dataset import Dataset, Spec
+from aigc_jax.data.dataset import Dataset, end_of, text_spec
 from aigc_jax.data.text import layout, takers
 from aigc_jax.errors import UserError, first_line, require
 from aigc_jax.input_files import open_regular, require_regular
@@ -66,15 +66,15 @@ def tokens(config, data_dir, download) -> Dataset:
         require(part.dtype == kind, f"{path} has tokens of {part.dtype}, and other files have {kind}")
         check(path, part, tokenizer.size)
     counts = {split: sum(map(len, parts.values())) for split, parts in found.items()}
-    bounds = layout(counts, config.length)
+    bounds, end = layout(counts, config.length), end_of(tokenizer)
     pieces = []
     for split, parts in found.items():
-        pieces += [*parts.values(), np.full(-counts[split] % config.length, tokenizer.end, kind)]
+        pieces += [*parts.values(), np.full(-counts[split] % config.length, end, kind)]
     total = sum(counts.values())
     sizes = {p.name: len(x) for parts in found.values() for p, x in parts.items()}
     about = dict(source=str(folder), licence="the user's own", holds=sizes,
                  text=dict(tokens=total, tokenizer=tokenizer.kind, loses=tokenizer.loses))
-    spec = Spec("text", (config.length,), bounds["train"][1], vocabulary=tokenizer.size, start=tokenizer.end)
+    spec = text_spec(tokenizer, (config.length,), bounds["train"][1], end)
     take, vary = takers(config.length)
     return Dataset(dict(tokens=Joined(pieces), sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer)
 

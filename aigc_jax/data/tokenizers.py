@@ -21,7 +21,7 @@ from aigc_jax.errors import UserError, choose, first_line, nearest, require
 from aigc_jax.input_files import expand_user, find_obstacle, is_regular, require_regular
 from aigc_jax.results import cache_dir
 
-SPECIALS = ("<|endoftext|>", "<|mask|>")  # always the last two; no text is encoded to them
+SPECIALS = ("<|endoftext|>", "<|mask|>")  # the last two, if not of a file of another library; no text is encoded to them
 BYTES = 256
 DEFAULT = 10_000  # tokens of words and BPE for config.data.vocabulary = 0
 # Runs of letters, digits, other signs or blanks that training BPE cuts after so many characters: its
@@ -41,32 +41,25 @@ class Tokenizer:
     plain: dict  # JSON: all that makes it
     loses: str = "nothing"
     unknown: int | None = None
-    specials: int = len(SPECIALS)  # how many of SPECIALS there are
+    end: int | None = None  # the token that ends a text
+    mask: int | None = None  # the token that hides another
 
     @property
     def size(self) -> int:
         return len(self.pieces)
 
-    @property
-    def end(self) -> int:
-        return self.size - self.specials
-
-    @property
-    def mask(self) -> int | None:
-        return self.end + 1 if self.specials > 1 else None
-
     def decode(self, ids) -> str:
-        """The text of tokens; bytes that are no UTF-8 show as U+FFFD."""
+        """The text of tokens; bytes that are no UTF-8 show as U+FFFD. Numbers below 0 are no tokens."""
         return self.joined(ids).decode("utf-8", "replace")
 
     def text(self, ids) -> str:
         """The text before the first end."""
         ids = np.asarray(ids)
-        ends = np.flatnonzero(ids == self.end)
+        ends = np.flatnonzero(ids == (-1 if self.end is None else self.end))
         return self.decode(ids[: ends[0]] if len(ends) else ids)
 
     def joined(self, ids) -> bytes:
-        return b"".join(self.pieces[i] for i in np.asarray(ids).ravel().tolist())
+        return b"".join(self.pieces[i] for i in np.asarray(ids).ravel().tolist() if i >= 0)
 
     def stream(self) -> Callable:
         """(ids, final=False) -> the characters that these tokens complete. A part of one is held back until it is whole; the last
@@ -146,14 +139,16 @@ def known(plain: dict) -> list[str]:
     return words
 
 
-def special(pieces: list[bytes], count: int = 2) -> list[bytes]:
-    return pieces + [b""] * count
+def with_specials(kind, pieces: list[bytes], encode, plain, *more, count: int = 2) -> Tokenizer:
+    """A tokenizer with the first `count` of SPECIALS after its pieces."""
+    end, mask = (len(pieces) + i if count > i else None for i in range(2))
+    return Tokenizer(kind, pieces + [b""] * count, encode, plain, *more, end=end, mask=mask)
 
 
 def make_bytes(plain: dict) -> Tokenizer:
     """A token is a byte of UTF-8."""
     encode = lambda text: np.frombuffer(utf8(text), np.uint8).astype(np.int32)
-    return Tokenizer("bytes", special([bytes([i]) for i in range(BYTES)]), encode, plain)
+    return with_specials("bytes", [bytes([i]) for i in range(BYTES)], encode, plain)
 
 
 def make_characters(plain: dict) -> Tokenizer:
@@ -173,7 +168,7 @@ def make_characters(plain: dict) -> Tokenizer:
 
     loses = f"characters other than its {n:,}, " + ("which become <unk>" if other else "which are refused")
     pieces = [c.encode() for c in characters] + [UNKNOWN] * other
-    return Tokenizer("characters", special(pieces), encode, plain, loses, n if other else None)
+    return with_specials("characters", pieces, encode, plain, loses, n if other else None)
 
 
 def make_words(plain: dict) -> Tokenizer:
@@ -183,7 +178,8 @@ def make_words(plain: dict) -> Tokenizer:
     number = {word: i for i, word in enumerate(words)}
     encode = lambda text: np.array([number.get(piece, n) for piece in split(utf8(text).decode())], np.int32)
     pieces = [word.encode() for word in words] + [UNKNOWN]
-    return Tokenizer(plain["kind"], special(pieces), encode, plain, f"words other than its {n:,}, which become <unk>", n)
+    loses = f"words other than its {n:,}, which become <unk>"
+    return with_specials(plain["kind"], pieces, encode, plain, loses, n)
 
 
 @functools.cache
@@ -204,7 +200,7 @@ def byte_level(library):
 
 def make_bpe(plain: dict) -> Tokenizer:
     """A token is a run of bytes, merged from single ones in the order of `merges` (Sennrich et al. 2016; on bytes: Radford et al. 2019).
-    GPT-2's own has one special token, which `specials` says."""
+    GPT-2's own has one special token, or none, which `specials` says."""
     from tokenizers import Tokenizer as Library
     from tokenizers import models
 
@@ -215,11 +211,25 @@ def make_bpe(plain: dict) -> Tokenizer:
     library = byte_level(Library(models.BPE({word: i for i, word in enumerate(words)}, merges)))
     encode = lambda text: np.array(library.encode(utf8(text).decode()).ids, np.int32)
     specials = plain.get("specials", len(SPECIALS))
-    require(specials in range(1, len(SPECIALS) + 1), "it has no end of text")
-    return Tokenizer("bpe", special(pieces, specials), encode, plain, specials=specials)
+    require(specials in range(len(SPECIALS) + 1), f"specials = {specials!r} is none of 0, 1, 2")
+    return with_specials("bpe", pieces, encode, plain, count=specials)
 
 
-MAKERS = {"bytes": make_bytes, "characters": make_characters, "words": make_words, "chinese_words": make_words, "bpe": make_bpe}
+def make_library(plain: dict) -> Tokenizer:
+    """Whatever the library `tokenizers` can read (`data.library`)."""
+    from aigc_jax.data import library
+
+    return library.make(plain)
+
+
+MAKERS = {
+    "bytes": make_bytes,
+    "characters": make_characters,
+    "words": make_words,
+    "chinese_words": make_words,
+    "bpe": make_bpe,
+    "library": make_library,
+}
 
 # Into words: pieces that give the text back when joined.
 WORDS = re.compile(rf" ?\w{{1,{LONGEST}}}| ?[^\w\s]{{1,{LONGEST}}}|\s")
@@ -304,9 +314,10 @@ def file(texts, config) -> Tokenizer:
     require(config.tokenizer_path != "",
             "config.data.tokenizer_path = '' must name a tokenizer.json or a run directory for config.data.tokenizer = 'file'")
     path = expand_user(config.tokenizer_path)
-    if is_regular(path / "vocab.json") or is_regular(path / "model.safetensors"):
-        from aigc_jax.data import gpt2
+    from aigc_jax.data import gpt2
 
+
+    if gpt2.has_tokenizer(path):
         return gpt2.read_tokenizer(path)
     return read(path / "assets" / "tokenizer.json" if path.is_dir() else path)
 

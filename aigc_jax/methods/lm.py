@@ -121,7 +121,7 @@ def make(config, spec, gradients=core.gradients) -> Method:
         half = jnp.arange(spec.shape[0]) >= spec.shape[0] // 2
         return batch["mask"] if "mask" in batch else jnp.broadcast_to(half, batch["tokens"][:, 1:].shape)
 
-    filler = spec.vocabulary - 1  # a special token: it is no text
+    filler = -1  # no token: it is no text
 
     def answer(state, key, batch):  # -> [B, T]
         on = lambda tokens, carry: apply(state.params, tokens, carry)

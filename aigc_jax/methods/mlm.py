@@ -34,14 +34,16 @@ def hide(key, index, tokens, share, mask, size):  # [], [B], [B, T] -> [B, T], [
 
 
 def make(config, spec, gradients=core.gradients) -> Method:
-    """The encoder config.model on windows of a text whose tokenizer has a mask as its last token."""
+    """The encoder config.model on windows of a text whose tokenizer has a token that hides others."""
     check_keys(config, KEYS)
     require(spec.kind == "text", f"config.data.name = {config.data.name!r} holds no text, and config.method = 'mlm' reads text")
     require(0 < config.masked < 1, f"config.masked = {config.masked} must lie in (0, 1)")
     net = network(transformer.Encoder, config.model, "model", config, vocabulary=spec.vocabulary)
     require(net.context >= spec.shape[0],
             f"config.model.context = {net.context} positions are less than config.data.length = {config.data.length} tokens")
-    optimizer, mask = optim.make(config), spec.vocabulary - 1
+    require(spec.mask >= 0, f"config.data.tokenizer = {config.data.tokenizer!r}: the tokenizer has no token that hides others, which "
+            "config.method = 'mlm' needs")
+    optimizer, mask = optim.make(config), spec.mask
 
     def hidden(batch, key):
         """The tokens [B, T], what is seen of them, and which of them count."""
