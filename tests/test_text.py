@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from aigc_jax import config as configs
 from aigc_jax import data, input_files, stored
 from aigc_jax.data import dataset as datasets
-from aigc_jax.data import files, tokenizers
+from aigc_jax.data import files, splitters, tokenizers
 from aigc_jax.data import text as module
 from aigc_jax.errors import UserError
 from aigc_jax.results import cache_dir
@@ -142,7 +142,7 @@ def test_json_is_the_tokenizer(name):
 def test_bpe_is_the_same_each_time_and_learns_the_frequent():
     tokenizer = build("bpe", vocabulary=300)
     assert tokenizer.to_json() == ALL["bpe"].to_json() and tokenizer.size == 300
-    assert len(tokenizer.encode(PLAY)) < len(PLAY) * 0.6 and max(map(len, build("bpe", "=" * 5000 + "\n").pieces)) <= tokenizers.LONGEST
+    assert len(tokenizer.encode(PLAY)) < len(PLAY) * 0.6 and max(map(len, build("bpe", "=" * 5000 + "\n").pieces)) <= splitters.LONGEST
 
 
 def test_vocabularies_keep_the_most_frequent():
@@ -171,11 +171,11 @@ def test_chinese_words_are_those_of_jieba(monkeypatch):
         def cut(self, text):
             return (text[i : i + 2] for i in range(0, len(text), 2))
 
-    tokenizers.jieba_cut.cache_clear()
+    splitters.jieba_cut.cache_clear()
     monkeypatch.setitem(sys.modules, "jieba", types.SimpleNamespace(setLogLevel=lambda level: None, Tokenizer=Segmenter))
     tokenizer = build("chinese_words", CHINESE)
     assert tokenizer.kind == "chinese_words" and "秦川".encode() in tokenizer.pieces and tokenizer.decode(tokenizer.encode(CHINESE)) == CHINESE
-    tokenizers.jieba_cut.cache_clear()
+    splitters.jieba_cut.cache_clear()
     monkeypatch.setitem(sys.modules, "jieba", None)
     with pytest.raises(UserError, match="^config.data.tokenizer = 'chinese_words' needs the package jieba: pip install jieba$"):
         build("chinese_words", CHINESE)

@@ -8,18 +8,17 @@ import codecs
 import functools
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from aigc_jax import stored
+from aigc_jax.data.splitters import LONGEST, SPLITTERS
 from aigc_jax.errors import UserError, choose, first_line, nearest, require
-from aigc_jax.input_files import expand_user, find_obstacle, is_regular, require_regular
-from aigc_jax.results import cache_dir
+from aigc_jax.input_files import expand_user, find_obstacle, require_regular
 
 SPECIALS = ("<|endoftext|>", "<|mask|>")  # the last two, if not of a file of another library; no text is encoded to them
 BYTES = 256
@@ -27,7 +26,6 @@ DEFAULT = 10_000  # tokens of words and BPE for config.data.vocabulary = 0
 # Runs of letters, digits, other signs or blanks that training BPE cuts after so many characters: its
 # time grows with the square of a word's length (encoding does not). Ordinary text has no such words.
 LONG_RUNS = "|".join(rf"{kind}{{1024}}" for kind in (r"\p{L}", r"\p{N}", r"[^\s\p{L}\p{N}]", r"\s"))
-LONGEST = 60  # characters of a word and bytes of a BPE token, so that `sizes` holds every size
 UNKNOWN = "\ufffd".encode()  # what <unk> shows as
 
 
@@ -231,30 +229,6 @@ MAKERS = {
     "library": make_library,
 }
 
-# Into words: pieces that give the text back when joined.
-WORDS = re.compile(rf" ?\w{{1,{LONGEST}}}| ?[^\w\s]{{1,{LONGEST}}}|\s")
-
-
-@functools.cache
-def jieba_cut() -> Callable:
-    try:
-        import jieba
-    except ImportError:
-        raise UserError("config.data.tokenizer = 'chinese_words' needs the package jieba: pip install jieba") from None
-    jieba.setLogLevel("WARNING")
-    segmenter = jieba.Tokenizer()
-    segmenter.tmp_dir = str(cache_dir("jieba"))  # its own choice is a file in a directory that everyone can write to
-    Path(segmenter.tmp_dir).mkdir(parents=True, exist_ok=True)
-    return segmenter.cut
-
-
-def chinese(text: str) -> Iterator[str]:
-    for word in jieba_cut()(text):
-        yield from (word[i : i + LONGEST] for i in range(0, len(word), LONGEST))
-
-
-SPLITTERS = {"words": WORDS.findall, "chinese_words": chinese}
-
 # From texts to a tokenizer.
 
 
@@ -315,7 +289,6 @@ def file(texts, config) -> Tokenizer:
             "config.data.tokenizer_path = '' must name a tokenizer.json or a run directory for config.data.tokenizer = 'file'")
     path = expand_user(config.tokenizer_path)
     from aigc_jax.data import gpt2
-
 
     if gpt2.has_tokenizer(path):
         return gpt2.read_tokenizer(path)
