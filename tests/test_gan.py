@@ -414,11 +414,27 @@ def test_minibatch_deviation_is_that_of_each_group():
     for group in (slice(0, 4), slice(4, 8)):
         np.testing.assert_allclose(out[group, 0], np.asarray(x)[group].std(0).mean(), rtol=1e-5)
     assert deviation(jnp.ones((6, 5))).max() < 1e-3
-    config = small("mlp")
-    raw = config.to_dict()
-    raw["model"]["d"]["minibatch_std"] = True
-    method, state, batch = begun(configs.complete(configs.ConfigDict(raw)))
+    method, state, batch = begun(small("mlp", model__d__minibatch_std=True))
     assert state.params["d"]["Dense_1"]["kernel"].shape == (25, 1)
+
+
+@pytest.mark.parametrize(("size", "group"), [(2, 2), (6, 3), (8, 4), (9, 3), (10, 2), (12, 4)])
+def test_minibatch_deviation_is_taken_in_the_largest_groups_that_divide(size, group):
+    x = np.random.RandomState(0).randn(size, 5)
+    expected = np.repeat(x.reshape(-1, group, 5).std(1).mean(-1), group)[:, None]
+    np.testing.assert_allclose(deviation(jnp.asarray(x)), expected, rtol=1e-5)
+    methods.make(resolved(small("mlp", batch_size=size, model__d__minibatch_std=True)), dataset(small("mlp")).spec)
+
+
+@pytest.mark.parametrize(("size", "pack", "words"), [
+    (1, 1, "1 of config.batch_size = 1"), (5, 1, "5 of config.batch_size = 5"), (7, 1, "7 of config.batch_size = 7"), (25, 1, "25 of"),
+    (10, 2, "5 of config.batch_size = 10 by config.game.pack = 2"), (2, 2, "1 of config.batch_size = 2 by config.game.pack = 2"),
+])  # fmt: skip
+def test_batches_without_groups_are_refused(size, pack, words):
+    config = resolved(small("mlp", batch_size=size, game__pack=pack, model__d__minibatch_std=True))
+    with pytest.raises(UserError) as e:
+        methods.make(config, dataset(config).spec)
+    assert f"none of these numbers divides the {words}" in str(e.value) and "\n" not in str(e.value)
 
 
 # -- augmentation

@@ -27,6 +27,7 @@ from aigc_jax.methods.common import ROW, between, check_keys
 from aigc_jax.methods.players import Players
 from aigc_jax.methods.regularizers import PICTURES_ONLY, REGULARIZERS, Position
 from aigc_jax.models.reductions import BatchNorm
+from aigc_jax.models.verdict import GROUP, group_size
 
 KEYS = ("network", "z", "loss", "critic_steps", "optimizer", "schedule.name", "schedule.warmup")
 
@@ -60,6 +61,10 @@ def examine(config, spec):
     require(config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1")
     require(config.batch_size >= config.game.pack, f"config.batch_size = {config.batch_size} must be at least config.game.pack = {config.game.pack}")
     require(config.game.unroll >= 0, f"config.game.unroll = {config.game.unroll} must not be negative")
+    size, pack = config.batch_size, config.game.pack
+    for count, what in ((size, f"config.batch_size = {size}"), (size // pack, f"config.batch_size = {size} by config.game.pack = {pack}")):
+        require(not config.model.d.get("minibatch_std") or group_size(count) > 1, f"config.model.d.minibatch_std = True takes deviations among two "
+                f"to {GROUP} examples, and none of these numbers divides the {count} of {what}")
     for i, name in enumerate(config.game.regularizers):
         choose(REGULARIZERS, name, f"config.game.regularizers[{i}]")
         require(spec.kind == "image" or name not in PICTURES_ONLY, f"config.game.regularizers[{i}] = {name!r} is for pictures")

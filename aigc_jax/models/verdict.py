@@ -10,10 +10,15 @@ from aigc_jax.models.spectral import dense
 GROUP = 4  # examples among which deviations are taken
 
 
+def group_size(count: int) -> int:
+    """The most examples, up to GROUP, that divide a batch of `count`: 1 where there is no such group."""
+    return next(n for n in range(GROUP, 0, -1) if count % n == 0)
+
+
 def deviation(x):  # [B, F] -> [B, 1]
     """The standard deviation of each feature among GROUP examples of the batch (or as many as divide it), in the mean over the features: low
-    where samples are alike (Karras et al. 2018, section 3; in groups as Karras et al. 2020)."""
-    group = next(n for n in range(GROUP, 0, -1) if len(x) % n == 0)
+    where samples are alike (Karras et al. 2018, section 3; in groups as Karras et al. 2020). Of a group of one, as `init` has, it says nothing."""
+    group = group_size(len(x))
     y = x.reshape(-1, group, x.shape[-1])
     spread = jnp.sqrt(jnp.mean((y - y.mean(1, keepdims=True)) ** 2, axis=1) + 1e-8).mean(-1)
     return jnp.repeat(spread, group)[:, None]
