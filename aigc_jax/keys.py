@@ -128,6 +128,7 @@ RUN = (
     Key("run.sequence", bool, False),
     # parameters and their moments divided over mesh.data too, gathered where a step needs them
     Key("run.fsdp", bool, False),
+    # rows of training, and one of the last step; "never": none
     Key("run.log_every", DURATION, "100 steps"),
     Key("run.eval_every", DURATION, "1000 steps"),
     Key("run.sample_every", DURATION, "1000 steps"),

@@ -210,14 +210,18 @@ class Loop:
                 continue
             bad = [(int(np.argmin(np.isfinite(v[i]))), name) for name, v in values.items() if not np.isfinite(v[i]).all()]
             end = min(bad)[0] if bad else n
-            every = self.config.run.log_every
             for k in range(end + bool(bad)):
-                if k == end or (every and (first + k + 1) % every == 0):
+                if k == end or self.is_logged(first + k + 1):
                     t.write(dict(step=first + k + 1, split="train", **{name: plain(v[i, k]) for name, v in values.items()}))
             if bad:
                 t.failed = dict(step=first + end + 1, metric=min(bad)[1])
                 t.mark_failed()
         self.progress.show(first + n, {name: v[: len(self.trials), n - 1] for name, v in values.items()}, self.timing)
+
+    def is_logged(self, step) -> bool:
+        """Whether a step leaves a row: every so many, and the last of the run."""
+        every = self.config.run.log_every
+        return bool(every) and (step % every == 0 or step == self.config.steps)
 
     def timing(self, step, steps_per_second, seconds):
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

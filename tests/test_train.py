@@ -148,6 +148,23 @@ def test_an_added_example_is_named_before_durations_in_epochs(tmp_path, monkeypa
             assert words in str(e.value) and "restore the data, or train on those of now in another work directory" in str(e.value)
 
 
+def test_the_last_step_is_logged_whatever_the_period(tmp_path):
+    """Of a run alone, of one that was cut off, and of trials of a group."""
+    quiet = dict(run__eval_every="never", run__sample_every="never", run__save_every="never", best="", metrics=())
+    config = tiny("vae", steps=6, run__log_every="4 steps", **quiet)
+    logged = lambda path: [(row["step"], row["loss"]) for row in RunDir(path).rows() if row["split"] == "train"]
+    train(config, tmp_path / "whole")
+    whole = logged(tmp_path / "whole")
+    assert [step for step, _ in whole] == [4, 6]
+    train(config, tmp_path / "cut", until="5 steps")
+    assert logged(tmp_path / "cut") == whole[:1]  # the step that it was cut off at is not the last
+    train(config, tmp_path / "cut")
+    assert logged(tmp_path / "cut") == whole
+    dirs = [tmp_path / "a", tmp_path / "b"]
+    train([tiny("vae", steps=6, seed=i, run__log_every="100 steps", **quiet) for i in range(2)], dirs, group=tmp_path / "group")
+    assert all([step for step, _ in logged(path)] == [6] for path in dirs)
+
+
 def test_extending_equals_a_longer_run(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "r")
     train(tiny(), tmp_path / "r", extend=48)
