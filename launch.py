@@ -103,8 +103,11 @@ def evaluate(args, overrides):
     print_text(table(list(values.items()), (f"step {run.step:,}", args.split)))
     row = dict(step=run.step, split=args.split, checkpoint=args.checkpoint, num=args.num or run.config.metric_samples)
     seen = run.extractor() if set(names) & set(metrics.EXTRACTED) else None
+    signatures = {name: run.sign(name, args.split, args.num) for name in names}
     for name in names:
-        print_text(metrics.card(name, row["num"], run.full.dataset.splits[args.split][1], args.split, seen))
+        examples = run.full.dataset.splits[args.split][1]
+        print_text(metrics.card(name, row["num"], examples, args.split, seen, signatures[name]))
+    row |= {f"{name}_signature": signature for name, signature in signatures.items() if signature}
     if seen is not None:
         row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)
     try:

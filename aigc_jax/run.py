@@ -15,9 +15,11 @@ from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
 from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.decode import Choice, check_range
 from aigc_jax.errors import UserError, choose, require
+from aigc_jax.metrics import WORDS_OF
 from aigc_jax.metrics.distances import nearest
 from aigc_jax.metrics.given import equally
 from aigc_jax.metrics.separability import scores
+from aigc_jax.metrics.text import sign
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.results import RunDir
 from aigc_jax.terminal import print_warning
@@ -210,6 +212,14 @@ class Run:
         if inception != self.inception:
             self.inception, self.full.look = inception, None
         return self.full.evaluate(self.states, split, samples or self.config.metric_samples, metrics)[0]
+
+    def sign(self, metric: str, split="test", samples=None) -> str:
+        """How a metric divides texts into words (`metrics.text.sign`); "" where it counts none."""
+        what = WORDS_OF.get(metric)
+        if what is None or what not in self.programs.method.samplers:
+            return ""
+        drawn = self.full.draw(self.states, what, samples or self.config.metric_samples, split)[0]
+        return sign([self.tokenizer.text(row) for row in drawn])
 
     def extractor(self, config=None):
         """What metrics see pictures through: what config.extractor names, or the last evaluation's `inception`."""

@@ -1,5 +1,7 @@
 """Metrics of text against published and hand-made values; the n-gram baseline is a distribution."""
 
+import math
+
 import pytest
 from conftest import script
 from hypothesis import given, settings
@@ -33,6 +35,54 @@ def test_rouge_of_the_papers_sentences():
     assert near["rougeL"] == pytest.approx(3 / 4) and far["rougeL"] == pytest.approx(2 / 4)
     assert near["rouge2"] == far["rouge2"] == pytest.approx(1 / 3)
     assert near["rouge1"] == far["rouge1"] == pytest.approx(3 / 4)
+
+
+CHINESE = ["今天天气很好，我们去公园散步。", "他昨天买了一本新书，非常有意思。"]
+JAPANESE = ["今日はとても天気がいいので散歩に行きます。", "彼は昨日新しい本を買いました。"]
+THAI = ["วันนี้อากาศดีมาก", "เขาซื้อหนังสือเล่มใหม่"]
+
+
+@pytest.mark.parametrize("texts, name", [
+    (CHINESE, "zh"), (JAPANESE, "char"), (THAI, "char"), (["오늘은 날씨가 좋습니다"], "13a"),
+    (["The word 天气 is Chinese for weather"], "13a"), ([""], "13a"), (["Die Tür ist offen"], "13a"),
+])  # fmt: skip
+def test_words_are_those_of_the_script(texts, name, monkeypatch):
+    monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)  # no MeCab
+    assert text.choose_tokenization(texts) == name
+    assert f"tok:{name}" in text.bleu(texts, texts)[1] and f"tok:{name}" in text.sign(texts)
+
+
+@pytest.mark.parametrize("texts", [CHINESE, JAPANESE, THAI])
+def test_texts_without_blanks_have_more_words_than_one(texts):
+    assert text.bleu(texts, texts)[0] == pytest.approx(100)
+    assert text.self_bleu([texts[0]] * 2) == pytest.approx(100)
+    assert text.self_bleu(texts) < 30
+    assert text.distinct([texts[0]] * 2, 1) <= 0.5
+    assert text.rouge(texts, texts)["rougeL"] == 1 and text.rouge(texts, texts[::-1])["rougeL"] < 0.5
+
+
+def test_chinese_bleu_is_sacrebleus():
+    """A value of `sacrebleu --tokenize zh`, and of its characters counted by hand."""
+    from sacrebleu import corpus_bleu
+
+    changed = [CHINESE[0].replace("公园", "商店"), CHINESE[1]]
+    value, _ = text.bleu(changed, CHINESE)
+    assert value == pytest.approx(corpus_bleu(changed, [CHINESE], tokenize="zh").score)
+    words = len(CHINESE[0]) + len(CHINESE[1])  # a character each
+    lost = [2, 3, 4, 5]  # n-grams that contain one of two neighbouring characters
+    precisions = [(words - 2 * n - lost[n]) / (words - 2 * n) for n in range(4)]
+    assert value == pytest.approx(100 * math.prod(precisions) ** 0.25)
+
+
+def test_rouge_has_words_of_any_script():
+    """Without its umlaut a word is another; words of ASCII are rouge-score's own."""
+    from rouge_score.tokenize import tokenize
+
+    assert text.Words().tokenize("Die Tür, naïve_élan") == ["die", "tür", "naïve", "élan"]
+    assert text.rouge(["Die Tür"], ["Die T r"])["rouge1"] == pytest.approx(0.4)  # 1 of 2 and 1 of 3
+    assert text.rouge(["дом у моря"], ["дом у леса"])["rouge1"] == pytest.approx(2 / 3)
+    for line in ("It's a dog's life, isn't it?", "a_b c-d 3.14 e2e", ""):
+        assert text.Words().tokenize(line) == [t for t in tokenize(line, None) if t]
 
 
 def test_distinct_and_self_bleu():

@@ -32,6 +32,8 @@ METRICS = {
 }
 # Those that look at features or classes.
 EXTRACTED = ("frechet", "kid", "prdc", "classifier_score", "class_accuracy", "stacked_modes", "separability")
+# Those that count words, and the sampler whose texts say of which script.
+WORDS_OF = dict(bleu="reference", bleu_greedy="reference", rouge="reference", variety="text")
 
 _equal, _first = (lambda n, m: (min(n, m, MOST),) * 2), (lambda n, m: (min(n, m),) * 2)
 # How many of n samples and m examples are used, where it is not all of both.
@@ -53,9 +55,11 @@ def find(names, key="config.metrics") -> list:
     return [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
 
 
-def card(name: str, samples: int, examples: int, split: str, extractor=None) -> str:
-    """What a value of this metric rests on: its definition, how many samples against how many examples, who saw them."""
+def card(name: str, samples: int, examples: int, split: str, extractor=None, signature="") -> str:
+    """What a value of this metric rests on: its definition, how many samples against how many
+    examples, the extractor of features, the signature of sacrebleu where it counts words."""
     n, m = USED.get(name, lambda *both: both)(samples, examples)
     parts = [f"{count:,} {what}" for count, what in ((n, "samples"), (m, f"examples of the {split} split")) if count]
     seen = f"; seen through the {extractor.name}, SHA-256 {extractor.sha256[:12]}" if name in EXTRACTED else ""
-    return f"{name}: {METRICS[name].__doc__.splitlines()[0]}\n  {' against '.join(parts)}{seen}"
+    words = f"; words by {signature}" if signature else ""
+    return f"{name}: {METRICS[name].__doc__.splitlines()[0]}\n  {' against '.join(parts)}{seen}{words}"

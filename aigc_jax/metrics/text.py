@@ -1,28 +1,82 @@
 """Metrics of texts: against references (BLEU, ROUGE), and of how much texts repeat themselves, one another or a corpus."""
 
+import importlib.util
+import unicodedata
 from collections import Counter
 
 import numpy as np
 
+# Scripts that write words without blanks between them: (first, last) code points.
+KANA = ((0x3041, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D))
+HAN = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
+# Thai, Lao, Tibetan, Burmese, Khmer
+OTHERS = ((0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF))
 
-def bleu(hypotheses: list[str], references: list[str]) -> tuple[float, str]:
-    """Corpus BLEU in percent, one reference each (Papineni et al. 2002), and its signature, without which no two values can be
-    compared: sacrebleu's defaults (Post 2018)."""
+
+def is_in(character: str, ranges) -> bool:
+    """Whether a character is of one of the ranges of code points."""
+    return any(low <= ord(character) <= high for low, high in ranges)
+
+
+def choose_tokenization(texts: list[str]) -> str:
+    """The name of sacrebleu's tokenization for the script of most letters: "zh" for Chinese,
+    "ja-mecab" for Japanese (a tenth of its letters kana) where its optional packages are installed,
+    else "char" as for other scripts without blanks between words; "13a", the default, for the rest."""
+    letters = [c for text in texts for c in text if c.isalpha()]
+    count = lambda ranges: sum(is_in(c, ranges) for c in letters)
+    kana, han, others = count(KANA), count(HAN), count(OTHERS)
+    if 2 * (kana + han + others) <= len(letters):
+        return "13a"
+    if 10 * kana > kana + han:
+        has_mecab = all(importlib.util.find_spec(name) for name in ("MeCab", "ipadic"))
+        return "ja-mecab" if has_mecab else "char"
+    return "zh" if han > others else "char"
+
+
+def make_bleu(texts: list[str], **options):
+    """sacrebleu's BLEU for the script of the texts."""
     from sacrebleu.metrics import BLEU
 
-    metric = BLEU()
+    return BLEU(tokenize=choose_tokenization(texts), **options)
+
+
+def bleu(hypotheses: list[str], references: list[str]) -> tuple[float, str]:
+    """Corpus BLEU in percent, one reference each (Papineni et al. 2002), and its signature, without
+    which no two values can be compared: sacrebleu's (Post 2018), its tokenization chosen by the
+    references' script (`choose_tokenization`)."""
+    metric = make_bleu(references)
     score = metric.corpus_score(hypotheses, [references])
     return score.score, str(metric.get_signature())
 
 
+def sign(texts: list[str]) -> str:
+    """The signature of BLEU and of words for texts of this script."""
+    metric = make_bleu(texts)
+    metric.corpus_score(texts[:1], [texts[:1]])
+    return str(metric.get_signature())
+
+
+class Words:
+    """The tokenizer that rouge-score is given: lower-case runs of letters, digits and marks of any
+    script; a letter of a script without blanks is a word. Of ASCII it is rouge-score's own."""
+
+    def tokenize(self, text: str) -> list[str]:
+        text = unicodedata.normalize("NFC", text).lower()
+        spaced = (f" {c} " if is_in(c, KANA + HAN + OTHERS) else c for c in text)
+        kept = (c if unicodedata.category(c)[0] in "LNM" else " " for c in "".join(spaced))
+        return "".join(kept).split()
+
+
 def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
-    """ROUGE-1, -2 and -L (Lin 2004): the mean F-measure in [0, 1] of shared words, shared pairs of words, and the longest common
-    subsequence, by the rouge-score package with stemming off."""
+    """ROUGE-1, -2 and -L (Lin 2004): the mean F-measure in [0, 1] of shared words, shared pairs of
+    words, and the longest common subsequence, by the rouge-score package with stemming off and the
+    words of any script (`Words`)."""
     from rouge_score.rouge_scorer import RougeScorer
 
     names = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(names, use_stemmer=False)
-    scores = [scorer.score(reference, hypothesis) for hypothesis, reference in zip(hypotheses, references, strict=True)]
+    scorer = RougeScorer(names, use_stemmer=False, tokenizer=Words())
+    pairs = zip(hypotheses, references, strict=True)
+    scores = [scorer.score(reference, hypothesis) for hypothesis, reference in pairs]
     return {name: float(np.mean([score[name].fmeasure for score in scores])) for name in names}
 
 
@@ -32,18 +86,26 @@ def grams(text: str, n: int, unit: str = "words") -> list[tuple]:
     return [tuple(parts[i : i + n]) for i in range(len(parts) - n + 1)]
 
 
+def split_words(texts: list[str]) -> list[str]:
+    """The texts with blanks between words: of scripts without them as BLEU divides them, of others
+    as they are."""
+    if choose_tokenization(texts) == "13a":
+        return texts
+    return list(map(make_bleu(texts).tokenizer, texts))
+
+
 def distinct(texts: list[str], n: int, unit: str = "words") -> float:
     """Different n-grams divided by all n-grams of the texts together (Li et al. 2016, section 5.2): 1 where none comes twice."""
+    texts = split_words(texts) if unit == "words" else texts
     counts = Counter(gram for text in texts for gram in grams(text, n, unit))
     return len(counts) / max(sum(counts.values()), 1)
 
 
 def self_bleu(texts: list[str]) -> float:
     """The mean BLEU-4 in percent of each text with all others as its references (Zhu et al. 2018, section 3): 100 where all are one."""
-    from sacrebleu.metrics import BLEU
-
-    metric = BLEU(effective_order=True)
-    return float(np.mean([metric.sentence_score(text, texts[:i] + texts[i + 1 :]).score for i, text in enumerate(texts)]))
+    metric = make_bleu(texts, effective_order=True)
+    others = (texts[:i] + texts[i + 1 :] for i in range(len(texts)))
+    return float(np.mean([metric.sentence_score(*pair).score for pair in zip(texts, others, strict=True)]))
 
 
 def longest_copy(text: str, corpus: str) -> int:
