@@ -8,7 +8,6 @@ function of the config; rows up to a step are on disk before the checkpoint of t
 import contextlib
 import functools
 import io
-import math
 import resource
 import signal
 import sys
@@ -257,11 +256,7 @@ class Loop:
                 continue
             t.write(dict(step=self.step, split=split, **{k: plain(v) for k, v in row.items()}))
             if split == "valid" and self.config.best:
-                value = row[self.config.best.removeprefix("valid/")]
-                sign = dict(min=1, max=-1)[self.config.best_mode]
-                better[i] = math.isfinite(value) and (t.best is None or sign * value < sign * t.best["value"])
-                if better[i]:
-                    t.best = dict(step=self.step, value=plain(value))
+                better[i] = t.improves(row[self.config.best.removeprefix("valid/")], self.step)
         if better.any():
             new = without_opt(self.states)
             self.best = self.improve(better, new if self.best is None else self.best, new)

@@ -1,11 +1,12 @@
 """One trial of a group on disk: what it is, how it stands, what it writes while it trains and what is left of it in the end."""
 
 import dataclasses
+import math
 
 from aigc_jax import config as configs
 from aigc_jax import pictures
 from aigc_jax.checkpoint import Checkpoints
-from aigc_jax.results import RunDir, origin
+from aigc_jax.results import RunDir, origin, plain
 
 
 @dataclasses.dataclass
@@ -22,6 +23,14 @@ class Trial:
         self.dir.append(row)
         for tracker in self.trackers:
             tracker.row(row)
+
+    def improves(self, value: float, step: int) -> bool:
+        """Whether a value of config.best is the best so far, which it then is the one to beat."""
+        sign = dict(min=1, max=-1)[self.config.best_mode]
+        better = math.isfinite(value) and (self.best is None or sign * value < sign * self.best["value"])
+        if better:
+            self.best = dict(step=step, value=plain(value))
+        return better
 
     def mark_failed(self):
         self.dir.sync()
