@@ -26,8 +26,9 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN) -m pytest -n 2 --dist worksteal
 
+# With requirements-engines.txt installed, and within tests/integration/slurm.sh, nothing is skipped.
 test-all: .venv/installed
-	$(BIN) -m pytest --slow
+	$(BIN) -m pytest --slow -n 2 --dist worksteal
 
 .venv-latest/installed: requirements.in
 	@test -n "$(LATEST)" || { echo "error: no Python >= 3.12 found; name one: make test-latest LATEST=/path/to/python3"; exit 1; }
