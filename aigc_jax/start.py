@@ -1,19 +1,13 @@
 """Before the first step: does the work directory belong to this config, and whose parameters does the run begin with?"""
 
 import json
-import re
 from pathlib import Path
 
-import jax
-import numpy as np
-
 from aigc_jax import config as configs
-from aigc_jax import gpt2, optim, processes, stored
+from aigc_jax import optim, processes, stored
 from aigc_jax.checkpoint import Checkpoints
-from aigc_jax.core import path_of
 from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import spec_to_json
-from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.errors import UserError, require
 from aigc_jax.keys import IDENTITY_VERSION
 from aigc_jax.results import environment
@@ -159,17 +153,6 @@ def stored_config(stored):
     return configs.resolve(configs.complete(configs.from_json(stored["config"])), 1, 1)
 
 
-def stored_state(where: str, states) -> dict:
-    """{path: array [1 or N, ...]} of the newest checkpoint of a run, or of a GPT-2 directory."""
-    if gpt2.is_directory(where):
-        rows = states.params["net"]["embed"]["embedding"].shape[1] if "embed" in states.params.get("net", {}) else 0
-        return {f"params/net/{name}": value[None] for name, value in gpt2.read_params(where, rows).items()}
-    require(stored.read(Path(where, "config.json")) is not None, f"config.init_from = {where!r} is no run: it has no config.json")
-    found = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
-    require(found is not None, f"config.init_from = {where!r} has no good checkpoint")
-    return found[0]
-
-
 def inherited(parent):
     """(state, best, meta) of some of a group's trials, as a checkpoint of theirs alone would have them; None without a parent."""
     if parent is None:
@@ -180,46 +163,3 @@ def inherited(parent):
     state, best, meta = found
     trees = [{name: value[places] for name, value in tree.items()} for tree in (state, best)]
     return *trees, meta | {key: [meta[key][i] for i in places] for key in ("failed", "best", "rows")}
-
-
-EMBEDDING = "params/net/embed/embedding"  # of every network on tokens
-
-
-def same_tokenizer(where: str, tokenizer):
-    """Raise a UserError where a run's tokens mean something else than the tokenizer's."""
-    theirs = read_tokenizer(Path(where)) if gpt2.is_directory(where) else tokenizers.read(Path(where, TOKENIZER))
-    require(theirs.pieces == tokenizer.pieces, f"config.init_from = {where!r} has another tokenizer ({theirs.kind}, {theirs.size:,} tokens) than the "
-            f"data ({tokenizer.kind}, {tokenizer.size:,}): set config.data.tokenizer = 'file' and config.data.tokenizer_path = {where!r}")
-
-
-def initialize(states, config, tokenizer=None):
-    """Stacked states with every leaf of `params` and `extra` whose path matches config.init_match taken from another run; its tokens must
-    be those of the tokenizer."""
-    where = config.init_from
-    found = stored_state(where, states)
-    try:
-        pattern = re.compile(config.init_match)
-    except re.error as e:
-        raise UserError(f"config.init_match = {config.init_match!r} is no regular expression: {e}") from None
-    if tokenizer is not None and pattern.search(EMBEDDING):
-        same_tokenizer(where, tokenizer)
-    lost = sorted({name.split("/")[1] for name in found if name.startswith("params/")} - set(states.params))
-    require(lost != ["lora"], f"config.init_from = {where!r} holds a low-rank adaptation, which config.lora.rank = 0 would lose: export it first")
-    used = []
-
-    def leaf(path, value):
-        name = path_of(path)
-        if not name.startswith(("params/", "extra/")) or not pattern.search(name):
-            return value
-        require(name in found, f"config.init_from = {where!r} has no {name}; exclude it with config.init_match")
-        other = found[name]
-        require(other.shape[1:] == value.shape[1:], f"config.init_from: {name} is {other.shape[1:]} there and "
-                f"{value.shape[1:]} here; exclude it with config.init_match")
-        require(len(other) in (1, len(value)), f"config.init_from = {where!r} holds {len(other)} trials")
-        used.append(name)
-        return np.broadcast_to(other, value.shape).astype(value.dtype)
-
-    out = jax.tree_util.tree_map_with_path(leaf, states)
-    names = ", ".join(path_of(p) for p, _ in jax.tree_util.tree_leaves_with_path(states.params))
-    require(used, f"config.init_match = {config.init_match!r} matches no parameter; there are {names}, each after params/")
-    return out

@@ -23,6 +23,7 @@ from aigc_jax import costs, data, methods, processes, samples, start, trackers
 from aigc_jax.checkpoint import Checkpoints, digests, fill, flatten, share
 from aigc_jax.errors import require
 from aigc_jax.extractors import extractor
+from aigc_jax.init_from import initialize
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.progress import Profile, Progress
 from aigc_jax.results import RunDir, describe_error, disk_errors, plain
@@ -166,7 +167,7 @@ class Loop:
         else:
             self.states = self.programs.init([t.config for t in self.trials])
             if self.config.init_from:
-                self.states = self.programs.place(start.initialize(self.states, self.config, self.dataset.tokenizer))
+                self.states = self.programs.place(initialize(self.states, self.config, self.dataset.tokenizer, self.report))
         start.cut_rows(self.checkpoints, self.trials, self.restored, found and found[2]["rows"], own)
         if found:
             self.report(f"resuming at step {self.step:,}")

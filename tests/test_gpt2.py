@@ -10,7 +10,7 @@ from conftest import command_line
 
 import aigc_jax
 from aigc_jax import config as configs
-from aigc_jax import gpt2, start, writing
+from aigc_jax import gpt2, init_from, writing
 from aigc_jax.checkpoint import flatten
 from aigc_jax.data import gpt2 as tokenizer_files
 from aigc_jax.data import tokenizers
@@ -104,7 +104,7 @@ def test_a_run_begins_with_its_weights(directory):
     run = aigc_jax.load(directory)
     states = jax.tree.map(lambda x: jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, run.states)
     config = configs.override(configs.complete(gpt2.config(directory)), {"init_from": str(directory)})
-    begun = start.initialize(states, config)
+    begun = init_from.initialize(states, config)
     np.testing.assert_array_equal(begun.params["net"]["embed"]["embedding"], run.states.params["net"]["embed"]["embedding"])
     given = tokenizers.build((), config.data)
     assert given.to_json() == tokenizer_files.read_tokenizer(directory).to_json()

@@ -13,7 +13,7 @@ from tiny_configs import PAIRS, dataset, resolved, tiny
 
 import aigc_jax
 from aigc_jax import config as configs
-from aigc_jax import data, methods, start, writing
+from aigc_jax import data, init_from, methods, writing
 from aigc_jax.checkpoint import Checkpoints, flatten
 from aigc_jax.data import pairs, text
 from aigc_jax.decode import Choice
@@ -171,16 +171,16 @@ def test_from_a_run_to_an_adapted_one(tmp_path):
     found = data.load(config.data)
     config = configs.resolve(config, found.spec.n_train, 16)
     programs = Programs(config, found, 1)
-    states = start.initialize(programs.init([config]), config, found.tokenizer)
+    states = init_from.initialize(programs.init([config]), config, found.tokenizer)
     assert set(states.params) == {"net", "lora"}
     kept, begun = flatten(run.state.params["net"]), flatten(lora.merged(config, jax.tree.map(lambda x: x[0], states.params)))
     assert all(np.array_equal(kept[name], begun[name]) for name in kept)
     with Checkpoints(tmp_path / "adapted" / "checkpoints") as checkpoints:
         checkpoints.save(1, flatten(programs.place(states)), {}, dict(failed=[None], best=[None], rows=[dict(bytes=0, sha256="")]))
-    (tmp_path / "adapted" / "config.json").write_text("{}")
+    (tmp_path / "adapted" / "config.json").write_bytes((tmp_path / "config.json").read_bytes())
     plain = configs.resolve(tiny("lm", **JOINED, init_from=str(tmp_path / "adapted"), init_match="layer"), found.spec.n_train, 16)
     with pytest.raises(UserError, match="holds a low-rank adaptation"):
-        start.initialize(Programs(plain, found, 1).init([plain]), plain)
+        init_from.initialize(Programs(plain, found, 1).init([plain]), plain)
 
 
 def test_docstrings_are_split_and_answered_by_functions(tmp_path, monkeypatch):
