@@ -165,6 +165,22 @@ def test_it_keeps_away_from_where_trials_fail():
     assert sum(v is None for v in values(lambda o: None if o["hp.lr"] > 1e-3 else 5.0)) < 25
 
 
+# Of optuna 5 for the search "search" and seed 0: a search goes on with the draws it began with.
+DRAWN = [[0.00709398, 1.00049], [0.000233605, 1.56105], [5.18434e-05, 3.70959]]
+
+
+@needs_optuna
+def test_draws_depend_on_the_name_of_the_search_and_the_seed_alone():
+    def drawn(name="search", **changes):
+        study = adaptive.Study(configs.override(tiny("vae"), changes), asked(trials=3)._replace(name=name))
+        return [study.trials[n].overrides for n in study.batch()]
+
+    first = drawn()
+    assert drawn(steps="17 steps", metric_samples=9) == first == drawn(z=(7,))
+    assert drawn("other") != first != drawn(seed=1)
+    assert [list(o.values()) for o in first] == DRAWN
+
+
 @needs_optuna
 def test_a_trial_that_diverges_is_told_as_failed_and_is_not_trained_again(tmp_path):
     engine = Formula(lambda o: None if o["hp.lr"] > 1e-3 else 5.0)

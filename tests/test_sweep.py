@@ -327,6 +327,15 @@ def test_halving_by_a_metric_that_no_row_has(tmp_path):
         group.run(it.groups()[0].path, "vmap", report=lambda line: None)
 
 
+def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
+    it = swept(tmp_path, RATES[:2], extra=HALVING)
+    (g,) = it.groups()
+    for run in g.dirs:
+        run.path.mkdir(parents=True)
+        run.status("failed: diverged", 2, reason="loss is not finite at step 2")
+    assert group.run(g.path, report=lambda line: None) == 0 and not (g.path / "rung_0").exists()
+
+
 # -- real processes
 
 OVERRIDES = SMALL_RUN | VAE | {"metrics": (), "steps": 400, "run.mesh.data": -1, "run.eval_every": "40 steps", "run.save_every": "40 steps",
