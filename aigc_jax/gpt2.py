@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from aigc_jax.config import complete
 from aigc_jax.data.gpt2 import read_stops, write_tokenizer
 from aigc_jax.errors import UserError, require
+from aigc_jax.input_files import read_text
 from aigc_jax.torch_files import safetensors, safetensors_header
 
 # The fields of a Decoder that GPT-2 has; its width, heads, layers and context are read.
@@ -55,23 +56,32 @@ def is_directory(path) -> bool:
 def read_json(file: Path) -> dict:
     """A JSON object of another library's file."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
+        found = json.loads(read_text(file))
+    except (UserError, ValueError, RecursionError) as e:
         reason = str(e).splitlines()[0][:100]
-        raise UserError(f"{file} is no {file.name} of a GPT-2: {type(e).__name__} {reason}") from None
-    require(isinstance(found, dict), f"{file} is no {file.name} of a GPT-2: it holds no JSON object")
+        raise UserError(
+            f"{file} is no {file.name} of a GPT-2: {type(e).__name__} {reason}"
+        ) from None
+    require(
+        isinstance(found, dict), f"{file} is no {file.name} of a GPT-2: it holds no JSON object"
+    )
     return found
 
 
 def whole_number(file: Path, given: dict, key: str) -> int:
     value = given.get(key)
     sound = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
-    require(sound, f"{file} is no config.json of a GPT-2: {key} = {str(value)[:40]} must be a positive whole number")
+    require(
+        sound,
+        f"{file} is no config.json of a GPT-2: {key} = {str(value)[:40]} must be a positive whole "
+        "number",
+    )
     return value
 
 
 def read_model(path) -> dict:
-    """The fields of the Decoder that a directory's config.json describes. Raises a UserError where it is no GPT-2, or not that of the weights,
+    """The fields of the Decoder that a directory's config.json describes. Raises a UserError where
+    it is no GPT-2, or not that of the weights,
     of which nothing but the shapes is read."""
     file = Path(path) / "config.json"
     given = read_json(file)
@@ -81,23 +91,32 @@ def read_model(path) -> dict:
         same = (ALIKE.get(found, found) if isinstance(found, str) else found) == value
         require(same, f"{file}: {key} = {found!r}, and only {value!r} can be read")
     divides = model["width"] % model["heads"] == 0
-    require(divides, f"{file}: n_embd = {model['width']} does not divide by n_head = {model['heads']}")
+    require(
+        divides, f"{file}: n_embd = {model['width']} does not divide by n_head = {model['heads']}"
+    )
     inner = given.get("n_inner") is not None
     hidden = whole_number(file, given, "n_inner") if inner else 4 * model["width"]
     model |= dict(kv_heads=model["heads"], hidden=hidden) | SAME
-    check_shapes(Path(path), model, whole_number(file, given, "vocab_size") if "vocab_size" in given else None)
+    check_shapes(
+        Path(path),
+        model,
+        whole_number(file, given, "vocab_size") if "vocab_size" in given else None,
+    )
     return model
 
 
 def shards(path: Path) -> dict[str, Path]:
-    """{name of a tensor: its file}: all in one file, or by an index of several in the same directory."""
+    """{name of a tensor: its file}: all in one file, or by an index of several in the same
+    directory."""
     if (path / WEIGHTS).is_file():
         return dict.fromkeys(safetensors_header(path / WEIGHTS), path / WEIGHTS)
     where, out = read_json(path / INDEX).get("weight_map"), {}
     require(isinstance(where, dict) and where, f"{path / INDEX} has no weight_map")
     for name, file in where.items():
         inside = isinstance(file, str) and Path(file).name == file and file not in ("", ".", "..")
-        require(inside, f"{path / INDEX}: {name} lies in {file!r}, which is no file of the directory")
+        require(
+            inside, f"{path / INDEX}: {name} lies in {file!r}, which is no file of the directory"
+        )
         require((path / file).is_file(), f"{path / INDEX}: {name} lies in {file}, which is missing")
         out[name] = path / file
     return out
@@ -117,8 +136,18 @@ def headers(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
 def shapes_of(model: dict, vocabulary: int) -> dict[str, tuple[int, ...]]:
     """{their name: shape} of all parameters."""
     d, hidden = model["width"], model["hidden"]
-    kernels = {"attn.c_attn": (d, 3 * d), "attn.c_proj": (d, d), "mlp.c_fc": (d, hidden), "mlp.c_proj": (hidden, d)}
-    out = {"wte.weight": (vocabulary, d), "wpe.weight": (model["context"], d), "ln_f.weight": (d,), "ln_f.bias": (d,)}
+    kernels = {
+        "attn.c_attn": (d, 3 * d),
+        "attn.c_proj": (d, d),
+        "mlp.c_fc": (d, hidden),
+        "mlp.c_proj": (hidden, d),
+    }
+    out = {
+        "wte.weight": (vocabulary, d),
+        "wpe.weight": (model["context"], d),
+        "ln_f.weight": (d,),
+        "ln_f.bias": (d,),
+    }
     for i in range(model["layers"]):
         for name, shape in (kernels | {"ln_1": (d,), "ln_2": (d,)}).items():
             out |= {f"h.{i}.{name}.weight": shape, f"h.{i}.{name}.bias": shape[-1:]}
@@ -126,19 +155,32 @@ def shapes_of(model: dict, vocabulary: int) -> dict[str, tuple[int, ...]]:
 
 
 def check_shapes(path: Path, model: dict, vocabulary: int | None):
-    """Raise a UserError where the files hold other parameters than a model has: before anything of its size is made."""
+    """Raise a UserError where the files hold other parameters than a model has: before anything of
+    its size is made."""
     found, file = headers(path), path / (WEIGHTS if (path / WEIGHTS).is_file() else INDEX)
     layers = {int(m[1]) for name in found if (m := re.match(r"h\.(\d{1,9})\.", name))}
     there = max(layers, default=-1) + 1
-    require(there == model["layers"], f"{file} holds {there} layers: it is no GPT-2 of {model['layers']} layers")
+    require(
+        there == model["layers"],
+        f"{file} holds {there} layers: it is no GPT-2 of {model['layers']} layers",
+    )
     require("wte.weight" in found, f"{file} has no wte.weight: it is no GPT-2")
     rows = found["wte.weight"][1][0] if found["wte.weight"][1] else 0
-    require(vocabulary in (None, rows), f"{path / 'config.json'}: vocab_size = {vocabulary}, and wte.weight has {rows} rows")
+    require(
+        vocabulary in (None, rows),
+        f"{path / 'config.json'}: vocab_size = {vocabulary}, and wte.weight has {rows} rows",
+    )
     for name, shape in shapes_of(model, rows).items():
         require(name in found, f"{file} has no {name}: it is no GPT-2 of {model['layers']} layers")
         where, other, kind = found[name]
-        require(other == shape, f"{where}: {name} is {list(other)}, and config.json asks for {list(shape)}")
-        require(kind in TYPES, f"{where}: {name} holds numbers of type {kind}, and only {', '.join(TYPES)} can be read")
+        require(
+            other == shape,
+            f"{where}: {name} is {list(other)}, and config.json asks for {list(shape)}",
+        )
+        require(
+            kind in TYPES,
+            f"{where}: {name} has numbers of type {kind}, and only {', '.join(TYPES)} can be read",
+        )
 
 
 def config(path) -> ConfigDict:
@@ -151,7 +193,8 @@ def config(path) -> ConfigDict:
 
 
 def read_params(path, rows: int) -> dict[str, np.ndarray]:
-    """{our path below params/net: array} of a directory's weights, of the embedding `rows` rows, filled up with zeros. Raises a UserError
+    """{our path below params/net: array} of a directory's weights, of the embedding `rows` rows,
+    filled up with zeros. Raises a UserError
     where a number is not finite."""
     path = Path(path)
     found, ours, out = headers(path), names(read_model(path)["layers"]), {}
@@ -168,22 +211,28 @@ def read_params(path, rows: int) -> dict[str, np.ndarray]:
 
 
 def check_tokens(path, tokenizer):
-    """Raise a UserError where a tokenizer has tokens that a directory's network does not know. Rows of the embedding past the tokenizer's are no
+    """Raise a UserError where a tokenizer has tokens that a directory's network does not know. Rows
+    of the embedding past the tokenizer's are no
     tokens."""
     rows = headers(Path(path))["wte.weight"][1][0]
     fits = tokenizer.size <= rows
-    require(fits, f"{path}: the tokenizer has {tokenizer.size:,} tokens, and wte.weight a row for {rows:,}")
+    require(
+        fits,
+        f"{path}: the tokenizer has {tokenizer.size:,} tokens, and wte.weight a row for {rows:,}",
+    )
 
 
 def first_token(path, tokenizer, ends: tuple[int, ...]) -> int:
-    """The token after which a text begins: bos_token_id of config.json, else the first that ends one; -1 where there is none."""
+    """The token after which a text begins: bos_token_id of config.json, else the first that ends
+    one; -1 where there is none."""
     given = read_json(Path(path) / "config.json").get("bos_token_id")
     sound = isinstance(given, int) and not isinstance(given, bool) and 0 <= given < tokenizer.size
     return given if sound else ends[0] if ends else -1
 
 
 def end_tokens(path, tokenizer) -> tuple[int, ...]:
-    """The tokens that end a text: eos_token_id of generation_config.json or config.json; where these say nothing, or a token that is none, the
+    """The tokens that end a text: eos_token_id of generation_config.json or config.json; where
+    these say nothing, or a token that is none, the
     tokenizer's."""
     stops = read_stops(Path(path))
     known = tuple(i for i in stops or () if i < tokenizer.size)
@@ -191,9 +240,13 @@ def end_tokens(path, tokenizer) -> tuple[int, ...]:
     return known if known or stops == () else own
 
 
-def write(path, model, params: dict[str, np.ndarray], tokenizer, ends: tuple[int, ...] | None = None):
-    """A directory for `transformers`. model: the Decoder's fields; params: {path below params/net: array}; ends: the tokens that end a
-    text, where it is not the tokenizer's. What has no biases has zeros for them, which is the same network.
+def write(
+    path, model, params: dict[str, np.ndarray], tokenizer, ends: tuple[int, ...] | None = None
+):
+    """A directory for `transformers`. model: the Decoder's fields; params: {path below params/net:
+    array}; ends: the tokens that end a
+    text, where it is not the tokenizer's. What has no biases has zeros for them, which is the same
+    network.
     Raises a UserError where the network is no GPT-2."""
     from safetensors.numpy import save_file
 
@@ -207,14 +260,21 @@ def write(path, model, params: dict[str, np.ndarray], tokenizer, ends: tuple[int
     write_tokenizer(path, tokenizer)
     hidden = model.get("hidden") or 4 * model["width"]
     shapes = shapes_of(dict(model) | dict(hidden=hidden), tokenizer.size)
-    theirs = {name: np.ascontiguousarray(params[ours], np.float32) if ours in params else np.zeros(shapes[name], np.float32)
-              for name, ours in names(model["layers"]).items()}  # fmt: skip
+    theirs = {}
+    for name, ours in names(model["layers"]).items():
+        unbiased = name.endswith("bias") and ours not in params
+        value = np.zeros(shapes[name]) if unbiased else params[ours]
+        theirs[name] = np.ascontiguousarray(value, np.float32)
     theirs["wte.weight"] = np.ascontiguousarray(theirs["wte.weight"][: tokenizer.size])
-    save_file({f"transformer.{name}": value for name, value in theirs.items()}, path / WEIGHTS, metadata=dict(format="pt"))
+    save_file(
+        {f"transformer.{name}": value for name, value in theirs.items()},
+        path / WEIGHTS,
+        metadata=dict(format="pt"),
+    )
     described = dict(
         model_type="gpt2", architectures=["GPT2LMHeadModel"], vocab_size=tokenizer.size, n_positions=model["context"], n_ctx=model["context"],
         n_embd=model["width"], n_head=model["heads"], n_layer=model["layers"], n_inner=model.get("hidden") or None,
-        bos_token_id=tokenizer.end, eos_token_id=list(ends) if len(ends) > 1 else ends[0] if ends else None,
+        bos_token_id=tokenizer.end, eos_token_id=list(ends) if len(ends) > 1 else (*ends, None)[0],
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **ASSUMED,
     )  # fmt: skip
     (path / "config.json").write_text(json.dumps(described, indent=1) + "\n")

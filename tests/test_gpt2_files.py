@@ -1,4 +1,5 @@
-"""GPT-2 directories as others write them: tokenizers of any kind, ends of text, shards, numbers that cannot be."""
+"""GPT-2 directories as others write them: tokenizers of any kind, ends of text, shards, numbers
+that cannot be."""
 
 import json
 
@@ -131,7 +132,8 @@ def with_library(directory):  # noqa: F811
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ids_are_those_of_the_tokenizers_library(with_library, tmp_path, kind):
-    """But that no text is encoded to a special token. Kept in a run, and exported, they are the same."""
+    """But that no text is encoded to a special token. Kept in a run, and exported, they are the
+    same."""
     library = KINDS[kind]()
     path = with_library(library)
     found = read_tokenizer(path)
@@ -198,7 +200,8 @@ def test_tokenizers_that_cannot_be_used_are_refused(with_library, library, confi
 
 
 def negative(path, vocabulary):
-    """Weights whose logits are all below 0: the last norm is 1 along one axis, and so is each token's embedding, but negative."""
+    """Weights whose logits are all below 0: the last norm is 1 along one axis, and so is each
+    token's embedding, but negative."""
     arrays = {name: numbers(name, shape) for name, shape in shapes(vocabulary).items()}
     arrays["ln_f.weight"], arrays["ln_f.bias"] = (
         np.zeros(8, np.float32),
@@ -211,7 +214,8 @@ def negative(path, vocabulary):
 
 
 def test_no_end_of_text_is_invented(with_library):
-    """Token 0 is the likeliest, again and again; a token that nobody trained would have the logit 0."""
+    """Token 0 is the likeliest, again and again; a token that nobody trained would have the logit
+    0."""
     path = with_library(byte_level(end=None))
     negative(path, 259)
     run = aigc_jax.load(path)
@@ -233,7 +237,8 @@ def test_no_end_of_text_is_invented(with_library):
     (dict(config=dict(eos_token_id=[5, 7])), (5, 7)),
     (dict(config=dict(eos_token_id=5), generation_config=dict(eos_token_id=7)), (7,)),
     (dict(config=dict(eos_token_id=5), generation_config=dict(max_length=7)), (5,)),
-    (dict(config=dict(eos_token_id=50256)), (258,)),  # what transformers writes where nobody says another
+    (dict(config=dict(eos_token_id=50256)),
+    (258,)),  # what transformers writes where nobody says another
     (dict(config=dict(eos_token_id=None)), ()),
     (dict(config={}), (258,)),
 ])  # fmt: skip
@@ -302,32 +307,46 @@ NAME = "transformer.h.0.ln_1.bias"
 
 
 @pytest.mark.parametrize("change, words", [
-    ({NAME: "../model.safetensors"}, "is no file of the directory"), ({NAME: "/etc/passwd"}, "is no file of the directory"), ({NAME: 3}, "is no file"),
-    ({NAME: "x.safetensors"}, "x.safetensors, which is missing"), ({NAME: "config.json"}, "is damaged or no safetensors file"),
-    ({NAME: None}, "has no h.0.ln_1.bias"), ({"h.0.new": "model-00001-of-00002.safetensors"}, "has no h.0.new"), (None, "has no weight_map"),
+    ({NAME: "../model.safetensors"}, "is no file of the directory"),
+    ({NAME: "/etc/passwd"}, "is no file of the directory"),
+    ({NAME: 3}, "is no file"),
+    ({NAME: "x.safetensors"}, "x.safetensors, which is missing"),
+    ({NAME: "config.json"}, "is damaged or no safetensors file"),
+    ({NAME: None}, "has no h.0.ln_1.bias"),
+    ({"h.0.new": "model-00001-of-00002.safetensors"}, "has no h.0.new"),
+    (None, "has no weight_map"),
 ])  # fmt: skip
 def test_a_wrong_index_is_one_sentence(directory, change, words):  # noqa: F811
     where = shard(directory)
-    if change is None:
-        where = ["x"]
-    else:
-        where = {name: file for name, file in (where | change).items() if file is not None}
-    write_index(directory, where)
+    where = {name: file for name, file in (where | (change or {})).items() if file is not None}
+    write_index(directory, ["x"] if change is None else where)
     with pytest.raises(UserError, match=words) as e:
         aigc_jax.load(directory)
     assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("change, words", [
-    (dict(n_layer=10**9), "holds 2 layers: it is no GPT-2 of 1000000000 layers"), (dict(n_layer=1), "holds 2 layers"), (dict(n_layer=0), "n_layer = 0"),
-    (dict(n_layer=-2), "n_layer = -2"), (dict(n_layer=10**400), "n_layer = 1000"), (dict(n_layer=2.0), "n_layer = 2.0"), (dict(n_layer="2"), "n_layer = 2"),
-    (dict(n_layer=True), "n_layer = True"), (dict(n_layer=None), "n_layer = None"), (dict(n_layer=[2]), "n_layer"),
+    (dict(n_layer=10**9), "holds 2 layers: it is no GPT-2 of 1000000000 layers"),
+    (dict(n_layer=1), "holds 2 layers"),
+    (dict(n_layer=0), "n_layer = 0"),
+    (dict(n_layer=-2), "n_layer = -2"),
+    (dict(n_layer=10**400), "n_layer = 1000"),
+    (dict(n_layer=2.0), "n_layer = 2.0"),
+    (dict(n_layer="2"), "n_layer = 2"),
+    (dict(n_layer=True), "n_layer = True"),
+    (dict(n_layer=None), "n_layer = None"),
+    (dict(n_layer=[2]), "n_layer"),
     (dict(n_embd=10**9), r"wte.weight is \[259, 8\], and config.json asks for \[259, 1000000000\]"),
     (dict(n_embd=9), "n_embd = 9 does not divide by n_head = 2"), (dict(n_embd=-8), "n_embd = -8"),
     (dict(n_head=3), "n_embd = 8 does not divide by n_head = 3"), (dict(n_head=0), "n_head = 0"),
-    (dict(n_positions=10**9), r"wpe.weight is \[16, 8\]"), (dict(n_inner=7), r"mlp.c_fc.weight is \[8, 32\]"), (dict(n_inner=0), "n_inner = 0"),
-    (dict(vocab_size=10**9), "vocab_size = 1000000000, and wte.weight has 259 rows"), (dict(eos_token_id="x"), "eos_token_id = 'x'"),
-    (dict(eos_token_id=-1), "eos_token_id = -1"), (dict(layer_norm_epsilon=1e-3), "layer_norm_epsilon = 0.001"), (dict(activation_function=["x"]), "activation"),
+    (dict(n_positions=10**9), r"wpe.weight is \[16, 8\]"),
+    (dict(n_inner=7), r"mlp.c_fc.weight is \[8, 32\]"),
+    (dict(n_inner=0), "n_inner = 0"),
+    (dict(vocab_size=10**9), "vocab_size = 1000000000, and wte.weight has 259 rows"),
+    (dict(eos_token_id="x"), "eos_token_id = 'x'"),
+    (dict(eos_token_id=-1), "eos_token_id = -1"),
+    (dict(layer_norm_epsilon=1e-3), "layer_norm_epsilon = 0.001"),
+    (dict(activation_function=["x"]), "activation"),
 ])  # fmt: skip
 def test_numbers_that_cannot_be_are_one_sentence(directory, change, words):  # noqa: F811
     rewrite(directory, **change)
@@ -381,7 +400,8 @@ def test_a_network_without_biases_is_exported_with_zeros(directory, tmp_path):  
 
 @pytest.mark.parametrize("kind", ["plain", "no end", "prefix"])
 def test_transformers_reads_and_writes_the_same(with_library, tmp_path, kind):
-    """Logits and greedy texts of GPT2LMHeadModel: of the directory, and of what is exported from it."""
+    """Logits and greedy texts of GPT2LMHeadModel: of the directory, and of what is exported from
+    it."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     path = with_library(KINDS[kind]())
     run = aigc_jax.load(path)

@@ -36,7 +36,7 @@ ALLOWED = {
     "decode": {"core", "errors"},
     "beam": {"decode"},
     "methods": {"beam", "methods", "models", "losses", "optim", "core", "config", "decode", "errors"},
-    "gpt2": {"config", "data", "errors", "torch_files"},
+    "gpt2": {"config", "data", "errors", "input_files", "torch_files"},
     "inception": {"errors", "input_files", "metrics", "models", "results", "torch_files"},
     "torch_files": {"errors", "input_files", "pickles"},
     "samples": {"pictures", "results", "stored"},

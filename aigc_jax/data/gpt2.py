@@ -1,10 +1,12 @@
-"""The tokenizer files of a GPT-2 directory, as Hugging Face's `transformers` writes them: tokenizer.json, or vocab.json and merges.txt."""
+"""The tokenizer files of a GPT-2 directory, as Hugging Face's `transformers` writes them:
+tokenizer.json, or vocab.json and merges.txt."""
 
 import json
 from pathlib import Path
 
 from aigc_jax.data.tokenizers import SPECIALS, Tokenizer, byte_letters, from_plain
 from aigc_jax.errors import UserError, require
+from aigc_jax.input_files import read_text
 
 END = SPECIALS[0]
 # The parts of a tokenizer.json that GPT-2's has, with what they say.
@@ -21,12 +23,13 @@ def has_tokenizer(path: Path) -> bool:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a directory, with the ids of the library `tokenizers`. Raises a UserError where its files are missing or damaged, or where
+    """The tokenizer of a directory, with the ids of the library `tokenizers`. Raises a UserError
+    where its files are missing or damaged, or where
     it cannot be used (`library.make`)."""
     file = path / "tokenizer.json"
     file = file if file.is_file() else path / "vocab.json"
     try:
-        described = json.loads(file.read_text(encoding="utf-8"))
+        described = json.loads(read_text(file))
         prefix = read_json(path / "tokenizer_config.json").get("add_prefix_space")
         if file.name == "vocab.json":
             described = describe_files(described, path, prefix or False)
@@ -43,13 +46,14 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def is_gpt2(path: Path) -> bool:
-    """Does the model's config.json lie beside the tokenizer? A directory may hold a tokenizer alone."""
+    """Does the model's config.json lie beside the tokenizer? A directory may hold a tokenizer
+    alone."""
     return "n_embd" in read_json(path / "config.json")
 
 
 def read_json(file: Path) -> dict:
     """A JSON object, {} where there is no file."""
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    found = json.loads(read_text(file)) if file.is_file() else {}
     require(isinstance(found, dict), f"{file} holds no JSON object")
     return found
 
@@ -63,7 +67,7 @@ def complete(described: dict) -> dict:
 
 def describe_files(numbers: dict, path: Path, prefix: bool) -> dict:
     """The tokenizer.json of vocab.json, merges.txt and added_tokens.json."""
-    lines = (path / "merges.txt").read_text(encoding="utf-8").split("\n")
+    lines = read_text(path / "merges.txt").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     added = read_json(path / "added_tokens.json")
     added |= {name: numbers[name] for name in SPECIALS if name in numbers}
@@ -78,7 +82,8 @@ def describe_files(numbers: dict, path: Path, prefix: bool) -> dict:
 
 
 def check_prefix(step, prefix):
-    """Raise a UserError where tokenizer_config.json says of a blank before each text what tokenizer.json does not."""
+    """Raise a UserError where tokenizer_config.json says of a blank before each text what
+    tokenizer.json does not."""
     if prefix is None or (step or {}).get("type") != "ByteLevel":
         return
     there = step["add_prefix_space"]
@@ -86,7 +91,8 @@ def check_prefix(step, prefix):
 
 
 def plain_of(described: dict, stops, rows: int | None) -> dict:
-    """GPT-2's own kind of byte-level BPE as ours, all else by the library. stops: the tokens at which the model's configs end a text; rows: how many
+    """GPT-2's own kind of byte-level BPE as ours, all else by the library. stops: the tokens at
+    which the model's configs end a text; rows: how many
     tokens the model has, where it says so, for which special ones past it are none."""
     numbers = numbers_of(described)
     order = sorted(numbers, key=numbers.get)
@@ -94,7 +100,9 @@ def plain_of(described: dict, stops, rows: int | None) -> dict:
     special = {numbers[name] for name in SPECIALS if name in numbers}
     special |= {token["id"] for token in described["added_tokens"] if token["special"]}
     lost = next((word for word in order[size:] if numbers[word] not in special), None)
-    require(lost is None, f"its token {lost!r} is none of the {rows:,} that config.json says there are")
+    require(
+        lost is None, f"its token {lost!r} is none of the {rows:,} that config.json says there are"
+    )
     end = next((i for i in (*(stops or ()), numbers.get(END)) if i in special and i < size), None)
     count = sum(name in numbers for name in SPECIALS)
     known = order[: len(order) - count]
@@ -129,7 +137,8 @@ def is_plain(described: dict) -> bool:
 
 
 def read_stops(path: Path) -> tuple[int, ...] | None:
-    """The tokens at which generation ends, by generation_config.json or else config.json; None where neither says."""
+    """The tokens at which generation ends, by generation_config.json or else config.json; None
+    where neither says."""
     for name in ("generation_config.json", "config.json"):
         given = read_json(path / name)
         if "eos_token_id" in given:
@@ -143,12 +152,18 @@ def read_stops(path: Path) -> tuple[int, ...] | None:
 
 
 def write_tokenizer(path: Path, tokenizer: Tokenizer):
-    """The files of a byte-level BPE for `transformers.GPT2Tokenizer`, of any other tokenizer of the library its tokenizer.json."""
+    """The files of a byte-level BPE for `transformers.GPT2Tokenizer`, of any other tokenizer of the
+    library its tokenizer.json."""
     kinds = ("bpe", "library")
-    require(tokenizer.kind in kinds, f"a GPT-2 directory holds byte-level BPE, and the run's tokenizer is of {tokenizer.kind}")
+    require(
+        tokenizer.kind in kinds,
+        f"a GPT-2 directory holds byte-level BPE, and the run's tokenizer is of {tokenizer.kind}",
+    )
     if tokenizer.kind == "library":
         (path / "tokenizer.json").write_text(tokenizer.plain["json"], encoding="utf-8")
-        about = dict(tokenizer_class="PreTrainedTokenizerFast")  # which reads tokenizer.json as it is
+        about = dict(
+            tokenizer_class="PreTrainedTokenizerFast"
+        )  # which reads tokenizer.json as it is
         (path / "tokenizer_config.json").write_text(json.dumps(about) + "\n")
         return
     words = [*tokenizer.plain["known"], *SPECIALS[: tokenizer.size - len(tokenizer.plain["known"])]]

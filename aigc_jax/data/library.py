@@ -13,7 +13,8 @@ from aigc_jax.errors import require
 
 @dataclass(frozen=True, eq=False)
 class Decoded(Tokenizer):
-    """A tokenizer whose joined pieces are not the text: what a token shows as depends on the others."""
+    """A tokenizer whose joined pieces are not the text: what a token shows as depends on the
+    others."""
 
     library: Any = None
 
@@ -75,10 +76,13 @@ def make(plain: dict) -> Tokenizer:
 
 
 def check(library, numbers: dict[str, int], model: dict):
-    """Raise a UserError where the tokens of a text do not follow from it alone, or have no place."""
+    """Raise a UserError where the tokens of a text do not follow from it alone, or have no
+    place."""
     require(numbers != {}, "its vocabulary is empty")
     require(sorted(numbers.values()) == list(range(len(numbers))), "its numbers have gaps")
-    require(not model.get("dropout"), f"dropout = {model.get('dropout')}: merges left out at random")
+    require(
+        not model.get("dropout"), f"dropout = {model.get('dropout')}: merges left out at random"
+    )
     added = library.num_special_tokens_to_add(False)
     require(not added, f"its post_processor adds {added} tokens to each text")
 

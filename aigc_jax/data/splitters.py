@@ -18,10 +18,14 @@ def jieba_cut() -> Callable:
     try:
         import jieba
     except ImportError:
-        raise UserError("config.data.tokenizer = 'chinese_words' needs the package jieba: pip install jieba") from None
+        raise UserError(
+            "config.data.tokenizer = 'chinese_words' needs the package jieba: pip install jieba"
+        ) from None
     jieba.setLogLevel("WARNING")
     segmenter = jieba.Tokenizer()
-    segmenter.tmp_dir = str(cache_dir("jieba"))  # its own choice is a file in a directory that everyone can write to
+    segmenter.tmp_dir = str(
+        cache_dir("jieba")
+    )  # its own choice is a file in a directory that everyone can write to
     Path(segmenter.tmp_dir).mkdir(parents=True, exist_ok=True)
     return segmenter.cut
 
