@@ -135,9 +135,13 @@ def sample(args, overrides):
     if run.is_text:
         return sample_texts(run, args)
     require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
-    args.what = args.what or "prior"
+    args.what = args.what or run.default_sampler
     choose(dict.fromkeys((*run.programs.method.samplers, "neighbours", "separability")), args.what, "--what")
     beside = args.what == "neighbours"
+    if args.what in run.programs.method.samplers and out.suffix != ".npy":
+        shape = run.sample_shape(args.what)
+        require(pictures.is_drawable(shape, run.spec), f"--what={args.what} draws arrays {list(shape)}, which are no {run.spec.kind} "
+                f"{list(run.spec.shape)} to look at: save them by --out={args.what}.npy")
     if args.what == "separability":
         require(run.spec.kind == "image", f"--what=separability is for pictures, and the run's data are {run.spec.kind}")
         samples, scores = run.separated(args.num, args.seed, args.label)

@@ -67,15 +67,26 @@ def save_png(path, pixels: np.ndarray, origin: dict[str, str]):  # [H, W, C] uin
     write_atomically(path, buffer.getvalue())
 
 
+def is_drawable(shape, spec) -> bool:
+    """Whether a sample of this shape is an image or a point of the data's own space, or several of one example [K, ...]."""
+    own = tuple(spec.shape)
+    several = len(shape) - len(own) in (0, 1) and tuple(shape[-len(own) :]) == own
+    return several and spec.kind in ("image", "points")
+
+
 def save_samples(path, samples: np.ndarray, spec, origin: dict[str, str], columns=None):
-    """Samples as people would look at them: pictures in a grid, several [N, K, H, W, C] of one example above one another; points in
-    the plane over the modes of the data."""
-    if samples.ndim == 5:
-        samples = samples.reshape(len(samples), -1, *samples.shape[3:])
-    if spec.kind == "image" and samples.ndim == 4 and samples.shape[-1] in (1, 3):
-        save_png(path, grid(samples, columns), origin)
+    """Samples that are drawable: images in a grid, several [N, K, H, W, C] of one example above one another, and channels
+    that are neither grey nor RGB as grey images likewise; points in the plane over the modes of the data, several [N, K, D] of one example
+    joined by lines."""
+    if not is_drawable(samples.shape[1:], spec):
+        raise ValueError(f"samples {list(samples.shape)} are no {spec.kind} {list(spec.shape)}")
+    if spec.kind == "image":
+        height, width, channels = spec.shape
+        if channels not in (1, 3):
+            samples, channels = np.moveaxis(samples.reshape(-1, *spec.shape), -1, 1).reshape(len(samples), -1, height, width, 1), 1
+        save_png(path, grid(samples.reshape(len(samples), -1, width, channels), columns), origin)
     else:
-        save_scatter(path, samples.reshape(len(samples), -1), spec, origin)
+        save_scatter(path, samples.reshape(len(samples), -1, samples.shape[-1]), spec, origin)
 
 
 def _figure(width, height):
@@ -93,11 +104,14 @@ def _save_figure(path, figure, origin):
     write_atomically(path, buffer.getvalue())
 
 
-def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, D]: the first two coordinates
+def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, K, D]: the first two coordinates
     figure = _figure(5, 5)
     axes = figure.subplots()
-    second = 1 if samples.shape[1] > 1 else 0
-    axes.scatter(samples[:, 0], samples[:, second], s=4, alpha=0.4, linewidths=0, label=f"{len(samples)} samples")
+    x, y = samples[..., 0], samples[..., min(1, samples.shape[-1] - 1)]  # [N, K]
+    axes.plot(x.T, y.T, color="0.7", linewidth=0.5)
+    for k in range(x.shape[1]):
+        label = f"{len(x)} samples" if x.shape[1] == 1 else f"of each of {len(x)} the {('first', 'second')[k]}"
+        axes.scatter(x[:, k], y[:, k], s=4, alpha=0.4, linewidths=0, label=label)
     if spec.centres is not None:
         axes.plot(spec.centres[:, 0], spec.centres[:, 1], "+", color="black", markersize=9, label="modes of the data")
         reach = 1.4 * np.abs(spec.centres).max()

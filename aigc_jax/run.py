@@ -109,8 +109,14 @@ class Run:
 
     @property
     def default_sampler(self) -> str:
-        samplers = self.programs.method.samplers
-        return next(iter(samplers)) if self.is_text else "prior"
+        return next(iter(self.programs.method.samplers))
+
+    def sample_shape(self, what) -> tuple[int, ...]:
+        """Of one sample of images or points by a sampler; nothing is drawn."""
+        sampler = choose(self.programs.method.samplers, what, "--what")
+        one = jax.ShapeDtypeStruct((1,), "int32")
+        batch = {"index": one, "class": one, "label": one, "x": jax.ShapeDtypeStruct((1, *self.spec.shape), "float32")}
+        return jax.eval_shape(sampler, self.state, jax.random.key(0), batch).shape[1:]
 
     def generate(
         self,

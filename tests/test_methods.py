@@ -3,14 +3,16 @@
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_configs import METHODS, dataset, methods_of, resolved, tiny
 
 from aigc_jax import config as configs
 from aigc_jax import pictures, sharding
 from aigc_jax.checkpoint import digest, flatten
-from aigc_jax.data.dataset import fixed_order
+from aigc_jax.data.dataset import Spec, fixed_order
 from aigc_jax.errors import UserError
 from aigc_jax.programs import Programs, without_opt
+from aigc_jax.train import train
 
 # for tests of many programs, which are slow to compile
 every_net = pytest.mark.parametrize("name", ("gan", "gan_conv", "vae", "lm", pytest.param("gan_critic", marks=pytest.mark.slow)))
@@ -205,11 +207,52 @@ def test_metrics_that_are_none_or_not_for_the_method_are_named_in_one_sentence()
             programs.evaluate(states, "valid", 16, [name])
 
 
-def test_samples_that_are_no_pictures_are_drawn_as_points(tmp_path):
+@pytest.mark.parametrize(("shape", "image", "points"), [
+    ((8, 8, 1), True, False), ((2, 8, 8, 1), True, False), ((3, 3), False, False), ((3, 10), False, False), ((), False, False),
+    ((2,), False, True), ((2, 2), False, True), ((3, 2), False, True), ((1,), False, False), ((2, 2, 8, 8, 1), False, False),
+])  # fmt: skip
+def test_only_images_and_points_of_the_data_are_drawn(shape, image, points, tmp_path):
     """Three latents of [B, 3, Z] look like three colours by their last axis alone."""
-    spec = dataset(tiny("vae")).spec
-    pictures.save_samples(tmp_path / "x.png", np.zeros((5, 3, 3), np.float32), spec, {})
-    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    specs = Spec("image", (8, 8, 1), 10, levels=16), Spec("points", (2,), 10)
+    for spec, drawable in zip(specs, (image, points), strict=True):
+        assert pictures.is_drawable(shape, spec) == drawable
+        if not drawable:
+            with pytest.raises(ValueError, match="are no"):
+                pictures.save_samples(tmp_path / "x.png", np.zeros((4, *shape), np.float32), spec, {})
+
+
+def test_channels_that_are_no_colours_are_grey_images_above_one_another(tmp_path):
+    x = np.linspace(-1, 1, 3 * 2 * 64 * 64 * 4, dtype=np.float32).reshape(3, 2, 64, 64, 4)
+    pictures.save_samples(tmp_path / "x.png", x, Spec("image", (64, 64, 4), 10), {}, columns=3)
+    drawn = np.asarray(Image.open(tmp_path / "x.png"))
+    wanted = pictures.to_uint8(np.concatenate([x[1, 1, :, :, c] for c in range(4)]))
+    np.testing.assert_array_equal(drawn[4 * 64 :, 66:130], wanted)
+
+
+def test_pairs_of_points_are_both_drawn(tmp_path):
+    """A file changes with either point of a pair, and with the first alone where there is one."""
+    spec, given = Spec("points", (2,), 10), np.random.RandomState(0).randn(5, 2, 2).astype(np.float32)
+    drawn = []
+    for samples in (given, given + np.array([[0, 0], [1, 0]]), given + np.array([[1, 0], [0, 0]]), given[:, 0]):
+        pictures.save_samples(tmp_path / "x.png", samples.astype(np.float32), spec, {})
+        drawn.append((tmp_path / "x.png").read_bytes())
+    assert len(set(drawn)) == 4
+
+
+def test_arrays_that_are_no_images_are_refused_as_png(tmp_path, capsys):
+    import launch
+
+    config = tiny("vae", steps=1, best="", run__eval_every="never", run__sample_every="never", run__save_every="never")
+    train([config], [tmp_path / "run"], report=lambda line: None)
+    for what, shape in dict(latents=(3, 3), log_likelihood=()).items():
+        capsys.readouterr()
+        words = ["sample", f"--workdir={tmp_path / 'run'}", f"--what={what}", "--num=4"]
+        assert launch.main([*words, f"--out={tmp_path / 'x.png'}"]) == 1
+        sentence = f"--what={what} draws arrays {list(shape)}, which are no image [8, 8, 1] to look at: save them by --out={what}.npy"
+        assert sentence in capsys.readouterr().err
+        assert launch.main([*words, f"--out={tmp_path / 'x.npy'}"]) == 0
+        assert np.load(tmp_path / "x.npy").shape == (4, *shape) and not (tmp_path / "x.png").exists()
+
 
 
 def test_conditions_come_from_everywhere_in_the_split():
