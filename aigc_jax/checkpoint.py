@@ -167,7 +167,10 @@ class Checkpoints:
         part = self.path / f"{step}.saving"
         stored.write(part / "meta.json", meta | dict(step=step))
         part.rename(self.path / str(step))
-        for old in self.steps()[KEEP:]:
+        self._delete_old()
+
+    def _delete_old(self):
+        for old in self.steps()[KEEP:] if first() else ():
             shutil.rmtree((self.path / str(old)).rename(self.path / f"{old}.deleted"))
 
     def tidy(self):
@@ -214,11 +217,12 @@ class Checkpoints:
                 report(f"{e}; going back to the one before it")
 
     def set_aside(self, newer_than: int):
-        """Rename damaged checkpoints that the run will write again."""
+        """Rename damaged checkpoints that the run will write again, and delete those that a killed process left."""
         for step in self.steps() if first() else ():
             if step > newer_than:
                 shutil.rmtree(self.path / f"{step}.damaged", ignore_errors=True)
                 (self.path / str(step)).rename(self.path / f"{step}.damaged")
+        self._delete_old()
 
 
 def _orbax():
