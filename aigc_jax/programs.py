@@ -98,7 +98,7 @@ class Programs:
         self._start = Program(jax.jit(self._init), ONCE)
         # What states look like without what fills them up, as a restored checkpoint must.
         self.shapes = jax.eval_shape(self._init, np.zeros(count, np.uint32), self._stacked([config] * count))
-        optim.check_frozen(config, self.shapes.params)
+        optim.check_frozen(config, {name: self.shapes.params[name] for name in self.shapes.opt})  # of networks that are trained
 
         def build(f, rest, donate=False):
             specs = self.specs(self.shapes if donate else without_opt(self.shapes))

@@ -38,10 +38,9 @@ class WandB:
     """The same scalars in Weights & Biases, online or offline; its files lie in WORKDIR/wandb."""
 
     def __init__(self, path, config, step):
-        try:
-            import wandb
-        except ImportError:
-            raise UserError(f"config.run.wandb = {config.run.wandb!r} needs the package wandb: pip install wandb") from None
+        check(config)
+        import wandb
+
         self._run = wandb.init(
             project="aigc_jax", name=path.name, dir=str(path), mode=config.run.wandb, resume="allow",
             config=json.loads(config.to_json_best_effort()),
@@ -53,6 +52,15 @@ class WandB:
 
     def close(self):
         self._run.finish()
+
+
+def check(config):
+    """Raise a UserError unless the packages that `config.run` asks for are installed."""
+    try:
+        if config.run.wandb != "off":
+            import wandb  # noqa: F401
+    except ImportError:
+        raise UserError(f"config.run.wandb = {config.run.wandb!r} needs the package wandb: pip install wandb") from None
 
 
 def start(path, config, step) -> list:

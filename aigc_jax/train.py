@@ -52,6 +52,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
     report = report or print_warning
     dirs = [RunDir(w) for w in workdirs]
     group = Path(group or workdirs[0])
+    trackers.check(given[0])
     dataset = data.load(given[0].data, given[0].run.data_dir, download)
     resolved = [configs.resolve(c, dataset.spec.n_train, methods.examples(c)) for c in given]
     with contextlib.ExitStack() as stack:

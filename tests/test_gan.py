@@ -103,8 +103,10 @@ def every_loss(which):
     return Any
 
 
-@pytest.mark.parametrize("regularizer", [None, "spectral", *REGULARIZERS])
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net, regularizer", [
+    pytest.param(net, regularizer, marks=[pytest.mark.slow] * (net != "mlp" and regularizer is not None))
+    for net in NETS for regularizer in (None, "spectral", *REGULARIZERS)
+])  # fmt: skip
 def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, monkeypatch):
     """Two steps: all is finite, both networks move, and losses differ in what they do."""
     config = small(net, spectral=regularizer == "spectral", game__regularizers=(regularizer,) if regularizer in REGULARIZERS else (), batch_size=8)

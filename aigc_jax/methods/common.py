@@ -42,6 +42,12 @@ def check_keys(config, keys):
         require(key in known, f"config.{key} is missing; config.method = {config.method!r} reads {', '.join(keys)}")
 
 
+def check_images(config, spec):
+    """Raise a UserError unless the data are images or points."""
+    require(spec.kind in ("image", "points"), f"config.data.name = {config.data.name!r} holds neither pictures nor points, "
+            f"which config.method = {config.method!r} draws")
+
+
 def network(module, section, key, config, **more):
     """`module(**section)` with the config's dtypes: the whole bridge from a config to a network, with readable errors."""
     fields = {f.name: f.default for f in dataclasses.fields(module) if f.name not in ("parent", "name", *dtypes(config), *more)}

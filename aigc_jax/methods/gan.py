@@ -23,7 +23,7 @@ from aigc_jax import core, losses, optim
 from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold
 from aigc_jax.errors import choose, require
 from aigc_jax.methods import regularizers
-from aigc_jax.methods.common import ROW, between, check_keys
+from aigc_jax.methods.common import ROW, between, check_images, check_keys
 from aigc_jax.methods.players import Players
 from aigc_jax.methods.regularizers import PICTURES_ONLY, REGULARIZERS, Position
 from aigc_jax.models.reductions import BatchNorm
@@ -58,6 +58,7 @@ def coupled(config, devices=False) -> str:
 def examine(config, spec):
     """A UserError where the parts that the config chose do not go together, or not with the data."""
     check_keys(config, KEYS)
+    check_images(config, spec)
     require(config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1")
     require(config.batch_size >= config.game.pack, f"config.batch_size = {config.batch_size} must be at least config.game.pack = {config.game.pack}")
     require(config.game.unroll >= 0, f"config.game.unroll = {config.game.unroll} must not be negative")

@@ -20,6 +20,8 @@ def examples(config) -> int:
 def make(config, spec, gradients=core.gradients) -> Method:
     """The Transformer config.model on pairs of texts with one vocabulary. A target begins after, and ends with, the token spec.start."""
     check_keys(config, KEYS)
+    require(not config.data.joined, "config.data.joined = True makes one text of each pair, and config.method = 'seq2seq' reads the two apart: "
+            "it must be False")
     require(spec.kind == "pairs", f"config.data.name = {config.data.name!r} holds no pairs of texts, and config.method = 'seq2seq' reads pairs")
     require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
     require(config.beams > 0, f"config.beams = {config.beams} must be at least 1")

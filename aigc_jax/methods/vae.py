@@ -14,7 +14,7 @@ import numpy as np
 from aigc_jax import core, losses, optim
 from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold, noise
 from aigc_jax.errors import choose, require
-from aigc_jax.methods.common import check_keys
+from aigc_jax.methods.common import check_images, check_keys
 from aigc_jax.methods.latents import Model
 from aigc_jax.methods.observation import held_out
 
@@ -85,6 +85,7 @@ def coupled(config, devices=False) -> str:
 def examine(config, spec):
     """A UserError where the parts that the config chose do not go together, or not with the data."""
     check_keys(config, KEYS)
+    check_images(config, spec)
     for key, table in (("prior", PRIORS), ("bound", BOUNDS), ("penalty", PENALTIES)):
         choose(dict.fromkeys(table), config[key], f"config.{key}")
     choose(losses.LIKELIHOODS, config.likelihood, "config.likelihood")

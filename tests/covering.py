@@ -1,0 +1,96 @@
+"""Covering designs: few rows of options in which every option, or every two of them, occurs together.
+
+A problem is {base: {axis: values}}; a row is (base, {axis: value}) with all axes of its base. The base
+is an option too. Axes of one name are one axis, whatever the base: two options need to meet once.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Hashable
+
+Base = Hashable
+Row = tuple[Base, dict]
+
+
+def items(base: Base, values: dict) -> list:
+    """The options that are in a row."""
+    return [("base", base), *values.items()]
+
+
+def pairs(problem: dict[Base, dict], allowed: Callable) -> set:
+    """Every two options of different axes that some base has and that may meet in it."""
+    out = set()
+    for base, axes in problem.items():
+        every = [("base", base), *((axis, value) for axis, values in axes.items() for value in values)]
+        for pair in itertools.combinations(every, 2):
+            if pair[0][0] != pair[1][0] and allowed(base, dict(i for i in pair if i[0] != "base")):
+                out.add(frozenset(pair))
+    return out
+
+
+def met(rows: list[Row], size: int) -> set:
+    """The sets of so many options that occur together."""
+    return {frozenset(some) for row in rows for some in itertools.combinations(items(*row), size)}
+
+
+def cover(problem: dict[Base, dict], wanted: set, allowed: Callable, usual: Callable = lambda base: {}, seed=0, tries=8) -> list[Row]:
+    """Rows in which each of the `wanted` sets of one or two options occurs (after Cohen et al. 1997, AETG): each begins with what
+    is missing, and takes axis by axis the value with which most of what is missing is met, the usual one where it makes no
+    difference; the best of a few such rows.
+
+    allowed     (base, {axis: value} of some axes) -> may they meet?
+    usual       base -> {axis: value}
+    """
+    draw, missing, rows = random.Random(seed), dict.fromkeys(sorted(wanted, key=lambda s: sorted(map(repr, s)))), []
+    near = {}  # option -> the missing partners of it; of what is wanted by itself, the option itself
+    for some in missing:
+        for item in some:
+            near.setdefault(item, set()).update(some - {item} or {item})
+    while missing:
+        first, best, gain = next(iter(missing)), None, 0
+        for i in range(tries):
+            start = first if not i else draw.choice(list(missing))
+            row = _row(problem, start, near, allowed, usual, draw)
+            found = _met_now(row, near) if row else ()
+            if len(found) > gain:
+                best, gain, gone = row, len(found), found
+        assert best, f"no row holds {sorted(map(repr, first))}: what forbids it is not among the refusals"
+        rows.append(best)
+        for some in gone:
+            del missing[some]
+            for item in some:
+                near[item] -= some - {item} or {item}
+    return rows
+
+
+def _met_now(row: Row, near: dict) -> set:
+    have = set(items(*row))
+    return {frozenset((item, other)) for item in have for other in near.get(item, set()) & have}
+
+
+def _row(problem, start, near, allowed, usual, draw) -> Row | None:
+    """One row that holds `start`, or None where every way to it ends."""
+    given = dict(start)
+    has = lambda axes: all(v in axes.get(a, ()) for a, v in given.items())
+    bases = [given.pop("base")] if "base" in given else [b for b, axes in problem.items() if has(axes)]
+    for base in draw.sample(bases, len(bases)):
+        values, axes, most = dict(given), problem[base], usual(base)
+        have = {("base", base), *values.items()}
+        free = [axis for axis in axes if axis not in values] if allowed(base, values) else []
+        for axis in draw.sample(free, len(free)):
+            order = sorted(draw.sample(axes[axis], len(axes[axis])), key=lambda v, axis=axis: v != most.get(axis))
+            score = {v: len(near.get((axis, v), set()) & (have | {(axis, v)})) for v in order}
+            fits = (v for v in sorted(order, key=score.get, reverse=True) if allowed(base, values | {axis: v}))
+            values[axis] = found = next(fits, None)
+            have.add((axis, found))
+            if found is None:
+                break
+        else:
+            if len(values) == len(axes):
+                return base, {axis: values[axis] for axis in axes}
+    return None
+
+
+def row_with(axes: dict, base: Base, some: dict, allowed: Callable, usual: Callable) -> Row | None:
+    """A row of a base that holds some options, all others as usual as may be."""
+    return _row({base: axes}, {("base", base), *some.items()}, {}, allowed, usual, random.Random(0))
