@@ -38,8 +38,7 @@ def train(given, workdirs, group=None, extend=None, download=False, report=None,
     """Train one trial per config, which may differ in `seed` and `hp` only; returns the list of each one's STATUS.
 
     given     configs with durations as in their files; workdirs: where each leaves its results
-    group     where the checkpoints lie; the only trial's own directory by default. Several trials, or one with a group, are left with
-              checkpoints of their own in the end
+    group     where the checkpoints are stored; by default the only trial's directory. Trials of a group end with their own checkpoints
     extend    steps in all to go on to, instead of config.steps
     changes   per trial, what differs from the config's file, {key: [there, here]}
     make      (config, dataset, number of trials) -> their `Programs`, such as partial(Programs, route="map"); in one go if not given
