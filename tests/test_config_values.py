@@ -40,7 +40,7 @@ def spec_of(config) -> Spec:
     if config.method == "seq2seq":
         return Spec("pairs", (32, 33), 50_000, vocabulary=500)
     if config.method in ("lm", "mlm"):
-        return Spec("text", (config.data.length,), 50_000, vocabulary=500)
+        return Spec("text", (config.data.length,), 50_000, vocabulary=500, mask=499)
     shape = (config.data.size, config.data.size, 3) if name == "folder" else SIZES.get(name, (28, 28, 1))
     return Spec("points" if len(shape) == 1 else "image", shape, 50_000, classes=10, levels=1 if name == "binarized_mnist" else 255)
 

@@ -103,7 +103,7 @@ def test_parts_of_a_batch_have_dropout_of_their_own_and_must_divide_it():
     with pytest.raises(UserError, match="config.accumulate = 3 does not divide config.batch_size = 16"):
         made(tiny("vae", accumulate=3), 1)
     games = dict(loss="relativistic_average"), dict(game__unroll=1), dict(game__regularizers=("dragan",))
-    for name, changes in (("vae", dict(penalty="mmd")), *(("gan", game) for game in games)):
+    for name, changes in (("vae", dict(penalty="mmd", hp__penalty=1.0)), *(("gan", game) for game in games)):
         config = tiny(name, accumulate=2, **changes)
         with pytest.raises(UserError, match="config.accumulate = 2 needs"):
             made(configs.override(config, {}), 1)
