@@ -58,10 +58,32 @@ def test_equal_to_lax_in_value_and_both_gradients(kind, thorough):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12, err_msg=f"{size} {kernel} {strides} {padding}")
 
 
-def test_explicit_padding():
-    x, w = arrays((2, 9, 8, 3), (4, 3, 3, 2))
-    for a, b in zip(*(outcomes(f, x, w, (2, 2), ((1, 2), (0, 1))) for f in KINDS["conv"]), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+PADDINGS = [((3, 0), (4, 5)), ((-1, 2), (2, -1)), *(pytest.param(p, marks=pytest.mark.slow) for p in ("SAME", "VALID", 0, 1, (2, 1)))]
+
+
+@every_kind
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+def test_layers_equal_flax_for_every_padding(kind, padding):
+    """Values and gradients by kernel and input, of several kernels and strides as one program."""
+    layers = dict(conv=(ours.Conv, nn.Conv), conv_transpose=(ours.ConvTranspose, nn.ConvTranspose))[kind]
+    shapes = [((4, 3), (2, 2)), ((1, 2), (3, 2)), ((3, 5), (1, 2))]
+    x, *kernels, bias = arrays((1, 6, 5, 3), *((*kernel, 3, 2) for kernel, _ in shapes), (2,))
+
+    def outcome(layer, x, w, strides):
+        net = layer(2, w.shape[:2], strides=strides, padding=padding, param_dtype=jnp.float64)
+        f = lambda x, w: net.apply(dict(params=dict(kernel=w, bias=bias)), x)
+        return f(x, w), jax.grad(lambda x, w: (f(x, w) ** 2).sum(), (0, 1))(x, w)
+
+    both = jax.jit(lambda x, kernels: [[outcome(layer, x, w, s) for w, (_, s) in zip(kernels, shapes, strict=True)] for layer in layers])
+    for a, b in zip(*map(jax.tree.leaves, both(x, kernels)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("layer", [ours.Conv, ours.ConvTranspose])
+def test_other_paddings_of_flax_are_refused(layer):
+    (x,) = arrays((1, 4, 4, 1))
+    with pytest.raises(ValueError, match="'CIRCULAR' is none of 'SAME', 'VALID'"):
+        layer(1, (3, 3), padding="CIRCULAR").init(jax.random.key(0), x)
 
 
 @every_kind

@@ -28,11 +28,27 @@ NHWC = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-def same_pads(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], padding) -> Pads:
+def explicit_pads(padding) -> Pads | None:
+    """Explicit padding as Flax takes it, a number, one of each axis or (before, after) of each, as the latter; None of SAME and VALID.
+    Others of Flax's names, such as CIRCULAR, raise a ValueError."""
+    found = nn.linear.canonicalize_padding(padding, 2)
+    if found not in ("SAME", "VALID") and isinstance(found, str):
+        raise ValueError(f"padding = {padding!r} is none of 'SAME', 'VALID' and explicit numbers")
+    return None if isinstance(found, str) else tuple(map(tuple, found))
+
+
+def conv_pads(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], padding) -> Pads:
     """SAME, VALID or explicit padding of a convolution, as (before, after) along each axis."""
-    if not isinstance(padding, str):
-        return tuple(map(tuple, padding))
-    return tuple(lax.padtype_to_pads(size, kernel, strides, padding))
+    return explicit_pads(padding) or tuple(lax.padtype_to_pads(size, kernel, strides, padding))
+
+
+def transpose_pads(kernel: int, stride: int, padding: str) -> tuple[int, int]:
+    """SAME or VALID padding of the dilated input of a transposed convolution along an axis (`lax.conv_transpose`)."""
+    if padding == "VALID":
+        return kernel - 1, stride - 1 + max(kernel - stride, 0)
+    total = kernel + stride - 2
+    before = kernel - 1 if stride > kernel - 1 else -(-total // 2)
+    return before, total - before
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -121,23 +137,23 @@ match.defvjp(
 def conv(x, kernel, strides=(1, 1), padding="SAME"):  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
     """`lax.conv_general_dilated` in NHWC and HWIO, padding SAME, VALID or explicit."""
     strides = tuple(strides)
-    return correlate(x, kernel, strides, same_pads(x.shape[1:3], kernel.shape[:2], strides, padding))
+    return correlate(x, kernel, strides, conv_pads(x.shape[1:3], kernel.shape[:2], strides, padding))
 
 
 def conv_transpose(x, kernel, strides=(1, 1), padding="SAME"):  # [B, h, w, C], [K, L, C, O] -> [B, H, W, O]
-    """`lax.conv_transpose`: SAME gives s h, VALID s (h - 1) + K at the least s h; the kernel is not flipped."""
+    """`lax.conv_transpose`: SAME gives s h, VALID s (h - 1) + K at the least s h, explicit padding (p, q) of the dilated input
+    s (h - 1) + p + q - K + 2; the kernel is not flipped."""
     strides = tuple(strides)
+    given = explicit_pads(padding) or [transpose_pads(k, s, padding) for k, s in zip(kernel.shape[:2], strides, strict=True)]
     size, pads = [], []
-    for h, k, s in zip(x.shape[1:3], kernel.shape[:2], strides, strict=True):
-        total = k + s - 2 if padding == "SAME" else k + s - 2 + max(k - s, 0)
-        before = (k - 1 if s > k - 1 else -(-total // 2)) if padding == "SAME" else k - 1
-        size.append(s * (h - 1) + total - k + 2)
-        pads.append((k - 1 - before, k - 1 - (total - before)))  # of the convolution whose transpose this is
+    for h, k, s, (before, after) in zip(x.shape[1:3], kernel.shape[:2], strides, given, strict=True):
+        size.append(s * (h - 1) + before + after - k + 2)
+        pads.append((k - 1 - before, k - 1 - after))  # of the convolution whose transpose this is
     return spread(x, kernel[::-1, ::-1].swapaxes(2, 3), tuple(size), strides, tuple(pads))
 
 
 class Conv(nn.Module):
-    """`flax.linen.Conv` in two dimensions: the same parameters, initialisers and results."""
+    """`flax.linen.Conv` in two dimensions: the same parameters, initialisers and results for the fields that it has."""
 
     features: int
     kernel_size: tuple[int, int]
@@ -166,6 +182,7 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(Conv):
-    """`flax.linen.ConvTranspose` in two dimensions: the same parameters, initialisers and results."""
+    """`flax.linen.ConvTranspose` in two dimensions, with transpose_kernel = False: the same parameters, initialisers and results for the
+    fields that it has."""
 
     apply_to = staticmethod(conv_transpose)  # [B, h, w, C] -> [B, H, W, features]
