@@ -103,11 +103,11 @@ def evaluate(args, overrides):
     print_text(table(list(values.items()), (f"step {run.step:,}", args.split)))
     row = dict(step=run.step, split=args.split, checkpoint=args.checkpoint, num=args.num or run.config.metric_samples)
     seen = run.extractor() if set(names) & set(metrics.EXTRACTED) else None
-    signatures = {name: run.sign(name, args.split, args.num) for name in names}
     for name in names:
         examples = run.full.dataset.splits[args.split][1]
-        print_text(metrics.card(name, row["num"], examples, args.split, seen, signatures[name]))
-    row |= {f"{name}_signature": signature for name, signature in signatures.items() if signature}
+        signature = run.signatures.get(f"{name}_signature", "")
+        print_text(metrics.card(name, row["num"], examples, args.split, seen, signature))
+    row |= run.signatures
     if seen is not None:
         row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)
     try:
@@ -136,9 +136,11 @@ def sample(args, overrides):
         return sample_texts(run, args)
     require(out.suffix not in (".txt", ".mid"), f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none")
     args.what = args.what or run.default_sampler
-    choose(dict.fromkeys((*run.programs.method.samplers, "neighbours", "separability")), args.what, "--what")
+    samplers = run.programs.method.samplers
+    of_prior = ("neighbours", "separability") if "prior" in samplers else ()
+    choose(dict.fromkeys((*samplers, *of_prior)), args.what, "--what")
     beside = args.what == "neighbours"
-    if args.what in run.programs.method.samplers and out.suffix != ".npy":
+    if args.what in samplers and out.suffix != ".npy":
         shape = run.sample_shape(args.what)
         require(pictures.is_drawable(shape, run.spec), f"--what={args.what} draws arrays {list(shape)}, which are no {run.spec.kind} "
                 f"{list(run.spec.shape)} to look at: save them by --out={args.what}.npy")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from aigc_jax.errors import require
+from aigc_jax.errors import first_line, require
 from aigc_jax.jobs import POLL, STOPPED, Ended, cached, missing, reason_of, shares, unreachable
 
 SAVING = 120.0  # seconds that stopped jobs have to save
@@ -115,7 +115,7 @@ class Ray:
         try:
             code, why = self.ray.get(ref)
         except self.ray.exceptions.RayError as e:
-            return Ended(1, f"Ray lost its process: {str(e).strip().splitlines()[0]}")
+            return Ended(1, f"Ray lost its process: {first_line(e)}")
         return Ended(code, why or reason_of(code, job.log))
 
 

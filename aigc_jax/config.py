@@ -7,7 +7,6 @@ A config has three kinds of keys, all of them in the table of `keys`:
 """
 
 import functools
-import hashlib
 import json
 import math
 
@@ -18,6 +17,7 @@ from aigc_jax.durations import UNITS, parse_duration, steps_of
 from aigc_jax.errors import UserError, brief, nearest, require
 from aigc_jax.hparams import DEFAULTS, check_hparams, hparam_names
 from aigc_jax.schema import DURATION, REQUIRED, Key
+from aigc_jax.stored import digest
 from aigc_jax.user_files import find_file, import_file, user_code
 from aigc_jax.values import convert
 
@@ -199,7 +199,7 @@ def check_together(config, count: int):
 
 def hash_of(config: ConfigDict) -> str:
     """Twelve hexadecimal digits of the identity and its version."""
-    return hashlib.sha256(json.dumps([keys.IDENTITY_VERSION, identity(config)], sort_keys=True).encode()).hexdigest()[:12]
+    return digest([keys.IDENTITY_VERSION, identity(config)])[:12]
 
 
 def difference(old: dict, new: dict) -> dict:

@@ -57,6 +57,8 @@ class Method(NamedTuple):
     summarize: Callable  # (sums as float64 NumPy) -> {name: float}
     samplers: dict[str, Callable]  # (TrainState, key, batch) -> [B, ...]
     sheets: dict[str, tuple[int, int]] = {}  # rows and columns of the samplers whose samples are to be laid out so
+    # Samplers whose arrays are of the shape of examples without being any: they are kept as they are.
+    maps: tuple[str, ...] = ()
     language: Language | None = None  # of a method that writes text
     compiler: dict[str, dict] = {}  # platform -> options of the compiler that suit its network better than `programs.COMPILER`
 

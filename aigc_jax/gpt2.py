@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax.config import complete
 from aigc_jax.data.gpt2 import read_stops, write_tokenizer
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import UserError, first_line, require
 from aigc_jax.input_files import read_text
 from aigc_jax.torch_files import safetensors, safetensors_header
 
@@ -58,7 +58,7 @@ def read_json(file: Path) -> dict:
     try:
         found = json.loads(read_text(file))
     except (UserError, ValueError, RecursionError) as e:
-        reason = str(e).splitlines()[0][:100]
+        reason = first_line(e, 100)
         raise UserError(
             f"{file} is no {file.name} of a GPT-2: {type(e).__name__} {reason}"
         ) from None

@@ -111,7 +111,7 @@ def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, K, D]: the fir
     axes.plot(x.T, y.T, color="0.7", linewidth=0.5)
     for k in range(x.shape[1]):
         label = f"{len(x)} samples" if x.shape[1] == 1 else f"of each of {len(x)} the {('first', 'second')[k]}"
-        axes.scatter(x[:, k], y[:, k], s=4, alpha=0.4, linewidths=0, label=label)
+        axes.scatter(x[:, k], y[:, k], s=9, alpha=0.5, linewidths=0, label=label)
     if spec.centres is not None:
         axes.plot(spec.centres[:, 0], spec.centres[:, 1], "+", color="black", markersize=9, label="modes of the data")
         reach = 1.4 * np.abs(spec.centres).max()

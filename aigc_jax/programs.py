@@ -75,6 +75,7 @@ class Programs:
         self.route, self.chunk = route or ("map" if count == 1 else "vmap"), chunk
         self.config, self.dataset, self.count = config, dataset, count
         self.extractor, self.look = extractor, None
+        self.signatures = [{} for _ in range(count)]  # of the last evaluation, of each trial
         self.mesh = sharding.make_mesh(config.run.mesh) if mesh is None else mesh
         self.width = -(-count // self.mesh.shape["trial"]) * self.mesh.shape["trial"]
         fsdp = config.run.fsdp and self.mesh.shape["data"] > 1
@@ -197,18 +198,18 @@ class Programs:
 
     def evaluate(self, states, split: str, samples: int, names=None) -> list[dict[str, float]]:
         """Of every trial: the method's own metrics over a whole split, then those of `config.metrics`, or of `names`, with
-        `samples` samples."""
+        `samples` samples. What they say beside numbers (signatures of BLEU) is left in `signatures`."""
         found = metrics.find(self.config.metrics) if names is None else metrics.find(names, "--metrics")
         start, count = self.dataset.splits[split]
         part = lambda low, high, arrays: processes.host(self._evaluate(without_opt(states), arrays, *map(np.int32, (start, count, low, high))))
         sums = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), itertools.starmap(part, self.feed.split(start, count)))
         values = [self.method.summarize(jax.tree.map(lambda x, i=i: np.float64(x[i]), sums)) for i in range(self.count)]
+        self.signatures = [{} for _ in values]
         if found:
             given = self._given(states, split, samples)
-            for i, row in enumerate(values):
-                one = given(i)
-                for metric in found:
-                    row |= metric(one)
+            for row, signed, one in zip(values, self.signatures, map(given, range(self.count)), strict=True):
+                for name, value in itertools.chain.from_iterable(metric(one).items() for metric in found):
+                    (signed if isinstance(value, str) else row)[name] = value
         return values
 
     def _given(self, states, split, samples):

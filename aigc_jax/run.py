@@ -14,12 +14,10 @@ from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import Spec, spec_from_json, without_arrays
 from aigc_jax.data.gpt2 import read_tokenizer
 from aigc_jax.decode import Choice, check_range
-from aigc_jax.errors import UserError, choose, require
-from aigc_jax.metrics import WORDS_OF
+from aigc_jax.errors import UserError, choose, listing, require
 from aigc_jax.metrics.distances import nearest
 from aigc_jax.metrics.given import equally
 from aigc_jax.metrics.separability import scores
-from aigc_jax.metrics.text import sign
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.results import RunDir
 from aigc_jax.terminal import print_warning
@@ -95,9 +93,8 @@ class Run:
         self, num=None, what=None, seed=0, split="test", label=None
     ):  # -> [num, ...] on the host, or num texts
         """Samples of one of the method's samplers, by default of its first ("prior", "text"), 64 or
-        as many as make one image; the same for the
-        same seed. Images and points are an array, as `draw` returns it; of a run on text they are a
-        list of str, each up to its end, by default 8.
+        as many as make one image; the same for the same seed. Images and points are an array, as
+        `draw` returns it; of a run on text they are a list of str, each up to its end, by default 8.
         """
         samples = self.draw(num, what or self.default_sampler, seed, split, label)
         return [self.tokenizer.text(row) for row in samples] if self.is_text else samples
@@ -130,13 +127,11 @@ class Run:
         seed=0,
     ) -> list[str]:
         """What a language model writes after each prompt, without the prompt: at most `num_tokens`
-        tokens, up to the end of the text. The numbers are
-        those of `decode.Choice` and of `launch.py sample`; the same seed gives the same texts,
-        whatever the number of prompts. "" is the
-        beginning of a text. Of an encoder-decoder, and of a run on joined pairs, the prompts are
-        sources and the texts their targets; an
-        encoder-decoder searches with config.beams and takes none of the numbers. Raises a UserError
-        for a number out of range."""
+        tokens, up to the end of the text. The numbers are those of `decode.Choice` and of
+        `launch.py sample`; the same seed gives the same texts, whatever the number of prompts. ""
+        is the beginning of a text. Of an encoder-decoder, and of a run on joined pairs, the prompts
+        are sources and the texts their targets; an encoder-decoder searches with config.beams and
+        takes none of the numbers. Raises a UserError for a number out of range."""
         choice = Choice(temperature, top_k, top_p, min_p, repetition)
         require(
             self.programs.method.language is not None,
@@ -177,7 +172,8 @@ class Run:
         except KeyError:  # it asks the batch for more
             programs = self.full
         samples = programs.draw(self.states, what, num, split, seed, **turns)[0]
-        return pictures.as_saved(samples, self.spec)
+        is_map = what in self.programs.method.maps
+        return samples if is_map else pictures.as_saved(samples, self.spec)
 
     def neighbours(self, num=None, seed=0, label=None):  # -> [num, 2, ...]
         """Samples of the prior, each beside the training example that is nearest to it in pixels: is it a copy?"""
@@ -219,13 +215,10 @@ class Run:
             self.inception, self.full.look = inception, None
         return self.full.evaluate(self.states, split, samples or self.config.metric_samples, metrics)[0]
 
-    def sign(self, metric: str, split="test", samples=None) -> str:
-        """How a metric divides texts into words (`metrics.text.sign`); "" where it counts none."""
-        what = WORDS_OF.get(metric)
-        if what is None or what not in self.programs.method.samplers:
-            return ""
-        drawn = self.full.draw(self.states, what, samples or self.config.metric_samples, split)[0]
-        return sign([self.tokenizer.text(row) for row in drawn])
+    @property
+    def signatures(self) -> dict[str, str]:
+        """How the metrics of the last evaluation divided texts into words, {"bleu_signature": ...}."""
+        return self.full.signatures[0]
 
     def extractor(self, config=None):
         """What metrics see pictures through: what config.extractor names, or the last evaluation's `inception`."""
@@ -265,15 +258,10 @@ class Pretrained(Run):
 
 def load(workdir, checkpoint="latest", data_dir=None) -> Run:
     """The run in a work directory, at its latest or best good checkpoint; or a GPT-2 directory.
-    Raises a UserError where there is none, and one
-    that names the trials where the directory is a sweep."""
+    Raises a UserError where there is none, and one that names the trials where the directory is a
+    sweep."""
     if (Path(workdir) / "sweep.json").is_file():
         trials = sorted(str(path.parent) for path in Path(workdir).glob("trials/*/config.json"))
-        more = f" and {len(trials) - SHOWN:,} more" if len(trials) > SHOWN else ""
-        named = (
-            f"load one of {', '.join(trials[:SHOWN])}{more}"
-            if trials
-            else "none of them has begun yet"
-        )
+        named = f"load one of {listing(trials, SHOWN)}" if trials else "none of them has begun yet"
         raise UserError(f"{workdir} is a sweep, whose trials are runs of their own: {named}")
     return Pretrained(workdir) if gpt2.is_directory(workdir) else Run(workdir, checkpoint, data_dir)

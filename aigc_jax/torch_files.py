@@ -115,7 +115,7 @@ def safetensors_header(path) -> dict[str, tuple[tuple[int, ...], str]]:
             parts = {name: f.get_slice(name) for name in f.keys()}  # noqa: SIM118
             return {name: (tuple(x.get_shape()), x.get_dtype()) for name, x in parts.items()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{path} is damaged or no safetensors file: {str(e).splitlines()[0]}") from None
+        raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
 
 
 def state_dict(found, path) -> dict[str, Tensor]:

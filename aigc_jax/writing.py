@@ -8,7 +8,7 @@ import numpy as np
 
 from aigc_jax.core import SAMPLE, fold
 from aigc_jax.decode import PLAIN, Choice, Writer, check_range
-from aigc_jax.errors import require
+from aigc_jax.errors import UserError, require
 from aigc_jax.input_files import BYTE_ORDER_MARK, read_text
 from aigc_jax.terminal import print_text
 
@@ -116,7 +116,10 @@ def converse(run, num, choice, seed, report, source=None, out=None):
     for turn in range(2**31):
         out.write("> " if source.isatty() else "")
         out.flush()
-        line = source.readline()
+        try:
+            line = source.readline()
+        except UnicodeDecodeError as e:
+            raise UserError(f"the standard input is no UTF-8 text: {e.reason}") from None
         if not line:
             return
         prompt = (line.removeprefix(BYTE_ORDER_MARK) if turn == 0 else line).rstrip("\r\n")

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from tiny_configs import resolved, tiny
 
+import aigc_jax
 from aigc_jax import config as configs
 from aigc_jax import methods
 from aigc_jax.data.dataset import Spec
 from aigc_jax.errors import UserError
 from aigc_jax.methods import classifier
 from aigc_jax.models.classifier import Classifier
+from aigc_jax.train import train
 
 SPEC = Spec("image", (8, 8, 1), 100, classes=10, levels=16)
 
@@ -59,6 +61,14 @@ def test_saliency_is_the_slope_of_the_likeliest_logit():
     theirs = np.array([slope[:, i, j, 0] for i, j in pixels])
     for k in range(2):
         assert np.corrcoef(found[:, k], theirs[:, k])[0, 1] > 0.99
+
+
+def test_saliency_is_kept_as_it_is(tmp_path):
+    """It has the shape of pictures and is none: grey levels would round most of it to nothing."""
+    train([tiny("classifier", steps="2 steps")], [tmp_path], report=lambda line: None)
+    run = aigc_jax.load(tmp_path)
+    drawn = run.draw(8, "saliency")
+    assert len(np.unique(drawn)) > 256 and np.abs(drawn).max() == 1
 
 
 def test_pictures_without_labels_are_named_in_one_sentence():

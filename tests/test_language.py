@@ -53,6 +53,14 @@ def test_long_pairs_are_left_out_of_training_alone(tmp_path):
     assert found.arrays["target_length"][: found.spec.n_train].max() == 3 and found.arrays["target_length"][found.spec.n_train :].max() == 30
 
 
+def test_held_out_characters_have_numbers(tmp_path):
+    """Each letter stands in one pair alone, and most pairs are held out from one another."""
+    letters = [chr(0x4E00 + i) for i in range(40)]
+    (tmp_path / "letters.tsv").write_text("".join(f"{c}\t{c}{c}\n" for c in letters))
+    found = pairs(tmp_path / "letters.tsv", tokenizer="characters")
+    assert [found.tokenizer.decode(found.tokenizer.encode(c)) for c in letters] == letters
+
+
 @pytest.mark.parametrize("content, more, words", [
     ("a b\n", {}, "line 1 is no source, tab and target"),
     ("a\tb\tc\n", {}, "line 1 is no source, tab and target"),
@@ -199,6 +207,9 @@ def test_prompts_with_byte_order_marks_and_crlf_are_the_same_prompts(run, tmp_pa
     for text in ("The\nif\n", "\ufeffThe\r\nif\r\n"):
         said.append(io.StringIO())
         writing.converse(run, 5, Choice(0.0), 0, None, io.StringIO(text, newline=""), said[-1])
+    with pytest.raises(UserError, match="the standard input is no UTF-8 text: invalid continuation byte"):
+        latin = io.TextIOWrapper(io.BytesIO(b"caf\xe9\xff\n"), "utf-8")
+        writing.converse(run, 5, Choice(0.0), 0, None, latin, io.StringIO())
     assert said[0].getvalue() == said[1].getvalue()
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(UserError, match="--prompt_file=.*fifo is a FIFO, and must be a regular file"):

@@ -167,15 +167,9 @@ def samplers(path) -> list[str]:
     return [*run.programs.method.samplers, *(["neighbours"] if "prior" in run.programs.method.samplers else [])]
 
 
-NO_PRIOR = {("vqvae", "prior"), ("vqvae", "neighbours")}
-
-
 def sample(path, what):
-    """Samples as they are saved, or why there are none."""
-    words = ["sample", f"--workdir={path}", f"--what={what}", "--num=4", f"--out={path / what}.npy"]
-    if (RunDir(path).config()["config"]["method"], what) in NO_PRIOR:
-        return refused(words, "has no prior")
-    done(*words)
+    """Samples as they are saved."""
+    done("sample", f"--workdir={path}", f"--what={what}", "--num=4", f"--out={path / what}.npy")
     x = np.load(path / f"{what}.npy")
     assert len(x) == 4 and np.isfinite(x.astype(np.float64)).all()
 
@@ -191,8 +185,11 @@ def metrics_of(base, values) -> list[str]:
 def evaluate(path, names):
     """The numbers that `evaluate --metrics` prints and keeps are finite, and there is one of each name or more."""
     done("evaluate", f"--workdir={path}", *([f"--metrics={','.join(names)}"] if names else []), "--num=24")
-    numbers = {k: v for k, v in json.loads((path / "evaluations.jsonl").read_text().splitlines()[-1]).items() if isinstance(v, float)}
+    row = json.loads((path / "evaluations.jsonl").read_text().splitlines()[-1])
+    numbers = {k: v for k, v in row.items() if isinstance(v, float)}
     assert len(numbers) >= len(names) and all(map(math.isfinite, numbers.values())), numbers
+    signed = {name for name in names if name in ("bleu", "bleu_greedy", "variety")}
+    assert {k for k in row if k.endswith("_signature")} == {f"{name}_signature" for name in signed}
 
 
 def whole(path, base, values, resumed=True, drawn=samplers):

@@ -440,11 +440,9 @@ def test_codes_move_to_the_average_of_their_outputs_and_dead_ones_start_again():
     assert float(perplexity(jnp.array([3.0, 3.0, 3.0, 0.0]))) == pytest.approx(3) and float(perplexity(jnp.array([9.0, 0.0]))) == 1
 
 
-def test_a_vqvae_without_a_prior_says_so():
-    c = tiny("vqvae")
-    method = methods.make(resolved(c), GREY)
-    with pytest.raises(UserError, match="no prior"):
-        method.samplers["prior"](None, None, {})
+def test_a_vqvae_has_no_prior_to_sample():
+    """By its table of samplers, which errors list."""
+    assert methods.make(resolved(tiny("vqvae")), GREY).samplers.keys() == {"reconstruction"}
 
 
 # -- bad input

@@ -68,7 +68,6 @@ def spec_to_json(spec: Spec) -> dict:
 
 def spec_from_json(plain: dict) -> Spec:
     centres = None if plain["centres"] is None else np.array(plain["centres"])
-    plain = dict(mask=plain["vocabulary"] - 1) | plain  # of runs that were made before there was one
     return Spec(**plain | dict(shape=tuple(plain["shape"]), centres=centres))
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from aigc_jax.data.tokenizers import SPECIALS, Tokenizer, byte_letters, from_plain
-from aigc_jax.errors import UserError, require
+from aigc_jax.errors import UserError, first_line, require
 from aigc_jax.input_files import read_text
 
 END = SPECIALS[0]
@@ -41,7 +41,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     except UserError as e:
         raise UserError(f"{file} holds no GPT-2 tokenizer: {e}") from None
     except Exception as e:  # a damaged file is damaged in many ways
-        reason = str(e).splitlines()[0][:100] if str(e) else type(e).__name__
+        reason = first_line(e, 100)
         raise UserError(f"{file} cannot be read as a tokenizer: {reason}") from None
 
 

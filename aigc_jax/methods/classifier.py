@@ -77,4 +77,4 @@ def make(config, spec, gradients=core.gradients) -> Method:
         slope = jax.grad(lambda x: logits(state.params, x).max(-1).sum())(batch["x"])
         return slope / jnp.maximum(jnp.abs(slope).max((1, 2, 3), keepdims=True), 1e-12)
 
-    return Method(init, step, evaluate, summarize, dict(saliency=saliency))
+    return Method(init, step, evaluate, summarize, dict(saliency=saliency), maps=("saliency",))

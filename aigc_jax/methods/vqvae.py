@@ -12,7 +12,7 @@ import numpy as np
 
 from aigc_jax import core, losses, optim
 from aigc_jax.core import INIT, Method, TrainState, fold, widen
-from aigc_jax.errors import UserError, choose, require
+from aigc_jax.errors import choose, require
 from aigc_jax.methods.common import check_keys, network, working
 from aigc_jax.methods.observation import held_out, observe
 from aigc_jax.models import vae as networks
@@ -122,7 +122,4 @@ def make(config, spec, gradients=core.gradients) -> Method:
         codes = encode(state.params, state.extra["book"], x)[2]
         return jnp.stack([seen.show(x), seen.picture(call(state.params, "decode", codes)[0])], axis=1)
 
-    def prior(state, key, batch):
-        raise UserError("--what=prior: a VQ-VAE has no prior over its codes yet; --what=reconstruction is what it can draw")
-
-    return Method(init, step, evaluate, summarize, dict(reconstruction=reconstruction, prior=prior))
+    return Method(init, step, evaluate, summarize, dict(reconstruction=reconstruction))

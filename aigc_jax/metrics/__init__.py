@@ -1,7 +1,9 @@
 """Metrics over whole data sets: pure functions of arrays, on the host, in float64.
 
-Each is (Given) -> {name: float}: of one trial, its samples, the examples of a split and what an extractor of features sees in both. One
-function, one table line. Samples that are not finite make a metric nan (of `modes`: 0), never an error.
+Each is (Given) -> {name: float}: of one trial, its samples, the examples of a split and what an
+extractor of features sees in both; one that divides texts into words adds how, as
+{"NAME_signature": str}. One function, one table line. Samples that are not finite make a metric nan
+(of `modes`: 0), never an error.
 """
 
 from aigc_jax.errors import choose
@@ -32,8 +34,6 @@ METRICS = {
 }
 # Those that look at features or classes.
 EXTRACTED = ("frechet", "kid", "prdc", "classifier_score", "class_accuracy", "stacked_modes", "separability")
-# Those that count words, and the sampler whose texts say of which script.
-WORDS_OF = dict(bleu="reference", bleu_greedy="reference", rouge="reference", variety="text")
 
 _equal, _first = (lambda n, m: (min(n, m, MOST),) * 2), (lambda n, m: (min(n, m),) * 2)
 # How many of n samples and m examples are used, where it is not all of both.

@@ -49,13 +49,6 @@ def bleu(hypotheses: list[str], references: list[str]) -> tuple[float, str]:
     return score.score, str(metric.get_signature())
 
 
-def sign(texts: list[str]) -> str:
-    """The signature of BLEU and of words for texts of this script."""
-    metric = make_bleu(texts)
-    metric.corpus_score(texts[:1], [texts[:1]])
-    return str(metric.get_signature())
-
-
 class Words:
     """The tokenizer that rouge-score is given: lower-case runs of letters, digits and marks of any
     script; a letter of a script without blanks is a word. Of ASCII it is rouge-score's own."""
@@ -101,11 +94,13 @@ def distinct(texts: list[str], n: int, unit: str = "words") -> float:
     return len(counts) / max(sum(counts.values()), 1)
 
 
-def self_bleu(texts: list[str]) -> float:
-    """The mean BLEU-4 in percent of each text with all others as its references (Zhu et al. 2018, section 3): 100 where all are one."""
+def self_bleu(texts: list[str]) -> tuple[float, str]:
+    """The mean BLEU-4 in percent of each text with all others as its references (Zhu et al. 2018,
+    section 3), 100 where all are one, and sacrebleu's signature."""
     metric = make_bleu(texts, effective_order=True)
     others = (texts[:i] + texts[i + 1 :] for i in range(len(texts)))
-    return float(np.mean([metric.sentence_score(*pair).score for pair in zip(texts, others, strict=True)]))
+    scores = [metric.sentence_score(*pair).score for pair in zip(texts, others, strict=True)]
+    return float(np.mean(scores)), str(metric.get_signature())
 
 
 def longest_copy(text: str, corpus: str) -> int:
@@ -119,24 +114,27 @@ def longest_copy(text: str, corpus: str) -> int:
     return best
 
 
-# -- as metrics of a run: Given -> {name: float}. Texts are of the split's examples in `fixed_order`.
+# -- as metrics of a run: Given -> {name: float, "{metric}_signature": str}. Texts are of the split's
+# examples in `fixed_order`.
 
 
 def compared(given, what="answer") -> tuple[list[str], list[str]]:
     """A method's answers to examples of the split, no example twice, and what the data say:
     targets of pairs, the second halves of windows of a text."""
+    answers = given.draw(what)
     count = len(given.real["tokens"])
-    return given.draw(what)[:count], given.draw("reference")[:count]
+    return answers[:count], given.draw("reference")[:count]
 
 
 def answered(given) -> dict[str, float]:
     """`bleu` of the method's answers, those of an encoder-decoder by beam search, in percent."""
-    return dict(bleu=bleu(*compared(given))[0])
+    return dict(zip(("bleu", "bleu_signature"), bleu(*compared(given)), strict=True))
 
 
 def answered_greedily(given) -> dict[str, float]:
     """As `bleu`, but an encoder-decoder takes the likeliest token again and again."""
-    return dict(bleu_greedy=bleu(*compared(given, "greedy"))[0])
+    value, signature = bleu(*compared(given, "greedy"))
+    return dict(bleu_greedy=value, bleu_greedy_signature=signature)
 
 
 def overlap(given) -> dict[str, float]:
@@ -147,4 +145,10 @@ def overlap(given) -> dict[str, float]:
 def varied(given) -> dict[str, float]:
     """distinct-1 and -2 of words, and self-BLEU of at most 100 texts from nothing."""
     texts = given.draw("text")
-    return dict(distinct_1=distinct(texts, 1), distinct_2=distinct(texts, 2), self_bleu=self_bleu(texts[:100]))
+    value, signature = self_bleu(texts[:100])
+    return dict(
+        distinct_1=distinct(texts, 1),
+        distinct_2=distinct(texts, 2),
+        self_bleu=value,
+        variety_signature=signature,
+    )
