@@ -8,6 +8,7 @@ import itertools
 import random
 from collections.abc import Callable, Hashable
 
+MOST_TRIES = 200  # until what is missing is taken for impossible
 Base = Hashable
 Row = tuple[Base, dict]
 
@@ -48,8 +49,10 @@ def cover(problem: dict[Base, dict], wanted: set, allowed: Callable, usual: Call
             near.setdefault(item, set()).update(some - {item} or {item})
     while missing:
         first, best, gain = next(iter(missing)), None, 0
-        for i in range(tries):
-            start = first if not i else draw.choice(list(missing))
+        for i in range(MOST_TRIES):  # a row may end where no value fits what was taken before
+            if i >= tries and best:
+                break
+            start = draw.choice(list(missing)) if 0 < i < tries else first
             row = _row(problem, start, near, allowed, usual, draw)
             found = _met_now(row, near) if row else ()
             if len(found) > gain:

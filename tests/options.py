@@ -276,10 +276,11 @@ def refusals_of(base) -> list[Refusal]:
 
 
 def unread(base, values: dict) -> bool:
-    """Whether a key of `data` is set that its data set does not read, which is refused by one rule."""
+    """Whether a key of `data` is set that its data set does not read, which is refused by one rule; of part of a row, that none reads."""
     name = values.get("data.name")
     if name is None:
-        return False
+        some = {axis: value for axis, value in values.items() if axis.startswith("data.")}
+        return len(some) > 1 and all(unread(base, some | {"data.name": name}) for name in all_axes(base)["data.name"])
     read = keys.DATA_KEYS[name]
     wrong = [axis for axis in values if axis.startswith("data.") and axis.split(".")[1] not in ("name", "order", *read)]
     return any(values[axis] != keys.keys_of(*base)[axis].default for axis in wrong)

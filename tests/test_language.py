@@ -358,6 +358,7 @@ def test_another_tokenizer_than_the_checkpoints_is_refused(run, tmp_path):
     assert after == pytest.approx(before, rel=1e-5)  # before its first step
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
     config = tiny("seq2seq", steps="250 steps", batch_size=32, model__width=32, model__layers=2, model__positions="learned", hp__lr=5e-3,
                   model__dropout=0.0, smoothing=0.0, run__eval_every="never", run__sample_every="never", run__save_every="never")  # fmt: skip

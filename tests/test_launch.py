@@ -207,25 +207,38 @@ def test_a_run_whose_files_are_damaged(capsys, run, tmp_path):
         assert answer in refused(capsys, words[0], f"--workdir={run}", *words[1:])
 
 
-def test_every_config_of_the_project_makes_a_method_whose_parameters_have_rules(real_data):
-    """All files build, with data as they name them: no typo waits for its first user. And a mesh knows how to lay out what they train."""
+def shipped_configs() -> list:
+    """Every file of configs/; but for the first of each method and network in the slow tier."""
+    from aigc_jax import config as configs
+
+    out, seen = [], set()
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        config = configs.load(path)
+        base = config.method, config.get("network")
+        out.append(pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (base in seen)))
+        seen.add(base)
+    return out
+
+
+@pytest.mark.parametrize("path", shipped_configs())
+def test_every_config_of_the_project_makes_a_method_whose_parameters_have_rules(path, real_data):
+    """It builds, with data as it names them: no typo waits for its first user. And a mesh knows how to lay out what it trains."""
     import jax
 
     from aigc_jax import config as configs
     from aigc_jax import methods, sharding
     from aigc_jax.data.dataset import Spec
 
-    for path in sorted((ROOT / "configs").glob("*.py")):
-        config = configs.load(path)
-        size, length, words = config.data.size, config.data.length, config.data.vocabulary
-        written = Spec("text", (length,), 100_000, vocabulary=words)
-        cifar10 = Spec("image", (32, 32, 3), 45_000, classes=10)  # not among the real data
-        known = dict(folder=Spec("image", (size, size, 3), 1000), text=written, stdlib=written, cifar10=cifar10)  # the user's own; long to read
-        spec = known[config.data.name] if config.data.name in known else dataset(config).spec
-        method = methods.make(configs.resolve(config, spec.n_train, methods.examples(config)), spec)
-        init = jax.vmap(lambda key, config=config, method=method: method.init(key, dict(config.hp)))
-        shapes = jax.eval_shape(init, jax.random.split(jax.random.key(0), 1))
-        sharding.specs(shapes, sharding.make_mesh(dict(data=2, model=2)), fsdp=True)  # raises for a matrix that no rule names
+    config = configs.load(path)
+    size, length, words = config.data.size, config.data.length, config.data.vocabulary
+    written = Spec("text", (length,), 100_000, vocabulary=words)
+    cifar10 = Spec("image", (32, 32, 3), 45_000, classes=10)  # not among the real data
+    known = dict(folder=Spec("image", (size, size, 3), 1000), text=written, stdlib=written, cifar10=cifar10)  # the user's own; long to read
+    spec = known[config.data.name] if config.data.name in known else dataset(config).spec
+    method = methods.make(configs.resolve(config, spec.n_train, methods.examples(config)), spec)
+    init = jax.vmap(lambda key, config=config, method=method: method.init(key, dict(config.hp)))
+    shapes = jax.eval_shape(init, jax.random.split(jax.random.key(0), 1))
+    sharding.specs(shapes, sharding.make_mesh(dict(data=2, model=2)), fsdp=True)  # raises for a matrix that no rule names
 
 
 def test_pictures_of_any_number_and_shape(tmp_path):

@@ -88,7 +88,7 @@ def test_training_changes_every_parameter_and_stays_finite(name):
 
 
 @pytest.mark.parametrize("name, route", [
-    *((name, "vmap") for name in ("gan", "gan_conv", "vae", "lm")), ("vae", "map"),
+    *((name, "vmap") for name in ("gan", "vae", "lm")), ("vae", "map"),
     *(pytest.param(name, route, marks=pytest.mark.slow) for name in METHODS for route in ("vmap", "map")),
 ])  # fmt: skip
 def test_trials_in_one_program_equal_single_runs_in_float64(name, route):
@@ -124,7 +124,7 @@ def test_trials_of_one_program_differ(name):
 
 
 @pytest.mark.parametrize("name, route", [
-    ("gan", "map"), *((name, "vmap") for name in ("gan_conv", "vae", "vqvae", "lm_stream")),
+    ("gan", "map"), *((name, "vmap") for name in ("vae", "lm_stream")),
     *(pytest.param(name, "vmap", marks=pytest.mark.slow) for name in METHODS), pytest.param("vqvae", "map", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_nan_in_one_trial_changes_no_byte_of_the_others(name, route):
@@ -141,7 +141,7 @@ def test_nan_in_one_trial_changes_no_byte_of_the_others(name, route):
         assert digest({k: v[i] for k, v in a.items()}) == digest({k: v[i] for k, v in b.items()})
 
 
-@pytest.mark.parametrize("name", ["gan_points", pytest.param("vqvae", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gan_points", "vqvae"))])
 def test_every_route_gives_the_same_trials_in_float64(name):
     """At once, a few at a time, one after another on devices of their own; with one more than divides over the devices. XLA's own division of the
     trial axis gave another VQ-VAE."""
@@ -154,7 +154,7 @@ def test_every_route_gives_the_same_trials_in_float64(name):
             kernel = jax.tree.leaves(states.params)[1]
             assert len(kernel.sharding.device_set) == parts * data and len(kernel) == programs.width == 3 + (parts == 2)
             close(flatten(programs.trials(states)), reference, 1e-9)
-        if name == "gan_points":
+        if name != "vqvae":
             assert len(programs.evaluate(states, "valid", 16)) == len(programs.draw(states, main_sampler(programs), 4)) == 3
 
 

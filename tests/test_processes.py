@@ -50,6 +50,7 @@ def whole(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_killed_five_times_it_ends_as_if_it_had_never_been(whole, tmp_path):
     moments = random.Random(20)
     path, resumed, inside = tmp_path / "run", [], 0

@@ -379,6 +379,7 @@ def job_of(path):
     return None
 
 
+@pytest.mark.slow
 def test_killed_five_times_a_sweep_ends_as_if_it_had_never_been(whole, home, tmp_path):
     """Now the launcher, now the job, now both."""
     path, moments, progress = tmp_path / "sweep", random.Random(3), []
@@ -451,6 +452,7 @@ cp $dir/sweep/rows.csv $dir.rows
 """
 
 
+@pytest.mark.slow  # that of a run in test_processes is not
 def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, home, tmp_path):
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs unshare -rm, to mount a small file system")
