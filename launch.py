@@ -21,6 +21,7 @@ import argparse
 import ast
 import contextlib
 import difflib
+import errno
 import os
 import re
 import signal
@@ -28,7 +29,7 @@ import sys
 from pathlib import Path
 
 from aigc_jax import config as configs
-from aigc_jax.errors import UserError, choose, require
+from aigc_jax.errors import UserError, brief, choose, require
 from aigc_jax.terminal import print_text, print_warning
 from aigc_jax.user_files import find_file
 
@@ -608,6 +609,11 @@ def main(argv) -> int:
         return VERBS[args.verb](args, overrides)
     except UserError as e:
         print_warning(f"error: {e}")
+        return 1
+    except OSError as e:  # what looks for a file beneath a name that no file can have
+        if e.errno != errno.ENAMETOOLONG:
+            raise
+        print_warning(f"error: {brief(str(e.filename), quotes=False)}: {e.strerror}")
         return 1
 
 

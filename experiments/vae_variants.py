@@ -103,7 +103,7 @@ def squared_error(pairs) -> float:  # [N, 2, *shape] in [-1, 1]
 
 def measures(name, run, where) -> dict[str, float]:
     """All that is measured of a trained variant on the test split."""
-    from aigc_jax import losses
+    from aigc_jax import losses, pictures
 
     out = run.evaluate("test")
     if run.config.likelihood.startswith("gaussian"):
@@ -122,8 +122,9 @@ def measures(name, run, where) -> dict[str, float]:
         from parts import judge
 
         probabilities, out["judge_accuracy"] = judge.train(run.full.dataset)
-        samples = run.sample(1000, "prior")
-        out["class_accuracy"] = float((probabilities(samples).argmax(1) == np.arange(len(samples)) % run.spec.classes).mean())
+        asked = run.full.labels("test", 1000)  # as frequent as in the split
+        samples = pictures.as_saved(run.full.draw(run.states, "prior", len(asked), "test", labels=asked)[0], run.spec)
+        out["class_accuracy"] = float((probabilities(samples).argmax(1) == asked).mean())
     return out
 
 

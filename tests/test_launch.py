@@ -207,6 +207,13 @@ def test_a_run_whose_files_are_damaged(capsys, run, tmp_path):
         assert answer in refused(capsys, words[0], f"--workdir={run}", *words[1:])
 
 
+def test_a_name_that_no_file_can_have_is_one_sentence(capsys, tmp_path):
+    name = tmp_path / ("x" * 300)
+    for words in (["train", "--config=gan_digits"], ["evaluate"], ["sample"], ["export", "--out=x"], ["figure"],
+                  ["sweep", "--config=gan_digits", "--seeds=2"]):  # fmt: skip
+        assert "File name too long" in refused(capsys, *words, f"--workdir={name}")
+
+
 def shipped_configs() -> list:
     """Every file of configs/; but for the first of each method and network in the slow tier."""
     from aigc_jax import config as configs
