@@ -81,7 +81,8 @@ class Programs:
         fsdp = config.run.fsdp and self.mesh.shape["data"] > 1
         gradients = functools.partial(core.gradients, accumulate=config.accumulate, **(dict(lay=sharding.scattered(self.mesh)) if fsdp else {}))
         self.method = methods.make(config, dataset.spec, gradients)
-        metrics.find(config.metrics)  # a mistake is named before anything starts
+        self._metrics = functools.partial(metrics.find, samplers=self.method.samplers, method=config.method)
+        self._metrics(config.metrics)  # a mistake is named before anything starts
         self.batch_size = config.batch_size
         examples = methods.examples(config)
         alone = choose(dict(jit=False, pmap=True), config.run.parallel, "config.run.parallel")  # does each device run the step by itself?
@@ -199,7 +200,7 @@ class Programs:
     def evaluate(self, states, split: str, samples: int, names=None) -> list[dict[str, float]]:
         """Of every trial: the method's own metrics over a whole split, then those of `config.metrics`, or of `names`, with
         `samples` samples. What they say beside numbers (signatures of BLEU) is left in `signatures`."""
-        found = metrics.find(self.config.metrics) if names is None else metrics.find(names, "--metrics")
+        found = self._metrics(self.config.metrics) if names is None else self._metrics(names, key="--metrics")
         start, count = self.dataset.splits[split]
         part = lambda low, high, arrays: processes.host(self._evaluate(without_opt(states), arrays, *map(np.int32, (start, count, low, high))))
         sums = functools.reduce(lambda a, b: jax.tree.map(np.add, a, b), itertools.starmap(part, self.feed.split(start, count)))
@@ -219,8 +220,6 @@ class Programs:
 
         @functools.cache
         def drawn(what):
-            require(what in self._draw, f"a metric needs the sampler {what!r}, and config.method = {self.config.method!r} has only "
-                    + ", ".join(self._draw))
             found = self.draw(states, what, samples, split, labels=labels())
             return [pictures.as_saved(x, self.dataset.spec) for x in found]
 

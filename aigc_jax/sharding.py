@@ -38,7 +38,7 @@ RULES = (
     (r"/((Spectral)?Conv(Transpose)?_\d+|layers_\d+)/kernel$", WHOLE),  # XLA divides some convolutions wrongly on CPUs (docs/LOG.md)
     (r"/position/embedding$", WHOLE),
     (r"/inputs$", WHOLE),  # of a VampPrior
-    (r"/lora/", WHOLE),
+    (r"kernel/[ab]$", WHOLE),  # of `lora`; gradients lack its name in their paths
 )
 
 

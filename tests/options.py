@@ -225,6 +225,7 @@ REFUSALS = [
     Refusal("is for black and white", {"data.name": POINTS_SETS, "likelihood": ("bernoulli",)}),
     Refusal("is for black and white", {"data.name": POINTS_SETS, "binarize": ("dynamic",)}),
     Refusal("is for whole grey levels", {"data.name": POINTS_SETS, "likelihood": ("logistic", "logistic_pixel")}),
+    Refusal("is for whole grey levels", {"data.range": ("0..1", "-1..1"), "likelihood": ("logistic", "logistic_pixel")}),
     Refusal("holds no text", {"data.name": tuple(PAIRS), "data.joined": (False,)}, (LM, RNN, MLM)),
     Refusal("config.data.joined", {"data.joined": (True,)}, (SEQ,)),
     Refusal("must be 'file'", {"data.name": ("tokens",), "data.tokenizer": ("bytes", "characters", "words", "chinese_words", "bpe")}),
@@ -258,9 +259,15 @@ REFUSALS = [
 ]  # fmt: skip
 
 
+# What XLA makes NaN of on CPUs without LLVM's optimization, as the tests compile (`conftest.QUICK`): the inverse root of RMSprop in the
+# gradient of an unrolled game. With optimization, as users compile, it is finite.
+MISCOMPILED = [{"optimizer": "rmsprop", "game.unroll": 1, "model.g.spectral": True}]
+
+
 def allowed(base, values: dict) -> bool:
     """May these options of a base meet, as far as the table of refusals says?"""
-    return not any(refusal.applies(values) for refusal in refusals_of(base)) and not unread(base, values) and weight(values) <= 2
+    sound = not any(values.items() >= some.items() for some in MISCOMPILED)
+    return sound and not any(r.applies(values) for r in refusals_of(base)) and not unread(base, values) and weight(values) <= 2
 
 
 def weight(values: dict) -> int:

@@ -11,6 +11,7 @@ from aigc_jax import pictures, sharding
 from aigc_jax.checkpoint import digest, flatten
 from aigc_jax.data.dataset import Spec, fixed_order
 from aigc_jax.errors import UserError
+from aigc_jax.metrics import METRICS
 from aigc_jax.programs import Programs, without_opt
 from aigc_jax.train import train
 
@@ -205,6 +206,12 @@ def test_metrics_that_are_none_or_not_for_the_method_are_named_in_one_sentence()
     for name, words in (("nl", r"--metrics\[0\] = 'nl' is none of .*did you mean 'nll'"), ("nll", "needs the sampler 'log_likelihood'.*'gan'")):
         with pytest.raises(UserError, match=words):
             programs.evaluate(states, "valid", 16, [name])
+    text = made(tiny("lm"), 1)
+    for name in METRICS.keys() - {"bleu", "rouge", "variety"}:
+        with pytest.raises(UserError, match=rf"--metrics\[0\] = '{name}' needs the sampler '.*', and .* 'lm' has only text, answer, reference"):
+            text.evaluate(None, "valid", 16, [name])
+    with pytest.raises(UserError, match=r"config.metrics\[0\] = 'bleu' needs the sampler 'answer', and config.method = 'gan'"):
+        made(tiny("gan", metrics=("bleu",)), 1)
 
 
 @pytest.mark.parametrize(("shape", "image", "points"), [

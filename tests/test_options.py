@@ -310,6 +310,8 @@ def refusals(every: bool) -> list:
         for refusal in options.refusals_of(base):
             for values in itertools.product(*refusal.when.values()):
                 some = dict(zip(refusal.when, values, strict=True))
+                if any(r.words != refusal.words and r.applies(some) for r in options.refusals_of(base)):
+                    continue  # refused for another reason already, such as a package that is missing
                 if all(value in options.all_axes(base)[axis] for axis, value in some.items()) and (every or refusal.words not in seen):
                     seen.add(refusal.words)
                     out.append((base, some, refusal.words))

@@ -142,6 +142,8 @@ def test_every_matrix_needs_a_rule():
     assert sharding.axes_of("params/net/novel/bias", (4,), sizes, True) == (None,)
     assert sharding.axes_of("params/net/stack/blocks/feed_forward/up/kernel", (6, 8, 16), sizes, True) == (None, "data", "model")  # scanned layers
     assert sharding.axes_of("params/net/stack/layer_0/feed_forward/up/kernel", (8, 15), sizes, False) == (None, None)  # does not divide
+    for path in ("params/lora/head/kernel/a", "params/layer_0/recurrent_kernel/b"):  # as gradients are called
+        assert sharding.axes_of(path, (8, 2), sizes, True) == ("data", None)
     scanned = made(tiny("lm", model__scan=True, model__layers=2, model__bias=True), 1, mesh=sharding.make_mesh(dict(data=4, model=2)))
     flat = {path_of(path): spec for path, spec in jax.tree_util.tree_leaves_with_path(scanned.specs(scanned.shapes))}
     assert flat["params/net/stack/blocks/attention/out/bias"] == PartitionSpec("trial", None, None)

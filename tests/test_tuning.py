@@ -42,6 +42,7 @@ def test_joined_pairs_are_one_text_of_which_the_answer_counts():
     with pytest.raises(UserError, match="config.data.length = 9 tokens leaves no train pair"):
         joined(length=9)
     assert joined(length=10).about["text"]["left_out"] == 0
+    assert "\n" in joined(tokenizer="characters").tokenizer.decode(range(11))  # which stands between the two
 
 
 def test_the_loss_is_that_of_the_answers():

@@ -84,11 +84,12 @@ def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Data
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
     clean = text.cleaner(config, config.script)
     splits = {name: [(clean(a), clean(b)) for a, b in rows] for name, rows in splits.items()}
+    splits = {name: [(a + "\n" * config.joined, b) for a, b in rows] for name, rows in splits.items()}
     fit = itertools.chain.from_iterable(splits.values()) if config.tokenizer == "characters" else splits["train"]
     tokenizer = tokenizers.build(itertools.chain.from_iterable(fit), config)
     end_of(tokenizer)
-    encoded = {name: [(tokenizer.encode(a + "\n" * config.joined), tokenizer.encode(b)) for a, b in rows] for name, rows in splits.items()}
-    letters = sum(len(a) + len(b) for rows in splits.values() for a, b in rows)
+    encoded = {name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows] for name, rows in splits.items()}
+    letters = sum(len(a) + len(b) - config.joined for rows in splits.values() for a, b in rows)
     tokens = sum(len(a) + len(b) for rows in encoded.values() for a, b in rows)
     more = dict(documents=sum(map(len, splits.values())), characters=letters, tokens=tokens, characters_per_token=letters / max(tokens, 1),
                 tokenizer=tokenizer.kind, loses=tokenizer.loses)

@@ -6,7 +6,7 @@ extractor of features sees in both; one that divides texts into words adds how, 
 (of `modes`: 0), never an error.
 """
 
-from aigc_jax.errors import choose
+from aigc_jax.errors import choose, require
 from aigc_jax.metrics import classes, diversity, frechet, kernel, likelihood, manifold, modes, neighbours, parzen, separability, text
 from aigc_jax.metrics.given import MOST, Given
 
@@ -35,6 +35,9 @@ METRICS = {
 # Those that look at features or classes.
 EXTRACTED = ("frechet", "kid", "prdc", "classifier_score", "class_accuracy", "stacked_modes", "separability")
 
+# The sampler that they draw from, where it is not "prior".
+SAMPLER = dict(nll="log_likelihood", bleu="answer", bleu_greedy="greedy", rouge="answer", variety="text")
+
 _equal, _first = (lambda n, m: (min(n, m, MOST),) * 2), (lambda n, m: (min(n, m),) * 2)
 # How many of n samples and m examples are used, where it is not all of both.
 USED = {
@@ -50,9 +53,14 @@ USED = {
 } | dict.fromkeys(("classifier_score", "class_accuracy", "stacked_modes", "modes", "variety"), lambda n, m: (n, 0))
 
 
-def find(names, key="config.metrics") -> list:
-    """The functions of these names; `key` is what a misspelt one was given for."""
-    return [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
+def find(names, samplers, method: str, key="config.metrics") -> list:
+    """The functions of these names, for a method with these samplers; `key` is what a wrong one was given for."""
+    found = [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
+    for i, name in enumerate(names):
+        needed = SAMPLER.get(name, "prior")
+        require(needed in samplers, f"{key}[{i}] = {name!r} needs the sampler {needed!r}, and config.method = {method!r} has only "
+                + ", ".join(samplers))
+    return found
 
 
 def card(name: str, samples: int, examples: int, split: str, extractor=None, signature="") -> str:

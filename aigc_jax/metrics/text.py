@@ -121,9 +121,8 @@ def longest_copy(text: str, corpus: str) -> int:
 def compared(given, what="answer") -> tuple[list[str], list[str]]:
     """A method's answers to examples of the split, no example twice, and what the data say:
     targets of pairs, the second halves of windows of a text."""
-    answers = given.draw(what)
     count = len(given.real["tokens"])
-    return answers[:count], given.draw("reference")[:count]
+    return given.draw(what)[:count], given.draw("reference")[:count]
 
 
 def answered(given) -> dict[str, float]:
