@@ -209,9 +209,9 @@ def verbs(name, workdir, out):
         yield "compare", "compare", workdir, workdir, f"--out={out.with_suffix('.png')}"
 
 
-def result_of(workdir, out):
+def result_of(verb, workdir, out):
     """What a command made: rows and samples, by which damage that was used in silence shows."""
-    files = [workdir / "rows.jsonl", *out.parent.glob(out.name + ".*")]
+    files = [*[workdir / "rows.jsonl"] * (verb == "train"), *out.parent.glob(out.name + ".*")]
     return {path.suffix: path.read_bytes() for path in files if path.exists() and path.suffix != ".png"}
 
 
@@ -237,10 +237,11 @@ def test_damaged_files_of_runs_are_named_or_make_no_difference(count, capsys, tm
         shutil.copytree(runs(name), workdir)
         if file:
             damage(workdir / file, kind, rng)
-        _, *words = list(verbs(name, workdir, out))[which]
+        verb, *words = list(verbs(name, workdir, out))[which]
         outcome = call(capsys, *words)
-        named = file and any(part in outcome.err for part in (file, Path(file).parent.as_posix() + " "))
-        made = outcome.out.replace(out.name, "out"), result_of(workdir, out)
+        said = outcome.err + outcome.out
+        named = file and any(part in said for part in (file, Path(file).parent.as_posix() + " "))
+        made = outcome.out.replace(out.name, "out"), result_of(verb, workdir, out)
         return outcome.code, named, made
 
     def check(number, case):
