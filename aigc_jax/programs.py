@@ -25,6 +25,7 @@ from aigc_jax.metrics.given import remembered
 COMPILER = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
 # What runs once is not worth much optimization: random numbers compile in a fifth of the time (docs/LOG.md).
 ONCE = {"cpu": {"xla_backend_optimization_level": 1}}
+BLOCK = 4096  # examples taken at once, beside the whole split that they go into
 COMPILERS = ThreadPoolExecutor(2)  # a compilation keeps little more than one core busy
 
 
@@ -230,11 +231,14 @@ class Programs:
 
     def examples(self, split: str) -> dict[str, np.ndarray]:
         """A whole split on the host; images as files hold them (`pictures.as_saved`)."""
-        start, count = self.dataset.splits[split]
-        found = self.dataset.take(self.dataset.arrays, np.arange(start, start + count))
-        if "x" in found:
-            found["x"] = pictures.as_saved(found["x"], self.dataset.spec)
-        return found
+        (start, count), whole = self.dataset.splits[split], {}
+        for first in range(0, count, BLOCK):
+            part = self.dataset.take(self.dataset.arrays, start + np.arange(first, min(first + BLOCK, count)))
+            if "x" in part:
+                part["x"] = pictures.as_saved(part["x"], self.dataset.spec)
+            for name, value in part.items():
+                whole.setdefault(name, np.empty((count, *value.shape[1:]), value.dtype))[first : first + len(value)] = value
+        return whole
 
     @property
     def classes(self) -> int:

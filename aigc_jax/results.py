@@ -125,6 +125,11 @@ class RunDir:
         require(found is not None, f"{self.path} is no run: it has no config.json")
         return found
 
+    def standing(self) -> str:
+        """The status, or what is known without one: "waiting" of a run that has not begun."""
+        unknown = "without a readable STATUS.json" if (self / "config.json").exists() else "waiting"
+        return self.read_status().get("status", unknown)
+
     def status(self, status: str, step: int, **more):
         self.write_json("STATUS.json", dict(status=status, step=step, **more))
 

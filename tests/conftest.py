@@ -47,7 +47,14 @@ def pytest_collection_modifyitems(config, items):
 DROP_ABOVE, LIMIT = 2e9, 3e9
 MARGIN = 0.4e9  # that it grows by before it forgets again: not all that is freed goes back to the system
 drop_above = DROP_ABOVE
-PEAKS = []  # bytes, one per process that ran tests
+PEAKS = []  # (bytes, the test that raised it so far), one per process that ran tests
+highest = (0, "")  # of this process
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def resident_bytes() -> int:
@@ -59,40 +66,51 @@ def resident_bytes() -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
+    global highest
+    if peak_bytes() > highest[0]:
+        highest = peak_bytes(), item.nodeid
+    bound_memory()
+
+
+def bound_memory():
+    """Forget what is kept where it is much; between tests, and within those of many cases."""
     global drop_above
     if resident_bytes() > drop_above and "jax" in sys.modules:
-        for name in ("test_methods", "tiny_configs"):  # programs and data sets that tests share
-            for cache in ("_programs", "_data"):
-                getattr(sys.modules.get(name), cache, {}).clear()
-        sys.modules["jax"].clear_caches()
-        gc.collect()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)
+        drop_programs()
         drop_above = max(DROP_ABOVE, resident_bytes() + MARGIN)
 
 
+def drop_programs():
+    """Forget compiled programs, arrays and data sets that tests share."""
+    for name in ("test_methods", "tiny_configs"):
+        for cache in ("_programs", "_data"):
+            getattr(sys.modules.get(name), cache, {}).clear()
+    sys.modules["jax"].clear_caches()
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def pytest_sessionfinish(session, exitstatus):
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["peak"] = peak
+        session.config.workeroutput["peak"] = highest
         return
     if not getattr(session.config.option, "numprocesses", None):
-        PEAKS.append(peak)
-    if max(PEAKS, default=0) > LIMIT and exitstatus == 0:
+        PEAKS.append(highest)
+    if any(peak > LIMIT for peak, _ in PEAKS) and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    PEAKS.append(getattr(node, "workeroutput", {}).get("peak", 0))
+    PEAKS.append(tuple(getattr(node, "workeroutput", {}).get("peak", (0, ""))))
 
 
 def pytest_terminal_summary(terminalreporter):
     if PEAKS:
-        held = ", ".join(f"{peak / 1e9:.1f}" for peak in PEAKS)
-        over = f"; the limit is {LIMIT / 1e9:.0f} GB" if max(PEAKS) > LIMIT else ""
-        terminalreporter.write_line(f"peak memory of a process that ran tests: {held} GB{over}")
+        held = ", ".join(f"{peak / 1e9:.1f} GB in {test}" for peak, test in PEAKS)
+        over = f"; the limit is {LIMIT / 1e9:.0f} GB" if max(PEAKS)[0] > LIMIT else ""
+        terminalreporter.write_line(f"peak memory of a process that ran tests: {held}{over}")
 
 
 @pytest.fixture

@@ -160,6 +160,7 @@ def test_one_run_has_one_hash_however_it_is_written(one, other):
 @pytest.mark.parametrize("change, words", [
     ({"data.size": 32}, "config.data.size = 32 is read by nothing in config.data.name = 'digits'"),
     ({"data.split": "80/20"}, "config.data.split = '80/20' is read by nothing"),
+    ({"data.name": "text", "data.path": "x", "data.tokenizer_path": "abc"}, "tokenizer_path = 'abc' is read by nothing .* goes with 'file'"),
     ({"data.name": "npz", "data.path": "x.npz", "data.tokenizer": "bpe"}, "'bpe' is read by nothing in .* 'npz', which reads data.path"),
 ])  # fmt: skip
 def test_keys_that_the_data_set_does_not_read_are_refused(change, words):

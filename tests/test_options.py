@@ -8,7 +8,6 @@ each entry once; in the slow tier each is walked by itself, with every other, in
 import ast
 import contextlib
 import functools
-import gc
 import importlib
 import importlib.util
 import io
@@ -23,7 +22,7 @@ import jax
 import numpy as np
 import options
 import pytest
-from conftest import ROOT, command_line
+from conftest import ROOT, command_line, drop_programs
 from covering import cover, met, pairs, row_with
 from options import APART, BASES, LM, REAL, SEQ, allowed, axes, default
 
@@ -105,10 +104,10 @@ def files():
 
 @pytest.fixture
 def forget():
-    """Programs are not kept, of which a process may have a few hundred."""
+    """Programs are not kept, of which a process may have a few hundred; nor those of tests before."""
+    drop_programs()
     yield
-    jax.clear_caches()
-    gc.collect()
+    drop_programs()
 
 
 def call(*words):
