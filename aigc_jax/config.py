@@ -65,8 +65,8 @@ def check(config: ConfigDict):
         require(not unread, f"config.{key.name} = {brief(known[key.name])} is read by nothing in config.data.name = {known['data.name']!r}"
                 + (f", which reads {', '.join(f'data.{k}' for k in read)}" if read else ""))
     path, tokenizer = known["data.tokenizer_path"], known["data.tokenizer"]
-    require(path == "" or tokenizer == "file", f"config.data.tokenizer_path = {brief(path)} is read by nothing in config.data.tokenizer = {tokenizer!r}; "
-            "it goes with 'file'")
+    require(path == "" or tokenizer == "file", f"config.data.tokenizer_path = {brief(path)} is read by nothing "
+            f"in config.data.tokenizer = {tokenizer!r}; it goes with 'file'")
 
 
 def _kind(given: dict) -> str:

@@ -403,6 +403,7 @@ def test_killed_five_times_a_sweep_ends_as_if_it_had_never_been(whole, home, tmp
     assert (path / "rows.csv").read_bytes() == (whole / "rows.csv").read_bytes() and progress[0] < 4
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_sweep(whole, home, tmp_path):
     path = tmp_path / "sweep"
     pipes = dict(stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
