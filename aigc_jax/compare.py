@@ -83,7 +83,7 @@ def compare(paths, out: Path, metric="") -> str:
     require(rows, f"{', '.join(map(str, paths))} have no row yet")
     metric = metric or shared_metric(rows, runs[0].config()["config"]["best"])
     split, name = tables.parts_of(metric, rows, ())
-    statuses = [run.standing() for run in runs]
+    statuses = [run.known_status() for run in runs]
     trials = [dict(trial=n, run=n, status=s) for n, s in zip(names, statuses, strict=True)]
     found, last = Results(rows, trials, ["run"]), last_values(rows, names)
     first = [f"{split} step", f"{split} {name}"]

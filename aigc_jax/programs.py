@@ -82,7 +82,7 @@ class Programs:
         fsdp = config.run.fsdp and self.mesh.shape["data"] > 1
         gradients = functools.partial(core.gradients, accumulate=config.accumulate, **(dict(lay=sharding.scattered(self.mesh)) if fsdp else {}))
         self.method = methods.make(config, dataset.spec, gradients)
-        self._metrics = functools.partial(metrics.find, samplers=self.method.samplers, method=config.method)
+        self._metrics = functools.partial(metrics.find_metrics, samplers=self.method.samplers, method=config.method)
         self._metrics(config.metrics)  # a mistake is named before anything starts
         self.batch_size = config.batch_size
         examples = methods.examples(config)

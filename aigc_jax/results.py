@@ -125,10 +125,13 @@ class RunDir:
         require(found is not None, f"{self.path} is no run: it has no config.json")
         return found
 
-    def standing(self) -> str:
+    def known_status(self) -> str:
         """The status, or what is known without one: "waiting" of a run that has not begun."""
-        unknown = "without a readable STATUS.json" if (self / "config.json").exists() else "waiting"
-        return self.read_status().get("status", unknown)
+        status = self.read_status().get("status")
+        if status is None:
+            has_begun = (self / "config.json").exists()
+            status = "without a readable STATUS.json" if has_begun else "waiting"
+        return status
 
     def status(self, status: str, step: int, **more):
         self.write_json("STATUS.json", dict(status=status, step=step, **more))

@@ -119,7 +119,7 @@ class Group:
         return [configs.override(first, change) for change in changes]
 
     def statuses(self) -> list[str]:
-        return [d.standing() for d in self.dirs]
+        return [d.known_status() for d in self.dirs]
 
     def finished(self) -> bool:
         return all(status in FINAL for status in self.statuses())
@@ -279,7 +279,7 @@ class Sweep:
         )
 
     def _status(self, name) -> dict:
-        return dict(status=self.trial(name).standing())
+        return dict(status=self.trial(name).known_status())
 
     def rows(self) -> list[dict]:
         """All rows of all trials, in the order of the trials: {trial, what varies, seed, step, split, values}."""

@@ -303,7 +303,7 @@ def test_mistakes_are_named_in_one_sentence(looking, sources):
     with pytest.raises(UserError, match="config.data.name = 'ring' has no classifier .* give Inception's weights by --inception=FILE"):
         extractors.extractor(tiny("gan_points"))
     with pytest.raises(UserError, match=r"--metrics\[1\] = 'freshet'.* did you mean 'frechet'"):
-        metrics.find(["kid", "freshet"], ("prior",), "gan", "--metrics")
+        metrics.find_metrics(["kid", "freshet"], ("prior",), "gan", "--metrics")
 
 
 @pytest.mark.parametrize("metric, rests", [

@@ -79,14 +79,11 @@ def functions(source: str) -> list[tuple[str, str]]:
 
 
 def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Dataset:
-    """{split: [(source, target)]} with one tokenizer, fit to both sides of the training split (of characters: of all splits, since a
-    held-out character must have a number too); by config.joined as one text each."""
+    """{split: [(source, target)]} with one tokenizer, fit to both sides (`tokenizers.fitted_part`); by config.joined as one text each."""
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
     clean = text.cleaner(config, config.script)
-    splits = {name: [(clean(a), clean(b)) for a, b in rows] for name, rows in splits.items()}
-    splits = {name: [(a + "\n" * config.joined, b) for a, b in rows] for name, rows in splits.items()}
-    fit = itertools.chain.from_iterable(splits.values()) if config.tokenizer == "characters" else splits["train"]
-    tokenizer = tokenizers.build(itertools.chain.from_iterable(fit), config)
+    splits = {name: [(clean(a) + "\n" * config.joined, clean(b)) for a, b in rows] for name, rows in splits.items()}
+    tokenizer = tokenizers.build(itertools.chain.from_iterable(tokenizers.fitted_part(splits, config)), config)
     end_of(tokenizer)
     encoded = {name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows] for name, rows in splits.items()}
     letters = sum(len(a) + len(b) - config.joined for rows in splits.values() for a, b in rows)

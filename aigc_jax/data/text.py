@@ -246,8 +246,7 @@ def by_position(texts: list[str], tenths) -> dict[str, list[str]]:
 
 
 def tokenized(config, parts: dict[str, list[str]], several: bool):  # -> Tokenizer, [splits' tokens, each filled up], {split: its tokens}
-    """All splits as one array, kept in the user's cache. The tokenizer is fit to the training split; one of characters to all splits,
-    since a held-out character must have a number too."""
+    """All splits as one array, kept in the user's cache. The tokenizer is fit to `tokenizers.fitted_part`."""
     hashes = {name: [hashlib.sha256(part.encode()).hexdigest() for part in texts] for name, texts in parts.items()}
     given = tokenizers.build((), config) if config.tokenizer == "file" else None
     settings = [LAYOUT, config.tokenizer, given and given.sha256, config.vocabulary, config.length, several, hashes]
@@ -259,8 +258,7 @@ def tokenized(config, parts: dict[str, list[str]], several: bool):  # -> Tokeniz
         pass
     except Exception:  # a damaged file is damaged in many ways
         print_warning(f"{cached} is damaged: tokenizing again")
-    fit = sum(parts.values(), []) if config.tokenizer == "characters" else parts["train"]
-    tokenizer = given or tokenizers.build(fit, config)
+    tokenizer = given or tokenizers.build(tokenizers.fitted_part(parts, config), config)
     end = np.array([end_of(tokenizer)] * several, np.int32)
     join = lambda texts: np.concatenate([np.zeros(0, np.int32), *(ids for part in texts for ids in (tokenizer.encode(part), end))])
     ids = {name: join(texts) for name, texts in parts.items()}

@@ -299,6 +299,12 @@ def file(texts, config) -> Tokenizer:
 TOKENIZERS = {"bytes": bytes_, "characters": characters, "words": words, "chinese_words": words, "bpe": bpe, "file": file}
 
 
+def fitted_part(splits: dict[str, list], config) -> list:
+    """What a tokenizer is fit to: the training split; of characters all splits, since a held-out
+    character must have a number too."""
+    return sum(splits.values(), []) if config.tokenizer == "characters" else splits["train"]
+
+
 def build(texts: Iterable[str], config) -> Tokenizer:
     """The tokenizer that `config` (a config's `data` section) names, fit to the texts."""
     return choose(TOKENIZERS, config.tokenizer, "config.data.tokenizer")(texts, config)

@@ -10,7 +10,7 @@ from aigc_jax.errors import choose, require
 from aigc_jax.metrics import classes, diversity, frechet, kernel, likelihood, manifold, modes, neighbours, parzen, separability, text
 from aigc_jax.metrics.given import MOST, Given
 
-__all__ = ["EXTRACTED", "METRICS", "Given", "card", "find"]
+__all__ = ["EXTRACTED", "METRICS", "Given", "card", "find_metrics"]
 
 # config.metrics -> function
 METRICS = {
@@ -53,7 +53,7 @@ USED = {
 } | dict.fromkeys(("classifier_score", "class_accuracy", "stacked_modes", "modes", "variety"), lambda n, m: (n, 0))
 
 
-def find(names, samplers, method: str, key="config.metrics") -> list:
+def find_metrics(names, samplers, method: str, key="config.metrics") -> list:
     """The functions of these names, for a method with these samplers; `key` is what a wrong one was given for."""
     found = [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
     for i, name in enumerate(names):
