@@ -49,6 +49,7 @@ def train(args, overrides):
     else:
         default = configs.load(args.config)
     config = configs.override(default, overrides)
+    configs.check(config)  # before the data, which may take minutes
     if config.run.deterministic:  # read when jax first starts its back end
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
     changes = configs.difference(configs.leaves(default), configs.leaves(config)) if args.config else {}

@@ -57,6 +57,7 @@ def resolved(config, dataset):
 
 def make(config) -> Plan:
     """Of the devices that JAX sees; the config's mesh says how they are used."""
+    configs.check(config)
     dataset, size = stand_in(config)
     config = resolved(config, dataset)
     programs = Programs(config, dataset, 1, compiler=QUICK)

@@ -20,7 +20,7 @@ from aigc_jax.methods.players import Players
 from aigc_jax.methods.regularizers import REGULARIZERS, Position
 from aigc_jax.metrics.given import equally
 from aigc_jax.models import gan as networks
-from aigc_jax.models.layers import normalize
+from aigc_jax.models.layers import largest, normalize
 from aigc_jax.models.spectral import SpectralConv, SpectralDense
 from aigc_jax.models.verdict import deviation
 
@@ -502,6 +502,12 @@ def test_maxout_is_the_largest_of_its_pieces():
     params = d.init(jax.random.key(1), x)["params"]
     linear = np.asarray(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]).reshape(6, 4, 5)
     np.testing.assert_allclose(d.apply({"params": params}, x)[0], (linear.max(-1) @ params["Dense_1"]["kernel"])[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_maxout_goes_to_one_piece_even_where_several_are_equal():
+    x = jnp.array([[1.0, 3.0, 3.0], [-2.0, -2.0, -2.0], [0.0, -1.0, 5.0]])
+    np.testing.assert_array_equal(largest(x), x.max(-1))
+    np.testing.assert_array_equal(jax.grad(lambda x: (largest(x) * jnp.array([1.0, 2.0, 3.0])).sum())(x), [[0, 1, 0], [2, 0, 0], [0, 0, 3]])
 
 
 @pytest.mark.parametrize("key", ["batch_size", "critic_steps", "game.pack"])

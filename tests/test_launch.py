@@ -227,6 +227,12 @@ def shipped_configs() -> list:
     return out
 
 
+def test_what_does_not_fit_together_is_refused_before_data_are_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("aigc_jax.data.load", lambda *a: pytest.fail("read"))
+    assert launch.main(["train", "--config=gan_digits", f"--workdir={tmp_path / 'r'}", "--config.data.path=x"]) == 1
+    assert "config.data.path = 'x' is read by nothing" in capsys.readouterr().err and not (tmp_path / "r").exists()
+
+
 @pytest.mark.parametrize("path", shipped_configs())
 def test_every_config_of_the_project_makes_a_method_whose_parameters_have_rules(path, real_data):
     """It builds, with data as it names them: no typo waits for its first user. And a mesh knows how to lay out what it trains."""

@@ -9,6 +9,7 @@ from aigc_jax.core import INIT, Method, TrainState, fold, widen
 from aigc_jax.errors import require
 from aigc_jax.methods.common import check_keys, network, working
 from aigc_jax.models.classifier import Classifier
+from aigc_jax.models.layers import largest
 
 KEYS = ("optimizer", "schedule.name", "schedule.warmup")
 
@@ -74,7 +75,7 @@ def make(config, spec, gradients=core.gradients) -> Method:
     def saliency(state, key, batch):  # -> [B, *shape]
         """The gradient of the likeliest class's logit by the pixels, its largest value 1 or -1: light where ink makes the class likelier, dark
         where it makes it less likely (Simonyan et al. 2014, section 3, without their absolute value)."""
-        slope = jax.grad(lambda x: logits(state.params, x).max(-1).sum())(batch["x"])
+        slope = jax.grad(lambda x: largest(logits(state.params, x)).sum())(batch["x"])
         return slope / jnp.maximum(jnp.abs(slope).max((1, 2, 3), keepdims=True), 1e-12)
 
     return Method(init, step, evaluate, summarize, dict(saliency=saliency), maps=("saliency",))

@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from aigc_jax.models.layers import ACTIVATIONS, Network, halvings, normalize, unclear
+from aigc_jax.models.layers import ACTIVATIONS, Network, halvings, largest, normalize, unclear
 from aigc_jax.models.resnet import ResNetDiscriminator, ResNetGenerator
 from aigc_jax.models.spectral import conv, dense
 from aigc_jax.models.verdict import Discriminator
@@ -70,7 +70,7 @@ class MLPDiscriminator(Discriminator):
         for i, width in enumerate(self.widths):
             norm = self.norm if i else "none"
             x = dense(self, x, width * self.pieces, train, use_bias=norm == "none", **initial(self.std))
-            x = x if self.pieces == 1 else x.reshape(len(x), width, self.pieces).max(-1)
+            x = x if self.pieces == 1 else largest(x.reshape(len(x), width, self.pieces))
             x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
         return self.verdict(x, label, train, **initial(self.std))
 

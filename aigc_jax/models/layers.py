@@ -74,6 +74,13 @@ def padded(vocabulary: int) -> int:
     return -(-vocabulary // 128) * 128
 
 
+def largest(x):  # [..., K] -> [...]
+    """The largest along the last axis, with a gradient to the first that is as large. That of `max` divides by how many
+    are equal to the largest, and there is none where a program computes them twice with other roundings."""
+    first = jnp.argmax(x, axis=-1, keepdims=True)
+    return jnp.where(jnp.arange(x.shape[-1]) == first, x, 0).sum(-1)
+
+
 def mask_logits(logits, vocabulary: int):  # [..., V] -> [..., V]
     """The logits, those of ids past the vocabulary so low that they have no probability and no gradient."""
     return jnp.where(jnp.arange(logits.shape[-1]) < vocabulary, logits, jnp.asarray(-1e9, logits.dtype))
