@@ -1,26 +1,47 @@
 # make demo         train a GAN on handwritten digits and look at what it draws, then a small ablation as one program
+# make check        lint, the unit tests and the types, with the time that each took
 # make test         the test suite; make test-all adds the slow tier
+# make lint         ruff: rules and format; make types: mypy
+# make dist         a wheel and a source distribution in dist/
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
-# make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from their ranges
+# make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from the ranges of pyproject.toml
+# `. .venv/bin/activate` after any of them has the command `aigc` and the scripts of experiments/ and benchmarks/
 
 RUNS = import sys; sys.exit(sys.version_info < (3, $(1)))
 find = $(firstword $(foreach p,$(2),$(shell $(p) -c "$(call RUNS,$(1))" 2>/dev/null && command -v $(p))))
 PYTHON ?= $(call find,11,python3 python3.13 python3.12 python3.11)
 LATEST ?= $(call find,12,python3.14 python3.13 python3.12 python3 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3))
 BIN := .venv/bin/python
+AIGC := .venv/bin/aigc
 
-.PHONY: demo test test-all test-latest lock
+PIP := -m pip install --quiet --disable-pip-version-check
 
-.venv/installed: requirements.txt
+.PHONY: demo lint types check test test-all test-latest dist lock
+
+# The lock, then the project itself, edited in place.
+.venv/installed: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no python3 >= 3.11 on the PATH; name one: make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN) $(PIP) -r requirements.txt
+	$(BIN) $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: .venv/installed
-	@$(BIN) launch.py train --config=configs/gan_digits.py --workdir=runs/demo
-	@$(BIN) launch.py sample --workdir=runs/demo --checkpoint=best --num=100 --out=runs/demo/samples.png
-	@$(BIN) launch.py sweep --config=configs/vae_digits.py --grid hp.beta=0.25,1,4 --seeds=4 --config.steps=1000 --workdir=runs/demo_ablation
+	@$(AIGC) train --config=gan_digits --workdir=runs/demo
+	@$(AIGC) sample --workdir=runs/demo --checkpoint=best --num=100 --out=runs/demo/samples.png
+	@$(AIGC) sweep --config=vae_digits --grid hp.beta=0.25,1,4 --seeds=4 --config.steps=1000 --workdir=runs/demo_ablation
+
+lint: .venv/installed
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+
+types: .venv/installed
+	$(BIN) -m mypy
+
+check: .venv/installed
+	@begun=$$(date +%s); $(MAKE) --no-print-directory lint && $(BIN) -m pytest -n 2 --dist worksteal -m unit && \
+	tested=$$(date +%s) && $(MAKE) --no-print-directory types && \
+	echo "make check: lint and unit tests $$((tested - begun)) s, types $$(($$(date +%s) - tested)) s"
 
 # Compiling takes one core: two processes share the tests and the compilation cache.
 test: .venv/installed
@@ -30,18 +51,28 @@ test: .venv/installed
 test-all: .venv/installed
 	$(BIN) -m pytest --slow -n 2 --dist worksteal
 
-.venv-latest/installed: requirements.in
+.venv-latest/installed: pyproject.toml
 	@test -n "$(LATEST)" || { echo "error: no Python >= 3.12 found; name one: make test-latest LATEST=/path/to/python3"; exit 1; }
 	$(LATEST) -m venv .venv-latest
-	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r requirements.in
 	@touch $@
 
 test-latest: .venv-latest/installed
-	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r requirements.in
+	.venv-latest/bin/python $(PIP) --upgrade --upgrade-strategy eager -e ".[dev]"
 	.venv-latest/bin/python -c "import jax, flax; print('jax', jax.__version__, 'flax', flax.__version__)"
 	.venv-latest/bin/python -m pytest -n 2 --dist worksteal
 
-lock:
-	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet -c constraints.txt requirements.in -o requirements.txt
-	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet -c constraints.txt requirements-cuda.in -o requirements-cuda.txt
-	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet -c requirements.txt requirements-tpu.in -o requirements-tpu.txt
+dist: .venv/installed
+	$(BIN) -m hatchling build
+
+.venv-lock/installed:
+	@test -n "$(PYTHON)" || { echo "error: no python3 >= 3.11 on the PATH; name one: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(PIP) uv
+	@touch $@
+
+COMPILE = .venv-lock/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet pyproject.toml --extra dev
+
+lock: .venv-lock/installed
+	$(COMPILE) -c constraints.txt -o requirements.txt
+	$(COMPILE) -c constraints.txt --extra cuda -o requirements-cuda.txt
+	$(COMPILE) -c requirements.txt --extra tpu -o requirements-tpu.txt

@@ -1,14 +1,45 @@
 """aigc_jax: generative models in JAX, from a config to a run directory.
 
-    run = aigc_jax.load("runs/gan")       # a finished or unfinished run
-    run.sample(8); run.evaluate(); run.rows(); run.config; run.state
+run = aigc_jax.train("gan_digits", "runs/gan", {"hp.lr_g": 1e-4})
+run.sample(8); run.evaluate(); run.rows(); run.config; run.state
+
+sweep = aigc_jax.sweep("vae_digits", {"hp.lr": [1e-4, 1e-3]}, seeds=8, workdir="runs/s")
+sweep.rows(); sweep.run(lr=1e-3, seed=0); sweep.table(); sweep.figure()
+
+aigc_jax.load("runs/gan")             # a run or a sweep that is there, finished or not
 """
 
-__version__ = "0.1.0"
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aigc_jax.inference.run import Run
+    from aigc_jax.inference.train import train
+    from aigc_jax.sweeps.api import Sweep, load, sweep
+    from aigc_jax.utils.errors import UserError
+
+__version__ = "0.2.0.dev0"
+__all__ = ["Run", "Sweep", "UserError", "__version__", "load", "sweep", "train"]
+
+# Imported when they are first used: jax takes seconds, and flags that are set before it
+# still count.
+_HOMES = {
+    "Run": "aigc_jax.inference.run",
+    "Sweep": "aigc_jax.sweeps.api",
+    "UserError": "aigc_jax.utils.errors",
+    "load": "aigc_jax.sweeps.api",
+    "sweep": "aigc_jax.sweeps.api",
+    "train": "aigc_jax.inference.train",
+}
 
 
-def load(workdir, checkpoint="latest"):
-    """The `Run` in a work directory (see `aigc_jax.run.load`)."""
-    from aigc_jax import run  # jax is imported late, so that flags set before it still count
+def __getattr__(name: str):
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(home), name)
+    return found
 
-    return run.load(workdir, checkpoint)
+
+def __dir__():
+    return sorted({*globals(), *__all__})

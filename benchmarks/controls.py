@@ -1,24 +1,45 @@
-"""What metrics say of real digits, and of generators that are as bad as one wishes: the table of docs/metrics.md.
+"""What metrics say of real digits, and of generators that are as bad as one wishes: the
+table of docs/metrics.md.
 
     python benchmarks/controls.py
 
-Ten thousand pictures of each kind against the test split of MNIST (which must be there), through the classifier of MNIST. "training" are 1,000
-training pictures of each digit, "blurred" the same with each pixel the mean of four, "0 to 4" 5,000 of them twice, "noise" tanh of normal noise,
-pixel by pixel, "untrained" configs/cgan_mnist.py before its first step.
+Ten thousand pictures of each kind against the test split of MNIST (which must be
+there), through the classifier of MNIST. "training" are 1,000 training pictures of each
+digit, "blurred" the same with each pixel the mean of four, "0 to 4" 5,000 of them
+twice, "noise" tanh of normal noise, pixel by pixel, "untrained" configs/cgan_mnist.py
+before its first step.
 """
 
 import functools
-import sys
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-NAMES = dict(frechet="Fréchet", kid="KID", precision="precision", recall="recall", density="density", coverage="coverage",
-             classifier_score="score", separability="separability",
-             neighbour_distance="neighbour distance", copies="copies", diversity="diversity", parzen="Parzen")  # fmt: skip
-METRICS = ("frechet", "kid", "prdc", "classifier_score", "separability", "neighbours", "diversity", "parzen")
+NAMES = dict(
+    frechet="Fréchet",
+    kid="KID",
+    precision="precision",
+    recall="recall",
+    density="density",
+    coverage="coverage",
+    classifier_score="score",
+    separability="separability",
+    neighbour_distance="neighbour distance",
+    copies="copies",
+    diversity="diversity",
+    parzen="Parzen",
+)
+METRICS = (
+    "frechet",
+    "kid",
+    "prdc",
+    "classifier_score",
+    "separability",
+    "neighbours",
+    "diversity",
+    "parzen",
+)
 COUNT = 10_000
 
 
@@ -36,25 +57,29 @@ def sources(programs, states):
         "0 to 4": x[train["label"][rows] < 5].repeat(2, axis=0),
         "one digit": np.repeat(x[3:4], COUNT, axis=0),
         "noise": np.tanh(random.randn(*x.shape)).astype(np.float32),
-        "untrained": programs.draw(states, "prior", COUNT, labels=programs.labels("test", COUNT))[0],
+        "untrained": programs.draw(states, "prior", COUNT, labels=programs.labels("test", COUNT))[
+            0
+        ],
     }
 
 
 def main():
-    from aigc_jax import config as configs
-    from aigc_jax import data, extractors, metrics, pictures
-    from aigc_jax.metrics.given import remembered
-    from aigc_jax.programs import Programs
+    from aigc_jax import data, metrics
+    from aigc_jax.core import config as configs
+    from aigc_jax.media import images
+    from aigc_jax.metrics.inputs import Given, remembered
+    from aigc_jax.training import feature_extractors
+    from aigc_jax.training.programs import Programs
 
     config = configs.load(ROOT / "configs" / "cgan_mnist.py")
     dataset = data.load(config.data)
     config = configs.resolve(config, dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, 1)
-    look, of = remembered(extractors.extractor(config)), functools.cache(programs.examples)
+    look, of = remembered(feature_extractors.extractor(config)), functools.cache(programs.examples)
     print("| | " + " | ".join(NAMES.values()) + " |\n" + "|---" * (len(NAMES) + 1) + "|")
     for name, samples in sources(programs, programs.init([config])).items():
-        saved = pictures.as_saved(samples, dataset.spec)
-        given = metrics.Given(lambda what, saved=saved: saved, "test", of, dataset.spec, look)
+        saved = images.as_saved(samples, dataset.spec)
+        given = Given(lambda what, saved=saved: saved, "test", of, dataset.spec, look)
         row = {}
         for metric in METRICS:
             row |= metrics.METRICS[metric](given)

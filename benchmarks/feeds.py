@@ -1,25 +1,27 @@
-"""What it costs that batches come from the host instead of from the device: milliseconds a step, in turns.
+"""What it costs that batches come from the host instead of from the device:
+milliseconds a step, in turns.
 
-    AIGC_DATA_DIR=DIRECTORY python benchmarks/feeds.py [--config=vae_mnist] [--steps=400]
+AIGC_DATA_DIR=DIRECTORY python benchmarks/feeds.py [--config=vae_mnist] [--steps=400]
 """
 
 import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 ROUNDS = 5
 
 
 def programs_of(name, place):
-    from aigc_jax import config as configs
     from aigc_jax import data, methods
-    from aigc_jax.programs import Programs
+    from aigc_jax.core import config as configs
+    from aigc_jax.training.programs import Programs
 
-    config = configs.override(configs.load(ROOT / "configs" / f"{name}.py"), {"run.data": place, "metrics": (), "best": ""})
+    config = configs.override(
+        configs.load(ROOT / "configs" / f"{name}.py"),
+        {"run.data": place, "metrics": (), "best": ""},
+    )
     dataset = data.load(config.data, config.run.data_dir)
     config = configs.resolve(config, dataset.spec.n_train, methods.examples(config))
     programs = Programs(config, dataset, 1)
@@ -27,7 +29,7 @@ def programs_of(name, place):
 
 
 def stretch(programs, states, step, count):
-    """`count` steps after `step`, in as many calls as it takes, as the loop does them."""
+    """`count` steps after `step`, in as many calls as the loop would take."""
     import jax
     import numpy as np
 
@@ -40,7 +42,9 @@ def stretch(programs, states, step, count):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--config", default="vae_mnist")
     arguments.add_argument("--steps", type=int, default=400, help="of a stretch")
     args = arguments.parse_args()
@@ -52,7 +56,10 @@ def main():
             sides[place] = programs, stretch(programs, states, i * args.steps, args.steps)
             times[place].append(1000 * (time.perf_counter() - begun) / args.steps)
     for place, found in times.items():
-        print(f"{args.config}, from the {place}: {statistics.median(found[1:]):.2f} ms a step ({min(found[1:]):.2f} - {max(found[1:]):.2f})")
+        print(
+            f"{args.config}, from the {place}: {statistics.median(found[1:]):.2f} ms a step "
+            f"({min(found[1:]):.2f} - {max(found[1:]):.2f})"
+        )
 
 
 if __name__ == "__main__":

@@ -1,41 +1,49 @@
-"""Time of one GAN training step, ours against the same networks in PyTorch, alternating on the same machine.
+"""Time of one GAN training step, ours against the same networks in PyTorch, alternating
+on the same machine.
 
-    pip install -r requirements.txt -r requirements-bench.txt
+    pip install -r requirements.txt -r requirements-bench.txt -e .
     python benchmarks/gan_step.py [--rounds=7] [--seconds=4]
 
-Both sides draw shuffled MNIST-sized batches from memory, update the discriminator, then the generator on the same fakes,
-by Adam, and average the generator's weights. PyTorch runs eagerly with its fused Adam, its fastest on CPUs here; convolutions
-both in its default memory layout and channels last, of which the faster counts. Each side runs in a process of its own, so that
-neither's thread pool disturbs the other; they take turns, and medians are compared. For the convolutional GAN two more sides say
-what the loop and the trials cost: the same step under plain jit, one call a step, and four trials one after another (route "map").
+Both sides draw shuffled MNIST-sized batches from memory, update the discriminator, then
+the generator on the same fakes, by Adam, and average the generator's weights. PyTorch
+runs eagerly with its fused Adam, its fastest on CPUs here; convolutions both in its
+default memory layout and channels last, of which the faster counts. Each side runs in a
+process of its own, so that neither's thread pool disturbs the other; they take turns,
+and medians are compared. For the convolutional GAN two more sides say what the loop and
+the trials cost: the same step under plain jit, one call a step, and four trials one
+after another (route "map").
 """
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-import turns  # noqa: E402
+import turns
 
+HERE = Path(__file__).resolve().parent
 CONV = ("ours", "pytorch", "pytorch_channels_last", "ours_plain_jit", "ours_four_trials")
-TWO = {"model.d.channels": (64, 128), "model.g.dense": (), "model.d.dense": ()}  # as PyTorch's below
-# name -> what it is, the config of configs/, what is set in it, the sides that are timed
+# The networks of DCGAN as PyTorch's below.
+TWO = {"model.d.channels": (64, 128), "model.g.dense": (), "model.d.dense": ()}
+# Name -> what it is, its config, what is set in it, and the sides that are timed.
 CASES = {
     "mlp": ("MLP GAN 100-256-784, batch 128", "gan_mlp_mnist", {}, ("ours", "pytorch")),
-    "dcgan": ("DCGAN 100-7x7x128-28x28, 5x5, batch 128", "dcgan_mnist", TWO | {"model.g.norm": "none", "model.d.norm": "none"}, CONV),
+    "dcgan": (
+        "DCGAN 100-7x7x128-28x28, 5x5, batch 128",
+        "dcgan_mnist",
+        TWO | {"model.g.norm": "none", "model.d.norm": "none"},
+        CONV,
+    ),
     "dcgan_batch_norm": ("the same with batch normalization", "dcgan_mnist", TWO, CONV),
 }
 
 
 def config_of(case):
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
 
     _, name, overrides, _ = CASES[case]
     return configs.override(configs.load(HERE.parent / "configs" / f"{name}.py"), overrides)
 
 
 def data():
-    """Pictures of MNIST's size and type; what they show does not matter to the clock."""
+    """Images of MNIST's size and type; what they show does not matter to time."""
     import numpy as np
 
     random = np.random.RandomState(0)
@@ -44,9 +52,9 @@ def data():
 
 def setting(case, count=1):
     """The config and the programs of `count` trials of it, on pictures of noise."""
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
     from aigc_jax.data.dataset import images
-    from aigc_jax.programs import Programs
+    from aigc_jax.training.programs import Programs
 
     x = data()
     splits = dict(train=dict(x=x[:55_000]), valid=dict(x=x[55_000:57_500]), test=dict(x=x[57_500:]))
@@ -73,15 +81,21 @@ def plain_jit(case):
     """The same step, compiled alone and called n times."""
     import jax
 
-    from aigc_jax import core
-    from aigc_jax.data.dataset import source
-    from aigc_jax.programs import COMPILER
+    from aigc_jax.core import transforms
+    from aigc_jax.data.order import source
+    from aigc_jax.training.compilation import COMPILER
 
     config, programs = setting(case)
-    step = core.feed(programs.method.step, source(programs.dataset, config.data, config.batch_size))
+    step = transforms.feed(
+        programs.method.step, source(programs.dataset, config.data, config.batch_size)
+    )
     state = [jax.tree.map(lambda x: x[0], programs.init([config]))]
     options = COMPILER.get(jax.default_backend())
-    compiled = jax.jit(step, donate_argnums=0).lower(state[0], programs.arrays).compile(compiler_options=options)
+    compiled = (
+        jax.jit(step, donate_argnums=0)
+        .lower(state[0], programs.arrays)
+        .compile(compiler_options=options)
+    )
 
     def steps(n):
         for _ in range(n):
@@ -92,7 +106,9 @@ def plain_jit(case):
 
 
 def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
-    """The same game written plainly in PyTorch, on its default device; its networks as `prepare` makes them."""
+    """The same game written plainly in PyTorch, on its default device; its networks as
+    `prepare` makes them.
+    """
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -114,7 +130,9 @@ def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
                 order[:] = torch.randperm(len(x)), 0
             rows = order[0][order[1] : order[1] + batch]
             order[1] += batch
-            real = (x[rows].float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+            real = (
+                (x[rows].float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+            )
             fake = g(torch.randn(batch, z))
             loss = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
             optimizer_d.zero_grad()
@@ -135,18 +153,32 @@ def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
 
 
 def mlp(nn):
-    g = nn.Sequential(nn.Linear(100, 256), nn.ReLU(), nn.Linear(256, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28)))
+    g = nn.Sequential(
+        nn.Linear(100, 256), nn.ReLU(), nn.Linear(256, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))
+    )
     d = nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.LeakyReLU(0.2), nn.Linear(256, 1))
     return g, d
 
 
 def dcgan(nn, norm=False):
-    """In the order of ours: no bias before a normalization, none on the discriminator's first layer."""
+    """In our order: no bias before a normalization, none on the first layer of D."""
     act = nn.LeakyReLU(0.2)
     after = lambda channels: ([nn.BatchNorm2d(channels, momentum=0.1)] if norm else []) + [act]
-    up = lambda i, o: [nn.ConvTranspose2d(i, o, 5, stride=2, padding=2, output_padding=1, bias=not norm), *after(o)]
-    g = [nn.Linear(100, 6272, bias=not norm), nn.Unflatten(1, (128, 7, 7)), *after(128), *up(128, 128), *up(128, 64)]
-    first, second = nn.Conv2d(1, 64, 5, stride=2, padding=2), nn.Conv2d(64, 128, 5, stride=2, padding=2, bias=not norm)
+    up = lambda i, o: [
+        nn.ConvTranspose2d(i, o, 5, stride=2, padding=2, output_padding=1, bias=not norm),
+        *after(o),
+    ]
+    g = [
+        nn.Linear(100, 6272, bias=not norm),
+        nn.Unflatten(1, (128, 7, 7)),
+        *after(128),
+        *up(128, 128),
+        *up(128, 64),
+    ]
+    first, second = (
+        nn.Conv2d(1, 64, 5, stride=2, padding=2),
+        nn.Conv2d(64, 128, 5, stride=2, padding=2, bias=not norm),
+    )
     d = [first, act, second, *after(128), nn.Flatten(), nn.Linear(6272, 1)]
     return nn.Sequential(*g, nn.ConvTranspose2d(64, 1, 5, padding=2), nn.Tanh()), nn.Sequential(*d)
 
@@ -162,4 +194,9 @@ SIDES = {
 
 
 if __name__ == "__main__":
-    turns.main(__file__, __doc__, {name: (what, sides) for name, (what, _, _, sides) in CASES.items()}, SIDES)
+    turns.main(
+        __file__,
+        __doc__,
+        {name: (what, sides) for name, (what, _, _, sides) in CASES.items()},
+        SIDES,
+    )

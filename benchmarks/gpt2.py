@@ -1,12 +1,14 @@
-"""GPT-2 against Hugging Face's transformers: the same logits, the same text, and how fast each writes 256 tokens.
+"""GPT-2 against Hugging Face's transformers: the same logits, the same text, and how
+fast each writes 256 tokens.
 
-    pip install -r requirements.txt -r requirements-bench.txt
+    pip install -r requirements.txt -r requirements-bench.txt -e .
     python benchmarks/gpt2.py check
     python benchmarks/gpt2.py [--case=batch_1] [--rounds=5]
 
-Weights are random, made on the spot. `check` writes a small model with transformers, reads it here, writes it again and reads that with
-transformers: logits must agree to 1e-4, greedy text must be equal. The timing is of GPT-2's size (124 million parameters), greedy, each side with
-its cache of keys and values; compiling is not timed.
+Weights are random, made on the spot. `check` writes a small model with transformers,
+reads it here, writes it again and reads that with transformers: logits must agree to
+1e-4, greedy text must be equal. The timing is of GPT-2's size (124 million parameters),
+greedy, each side with its cache of keys and values; compiling is not timed.
 """
 
 import json
@@ -14,28 +16,34 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-import turns  # noqa: E402
+import turns
 
+HERE = Path(__file__).resolve().parent
 PROMPT, NEW = 32, 256
 
 
 def theirs(path, **sizes):
-    """A GPT-2 of random weights as transformers writes it, with a tokenizer of bytes and a few merges."""
+    """A GPT-2 of random weights as transformers writes it, with a tokenizer of bytes
+    and a few merges.
+    """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from aigc_jax.data.tokenizers import byte_letters
+    from aigc_jax.data.tokenizers.bpe import byte_letters
 
     words = [*sorted(byte_letters()), "th", "the"]
     path.mkdir(parents=True, exist_ok=True)
-    (path / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate([*words, "<|endoftext|>"])}))
+    (path / "vocab.json").write_text(
+        json.dumps({w: i for i, w in enumerate([*words, "<|endoftext|>"])})
+    )
     (path / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
     torch.manual_seed(0)
     size = sizes.pop("vocab_size", len(words) + 1)
-    net = GPT2LMHeadModel(GPT2Config(vocab_size=size, bos_token_id=size - 1, eos_token_id=size - 1, **sizes)).eval()
-    with torch.no_grad():  # larger than they begin, so that the text is not one token again and again
+    net = GPT2LMHeadModel(
+        GPT2Config(vocab_size=size, bos_token_id=size - 1, eos_token_id=size - 1, **sizes)
+    ).eval()
+    # Larger weights than at the start, or the text would be one token again and again.
+    with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(4 if parameter.dim() > 1 else 1).add_(0.02 * torch.randn_like(parameter))
     net.save_pretrained(path)
@@ -49,35 +57,56 @@ def check():
     from transformers import AutoTokenizer, GPT2LMHeadModel
 
     import aigc_jax
-    from aigc_jax import gpt2, writing
-    from aigc_jax.checkpoint import flatten
-    from aigc_jax.decode import Choice
+    from aigc_jax.inference import generation
+    from aigc_jax.methods.decoding import Choice
+    from aigc_jax.training import gpt2_weights
+    from aigc_jax.training.serialization import flatten
 
     with tempfile.TemporaryDirectory() as folder:
         there, back = Path(folder, "there"), Path(folder, "back")
         net = theirs(there, n_positions=96, n_embd=64, n_head=4, n_layer=3)
         run = aigc_jax.load(there)
         tokens = np.random.RandomState(0).randint(0, run.tokenizer.size, (2, 80))
-        ours = np.asarray(run.programs.method.language.apply(run.state.params, tokens, None)[0])[..., : run.tokenizer.size]
+        ours = np.asarray(run.programs.method.language.apply(run.state.params, tokens, None)[0])[
+            ..., : run.tokenizer.size
+        ]
         with torch.no_grad():
             logits = net(torch.from_numpy(tokens)).logits.numpy()
         print(f"logits: {np.abs(ours - logits).max():.1e} apart, of a spread of {logits.std():.2f}")
         text = "the other thing: 世界 🙂"
         words = AutoTokenizer.from_pretrained(there)
-        assert words(text)["input_ids"] == run.tokenizer.encode(text).tolist(), "the tokenizers differ"
-        mine = writing.texts(run, [text], 60, Choice(temperature=0))[0]
+        assert words(text)["input_ids"] == run.tokenizer.encode(text).tolist(), (
+            "the tokenizers differ"
+        )
+        mine = generation.texts(run, [text], 60, Choice(temperature=0))[0]
         with torch.no_grad():
             prompt = torch.tensor([words(text)["input_ids"]])
-            more = dict(attention_mask=torch.ones_like(prompt), do_sample=False, pad_token_id=net.config.eos_token_id)
+            more = dict(
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                pad_token_id=net.config.eos_token_id,
+            )
             out = net.generate(prompt, max_new_tokens=60, **more)
         new = out[0, prompt.shape[1] :].tolist()
-        yours = run.tokenizer.decode(new[: new.index(run.tokenizer.end)] if run.tokenizer.end in new else new)
-        print(f"greedy text of 60 tokens equal: {mine == yours.rstrip(chr(0xFFFD)) or mine == yours}")
-        gpt2.write(back, run.config.model.to_dict(), flatten(run.state.params["net"]), run.tokenizer)
+        yours = run.tokenizer.decode(
+            new[: new.index(run.tokenizer.end)] if run.tokenizer.end in new else new
+        )
+        print(
+            f"greedy text of 60 tokens equal: {mine == yours.rstrip(chr(0xFFFD)) or mine == yours}"
+        )
+        gpt2_weights.write(
+            back, run.config.model.to_dict(), flatten(run.state.params["net"]), run.tokenizer
+        )
         again = GPT2LMHeadModel.from_pretrained(back).eval()
         with torch.no_grad():
-            print(f"written and read by transformers: {np.abs(again(torch.from_numpy(tokens)).logits.numpy() - logits).max():.1e} apart")
-        assert AutoTokenizer.from_pretrained(back)(text)["input_ids"] == words(text)["input_ids"], "the tokenizers differ after writing"
+            print(
+                "written and read by transformers: "
+                f"{np.abs(again(torch.from_numpy(tokens)).logits.numpy() - logits).max():.1e} "
+                "apart"
+            )
+        assert AutoTokenizer.from_pretrained(back)(text)["input_ids"] == words(text)["input_ids"], (
+            "the tokenizers differ after writing"
+        )
 
 
 def sizes(case):
@@ -89,17 +118,26 @@ def ours(case):
     import jax
     import numpy as np
 
-    from aigc_jax.decode import Choice, Writer
+    from aigc_jax.methods.decoding import Choice, Writer
     from aigc_jax.models.transformer import Decoder
 
     net = Decoder(width=768, heads=12, layers=12, context=1024, vocabulary=50257)
     params = jax.jit(net.init)(jax.random.key(0), np.zeros((1, 4), np.int32))
-    writer = Writer(lambda params, tokens, carry: net.apply(params, tokens, carry), net, params, Choice(temperature=0), 50257, 50257)
+    writer = Writer(
+        lambda params, tokens, carry: net.apply(params, tokens, carry),
+        net,
+        params,
+        Choice(temperature=0),
+        50257,
+        50257,
+    )
     prompts = np.random.RandomState(0).randint(0, 50257, (sizes(case), PROMPT))
 
     def steps(n):
         for _ in range(n):
-            assert sum((part >= 0).sum() for part in writer.write(list(prompts), NEW, jax.random.key(0))) == NEW * sizes(case)
+            assert sum(
+                (part >= 0).sum() for part in writer.write(list(prompts), NEW, jax.random.key(0))
+            ) == NEW * sizes(case)
 
     return steps
 
@@ -111,7 +149,14 @@ def transformers(case):
 
     net = GPT2LMHeadModel(GPT2Config()).eval()
     prompts = torch.from_numpy(np.random.RandomState(0).randint(0, 50257, (sizes(case), PROMPT)))
-    more = dict(attention_mask=torch.ones_like(prompts), max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, use_cache=True, pad_token_id=50256)
+    more = dict(
+        attention_mask=torch.ones_like(prompts),
+        max_new_tokens=NEW,
+        min_new_tokens=NEW,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=50256,
+    )
 
     def steps(n):
         with torch.no_grad():
@@ -123,8 +168,14 @@ def transformers(case):
 
 SIDES = {"ours": ours, "pytorch_transformers": transformers}
 CASES = {
-    "batch_1": (f"GPT-2 124M, {NEW} tokens after {PROMPT}, batch 1: milliseconds a text", tuple(SIDES)),
-    "batch_8": (f"GPT-2 124M, {NEW} tokens after {PROMPT}, batch 8: milliseconds a batch", tuple(SIDES)),
+    "batch_1": (
+        f"GPT-2 124M, {NEW} tokens after {PROMPT}, batch 1: milliseconds a text",
+        tuple(SIDES),
+    ),
+    "batch_8": (
+        f"GPT-2 124M, {NEW} tokens after {PROMPT}, batch 8: milliseconds a batch",
+        tuple(SIDES),
+    ),
 }
 
 if __name__ == "__main__":

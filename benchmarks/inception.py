@@ -1,13 +1,17 @@
-"""Is our Inception-v3 that of pytorch-fid? The same random weights in both, read from each kind of file, the same pictures: features and logits.
+"""Is our Inception-v3 that of pytorch-fid? The same random weights in both, read from
+each kind of file, the same pictures: features and logits.
 
-    pip install -r requirements.txt -r requirements-bench.txt
+    pip install -r requirements.txt -r requirements-bench.txt -e .
     python benchmarks/inception.py [--pictures=10] [--timed=50]
 
-pytorch-fid's network is built without its download and given random weights, with running statistics of such pictures, so that no layer's values
-vanish or explode. Features and resizing are those of its own InceptionV3, which is given pictures in [0, 1]. Differences, from what it computes in
-float64, are the largest over all values, relative to the largest value: ours and, for comparison, its own in float32. So many layers multiply what
-float32 rounds; both in float64 tell whether the networks are the same. The exit code is 1 where ours are above 1e-4, or 1e-9 in float64. Compiling is
-not timed.
+pytorch-fid's network is built without its download and given random weights, with
+running statistics of such pictures, so that no layer's values vanish or explode.
+Features and resizing are those of its own InceptionV3, which is given pictures in [0,
+1]. Differences, from what it computes in float64, are the largest over all values,
+relative to the largest value: ours and, for comparison, its own in float32. So many
+layers multiply what float32 rounds; both in float64 tell whether the networks are the
+same. The exit code is 1 where ours are above 1e-4, or 1e-9 in float64. Compiling is not
+timed.
 """
 
 import argparse
@@ -20,12 +24,13 @@ from unittest import mock
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 MOST, MOST_IN_FLOAT64 = 1e-4, 1e-9
 
 
 def theirs():
-    """pytorch-fid's (InceptionV3, whose features are asked for; the network inside, with its logits)."""
+    """pytorch-fid's (InceptionV3, whose features are asked for; the network inside,
+    with its logits).
+    """
     import torch
     import torchvision
     from pytorch_fid import inception
@@ -43,7 +48,9 @@ def theirs():
             torch.nn.init.normal_(layer.bias, std=0.2)
     torch.nn.init.normal_(net.fc.bias)
     with torch.no_grad():
-        smooth = torch.nn.functional.interpolate(torch.randn(8, 3, 32, 32), (299, 299), mode="bilinear")
+        smooth = torch.nn.functional.interpolate(
+            torch.randn(8, 3, 32, 32), (299, 299), mode="bilinear"
+        )
         net.train()(torch.tanh(torch.cat([smooth, torch.randn(8, 3, 299, 299)])))
     with mock.patch.object(inception, "fid_inception_v3", lambda: net):
         return inception.InceptionV3().eval(), net.eval()
@@ -69,7 +76,12 @@ def save(state, folder):
     import torch
     from safetensors.torch import save_file
 
-    files = {kind: Path(folder, name) for kind, name in dict(zip="zip.pth", older="older.pth", safetensors="x.safetensors").items()}
+    files = {
+        kind: Path(folder, name)
+        for kind, name in dict(
+            zip="zip.pth", older="older.pth", safetensors="x.safetensors"
+        ).items()
+    }
     torch.save(state, files["zip"])
     torch.save(state, files["older"], _use_new_zipfile_serialization=False)
     save_file({name: x.contiguous() for name, x in state.items()}, files["safetensors"])
@@ -85,33 +97,47 @@ def seconds(see, x):
 
 
 def compare(files, net, pictures, expected, single):
-    """Print how far ours are from what is expected, with the weights of each file; (the largest difference, the largest in float64)."""
+    """Print how far ours are from what is expected, with the weights of each file; (the
+    largest difference, the largest in float64).
+    """
     import jax
 
-    from aigc_jax import inception, torch_files
     from aigc_jax.models.inception import InceptionV3
+    from aigc_jax.training import inception_features
+    from aigc_jax.utils import tensor_files
 
-    ours = jax.jit(lambda weights, x: InceptionV3().apply({"params": weights}, inception.enlarged(x)))
+    ours = jax.jit(
+        lambda weights, x: InceptionV3().apply({"params": weights}, inception_features.enlarged(x))
+    )
     worst = 0.0
-    print("\n| file | pictures | features apart (pytorch-fid's) | logits apart (pytorch-fid's) |\n|---|---|---|---|")
+    print(
+        "\n| file | pictures | features apart (pytorch-fid's) | logits apart "
+        "(pytorch-fid's) |\n|---|---|---|---|"
+    )
     for kind, file in files.items():
-        weights = inception.params(torch_files.read(file), file)
+        weights = inception_features.params(tensor_files.read(file), file)
         for side, x in pictures.items():
             off = apart(ours(weights, x), expected[side])
             worst = max(worst, *off)
-            columns = " | ".join(f"{a:.1e} ({b:.1e})" for a, b in zip(off, single[side], strict=True))
+            columns = " | ".join(
+                f"{a:.1e} ({b:.1e})" for a, b in zip(off, single[side], strict=True)
+            )
             print(f"| {kind} | {len(x)} of {side}x{side} | {columns} |", flush=True)
     with jax.enable_x64(True):
-        weights = inception.params({name: x.numpy() for name, x in net.state_dict().items()}, "the network", np.float64)
+        weights = inception_features.params(
+            {name: x.numpy() for name, x in net.state_dict().items()}, "the network", np.float64
+        )
         double = apart(ours(weights, pictures[32].astype(np.float64)), expected[32])
     print(f"| both in float64 | {len(pictures[32])} of 32x32 | {double[0]:.1e} | {double[1]:.1e} |")
     return worst, max(double)
 
 
 def main():
-    from aigc_jax import inception
+    from aigc_jax.training import inception_features
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pictures", type=int, default=10, help="of each size")
     parser.add_argument("--timed", type=int, default=50, help="pictures of 32x32 that are timed")
     args = parser.parse_args()
@@ -122,19 +148,28 @@ def main():
     expected = {side: answers(seeing, net, x.astype(np.float64)) for side, x in pictures.items()}
     single = {side: apart(answers(seeing, net, x), expected[side]) for side, x in pictures.items()}
     for side, (features, logits) in expected.items():
-        print(f"{side}x{side}: features of mean {features.mean():.3f} and spread {features.std():.3f}, logits of spread {logits.std():.3f}")
+        print(
+            f"{side}x{side}: features of mean {features.mean():.3f} and spread "
+            f"{features.std():.3f}, logits of spread {logits.std():.3f}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         files = save(net.state_dict(), folder)
         worst, double = compare(files, net, pictures, expected, single)
-        look = inception.extractor(files["zip"])
+        look = inception_features.extractor(files["zip"])
     features, logits = expected[32]
     p = np.exp(logits - logits.max(1, keepdims=True))
     off = apart(look(pictures[32]), (features, p / p.sum(1, keepdims=True)))
     worst = max(worst, *off)
     print(f"\nthe extractor: features {off[0]:.1e} apart, probabilities {off[1]:.1e}")
     x = draw(args.timed, 32)
-    print(f"1,000 pictures of 32x32: ours {seconds(look, x):.0f} s, pytorch-fid {seconds(lambda x: answers(seeing, net, x), x):.0f} s")
-    print(f"the largest difference is {worst:.1e}, and {MOST:.0e} is allowed; in float64 {double:.1e}, and {MOST_IN_FLOAT64:.0e}")
+    print(
+        f"1,000 pictures of 32x32: ours {seconds(look, x):.0f} s, pytorch-fid "
+        f"{seconds(lambda x: answers(seeing, net, x), x):.0f} s"
+    )
+    print(
+        f"the largest difference is {worst:.1e}, and {MOST:.0e} is allowed; in float64 "
+        f"{double:.1e}, and {MOST_IN_FLOAT64:.0e}"
+    )
     return int(not (worst <= MOST and double <= MOST_IN_FLOAT64))
 
 

@@ -1,11 +1,13 @@
-"""The whole training of configs/gpt_shakespeare_cpu.py from start to finish, ours against PyTorch's, taking turns on the same machine.
+"""The whole training of configs/gpt_shakespeare_cpu.py from start to finish, ours
+against PyTorch's, taking turns on the same machine.
 
-    pip install -r requirements.txt -r requirements-bench.txt
+    pip install -r requirements.txt -r requirements-bench.txt -e .
     AIGC_DATA_DIR=DIRECTORY python benchmarks/lm_run.py [--rounds=3]
 
-Both are whole processes: start, data, compilation where there is any, 2,000 steps with warm-up and cosine, a pass over the whole validation split
-in windows of 64 each time that ours makes one. Ours also saves checkpoints, samples and curves. PyTorch's network is that of `lm_step.py`, run
-eagerly with its fused AdamW.
+Both are whole processes: start, data, compilation where there is any, 2,000 steps with
+warm-up and cosine, a pass over the whole validation split in windows of 64 each time
+that ours makes one. Ours also saves checkpoints, samples and curves. PyTorch's network
+is that of `lm_step.py`, run eagerly with its fused AdamW.
 """
 
 import argparse
@@ -13,12 +15,12 @@ import math
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-import turns  # noqa: E402
+import turns
 
+HERE = Path(__file__).resolve().parent
 CONFIG = HERE.parent / "configs" / "gpt_shakespeare_cpu.py"
-PASSES = (0, 500, 1000, 1500, 2000, 2000)  # steps after which ours goes over the validation split, the test row included
+# Steps after which ours goes over the validation split, the test row included.
+PASSES = (0, 500, 1000, 1500, 2000, 2000)
 
 
 def pytorch():
@@ -27,25 +29,36 @@ def pytorch():
     from lm_step import transformer
     from torch.nn import functional as F
 
-    from aigc_jax import config as configs
     from aigc_jax import data
+    from aigc_jax.core import config as configs
 
     config = configs.load(CONFIG)
     dataset, hp, length = data.load(config.data), config.hp, config.data.length
     text = torch.from_numpy(dataset.arrays["tokens"].astype("int64"))
     first, windows = dataset.splits["valid"]
-    train, valid = text[: dataset.splits["train"][1] * length], text[first * length : (first + windows) * length + 1]
+    train, valid = (
+        text[: dataset.splits["train"][1] * length],
+        text[first * length : (first + windows) * length + 1],
+    )
     torch.manual_seed(0)
     net = transformer(config.model, dataset.spec.vocabulary)
-    groups = [dict(params=[p for p in net.parameters() if (p.dim() > 1) == m], weight_decay=hp.weight_decay * m)
-              for m in (True, False)]
+    groups = [
+        dict(
+            params=[p for p in net.parameters() if (p.dim() > 1) == m],
+            weight_decay=hp.weight_decay * m,
+        )
+        for m in (True, False)
+    ]
     optimizer = torch.optim.AdamW(groups, lr=hp.lr, betas=(hp.beta1, hp.beta2), fused=True)
     steps, warmup = int(config.steps), 100
 
     def held_out():
         x, y = valid[:-1].view(windows, length), valid[1:].view(windows, length)
         with torch.no_grad():
-            parts = [F.cross_entropy(net(a).flatten(0, 1), b.flatten(), reduction="sum") for a, b in zip(x.split(12), y.split(12), strict=True)]
+            parts = [
+                F.cross_entropy(net(a).flatten(0, 1), b.flatten(), reduction="sum")
+                for a, b in zip(x.split(12), y.split(12), strict=True)
+            ]
         return float(sum(parts)) / y.numel()
 
     for step in range(steps + 1):
@@ -57,7 +70,9 @@ def pytorch():
         rate = min(1, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = hp.lr * rate
-        rows = torch.randint(len(train) - length - 1, (config.batch_size, 1)) + torch.arange(length + 1)
+        rows = torch.randint(len(train) - length - 1, (config.batch_size, 1)) + torch.arange(
+            length + 1
+        )
         batch = train[rows]
         loss = F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)
@@ -68,7 +83,9 @@ def pytorch():
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--side", choices=("pytorch",), help=argparse.SUPPRESS)
     arguments.add_argument("--workdir", help=argparse.SUPPRESS)
@@ -77,7 +94,11 @@ def main():
         return pytorch()
     ours = [sys.executable, str(HERE.parent / "launch.py"), "train", f"--config={CONFIG}"]
     sides = dict(ours=ours, pytorch=[sys.executable, __file__, "--side=pytorch"])
-    turns.processes(sides, args.rounds, lambda out: " ".join(next(line for line in out.splitlines() if "loss" in line).split()))
+    turns.processes(
+        sides,
+        args.rounds,
+        lambda out: " ".join(next(line for line in out.splitlines() if "loss" in line).split()),
+    )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""Time of one training step of language models, ours against the same network in PyTorch, alternating on the same machine.
+"""Time of one training step of language models, ours against the same network in
+PyTorch, alternating on the same machine.
 
-    pip install -r requirements.txt -r requirements-bench.txt
+    pip install -r requirements.txt -r requirements-bench.txt -e .
     python benchmarks/lm_step.py [--case=gpt_shakespeare_cpu] [--rounds=7] [--seconds=4]
 
-Both sides draw random windows of a text of noise from memory, or pairs of such texts; what they say does not matter to the clock. PyTorch runs
-eagerly with its fused AdamW, its scaled_dot_product_attention and nn.LSTM. "ours_four_trials" is four seeds in one program, one after another.
+Both sides draw random windows of a text of noise from memory, or pairs of such texts;
+what they say does not matter to the clock. PyTorch runs eagerly with its fused AdamW,
+its scaled_dot_product_attention and nn.LSTM. "ours_four_trials" is four seeds in one
+program, one after another.
 """
 
 import contextlib
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-import turns  # noqa: E402
+import turns
 
+HERE = Path(__file__).resolve().parent
 N = 500_000
 PAIRS = 2_000
 
@@ -30,7 +31,10 @@ def noise_pairs(size, most):
     import numpy as np
 
     rng = np.random.RandomState(0)
-    return [tuple(rng.randint(0, size - 2, rng.randint(8, most + 1)) for _ in range(2)) for _ in range(PAIRS)]
+    return [
+        tuple(rng.randint(0, size - 2, rng.randint(8, most + 1)) for _ in range(2))
+        for _ in range(PAIRS)
+    ]
 
 
 def dataset_of(config, size):
@@ -39,34 +43,47 @@ def dataset_of(config, size):
 
     import numpy as np
 
-    from aigc_jax.data import pairs, text
+    from aigc_jax.data import pairs, windows
 
     length = config.data.length
     if config.method == "seq2seq":
         rows, sizes = noise_pairs(size, length), np.ones((size, 2), np.uint8)
         splits = dict(train=rows, valid=rows[:64], test=rows[:64])
-        return pairs.apart(config.data, splits, SimpleNamespace(size=size, end=size - 2, sizes=sizes), dict(text={}))
-    blank = text.blank(size, length, N // length)
-    return blank._replace(arrays=blank.arrays | dict(tokens=np.resize(tokens(size), len(blank.arrays["tokens"]))))
+        return pairs.apart(
+            config.data,
+            splits,
+            SimpleNamespace(size=size, end=size - 2, sizes=sizes),
+            dict(text={}),
+        )
+    blank = windows.blank(size, length, N // length)
+    return blank._replace(
+        arrays=blank.arrays | dict(tokens=np.resize(tokens(size), len(blank.arrays["tokens"])))
+    )
 
 
 def config_of(case, more=None):
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
 
-    return configs.override(configs.load(HERE.parent / "configs" / f"{case}.py"), {"metrics": ()} | (more or {}))
+    return configs.override(
+        configs.load(HERE.parent / "configs" / f"{case}.py"), {"metrics": ()} | (more or {})
+    )
 
 
 def ours(case, count=1, more=None):
-    """A function that does n steps of every trial in one call, as training does. more: overrides of the config."""
+    """A function that does n steps of every trial in one call, as training does. more:
+    overrides of the config.
+    """
     import jax
     import numpy as np
 
-    from aigc_jax import config as configs
-    from aigc_jax.programs import Programs
+    from aigc_jax.core import config as configs
+    from aigc_jax.training.programs import Programs
 
     config = config_of(case, more)
     dataset = dataset_of(config, SIZES[case])
-    config = configs.resolve(configs.override(config, {"steps": 10_000}), dataset.spec.n_train, config.batch_size)
+    config = configs.resolve(
+        configs.override(config, {"steps": 10_000}), dataset.spec.n_train, config.batch_size
+    )
     programs = Programs(config, dataset, count, route="map")
     state = [programs.init([config] * count)]
 
@@ -89,27 +106,54 @@ def transformer(model, vocabulary):
         def __init__(self):
             super().__init__()
             self.norm1, self.norm2 = (nn.LayerNorm(width, bias=model.bias) for _ in range(2))
-            self.qkv, self.out = nn.Linear(width, 3 * width, bias=model.bias), nn.Linear(width, width, bias=model.bias)
-            self.up, self.down = nn.Linear(width, 4 * width, bias=model.bias), nn.Linear(4 * width, width, bias=model.bias)
+            self.qkv, self.out = (
+                nn.Linear(width, 3 * width, bias=model.bias),
+                nn.Linear(width, width, bias=model.bias),
+            )
+            self.up, self.down = (
+                nn.Linear(width, 4 * width, bias=model.bias),
+                nn.Linear(4 * width, width, bias=model.bias),
+            )
 
         def forward(self, x):
             b, t, _ = x.shape
-            q, k, v = (y.view(b, t, heads, -1).transpose(1, 2) for y in self.qkv(self.norm1(x)).chunk(3, dim=-1))
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, width)
+            q, k, v = (
+                y.view(b, t, heads, -1).transpose(1, 2)
+                for y in self.qkv(self.norm1(x)).chunk(3, dim=-1)
+            )
+            y = (
+                F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                .transpose(1, 2)
+                .reshape(b, t, width)
+            )
             x = x + F.dropout(self.out(y), model.dropout)
             return x + F.dropout(self.down(F.gelu(self.up(self.norm2(x)))), model.dropout)
 
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embed, self.position = nn.Embedding(vocabulary, width), nn.Embedding(model.context, width)
+            self.embed, self.position = (
+                nn.Embedding(vocabulary, width),
+                nn.Embedding(model.context, width),
+            )
             self.blocks = nn.ModuleList(Block() for _ in range(model.layers))
-            self.norm, self.head = nn.LayerNorm(width, bias=model.bias), nn.Linear(width, vocabulary, bias=False)
-            self.apply(lambda m: isinstance(m, (nn.Linear, nn.Embedding)) and nn.init.normal_(m.weight, std=0.02))
+            self.norm, self.head = (
+                nn.LayerNorm(width, bias=model.bias),
+                nn.Linear(width, vocabulary, bias=False),
+            )
+            self.apply(
+                lambda m: (
+                    isinstance(m, (nn.Linear, nn.Embedding)) and nn.init.normal_(m.weight, std=0.02)
+                )
+            )
             self.head.weight = self.embed.weight
 
         def forward(self, tokens):
-            x = F.dropout(self.embed(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device)), model.dropout)
+            x = F.dropout(
+                self.embed(tokens)
+                + self.position(torch.arange(tokens.shape[1], device=tokens.device)),
+                model.dropout,
+            )
             for block in self.blocks:
                 x = block(x)
             return self.head(self.norm(x))
@@ -118,7 +162,9 @@ def transformer(model, vocabulary):
 
 
 def encoder_decoder(config, vocabulary):
-    """The Transformer of Vaswani et al. 2017 with norms before the layers, written plainly: (source, its mask, tokens) -> logits."""
+    """The Transformer of Vaswani et al. 2017 with norms before the layers, written
+    plainly: (source, its mask, tokens) -> logits.
+    """
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -129,12 +175,18 @@ def encoder_decoder(config, vocabulary):
     class Attention(nn.Module):
         def __init__(self):
             super().__init__()
-            self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+            self.q, self.kv, self.out = (
+                nn.Linear(width, width),
+                nn.Linear(width, 2 * width),
+                nn.Linear(width, width),
+            )
 
         def forward(self, x, memory, mask=None, causal=False):
             split = lambda y: y.view(*y.shape[:2], heads, -1).transpose(1, 2)
             k, v = self.kv(memory).chunk(2, dim=-1)
-            y = F.scaled_dot_product_attention(split(self.q(x)), split(k), split(v), attn_mask=mask, is_causal=causal)
+            y = F.scaled_dot_product_attention(
+                split(self.q(x)), split(k), split(v), attn_mask=mask, is_causal=causal
+            )
             return self.out(y.transpose(1, 2).reshape(x.shape))
 
     class Block(nn.Module):
@@ -146,7 +198,10 @@ def encoder_decoder(config, vocabulary):
 
         def forward(self, x, mask, memory=None):
             y = self.norms[0](x)
-            x = x + F.dropout(self.attention(y, y, None if self.cross else mask, causal=self.cross is not None), model.dropout)
+            x = x + F.dropout(
+                self.attention(y, y, None if self.cross else mask, causal=self.cross is not None),
+                model.dropout,
+            )
             if self.cross:
                 x = x + F.dropout(self.cross(self.norms[1](x), memory, mask), model.dropout)
             return x + F.dropout(self.down(F.relu(self.up(self.norms[-1](x)))), model.dropout)
@@ -159,13 +214,21 @@ def encoder_decoder(config, vocabulary):
             self.decoder = nn.ModuleList(Block(True) for _ in range(model.layers))
             self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
             self.head = nn.Linear(width, vocabulary, bias=False)
-            angle = torch.arange(model.context)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+            angle = torch.arange(model.context)[:, None] / 10_000 ** (
+                torch.arange(0, width, 2) / width
+            )
             self.register_buffer("position", torch.cat([angle.sin(), angle.cos()], dim=1))
-            self.apply(lambda m: isinstance(m, (nn.Linear, nn.Embedding)) and nn.init.normal_(m.weight, std=0.02))
+            self.apply(
+                lambda m: (
+                    isinstance(m, (nn.Linear, nn.Embedding)) and nn.init.normal_(m.weight, std=0.02)
+                )
+            )
             self.head.weight = self.embed.weight
 
         def place(self, tokens):
-            return F.dropout(self.embed(tokens) * width**0.5 + self.position[: tokens.shape[1]], model.dropout)
+            return F.dropout(
+                self.embed(tokens) * width**0.5 + self.position[: tokens.shape[1]], model.dropout
+            )
 
         def forward(self, source, mask, tokens):
             memory, x, mask = self.place(source), self.place(tokens), mask[:, None, None]
@@ -180,7 +243,9 @@ def encoder_decoder(config, vocabulary):
 
 
 def lstm(model, vocabulary):
-    """nn.LSTM between an embedding and a linear layer, or the same embedding after a projection to its width; dropout around all layers."""
+    """nn.LSTM between an embedding and a linear layer, or the same embedding after a
+    projection to its width; dropout around all layers.
+    """
     from torch import nn
     from torch.nn import functional as F
 
@@ -188,9 +253,17 @@ def lstm(model, vocabulary):
         def __init__(self):
             super().__init__()
             self.embed = nn.Embedding(vocabulary, model.embedding)
-            self.lstm = nn.LSTM(model.embedding, model.width, model.layers, batch_first=True, dropout=model.dropout)
-            self.head = nn.Linear(model.embedding if model.tied else model.width, vocabulary, bias=not model.tied)
-            self.projection = nn.Linear(model.width, model.embedding) if model.tied and model.embedding != model.width else nn.Identity()
+            self.lstm = nn.LSTM(
+                model.embedding, model.width, model.layers, batch_first=True, dropout=model.dropout
+            )
+            self.head = nn.Linear(
+                model.embedding if model.tied else model.width, vocabulary, bias=not model.tied
+            )
+            self.projection = (
+                nn.Linear(model.width, model.embedding)
+                if model.tied and model.embedding != model.width
+                else nn.Identity()
+            )
             if model.tied:
                 self.head.weight = self.embed.weight
 
@@ -202,7 +275,9 @@ def lstm(model, vocabulary):
 
 
 def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcontext):
-    """The same step written plainly in PyTorch, on its default device; its network as `prepare` makes it, its loss within `around`."""
+    """The same step written plainly in PyTorch, on its default device; its network as
+    `prepare` makes it, its loss within `around`.
+    """
     import torch
     from torch.nn import functional as F
 
@@ -211,8 +286,13 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
     if config.method == "seq2seq":
         net, data = encoder_decoder(config, size), noise_pairs(size, length)
         end = size - 2
-        fill = lambda rows, width: torch.tensor([[*row, *[end] * (width - len(row))] for row in rows])
-        sources, targets = fill([a for a, _ in data], length), fill([[end, *b] for _, b in data], length + 2)
+        fill = lambda rows, width: torch.tensor(
+            [[*row, *[end] * (width - len(row))] for row in rows]
+        )
+        sources, targets = (
+            fill([a for a, _ in data], length),
+            fill([[end, *b] for _, b in data], length + 2),
+        )
         seen = torch.arange(length) < torch.tensor([len(a) for a, _ in data])[:, None]
         counts = torch.arange(length + 1) <= torch.tensor([len(b) for _, b in data])[:, None]
 
@@ -220,20 +300,33 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
             i = torch.randint(len(data), (config.batch_size,))
             logits = net(sources[i], seen[i], targets[i, :-1])
             labels = targets[i, 1:].masked_fill(~counts[i], -100)
-            return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=config.smoothing)
+            return F.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), label_smoothing=config.smoothing
+            )
 
     else:
         net = (transformer if config.network == "transformer" else lstm)(config.model, size)
-        data = torch.from_numpy(tokens(size)[: N // 2].astype("int64")).to(torch.get_default_device())
+        data = torch.from_numpy(tokens(size)[: N // 2].astype("int64")).to(
+            torch.get_default_device()
+        )
 
         def loss_of():
             start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
             batch = data[start + torch.arange(length + 1)]
-            return F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten(), label_smoothing=config.smoothing)
+            return F.cross_entropy(
+                net(batch[:, :-1]).flatten(0, 1),
+                batch[:, 1:].flatten(),
+                label_smoothing=config.smoothing,
+            )
 
     matrices = [p for p in net.parameters() if p.dim() > 1]
-    groups = [dict(params=matrices, weight_decay=config.hp.weight_decay), dict(params=[p for p in net.parameters() if p.dim() < 2], weight_decay=0.0)]
-    optimizer = torch.optim.AdamW(groups, lr=config.hp.lr, betas=(config.hp.beta1, config.hp.beta2), fused=True)
+    groups = [
+        dict(params=matrices, weight_decay=config.hp.weight_decay),
+        dict(params=[p for p in net.parameters() if p.dim() < 2], weight_decay=0.0),
+    ]
+    optimizer = torch.optim.AdamW(
+        groups, lr=config.hp.lr, betas=(config.hp.beta1, config.hp.beta2), fused=True
+    )
     net = prepare(net)
 
     def steps(n):
@@ -249,11 +342,20 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
 
 
 SIDES = {"ours": ours, "pytorch": pytorch, "ours_four_trials": lambda case: ours(case, 4)}
-SIZES = {"gpt_shakespeare_cpu": 65, "gpt_base": 10_000, "transformer_base": 10_000, "lstm_text": 10_000, "gpt2_124m": 50_257}
+SIZES = {
+    "gpt_shakespeare_cpu": 65,
+    "gpt_base": 10_000,
+    "transformer_base": 10_000,
+    "lstm_text": 10_000,
+    "gpt2_124m": 50_257,
+}
 CASES = {
     "gpt_shakespeare_cpu": ("GPT 4 x 128, windows of 64, batch 12", tuple(SIDES)),
     "gpt_base": ("GPT 6 x 512, 10,000 tokens, windows of 128, batch 8", ("ours", "pytorch")),
-    "transformer_base": ("encoder-decoder 6 + 6 x 512, 10,000 tokens, 64 pairs of at most 32", ("ours", "pytorch")),
+    "transformer_base": (
+        "encoder-decoder 6 + 6 x 512, 10,000 tokens, 64 pairs of at most 32",
+        ("ours", "pytorch"),
+    ),
     "lstm_text": ("LSTM 2 x 1024, 10,000 tokens", ("ours", "pytorch")),
 }
 

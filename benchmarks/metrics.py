@@ -1,12 +1,16 @@
-"""Do our metrics give what the packages that people use give? The same random features, in float64, and how long each takes.
+"""Do our metrics give what the packages that people use give? The same random features,
+in float64, and how long each takes.
 
-    pip install -r requirements.txt -r requirements-bench.txt
+    pip install -r requirements.txt -r requirements-bench.txt -e .
     python benchmarks/metrics.py [--case=NAME]
 
-Features are ReLUs of correlated normals, as a network's last layer has them, the generated ones with another mean and scale. torchmetrics'
-kernel distance is a mean over subsets: here it has one, of all. Differences are relative. Exit code 1 above 1e-6, but that the packages' Fréchet
-distances do not count where samples are fewer than dimensions: what they take roots of then is rounding errors, and the cross term is
-compared with the sum of the singular values of one sample times the other, which needs none.
+Features are ReLUs of correlated normals, as a network's last layer has them, the
+generated ones with another mean and scale. torchmetrics' kernel distance is a mean over
+subsets: here it has one, of all. Differences are relative. Exit code 1 above 1e-6, but
+that the packages' Fréchet distances do not count where samples are fewer than
+dimensions: what they take roots of then is rounding errors, and the cross term is
+compared with the sum of the singular values of one sample times the other, which needs
+none.
 """
 
 import argparse
@@ -17,11 +21,9 @@ import sys
 import time
 import warnings
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 MOST = 1e-6
 # name -> real features, generated ones, their dimensions
 CASES = {
@@ -35,10 +37,12 @@ PAIRS = 5000  # of more, the packages' tables of distances would take gigabytes
 
 
 def features(n, m, dimensions):  # -> [n, D], [m, D]
-    """Of rank 50 and a little noise: a few directions matter, as in a network's features."""
+    """Of rank 50 and a little noise: few directions matter, as in a network's."""
     random = np.random.RandomState(0)
     mix = random.randn(min(50, dimensions), dimensions) / 7
-    draw = lambda n, scale, shift: np.maximum(random.randn(n, len(mix)) @ mix * scale + random.randn(n, dimensions) / 5 + shift, 0)
+    draw = lambda n, scale, shift: np.maximum(
+        random.randn(n, len(mix)) @ mix * scale + random.randn(n, dimensions) / 5 + shift, 0
+    )
     return draw(n, 1.0, 0.0), draw(m, 0.9, 0.1)
 
 
@@ -75,17 +79,32 @@ def pytorch_fid(real, fake):
 
 
 def singular_values(real, fake):
-    """|m_a - m_b|^2 + tr(S_a + S_b) - 2 |A B^T|_* / sqrt((n - 1)(m - 1)), A and B the centred samples: the trace of the root without a root."""
+    """|m_a - m_b|^2 + tr(S_a + S_b) - 2 |A B^T|_* / sqrt((n - 1)(m - 1)), A and B the
+    centred samples: the trace of the root without a root.
+    """
     a, b = real - real.mean(0), fake - fake.mean(0)
     n, m = len(a) - 1, len(b) - 1
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum() / (n * m) ** 0.5
-    return dict(frechet=float(((real.mean(0) - fake.mean(0)) ** 2).sum() + (a**2).sum() / n + (b**2).sum() / m - 2 * cross))
+    return dict(
+        frechet=float(
+            ((real.mean(0) - fake.mean(0)) ** 2).sum()
+            + (a**2).sum() / n
+            + (b**2).sum() / m
+            - 2 * cross
+        )
+    )
 
 
 def torchmetrics_kid(real, fake):
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    return dict(kid=float(of_torchmetrics(KernelInceptionDistance, real, fake, subsets=1, subset_size=len(real))[0]))
+    return dict(
+        kid=float(
+            of_torchmetrics(KernelInceptionDistance, real, fake, subsets=1, subset_size=len(real))[
+                0
+            ]
+        )
+    )
 
 
 def package_prdc(real, fake):
@@ -108,20 +127,23 @@ def ours():
     """name -> function of (real, fake)."""
     from scipy.special import softmax
 
-    from aigc_jax.metrics.classes import classifier_score
+    from aigc_jax.metrics.classifier_scores import classifier_score
     from aigc_jax.metrics.frechet import frechet
-    from aigc_jax.metrics.kernel import kid
-    from aigc_jax.metrics.manifold import prdc
+    from aigc_jax.metrics.kid import kid
+    from aigc_jax.metrics.precision_recall import prdc
 
     return {
         "frechet": lambda a, b: dict(frechet=frechet(a, b)),
         "kid": lambda a, b: dict(kid=kid(a, b)),
         "prdc": prdc,
-        "classifier_score": lambda a, b: dict(classifier_score=classifier_score(softmax(b[:, :10], axis=1))),
+        "classifier_score": lambda a, b: dict(
+            classifier_score=classifier_score(softmax(b[:, :10], axis=1))
+        ),
     }
 
 
-# (ours, theirs, the function, most examples of each kind, whether it needs as many of one kind as of the other)
+# (ours, theirs, the function, most examples of each kind, whether it needs as many of
+# one kind as of the other)
 SIDES = (
     ("frechet", "torchmetrics", torchmetrics_frechet, None, False),
     ("frechet", "pytorch-fid", pytorch_fid, None, False),
@@ -134,7 +156,8 @@ SIDES = (
 
 def timed(function, *arguments):
     begun = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # what the packages say by the way
+    # Silences what the packages print and warn of.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values = function(*arguments)
     return values, time.perf_counter() - begun
@@ -151,21 +174,39 @@ def compare(case) -> float:
         timed(theirs, a[:50], b[:50])  # what is imported first
         (mine, seconds), (other, others) = timed(known[name], a, b), timed(theirs, a, b)
         for key, value in mine.items():
-            apart = abs(value - other[key]) / max(abs(other[key]), 1e-300) if value != other[key] else 0.0
-            exact = key != "frechet" or min(len(a), len(b)) > dimensions or package == "singular values"
+            apart = (
+                abs(value - other[key]) / max(abs(other[key]), 1e-300)
+                if value != other[key]
+                else 0.0
+            )
+            exact = (
+                key != "frechet" or min(len(a), len(b)) > dimensions or package == "singular values"
+            )
             worst = max(worst, apart) if exact else worst
             sizes = f"{len(a):,} and {len(b):,} of {dimensions:,}"
-            print(f"| {sizes} | {key} | {package} | {value:.10g} | {apart:.1e} | {seconds:.2f} | {others:.2f} |", flush=True)
+            print(
+                f"| {sizes} | {key} | {package} | {value:.10g} | {apart:.1e} | "
+                f"{seconds:.2f} | {others:.2f} |",
+                flush=True,
+            )
     return worst
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--case", choices=CASES)
     args = arguments.parse_args()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "torchmetrics", "pytorch-fid", "prdc", "scipy"))
+    packages = ", ".join(
+        f"{name} {version(name)}"
+        for name in ("numpy", "torch", "torchmetrics", "pytorch-fid", "prdc", "scipy")
+    )
     print(f"{os.cpu_count()} cores, {packages}\n")
-    print("| features | value | against | ours | relative difference | seconds, ours | theirs |\n|---|---|---|---|---|---|---|")
+    print(
+        "| features | value | against | ours | relative difference | seconds, ours | theirs "
+        "|\n|---|---|---|---|---|---|---|"
+    )
     worst = max(compare(case) for case in ([args.case] if args.case else CASES))
     print(f"\nlargest difference {worst:.1e} (at most {MOST:.0e})")
     return int(not worst <= MOST)

@@ -1,24 +1,26 @@
-"""The memory that `launch.py plan` foretells for one device, beside the most that the process then takes, on CPUs.
+"""The memory that `launch.py plan` foretells for one device, beside the most that the
+process then takes, on CPUs.
 
     python benchmarks/plan.py [--config=gpt_base] [--batch_size=8]
 
-The process compiles a training step, gives back what compiling left over, and only then makes states and trains three steps: what its resident
-memory grows by from there to its peak is what is compared. Linux only (/proc).
+The process compiles a training step, gives back what compiling left over, and only then
+makes states and trains three steps: what its resident memory grows by from there to its
+peak is what is compared. Linux only (/proc).
 """
 
 import argparse
 import ctypes
 import gc
-import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
 
 
 def resident(what: str) -> int:
     """Bytes of this process: VmRSS now, VmHWM at its peak."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what)
+    )
     return 1024 * int(line.split()[1])
 
 
@@ -27,8 +29,8 @@ def measured(config) -> tuple[int, int]:
     import jax
     import numpy as np
 
-    from aigc_jax import plan
-    from aigc_jax.programs import Programs
+    from aigc_jax.training import plan
+    from aigc_jax.training.programs import Programs
 
     foretold = plan.make(config).peak
     dataset, _ = plan.stand_in(config)
@@ -48,10 +50,14 @@ def measured(config) -> tuple[int, int]:
 
 
 def main():
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="gpt_base", help="a file of configs/ (default: gpt_base)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--config", default="gpt_base", help="a file of configs/ (default: gpt_base)"
+    )
     parser.add_argument("--batch_size", type=int, default=8, help="(default: 8)")
     args = parser.parse_args()
     config = configs.load(HERE.parent / "configs" / f"{args.config}.py")

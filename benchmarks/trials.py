@@ -1,12 +1,16 @@
-"""What many trials cost as one program: against processes, runs one after another, and the same loop in PyTorch; and by route, model by model.
+"""What many trials cost as one program: against processes, runs one after another, and
+the same loop in PyTorch; and by route, model by model.
 
-    pip install -r requirements.txt -r requirements-bench.txt
-    python benchmarks/trials.py whole      64 trials of a small VAE (8 rates x 8 seeds), 500 steps each, from start to finish
-    python benchmarks/trials.py steady     milliseconds a step of N trials by each route over that of one trial; what `auto` takes
+    pip install -r requirements.txt -r requirements-bench.txt -e .
+    python benchmarks/trials.py whole      64 trials of a small VAE (8 rates x 8 seeds),
+                                           500 steps each, from start to finish
+    python benchmarks/trials.py steady     milliseconds a step of N trials by each route
+                                           over that of one trial; what `auto` takes
 
-The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one sample sheet at the end. Processes are timed for a few and
-multiplied (the table says so); everything else is run whole. PyTorch trains alone: no evaluation, samples or files; its figure stands beside our
-training alone.
+The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one
+sample sheet at the end. Processes are timed for a few and multiplied (the table says
+so); everything else is run whole. PyTorch trains alone: no evaluation, samples or
+files; its figure stands beside our training alone.
 """
 
 import argparse
@@ -22,46 +26,86 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
 
 RATES = (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 1.28e-2)
 SEEDS, STEPS = 8, 500
-QUIET = {"steps": STEPS, "run.eval_every": "never", "run.sample_every": "never", "run.save_every": "never", "run.tensorboard": False, "best": ""}
+QUIET = {
+    "steps": STEPS,
+    "run.eval_every": "never",
+    "run.sample_every": "never",
+    "run.save_every": "never",
+    "run.tensorboard": False,
+    "best": "",
+}
 COLD, SHARED, TIMES = 8, 8, 5  # processes that are timed, and how often one program is
 
 
 def words(**more):
-    return [f"--config.{k}={v}" for k, v in (QUIET | {k.replace("__", "."): v for k, v in more.items()}).items()]
+    return [
+        f"--config.{k}={v}"
+        for k, v in (QUIET | {k.replace("__", "."): v for k, v in more.items()}).items()
+    ]
 
 
 def timed(command, **env):
     begun = time.perf_counter()
-    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, env=os.environ | env, check=False)
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return time.perf_counter() - begun, done.stdout
 
 
 def sweep(folder, name):
-    """Seconds of one program with everything, and what its plan says. The compilation cache is the folder's."""
+    """Seconds of one program with everything, and what its plan says. The compilation
+    cache is the folder's.
+    """
     grid = ["--grid", "hp.lr=" + ",".join(map(str, RATES)), f"--seeds={SEEDS}"]
-    seconds, _ = timed([ROOT / "launch.py", "sweep", f"--config={ROOT / 'configs/vae_digits.py'}", f"--workdir={folder / name}", *grid, *words()],
-                       XDG_CACHE_HOME=str(folder / "cache"))
+    seconds, _ = timed(
+        [
+            ROOT / "launch.py",
+            "sweep",
+            f"--config={ROOT / 'configs/vae_digits.py'}",
+            f"--workdir={folder / name}",
+            *grid,
+            *words(),
+        ],
+        XDG_CACHE_HOME=str(folder / "cache"),
+    )
     return seconds, json.loads(next((folder / name / "groups").glob("*/plan.json")).read_text())
 
 
 def one(folder, i, **env):
     overrides = words(hp__lr=RATES[i % len(RATES)], seed=i // len(RATES))
-    return timed([ROOT / "launch.py", "train", f"--config={ROOT / 'configs/vae_digits.py'}", f"--workdir={folder / str(i)}", *overrides], **env)[0]
+    return timed(
+        [
+            ROOT / "launch.py",
+            "train",
+            f"--config={ROOT / 'configs/vae_digits.py'}",
+            f"--workdir={folder / str(i)}",
+            *overrides,
+        ],
+        **env,
+    )[0]
 
 
 def cold(folder):
-    """Seconds of 64 processes one after another, each compiling for itself; from COLD of them."""
+    """Seconds of 64 processes in turn, each compiling for itself; from COLD."""
     return sum(one(folder, i) for i in range(COLD)) / COLD * len(RATES) * SEEDS
 
 
 def shared(folder):
-    """Seconds of 64 processes, one a core at a time, that share a compilation cache which is warm; from SHARED of them."""
-    cache = dict(JAX_COMPILATION_CACHE_DIR=str(folder / "cache"), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+    """Seconds of 64 processes, one a core at a time, that share a compilation cache
+    which is warm; from SHARED of them.
+    """
+    cache = dict(
+        JAX_COMPILATION_CACHE_DIR=str(folder / "cache"),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    )
     one(folder, SHARED, **cache)
     begun, cores = time.perf_counter(), os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
@@ -70,34 +114,42 @@ def shared(folder):
 
 
 def in_one_process(folder):
-    """Seconds of 64 runs one after another in one process (this one), each a program of its own."""
-    from aigc_jax import config as configs
-    from aigc_jax.train import train
+    """Seconds of 64 runs one after another in this process, a program each."""
+    from aigc_jax.core import config as configs
+    from aigc_jax.training.train import train
 
     base = configs.override(configs.load(ROOT / "configs/vae_digits.py"), QUIET)
     begun, runs = time.perf_counter(), 8
     for i in range(runs):
-        train([configs.override(base, {"hp.lr": RATES[i], "seed": i})], [folder / f"run_{i}"], report=lambda line: None)
+        train(
+            [configs.override(base, {"hp.lr": RATES[i], "seed": i})],
+            [folder / f"run_{i}"],
+            report=lambda line: None,
+        )
     return (time.perf_counter() - begun) / runs * len(RATES) * SEEDS
 
 
 def group_of(name, count, **more):
     """(config, configs, dataset) of `count` trials."""
-    from aigc_jax import config as configs
     from aigc_jax import data, methods
+    from aigc_jax.core import config as configs
 
-    base = configs.override(configs.load(ROOT / "configs" / f"{name}.py"), {"metrics": (), "best": ""} | more)
+    base = configs.override(
+        configs.load(ROOT / "configs" / f"{name}.py"), {"metrics": (), "best": ""} | more
+    )
     dataset = data.load(base.data)
     resolved = configs.resolve(base, dataset.spec.n_train, methods.examples(base))
     return resolved, [configs.override(resolved, {"seed": i}) for i in range(count)], dataset
 
 
 def training():
-    """Seconds to decide on a route, compiling included, and of the training of all 64 trials by it, once all that a run needs has been compiled."""
+    """Seconds to decide on a route, compiling included, and of the training of all 64
+    trials by it, once all that a run needs has been compiled.
+    """
     import jax
     import numpy as np
 
-    from aigc_jax.group import decide
+    from aigc_jax.sweeps.route import decide
 
     config, given, dataset = group_of("vae_digits", len(RATES) * SEEDS, steps=STEPS)
     begun = time.perf_counter()
@@ -126,41 +178,67 @@ def pytorch():
         torch.manual_seed(i)
         encoder = nn.Sequential(nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 20))
         decoder = nn.Sequential(nn.Linear(10, 200), nn.ReLU(), nn.Linear(200, 64))
-        optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=RATES[i % 8], fused=True)
+        optimizer = torch.optim.Adam(
+            [*encoder.parameters(), *decoder.parameters()], lr=RATES[i % 8], fused=True
+        )
         for _ in range(STEPS):
-            pytorch_step(encoder, decoder, optimizer, torch.bernoulli(grey[torch.randint(len(grey), (100,))]))
+            pytorch_step(
+                encoder, decoder, optimizer, torch.bernoulli(grey[torch.randint(len(grey), (100,))])
+            )
     return time.perf_counter() - begun
 
 
 def part(name):
-    """A measurement in a process of its own, so that no thread pool disturbs another's."""
+    """A measurement in a process of its own, whose thread pool disturbs none."""
     return json.loads(timed([__file__, "part", f"--part={name}"])[1].splitlines()[-1])
 
 
 def whole():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        colds = [sweep(folder / str(i), "cold") for i in range(TIMES)]  # each with a cache of its own
+        # Each sweep has a compilation cache of its own.
+        colds = [sweep(folder / str(i), "cold") for i in range(TIMES)]
         ours, plan = statistics.median(seconds for seconds, _ in colds), colds[0][1]
         warm = statistics.median(sweep(folder / "0", f"warm_{i}")[0] for i in range(TIMES))
         decided, trained, _ = part("training")
         rows = {
-            f"one program ({plan['route']} over {plan['devices']} cores), all files, nothing compiled before": (ours, ours, f"median of {TIMES}"),
+            f"one program ({plan['route']} over {plan['devices']} cores), all files, "
+            "nothing compiled before": (
+                ours,
+                ours,
+                f"median of {TIMES}",
+            ),
             "of that: a route decided on, compiling included": (decided, None, ""),
             "of that: training": (trained, None, ""),
-            "64 processes one after another, nothing compiled before": (cold(folder / "cold_runs"), ours, f"{COLD} timed"),
+            "64 processes one after another, nothing compiled before": (
+                cold(folder / "cold_runs"),
+                ours,
+                f"{COLD} timed",
+            ),
             "64 runs in one process": (part("in_one_process"), ours, "8 timed"),
             "one program, all files, a warm compilation cache": (warm, warm, f"median of {TIMES}"),
-            "64 processes, one a core, a warm compilation cache": (shared(folder / "shared_runs"), warm, f"{SHARED} timed"),
+            "64 processes, one a core, a warm compilation cache": (
+                shared(folder / "shared_runs"),
+                warm,
+                f"{SHARED} timed",
+            ),
             "one program, training alone": (trained, trained, ""),
             "PyTorch, one after another, training alone": (part("pytorch"), trained, ""),
         }
-    print("| 64 trials of a small VAE, 500 steps | seconds | over one program | |", "|---|---|---|---|", sep="\n")
+    print(
+        "| 64 trials of a small VAE, 500 steps | seconds | over one program | |",
+        "|---|---|---|---|",
+        sep="\n",
+    )
     for name, (seconds, reference, note) in rows.items():
-        print(f"| {name} | {seconds:.1f} | {f'{seconds / reference:.1f}' if reference else ''} | {note} |")
+        print(
+            f"| {name} | {seconds:.1f} | "
+            f"{f'{seconds / reference:.1f}' if reference else ''} | {note} |"
+        )
 
 
-# name -> (config, trials, overrides): small enough for two cores, with what the config would do otherwise
+# name -> (config, trials, overrides): small enough for two cores, with what the config
+# would do otherwise
 CASES = {
     "VAE 64-200-10, digits": ("vae_digits", 64, {}),
     "MLP GAN, ring": ("gan_ring", 16, {}),
@@ -172,31 +250,52 @@ CASES = {
 
 
 def steady():
-    from aigc_jax import sharding
-    from aigc_jax.group import decide, seconds_a_step
-    from aigc_jax.programs import Programs
+    from aigc_jax.core import mesh
+    from aigc_jax.sweeps.route import decide, seconds_a_step
+    from aigc_jax.training.programs import Programs
 
-    print("| model | trials | one, ms a step | vmap | map | vmap, cores | map, cores | `auto` takes | over the best |", "|---" * 9 + "|", sep="\n")
+    print(
+        "| model | trials | one, ms a step | vmap | map | vmap, cores | map, cores | `auto` "
+        "takes | over the best |",
+        "|---" * 9 + "|",
+        sep="\n",
+    )
     for name, (config, count, more) in CASES.items():
         resolved, given, dataset = group_of(config, count, **more)
         found, cores = {}, min(count, os.cpu_count())
-        for label, route, n, parts in (("one", "map", 1, 1), *((r + f"{p}", r, count, p) for p in (1, cores) for r in ("vmap", "map"))):
-            programs = Programs(resolved, dataset, n, sharding.make_mesh(dict(trial=parts, data=1)), route=route)
+        for label, route, n, parts in (
+            ("one", "map", 1, 1),
+            *((r + f"{p}", r, count, p) for p in (1, cores) for r in ("vmap", "map")),
+        ):
+            programs = Programs(
+                resolved, dataset, n, mesh.make_mesh(dict(trial=parts, data=1)), route=route
+            )
             programs.begin_training()
             found[label] = min(seconds_a_step(programs, given[:n], float("inf")) for _ in range(4))
         plan = decide(given, resolved, dataset, count, "auto")[1]
         taken = f"{plan['route']}{plan['devices']}"
-        ratios = " | ".join(f"{found[label] / found['one']:.2f}" for label in found if label != "one")
+        ratios = " | ".join(
+            f"{found[label] / found['one']:.2f}" for label in found if label != "one"
+        )
         worse = found[taken] / min(value for label, value in found.items() if label != "one")
-        print(f"| {name} | {count} | {1000 * found['one']:.2f} | {ratios} | {plan['route']}, cores | {worse:.2f} |", flush=True)
+        print(
+            f"| {name} | {count} | {1000 * found['one']:.2f} | {ratios} | {plan['route']}, "
+            f"cores | {worse:.2f} |",
+            flush=True,
+        )
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("what", choices=("whole", "steady", "part"))
-    arguments.add_argument("--part", choices=("training", "in_one_process", "pytorch"), help=argparse.SUPPRESS)
+    arguments.add_argument(
+        "--part", choices=("training", "in_one_process", "pytorch"), help=argparse.SUPPRESS
+    )
     args = arguments.parse_args()
-    if args.what != "whole" and args.part != "in_one_process":  # as a group of a sweep has it; before jax starts
+    # Devices as a group of a sweep has them, set before jax starts.
+    if args.what != "whole" and args.part != "in_one_process":
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={os.cpu_count()}"
     if args.what == "part":
         if args.part == "in_one_process":

@@ -1,4 +1,6 @@
-"""Sides that take turns on one machine: each in a process of its own, so that no thread pool disturbs another's."""
+"""Sides that take turns on one machine: each in a process of its own, so that no thread
+pool disturbs another's.
+"""
 
 import argparse
 import json
@@ -11,7 +13,9 @@ import time
 
 
 def worker(steps, seconds):
-    """Answer each line of input with the milliseconds a step of one stretch of steps; steps(n) does n of them."""
+    """Answer each line of input with the milliseconds a step of one stretch of steps;
+    steps(n) does n of them.
+    """
     steps(2)
     begun, n = time.perf_counter(), 0
     while time.perf_counter() - begun < 1 or n < 2:
@@ -31,7 +35,9 @@ def compare(script, case, sides, rounds, seconds):
     command = [sys.executable, script, "--case", case, "--seconds", str(seconds), "--side"]
     workers, times = {}, {side: [] for side in sides}
     for side in times:
-        workers[side] = subprocess.Popen([*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        workers[side] = subprocess.Popen(
+            [*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert workers[side].stdout.readline() == "ready\n", f"{side} did not start"
     for _ in range(rounds):
         for side, process in workers.items():
@@ -45,8 +51,12 @@ def compare(script, case, sides, rounds, seconds):
 
 
 def main(script, doc, cases, sides):
-    """The command line of a benchmark. cases: name -> (what it is, its sides); sides: name -> (case) -> steps(n)."""
-    arguments = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The command line of a benchmark. cases: name -> (what it is, its sides); sides:
+    name -> (case) -> steps(n).
+    """
+    arguments = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--case", choices=cases)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--seconds", type=float, default=4.0, help="of each stretch")
@@ -56,7 +66,10 @@ def main(script, doc, cases, sides):
         return worker(sides[args.side](args.case), args.seconds)
     from importlib.metadata import version
 
-    print(f"{os.cpu_count()} cores, jax {version('jax')}, torch {version('torch')}; milliseconds a step, median (least - most)")
+    print(
+        f"{os.cpu_count()} cores, jax {version('jax')}, torch {version('torch')}; "
+        "milliseconds a step, median (least - most)"
+    )
     for case in [args.case] if args.case else cases:
         what, names = cases[case]
         times = compare(script, case, names, args.rounds, args.seconds)
@@ -67,21 +80,30 @@ def main(script, doc, cases, sides):
         best = min(m for side, m in median.items() if side.startswith("pytorch"))
         print(f"  PyTorch's fastest / ours {best / median['ours']:.2f}")
         if "ours_plain_jit" in median:
-            print(f"  in the loop / under plain jit {median['ours'] / median['ours_plain_jit']:.2f}")
+            print(
+                f"  in the loop / under plain jit {median['ours'] / median['ours_plain_jit']:.2f}"
+            )
         if "ours_four_trials" in median:
             print(f"  four trials / one {median['ours_four_trials'] / median['ours']:.2f}")
         print(json.dumps(dict(case=case, **times)))
 
 
 def processes(sides, rounds, show):
-    """Whole processes that take turns. sides: name -> command, which gets a new --workdir; show(stdout) -> what to print of each.
-    Prints the seconds, and how many times as fast the first side is as the second."""
+    """Whole processes that take turns. sides: name -> command, which gets a new
+    --workdir; show(stdout) -> what to print of each. Prints the seconds, and how many
+    times as fast the first side is as the second.
+    """
     times = {side: [] for side in sides}
     for _ in range(rounds):
         for side, command in sides.items():
             with tempfile.TemporaryDirectory() as workdir:
                 begun = time.perf_counter()
-                done = subprocess.run([*command, f"--workdir={workdir}/run"], capture_output=True, text=True, check=False)
+                done = subprocess.run(
+                    [*command, f"--workdir={workdir}/run"],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
                 times[side].append(time.perf_counter() - begun)
             assert done.returncode == 0, done.stderr
             print(f"{side}: {times[side][-1]:.1f} s; {show(done.stdout)}", flush=True)

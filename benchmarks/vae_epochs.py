@@ -1,10 +1,12 @@
-"""Ten epochs of a VAE on binarized MNIST from start to finish, ours against pythae's, taking turns on the same machine.
+"""Ten epochs of a VAE on binarized MNIST from start to finish, ours against pythae's,
+taking turns on the same machine.
 
-    pip install -r requirements.txt -r requirements-bench.txt
+    pip install -r requirements.txt -r requirements-bench.txt -e .
     AIGC_DATA_DIR=DIRECTORY python benchmarks/vae_epochs.py [--rounds=3]
 
-Both are whole processes: start, data, compilation where there is any, ten epochs of `configs/vae_mnist.py` with a pass over the
-valid split after each, checkpoints. pythae's VAE has its own encoder and decoder with 500 in place of 512 units.
+Both are whole processes: start, data, compilation where there is any, ten epochs of
+`configs/vae_mnist.py` with a pass over the valid split after each, checkpoints.
+pythae's VAE has its own encoder and decoder with 500 in place of 512 units.
 """
 
 import argparse
@@ -18,8 +20,9 @@ HERE = Path(__file__).resolve().parent
 
 
 def pythae(workdir):
-    """pythae's own training of the same network on the same pictures; prints its seconds without start and imports."""
-    sys.path.insert(0, str(HERE.parent))
+    """pythae's own training of the same network on the same pictures; prints its
+    seconds without start and imports.
+    """
     import numpy as np
     import torch
     from pythae.models import VAE, VAEConfig
@@ -29,8 +32,8 @@ def pythae(workdir):
     from pythae.trainers import BaseTrainerConfig
     from torch import nn
 
-    from aigc_jax import config as configs
     from aigc_jax import data
+    from aigc_jax.core import config as configs
 
     class Encoder(BaseEncoder):
         def __init__(self):
@@ -45,7 +48,9 @@ def pythae(workdir):
     class Decoder(BaseDecoder):
         def __init__(self):
             super().__init__()
-            self.layers = nn.Sequential(nn.Linear(20, 500), nn.ReLU(), nn.Linear(500, 784), nn.Sigmoid())
+            self.layers = nn.Sequential(
+                nn.Linear(20, 500), nn.ReLU(), nn.Linear(500, 784), nn.Sigmoid()
+            )
 
         def forward(self, z):
             return ModelOutput(reconstruction=self.layers(z).reshape(-1, 1, 28, 28))
@@ -54,19 +59,34 @@ def pythae(workdir):
     pictures = {}
     for part in ("train", "valid"):
         start, count = dataset.splits[part]
-        pictures[part] = dataset.arrays["x"][start : start + count].reshape(-1, 1, 28, 28).astype(np.float32)
-    model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce"), encoder=Encoder(), decoder=Decoder())
+        pictures[part] = (
+            dataset.arrays["x"][start : start + count].reshape(-1, 1, 28, 28).astype(np.float32)
+        )
+    model = VAE(
+        VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce"),
+        encoder=Encoder(),
+        decoder=Decoder(),
+    )
     training = BaseTrainerConfig(
-        output_dir=workdir, num_epochs=10, learning_rate=1e-3, per_device_train_batch_size=128, per_device_eval_batch_size=128,
-        optimizer_cls="Adam", no_cuda=True,
-    )  # fmt: skip
+        output_dir=workdir,
+        num_epochs=10,
+        learning_rate=1e-3,
+        per_device_train_batch_size=128,
+        per_device_eval_batch_size=128,
+        optimizer_cls="Adam",
+        no_cuda=True,
+    )
     begun = time.perf_counter()
-    TrainingPipeline(model=model, training_config=training)(train_data=pictures["train"], eval_data=pictures["valid"])
+    TrainingPipeline(model=model, training_config=training)(
+        train_data=pictures["train"], eval_data=pictures["valid"]
+    )
     print(f"training alone {time.perf_counter() - begun:.1f} s; torch {torch.__version__}")
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--side", choices=("pythae",), help=argparse.SUPPRESS)
     arguments.add_argument("--workdir", help=argparse.SUPPRESS)
@@ -74,7 +94,12 @@ def main():
     if args.side:
         return pythae(args.workdir)
     sides = {
-        "ours": [sys.executable, str(HERE.parent / "launch.py"), "train", f"--config={HERE.parent / 'configs' / 'vae_mnist.py'}"],
+        "ours": [
+            sys.executable,
+            str(HERE.parent / "launch.py"),
+            "train",
+            f"--config={HERE.parent / 'configs' / 'vae_mnist.py'}",
+        ],
         "pythae": [sys.executable, __file__, "--side=pythae"],
     }
     turns.processes(sides, args.rounds, lambda out: out.splitlines()[-1])

@@ -1,24 +1,24 @@
-"""Time of one VAE training step, ours against the same network in PyTorch, alternating on the same machine.
+"""Time of one VAE training step, ours against the same network in PyTorch, alternating
+on the same machine.
 
-    pip install -r requirements.txt -r requirements-bench.txt
+    pip install -r requirements.txt -r requirements-bench.txt -e .
     python benchmarks/vae_step.py [--rounds=7] [--seconds=4]
 
-`configs/vae_mnist.py`: 784-500-20-500-784, ReLU, batch 128, Adam. Both sides draw shuffled batches of black and white pictures from
-memory. PyTorch runs eagerly with its fused Adam. "ours_four_trials" is four seeds in one program, one after another.
+`configs/vae_mnist.py`: 784-500-20-500-784, ReLU, batch 128, Adam. Both sides draw
+shuffled batches of black and white pictures from memory. PyTorch runs eagerly with its
+fused Adam. "ours_four_trials" is four seeds in one program, one after another.
 """
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-import turns  # noqa: E402
+import turns
 
+HERE = Path(__file__).resolve().parent
 N = 50_000
 
 
 def data():
-    """Black and white noise of MNIST's size; what it shows does not matter to the clock."""
+    """Black and white noise of MNIST's size; what it shows does not matter to time."""
     import numpy as np
 
     return (np.random.RandomState(0).rand(N + 2000, 28, 28, 1) < 0.13).astype(np.uint8)
@@ -29,9 +29,9 @@ def ours(case, count=1):
     import jax
     import numpy as np
 
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
     from aigc_jax.data.dataset import images
-    from aigc_jax.programs import Programs
+    from aigc_jax.training.programs import Programs
 
     x = data()
     config = configs.resolve(configs.load(HERE.parent / "configs" / "vae_mnist.py"), N, 128)
@@ -68,7 +68,9 @@ def pytorch(case):
     x = torch.from_numpy(data()[:N]).reshape(N, 784)
     encoder = nn.Sequential(nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, 40))
     decoder = nn.Sequential(nn.Linear(20, 500), nn.ReLU(), nn.Linear(500, 784))
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=True)
+    optimizer = torch.optim.Adam(
+        [*encoder.parameters(), *decoder.parameters()], lr=1e-3, fused=True
+    )
     order = [torch.randperm(N), 0]
 
     def steps(n):

@@ -1,33 +1,44 @@
-"""Convolutional GAN on 8x8 handwritten digits: the small sister of a DCGAN, for tests and first looks.
+"""Convolutional GAN on 8x8 handwritten digits: the small sister of a DCGAN, for tests
+and first looks.
 
 Paper      after Radford et al. 2016 (rate 2e-4, beta1 0.5), without batch normalization
-Command    python launch.py train --config=configs/dcgan_digits.py --workdir=runs/dcgan_digits
+Command    aigc train --config=dcgan_digits --workdir=runs/dcgan_digits
 Hardware   2 CPU cores: 36 s from start to finish, 265 steps/s (measured 2026-11)
-Expect     test frechet_pixels 1.46 after 6,000 steps (1.47 for gan_digits after 12,000), measured at seed 0, and 1.47 on another machine
-           (56 s there); thin, mostly readable digits: docs/pictures/dcgan_digits.png
+Expect     test frechet_pixels 1.46 after 6,000 steps (1.47 for gan_digits after
+           12,000), measured at seed 0, and 1.47 on another machine (56 s there); thin,
+           mostly readable digits: docs/pictures/dcgan_digits.png
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config():
-    return ConfigDict(dict(
-        method="gan",
-        steps="6000 steps",
-        batch_size=64,
-        data=dict(name="digits"),
-        network="dcgan",
-        model=dict(
-            g=dict(base=64, channels=(64, 32), kernel=3, activation="leaky_relu", output="tanh", norm="none"),
-            d=dict(channels=(32, 64), kernel=3, activation="leaky_relu", norm="none"),
-        ),
-        z=64,
-        loss="non_saturating",
-        critic_steps=1,
-        optimizer="adam",
-        schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
-        metrics=("frechet_pixels",),
-        best="valid/frechet_pixels",
-        run=dict(eval_every="1000 steps", sample_every="1000 steps", save_every="1000 steps"),
-    ))
+    return ConfigDict(
+        dict(
+            method="gan",
+            steps="6000 steps",
+            batch_size=64,
+            data=dict(name="digits"),
+            network="dcgan",
+            model=dict(
+                g=dict(
+                    base=64,
+                    channels=(64, 32),
+                    kernel=3,
+                    activation="leaky_relu",
+                    output="tanh",
+                    norm="none",
+                ),
+                d=dict(channels=(32, 64), kernel=3, activation="leaky_relu", norm="none"),
+            ),
+            z=64,
+            loss="non_saturating",
+            critic_steps=1,
+            optimizer="adam",
+            schedule=dict(name="constant", warmup="0 steps"),
+            hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
+            metrics=("frechet_pixels",),
+            best="valid/frechet_pixels",
+            run=dict(eval_every="1000 steps", sample_every="1000 steps", save_every="1000 steps"),
+        )
+    )

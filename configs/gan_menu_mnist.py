@@ -1,35 +1,42 @@
-"""The menu of GANs on MNIST with one pair of small networks: what experiments/gan_menu.py compares.
+"""The menu of GANs on MNIST with one pair of small networks: what
+experiments/gan_menu.py compares.
 
-Paper      after Lucic et al. 2018, who compare losses under equal budgets: two hidden layers on either side, Adam 2e-4 with beta1 0.5 (Radford et
-           al. 2016) for all; weights of the penalties as in their papers
-Command    python launch.py train --config=configs/gan_menu_mnist.py --workdir=runs/menu --config.loss=hinge --config.model.d.spectral=True
-           python launch.py sweep --experiment=experiments/gan_menu.py --workdir=runs/menu
-Hardware   2 CPU cores: three seeds as one program 42 s from start to finish, once nothing else runs (measured 2026-11)
-Expect     test frechet 319 as it stands, 150 with R1, 148 with spectral normalization, means of three seeds: experiments/results/gan_menu
+Paper      after Lucic et al. 2018, who compare losses under equal budgets: two hidden
+           layers on either side, Adam 2e-4 with beta1 0.5 (Radford et al. 2016) for
+           all; weights of the penalties as in their papers
+Command    aigc train --config=gan_menu_mnist --workdir=runs/menu --config.loss=hinge \
+               --config.model.d.spectral=True
+           aigc sweep --experiment=gan_menu --workdir=runs/menu
+Hardware   2 CPU cores: three seeds as one program 42 s from start to finish, once
+           nothing else runs (measured 2026-11)
+Expect     test frechet 319 as it stands, 150 with R1, 148 with spectral normalization,
+           means of three seeds: experiments/results/gan_menu
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config():
-    return ConfigDict(dict(
-        method="gan",
-        steps="5000 steps",
-        batch_size=64,
-        data=dict(name="mnist"),
-        network="mlp",
-        model=dict(
-            g=dict(widths=(256, 256), activation="relu", output="tanh"),
-            d=dict(widths=(256, 256), activation="leaky_relu", spectral=False),
-        ),
-        z=64,
-        loss="non_saturating",
-        critic_steps=1,
-        optimizer="adam",
-        schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
-        metrics=("frechet", "prdc"),
-        metric_samples=5000,
-        best="valid/frechet",
-        run=dict(eval_every="5000 steps", sample_every="5000 steps", save_every="5000 steps"),
-    ))
+    return ConfigDict(
+        dict(
+            method="gan",
+            steps="5000 steps",
+            batch_size=64,
+            data=dict(name="mnist"),
+            network="mlp",
+            model=dict(
+                g=dict(widths=(256, 256), activation="relu", output="tanh"),
+                d=dict(widths=(256, 256), activation="leaky_relu", spectral=False),
+            ),
+            z=64,
+            loss="non_saturating",
+            critic_steps=1,
+            optimizer="adam",
+            schedule=dict(name="constant", warmup="0 steps"),
+            hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
+            metrics=("frechet", "prdc"),
+            metric_samples=5000,
+            best="valid/frechet",
+            run=dict(eval_every="5000 steps", sample_every="5000 steps", save_every="5000 steps"),
+        )
+    )

@@ -1,12 +1,15 @@
 """Folk tunes: a small GPT on ABC notation, which is music as plain text.
 
-Paper      none; 4 layers of width 192, rotary positions, windows of 512 characters, which hold most tunes whole; 1,034 tunes of the Nottingham
-           database, each ended by a token; AdamW 2e-3, cosine, dropout 0.1
-Command    python launch.py train --config=configs/gpt_abc.py --workdir=runs/abc
-           python launch.py sample --workdir=runs/abc --num=4 --tokens=600 --temperature=0.8 --out=tunes.mid
+Paper      none; 4 layers of width 192, rotary positions, windows of 512 characters,
+           which hold most tunes whole; 1,034 tunes of the Nottingham database, each
+           ended by a token; AdamW 2e-3, cosine, dropout 0.1
+Command    aigc train --config=gpt_abc --workdir=runs/abc
+           aigc sample --workdir=runs/abc --num=4 --tokens=600 --temperature=0.8 \
+               --out=tunes.mid
            (writes tunes.txt, and tunes_1.mid and so on of those that can be played)
 Hardware   2 CPU cores: 10 minutes beside other work
-Expect     1.48 bits a character (test; 5-grams 1.83); of 200 tunes at temperature 0.8 the bars of 29.5 % add up, of held-out ones 99.5 %:
+Expect     1.48 bits a character (test; 5-grams 1.83); of 200 tunes at temperature 0.8
+           the bars of 29.5 % add up, of held-out ones 99.5 %:
            experiments/results/writers (seed 0, measured 2026-11)
 """
 
@@ -14,18 +17,37 @@ from ml_collections import ConfigDict
 
 
 def get_config():
-    return ConfigDict(dict(
-        method="lm",
-        steps=1000,
-        batch_size=4,
-        data=dict(name="nottingham", tokenizer="characters", length=512),
-        network="transformer",
-        model=dict(layers=4, heads=6, width=192, context=512, kv_heads=6, mlp="gelu", norm="layer", place="before", positions="rotary",
-                   qk_norm=False, bias=False, dropout=0.1, tied=True, scan=False, remat=False),
-        smoothing=0.0,
-        optimizer="adamw",
-        schedule=dict(name="cosine", warmup="100 steps"),
-        hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.1, clip=1.0),
-        best="valid/loss",
-        run=dict(eval_every="250 steps", sample_every="500 steps", save_every="250 steps", samples=4),
-    ))
+    return ConfigDict(
+        dict(
+            method="lm",
+            steps=1000,
+            batch_size=4,
+            data=dict(name="nottingham", tokenizer="characters", length=512),
+            network="transformer",
+            model=dict(
+                layers=4,
+                heads=6,
+                width=192,
+                context=512,
+                kv_heads=6,
+                mlp="gelu",
+                norm="layer",
+                place="before",
+                positions="rotary",
+                qk_norm=False,
+                bias=False,
+                dropout=0.1,
+                tied=True,
+                scan=False,
+                remat=False,
+            ),
+            smoothing=0.0,
+            optimizer="adamw",
+            schedule=dict(name="cosine", warmup="100 steps"),
+            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.1, clip=1.0),
+            best="valid/loss",
+            run=dict(
+                eval_every="250 steps", sample_every="500 steps", save_every="250 steps", samples=4
+            ),
+        )
+    )

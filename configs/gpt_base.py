@@ -1,8 +1,10 @@
 """A decoder-only Transformer of the paper's base size on Python's standard library.
 
-Paper      the size of Vaswani et al. 2017, table 3 (base): 6 layers, 8 heads, width 512, 10,000 tokens, dropout 0.1; windows of 128, batch 8; AdamW
-           3e-4, warm-up, cosine. For accelerators: on two CPU cores a step takes half a second
-Command    python launch.py train --config=configs/gpt_base.py --workdir=runs/gpt_base
+Paper      the size of Vaswani et al. 2017, table 3 (base): 6 layers, 8 heads, width
+           512, 10,000 tokens, dropout 0.1; windows of 128, batch 8; AdamW 3e-4,
+           warm-up, cosine. For accelerators: on two CPU cores a step takes half a
+           second
+Command    aigc train --config=gpt_base --workdir=runs/gpt_base
 Hardware   2 CPU cores
 Expect     not measured yet
 """
@@ -11,18 +13,37 @@ from ml_collections import ConfigDict
 
 
 def get_config():
-    return ConfigDict(dict(
-        method="lm",
-        steps="10 epochs",
-        batch_size=8,
-        data=dict(name="stdlib", tokenizer="bpe", vocabulary=10_000, length=128),
-        network="transformer",
-        model=dict(layers=6, heads=8, width=512, context=128, kv_heads=8, mlp="gelu", norm="layer", place="before", positions="learned",
-                   qk_norm=False, bias=True, dropout=0.1, tied=True, scan=False, remat=False),
-        smoothing=0.0,
-        optimizer="adamw",
-        schedule=dict(name="cosine", warmup="500 steps"),
-        hp=dict(lr=3e-4, beta1=0.9, beta2=0.95, weight_decay=0.1, clip=1.0),
-        best="valid/loss",
-        run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="1000 steps", samples=4),
-    ))
+    return ConfigDict(
+        dict(
+            method="lm",
+            steps="10 epochs",
+            batch_size=8,
+            data=dict(name="stdlib", tokenizer="bpe", vocabulary=10_000, length=128),
+            network="transformer",
+            model=dict(
+                layers=6,
+                heads=8,
+                width=512,
+                context=128,
+                kv_heads=8,
+                mlp="gelu",
+                norm="layer",
+                place="before",
+                positions="learned",
+                qk_norm=False,
+                bias=True,
+                dropout=0.1,
+                tied=True,
+                scan=False,
+                remat=False,
+            ),
+            smoothing=0.0,
+            optimizer="adamw",
+            schedule=dict(name="cosine", warmup="500 steps"),
+            hp=dict(lr=3e-4, beta1=0.9, beta2=0.95, weight_decay=0.1, clip=1.0),
+            best="valid/loss",
+            run=dict(
+                eval_every="1 epoch", sample_every="1 epoch", save_every="1000 steps", samples=4
+            ),
+        )
+    )

@@ -1,36 +1,44 @@
 """The VAE of Kingma & Welling 2013 on MNIST: figure 2's likelihood bound.
 
-Paper      Kingma & Welling 2013, section 5: 500 tanh units, minibatches of 100, one draw, Adagrad with a step of 0.01, 0.02 or 0.1. Theirs has
-           weights from N(0, 0.01) with a small decay and grey pixels as they are; here LeCun's initialization and pixels drawn anew each step
-Command    python launch.py train --config=configs/vae_kingma_welling.py --workdir=runs/vae_kingma_welling --config.z=20
+Paper      Kingma & Welling 2013, section 5: 500 tanh units, minibatches of 100, one
+           draw, Adagrad with a step of 0.01, 0.02 or 0.1. Theirs has weights from N(0,
+           0.01) with a small decay and grey pixels as they are; here LeCun's
+           initialization and pixels drawn anew each step
+Command    aigc train --config=vae_kingma_welling --workdir=runs/vae_kingma_welling \
+               --config.z=20
 Hardware   2 CPU cores: 6 m 40 s
-Expect     test neg_elbo 99.3 nats after 1e7 examples; valid 109.8 after 1e6, 100.2 at the end, still falling (measured 2026-11)
+Expect     test neg_elbo 99.3 nats after 1e7 examples; valid 109.8 after 1e6, 100.2 at
+           the end, still falling (measured 2026-11)
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config():
-    return ConfigDict(dict(
-        method="vae",
-        steps="1e7 examples",
-        batch_size=100,
-        data=dict(name="mnist"),
-        network="mlp",
-        model=dict(widths=((500,),), activation="tanh"),
-        z=(20,),
-        likelihood="bernoulli",
-        binarize="dynamic",
-        prior="normal",
-        bound="elbo",
-        k=1,
-        penalty="none",
-        conditional=False,
-        nll_samples=5000,
-        optimizer="adagrad",
-        schedule=dict(name="constant", warmup="0 steps"),
-        anneal=dict(name="constant", period="0 steps"),
-        hp=dict(lr=0.02, beta=1.0),
-        best="valid/neg_elbo",
-        run=dict(eval_every="1e6 examples", sample_every="1e6 examples", save_every="1e6 examples"),
-    ))
+    return ConfigDict(
+        dict(
+            method="vae",
+            steps="1e7 examples",
+            batch_size=100,
+            data=dict(name="mnist"),
+            network="mlp",
+            model=dict(widths=((500,),), activation="tanh"),
+            z=(20,),
+            likelihood="bernoulli",
+            binarize="dynamic",
+            prior="normal",
+            bound="elbo",
+            k=1,
+            penalty="none",
+            conditional=False,
+            nll_samples=5000,
+            optimizer="adagrad",
+            schedule=dict(name="constant", warmup="0 steps"),
+            anneal=dict(name="constant", period="0 steps"),
+            hp=dict(lr=0.02, beta=1.0),
+            best="valid/neg_elbo",
+            run=dict(
+                eval_every="1e6 examples", sample_every="1e6 examples", save_every="1e6 examples"
+            ),
+        )
+    )

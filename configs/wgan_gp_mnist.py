@@ -1,37 +1,44 @@
 """WGAN-GP on MNIST: five critic steps, gradient penalty, convolutions.
 
-Paper      Gulrajani et al. 2017: penalty 10, 5 critic steps, Adam 1e-4 with beta1 0 and beta2 0.9, batch 64 (algorithm 1's defaults); no
-           normalization in the critic (section 4); the networks are small ones of Radford et al. 2016
-Command    python launch.py train --config=configs/wgan_gp_mnist.py --workdir=runs/wgan_gp_mnist
+Paper      Gulrajani et al. 2017: penalty 10, 5 critic steps, Adam 1e-4 with beta1 0 and
+           beta2 0.9, batch 64 (algorithm 1's defaults); no normalization in the critic
+           (section 4); the networks are small ones of Radford et al. 2016
+Command    aigc train --config=wgan_gp_mnist --workdir=runs/wgan_gp_mnist
 Hardware   2 CPU cores: 0.14 s a step, 8 minutes (measured 2026-11)
-Expect     test frechet_pixels 10.6, falling to the end (valid 27, 20, 17, 15, 14, 13 every 500 steps). Of 10,000 samples by the MNIST classifier
-           Fréchet distance 52.7, precision 0.57, recall 0.89. Every second sample is a digit: docs/pictures/wgan_gp_mnist.png (measured at
-           seed 0). The networks are half as wide as dcgan_mnist's and lack its dense layers
+Expect     test frechet_pixels 10.6, falling to the end (valid 27, 20, 17, 15, 14, 13
+           every 500 steps). Of 10,000 samples by the MNIST classifier Fréchet distance
+           52.7, precision 0.57, recall 0.89. Every second sample is a digit:
+           docs/pictures/wgan_gp_mnist.png (measured at seed 0). The networks are half
+           as wide as dcgan_mnist's and lack its dense layers
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config():
-    return ConfigDict(dict(
-        method="gan",
-        steps="3000 steps",
-        batch_size=64,
-        data=dict(name="mnist"),
-        network="dcgan",
-        model=dict(
-            g=dict(width=32, kernel=5, activation="relu", output="tanh", norm="batch"),
-            d=dict(width=32, kernel=5, activation="leaky_relu"),
-        ),
-        z=64,
-        loss="wasserstein",
-        game=dict(regularizers=("gradient_penalty",)),
-        critic_steps=5,
-        optimizer="adam",
-        schedule=dict(name="constant", warmup="0 steps"),
-        hp=dict(lr_g=1e-4, lr_d=1e-4, beta1=0.0, beta2=0.9, ema_decay=0.999, gradient_penalty=10.0),
-        metrics=("frechet_pixels",),
-        metric_samples=5000,
-        best="valid/frechet_pixels",
-        run=dict(eval_every="500 steps", sample_every="500 steps", save_every="500 steps"),
-    ))
+    return ConfigDict(
+        dict(
+            method="gan",
+            steps="3000 steps",
+            batch_size=64,
+            data=dict(name="mnist"),
+            network="dcgan",
+            model=dict(
+                g=dict(width=32, kernel=5, activation="relu", output="tanh", norm="batch"),
+                d=dict(width=32, kernel=5, activation="leaky_relu"),
+            ),
+            z=64,
+            loss="wasserstein",
+            game=dict(regularizers=("gradient_penalty",)),
+            critic_steps=5,
+            optimizer="adam",
+            schedule=dict(name="constant", warmup="0 steps"),
+            hp=dict(
+                lr_g=1e-4, lr_d=1e-4, beta1=0.0, beta2=0.9, ema_decay=0.999, gradient_penalty=10.0
+            ),
+            metrics=("frechet_pixels",),
+            metric_samples=5000,
+            best="valid/frechet_pixels",
+            run=dict(eval_every="500 steps", sample_every="500 steps", save_every="500 steps"),
+        )
+    )

@@ -1,21 +1,24 @@
-"""Fine-tuning against training from scratch: a small GPT of bytes, from Python's source to Python's reference, at three budgets of steps.
+"""Fine-tuning against training from scratch: a small GPT of bytes, from Python's source
+to Python's reference, at three budgets of steps.
 
-    python experiments/finetune.py --workdir=runs/finetune      trains; without words, table and figure from the rows here
+    python experiments/finetune.py --workdir=runs/finetune
+    python experiments/finetune.py
 
-The network of `configs/gpt_shakespeare_cpu.py` is trained for 3,000 steps on the source of the standard library, and goes on from there on the
-reference (`pydoc`) for 50, 200 and 800 steps; beside it networks that begin with random weights, for as many steps and for 4,000. Each budget
-has a cosine of its own. Scored: the test split.
+The first line trains; the second draws table and figure from the committed rows.
+
+The network of `configs/gpt_shakespeare_cpu.py` is trained for 3,000 steps on the source
+of the standard library, and goes on from there on the reference (`pydoc`) for 50, 200
+and 800 steps; beside it networks that begin with random weights, for as many steps and
+for 4,000. Each budget has a cosine of its own. Scored: the test split.
 """
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "results" / "finetune"
 SIZE = (5, 3.2)
 SEEDS, BUDGETS, LONG = 3, (50, 200, 800), 4000
@@ -23,44 +26,74 @@ START = {"scratch": "random weights", "tuned": "weights trained on Python's sour
 
 
 def config_of(data, steps, seed=0, **more):
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
 
-    overrides = {"data.name": data, "data.tokenizer": "bytes", "data.split": "80/10/10", "steps": f"{steps} steps", "seed": seed,
-                 "schedule.warmup": f"{min(100, steps // 5)} steps", "run.eval_every": f"{max(steps // 10, 50)} steps",
-                 "run.sample_every": "never", "run.save_every": "1000 steps"}  # fmt: skip
-    return configs.override(configs.load(HERE.parent / "configs" / "gpt_shakespeare_cpu.py"), overrides | more)
+    overrides = {
+        "data.name": data,
+        "data.tokenizer": "bytes",
+        "data.split": "80/10/10",
+        "steps": f"{steps} steps",
+        "seed": seed,
+        "schedule.warmup": f"{min(100, steps // 5)} steps",
+        "run.eval_every": f"{max(steps // 10, 50)} steps",
+        "run.sample_every": "never",
+        "run.save_every": "1000 steps",
+    }
+    return configs.override(
+        configs.load(HERE.parent / "configs" / "gpt_shakespeare_cpu.py"), overrides | more
+    )
 
 
 def run(workdir):
     """Rows {start, budget, seed, split, step, metrics}."""
-    from aigc_jax.programs import Programs
-    from aigc_jax.results import RunDir
-    from aigc_jax.train import train
+    from aigc_jax.training.programs import Programs
+    from aigc_jax.training.run_dir import RunDir
+    from aigc_jax.training.train import train
 
     workdir = Path(workdir)
     train([config_of("stdlib", 3000)], [workdir / "before"])
     rows = []
-    for start, budget in [*((start, budget) for budget in BUDGETS for start in START), ("scratch", LONG)]:
+    for start, budget in [
+        *((start, budget) for budget in BUDGETS for start in START),
+        ("scratch", LONG),
+    ]:
         more = dict(init_from=str(workdir / "before")) if start == "tuned" else {}
         where = [workdir / f"{start}_{budget}_{seed}" for seed in range(SEEDS)]
         given = [config_of("pydoc", budget, seed, **more) for seed in range(SEEDS)]
-        train(given, where, group=workdir / f"{start}_{budget}", make=partial(Programs, route="map"))
+        train(
+            given, where, group=workdir / f"{start}_{budget}", make=partial(Programs, route="map")
+        )
         for seed, path in enumerate(where):
-            rows += [dict(start=start, budget=budget, seed=seed) | row for row in RunDir(path).rows() if row["split"] != "train"]
+            rows += [
+                dict(start=start, budget=budget, seed=seed) | row
+                for row in RunDir(path).rows()
+                if row["split"] != "train"
+            ]
     return rows
 
 
 def final(rows, start, budget) -> np.ndarray:
     """Bits a byte of each seed on the test split."""
-    return np.array([r["bits_per_byte"] for r in rows if (r["start"], r["budget"], r["split"]) == (start, budget, "test")])
+    return np.array(
+        [
+            r["bits_per_byte"]
+            for r in rows
+            if (r["start"], r["budget"], r["split"]) == (start, budget, "test")
+        ]
+    )
 
 
 def table(rows) -> str:
-    lines = ["| steps | random weights, bits a byte | trained on source before | difference |", "|---|---|---|---|"]
+    lines = [
+        "| steps | random weights, bits a byte | trained on source before | difference |",
+        "|---|---|---|---|",
+    ]
     show = lambda values: f"{values.mean():.3f} ({', '.join(f'{v:.3f}' for v in values)})"
     for budget in BUDGETS:
         scratch, tuned = final(rows, "scratch", budget), final(rows, "tuned", budget)
-        lines.append(f"| {budget:,} | {show(scratch)} | {show(tuned)} | {(scratch - tuned).mean():.3f} |")
+        lines.append(
+            f"| {budget:,} | {show(scratch)} | {show(tuned)} | {(scratch - tuned).mean():.3f} |"
+        )
     return "\n".join([*lines, f"| {LONG:,} | {show(final(rows, 'scratch', LONG))} | | |"]) + "\n"
 
 
@@ -69,19 +102,46 @@ def figure(rows, axes):
         values = np.array([final(rows, start, budget) for budget in BUDGETS])
         axes.plot(BUDGETS, values.mean(1), marker="o", color=colour, label=START[start])
         axes.fill_between(BUDGETS, values.min(1), values.max(1), color=colour, alpha=0.2)
-    steps = sorted({r["step"] for r in rows if r["budget"] == LONG and r["split"] == "valid" and r["step"]})
-    curve = [np.mean([r["bits_per_byte"] for r in rows if (r["budget"], r["split"], r["step"]) == (LONG, "valid", s)]) for s in steps]
-    axes.plot(steps, curve, color="black", linestyle=":", label=f"random weights, the run of {LONG:,} steps (valid)")
-    axes.set(xlabel="steps", ylabel="bits a byte", xscale="log", ylim=(1.5, 5.6), title="Python's reference: where a network begins")
+    steps = sorted(
+        {r["step"] for r in rows if r["budget"] == LONG and r["split"] == "valid" and r["step"]}
+    )
+    curve = [
+        np.mean(
+            [
+                r["bits_per_byte"]
+                for r in rows
+                if (r["budget"], r["split"], r["step"]) == (LONG, "valid", s)
+            ]
+        )
+        for s in steps
+    ]
+    axes.plot(
+        steps,
+        curve,
+        color="black",
+        linestyle=":",
+        label=f"random weights, the run of {LONG:,} steps (valid)",
+    )
+    axes.set(
+        xlabel="steps",
+        ylabel="bits a byte",
+        xscale="log",
+        ylim=(1.5, 5.6),
+        title="Python's reference: where a network begins",
+    )
     axes.grid(alpha=0.3)
     axes.legend()
 
 
 def main():
-    from aigc_jax import evidence
+    from aigc_jax.sweeps import evidence
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", help="where the runs are left; what is there already is not trained again")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--workdir", help="where the runs are left; what is there already is not trained again"
+    )
     workdir = parser.parse_args().workdir
     if workdir:
         evidence.write_rows(RESULTS, run(workdir), Path(workdir, "before", "environment.json"))

@@ -1,20 +1,29 @@
-"""Losses x what is added to them, on MNIST, with equal networks, rates and steps: 72 GANs, three seeds a program.
+"""Losses x what is added to them, on MNIST, with equal networks, rates and steps: 72
+GANs, three seeds a program.
 
-    python launch.py sweep  --experiment=experiments/gan_menu.py --workdir=runs/menu
-    python launch.py figure --experiment=experiments/gan_menu.py
+    python launch.py sweep  --experiment=gan_menu --workdir=runs/menu
+    python launch.py figure --experiment=gan_menu
 
-Of the last step, by 5,000 samples and 10,000 pictures of the test split through the classifier of MNIST (docs/metrics.md): Fréchet distance,
-precision and recall. Nothing was tuned for any of them: rates and weights are those of configs/gan_menu_mnist.py.
+Of the last step, by 5,000 samples and 10,000 pictures of the test split through the
+classifier of MNIST (docs/metrics.md): Fréchet distance, precision and recall. Nothing
+was tuned for any of them: rates and weights are those of configs/gan_menu_mnist.py.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from aigc_jax.grid import product, seeds, values
+from aigc_jax.sweeps.grid import product, seeds, values
 
 CONFIG = "configs/gan_menu_mnist.py"
-LOSSES = ("minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "relativistic_average")
+LOSSES = (
+    "minimax",
+    "non_saturating",
+    "least_squares",
+    "wasserstein",
+    "hinge",
+    "relativistic_average",
+)
 ADDED = {
     "nothing": {},
     "gradient penalty": {"game.regularizers": ("gradient_penalty",)},
@@ -26,7 +35,9 @@ OVERRIDES = {"run.save_every": "never", "run.tensorboard": False, "run.samples":
 RESULTS = Path(__file__).resolve().parent / "results" / "gan_menu"
 METRIC = "test/frechet"
 PANELS, SIZE = (1, 3), (12, 4)
-NAMES = dict(frechet="Fréchet distance, features of a classifier", precision="precision", recall="recall")
+NAMES = dict(
+    frechet="Fréchet distance, features of a classifier", precision="precision", recall="recall"
+)
 
 
 def sweep():
@@ -42,7 +53,9 @@ def added(row) -> str:
 
 
 def of(rows, loss, more, name) -> np.ndarray:  # [SEEDS] or fewer, where trials failed
-    found = [row for row in rows if row["split"] == "test" and row["loss"] == loss and added(row) == more]
+    found = [
+        row for row in rows if row["split"] == "test" and row["loss"] == loss and added(row) == more
+    ]
     return np.array([row[name] for row in found if row[name] is not None], float)
 
 
@@ -54,7 +67,10 @@ def table(rows) -> str:
             for name, digits in dict(frechet=1, precision=3, recall=3).items():
                 x = of(rows, loss, more, name)
                 error = f" ± {x.std(ddof=1) / len(x) ** 0.5:.{digits}f}" if len(x) > 1 else ""
-                cells.append((f"{x.mean():.{digits}f}{error}" if len(x) else "no value") + (f" (of {len(x)})" if len(x) < SEEDS else ""))
+                cells.append(
+                    (f"{x.mean():.{digits}f}{error}" if len(x) else "no value")
+                    + (f" (of {len(x)})" if len(x) < SEEDS else "")
+                )
             lines.append(f"| {loss.replace('_', ' ')} | {more} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -64,9 +80,22 @@ def figure(rows, axes):
         for j, more in enumerate(ADDED):
             for i, loss in enumerate(LOSSES):
                 x = of(rows, loss, more, name)
-                ax.scatter(x, [i + 0.18 * (1.5 - j)] * len(x), s=14, color=f"C{j}", label=more if i == 0 else None)
-        ax.set_yticks(range(len(LOSSES)), [loss.replace("_", " ") for loss in LOSSES] if name == "frechet" else [])
-        ax.set(xlabel=label, ylim=(len(LOSSES) - 0.5, -0.5), xscale="log" if name == "frechet" else "linear")
+                ax.scatter(
+                    x,
+                    [i + 0.18 * (1.5 - j)] * len(x),
+                    s=14,
+                    color=f"C{j}",
+                    label=more if i == 0 else None,
+                )
+        ax.set_yticks(
+            range(len(LOSSES)),
+            [loss.replace("_", " ") for loss in LOSSES] if name == "frechet" else [],
+        )
+        ax.set(
+            xlabel=label,
+            ylim=(len(LOSSES) - 0.5, -0.5),
+            xscale="log" if name == "frechet" else "linear",
+        )
         ax.grid(alpha=0.3)
     axes[0].set_xticks((150, 200, 300, 500, 800), ("150", "200", "300", "500", "800"))
     axes[0].set_xticks((), minor=True)

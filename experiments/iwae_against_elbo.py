@@ -1,10 +1,15 @@
-"""Does training with the importance weighted bound (k = 5) give a better model than training with the ELBO of as many draws?
+"""Does training with the importance weighted bound (k = 5) give a better model than
+training with the ELBO of as many draws?
 
-    python experiments/iwae_against_elbo.py --workdir=runs/iwae_against_elbo      trains; without words, table and figure from the rows here
+    python experiments/iwae_against_elbo.py --workdir=runs/iwae_against_elbo
+    python experiments/iwae_against_elbo.py
 
-The network of Burda et al. 2016 with one stochastic layer (784-200-200-50), MNIST drawn black and white anew each step, batches of
-100, Adam from 1e-3 to 0 along a cosine, three seeds each. Every model is taken at its best valid bound and scored alike: -log p(x) of
-1,000 test pictures, estimated with 5,000 importance samples.
+The first line trains; the second draws table and figure from the committed rows.
+
+The network of Burda et al. 2016 with one stochastic layer (784-200-200-50), MNIST drawn
+black and white anew each step, batches of 100, Adam from 1e-3 to 0 along a cosine,
+three seeds each. Every model is taken at its best valid bound and scored alike: -log
+p(x) of 1,000 test pictures, estimated with 5,000 importance samples.
 """
 
 import argparse
@@ -14,26 +19,38 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "results" / "iwae_against_elbo"
 SIZE = (5, 3.2)
-BEST = {"elbo": "neg_elbo", "iwae": "neg_iwae"}  # bound -> what chooses the checkpoint, on the valid split
+# Bound -> the metric of the valid split that chooses the checkpoint.
+BEST = {"elbo": "neg_elbo", "iwae": "neg_iwae"}
 SEEDS, STEPS, PICTURES = 3, 20_000, 1_000
 
 
 def config_of(bound, seed):
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
 
-    return configs.override(configs.load(HERE.parent / "configs" / "iwae_burda.py"), {
-        "seed": seed, "bound": bound, "k": 5, "steps": f"{STEPS} steps", "batch_size": 100, "schedule.name": "cosine", "optimizer": "adam",
-        "best": f"valid/{BEST[bound]}", "run.eval_every": "1000 steps", "run.save_every": "5000 steps", "run.sample_every": "never",
-    })  # fmt: skip
+    return configs.override(
+        configs.load(HERE.parent / "configs" / "iwae_burda.py"),
+        {
+            "seed": seed,
+            "bound": bound,
+            "k": 5,
+            "steps": f"{STEPS} steps",
+            "batch_size": 100,
+            "schedule.name": "cosine",
+            "optimizer": "adam",
+            "best": f"valid/{BEST[bound]}",
+            "run.eval_every": "1000 steps",
+            "run.save_every": "5000 steps",
+            "run.sample_every": "never",
+        },
+    )
 
 
 def run(workdir):
-    """Rows {bound, seed, split, step, metrics}; those with the split test are of the best checkpoint."""
-    from aigc_jax.run import load
-    from aigc_jax.train import train
+    """Rows {bound, seed, split, step, metrics}; test is of the best checkpoint."""
+    from aigc_jax.inference.run import load
+    from aigc_jax.training.train import train
 
     rows = []
     for seed in range(SEEDS):
@@ -43,39 +60,73 @@ def run(workdir):
             best = load(where, "best")
             this = dict(bound=bound, seed=seed)
             rows += [this | row for row in best.rows("valid")]
-            rows.append(this | dict(split="test", step=best.step) | best.evaluate("test", PICTURES, ("nll",)))
+            rows.append(
+                this
+                | dict(split="test", step=best.step)
+                | best.evaluate("test", PICTURES, ("nll",))
+            )
             print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
 def scores(rows) -> dict[str, np.ndarray]:
     """bound -> nll of each seed."""
-    return {bound: np.array([row["nll"] for row in rows if row["bound"] == bound and row["split"] == "test"]) for bound in BEST}
+    return {
+        bound: np.array(
+            [row["nll"] for row in rows if row["bound"] == bound and row["split"] == "test"]
+        )
+        for bound in BEST
+    }
 
 
 def table(rows) -> str:
-    lines = [f"| trained with | {' | '.join(f'seed {i}' for i in range(SEEDS))} | mean |", "|---" * (SEEDS + 2) + "|"]
+    lines = [
+        f"| trained with | {' | '.join(f'seed {i}' for i in range(SEEDS))} | mean |",
+        "|---" * (SEEDS + 2) + "|",
+    ]
     for bound, values in scores(rows).items():
-        lines.append(f"| {bound.upper()}, 5 draws | {' | '.join(f'{v:.2f}' for v in values)} | {values.mean():.2f} |")
+        lines.append(
+            f"| {bound.upper()}, 5 draws | {' | '.join(f'{v:.2f}' for v in values)} | "
+            f"{values.mean():.2f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def figure(rows, axes):
     for bound, colour in (("elbo", "tab:orange"), ("iwae", "tab:blue")):
         for seed in range(SEEDS):
-            curve = [(r["step"], r[BEST[bound]]) for r in rows if (r["bound"], r["seed"], r["split"]) == (bound, seed, "valid") and r["step"]]
-            axes.plot(*zip(*curve, strict=True), color=colour, linewidth=1, alpha=0.7, label=f"{bound.upper()}, its own bound" if not seed else None)
-        axes.axhline(scores(rows)[bound].mean(), color=colour, linestyle=":", label=f"{bound.upper()}, test NLL")
+            curve = [
+                (r["step"], r[BEST[bound]])
+                for r in rows
+                if (r["bound"], r["seed"], r["split"]) == (bound, seed, "valid") and r["step"]
+            ]
+            axes.plot(
+                *zip(*curve, strict=True),
+                color=colour,
+                linewidth=1,
+                alpha=0.7,
+                label=f"{bound.upper()}, its own bound" if not seed else None,
+            )
+        axes.axhline(
+            scores(rows)[bound].mean(),
+            color=colour,
+            linestyle=":",
+            label=f"{bound.upper()}, test NLL",
+        )
     axes.set(xlabel="step", ylabel="nats", ylim=(92, 112), title="MNIST, binarized anew each step")
     axes.grid(alpha=0.3)
     axes.legend()
 
 
 def main():
-    from aigc_jax import evidence
+    from aigc_jax.sweeps import evidence
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", help="where the six runs are left; what is there already is not trained again")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--workdir", help="where the six runs are left; what is there already is not trained again"
+    )
     workdir = parser.parse_args().workdir
     if workdir:
         evidence.write_rows(RESULTS, run(workdir), Path(workdir, "iwae_0", "environment.json"))

@@ -1,23 +1,36 @@
-"""Kingma & Welling 2013, figure 2 (MNIST): the likelihood bound against training samples seen, for five sizes of the latent space.
+"""Kingma & Welling 2013, figure 2 (MNIST): the likelihood bound against training
+samples seen, for five sizes of the latent space.
 
-    python launch.py sweep  --experiment=experiments/kingma_welling_2013_fig2.py --workdir=runs/kw       five programs of five seeds each
-    python launch.py figure --experiment=experiments/kingma_welling_2013_fig2.py                         from the rows that lie here
+    python launch.py sweep  --experiment=kingma_welling_2013_fig2 --workdir=runs/kw
+    python launch.py figure --experiment=kingma_welling_2013_fig2
 
-As in the paper: 500 tanh units, minibatches of 100, one draw, Adagrad; to 10^6 samples of the 10^8 that they show. Unlike it: one step size (0.02),
-LeCun's initialization without weight decay, black and white pixels drawn anew each time, and held-out means the valid split, so that our bounds
-are not theirs to compare nat by nat. What the figure says is that more latents do not overfit: held-out bounds stay with those of training.
+The first line trains five programs of five seeds each; the second draws table and
+figure from the committed rows.
+
+As in the paper: 500 tanh units, minibatches of 100, one draw, Adagrad; to 10^6 samples
+of the 10^8 that they show. Unlike it: one step size (0.02), LeCun's initialization
+without weight decay, black and white pixels drawn anew each time, and held-out means
+the valid split, so that our bounds are not theirs to compare nat by nat. What the
+figure says is that more latents do not overfit: held-out bounds stay with those of
+training.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from aigc_jax.grid import product, seeds, values
+from aigc_jax.sweeps.grid import product, seeds, values
 
 CONFIG = "configs/vae_kingma_welling.py"
 SIZES, SEEDS = (3, 5, 10, 20, 200), 5
-OVERRIDES = {"steps": "1e6 examples", "run.eval_every": "50000 examples", "run.log_every": "5000 examples", "run.sample_every": "never",
-             "run.save_every": "250000 examples", "run.tensorboard": False}  # fmt: skip
+OVERRIDES = {
+    "steps": "1e6 examples",
+    "run.eval_every": "50000 examples",
+    "run.log_every": "5000 examples",
+    "run.sample_every": "never",
+    "run.save_every": "250000 examples",
+    "run.tensorboard": False,
+}
 RESULTS = Path(__file__).resolve().parent / "results" / "kingma_welling_2013_fig2"
 METRIC = "valid/neg_elbo"
 PANELS, SIZE = (1, 5), (13, 3)
@@ -33,11 +46,30 @@ def size_of(row) -> int:
 
 
 def curves(rows, n):
-    """Samples seen and the bound of every seed, [points, SEEDS] each: of training (means of windows of its rows), and held out."""
+    """Samples seen and the bound of every seed, [points, SEEDS] each: of training
+    (means of windows of its rows), and held out.
+    """
     own = [row for row in rows if size_of(row) == n]
     trials = sorted({row["trial"] for row in own})
-    pick = lambda split, name: np.array([[row[name] for row in own if row["trial"] == t and row["split"] == split and row["step"]] for t in trials]).T
-    steps = lambda split: np.array([row["step"] for row in own if row["trial"] == trials[0] and row["split"] == split and row["step"]])
+    pick = lambda split, name: (
+        np.array(
+            [
+                [
+                    row[name]
+                    for row in own
+                    if row["trial"] == t and row["split"] == split and row["step"]
+                ]
+                for t in trials
+            ]
+        ).T
+    )
+    steps = lambda split: np.array(
+        [
+            row["step"]
+            for row in own
+            if row["trial"] == trials[0] and row["split"] == split and row["step"]
+        ]
+    )
     train = -pick("train", "loss")
     train = train[: len(train) // WINDOW * WINDOW].reshape(-1, WINDOW, len(trials)).mean(1)
     at = steps("train")[: len(train) * WINDOW].reshape(-1, WINDOW)[:, -1]
@@ -45,7 +77,7 @@ def curves(rows, n):
 
 
 def final(rows, n) -> tuple[np.ndarray, np.ndarray]:
-    """The bound of every seed at the end: of the last window of training, and held out."""
+    """The bound of every seed at the end: of the last training window, and held out."""
     (_, train), (_, valid) = curves(rows, n)
     return train[-1], valid[-1]
 
@@ -61,10 +93,19 @@ def table(rows) -> str:
 
 def figure(rows, axes):
     for ax, n in zip(axes, SIZES, strict=True):
-        for (seen, bound), style, label in zip(curves(rows, n), ("-", "--"), ("training", "held out"), strict=True):
+        for (seen, bound), style, label in zip(
+            curves(rows, n), ("-", "--"), ("training", "held out"), strict=True
+        ):
             ax.plot(seen, bound.mean(1), style, color="tab:red", linewidth=1.2, label=label)
-            ax.fill_between(seen, bound.min(1), bound.max(1), color="tab:red", alpha=0.2, linewidth=0)
-        ax.set(xscale="log", ylim=(-175, -100), title=f"MNIST, $N_z$ = {n}", xlabel="training samples seen")
+            ax.fill_between(
+                seen, bound.min(1), bound.max(1), color="tab:red", alpha=0.2, linewidth=0
+            )
+        ax.set(
+            xscale="log",
+            ylim=(-175, -100),
+            title=f"MNIST, $N_z$ = {n}",
+            xlabel="training samples seen",
+        )
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("bound, nats")
     axes[-1].legend(fontsize=8, loc="lower right")

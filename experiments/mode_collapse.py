@@ -1,23 +1,26 @@
-"""What mode collapse looks like on the ring, the grid and stacked MNIST, and what cures it there.
+"""What mode collapse looks like on the ring, the grid and stacked MNIST, and what cures
+it there.
 
-    python experiments/mode_collapse.py --workdir=runs/collapse [--only=ring,grid,stacked]    trains what is not there
-    python experiments/mode_collapse.py                                                       table and figure from the rows here
+    python experiments/mode_collapse.py --workdir=runs/modes [--only=ring,grid,stacked]
+    python experiments/mode_collapse.py
 
-One game on points, that of configs/gan_ring.py, one on pictures, that of configs/gan_stacked_mnist.py but smaller and without batch normalization
-in the discriminator, which is not for penalties of single examples; and each of REMEDIES by itself added to it, untuned. The seeds of each are
-one program. Measures are of the last step, on samples of the generator as it is, unaveraged.
+The first line trains what is missing; the second draws table and figure from the
+committed rows.
+
+One game on points, that of configs/gan_ring.py, one on pictures, that of
+configs/gan_stacked_mnist.py but smaller and without batch normalization in the
+discriminator, which is not for penalties of single examples; and each of REMEDIES by
+itself added to it, untuned. The seeds of each are one program. Measures are of the last
+step, on samples of the generator as it is, unaveraged.
 """
 
 import functools
-import sys
 from pathlib import Path
 
 import numpy as np
+from parts import kinds
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
-from parts import kinds  # noqa: E402
-
 RESULTS = HERE / "results" / "mode_collapse"
 SEEDS = 3
 NAMES = ("modes", "high_quality", "reverse_kl")
@@ -32,45 +35,72 @@ REMEDIES = {
     "gradient penalty": {"game.regularizers": ("gradient_penalty",), "hp.gradient_penalty": 1.0},
     "R1": {"game.regularizers": ("r1",), "hp.r1": 1.0},
     "spectral norm": {"model.d.spectral": True},
-    "Wasserstein, clipped": {"game.regularizers": ("weight_clipping",), "loss": "wasserstein", "hp.weight_clipping": 0.1},
+    "Wasserstein, clipped": {
+        "game.regularizers": ("weight_clipping",),
+        "loss": "wasserstein",
+        "hp.weight_clipping": 0.1,
+    },
 }
 SIZE, PANELS = (12, 5.4), (3, len(REMEDIES))
-POINTS = {"steps": "6000 steps", "hp.ema_decay": 0.0, "metrics": ("modes",), "run.eval_every": "6000 steps", "run.save_every": "6000 steps",
-          "run.sample_every": "6000 steps", "run.tensorboard": False}  # fmt: skip
-PICTURES = {"steps": "1500 steps", "model.g.width": 16, "model.d.width": 16, "model.d.norm": "none", "run.eval_every": "1500 steps",
-            "run.save_every": "500 steps", "run.sample_every": "1500 steps", "run.tensorboard": False}  # fmt: skip
+POINTS = {
+    "steps": "6000 steps",
+    "hp.ema_decay": 0.0,
+    "metrics": ("modes",),
+    "run.eval_every": "6000 steps",
+    "run.save_every": "6000 steps",
+    "run.sample_every": "6000 steps",
+    "run.tensorboard": False,
+}
+PICTURES = {
+    "steps": "1500 steps",
+    "model.g.width": 16,
+    "model.d.width": 16,
+    "model.d.norm": "none",
+    "run.eval_every": "1500 steps",
+    "run.save_every": "500 steps",
+    "run.sample_every": "1500 steps",
+    "run.tensorboard": False,
+}
 GAMES = {
     "ring": ("gan_ring.py", POINTS),
     "grid": ("gan_ring.py", POINTS | {"data.name": "grid"}),
     "stacked": ("gan_stacked_mnist.py", PICTURES),
 }
 MODES = dict(ring=8, grid=25, stacked=1000)
-# what rows.csv calls the measures of stacked MNIST, whose divergence is the reverse one too
+# The measures of stacked MNIST by their names in rows.csv; reverse KL, too.
 ALSO = dict(modes="stacked_modes", reverse_kl="stacked_kl")
 
 
 def config_of(data, remedy):
     """The game on `data` with a remedy."""
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
 
     name, game = GAMES[data]
     return configs.override(configs.load(HERE.parent / "configs" / name), game | REMEDIES[remedy])
 
 
 def trained(data, remedy, workdir) -> list[dict]:
-    """The rows of a remedy's seeds: their measures, and of the first some samples, or how many are of each triple of digits."""
+    """The rows of a remedy's seeds: their measures, and of the first some samples, or
+    how many are of each triple of digits.
+    """
     import aigc_jax
-    from aigc_jax import config as configs
-    from aigc_jax.extractors import extractor
-    from aigc_jax.metrics.classes import triples
-    from aigc_jax.programs import Programs
-    from aigc_jax.train import train
+    from aigc_jax.core import config as configs
+    from aigc_jax.metrics.mode_coverage import triples
+    from aigc_jax.training.feature_extractors import extractor
+    from aigc_jax.training.programs import Programs
+    from aigc_jax.training.train import train
 
     folder = Path(workdir, data, remedy.replace(" ", "_"))
     given = [configs.override(config_of(data, remedy), {"seed": seed}) for seed in range(SEEDS)]
     dirs = [folder / str(seed) for seed in range(SEEDS)]
-    route = "map" if data == "stacked" else "vmap"  # convolutions of several trials at once take longer than one after another
-    train(given, dirs, group=folder / "group", make=functools.partial(Programs, route=route, extractor=extractor))
+    # Convolutions of several trials at once take longer than one after another.
+    route = "map" if data == "stacked" else "vmap"
+    train(
+        given,
+        dirs,
+        group=folder / "group",
+        make=functools.partial(Programs, route=route, extractor=extractor),
+    )
     rows = []
     for seed, place in enumerate(dirs):
         last = aigc_jax.load(place).rows("test")[-1]
@@ -78,31 +108,59 @@ def trained(data, remedy, workdir) -> list[dict]:
         rows.append(dict(data=data, remedy=remedy, seed=seed) | values | dict(x=None, y=None))
     run = aigc_jax.load(dirs[0])
     if data == "stacked":
-        shown = enumerate(np.bincount(triples(run.sample(COUNTED), run.extractor()), minlength=MODES[data]))
+        shown = enumerate(
+            np.bincount(triples(run.sample(COUNTED), run.extractor()), minlength=MODES[data])
+        )
     else:
         shown = ((round(float(x), 3), round(float(y), 3)) for x, y in run.sample(SHOWN))
-    return rows + [dict(data=data, remedy=remedy, seed=0) | dict.fromkeys(NAMES) | dict(x=x, y=y) for x, y in shown]
+    return rows + [
+        dict(data=data, remedy=remedy, seed=0) | dict.fromkeys(NAMES) | dict(x=x, y=y)
+        for x, y in shown
+    ]
 
 
 def measured(rows, data, remedy, name) -> np.ndarray:
-    return np.array([row[name] for row in rows if (row["data"], row["remedy"]) == (data, remedy) and row[name] is not None], float)
+    return np.array(
+        [
+            row[name]
+            for row in rows
+            if (row["data"], row["remedy"]) == (data, remedy) and row[name] is not None
+        ],
+        float,
+    )
 
 
 def spread(x, digits) -> str:
     if not len(x):
         return ""
-    return f"{x.mean():.{digits}f}" + (f" ± {x.std(ddof=1) / len(x) ** 0.5:.{digits}f}" if len(x) > 1 else "")
+    return f"{x.mean():.{digits}f}" + (
+        f" ± {x.std(ddof=1) / len(x) ** 0.5:.{digits}f}" if len(x) > 1 else ""
+    )
 
 
 def table(rows) -> str:
     digits = dict(modes=1, high_quality=0, reverse_kl=2)
     titles = dict(modes="modes of {:,}", high_quality="high quality, %", reverse_kl="reverse KL")
-    columns = [(data, name) for data in MODES for name in NAMES if not (data == "stacked" and name == "high_quality")]
-    head = [(f"{data}: " if name == "modes" else "") + titles[name].format(MODES[data]) for data, name in columns]
+    columns = [
+        (data, name)
+        for data in MODES
+        for name in NAMES
+        if not (data == "stacked" and name == "high_quality")
+    ]
+    head = [
+        (f"{data}: " if name == "modes" else "") + titles[name].format(MODES[data])
+        for data, name in columns
+    ]
     lines = ["| added | " + " | ".join(head) + " |", "|---" * (1 + len(columns)) + "|"]
     for remedy in REMEDIES:
-        scaled = lambda data, name, remedy=remedy: (100 if name == "high_quality" else 1) * measured(rows, data, remedy, name)
-        lines.append(f"| {remedy} | " + " | ".join(spread(scaled(data, name), digits[name]) for data, name in columns) + " |")
+        scaled = lambda data, name, remedy=remedy: (
+            (100 if name == "high_quality" else 1) * measured(rows, data, remedy, name)
+        )
+        lines.append(
+            f"| {remedy} | "
+            + " | ".join(spread(scaled(data, name), digits[name]) for data, name in columns)
+            + " |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -116,8 +174,13 @@ def figure(rows, axes):
             else:
                 ax.scatter(x, y, s=1, color="tab:blue")
                 reach = 1.5 if data == "ring" else 5.5
-                ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=(), yticks=(), aspect="equal")
-            ax.set_title(f"{remedy}\n{measured(rows, data, remedy, 'modes')[0]:,.0f} of {MODES[data]:,}", fontsize=7)
+                ax.set(
+                    xlim=(-reach, reach), ylim=(-reach, reach), xticks=(), yticks=(), aspect="equal"
+                )
+            ax.set_title(
+                f"{remedy}\n{measured(rows, data, remedy, 'modes')[0]:,.0f} of {MODES[data]:,}",
+                fontsize=7,
+            )
 
 
 def judged(data, workdir):
@@ -126,4 +189,15 @@ def judged(data, workdir):
 
 
 if __name__ == "__main__":
-    kinds.main(__doc__, RESULTS, "data", MODES, judged, lambda data: f"{data}/nothing/0", table, figure, SIZE, PANELS)
+    kinds.main(
+        __doc__,
+        RESULTS,
+        "data",
+        MODES,
+        judged,
+        lambda data: f"{data}/nothing/0",
+        table,
+        figure,
+        SIZE,
+        PANELS,
+    )

@@ -1,19 +1,22 @@
-"""Does a discriminator that judges several examples at once keep a generator from collapsing? PacGAN's ring, beside its table 1.
+"""Does a discriminator that judges several examples at once keep a generator from
+collapsing? PacGAN's ring, beside its table 1.
 
-    python launch.py sweep  --experiment=experiments/pac_ring.py --workdir=runs/pac_ring
-    python launch.py figure --experiment=experiments/pac_ring.py
+    python launch.py sweep  --experiment=pac_ring --workdir=runs/pac_ring
+    python launch.py figure --experiment=pac_ring
 
-The recipe of Lin et al. 2018, section 4.1 (configs/gan_pac_ring.py), whole, all 400,000 steps: packs of one, two, three and four, the
-seeds of each as one program. Modes of 8, high-quality samples, reverse KL in nats, of 2,500 samples each. The authors' program has a
-generator of four hidden layers where the paper says two: packs of one and two with four, for a quarter of the steps. 3.2 hours on 2 CPU cores
-with --route=map (by the steps a second of timings.jsonl; measured 2026-11).
+The recipe of Lin et al. 2018, section 4.1 (configs/gan_pac_ring.py), whole, all 400,000
+steps: packs of one, two, three and four, the seeds of each as one program. Modes of 8,
+high-quality samples, reverse KL in nats, of 2,500 samples each. The authors' program
+has a generator of four hidden layers where the paper says two: packs of one and two
+with four, for a quarter of the steps. 3.2 hours on 2 CPU cores with --route=map (by the
+steps a second of timings.jsonl; measured 2026-11).
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from aigc_jax.grid import chain, product, seeds, values
+from aigc_jax.sweeps.grid import chain, product, seeds, values
 
 CONFIG = "configs/gan_pac_ring.py"
 PACKS, SEEDS, STEPS = (1, 2, 3, 4), 2, 400_000
@@ -34,7 +37,10 @@ REFERENCE = {
 
 
 def sweep():
-    return chain(product(values("game.pack", *PACKS), seeds(SEEDS)), product([DEEP], values("game.pack", *DEEP_PACKS), seeds(SEEDS)))
+    return chain(
+        product(values("game.pack", *PACKS), seeds(SEEDS)),
+        product([DEEP], values("game.pack", *DEEP_PACKS), seeds(SEEDS)),
+    )
 
 
 def layers(row) -> int:
@@ -45,19 +51,36 @@ def layers(row) -> int:
 def of(rows, depth, pack, name, step) -> np.ndarray:  # [SEEDS]
     """A value of every trial of a pack at a step."""
     scale = 100 if name == "high_quality" else 1
-    found = [row for row in rows if row["split"] == "valid" and layers(row) == depth and row["game.pack"] == pack and row["step"] == step]
+    found = [
+        row
+        for row in rows
+        if row["split"] == "valid"
+        and layers(row) == depth
+        and row["game.pack"] == pack
+        and row["step"] == step
+    ]
     return scale * np.array([row[name] for row in found])
 
 
 def table(rows) -> str:
     digits = dict(modes=1, high_quality=1, reverse_kl=2)
-    lines = ["| hidden layers of G | steps | pack | " + " | ".join(f"{name} | table 1" for name in NAMES.values()) + " |", "|---" * 9 + "|"]
-    kinds = [(2, STEPS, pack) for pack in PACKS] + [(depth, QUARTER, pack) for depth in (2, 4) for pack in DEEP_PACKS]
+    lines = [
+        "| hidden layers of G | steps | pack | "
+        + " | ".join(f"{name} | table 1" for name in NAMES.values())
+        + " |",
+        "|---" * 9 + "|",
+    ]
+    kinds = [(2, STEPS, pack) for pack in PACKS] + [
+        (depth, QUARTER, pack) for depth in (2, 4) for pack in DEEP_PACKS
+    ]
     for depth, step, pack in kinds:
         cells = []
         for name, n in digits.items():
             ours, (mean, error) = of(rows, depth, pack, name, step), REFERENCE[pack][name]
-            cells += [f"{ours.mean():.{n}f} ± {ours.std(ddof=1) / len(ours) ** 0.5:.{n}f}", f"{mean:.{n}f} ± {error:.{n}f}" if step == STEPS else ""]
+            cells += [
+                f"{ours.mean():.{n}f} ± {ours.std(ddof=1) / len(ours) ** 0.5:.{n}f}",
+                f"{mean:.{n}f} ± {error:.{n}f}" if step == STEPS else "",
+            ]
         lines.append(f"| {depth} | {step:,} | {pack} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -65,12 +88,22 @@ def table(rows) -> str:
 def figure(rows, axes):
     for ax, (name, label) in zip(axes, NAMES.items(), strict=True):
         for depth, packs, line in ((2, PACKS, "-"), (4, DEEP_PACKS, "--")):
-            steps = sorted({row["step"] for row in rows if row["split"] == "valid" and layers(row) == depth})
+            steps = sorted(
+                {row["step"] for row in rows if row["split"] == "valid" and layers(row) == depth}
+            )
             for pack in packs:
                 curve = np.array([of(rows, depth, pack, name, step) for step in steps])
                 mean, error = curve.mean(1), curve.std(1, ddof=1) / curve.shape[1] ** 0.5
-                ax.plot(steps, mean, color=f"C{pack - 1}", linestyle=line, label=f"packs of {pack}" + ", four layers" * (depth == 4))
-                ax.fill_between(steps, mean - error, mean + error, color=f"C{pack - 1}", alpha=0.15, linewidth=0)
+                ax.plot(
+                    steps,
+                    mean,
+                    color=f"C{pack - 1}",
+                    linestyle=line,
+                    label=f"packs of {pack}" + ", four layers" * (depth == 4),
+                )
+                ax.fill_between(
+                    steps, mean - error, mean + error, color=f"C{pack - 1}", alpha=0.15, linewidth=0
+                )
         for pack in PACKS:
             ax.axhline(REFERENCE[pack][name][0], color=f"C{pack - 1}", linestyle=":", linewidth=1)
         ax.set(xlabel="steps", ylabel=label)

@@ -1,20 +1,26 @@
-"""What bfloat16 costs: a VAE and a small GPT trained alike but for config.precision and config.moments.
+"""What bfloat16 costs: a VAE and a small GPT trained alike but for config.precision and
+config.moments.
 
-    python experiments/precision.py --workdir=runs/precision [--only=vae_mnist]     trains what is not there; ten minutes on 2 CPU cores
-    python experiments/precision.py                                                 table and figure from the rows here
+    python experiments/precision.py --workdir=runs/precision [--only=vae_mnist]
+    python experiments/precision.py
 
-Each is the project's config of its name, whole, at seed 0: the same weights (but where they are bfloat16 themselves), noise and batches.
+The first line trains what is missing, in ten minutes on 2 CPU cores; the second draws
+table and figure from the committed rows.
+
+Each is the project's config of its name, whole, at seed 0: the same weights (but where
+they are bfloat16 themselves), noise and batches.
 """
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
-from parts import kinds  # noqa: E402
+from parts import kinds
 
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "precision"
-CASES = {"vae_mnist": ("neg_elbo", "negative ELBO, nats"), "gpt_shakespeare_cpu": ("loss", "nats a character")}
+CASES = {
+    "vae_mnist": ("neg_elbo", "negative ELBO, nats"),
+    "gpt_shakespeare_cpu": ("loss", "nats a character"),
+}
 SIZE, PANELS = (9, 3.4), (1, len(CASES))
 POLICIES = {
     "float32": {},
@@ -26,23 +32,37 @@ POLICIES = {
 
 def trained(case, workdir) -> list[dict]:
     """The rows of every policy: {case, policy, step, split, value}."""
-    from aigc_jax import config as configs
-    from aigc_jax.results import RunDir
-    from aigc_jax.train import train
+    from aigc_jax.core import config as configs
+    from aigc_jax.training.run_dir import RunDir
+    from aigc_jax.training.train import train
 
     rows, metric = [], CASES[case][0]
     for policy, changes in POLICIES.items():
         folder = Path(workdir, case, policy.replace(" ", "_"))
         quiet = {"run.sample_every": "never", "run.tensorboard": False}
-        train([configs.override(configs.load(HERE.parent / "configs" / f"{case}.py"), quiet | changes)], [folder])
+        train(
+            [
+                configs.override(
+                    configs.load(HERE.parent / "configs" / f"{case}.py"), quiet | changes
+                )
+            ],
+            [folder],
+        )
         found = [row for row in RunDir(folder).rows() if row["split"] != "train"]
-        rows += [dict(case=case, policy=policy, step=row["step"], split=row["split"], value=row[metric]) for row in found]
+        rows += [
+            dict(case=case, policy=policy, step=row["step"], split=row["split"], value=row[metric])
+            for row in found
+        ]
     return rows
 
 
 def curve(rows, case, policy, split="valid"):
     """(step, value) of a policy after training began."""
-    return [(row["step"], row["value"]) for row in rows if (row["case"], row["policy"], row["split"]) == (case, policy, split) and row["step"]]
+    return [
+        (row["step"], row["value"])
+        for row in rows
+        if (row["case"], row["policy"], row["split"]) == (case, policy, split) and row["step"]
+    ]
 
 
 def cost(rows, case, policy) -> float:
@@ -53,10 +73,18 @@ def cost(rows, case, policy) -> float:
 
 def table(rows) -> str:
     cases = [case for case in CASES if curve(rows, case, "float32")]
-    lines = ["| test, at the end | " + " | ".join(f"`{case}`: {CASES[case][1]} | against float32" for case in cases) + " |",
-             "|---" * (1 + 2 * len(cases)) + "|"]
+    lines = [
+        "| test, at the end | "
+        + " | ".join(f"`{case}`: {CASES[case][1]} | against float32" for case in cases)
+        + " |",
+        "|---" * (1 + 2 * len(cases)) + "|",
+    ]
     for policy in POLICIES:
-        cells = [f"{curve(rows, case, policy, 'test')[-1][1]:.3f} | {100 * cost(rows, case, policy):+.2f} %" for case in cases]
+        cells = [
+            f"{curve(rows, case, policy, 'test')[-1][1]:.3f} | "
+            f"{100 * cost(rows, case, policy):+.2f} %"
+            for case in cases
+        ]
         lines.append(f"| {policy} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -72,4 +100,15 @@ def figure(rows, axes):
 
 
 if __name__ == "__main__":
-    kinds.main(__doc__, RESULTS, "case", CASES, trained, lambda case: f"{case}/float32", table, figure, SIZE, PANELS)
+    kinds.main(
+        __doc__,
+        RESULTS,
+        "case",
+        CASES,
+        trained,
+        lambda case: f"{case}/float32",
+        table,
+        figure,
+        SIZE,
+        PANELS,
+    )

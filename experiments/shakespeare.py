@@ -1,90 +1,156 @@
-"""Characters of Shakespeare: a Transformer, an LSTM, a GRU and a tanh RNN of one size, three seeds of each as one program.
+"""Characters of Shakespeare: a Transformer, an LSTM, a GRU and a tanh RNN of one size,
+three seeds of each as one program.
 
-    python experiments/shakespeare.py --workdir=runs/shakespeare      trains; without words, table and figure from the rows here
+    python experiments/shakespeare.py --workdir=runs/shakespeare
+    python experiments/shakespeare.py
 
-The Transformer is `configs/gpt_shakespeare_cpu.py`, nanoGPT's setting for a CPU: 0.8 million parameters, 2,000 steps of 12 windows of 64. The
-others have as many parameters (one layer), the same data, steps and optimiser. Scored is the whole validation
-split, 1,742 windows one after another, each from an empty context. nanoGPT's own checkpoint has 1.893 so measured.
+The first line trains; the second draws table and figure from the committed rows.
+
+The Transformer is `configs/gpt_shakespeare_cpu.py`, nanoGPT's setting for a CPU: 0.8
+million parameters, 2,000 steps of 12 windows of 64. The others have as many parameters
+(one layer), the same data, steps and optimiser. Scored is the whole validation split,
+1,742 windows one after another, each from an empty context. nanoGPT's own checkpoint
+has 1.893 so measured.
 """
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "results" / "shakespeare"
 SIZE = (5, 3.2)
 SEEDS, REFERENCE = 3, 1.893  # nanoGPT's
 RECURRENT = {"lstm": 384, "gru": 448, "rnn": 800}  # cell -> width
-NETWORKS = {"transformer": "Transformer, 4 x 128", **{cell: f"{cell.upper()}, 1 x {width}" for cell, width in RECURRENT.items()}}
+NETWORKS = {
+    "transformer": "Transformer, 4 x 128",
+    **{cell: f"{cell.upper()}, 1 x {width}" for cell, width in RECURRENT.items()},
+}
 
 
 def config_of(network, seed):
     from ml_collections import ConfigDict
 
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
 
-    config = configs.override(configs.load(HERE.parent / "configs" / "gpt_shakespeare_cpu.py"), {"seed": seed, "run.eval_every": "200 steps"})
+    config = configs.override(
+        configs.load(HERE.parent / "configs" / "gpt_shakespeare_cpu.py"),
+        {"seed": seed, "run.eval_every": "200 steps"},
+    )
     if network == "transformer":
         return config
     plain = config.to_dict() | dict(network="recurrent")
-    plain["model"] = dict(cell=network, layers=1, width=RECURRENT[network], embedding=128, dropout=0.0, tied=False)
+    plain["model"] = dict(
+        cell=network, layers=1, width=RECURRENT[network], embedding=128, dropout=0.0, tied=False
+    )
     return configs.complete(ConfigDict(plain))
 
 
 def run(workdir):
-    """Rows {network, seed, split, step, metrics}, and the Transformers' samples as they were drawn at the end."""
-    from aigc_jax.programs import Programs
-    from aigc_jax.results import RunDir
-    from aigc_jax.train import train
+    """Rows {network, seed, split, step, metrics}, and the Transformers' samples as they
+    were drawn at the end.
+    """
+    from aigc_jax.training.programs import Programs
+    from aigc_jax.training.run_dir import RunDir
+    from aigc_jax.training.train import train
 
     rows = []
     for network in NETWORKS:
         where = [Path(workdir, f"{network}_{seed}") for seed in range(SEEDS)]
-        train([config_of(network, seed) for seed in range(SEEDS)], where, group=Path(workdir, network), make=partial(Programs, route="map"))
+        train(
+            [config_of(network, seed) for seed in range(SEEDS)],
+            where,
+            group=Path(workdir, network),
+            make=partial(Programs, route="map"),
+        )
         for seed, path in enumerate(where):
-            rows += [dict(network=network, seed=seed) | row for row in RunDir(path).rows() if row["split"] != "train"]
+            rows += [
+                dict(network=network, seed=seed) | row
+                for row in RunDir(path).rows()
+                if row["split"] != "train"
+            ]
     return rows
 
 
 def final(rows) -> dict[str, np.ndarray]:
     """network -> held-out loss of each seed after the last step."""
-    return {network: np.array([row["loss"] for row in rows if row["network"] == network and row["split"] == "test"]) for network in NETWORKS}
+    return {
+        network: np.array(
+            [row["loss"] for row in rows if row["network"] == network and row["split"] == "test"]
+        )
+        for network in NETWORKS
+    }
 
 
 def table(rows) -> str:
-    lines = [f"| network | {' | '.join(f'seed {i}' for i in range(SEEDS))} | mean, nats a character | bits |", "|---" * (SEEDS + 3) + "|"]
+    lines = [
+        f"| network | {' | '.join(f'seed {i}' for i in range(SEEDS))} | mean, nats a "
+        "character | bits |",
+        "|---" * (SEEDS + 3) + "|",
+    ]
     for network, values in final(rows).items():
         bits = values.mean() / np.log(2)
-        lines.append(f"| {NETWORKS[network]} | {' | '.join(f'{v:.3f}' for v in values)} | {values.mean():.3f} | {bits:.3f} |")
-    return "\n".join([*lines, f"| nanoGPT's Transformer of that size | | | | {REFERENCE:.3f} | {REFERENCE / np.log(2):.3f} |"]) + "\n"
+        lines.append(
+            f"| {NETWORKS[network]} | {' | '.join(f'{v:.3f}' for v in values)} | "
+            f"{values.mean():.3f} | {bits:.3f} |"
+        )
+    return (
+        "\n".join(
+            [
+                *lines,
+                f"| nanoGPT's Transformer of that size | | | | {REFERENCE:.3f} | "
+                f"{REFERENCE / np.log(2):.3f} |",
+            ]
+        )
+        + "\n"
+    )
 
 
 def figure(rows, axes):
-    for network, colour in zip(NETWORKS, ("tab:blue", "tab:orange", "tab:green", "tab:red"), strict=True):
-        steps = sorted({row["step"] for row in rows if row["network"] == network and row["split"] == "valid" and row["step"]})
-        at = lambda step, network=network: [r["loss"] for r in rows if (r["network"], r["split"], r["step"]) == (network, "valid", step)]
+    for network, colour in zip(
+        NETWORKS, ("tab:blue", "tab:orange", "tab:green", "tab:red"), strict=True
+    ):
+        steps = sorted(
+            {
+                row["step"]
+                for row in rows
+                if row["network"] == network and row["split"] == "valid" and row["step"]
+            }
+        )
+        at = lambda step, network=network: [
+            r["loss"]
+            for r in rows
+            if (r["network"], r["split"], r["step"]) == (network, "valid", step)
+        ]
         curve = np.array([at(step) for step in steps])
-        axes.plot(steps, curve.mean(1), color=colour, marker=".", linewidth=1.2, label=NETWORKS[network])
+        axes.plot(
+            steps, curve.mean(1), color=colour, marker=".", linewidth=1.2, label=NETWORKS[network]
+        )
         axes.fill_between(steps, curve.min(1), curve.max(1), color=colour, alpha=0.2)
     axes.axhline(REFERENCE, color="black", linestyle=":", label="nanoGPT")
-    axes.set(xlabel="step", ylabel="held-out nats a character", ylim=(1.6, 2.6), title="tiny Shakespeare")
+    axes.set(
+        xlabel="step", ylabel="held-out nats a character", ylim=(1.6, 2.6), title="tiny Shakespeare"
+    )
     axes.grid(alpha=0.3)
     axes.legend()
 
 
 def main():
-    from aigc_jax import evidence
+    from aigc_jax.sweeps import evidence
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", help="where the runs are left; what is there already is not trained again")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--workdir", help="where the runs are left; what is there already is not trained again"
+    )
     workdir = parser.parse_args().workdir
     if workdir:
-        evidence.write_rows(RESULTS, run(workdir), Path(workdir, "transformer_0", "environment.json"))
+        evidence.write_rows(
+            RESULTS, run(workdir), Path(workdir, "transformer_0", "environment.json")
+        )
     rows = evidence.read_rows(RESULTS)
     evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 

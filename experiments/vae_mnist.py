@@ -1,19 +1,22 @@
-"""The VAE of Flax's example on binarized MNIST, five seeds as one compiled program: test negative ELBO after 10 epochs.
+"""The VAE of Flax's example on binarized MNIST, five seeds as one compiled program:
+test negative ELBO after 10 epochs.
 
-    python experiments/vae_mnist.py --workdir=runs/vae_mnist        trains; without words, table and figure from the rows that lie here
+    python experiments/vae_mnist.py --workdir=runs/vae_mnist
+    python experiments/vae_mnist.py
 
-Flax's example prints about 104 nats (its README; one draw, the seed's own). A test asserts the mean of the five seeds.
+The first line trains; the second draws table and figure from the committed rows.
+
+Flax's example prints about 104 nats (its README; one draw, the seed's own). A test
+asserts the mean of the five seeds.
 """
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
 RESULTS = HERE / "results" / "vae_mnist"
 SIZE = (5, 3.2)
 REFERENCE = 104.0  # nats, Flax's example
@@ -22,15 +25,25 @@ SEEDS = 5
 
 def run(workdir):
     """Rows of all seeds: {seed, step, split, metrics}."""
-    from aigc_jax import config as configs
-    from aigc_jax.programs import Programs
-    from aigc_jax.results import RunDir
-    from aigc_jax.train import train
+    from aigc_jax.core import config as configs
+    from aigc_jax.training.programs import Programs
+    from aigc_jax.training.run_dir import RunDir
+    from aigc_jax.training.train import train
 
     config = configs.load(HERE.parent / "configs" / "vae_mnist.py")
     dirs = [Path(workdir, f"seed_{i}") for i in range(SEEDS)]
-    train([configs.override(config, {"seed": i}) for i in range(SEEDS)], dirs, group=Path(workdir, "group"), make=partial(Programs, route="map"))
-    return [dict(seed=i, **row) for i, d in enumerate(dirs) for row in RunDir(d).rows() if row["split"] != "train"]
+    train(
+        [configs.override(config, {"seed": i}) for i in range(SEEDS)],
+        dirs,
+        group=Path(workdir, "group"),
+        make=partial(Programs, route="map"),
+    )
+    return [
+        dict(seed=i, **row)
+        for i, d in enumerate(dirs)
+        for row in RunDir(d).rows()
+        if row["split"] != "train"
+    ]
 
 
 def final(rows) -> np.ndarray:  # [SEEDS]
@@ -39,16 +52,38 @@ def final(rows) -> np.ndarray:  # [SEEDS]
 
 def table(rows) -> str:
     values = final(rows)
-    lines = ["| | test negative ELBO, nats |", "|---|---|", f"| Flax's example | about {REFERENCE:.0f} |"]
+    lines = [
+        "| | test negative ELBO, nats |",
+        "|---|---|",
+        f"| Flax's example | about {REFERENCE:.0f} |",
+    ]
     lines += [f"| seed {i} | {value:.2f} |" for i, value in enumerate(values)]
     error = values.std(ddof=1) / len(values) ** 0.5
-    return "\n".join([*lines, f"| mean of {len(values)} (standard error) | {values.mean():.2f} ({error:.2f}) |"]) + "\n"
+    return (
+        "\n".join(
+            [
+                *lines,
+                f"| mean of {len(values)} (standard error) | {values.mean():.2f} ({error:.2f}) |",
+            ]
+        )
+        + "\n"
+    )
 
 
 def figure(rows, axes):
     for i in range(SEEDS):
-        curve = [(row["step"], row["neg_elbo"]) for row in rows if row["seed"] == i and row["split"] == "valid" and row["step"]]
-        axes.plot(*zip(*curve, strict=True), color="tab:blue", alpha=0.5, linewidth=1, label="5 seeds, valid" if i == 0 else None)
+        curve = [
+            (row["step"], row["neg_elbo"])
+            for row in rows
+            if row["seed"] == i and row["split"] == "valid" and row["step"]
+        ]
+        axes.plot(
+            *zip(*curve, strict=True),
+            color="tab:blue",
+            alpha=0.5,
+            linewidth=1,
+            label="5 seeds, valid" if i == 0 else None,
+        )
     axes.axhline(REFERENCE, color="black", linestyle=":", label="Flax's example, test")
     axes.set(xlabel="step", ylabel="negative ELBO, nats", title="VAE on binarized MNIST")
     axes.grid(alpha=0.3)
@@ -56,9 +91,11 @@ def figure(rows, axes):
 
 
 def main():
-    from aigc_jax import evidence
+    from aigc_jax.sweeps import evidence
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workdir", help="where the five runs are left")
     workdir = parser.parse_args().workdir
     if workdir:

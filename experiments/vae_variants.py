@@ -1,10 +1,15 @@
-"""Every variant of the VAE trained once on real pictures, beside a baseline that it should beat.
+"""Every variant of the VAE trained once on real pictures, beside a baseline that it
+should beat.
 
-    python experiments/vae_variants.py --workdir=runs/vae_variants       trains (about an hour and a half on 2 CPU cores); --only=vamp,tc some of them
-    python experiments/vae_variants.py                                   table and figure from the rows that lie here
+    python experiments/vae_variants.py --workdir=runs/vae_variants [--only=vamp,tc]
+    python experiments/vae_variants.py
 
-Each of VARIANTS is a config of configs/ with changes; each of CLAIMS says which held-out measure of which variant is to be on which
-side of what. All measures are of the test split, one seed. Pictures go to docs/pictures/vae_NAME.png.
+The first line trains, in about an hour and a half on 2 CPU cores, all variants or some
+of them; the second draws table and figure from the committed rows.
+
+Each of VARIANTS is a config of configs/ with changes; each of CLAIMS says which
+held-out measure of which variant is to be on which side of what. All measures are of
+the test split, one seed. Pictures go to docs/pictures/vae_NAME.png.
 """
 
 import argparse
@@ -15,13 +20,31 @@ from typing import NamedTuple
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
 RESULTS = HERE / "results" / "vae_variants"
 SIZE = (7, 4)
 PICTURES = HERE.parent / "docs" / "pictures"
-TWO = {"model.widths": "((200,200),(100,100))", "z": "(100,50)", "anneal.name": "linear", "anneal.period": "10 epochs"}
-BURDA = {"steps": "20 epochs", "batch_size": 100, "bound": "elbo", "k": 1, "best": "valid/neg_elbo", "optimizer": "adam", "schedule.name": "constant"}
-BLACK = {"data.name": "mnist", "binarize": "dynamic", "z": "(8,)", "steps": "20 epochs", "hp.beta": 2.0}
+TWO = {
+    "model.widths": "((200,200),(100,100))",
+    "z": "(100,50)",
+    "anneal.name": "linear",
+    "anneal.period": "10 epochs",
+}
+BURDA = {
+    "steps": "20 epochs",
+    "batch_size": 100,
+    "bound": "elbo",
+    "k": 1,
+    "best": "valid/neg_elbo",
+    "optimizer": "adam",
+    "schedule.name": "constant",
+}
+BLACK = {
+    "data.name": "mnist",
+    "binarize": "dynamic",
+    "z": "(8,)",
+    "steps": "20 epochs",
+    "hp.beta": 2.0,
+}
 GREY = {"data.name": "mnist", "likelihood": "gaussian_scalar"}
 
 
@@ -41,9 +64,20 @@ VARIANTS = {
     "one_layer": Variant("iwae_burda", BURDA),
     "free_bits": Variant("iwae_burda", BURDA | {"bound": "free_bits", "hp.free_bits": 0.1}),
     "two_layers": Variant("iwae_burda", BURDA | TWO),
-    "iwae": Variant("iwae_burda", {"model.widths": "((400,400),)", "model.activation": "relu", "steps": "80 epochs", "batch_size": 128,
-                                   "schedule.name": "cosine", "optimizer": "adam", "run.eval_every": "5 epochs", "run.save_every": "10 epochs",
-                                   "run.sample_every": "20 epochs"}),
+    "iwae": Variant(
+        "iwae_burda",
+        {
+            "model.widths": "((400,400),)",
+            "model.activation": "relu",
+            "steps": "80 epochs",
+            "batch_size": 128,
+            "schedule.name": "cosine",
+            "optimizer": "adam",
+            "run.eval_every": "5 epochs",
+            "run.save_every": "10 epochs",
+            "run.sample_every": "20 epochs",
+        },
+    ),
     "labels": Variant("vae_mnist", BLACK | {"conditional": True}),
     "no_labels": Variant("vae_mnist", BLACK, "interpolation"),
     "gaussian": Variant("vae_mnist", GREY, "reconstruction"),
@@ -73,25 +107,43 @@ CLAIMS = (
 )
 LOST = (CLAIMS[6], CLAIMS[-1])  # those that did not come true: docs/vae.md says what happened
 WORDS = {
-    "elbo": "ELBO, N(0, 1) prior", "vamp": "VampPrior, 500 pseudo-inputs", "tc": "total correlation, weight 5 more",
-    "mmd": "MMD, weight 500, KL weight 0.2", "small_beta": "KL weight 0.2 alone", "free_bits": "free bits, 0.1 nats a latent, 50",
-    "plane": "two latents", "one_layer": "one stochastic layer, 50", "two_layers": "two stochastic layers, 100 and 50, warm-up",
+    "elbo": "ELBO, N(0, 1) prior",
+    "vamp": "VampPrior, 500 pseudo-inputs",
+    "tc": "total correlation, weight 5 more",
+    "mmd": "MMD, weight 500, KL weight 0.2",
+    "small_beta": "KL weight 0.2 alone",
+    "free_bits": "free bits, 0.1 nats a latent, 50",
+    "plane": "two latents",
+    "one_layer": "one stochastic layer, 50",
+    "two_layers": "two stochastic layers, 100 and 50, warm-up",
     "iwae": "IWAE, k = 5, 400-400-50, ReLU",
-    "labels": "conditional on labels, 8 latents, KL weight 2", "no_labels": "the same without labels",
+    "labels": "conditional on labels, 8 latents, KL weight 2",
+    "no_labels": "the same without labels",
     "gaussian": "Gaussian, one learned variance, 20 latents",
-    "pca_20": "PCA, 20 components", "fashion": "convolutions, discretized logistic", "independent_pixels": "a histogram for each pixel",
-    "vq": "VQ, 7x7 of 128 codes", "folder": "convolutions, 128x128 in colour, 128 latents", "mean_picture": "the mean picture",
+    "pca_20": "PCA, 20 components",
+    "fashion": "convolutions, discretized logistic",
+    "independent_pixels": "a histogram for each pixel",
+    "vq": "VQ, 7x7 of 128 codes",
+    "folder": "convolutions, 128x128 in colour, 128 latents",
+    "mean_picture": "the mean picture",
     "pca_128": "PCA, 128 components",
-}  # fmt: skip
+}
 MEASURES = {
-    "neg_elbo": "negative ELBO, nats", "reconstruction": "reconstruction, nats", "total_correlation": "total correlation, nats", "mmd": "MMD^2",
-    "active_units": "active units", "class_accuracy": "samples of their class", "squared_error": "squared error a pixel",
-    "nll": "NLL, 5,000 draws, nats", "bits_per_dim": "bits per dimension", "perplexity": "perplexity of the codes",
-}  # fmt: skip
+    "neg_elbo": "negative ELBO, nats",
+    "reconstruction": "reconstruction, nats",
+    "total_correlation": "total correlation, nats",
+    "mmd": "MMD^2",
+    "active_units": "active units",
+    "class_accuracy": "samples of their class",
+    "squared_error": "squared error a pixel",
+    "nll": "NLL, 5,000 draws, nats",
+    "bits_per_dim": "bits per dimension",
+    "perplexity": "perplexity of the codes",
+}
 
 
 def config_of(name):
-    from aigc_jax import config as configs
+    from aigc_jax.core import config as configs
 
     it = VARIANTS[name]
     return configs.override(configs.load(HERE.parent / "configs" / f"{it.config}.py"), it.changes)
@@ -103,19 +155,24 @@ def squared_error(pairs) -> float:  # [N, 2, *shape] in [-1, 1]
 
 def measures(name, run, where) -> dict[str, float]:
     """All that is measured of a trained variant on the test split."""
-    from aigc_jax import losses, pictures
+    from aigc_jax.media import images
+    from aigc_jax.methods.losses import latents as latent_losses
 
     out = run.evaluate("test")
     if run.config.likelihood.startswith("gaussian"):
-        # Of the means themselves, neither clipped nor rounded, as the likelihood and PCA have them.
+        # Of the means themselves, neither clipped nor rounded, as the likelihood and
+        # PCA have them.
         count = run.full.dataset.splits["test"][1]
         pairs = run.full.draw(run.states, "reconstruction", count, "test")[0]
         out["squared_error"] = squared_error(pairs)
     if name in ("elbo", "tc", "mmd", "small_beta"):
         z, mean, log_var = np.moveaxis(run.sample(1000, "latents"), 1, 0)
-        # With n = 1 the sums over the batch are plain means over it, which here stands for the data set.
-        out["total_correlation"] = float(losses.total_correlation(z, mean, log_var, 1))
-        out["mmd"] = float(losses.mmd(z, np.random.RandomState(0).randn(*z.shape).astype(z.dtype)))
+        # With n = 1 the sums over the batch are plain means over it, which here stands
+        # for the data set.
+        out["total_correlation"] = float(latent_losses.total_correlation(z, mean, log_var, 1))
+        out["mmd"] = float(
+            latent_losses.mmd(z, np.random.RandomState(0).randn(*z.shape).astype(z.dtype))
+        )
     if name == "iwae":
         out |= run.evaluate("test", run.full.dataset.splits["test"][1], ("nll",))
     if name == "labels":
@@ -123,24 +180,32 @@ def measures(name, run, where) -> dict[str, float]:
 
         probabilities, out["judge_accuracy"] = judge.train(run.full.dataset)
         asked = run.full.labels("test", 1000)  # as frequent as in the split
-        samples = pictures.as_saved(run.full.draw(run.states, "prior", len(asked), "test", labels=asked)[0], run.spec)
+        samples = images.as_saved(
+            run.full.draw(run.states, "prior", len(asked), "test", labels=asked)[0], run.spec
+        )
         out["class_accuracy"] = float((probabilities(samples).argmax(1) == asked).mean())
     return out
 
 
 def pca(train, test, components) -> float:  # 2 x [n, D] -> squared error
-    """Of the test rows in the plane of the train rows' first components, by the eigenvectors of the smaller Gram matrix."""
+    """Of the test rows in the plane of the train rows' first components, by the
+    eigenvectors of the smaller Gram matrix.
+    """
     mean = train.mean(0)
     centred = train - mean
     wide = centred.shape[1] > centred.shape[0]
-    vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)[1][:, -components:]
+    vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)[1][
+        :, -components:
+    ]
     axes = np.linalg.qr(centred.T @ vectors)[0] if wide else vectors
     rest = test - mean
     return float(np.mean((rest - rest @ axes @ axes.T).astype(np.float64) ** 2))
 
 
 def independent_pixels(train, test) -> float:  # 2 x uint8 [n, D] -> bits per dimension
-    """A distribution of grey levels for each pixel alone, each level counted once more than it occurs."""
+    """A distribution of grey levels for each pixel alone, each level counted once more
+    than it occurs.
+    """
     bits = []
     for a, b in zip(train.T, test.T, strict=True):
         counts = np.bincount(a, minlength=256) + 1
@@ -154,30 +219,41 @@ def baselines(name, run) -> dict[str, dict[str, float]]:
 
     if name not in ("gaussian", "fashion", "folder"):
         return {}
-    train, test = (split(run.full.dataset, part)["x"].reshape(-1, np.prod(run.spec.shape)) for part in ("train", "test"))
+    train, test = (
+        split(run.full.dataset, part)["x"].reshape(-1, np.prod(run.spec.shape))
+        for part in ("train", "test")
+    )
     if name == "gaussian":
         return {"pca_20": dict(squared_error=pca(train, test, 20))}
     if name == "fashion":
         levels = [np.rint((x + 1) * 127.5).astype(np.uint8) for x in (train, test)]
         return {"independent_pixels": dict(bits_per_dim=independent_pixels(*levels))}
     mean = float(np.mean((test - train.mean(0)).astype(np.float64) ** 2))
-    return {"mean_picture": dict(squared_error=mean), "pca_128": dict(squared_error=pca(train, test, 128))}
+    return {
+        "mean_picture": dict(squared_error=mean),
+        "pca_128": dict(squared_error=pca(train, test, 128)),
+    }
 
 
 def run_one(name, workdir) -> list[dict]:
     """Rows {variant, steps, measure, value}."""
-    from aigc_jax import pictures
-    from aigc_jax.results import origin
-    from aigc_jax.run import load
-    from aigc_jax.train import train
+    from aigc_jax.inference.run import load
+    from aigc_jax.media import sample_files
+    from aigc_jax.media.provenance_marks import origin
+    from aigc_jax.training.train import train
 
     where, it = Path(workdir, name), VARIANTS[name]
     train([config_of(name)], [where])
     done = load(where, "best")
     samples = done.sample(16 if name == "folder" else None, it.picture)
     about = origin(done.stored["hash"], done.checkpoint_hash(), done.step, 0)
-    pictures.save_samples(PICTURES / f"vae_{name}.png", samples, done.spec, about, done.columns(it.picture))
-    rows = [dict(variant=name, steps=done.step, measure=k, value=v) for k, v in measures(name, done, where).items()]
+    sample_files.save_samples(
+        PICTURES / f"vae_{name}.png", samples, done.spec, about, done.columns(it.picture)
+    )
+    rows = [
+        dict(variant=name, steps=done.step, measure=k, value=v)
+        for k, v in measures(name, done, where).items()
+    ]
     for baseline, values in baselines(name, done).items():
         rows += [dict(variant=baseline, steps=0, measure=k, value=v) for k, v in values.items()]
     return rows
@@ -196,13 +272,23 @@ def holds(claim, found) -> bool:
 def table(rows) -> str:
     found = values(rows)
     steps = {row["variant"]: row["steps"] for row in rows}
-    lines = ["| variant | steps | measure | value | baseline | its value | beaten |", "|---" * 7 + "|"]
+    lines = [
+        "| variant | steps | measure | value | baseline | its value | beaten |",
+        "|---" * 7 + "|",
+    ]
     for claim in CLAIMS:
         name, measure, side, other = claim
         baseline, bound = f"at {'most' if side == '<' else 'least'}", other
         if isinstance(other, str):
             baseline, bound = WORDS[other], found[other, measure]
-        cells = (WORDS[name], f"{steps[name]:,}", MEASURES[measure], f"{found[name, measure]:.4g}", baseline, f"{bound:.4g}")
+        cells = (
+            WORDS[name],
+            f"{steps[name]:,}",
+            MEASURES[measure],
+            f"{found[name, measure]:.4g}",
+            baseline,
+            f"{bound:.4g}",
+        )
         lines.append(f"| {' | '.join(cells)} | {'yes' if holds(claim, found) else 'no'} |")
     return "\n".join(lines) + "\n"
 
@@ -215,25 +301,41 @@ def figure(rows, axes):
         ratio = found[name, measure] / bound
         names.append(f"{name}: {measure}, {other}")
         ratios.append(ratio if side == "<" else 1 / ratio)
-    axes.barh(names[::-1], ratios[::-1], color=["tab:blue" if r < 1 else "tab:red" for r in ratios[::-1]])
+    axes.barh(
+        names[::-1], ratios[::-1], color=["tab:blue" if r < 1 else "tab:red" for r in ratios[::-1]]
+    )
     axes.axvline(1, color="black", linewidth=1)
-    axes.set(xlabel="measure / baseline's (inverted where more is better)", title="VAE variants, test split")
+    axes.set(
+        xlabel="measure / baseline's (inverted where more is better)",
+        title="VAE variants, test split",
+    )
 
 
 def main():
-    from aigc_jax import evidence
-    from aigc_jax.errors import UserError, choose
+    from aigc_jax.sweeps import evidence
+    from aigc_jax.utils.errors import UserError, choose
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", help="where the runs are left; what is finished there is not trained again")
-    parser.add_argument("--only", default=",".join(VARIANTS), metavar="NAME,...", help="these variants; the rows of the others stay")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--workdir", help="where the runs are left; what is finished there is not trained again"
+    )
+    parser.add_argument(
+        "--only",
+        default=",".join(VARIANTS),
+        metavar="NAME,...",
+        help="these variants; the rows of the others stay",
+    )
     given = parser.parse_args()
     if given.workdir:
         try:
             names = [name for name in given.only.split(",") if choose(VARIANTS, name, "--only")]
             for name in names:
                 new = run_one(name, given.workdir)
-                evidence.replace_rows(RESULTS, "variant", new, Path(given.workdir, name, "environment.json"))
+                evidence.replace_rows(
+                    RESULTS, "variant", new, Path(given.workdir, name, "environment.json")
+                )
                 print(*new, sep="\n", file=sys.stderr, flush=True)
         except UserError as e:
             parser.error(str(e))

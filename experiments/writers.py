@@ -1,48 +1,57 @@
-"""What the writers of the configs write: are poems poems, tunes tunes, functions Python? How well do they predict, and how much is copied?
+"""What the writers of the configs write: are poems poems, tunes tunes, functions
+Python? How well do they predict, and how much is copied?
 
     python experiments/writers.py --workdir=runs/writers [--only=poems,tunes]
-                          trains what is not there, writes anew; without words, table and figure from the rows here
+    python experiments/writers.py
 
-Of every writer 200 texts from the beginning of one, at temperature 0.8 (the tale 1), unpicked: each has its row, and beside them 200 held-out
-texts, judged by the same functions. Bits a character of the whole test split (of recurrent networks from beginning to end, their state going
-on), beside those of 5-grams with modified Kneser-Ney smoothing of the same training split.
+The first line trains what is missing and writes anew; the second draws table and figure
+from the committed rows.
+
+Of every writer 200 texts from the beginning of one, at temperature 0.8 (the tale 1),
+unpicked: each has its row, and beside them 200 held-out texts, judged by the same
+functions. Bits a character of the whole test split (of recurrent networks from
+beginning to end, their state going on), beside those of 5-grams with modified
+Kneser-Ney smoothing of the same training split.
 """
 
 import ast
 import copy
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
+from parts import kinds
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
-from parts import kinds  # noqa: E402
-
 RESULTS = HERE / "results" / "writers"
 SIZE = (5, 3.2)
 COLUMNS = dict.fromkeys(("writer", "source", "index", "good", "copied", "bits", "text"))
 COUNT, COPY = 200, 20
-TEMPERATURES = dict(tale=1.0)  # of the others 0.8; below 1 prose that is likely, and so was read, comes more often than it is written
+# Of the others 0.8; below 1 likely prose, which was read, comes more often than it is
+# written.
+TEMPERATURES = dict(tale=1.0)
 ORDER = 5  # of the n-grams
 WINDOW = 1024  # tokens that a recurrent network reads at once
 
 
 def is_poem(text: str) -> bool:
-    """At least two lines, all of five characters or all of seven; what comes after the last mark is a line that was not ended."""
+    """At least two lines, all of five characters or all of seven; what comes after the
+    last mark is a line that was not ended.
+    """
     lines = re.split("[，。！？；、：]", text)[:-1]
     return len(lines) > 1 and {len(line) for line in lines} in ({5}, {7})
 
 
 def is_tune(text: str) -> bool:
-    from aigc_jax import abc
+    from aigc_jax.media import music
 
-    return abc.bars_add_up(text)
+    return music.bars_add_up(text)
 
 
 def first_function(text: str) -> str:
-    """The lines of a text that begins with "def " up to the first that is not indented; "" where there is none."""
+    """The lines of a text that begins with "def " up to the first that is not indented;
+    "" where there is none.
+    """
     lines = text.split("\n")
     for i, line in enumerate(lines[1:], 1):
         if line and not line[0].isspace() and not line.startswith(")"):
@@ -59,25 +68,31 @@ def is_function(text: str) -> bool:
 
 
 def functions(texts):
-    """From each function of a module on: what stands there when a network has written "def"."""
+    """Each function of a module: what follows when a network has written "def"."""
     return [text[found.start() :] for text in texts for found in re.finditer(r"(?m)^def ", text)]
 
 
 def pieces(texts, length=250):
     """Parts of a long text, so that there are many."""
-    return [text[i : i + length] for text in texts for i in range(0, len(text) - length + 1, length)]
+    return [
+        text[i : i + length] for text in texts for i in range(0, len(text) - length + 1, length)
+    ]
 
 
-# writer -> (config, what a good text is, or None where that is not for a function to say, prompt, tokens, texts -> the held-out texts, is what
-# it copies of interest?)
+# writer -> (config, what a good text is, or None where that is not for a function to
+# say, prompt, tokens, texts -> the held-out texts, is what it copies of interest?)
 WRITERS = {
     "poems": ("lstm_tang", is_poem, "", 160, list, True),
     "tunes": ("gpt_abc", is_tune, "", 900, list, True),
     "tale": ("lstm_text", None, "从前有座山", 200, pieces, True),
     "functions": ("gpt_code", is_function, "def", 250, functions, False),
 }
-LABELS = dict(poems="poems: lines all of 5 or all of 7", tunes="tunes: every bar adds up", functions="functions: `ast.parse` accepts",
-              tale="a tale that begins 从前有座山")
+LABELS = dict(
+    poems="poems: lines all of 5 or all of 7",
+    tunes="tunes: every bar adds up",
+    functions="functions: `ast.parse` accepts",
+    tale="a tale that begins 从前有座山",
+)
 
 
 def texts_of(dataset, split) -> list[str]:
@@ -85,15 +100,23 @@ def texts_of(dataset, split) -> list[str]:
     first, count = dataset.splits[split]
     length, tokenizer = dataset.spec.shape[0], dataset.tokenizer
     tokens = np.asarray(dataset.arrays["tokens"])[first * length : (first + count) * length + 1]
-    return [text for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.end)) if (text := tokenizer.decode(part))]
+    return [
+        text
+        for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.end))
+        if (text := tokenizer.decode(part))
+    ]
 
 
 def baseline(train, test) -> float:
-    """Bits a character of 5-grams, the ends of texts included as they are in the network's."""
+    """Bits a character of 5-grams, with the ends of texts as in the network's."""
     from parts.ngram import bits_per_character
 
     joined = "\0".join(test) + "\0"
-    return bits_per_character("\0".join(train) + "\0", joined, ORDER) * len(joined) / sum(map(len, test))
+    return (
+        bits_per_character("\0".join(train) + "\0", joined, ORDER)
+        * len(joined)
+        / sum(map(len, test))
+    )
 
 
 def shortened(text, tokenizer, most) -> str:
@@ -102,29 +125,43 @@ def shortened(text, tokenizer, most) -> str:
 
 
 def written(run, prompt, most, temperature) -> list[str]:
-    from aigc_jax import writing
-    from aigc_jax.decode import Choice
+    from aigc_jax.inference import generation
+    from aigc_jax.methods.decoding import Choice
 
-    batches = [writing.texts(run, [prompt] * 50, most, Choice(temperature), seed) for seed in range(COUNT // 50)]
+    batches = [
+        generation.texts(run, [prompt] * 50, most, Choice(temperature), seed)
+        for seed in range(COUNT // 50)
+    ]
     return [prompt + text for batch in batches for text in batch]
 
 
 def scored(run) -> float:
-    """Bits a character of the test split, from beginning to end: the state of a recurrent network goes on (Zaremba et al. 2014)."""
+    """Bits a character of the test split, from beginning to end: the state of a
+    recurrent network goes on (Zaremba et al. 2014).
+    """
     import jax
 
-    from aigc_jax import data, losses
+    from aigc_jax import data
+    from aigc_jax.methods.losses import tokens as token_losses
 
     if run.config.get("network") != "recurrent":
         return run.evaluate("test")["bits_per_character"]
-    dataset, apply, length = data.load(run.config.data), run.programs.method.language.apply, run.config.data.length
+    dataset, apply, length = (
+        data.load(run.config.data),
+        run.programs.method.language.apply,
+        run.config.data.length,
+    )
     start, count = dataset.splits["test"]
-    tokens = np.asarray(dataset.arrays["tokens"][start * length : (start + count) * length + 1], np.int32)
+    tokens = np.asarray(
+        dataset.arrays["tokens"][start * length : (start + count) * length + 1], np.int32
+    )
 
     @jax.jit
     def nats(carry, window):
         logits, carry = apply(run.state.params, window[None, :-1], carry)
-        return carry, losses.cross_entropy(logits, window[None, 1:], 0.0, dataset.spec.vocabulary).sum()
+        return carry, token_losses.cross_entropy(
+            logits, window[None, 1:], 0.0, dataset.spec.vocabulary
+        ).sum()
 
     carry, total = None, 0.0
     for first in range(0, len(tokens) - 1, WINDOW):
@@ -136,10 +173,10 @@ def scored(run) -> float:
 def judged(writer, workdir):
     """The rows of one writer."""
     import aigc_jax
-    from aigc_jax import config as configs
     from aigc_jax import data
+    from aigc_jax.core import config as configs
     from aigc_jax.metrics.text import longest_copy
-    from aigc_jax.train import train
+    from aigc_jax.training.train import train
 
     config, good, prompt, most, chosen, copies = WRITERS[writer]
     train([configs.load(HERE.parent / "configs" / f"{config}.py")], [workdir / writer])
@@ -152,14 +189,25 @@ def judged(writer, workdir):
     untrained = copy.copy(run)
     untrained.states = run.programs.init([run.config])
     real = chosen(test)
-    real = [shortened(real[i], run.tokenizer, most) for i in np.linspace(0, len(real) - 1, COUNT).astype(int)]
+    real = [
+        shortened(real[i], run.tokenizer, most)
+        for i in np.linspace(0, len(real) - 1, COUNT).astype(int)
+    ]
     corpus = "\0".join(train_texts)
     write = lambda run: written(run, prompt, most, TEMPERATURES.get(writer, 0.8))
     for source, texts in dict(network=write(run), heldout=real, untrained=write(untrained)).items():
         for index, text in enumerate(texts):
             copied = longest_copy(text, corpus) if copies and source != "untrained" else None
-            rows.append(dict(writer=writer, source=source, index=index, good=int(good(text)) if good else None, copied=copied,
-                             text=text.replace("\r", "") if source == "network" and index < 50 else None))  # fmt: skip
+            rows.append(
+                dict(
+                    writer=writer,
+                    source=source,
+                    index=index,
+                    good=int(good(text)) if good else None,
+                    copied=copied,
+                    text=text.replace("\r", "") if source == "network" and index < 50 else None,
+                )
+            )
     return [COLUMNS | row for row in rows]
 
 
@@ -172,31 +220,56 @@ def judged_of(rows) -> list[str]:
 
 
 def share(rows, writer, source, of="good"):
-    """Of the texts, in [0, 1]: of "good" ones, or of those that copy more than COPY characters in a row."""
-    found = [row[of] for row in rows if (row["writer"], row["source"]) == (writer, source) and row["index"] is not None]
+    """Of the texts, in [0, 1]: of "good" ones, or of those that copy more than COPY
+    characters in a row.
+    """
+    found = [
+        row[of]
+        for row in rows
+        if (row["writer"], row["source"]) == (writer, source) and row["index"] is not None
+    ]
     if not found or found[0] is None:
         return None
     return float(np.mean([value > COPY if of == "copied" else value for value in found]))
 
 
 def bits(rows, writer, source):
-    return next((row["bits"] for row in rows if (row["writer"], row["source"]) == (writer, source) and row["bits"] is not None), None)
+    return next(
+        (
+            row["bits"]
+            for row in rows
+            if (row["writer"], row["source"]) == (writer, source) and row["bits"] is not None
+        ),
+        None,
+    )
 
 
 def table(rows) -> str:
-    lines = ["| of 200 texts | written | held out | untrained | copy > 20, written | held out | bits a character | 5-grams |", "|---" * 8 + "|"]
+    lines = [
+        "| of 200 texts | written | held out | untrained | copy > 20, written | held out | "
+        "bits a character | 5-grams |",
+        "|---" * 8 + "|",
+    ]
     percent = lambda value: "" if value is None else f"{100 * value:.1f} %"
     number = lambda value: "" if value is None else f"{value:.3f}"
     for writer in writers_of(rows):
         shares = [share(rows, writer, source) for source in ("network", "heldout", "untrained")]
         copies = [share(rows, writer, source, "copied") for source in ("network", "heldout")]
         values = [bits(rows, writer, source) for source in ("network", "5-grams")]
-        lines.append(f"| {LABELS[writer]} | {' | '.join([*map(percent, shares), *map(percent, copies), *map(number, values)])} |")
+        lines.append(
+            f"| {LABELS[writer]} | "
+            f"{' | '.join([*map(percent, shares), *map(percent, copies), *map(number, values)])} "
+            "|"
+        )
     return "\n".join(lines) + "\n"
 
 
 def figure(rows, axes):
-    sources = dict(untrained=("untrained", "tab:gray"), network=("written", "tab:blue"), heldout=("held out", "tab:green"))
+    sources = dict(
+        untrained=("untrained", "tab:gray"),
+        network=("written", "tab:blue"),
+        heldout=("held out", "tab:green"),
+    )
     for i, (source, (label, colour)) in enumerate(sources.items()):
         values = [100 * share(rows, writer, source) for writer in judged_of(rows)]
         axes.bar(np.arange(len(values)) + 0.27 * (i - 1), values, 0.25, color=colour, label=label)
@@ -206,4 +279,6 @@ def figure(rows, axes):
 
 
 if __name__ == "__main__":
-    kinds.main(__doc__, RESULTS, "writer", WRITERS, judged, lambda writer: writer, table, figure, SIZE)
+    kinds.main(
+        __doc__, RESULTS, "writer", WRITERS, judged, lambda writer: writer, table, figure, SIZE
+    )

@@ -1,7 +1,9 @@
-"""Covering designs: few rows of options in which every option, or every two of them, occurs together.
+"""Covering designs: few rows of options in which every option, or every two of them,
+occurs together.
 
-A problem is {base: {axis: values}}; a row is (base, {axis: value}) with all axes of its base. The base
-is an option too. Axes of one name are one axis, whatever the base: two options need to meet once.
+A problem is {base: {axis: values}}; a row is (base, {axis: value}) with all axes of its
+base. The base is an option too. Axes of one name are one axis, whatever the base: two
+options need to meet once.
 """
 
 import itertools
@@ -19,10 +21,13 @@ def items(base: Base, values: dict) -> list:
 
 
 def pairs(problem: dict[Base, dict], allowed: Callable) -> set:
-    """Every two options of different axes that some base has and that may meet in it."""
+    """Every two options of different axes that some base has and that may meet."""
     out = set()
     for base, axes in problem.items():
-        every = [("base", base), *((axis, value) for axis, values in axes.items() for value in values)]
+        every = [
+            ("base", base),
+            *((axis, value) for axis, values in axes.items() for value in values),
+        ]
         for pair in itertools.combinations(every, 2):
             if pair[0][0] != pair[1][0] and allowed(base, dict(i for i in pair if i[0] != "base")):
                 out.add(frozenset(pair))
@@ -34,16 +39,29 @@ def met(rows: list[Row], size: int) -> set:
     return {frozenset(some) for row in rows for some in itertools.combinations(items(*row), size)}
 
 
-def cover(problem: dict[Base, dict], wanted: set, allowed: Callable, usual: Callable = lambda base: {}, seed=0, tries=8) -> list[Row]:
-    """Rows in which each of the `wanted` sets of one or two options occurs (after Cohen et al. 1997, AETG): each begins with what
-    is missing, and takes axis by axis the value with which most of what is missing is met, the usual one where it makes no
+def cover(
+    problem: dict[Base, dict],
+    wanted: set,
+    allowed: Callable,
+    usual: Callable = lambda base: {},
+    seed=0,
+    tries=8,
+) -> list[Row]:
+    """Rows in which each of the `wanted` sets of one or two options occurs (after Cohen
+    et al. 1997, AETG): each begins with what is missing, and takes axis by axis the
+    value with which most of what is missing is met, the usual one where it makes no
     difference; the best of a few such rows.
 
     allowed     (base, {axis: value} of some axes) -> may they meet?
     usual       base -> {axis: value}
     """
-    draw, missing, rows = random.Random(seed), dict.fromkeys(sorted(wanted, key=lambda s: sorted(map(repr, s)))), []
-    near = {}  # option -> the missing partners of it; of what is wanted by itself, the option itself
+    draw, missing, rows = (
+        random.Random(seed),
+        dict.fromkeys(sorted(wanted, key=lambda s: sorted(map(repr, s)))),
+        [],
+    )
+    # Option -> its missing partners; itself where it is wanted alone.
+    near = {}
     for some in missing:
         for item in some:
             near.setdefault(item, set()).update(some - {item} or {item})
@@ -57,7 +75,9 @@ def cover(problem: dict[Base, dict], wanted: set, allowed: Callable, usual: Call
             found = _met_now(row, near) if row else ()
             if len(found) > gain:
                 best, gain, gone = row, len(found), found
-        assert best, f"no row holds {sorted(map(repr, first))}: what forbids it is not among the refusals"
+        assert best, (
+            f"no row holds {sorted(map(repr, first))}: what forbids it is not among the refusals"
+        )
         rows.append(best)
         for some in gone:
             del missing[some]
@@ -75,15 +95,24 @@ def _row(problem, start, near, allowed, usual, draw) -> Row | None:
     """One row that holds `start`, or None where every way to it ends."""
     given = dict(start)
     has = lambda axes: all(v in axes.get(a, ()) for a, v in given.items())
-    bases = [given.pop("base")] if "base" in given else [b for b, axes in problem.items() if has(axes)]
+    bases = (
+        [given.pop("base")] if "base" in given else [b for b, axes in problem.items() if has(axes)]
+    )
     for base in draw.sample(bases, len(bases)):
         values, axes, most = dict(given), problem[base], usual(base)
         have = {("base", base), *values.items()}
         free = [axis for axis in axes if axis not in values] if allowed(base, values) else []
         for axis in draw.sample(free, len(free)):
-            order = sorted(draw.sample(axes[axis], len(axes[axis])), key=lambda v, axis=axis: v != most.get(axis))
+            order = sorted(
+                draw.sample(axes[axis], len(axes[axis])),
+                key=lambda v, axis=axis: v != most.get(axis),
+            )
             score = {v: len(near.get((axis, v), set()) & (have | {(axis, v)})) for v in order}
-            fits = (v for v in sorted(order, key=score.get, reverse=True) if allowed(base, values | {axis: v}))
+            fits = (
+                v
+                for v in sorted(order, key=score.get, reverse=True)
+                if allowed(base, values | {axis: v})
+            )
             values[axis] = found = next(fits, None)
             have.add((axis, found))
             if found is None:

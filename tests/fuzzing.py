@@ -1,4 +1,6 @@
-"""Faults drawn at random for tests/test_fuzz.py: wrong values of config keys, damage to files."""
+"""Faults drawn at random for tests/integration/test_fuzz.py: wrong values of config
+keys, damage to files.
+"""
 
 import itertools
 import random
@@ -56,7 +58,7 @@ DAMAGES = ("flipped", "truncated", "emptied", "other type", "nested", "deleted")
 
 
 class HangError(BaseException):
-    """A command did not return in time; no `except Exception` of the code under test takes it."""
+    """A command did not return in time. No `except Exception` catches it."""
 
 
 @contextmanager
@@ -82,7 +84,9 @@ def time_limit(cpu: float, wall: float):
 @contextmanager
 def untimed():
     """A block within `time_limit` that does not count."""
-    left = {timer: signal.setitimer(timer, 0)[0] for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL)}
+    left = {
+        timer: signal.setitimer(timer, 0)[0] for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL)
+    }
     try:
         yield
     finally:
@@ -91,8 +95,11 @@ def untimed():
 
 
 def cross(left: list, right: list, count: int, rng: random.Random) -> list[tuple]:
-    """`count` pairs of the two lists, no pair twice, each entry of both as early as can be."""
+    """`count` pairs of the two lists, all different, each entry as early as can be."""
     left, right = rng.sample(left, len(left)), rng.sample(right, len(right))
-    pairs = ((left[i], right[(i + turn) % len(right)])
-             for turn in range(len(right)) for i in range(len(left)))  # fmt: skip
+    pairs = (
+        (left[i], right[(i + turn) % len(right)])
+        for turn in range(len(right))
+        for i in range(len(left))
+    )
     return list(itertools.islice(pairs, count))

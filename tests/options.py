@@ -1,8 +1,10 @@
-"""The options of the code as data, read from its own tables: what each key may be, what a value needs beside it, what is refused.
+"""The options of the code as data, read from its own tables: what each key may be, what
+a value needs beside it, what is refused.
 
-A base is a method and its network, as in `keys.MODEL`. An axis is a key of the config, or of a key that holds several names
-`KEY:NAME`, on or off. What a new table or key of `aigc_jax.keys` allows is walked without a line here; a new network needs
-a line in BASES.
+A base is a method and its network, as in `keys.MODEL`. An axis is a key of the config,
+or of a key that holds several names `KEY:NAME`, on or off. What a new table or key of
+`aigc_jax.keys` allows is walked without a line here; a new network needs a line in
+BASES.
 """
 
 import functools
@@ -14,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aigc_jax import config as configs
-from aigc_jax import keys
-from aigc_jax.schema import NAMES
+from aigc_jax.core import config as configs
+from aigc_jax.core import keys
+from aigc_jax.core.schema import NAMES
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _FOLDER = tempfile.TemporaryDirectory(prefix="aigc_jax_options_")  # removed at exit
@@ -24,60 +26,120 @@ FILES = Path(_FOLDER.name)
 
 # A run of two steps.
 SHORT = {
-    "steps": "2 steps", "batch_size": 8, "schedule.warmup": "1 step", "metrics": (), "metric_samples": 16, "run.mesh.data": 1,
-    "run.log_every": "1 step", "run.eval_every": "2 steps", "run.sample_every": "never", "run.save_every": "1 step", "run.samples": 4,
+    "steps": "2 steps",
+    "batch_size": 8,
+    "schedule.warmup": "1 step",
+    "metrics": (),
+    "metric_samples": 16,
+    "run.mesh.data": 1,
+    "run.log_every": "1 step",
+    "run.eval_every": "2 steps",
+    "run.sample_every": "never",
+    "run.save_every": "1 step",
+    "run.samples": 4,
     "run.tensorboard": False,
-}  # fmt: skip
+}
 DIGITS = {"data.name": "digits"}
-TEXT = {"data.name": "text", "data.path": str(FILES / "texts"), "data.tokenizer": "bytes", "data.vocabulary": 0, "data.length": 8,
-        "data.split": "80/10/10", "best": "valid/loss"}  # fmt: skip
-TRANSFORMER = {"model.layers": 1, "model.heads": 2, "model.width": 8, "model.context": 16, "model.hidden": 8, "model.kv_heads": 0,
-               "model.dropout": 0.0}  # fmt: skip
+TEXT = {
+    "data.name": "text",
+    "data.path": str(FILES / "texts"),
+    "data.tokenizer": "bytes",
+    "data.vocabulary": 0,
+    "data.length": 8,
+    "data.split": "80/10/10",
+    "best": "valid/loss",
+}
+TRANSFORMER = {
+    "model.layers": 1,
+    "model.heads": 2,
+    "model.width": 8,
+    "model.context": 16,
+    "model.hidden": 8,
+    "model.kv_heads": 0,
+    "model.dropout": 0.0,
+}
 GAN = DIGITS | {"z": 4, "critic_steps": 1, "best": "valid/real_logit"}
 VAE = DIGITS | {"z": (3,), "k": 1, "nll_samples": 4, "model.activation": "relu"}
 
 BASES = {
     ("gan", "mlp"): ("gan_digits", GAN | {"model.g.widths": (6,), "model.d.widths": (6, 5)}),
-    ("gan", "dcgan"): ("dcgan_digits", GAN | {"model.g.base": 3, "model.g.channels": (3,), "model.d.channels": (3, 4), "model.g.kernel": 3,
-                                              "model.d.kernel": 3}),
-    ("gan", "resnet"): ("sngan_hinge_cifar10", GAN | {"model.g.width": 3, "model.g.ups": 1, "model.d.width": 3, "model.d.downs": 1,
-                                                      "model.d.flats": 1, "loss": "non_saturating", "schedule.name": "constant"}),
+    ("gan", "dcgan"): ("dcgan_digits", GAN | {"model.g.base": 3, "model.g.channels": (3,),
+        "model.d.channels": (3, 4), "model.g.kernel": 3, "model.d.kernel": 3}),
+    ("gan", "resnet"): ("sngan_hinge_cifar10", GAN | {"model.g.width": 3, "model.g.ups": 1,
+        "model.d.width": 3, "model.d.downs": 1, "model.d.flats": 1, "loss": "non_saturating",
+        "schedule.name": "constant"}),
     ("vae", "mlp"): ("vae_digits", VAE | {"model.widths": ((6,),)}),
-    ("vae", "conv"): ("vae_conv_fashion", VAE | {"model.widths": ((6,),), "model.width": 3, "model.kernel": 3, "likelihood": "bernoulli",
-                                                 "binarize": "dynamic"}),
-    ("vqvae", ""): ("vqvae_digits", DIGITS | {"model.channels": (3,), "model.size": 2, "codes": 4, "model.kernel": 3}),
+    ("vae", "conv"): ("vae_conv_fashion", VAE | {"model.widths": ((6,),), "model.width": 3,
+        "model.kernel": 3, "likelihood": "bernoulli", "binarize": "dynamic"}),
+    ("vqvae", ""): ("vqvae_digits", DIGITS | {"model.channels": (3,), "model.size": 2, "codes": 4,
+        "model.kernel": 3}),
     ("lm", "transformer"): ("gpt_shakespeare_cpu", TEXT | TRANSFORMER),
-    ("lm", "recurrent"): ("rnn_pydoc", TEXT | {"model.width": 6, "model.embedding": 4, "model.layers": 2, "data.order": "trial"}),
+    ("lm", "recurrent"): ("rnn_pydoc", TEXT | {"model.width": 6, "model.embedding": 4,
+        "model.layers": 2, "data.order": "trial"}),
     ("mlm", ""): ("bert_pydoc", TEXT | TRANSFORMER),
-    ("seq2seq", ""): ("seq2seq_multi30k", TEXT | TRANSFORMER | {"data.name": "pairs", "data.path": str(FILES / "pairs.tsv"), "data.length": 12,
-                                                               "best_mode": "min", "smoothing": 0.0, "beams": 1}),
-    ("classifier", ""): ("classifier_mnist", DIGITS | {"model.channels": (3,), "model.kernel": 3, "model.size": 4, "best": "valid/loss"}),
+    ("seq2seq", ""): ("seq2seq_multi30k", TEXT | TRANSFORMER | {"data.name": "pairs",
+        "data.path": str(FILES / "pairs.tsv"), "data.length": 12, "best_mode": "min",
+        "smoothing": 0.0, "beams": 1}),
+    ("classifier", ""): ("classifier_mnist", DIGITS | {"model.channels": (3,), "model.kernel": 3,
+        "model.size": 4, "best": "valid/loss"}),
 }  # fmt: skip
 
 # Counts and rates of which one value takes another way through the code than the next.
 NUMBERS = {
-    "accumulate": (1, 2), "critic_steps": (1, 2), "game.pack": (1, 2), "game.unroll": (0, 1), "model.d.pieces": (1, 2), "k": (1, 2),
-    "z": ((3,), (3, 2)), "loss_chunk": (0, 4), "lora.rank": (0, 2), "beams": (1, 2), "smoothing": (0.0, 0.1), "model.kv_heads": (0, 1),
-    "model.dropout": (0.0, 0.1), "frozen": ("", "kernel"), "run.mesh.data": (1, 2), "run.mesh.model": (1, 2),
-}  # fmt: skip
+    "accumulate": (1, 2),
+    "critic_steps": (1, 2),
+    "game.pack": (1, 2),
+    "game.unroll": (0, 1),
+    "model.d.pieces": (1, 2),
+    "k": (1, 2),
+    "z": ((3,), (3, 2)),
+    "loss_chunk": (0, 4),
+    "lora.rank": (0, 2),
+    "beams": (1, 2),
+    "smoothing": (0.0, 0.1),
+    "model.kv_heads": (0, 1),
+    "model.dropout": (0.0, 0.1),
+    "frozen": ("", "kernel"),
+    "run.mesh.data": (1, 2),
+    "run.mesh.model": (1, 2),
+}
 # Keys that are walked elsewhere.
 APART = {
-    "method": "the bases", "network": "the bases", "metrics": "by `evaluate`, in test_options", "data.languages": "with real data, in test_options",
-    "run.wandb": "needs a package, in test_options",
-}  # fmt: skip
+    "method": "the bases",
+    "network": "the bases",
+    "metrics": "by `evaluate`, in test_options",
+    "data.languages": "with real data, in test_option_flags",
+    "run.wandb": "needs a package, in test_option_refusals",
+}
 
-# Data sets of each kind that the tests make, and those that lie on the disk of whoever has them.
-IMAGES = {"digits": {}, "npz": {"data.path": str(FILES / "auto_auto.npz")}, "folder": {"data.path": str(FILES / "folder"), "data.size": 8},
-          "tfds": {"data.path": str(FILES / "tfds" / "made" / "1.0.0")}}  # fmt: skip
+# Data sets of each kind that the tests make, and those that lie on the disk of whoever
+# has them.
+IMAGES = {
+    "digits": {},
+    "npz": {"data.path": str(FILES / "auto_auto.npz")},
+    "folder": {"data.path": str(FILES / "folder"), "data.size": 8},
+    "tfds": {"data.path": str(FILES / "tfds" / "made" / "1.0.0")},
+}
 POINTS = {"ring": {}, "grid": {}}
-TEXTS = {"text": {"data.path": str(FILES / "texts")}, "pydoc": {}, "stdlib": {},
-         "tokens": {"data.path": str(FILES / "tokens"), "data.tokenizer": "file"}}  # fmt: skip
-PAIRS = {"pairs": {"data.path": str(FILES / "pairs.tsv"), "data.length": 12}, "docstrings": {"data.length": 256}}
+TEXTS = {
+    "text": {"data.path": str(FILES / "texts")},
+    "pydoc": {},
+    "stdlib": {},
+    "tokens": {"data.path": str(FILES / "tokens"), "data.tokenizer": "file"},
+}
+PAIRS = {
+    "pairs": {"data.path": str(FILES / "pairs.tsv"), "data.length": 12},
+    "docstrings": {"data.length": 256},
+}
 REAL = {
-    **dict.fromkeys(("mnist", "fashion_mnist", "binarized_mnist", "stacked_mnist", "cifar10"), "image"),
-    **dict.fromkeys(("shakespeare", "tang_poems", "journey_to_the_west", "nottingham"), "text"), "multi30k": "pairs",
-}  # fmt: skip
-QUICK_DATA = ("digits", "npz", "folder", "tfds", "ring", "text", "tokens", "pairs")  # small: in the pairwise design
+    **dict.fromkeys(
+        ("mnist", "fashion_mnist", "binarized_mnist", "stacked_mnist", "cifar10"), "image"
+    ),
+    **dict.fromkeys(("shakespeare", "tang_poems", "journey_to_the_west", "nottingham"), "text"),
+    "multi30k": "pairs",
+}
+# Small data sets, which take part in the pairwise design.
+QUICK_DATA = ("digits", "npz", "folder", "tfds", "ring", "text", "tokens", "pairs")
 
 # (key, value) -> what it needs beside it.
 WITH = {
@@ -94,7 +156,11 @@ WITH = {
     ("data.tokenizer", "file"): {"data.tokenizer_path": str(FILES / "tokenizer.json")},
     ("data.tokenizer", "bpe"): {"data.vocabulary": 270},
     ("data.joined", True): {"data.name": "pairs", "data.length": 12},
-    **{("data.name", name): more for table in (IMAGES, POINTS, TEXTS, PAIRS) for name, more in table.items()},
+    **{
+        ("data.name", name): more
+        for table in (IMAGES, POINTS, TEXTS, PAIRS)
+        for name, more in table.items()
+    },
 }
 
 
@@ -128,15 +194,26 @@ def _options(leaves: dict, base) -> dict:
 
 def keys_of(base) -> list:
     """The keys of a base that are options."""
-    return [key for key in keys.keys_of(*base).values() if key.name not in APART and (key.allowed or key.type is bool or key.name in NUMBERS)]
+    return [
+        key
+        for key in keys.keys_of(*base).values()
+        if key.name not in APART and (key.allowed or key.type is bool or key.name in NUMBERS)
+    ]
 
 
 @functools.cache
 def axes(base, quick=False) -> dict:
-    """{axis: the values that some run of the base may have}; `quick` leaves out data that take long to read."""
+    """{axis: the values that some run of the base may have}; `quick` leaves out data
+    that take long to read.
+    """
     every = all_axes(base, quick)
-    fits = lambda axis, value: any(allowed(base, {"data.name": name} | {axis: value}) for name in every["data.name"])
-    return {axis: tuple(value for value in values if fits(axis, value)) for axis, values in every.items()}
+    fits = lambda axis, value: any(
+        allowed(base, {"data.name": name} | {axis: value}) for name in every["data.name"]
+    )
+    return {
+        axis: tuple(value for value in values if fits(axis, value))
+        for axis, values in every.items()
+    }
 
 
 @functools.cache
@@ -147,13 +224,21 @@ def all_axes(base, quick=False) -> dict:
         if key.type == NAMES:
             out |= {f"{key.name}:{name}": (False, True) for name in key.allowed}
         elif key.name == "data.name":
-            out[key.name] = tuple(name for name in key.allowed if name in kind_of(base) and (name in QUICK_DATA or not quick))
+            out[key.name] = tuple(
+                name
+                for name in key.allowed
+                if name in kind_of(base) and (name in QUICK_DATA or not quick)
+            )
         else:
             values = key.allowed or ((False, True) if key.type is bool else NUMBERS[key.name])
             if key.name in NUMBERS and not all(value_type(key, v) for v in values):
                 continue  # another method's key of this name, such as a GAN's z
             out[key.name] = values
-    return {axis: values for axis, values in out.items() if not axis.startswith("data.") or reads(base, axis)}
+    return {
+        axis: values
+        for axis, values in out.items()
+        if not axis.startswith("data.") or reads(base, axis)
+    }
 
 
 def value_type(key, value) -> bool:
@@ -179,12 +264,16 @@ def overrides(base, values: dict) -> dict:
     file, own = BASES[base]
     needed = {k: v for item in values.items() for k, v in WITH.get(item, {}).items()}
     if values.get("data.name") == "npz":
-        needed["data.path"] = str(npz_file(values.get("data.range", "auto"), values.get("data.layout", "auto")))
+        needed["data.path"] = str(
+            npz_file(values.get("data.range", "auto"), values.get("data.layout", "auto"))
+        )
     return SHORT | own | needed | out
 
 
 def npz_file(span: str, layout: str) -> Path:
-    """A file whose values and axes are what the two keys say: [N, 8, 8, 1] of bytes where they say nothing."""
+    """A file whose values and axes are what the two keys say: [N, 8, 8, 1] of bytes
+    where they say nothing.
+    """
     return FILES / f"{span}_{layout}.npz"
 
 
@@ -194,9 +283,14 @@ def words(base, values: dict) -> list[str]:
     read = ("name", "order", "seed", *keys.DATA_KEYS[given["data.name"]])
     table = {key.name: key.default for key in keys.DATA}
     before = [key for key in default(base)[0].data if key not in read]  # of another data set
-    given = {k: v for k, v in given.items() if k not in {f"data.{key}" for key in before} or k in values}
+    given = {
+        k: v for k, v in given.items() if k not in {f"data.{key}" for key in before} or k in values
+    }
     given |= {f"data.{key}": table[f"data.{key}"] for key in before if f"data.{key}" not in values}
-    return [f"--config={CONFIGS / BASES[base][0]}.py", *(f"--config.{key}={value}" for key, value in given.items())]
+    return [
+        f"--config={CONFIGS / BASES[base][0]}.py",
+        *(f"--config.{key}={value}" for key, value in given.items()),
+    ]
 
 
 class Refusal(NamedTuple):
@@ -208,11 +302,17 @@ class Refusal(NamedTuple):
     package: str = ""  # refused only where it is not installed
 
     def applies(self, values: dict) -> bool:
-        """Whether a row of one of the bases, or what is there of it, holds all of the options."""
+        """Whether a row of one of the bases holds all of the options."""
         return all(axis in values and values[axis] in wrong for axis, wrong in self.when.items())
 
 
-MLP_GAN, LM, RNN, MLM, SEQ = ("gan", "mlp"), ("lm", "transformer"), ("lm", "recurrent"), ("mlm", ""), ("seq2seq", "")
+MLP_GAN, LM, RNN, MLM, SEQ = (
+    ("gan", "mlp"),
+    ("lm", "transformer"),
+    ("lm", "recurrent"),
+    ("mlm", ""),
+    ("seq2seq", ""),
+)
 POINTS_SETS, LABELS = tuple(POINTS), ("concatenation", "projection", "auxiliary")
 GREY = ("gaussian", "gaussian_scalar", "gaussian_pixel", "logistic", "logistic_pixel")
 WHOLE_BATCH = "needs a loss that is a mean over examples"  # which parts of a batch do not have
@@ -220,76 +320,152 @@ REFUSALS = [
     # what the data are
     Refusal("needs labels", {"data.name": POINTS_SETS, "game.condition": LABELS}),
     Refusal("needs labels", {"data.name": POINTS_SETS, "conditional": (True,)}),
-    *(Refusal("is for pictures", {"data.name": POINTS_SETS, f"game.augment:{name}": (True,)}) for name in ("colour", "translation", "cutout")),
-    *(Refusal("is for pictures", {"data.name": POINTS_SETS, f"game.regularizers:{n}": (True,)}) for n in ("consistency", "balanced_consistency")),
+    *(
+        Refusal("is for pictures", {"data.name": POINTS_SETS, f"game.augment:{name}": (True,)})
+        for name in ("colour", "translation", "cutout")
+    ),
+    *(
+        Refusal("is for pictures", {"data.name": POINTS_SETS, f"game.regularizers:{n}": (True,)})
+        for n in ("consistency", "balanced_consistency")
+    ),
     Refusal("is for black and white", {"data.name": POINTS_SETS, "likelihood": ("bernoulli",)}),
     Refusal("is for black and white", {"data.name": POINTS_SETS, "binarize": ("dynamic",)}),
-    Refusal("is for whole grey levels", {"data.name": POINTS_SETS, "likelihood": ("logistic", "logistic_pixel")}),
-    Refusal("is for whole grey levels", {"data.range": ("0..1", "-1..1"), "likelihood": ("logistic", "logistic_pixel")}),
+    Refusal(
+        "is for whole grey levels",
+        {"data.name": POINTS_SETS, "likelihood": ("logistic", "logistic_pixel")},
+    ),
+    Refusal(
+        "is for whole grey levels",
+        {"data.range": ("0..1", "-1..1"), "likelihood": ("logistic", "logistic_pixel")},
+    ),
     Refusal("holds no text", {"data.name": tuple(PAIRS), "data.joined": (False,)}, (LM, RNN, MLM)),
     Refusal("config.data.joined", {"data.joined": (True,)}, (SEQ,)),
-    Refusal("must be 'file'", {"data.name": ("tokens",), "data.tokenizer": ("bytes", "characters", "words", "chinese_words", "bpe")}),
+    Refusal(
+        "must be 'file'",
+        {
+            "data.name": ("tokens",),
+            "data.tokenizer": ("bytes", "characters", "words", "chinese_words", "bpe"),
+        },
+    ),
     Refusal("is none of 80/10/10, 80/20", {"data.name": ("folder",), "data.split": ("90/10",)}),
     Refusal("needs the package jieba", {"data.tokenizer": ("chinese_words",)}, package="jieba"),
     Refusal("needs the package opencc", {"data.script": ("simplified",)}, package="opencc"),
     # what the parts of a method are
-    *(Refusal("norm = 'instance' is for pictures", {f"model.{side}.norm": ("instance",)}, (MLP_GAN,)) for side in "gd"),
+    *(
+        Refusal(
+            "norm = 'instance' is for pictures", {f"model.{side}.norm": ("instance",)}, (MLP_GAN,)
+        )
+        for side in "gd"
+    ),
     Refusal("packs examples of several classes", {"game.condition": LABELS, "game.pack": (2,)}),
     Refusal("is for black and white", {"likelihood": ("bernoulli",), "binarize": ("none",)}),
-    Refusal("goes with config.likelihood = 'bernoulli'", {"likelihood": GREY, "binarize": ("dynamic",)}),
+    Refusal(
+        "goes with config.likelihood = 'bernoulli'", {"likelihood": GREY, "binarize": ("dynamic",)}
+    ),
     Refusal("config.conditional must be False", {"prior": ("vamp",), "conditional": (True,)}),
     Refusal("needs the KL of each latent", {"prior": ("vamp",), "bound": ("free_bits",)}),
     Refusal("goes with an ELBO", {"penalty": ("tc", "mmd"), "bound": ("iwae", "dreg")}),
-    *(Refusal("is for one stochastic layer", {"z": ((3, 2),), key: values})
-      for key, values in (("prior", ("vamp",)), ("bound", ("free_bits", "dreg")), ("penalty", ("tc", "mmd")))),
+    *(
+        Refusal("is for one stochastic layer", {"z": ((3, 2),), key: values})
+        for key, values in (
+            ("prior", ("vamp",)),
+            ("bound", ("free_bits", "dreg")),
+            ("penalty", ("tc", "mmd")),
+        )
+    ),
     Refusal("is for config.network = 'recurrent'", {"data.order": ("stream",)}, (LM,)),
     Refusal("is for config.network = 'transformer'", {"loss_chunk": (4,)}, (RNN,)),
     Refusal("scan = True is for networks of one stack", {"model.scan": (True,)}, (SEQ,)),
     Refusal("matches all parameters", {"lora.rank": (2,), "frozen": ("kernel",)}),
     # what works on parts of a batch
-    *(Refusal(WHOLE_BATCH, {"accumulate": (2,), key: values}) for key, values in (
-        ("model.g.norm", ("batch",)), ("model.d.norm", ("batch",)), ("model.d.minibatch_std", (True,)), ("game.pack", (2,)),
-        ("game.unroll", (1,)), ("loss", ("relativistic_average",)), ("game.regularizers:dragan", (True,)),
-        ("game.regularizers:mode_seeking", (True,)), ("penalty", ("tc", "mmd")), ("bound", ("free_bits",)))),
-    *(Refusal(WHOLE_BATCH, {"run.parallel": ("pmap",), key: values}) for key, values in (
-        ("model.d.minibatch_std", (True,)), ("game.unroll", (1,)), ("loss", ("relativistic_average",)), ("game.regularizers:dragan", (True,)),
-        ("game.regularizers:mode_seeking", (True,)), ("penalty", ("tc", "mmd")), ("bound", ("free_bits",)))),
+    *(
+        Refusal(WHOLE_BATCH, {"accumulate": (2,), key: values})
+        for key, values in (
+            ("model.g.norm", ("batch",)),
+            ("model.d.norm", ("batch",)),
+            ("model.d.minibatch_std", (True,)),
+            ("game.pack", (2,)),
+            ("game.unroll", (1,)),
+            ("loss", ("relativistic_average",)),
+            ("game.regularizers:dragan", (True,)),
+            ("game.regularizers:mode_seeking", (True,)),
+            ("penalty", ("tc", "mmd")),
+            ("bound", ("free_bits",)),
+        )
+    ),
+    *(
+        Refusal(WHOLE_BATCH, {"run.parallel": ("pmap",), key: values})
+        for key, values in (
+            ("model.d.minibatch_std", (True,)),
+            ("game.unroll", (1,)),
+            ("loss", ("relativistic_average",)),
+            ("game.regularizers:dragan", (True,)),
+            ("game.regularizers:mode_seeking", (True,)),
+            ("penalty", ("tc", "mmd")),
+            ("bound", ("free_bits",)),
+        )
+    ),
     Refusal("divides examples alone", {"run.parallel": ("pmap",), "run.mesh.model": (2,)}),
-    Refusal("divides examples alone", {"run.parallel": ("pmap",), "run.fsdp": (True,), "run.mesh.data": (2,)}),
-]  # fmt: skip
+    Refusal(
+        "divides examples alone",
+        {"run.parallel": ("pmap",), "run.fsdp": (True,), "run.mesh.data": (2,)},
+    ),
+]
 
 
-# What XLA makes NaN of on CPUs without LLVM's optimization, as the tests compile (`conftest.QUICK`): the inverse root of RMSprop in the
-# gradient of an unrolled game. With optimization, as users compile, it is finite.
+# What XLA makes NaN of on CPUs without LLVM's optimization, as the tests compile
+# (`helpers.QUICK`): the inverse root of RMSprop in the gradient of an unrolled game.
+# With optimization, as users compile, it is finite.
 MISCOMPILED = [{"optimizer": "rmsprop", "game.unroll": 1, "model.g.spectral": True}]
 
 
 def allowed(base, values: dict) -> bool:
     """May these options of a base meet, as far as the table of refusals says?"""
     sound = not any(values.items() >= some.items() for some in MISCOMPILED)
-    return sound and not any(r.applies(values) for r in refusals_of(base)) and not unread(base, values) and weight(values) <= 2
+    return (
+        sound
+        and not any(r.applies(values) for r in refusals_of(base))
+        and not unread(base, values)
+        and weight(values) <= 2
+    )
 
 
 def weight(values: dict) -> int:
-    """Derivatives of derivatives that a row's program has: one of more than two takes a minute to compile."""
-    return sum(values.get(axis) is True for axis in values if axis.startswith("game.regularizers:")) + values.get("game.unroll", 0)
+    """Derivatives of derivatives that a row's program has: one of more than two takes a
+    minute to compile.
+    """
+    return sum(
+        values.get(axis) is True for axis in values if axis.startswith("game.regularizers:")
+    ) + values.get("game.unroll", 0)
 
 
 @functools.cache
 def refusals_of(base) -> list[Refusal]:
     """Those that may apply to rows of the base here."""
     here = [r for r in REFUSALS if not r.package or importlib.util.find_spec(r.package) is None]
-    return [r for r in here if (not r.bases or base in r.bases) and r.when.keys() <= all_axes(base).keys()]
+    return [
+        r
+        for r in here
+        if (not r.bases or base in r.bases) and r.when.keys() <= all_axes(base).keys()
+    ]
 
 
 def unread(base, values: dict) -> bool:
-    """Whether a key of `data` is set that its data set does not read, which is refused by one rule; of part of a row, that none reads."""
+    """Whether a key of `data` is set that its data set does not read, which is refused
+    by one rule; of part of a row, that none reads.
+    """
     name = values.get("data.name")
     if name is None:
         some = {axis: value for axis, value in values.items() if axis.startswith("data.")}
-        return len(some) > 1 and all(unread(base, some | {"data.name": name}) for name in all_axes(base)["data.name"])
+        return len(some) > 1 and all(
+            unread(base, some | {"data.name": name}) for name in all_axes(base)["data.name"]
+        )
     read = keys.DATA_KEYS[name]
-    wrong = [axis for axis in values if axis.startswith("data.") and axis.split(".")[1] not in ("name", "order", *read)]
+    wrong = [
+        axis
+        for axis in values
+        if axis.startswith("data.") and axis.split(".")[1] not in ("name", "order", *read)
+    ]
     return any(values[axis] != keys.keys_of(*base)[axis].default for axis in wrong)
 
 
@@ -300,21 +476,37 @@ def write_files():
     from PIL import Image
 
     from aigc_jax.data import tokenizers
+    from aigc_jax.data.tokenizers.words import make_bytes
 
     random = np.random.RandomState(0)
-    images, label = random.randint(0, 256, (120, 8, 8, 1)).astype(np.uint8), np.arange(120, dtype=np.int32) % 3
-    for span, layout in itertools.product(*(key.allowed for key in keys.DATA if key.name in ("data.range", "data.layout"))):
+    images, label = (
+        random.randint(0, 256, (120, 8, 8, 1)).astype(np.uint8),
+        np.arange(120, dtype=np.int32) % 3,
+    )
+    for span, layout in itertools.product(
+        *(key.allowed for key in keys.DATA if key.name in ("data.range", "data.layout"))
+    ):
         low, _, high = span.partition("..")
-        x = images if span in ("auto", "0..255") else (images / 255 * (float(high) - float(low)) + float(low)).astype(np.float32)
-        np.savez(npz_file(span, layout), x=x.transpose(0, 3, 1, 2) if layout == "NCHW" else x, label=label)
+        x = (
+            images
+            if span in ("auto", "0..255")
+            else (images / 255 * (float(high) - float(low)) + float(low)).astype(np.float32)
+        )
+        np.savez(
+            npz_file(span, layout),
+            x=x.transpose(0, 3, 1, 2) if layout == "NCHW" else x,
+            label=label,
+        )
     for i, (image, k) in enumerate(zip(images, label, strict=True)):
         path = FILES / "folder" / f"class_{k}" / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(path)
     (FILES / "texts").mkdir()
-    lines = [f"Line {i}: the {['quick', 'lazy', 'brown'][i % 3]} fox, {i * i} times\n" for i in range(60)]
+    lines = [
+        f"Line {i}: the {['quick', 'lazy', 'brown'][i % 3]} fox, {i * i} times\n" for i in range(60)
+    ]
     (FILES / "texts" / "one.txt").write_text("".join(lines))
-    tokenizer = tokenizers.make_bytes(dict(kind="bytes"))
+    tokenizer = make_bytes(dict(kind="bytes"))
     tokenizers.write(FILES / "tokenizer.json", tokenizer)
     (FILES / "tokens").mkdir()
     ids = tokenizer.encode("".join(lines)).astype(np.uint16)
@@ -335,11 +527,17 @@ def prepare_records(folder: Path, images, label):
         pkg_dir_path = folder
 
         def _info(self):
-            features = dict(image=tfds.features.Image(shape=(8, 8, 1)), label=tfds.features.ClassLabel(num_classes=3))
+            features = dict(
+                image=tfds.features.Image(shape=(8, 8, 1)),
+                label=tfds.features.ClassLabel(num_classes=3),
+            )
             return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(0, 100), "test": self._generate_examples(100, 120)}
+            return {
+                "train": self._generate_examples(0, 100),
+                "test": self._generate_examples(100, 120),
+            }
 
         def _generate_examples(self, low, high):
             for i in range(low, high):

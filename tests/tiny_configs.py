@@ -1,12 +1,14 @@
-"""The table of methods that drives the shared tests: the smallest config of each, and how overrides reach it."""
+"""The table of methods that drives the shared tests: the smallest config of each, and
+how overrides reach it.
+"""
 
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from aigc_jax import config as configs
 from aigc_jax import data, methods
+from aigc_jax.core import config as configs
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -29,7 +31,12 @@ CONV = {"model.g.base": 4, "model.g.channels": (4,), "model.d.channels": (4,), "
 
 VAE = {"model.widths": ((12,),), "z": (3,), "nll_samples": 50}
 
-TEXT = {"data.name": "pydoc", "data.length": 16, "data.split": "80/10/10", "schedule.warmup": "4 steps"}
+TEXT = {
+    "data.name": "pydoc",
+    "data.length": 16,
+    "data.split": "80/10/10",
+    "schedule.warmup": "4 steps",
+}
 
 TRANSFORMER = {"model.layers": 1, "model.heads": 2, "model.width": 16, "model.context": 16}
 
@@ -42,24 +49,36 @@ METHODS = {
     "gan": ("gan_digits", GAN),
     "gan_critic": ("gan_digits", GAN | {"critic_steps": 3, "loss": "minimax", "batch_size": 8}),
     "gan_points": ("gan_ring", GAN | {"game.pack": 2}),
-    "gan_menu": ("gan_menu_mnist", GAN | {"data.name": "digits", "metrics": (), "best": "", "loss": "least_squares", "model.d.spectral": True,
-                                          "game.condition": "projection", "game.augment": ("translation",),
-                                          "game.regularizers": ("r1", "gradient_penalty", "consistency")}),
+    "gan_menu": ("gan_menu_mnist", GAN | {"data.name": "digits", "metrics": (), "best": "",
+        "loss": "least_squares", "model.d.spectral": True, "game.condition": "projection",
+        "game.augment": ("translation",), "game.regularizers": ("r1", "gradient_penalty",
+        "consistency")}),
     "vae": ("vae_digits", VAE),
     "vqvae": ("vqvae_digits", {"model.channels": (6,), "model.size": 4, "codes": 12}),
     "lm": ("gpt_shakespeare_cpu", TEXT | TRANSFORMER | {"model.kv_heads": 1, "model.dropout": 0.1}),
-    "lm_stream": ("rnn_pydoc", TEXT | {"model.cell": "lstm", "model.width": 12, "model.embedding": 8, "data.tokenizer": "bytes"}),
+    "lm_stream": ("rnn_pydoc", TEXT | {"model.cell": "lstm", "model.width": 12,
+        "model.embedding": 8, "data.tokenizer": "bytes"}),
     "mlm": ("bert_pydoc", TEXT | TRANSFORMER | {"model.kv_heads": 2, "data.vocabulary": 300}),
-    "seq2seq": ("seq2seq_multi30k", TRANSFORMER | {"model.hidden": 24, "data.name": "pairs", "data.path": str(PAIRS), "data.tokenizer": "bytes",
-                                                   "data.vocabulary": 0, "data.length": 8, "metrics": (), "best": "", "schedule.warmup": "4 steps"}),
-    "classifier": ("classifier_mnist", {"data.name": "digits", "model.channels": (6, 8), "model.size": 12}),
+    "seq2seq": ("seq2seq_multi30k", TRANSFORMER | {"model.hidden": 24, "data.name": "pairs",
+        "data.path": str(PAIRS), "data.tokenizer": "bytes", "data.vocabulary": 0, "data.length": 8,
+        "metrics": (), "best": "", "schedule.warmup": "4 steps"}),
+    "classifier": ("classifier_mnist", {"data.name": "digits", "model.channels": (6, 8),
+        "model.size": 12}),
     "gan_conv": ("dcgan_digits", CONV | {"model.g.norm": "batch"}),
-}
+}  # fmt: skip
+
+
+def section(name, **more):
+    """A config's `data` section for the data set of this name."""
+    return configs.ConfigDict(configs.DATA | dict(name=name) | more)
 
 
 def methods_of(*quick):
     """A test's parameter `name`: these methods, the others in the slow tier."""
-    return pytest.mark.parametrize("name", [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in METHODS])
+    return pytest.mark.parametrize(
+        "name",
+        [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in METHODS],
+    )
 
 
 def tiny(name="gan", **overrides):

@@ -1,10 +1,23 @@
 """Data sets as arrays in memory: one function each, one line each in the table."""
 
-from aigc_jax.data import cifar, folder, images, npz, pairs, records, stacked, text, token_files, toy
-from aigc_jax.data.dataset import Dataset, fingerprint
-from aigc_jax.errors import choose
+from ml_collections import ConfigDict
 
-__all__ = ["DATASETS", "Dataset", "fingerprint", "load"]
+from aigc_jax.data import (
+    cifar,
+    corpora,
+    folder,
+    images,
+    npz,
+    pairs,
+    records,
+    stacked,
+    token_files,
+    toy,
+)
+from aigc_jax.data.dataset import Dataset
+from aigc_jax.utils.errors import choose
+
+__all__ = ["DATASETS", "Dataset", "load"]
 
 # config.data.name -> load(config.data, data_dir, download) -> Dataset
 DATASETS = {
@@ -19,13 +32,13 @@ DATASETS = {
     "tfds": records.prepared,
     "ring": toy.ring,
     "grid": toy.grid,
-    "shakespeare": text.shakespeare,
-    "tang_poems": text.tang_poems,
-    "journey_to_the_west": text.journey_to_the_west,
-    "nottingham": text.nottingham,
-    "pydoc": text.pydoc,
-    "stdlib": text.stdlib,
-    "text": text.text,
+    "shakespeare": corpora.shakespeare,
+    "tang_poems": corpora.tang_poems,
+    "journey_to_the_west": corpora.journey_to_the_west,
+    "nottingham": corpora.nottingham,
+    "pydoc": corpora.pydoc,
+    "stdlib": corpora.stdlib,
+    "text": corpora.text,
     "tokens": token_files.tokens,
     "pairs": pairs.tsv,
     "multi30k": pairs.multi30k,
@@ -33,6 +46,6 @@ DATASETS = {
 }
 
 
-def load(config, data_dir: str = "", download: bool = False) -> Dataset:
+def load(config: ConfigDict, data_dir: str = "", download: bool = False) -> Dataset:
     """The data set that `config` (a config's `data` section) names."""
     return choose(DATASETS, config.name, "config.data.name")(config, data_dir, download)

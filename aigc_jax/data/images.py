@@ -7,107 +7,169 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, divide, images
-from aigc_jax.errors import UserError, first_line, require
-from aigc_jax.input_files import open_regular
+from aigc_jax.utils.errors import UserError, first_line, require
+from aigc_jax.utils.files import open_regular
 
 
-def digits(config, data_dir, download) -> Dataset:
-    """1,797 handwritten digits of 8x8 pixels, 17 grey levels, from scikit-learn: always at hand."""
+def digits(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """1,797 handwritten digits of 8x8 pixels, 17 grey levels, from scikit-learn."""
     from sklearn.datasets import load_digits
 
     raw = load_digits()
     arrays = dict(x=raw.images.astype(np.uint8)[..., None], label=raw.target.astype(np.int32))
-    about = dict(source="scikit-learn's load_digits (UCI optical recognition of handwritten digits)", licence="CC BY 4.0")
+    about = dict(
+        source="scikit-learn's load_digits (UCI optical recognition of handwritten digits)",
+        licence="CC BY 4.0",
+    )
     return images(divide(arrays), 16, about, classes=10)
 
 
-# File names and SHA-256 as registered by tensorflow-datasets 4.9 (url_checksums/mnist.txt, fashion_mnist.txt).
-IDX = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+# File names and SHA-256 as registered by tensorflow-datasets 4.9
+# (url_checksums/mnist.txt, fashion_mnist.txt).
+IDX = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
 CHECKSUMS = {
-    "mnist": dict(zip(IDX, (
-        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-    ), strict=True)),
-    "fashion_mnist": dict(zip(IDX, (
-        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-    ), strict=True)),
-}  # fmt: skip
-AMAT = {f"binarized_mnist_{split}.amat": checksum for split, checksum in dict(
-    train="ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
-    valid="1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
-    test="e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
-).items()}  # fmt: skip
-LICENCES = {"mnist": "none stated (LeCun, Cortes, Burges)", "fashion_mnist": "MIT (Zalando)", "binarized_mnist": "MIT (Larochelle)",
-            "cifar10": "none stated (Krizhevsky)"}  # fmt: skip
+    "mnist": dict(
+        zip(
+            IDX,
+            (
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            ),
+            strict=True,
+        )
+    ),
+    "fashion_mnist": dict(
+        zip(
+            IDX,
+            (
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            ),
+            strict=True,
+        )
+    ),
+}
+AMAT = {
+    f"binarized_mnist_{split}.amat": checksum
+    for split, checksum in dict(
+        train="ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
+        valid="1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
+        test="e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
+    ).items()
+}
+LICENCES = {
+    "mnist": "none stated (LeCun, Cortes, Burges)",
+    "fashion_mnist": "MIT (Zalando)",
+    "binarized_mnist": "MIT (Larochelle)",
+    "cifar10": "none stated (Krizhevsky)",
+}
 MOST_RATIO = 1032  # deflate packs no more bytes into one (RFC 1951: 258 in two bits)
 MOST_AXES = 4
 VALID = 5_000  # the last of the 60,000 training pictures, held out
 
 
-def mnist(config, data_dir, download) -> Dataset:
-    """MNIST or Fashion-MNIST: 55,000 + 5,000 + 10,000 pictures of 28x28, from raw IDX files or prepared by tensorflow-datasets."""
+def mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """MNIST or Fashion-MNIST: 55,000 + 5,000 + 10,000 pictures of 28x28, from raw IDX
+    files or prepared by tensorflow-datasets.
+    """
     paths, folder, about = registered(config.name, CHECKSUMS[config.name], data_dir, download)
     if folder:
         train, test = from_prepared(folder, "train"), from_prepared(folder, "test")
     else:
         raw = [read_idx(paths[file]) for file in IDX]
-        train, test = (dict(x=i[..., None], label=l.astype(np.int32)) for i, l in (raw[:2], raw[2:]))
+        train, test = (
+            dict(x=i[..., None], label=l.astype(np.int32)) for i, l in (raw[:2], raw[2:])
+        )
     return divided(train, test, about)
 
 
-def divided(train, test, about) -> Dataset:
+def divided(train: dict[str, np.ndarray], test: dict[str, np.ndarray], about: dict) -> Dataset:
     """Pictures of ten classes, the last of the training ones held out."""
     cut = len(train["x"]) - VALID
-    require(cut > 0, f"{about['source']} has {len(train['x'])} training pictures, too few to hold {VALID} out")
-    splits = dict(train={k: a[:cut] for k, a in train.items()}, valid={k: a[cut:] for k, a in train.items()}, test=test)
+    require(
+        cut > 0,
+        f"{about['source']} has {len(train['x'])} training pictures, too few to hold {VALID} out",
+    )
+    splits = dict(
+        train={k: a[:cut] for k, a in train.items()},
+        valid={k: a[cut:] for k, a in train.items()},
+        test=test,
+    )
     return images(splits, 255, about, classes=10)
 
 
-def binarized_mnist(config, data_dir, download) -> Dataset:
-    """MNIST in black and white, drawn once and for all from its grey levels: 50,000 + 10,000 + 10,000 pictures of 28x28
-    (Larochelle & Murray 2011), from the raw .amat files, plain or gzipped, or prepared by tensorflow-datasets."""
+def binarized_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """MNIST in black and white, drawn once and for all from its grey levels: 50,000 +
+    10,000 + 10,000 pictures of 28x28 (Larochelle & Murray 2011), from the raw .amat
+    files, plain or gzipped, or prepared by tensorflow-datasets.
+    """
     paths, folder, about = registered(config.name, AMAT, data_dir, download)
     names = dict(train="train", valid="validation", test="test")
     if folder:
         splits = {split: from_prepared(folder, theirs) for split, theirs in names.items()}
     else:
-        splits = {split: dict(x=read_amat(paths[f"binarized_mnist_{split}.amat"])) for split in names}
+        splits = {
+            split: dict(x=read_amat(paths[f"binarized_mnist_{split}.amat"])) for split in names
+        }
     return images(splits, 1, about)
 
 
-def registered(name, checksums, data_dir, download):
-    """Where a data set of tensorflow-datasets lies: ({file: path}, None) as raw files or (None, directory) as prepared; what to
-    tell people about it. A UserError where it is nowhere."""
+def registered(
+    name: str, checksums: dict[str, str], data_dir: str, download: bool
+) -> tuple[dict[str, Path], Path | None, dict]:
+    """Where a data set of tensorflow-datasets lies: ({file: path}, None) as raw files
+    or ({}, directory) as prepared; what to tell people about it. A UserError where it
+    is nowhere.
+    """
     paths, about = files.find(name, checksums, data_dir), dict(licence=LICENCES[name])
     if paths is None and (folder := files.prepared(name, data_dir)):
-        return None, folder, about | dict(source=f"{folder} (prepared by tensorflow-datasets)")
+        return {}, folder, about | dict(source=f"{folder} (prepared by tensorflow-datasets)")
     if paths is None and download:
         files.fetch(name, data_dir)
         paths = files.find(name, checksums, data_dir)
     if paths is None:
         raise files.missing(name, checksums, data_dir)
     parent = next(iter(paths.values())).parent
-    return paths, None, about | dict(source=f"{parent} (checksums as registered by tensorflow-datasets)", files=checksums)
+    return (
+        paths,
+        None,
+        about
+        | dict(
+            source=f"{parent} (checksums as registered by tensorflow-datasets)", files=checksums
+        ),
+    )
 
 
 def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
     """Lines of 784 numbers 0 or 1 with a space after each but the last."""
     raw = np.frombuffer(files.read_bytes(path), np.uint8)
-    if raw.size == 0 or raw.size % (2 * 784) or raw[::2].min() < ord("0") or raw[::2].max() > ord("1"):
+    if (
+        raw.size == 0
+        or raw.size % (2 * 784)
+        or raw[::2].min() < ord("0")
+        or raw[::2].max() > ord("1")
+    ):
         raise UserError(f"{path} holds no lines of 784 zeros and ones")
     return raw[::2].reshape(-1, 28, 28, 1) - np.uint8(ord("0"))
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in a gzipped IDX file: two zero bytes, type 8, the number of axes, their sizes (big-endian), the data."""
+    """The uint8 array in a gzipped IDX file: two zero bytes, type 8, the number of
+    axes, their sizes (big-endian), the data.
+    """
     no_idx = UserError(f"{path} is no whole IDX file of bytes")
     with open_regular(path) as packed:
         most = MOST_RATIO * os.fstat(packed.fileno()).st_size
@@ -120,7 +182,11 @@ def read_idx(path: Path) -> np.ndarray:
                     raise no_idx
                 shape = np.frombuffer(sizes, ">u4").tolist()
                 count = math.prod(shape)
-                require(count <= most, f"{path}: its header says {count:,} bytes, which its {most // MOST_RATIO:,} cannot unpack to")
+                require(
+                    count <= most,
+                    f"{path}: its header says {count:,} bytes, which its "
+                    f"{most // MOST_RATIO:,} cannot unpack to",
+                )
                 raw = f.read(count + 1)  # the one more, if it is there, is one too many
         except (OSError, EOFError, zlib.error) as e:
             raise UserError(f"{path} cannot be unpacked: {first_line(e)}") from None
@@ -130,16 +196,24 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
-    """One split of a directory that tensorflow-datasets prepared, read without TensorFlow."""
+    """One split that tensorflow-datasets prepared, read without TensorFlow."""
     import tensorflow_datasets as tfds
 
     try:
         rows = tfds.data_source(folder.parent.name, split=split, data_dir=folder.parent.parent)
         rows = [rows[i] for i in range(len(rows))]
-        labels = dict(label=np.array([row["label"] for row in rows], np.int32)) if "label" in rows[0] else {}
+        labels = (
+            dict(label=np.array([row["label"] for row in rows], np.int32))
+            if "label" in rows[0]
+            else {}
+        )
         return dict(x=np.stack([row["image"] for row in rows])) | labels
     except NotImplementedError as e:  # other file formats than array_record need TensorFlow
-        raise UserError(f"{folder} cannot be read without TensorFlow ({first_line(e)}); "
-                        "prepare it with file_format='array_record'") from None
+        raise UserError(
+            f"{folder} cannot be read without TensorFlow ({first_line(e)}); "
+            "prepare it with file_format='array_record'"
+        ) from None
     except Exception as e:  # a damaged directory is damaged in many ways
-        raise UserError(f"{folder} has records of {split} that cannot be read: {first_line(e)}") from None
+        raise UserError(
+            f"{folder} has records of {split} that cannot be read: {first_line(e)}"
+        ) from None

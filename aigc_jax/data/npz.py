@@ -4,18 +4,20 @@ import os
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.data.dataset import Dataset, divide, images, points
-from aigc_jax.errors import UserError, choose, first_line, require
-from aigc_jax.input_files import expand_user, open_regular
-from aigc_jax.results import file_sha256
+from aigc_jax.utils.disk import file_sha256
+from aigc_jax.utils.errors import UserError, choose, first_line, require
+from aigc_jax.utils.files import expand_user, open_regular
 
 SPLITS = ("train", "valid", "test")
 NAMES = {
     f"{prefix}{name}" for prefix in ("", *(f"{s}_" for s in SPLITS)) for name in ("x", "label")
 }
 # config.data.range -> the values that stand for black and white
-RANGES = {"auto": None, "0..255": (0, 255), "0..1": (0, 1), "-1..1": (-1, 1)}
+VALUES = {"0..255": (0, 255), "0..1": (0, 1), "-1..1": (-1, 1)}
+RANGES = {"auto": None, **VALUES}
 # config.data.layout -> where the channels of [N, ?, ?, ?] are
 LAYOUTS = {"auto": None, "NHWC": 3, "NCHW": 1}
 BRIGHT = 128  # whole numbers whose largest is less may be of 0..255, or of a range of their own
@@ -24,12 +26,13 @@ ROUNDING = 1e-5  # of the range, by which values may lie outside of it
 MOST_CLASSES = 2**16
 
 
-def npz(config, data_dir, download) -> Dataset:
-    """data.path=FILE.npz: `x` as images [N, H, W], [N, H, W, C] or [N, C, H, W], or points [N, D] of
-    floats; optionally `label` [N]. Divided 80/10/10, unless train_x, valid_x and test_x are given.
+def npz(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """data.path=FILE.npz: `x` as images [N, H, W], [N, H, W, C] or [N, C, H, W], or
+    points [N, D] of floats; optionally `label` [N]. Divided 80/10/10, unless train_x,
+    valid_x and test_x are given.
 
-    The range of the values and the place of the channels are recognised where they are certain;
-    else a UserError names data.range or data.layout, which say them.
+    The range of the values and the place of the channels are recognised where they are
+    certain; else a UserError names data.range or data.layout, which say them.
     """
     require(
         config.path != "",
@@ -78,10 +81,12 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
             raise UserError(f"{name} is no readable .npz file: {first_line(e)}") from None
 
 
-def check_memory(name: str, found):
-    """Raise a UserError where the arrays of an open file would not fit in the memory: few bytes may
-    unpack to a thousand times as many."""
+def check_memory(name: str, found: np.lib.npyio.NpzFile) -> None:
+    """Raise a UserError where the arrays of an open file would not fit in the memory:
+    few bytes may unpack to a thousand times as many.
+    """
     members = {f"{key}.npy" for key in NAMES} | NAMES
+    assert found.zip is not None  # as of every open file
     needed = sum(member.file_size for member in found.zip.infolist() if member.filename in members)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     require(
@@ -91,7 +96,7 @@ def check_memory(name: str, found):
     )
 
 
-def check_split(path, raw: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def check_split(path: Path, raw: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """x as numbers, floats in float32, and label as int32, of one split."""
     name, x = f"{path}: {prefix}x", raw[prefix + "x"]
     require(
@@ -136,7 +141,9 @@ def check_labels(name: str, label: np.ndarray, count: int) -> np.ndarray:  # -> 
     return label.astype(np.int32)
 
 
-def convert_points(name: str, parts: list[np.ndarray], config):
+def convert_points(
+    name: str, parts: list[np.ndarray], config: ConfigDict
+) -> tuple[list[np.ndarray], int, str]:
     """Points stay as they are."""
     require(
         parts[0].dtype.kind == "f",
@@ -153,9 +160,12 @@ def convert_points(name: str, parts: list[np.ndarray], config):
     return parts, 0, ""
 
 
-def convert_images(name: str, parts: list[np.ndarray], config):
-    """[N, H, W, C] in 0 .. levels, of bytes where all values are whole numbers; levels; and what the
-    values were taken for, for people."""
+def convert_images(
+    name: str, parts: list[np.ndarray], config: ConfigDict
+) -> tuple[list[np.ndarray], int, str]:
+    """[N, H, W, C] in 0 .. levels, of bytes where all values are whole numbers; levels;
+    and what the values were taken for, for people.
+    """
     layout = find_layout(name, parts[0].shape, config.layout)
     if parts[0].ndim == 3:
         parts = [x[..., None] for x in parts]
@@ -163,7 +173,7 @@ def convert_images(name: str, parts: list[np.ndarray], config):
         parts = [np.ascontiguousarray(x.transpose(0, 2, 3, 1)) for x in parts]
     whole = parts[0].dtype.kind != "f" or all((x == np.rint(x)).all() for x in parts)
     known = find_range(name, parts, whole, config.range)
-    low, high = RANGES[known]
+    low, high = VALUES[known]
     to_bytes = lambda x: x.astype(np.uint8)
     shift = lambda x: x.astype(np.float32).clip(low, high) - np.float32(low)
     return (
@@ -174,7 +184,9 @@ def convert_images(name: str, parts: list[np.ndarray], config):
 
 
 def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
-    """NHWC, NCHW or NHW: as it is given, or by the one axis whose length is a usual number of channels."""
+    """NHWC, NCHW or NHW: as it is given, or by the one axis whose length is a usual
+    number of channels.
+    """
     choose(LAYOUTS, given, "config.data.layout")
     if len(shape) == 3:
         require(
@@ -199,12 +211,12 @@ def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
 
 
 def find_range(name: str, parts: list[np.ndarray], whole: bool, given: str) -> str:
-    """The range that the values are in: as it is given, or the only one that they can mean."""
+    """The range that the values are in: as given, or the only one they can mean."""
     choose(RANGES, given, "config.data.range")
     low, high = min(x.min().item() for x in parts), max(x.max().item() for x in parts)
 
     def inside(known):
-        black, white = RANGES[known]
+        black, white = VALUES[known]
         slack = ROUNDING * (white - black)
         return black - slack <= low and high <= white + slack
 
@@ -218,7 +230,7 @@ def find_range(name: str, parts: list[np.ndarray], whole: bool, given: str) -> s
         return "-1..1"
     if whole and inside("0..255") and low < high and high >= BRIGHT:
         return "0..255"
-    fitting = [known for known in RANGES if known != "auto" and inside(known)]
+    fitting = [known for known in VALUES if inside(known)]
     remedy = "scale them to 0..255, 0..1 or -1..1"
     if fitting:
         remedy = f"set config.data.range to what black and white are, {' or '.join(fitting)}"

@@ -6,98 +6,168 @@ import re
 import textwrap
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from aigc_jax.data import files, text, tokenizers
+from aigc_jax.data import cleaning, corpora, files, tokenizers, windows
 from aigc_jax.data.dataset import Dataset, end_of, join, text_spec
-from aigc_jax.errors import choose, require
-from aigc_jax.input_files import decode_text, expand_user, is_regular, split_lines
+from aigc_jax.data.tokenizers.base import Tokenizer
+from aigc_jax.utils.errors import UserError, choose, require
+from aigc_jax.utils.files import decode_text, expand_user, is_regular, split_lines
 
 MULTI30K = dict(train="train", valid="val", test="test_2016_flickr")  # split -> the files' name
 LANGUAGES = ("en", "de", "fr")
-# The most tokens of a held-out side: so many times config.data.length, or so many where that is more.
+# The most tokens of a held-out side: so many times config.data.length, or so many where
+# that is more.
 MOST_TIMES, MOST_TOKENS = 64, 16_384
 
+Rows = list[tuple[np.ndarray, np.ndarray]]  # the tokens of pairs
 
-def multi30k(config, data_dir, download) -> Dataset:
-    """29,000 + 1,014 + 1,000 captions of pictures in English, German and French (Elliott et al. 2016), from the first to the second
-    language of config.languages, such as "en-de"."""
+
+def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """29,000 + 1,014 + 1,000 captions of pictures in English, German and French
+    (Elliott et al. 2016), from the first to the second language of config.languages,
+    such as "en-de".
+    """
     given = tuple(config.languages.split("-"))
-    require(len(given) == 2 and set(given) <= set(LANGUAGES) and given[0] != given[1],
-            f"config.data.languages = {config.languages!r} must name two of {', '.join(LANGUAGES)}, such as 'en-de'")
-    first = text.located("multi30k", f"train.{given[0]}*", data_dir)
+    require(
+        len(given) == 2 and set(given) <= set(LANGUAGES) and given[0] != given[1],
+        f"config.data.languages = {config.languages!r} must name two of "
+        f"{', '.join(LANGUAGES)}, such as 'en-de'",
+    )
+    first = corpora.located("multi30k", f"train.{given[0]}*", data_dir)
     splits, paths = {}, []
     for split, name in MULTI30K.items():
         sides = []
         for language in given:
-            path = next((p for p in (first.parent / f"{name}.{language}", first.parent / f"{name}.{language}.gz") if is_regular(p)), None)
-            require(path is not None, f"multi30k: {name}.{language}.gz is missing in {first.parent}")
+            path = next(
+                (
+                    p
+                    for p in (
+                        first.parent / f"{name}.{language}",
+                        first.parent / f"{name}.{language}.gz",
+                    )
+                    if is_regular(p)
+                ),
+                None,
+            )
+            if path is None:
+                raise UserError(f"multi30k: {name}.{language}.gz is missing in {first.parent}")
             paths.append(path)
             sides.append(split_lines(decode_text(files.read_bytes(path), path)))
-        require(len(sides[0]) == len(sides[1]), f"multi30k: {name} has {len(sides[0]):,} lines of {given[0]} and {len(sides[1]):,} of {given[1]}")
+        require(
+            len(sides[0]) == len(sides[1]),
+            f"multi30k: {name} has {len(sides[0]):,} lines of {given[0]} and "
+            f"{len(sides[1]):,} of {given[1]}",
+        )
         splits[split] = list(zip(*sides, strict=True))
-    return pairs(config, splits, text.about_files(paths, "none stated"))
+    return pairs(config, splits, corpora.about_files(paths, "none stated"))
 
 
-def tsv(config, data_dir, download) -> Dataset:
-    """The user's own pairs: data.path is a file with a source, a tab and a target on each line; split by the hash of the source."""
-    require(config.path != "", "config.data.path = '' must name a file of tab-separated pairs for config.data.name = 'pairs'")
+def tsv(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """The user's own pairs: data.path is a file with a source, a tab and a target on
+    each line; split by the hash of the source.
+    """
+    require(
+        config.path != "",
+        "config.data.path = '' must name a file of tab-separated pairs for config.data.name "
+        "= 'pairs'",
+    )
     path = expand_user(config.path)
-    numbered = {number: line.split("\t") for number, line in enumerate(split_lines(text.decoded(path)), 1) if line}
+    numbered = {
+        number: line.split("\t")
+        for number, line in enumerate(split_lines(corpora.decoded(path)), 1)
+        if line
+    }
     for number, row in numbered.items():
         require(len(row) == 2, f"{path}: line {number} is no source, tab and target")
     rows = numbered.values()
-    tenths = choose(text.SPLITS, config.split, "config.data.split")
-    splits = {name: [tuple(row) for row in rows if tenths[files.tenth(row[0])] == name] for name in dict.fromkeys(tenths)}
-    return pairs(config, splits, text.about_files([path], "the user's own"))
+    tenths = choose(windows.SPLITS, config.split, "config.data.split")
+    splits = {
+        name: [(row[0], row[1]) for row in rows if tenths[files.tenth(row[0])] == name]
+        for name in dict.fromkeys(tenths)
+    }
+    return pairs(config, splits, corpora.about_files([path], "the user's own"))
 
 
-def docstrings(config, data_dir, download) -> Dataset:
-    """Functions of Python's standard library, from the docstring to the function without it: always at hand; split by the hash of the docstring."""
-    root, sources = text.library()
+def docstrings(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """Functions of Python's standard library, from the docstring to the function
+    without it: always at hand; split by the hash of the docstring.
+    """
+    root, sources = corpora.library()
     rows = [pair for source in sources.values() for pair in functions(source)]
-    tenths = choose(text.SPLITS, config.split, "config.data.split")
-    splits = {name: [row for row in rows if tenths[files.tenth(row[0])] == name] for name in dict.fromkeys(tenths)}
-    return pairs(config, splits, text.about_files(sources, "PSF-2.0", root))
+    tenths = choose(windows.SPLITS, config.split, "config.data.split")
+    splits = {
+        name: [row for row in rows if tenths[files.tenth(row[0])] == name]
+        for name in dict.fromkeys(tenths)
+    }
+    return pairs(config, splits, corpora.about_files(sources, "PSF-2.0", root))
 
 
 def functions(source: str) -> list[tuple[str, str]]:
-    """(docstring in its quotes, function without it) of each function that has both, with the indentation of a function of a module."""
+    """(docstring in its quotes, function without it) of each function that has both,
+    with the indentation of a function of a module.
+    """
     try:
-        tree, rows = ast.parse(source), re.split(r"\r\n|\r|\n", source)  # Python's lines: form feeds end none
+        # Lines as Python counts them: form feeds end none.
+        tree, rows = ast.parse(source), re.split(r"\r\n|\r|\n", source)
     except (SyntaxError, ValueError, RecursionError):
         return []
     found = []
     for node in ast.walk(tree):
-        said = ast.get_docstring(node) if isinstance(node, ast.FunctionDef) else None
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        said = ast.get_docstring(node)
         if not said or len(node.body) < 2 or '"""' in said:
             continue
         first, last = node.body[0].lineno, node.body[0].end_lineno
+        assert last is not None  # as of every parsed node
         if node.lineno < first and last < node.body[1].lineno:  # on lines of its own
-            code = textwrap.dedent("\n".join(rows[node.lineno - 1 : first - 1] + rows[last : node.end_lineno]))
+            code = textwrap.dedent(
+                "\n".join(rows[node.lineno - 1 : first - 1] + rows[last : node.end_lineno])
+            )
             found.append((f'"""{said}"""', code))
     return found
 
 
-def pairs(config, splits: dict[str, list[tuple[str, str]]], about: dict) -> Dataset:
-    """{split: [(source, target)]} with one tokenizer, fit to both sides (`tokenizers.fitted_part`); by config.joined as one text each."""
+def pairs(config: ConfigDict, splits: dict[str, list[tuple[str, str]]], about: dict) -> Dataset:
+    """{split: [(source, target)]} with one tokenizer, fit to both sides
+    (`tokenizers.fitted_part`); by config.joined as one text each.
+    """
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
-    clean = text.cleaner(config, config.script)
-    splits = {name: [(clean(a) + "\n" * config.joined, clean(b)) for a, b in rows] for name, rows in splits.items()}
-    tokenizer = tokenizers.build(itertools.chain.from_iterable(tokenizers.fitted_part(splits, config)), config)
+    clean = cleaning.cleaner(config, config.script)
+    splits = {
+        name: [(clean(a) + "\n" * config.joined, clean(b)) for a, b in rows]
+        for name, rows in splits.items()
+    }
+    tokenizer = tokenizers.build(
+        itertools.chain.from_iterable(tokenizers.fitted_part(splits, config)), config
+    )
     end_of(tokenizer)
-    encoded = {name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows] for name, rows in splits.items()}
+    encoded = {
+        name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows]
+        for name, rows in splits.items()
+    }
     letters = sum(len(a) + len(b) - config.joined for rows in splits.values() for a, b in rows)
     tokens = sum(len(a) + len(b) for rows in encoded.values() for a, b in rows)
-    more = dict(documents=sum(map(len, splits.values())), characters=letters, tokens=tokens, characters_per_token=letters / max(tokens, 1),
-                tokenizer=tokenizer.kind, loses=tokenizer.loses)
+    more = dict(
+        documents=sum(map(len, splits.values())),
+        characters=letters,
+        tokens=tokens,
+        characters_per_token=letters / max(tokens, 1),
+        tokenizer=tokenizer.kind,
+        loses=tokenizer.loses,
+    )
     return (joined if config.joined else apart)(config, encoded, tokenizer, about | dict(text=more))
 
 
-def apart(config, encoded, tokenizer, about) -> Dataset:
+def apart(
+    config: ConfigDict, encoded: dict[str, Rows], tokenizer: Tokenizer, about: dict
+) -> Dataset:
     """Two rows of tokens a pair.
 
-    config.length is the most tokens of either side in training: longer pairs are left out, and counted in about["text"]["left_out"]. No
-    held-out pair is; rows are as wide as the longest of them, and one that is beyond all measure is refused.
+    config.length is the most tokens of either side in training: longer pairs are left
+    out, and counted in about["text"]["left_out"]. No held-out pair is; rows are as wide
+    as the longest of them, and one that is beyond all measure is refused.
     """
     longest = lambda rows: max((len(side) for row in rows for side in row), default=0)
     short = [row for row in encoded["train"] if longest([row]) <= config.length]
@@ -105,31 +175,60 @@ def apart(config, encoded, tokenizer, about) -> Dataset:
     require(short, f"config.data.length = {config.length} tokens leaves no training pair")
     most = max(MOST_TIMES * config.length, MOST_TOKENS)
     for name, row in ((name, row) for name, rows in encoded.items() for row in rows):
-        require(longest([row]) <= most, f"the {name} pair that begins {tokenizer.decode(row[0][:40])[:40]!r} "
-                f"has {longest([row]):,} tokens on a side, and rows are as wide as the longest; at most {most:,} "
-                f"go with config.data.length = {config.length}: shorten or remove it")
+        require(
+            longest([row]) <= most,
+            f"the {name} pair that begins {tokenizer.decode(row[0][:40])[:40]!r} "
+            f"has {longest([row]):,} tokens on a side, and rows are as wide as the longest; "
+            f"at most {most:,} "
+            f"go with config.data.length = {config.length}: shorten or remove it",
+        )
     width = max(config.length, *(longest(rows) for rows in encoded.values()))
     arrays, bounds = join({name: filled(rows, width, tokenizer) for name, rows in encoded.items()})
-    spec = text_spec(tokenizer, (width, width + 1), bounds["train"][1], tokenizer.end, "pairs")
+    spec = text_spec(tokenizer, (width, width + 1), bounds["train"][1], end_of(tokenizer), "pairs")
     about = about | dict(text=about["text"] | dict(left_out=left_out))
 
     def at(arrays, rows, width):
-        """source [B, S], tokens [B, T + 1] and their masks: 1 for tokens that count, the end included."""
-        source, tokens = arrays["source"][rows, :width].astype(np.int32), arrays["target"][rows, : width + 2].astype(np.int32)
+        """source [B, S], tokens [B, T + 1] and their masks: 1 for tokens that count,
+        the end included.
+        """
+        source, tokens = (
+            arrays["source"][rows, :width].astype(np.int32),
+            arrays["target"][rows, : width + 2].astype(np.int32),
+        )
         places = lambda x: np.arange(x.shape[1], dtype=np.int32)
         source_mask = (places(source) < arrays["source_length"][rows][:, None]).astype(np.float32)
-        mask = (places(tokens[:, 1:]) < arrays["target_length"][rows][:, None] + 1).astype(np.float32)
+        mask = (places(tokens[:, 1:]) < arrays["target_length"][rows][:, None] + 1).astype(
+            np.float32
+        )
         size = arrays["sizes"][tokens[:, 1:]].astype(np.float32) * mask[..., None]
-        return dict(source=source, source_mask=source_mask, tokens=tokens, mask=mask, characters=size[..., 0], bytes=size[..., 1])
+        return dict(
+            source=source,
+            source_mask=source_mask,
+            tokens=tokens,
+            mask=mask,
+            characters=size[..., 0],
+            bytes=size[..., 1],
+        )
 
-    take, vary = (lambda arrays, rows: at(arrays, rows, width)), (lambda arrays, rows, words: at(arrays, rows, config.length))
+    take, vary = (
+        (lambda arrays, rows: at(arrays, rows, width)),
+        (lambda arrays, rows, words: at(arrays, rows, config.length)),
+    )
     return Dataset(arrays | dict(sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer)
 
 
-def joined(config, encoded, tokenizer, about) -> Dataset:
-    """One row of tokens a pair: an end, the source, the target, ends up to config.length; longer pairs are left out of all splits, and
-    counted in about["text"]["left_out"]. In a batch, `mask` [B, T] is 1 on the target and the first end after it."""
-    short = {name: [row for row in rows if sum(map(len, row)) < config.length] for name, rows in encoded.items()}
+def joined(
+    config: ConfigDict, encoded: dict[str, Rows], tokenizer: Tokenizer, about: dict
+) -> Dataset:
+    """One row of tokens a pair: an end, the source, the target, ends up to
+    config.length; longer pairs are left out of all splits, and counted in
+    about["text"]["left_out"]. In a batch, `mask` [B, T] is 1 on the target and the
+    first end after it.
+    """
+    short = {
+        name: [row for row in rows if sum(map(len, row)) < config.length]
+        for name, rows in encoded.items()
+    }
     left_out = sum(len(encoded[name]) - len(rows) for name, rows in short.items())
     for name, rows in short.items():
         require(rows, f"config.data.length = {config.length} tokens leaves no {name} pair")
@@ -141,7 +240,7 @@ def joined(config, encoded, tokenizer, about) -> Dataset:
         lengths = np.array([[len(a), len(a) + len(b)] for a, b in rows], np.int32)
         parts[name] = dict(tokens=tokens, lengths=lengths)
     arrays, bounds = join(parts)
-    spec = text_spec(tokenizer, (config.length,), bounds["train"][1], tokenizer.end)
+    spec = text_spec(tokenizer, (config.length,), bounds["train"][1], end_of(tokenizer))
 
     def take(arrays, rows):
         tokens = arrays["tokens"][rows].astype(np.int32)
@@ -155,10 +254,15 @@ def joined(config, encoded, tokenizer, about) -> Dataset:
     return Dataset(arrays | dict(sizes=tokenizer.sizes), bounds, take, spec, about, None, tokenizer)
 
 
-def filled(rows, length: int, tokenizer) -> dict[str, np.ndarray]:
-    """One split: source [n, S]; target [n, S + 2], an end on either side; filled up with ends; and their lengths without."""
+def filled(rows: Rows, length: int, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
+    """One split: source [n, S]; target [n, S + 2], an end on either side; filled up
+    with ends; and their lengths without.
+    """
     kind = np.uint16 if tokenizer.size <= 2**16 else np.int32
-    out = dict(source=np.full((len(rows), length), tokenizer.end, kind), target=np.full((len(rows), length + 2), tokenizer.end, kind))
+    out = dict(
+        source=np.full((len(rows), length), tokenizer.end, kind),
+        target=np.full((len(rows), length + 2), tokenizer.end, kind),
+    )
     for i, (source, target) in enumerate(rows):
         out["source"][i, : len(source)] = source
         out["target"][i, 1 : 1 + len(target)] = target

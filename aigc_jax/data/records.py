@@ -1,36 +1,54 @@
-"""Pictures that tensorflow-datasets prepared as array_record files, read record by record: as many as a disk holds."""
+"""Pictures that tensorflow-datasets prepared as array_record files, read record by
+record: as many as a disk holds.
+"""
 
 import hashlib
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, bounds_of, images_of
-from aigc_jax.errors import UserError, first_line, nearest, require
-from aigc_jax.input_files import expand_user, is_regular, open_regular, require_regular
+from aigc_jax.utils.errors import UserError, first_line, nearest, require
+from aigc_jax.utils.files import expand_user, is_regular, open_regular, require_regular
 
 WHOLE, PIECES = 2**26, 2**10  # bytes of a file that are hashed, in so many pieces of a larger one
 HELD_OUT = 10  # one in so many training pictures, the last, where there is no split of validation
 
 
 class Records:
-    """Sources of records one after another; the records of the rows that were asked for last are kept, for each of their features."""
+    """Sources of records one after another; the records of the rows that were asked for
+    last are kept, for each of their features.
+    """
 
-    def __init__(self, sources, identity: str, where: Path):
-        self.sources, self.starts, self.identity, self.where = sources, np.cumsum([0, *map(len, sources)]), identity, where
-        self._lock, self._last = threading.Lock(), (None, [])
+    def __init__(self, sources: Sequence, identity: str, where: Path) -> None:
+        self.sources, self.starts, self.identity, self.where = (
+            sources,
+            np.cumsum([0, *map(len, sources)]),
+            identity,
+            where,
+        )
+        self._lock = threading.Lock()
+        self._last: tuple[np.ndarray | None, list[dict]] = (None, [])
 
     def of(self, rows: np.ndarray) -> list[dict]:
+        """Return the records of `rows` [n], in their order. The result of the last call
+        is cached for all features; a UserError where a record cannot be read.
+        """
         with self._lock:
             if self._last[0] is None or not np.array_equal(self._last[0], rows):
                 which = np.searchsorted(self.starts, rows, side="right") - 1
-                found = [None] * len(rows)
+                found: list[dict] = [{}] * len(rows)
                 for i in np.unique(which):
                     here = np.flatnonzero(which == i)
-                    for place, record in zip(here, self._read(i, (rows[here] - self.starts[i]).tolist()), strict=True):
+                    for place, record in zip(
+                        here, self._read(i, (rows[here] - self.starts[i]).tolist()), strict=True
+                    ):
                         found[place] = record
                 self._last = rows.copy(), found
             return self._last[1]
@@ -39,13 +57,15 @@ class Records:
         try:
             return self.sources[i].__getitems__(rows)
         except Exception as e:  # a damaged file is damaged in many ways
-            raise UserError(f"{self.where} has records that cannot be read: {first_line(e)}") from None
+            raise UserError(
+                f"{self.where} has records that cannot be read: {first_line(e)}"
+            ) from None
 
 
 class Feature:
-    """One feature of all records as an array [n, ...], of which no more is read than is asked for."""
+    """One feature of all records as an array [n, ...], read only as asked for."""
 
-    def __init__(self, records: Records, name: str, shape, dtype):
+    def __init__(self, records: Records, name: str, shape: tuple[int, ...], dtype: Any) -> None:
         self.records, self.name, self.dtype = records, name, np.dtype(dtype)
         self.shape, self.identity = (int(records.starts[-1]), *shape), records.identity
         self.nbytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
@@ -55,16 +75,21 @@ class Feature:
 
     def __getitem__(self, at):
         rows = np.arange(*at.indices(len(self))) if isinstance(at, slice) else np.asarray(at)
-        found = [np.asarray(record[self.name], self.dtype) for record in self.records.of(rows.reshape(-1))]
+        found = [
+            np.asarray(record[self.name], self.dtype)
+            for record in self.records.of(rows.reshape(-1))
+        ]
         return np.array(found, self.dtype).reshape(*rows.shape, *self.shape[1:])
 
     def __array__(self, dtype=None, copy=None):
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-def prepared(config, data_dir, download) -> Dataset:
-    """Pictures `image` [H, W, C] of bytes, perhaps with a class `label`, in the directory data.path of a prepared version, or of that name among the
-    data sets. Splits train, validation (or the last tenth of train) and test (or validation)."""
+def prepared(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """Pictures `image` [H, W, C] of bytes, perhaps with a class `label`, in the
+    directory data.path of a prepared version, or of that name among the data sets.
+    Splits train, validation (or the last tenth of train) and test (or validation).
+    """
     import tensorflow_datasets as tfds
 
     folder = find(config.path, data_dir)
@@ -73,30 +98,62 @@ def prepared(config, data_dir, download) -> Dataset:
         require_regular(part)
     try:
         builder = tfds.builder_from_directory(folder)
-        sources = {split: builder.as_data_source(split) for split in ("train", "validation", "test") if split in builder.info.splits}
-    except Exception as e:  # a damaged directory is damaged in many ways; other formats need TensorFlow
-        raise UserError(f"{folder} cannot be read without TensorFlow ({first_line(e)}); prepare it with file_format='array_record'") from None
-    features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
+        sources = {
+            split: builder.as_data_source(split)
+            for split in ("train", "validation", "test")
+            if split in builder.info.splits
+        }
+    except Exception as e:
+        # a damaged directory is damaged in many ways; other formats need TensorFlow
+        raise UserError(
+            f"{folder} cannot be read without TensorFlow ({first_line(e)}); prepare it with "
+            "file_format='array_record'"
+        ) from None
+    features = (
+        dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
+    )
     shape = getattr(features.get("image"), "shape", None)
-    require(shape is not None and len(shape) == 3 and None not in shape and features["image"].np_dtype == np.uint8,
-            f"{folder} has no feature image of bytes [H, W, C], all of one size; it has " + (", ".join(features) or "none"))
-    require("train" in sources, f"{folder} has no split train; it has {', '.join(builder.info.splits) or 'none'}")
+    if shape is None or len(shape) != 3 or None in shape or features["image"].np_dtype != np.uint8:
+        raise UserError(
+            f"{folder} has no feature image of bytes [H, W, C], all of one size; it has "
+            + (", ".join(features) or "none")
+        )
+    require(
+        "train" in sources,
+        f"{folder} has no split train; it has {', '.join(builder.info.splits) or 'none'}",
+    )
     counts = {split: len(source) for split, source in sources.items()}
     if "validation" not in counts:
         held = counts["train"] // HELD_OUT
-        counts = dict(train=counts["train"] - held, validation=held) | {k: n for k, n in counts.items() if k == "test"}
+        counts = dict(train=counts["train"] - held, validation=held) | {
+            k: n for k, n in counts.items() if k == "test"
+        }
     content = json.dumps([(p.name, p.stat().st_size, sample_sha256(p)) for p in parts])
     records = Records(list(sources.values()), hashlib.sha256(content.encode()).hexdigest(), folder)
     arrays, classes = dict(x=Feature(records, "image", shape, np.uint8)), 0
     if "label" in features:
-        arrays["label"], classes = Feature(records, "label", (), np.int32), features["label"].num_classes
-    about = dict(source=f"{folder} (prepared by tensorflow-datasets)", licence=(builder.info.redistribution_info.license or "none stated"))
-    return images_of(arrays, bounds_of({"valid" if k == "validation" else k: n for k, n in counts.items()}), 255, about, classes)
+        arrays["label"], classes = (
+            Feature(records, "label", (), np.int32),
+            features["label"].num_classes,
+        )
+    about = dict(
+        source=f"{folder} (prepared by tensorflow-datasets)",
+        licence=(builder.info.redistribution_info.license or "none stated"),
+    )
+    return images_of(
+        arrays,
+        bounds_of({"valid" if k == "validation" else k: n for k, n in counts.items()}),
+        255,
+        about,
+        classes,
+    )
 
 
 def sample_sha256(path: Path) -> str:
-    """SHA-256 of a file of at most WHOLE bytes; of a larger one, of PIECES pieces that are spread
-    evenly over it, the first and the last among them: another file of the same size has another."""
+    """SHA-256 of a file of at most WHOLE bytes; of a larger one, of PIECES pieces that
+    are spread evenly over it, the first and the last among them: another file of the
+    same size has another.
+    """
     hashed, size = hashlib.sha256(), path.stat().st_size
     each = WHOLE // PIECES
     spread = np.linspace(0, size - each, PIECES).astype(np.int64).tolist()
@@ -109,11 +166,24 @@ def sample_sha256(path: Path) -> str:
 
 
 def find(path: str, data_dir: str) -> Path:
-    require(path != "", "config.data.path = '' must name a prepared data set for config.data.name = 'tfds'")
+    """Return the directory of the prepared data set that config.data.path names; a
+    UserError where there is none, with the nearest name that there is.
+    """
+    require(
+        path != "",
+        "config.data.path = '' must name a prepared data set for config.data.name = 'tfds'",
+    )
     given = expand_user(path)
     found = given if is_regular(given / "dataset_info.json") else files.prepared(path, data_dir)
     if found is None:
-        known = [p.parent.parent.name for root in files.roots(data_dir) for p in root.glob("*/*/dataset_info.json")]
-        raise UserError(f"config.data.path = {path!r} is no directory with a dataset_info.json, and no data set that was prepared in "
-                        f"{', '.join(map(str, files.roots(data_dir)))}{nearest(path, known)}")
+        known = [
+            p.parent.parent.name
+            for root in files.roots(data_dir)
+            for p in root.glob("*/*/dataset_info.json")
+        ]
+        raise UserError(
+            f"config.data.path = {path!r} is no directory with a dataset_info.json, and no "
+            "data set that was prepared in "
+            f"{', '.join(map(str, files.roots(data_dir)))}{nearest(path, known)}"
+        )
     return found

@@ -1,37 +1,60 @@
-"""Stacked MNIST: three digits as the colours of one picture, and so 1,000 modes that can be counted."""
+"""Stacked MNIST: three digits as the colours of one picture, and so 1,000 modes that
+can be counted.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from aigc_jax.data.dataset import Dataset, mix
+from aigc_jax.data.dataset import Dataset
 from aigc_jax.data.images import mnist
+from aigc_jax.data.order import mix
 
-COUNTS = dict(train=128_000, valid=10_000, test=10_000)  # Lin et al. 2018, section 4.2, train on 128,000
+# Examples of each split; Lin et al. 2018, section 4.2, train on 128,000.
+COUNTS = dict(train=128_000, valid=10_000, test=10_000)
 
 
-def stacked_mnist(config, data_dir, download) -> Dataset:
-    """Three digits a, b, c of MNIST as red, green and blue, with label 100 a + 10 b + c.
+def stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """Three digits a, b, c of MNIST as red, green and blue, with label 100 a + 10 b +
+    c.
 
-    Nothing is stored but MNIST: example i has, as its colour c, the digit at place mix(3 i + c) mod n of the n in its own split, so that a batch is
-    made where it is needed. Che et al. 2017, section 4; Srivastava et al. 2017, section 4.2; Lin et al. 2018, section 4.2.
+    Nothing is stored but MNIST: example i has, as its colour c, the digit at place
+    mix(3 i + c) mod n of the n in its own split, so that a batch is made where it is
+    needed. Che et al. 2017, section 4; Srivastava et al. 2017, section 4.2; Lin et al.
+    2018, section 4.2.
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.name = "mnist"
     digits = mnist(config, data_dir, download)
     starts = [sum(list(COUNTS.values())[:i]) for i in range(len(COUNTS))]
-    bounds = {name: (start, count) for (name, count), start in zip(COUNTS.items(), starts, strict=True)}
-    first, there = (np.array([digits.splits[name][i] for name in COUNTS], np.uint32) for i in (0, 1))
+    bounds = {
+        name: (start, count) for (name, count), start in zip(COUNTS.items(), starts, strict=True)
+    }
+    first, there = (
+        np.array([digits.splits[name][i] for name in COUNTS], np.uint32) for i in (0, 1)
+    )
 
     def take(arrays, rows):
         np_ = jnp if any(isinstance(a, jax.Array) for a in (rows, *arrays.values())) else np
         split = (rows >= starts[1]).astype(np.int32) + (rows >= starts[2])
         begin, count = np_.take(first, split), np_.take(there, split)
-        places = [begin + mix(rows.astype(np.uint32) * np.uint32(3) + np.uint32(c)) % count for c in range(3)]
+        places = [
+            begin + mix(rows.astype(np.uint32) * np.uint32(3) + np.uint32(c)) % count
+            for c in range(3)
+        ]
         red, green, blue = (digits.take(arrays, place.astype(np.int32)) for place in places)
         x = np_.concatenate([red["x"], green["x"], blue["x"]], axis=-1)
         return dict(x=x, label=100 * red["label"] + 10 * green["label"] + blue["label"])
 
-    spec = digits.spec._replace(shape=(*digits.spec.shape[:2], 3), n_train=COUNTS["train"], classes=1000)
-    return Dataset(digits.arrays, bounds, take, spec, digits.about | dict(stacked="three digits a picture, by a hash of its number"))
+    spec = digits.spec._replace(
+        shape=(*digits.spec.shape[:2], 3), n_train=COUNTS["train"], classes=1000
+    )
+    return Dataset(
+        digits.arrays,
+        bounds,
+        take,
+        spec,
+        digits.about | dict(stacked="three digits a picture, by a hash of its number"),
+    )

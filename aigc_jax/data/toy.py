@@ -1,6 +1,7 @@
-"""Mixtures of Gaussians in the plane, with the parameters of PacGAN (Lin et al. 2018, section 4.1)."""
+"""Mixtures of Gaussians in the plane, as in PacGAN (Lin et al. 2018, section 4.1)."""
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.data.dataset import Dataset, points
 
@@ -17,14 +18,14 @@ def mixture(centres: np.ndarray, sigma: float, about: dict) -> Dataset:
     return points(splits, about, centres, sigma)
 
 
-def ring(config, data_dir, download) -> Dataset:
+def ring(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """8 Gaussians on the unit circle, standard deviation 0.01."""
     angle = 2 * np.pi * np.arange(8) / 8
     centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return mixture(centres, 0.01, dict(source="generated", licence="none needed"))
 
 
-def grid(config, data_dir, download) -> Dataset:
+def grid(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """25 Gaussians on {-4, -2, 0, 2, 4}^2, standard deviation 0.05."""
     axis = np.arange(-4.0, 5.0, 2.0)
     centres = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -1,4 +1,5 @@
-"""Random changes of pictures [B, H, W, C] in [-1, 1] that gradients pass through (Zhao et al. 2020, "differentiable augmentation").
+"""Random changes of pictures [B, H, W, C] in [-1, 1] that gradients pass through (Zhao
+et al. 2020, "differentiable augmentation").
 
 Each is (x, key, index) -> x; example i is changed by what fold_in(key, index[i]) draws.
 """
@@ -6,7 +7,7 @@ Each is (x, key, index) -> x; example i is changed by what fold_in(key, index[i]
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.core import fold
+from aigc_jax.core.rng import fold
 
 REACH = 1 / 8  # of a side: how far pictures are moved
 HOLE = 1 / 2  # of a side: the square that is cut out
@@ -14,11 +15,15 @@ HOLE = 1 / 2  # of a side: the square that is cut out
 
 def uniform(key, index, shape=(), low=0.0, high=1.0):  # [B] -> [B, *shape]
     """Uniform numbers, each row keyed by its own index."""
-    return jax.vmap(lambda i: jax.random.uniform(fold(key, i), shape, minval=low, maxval=high))(index)
+    return jax.vmap(lambda i: jax.random.uniform(fold(key, i), shape, minval=low, maxval=high))(
+        index
+    )
 
 
 def colour(x, key, index):
-    """Brightness by U(-1/2, 1/2), saturation by U(0, 2), contrast by U(1/2, 3/2), for values in [-1, 1]."""
+    """Brightness by U(-1/2, 1/2), saturation by U(0, 2), contrast by U(1/2, 3/2), for
+    values in [-1, 1].
+    """
     u = uniform(key, index, (3,)).astype(x.dtype)[:, :, None, None, None]
     x = x + (u[:, 0] - 0.5)
     grey = x.mean(-1, keepdims=True)
@@ -34,7 +39,9 @@ def translation(x, key, index):
     around = jnp.pad(x, ((0, 0), (reach[0],) * 2, (reach[1],) * 2, (0, 0)))
     u = uniform(key, index, (2,))
     start = jnp.floor(u * (2 * jnp.array(reach) + 1)).astype(jnp.int32)
-    cut = lambda picture, at: jax.lax.dynamic_slice(picture, (*at, jnp.zeros_like(at[0])), (height, width, channels))
+    cut = lambda picture, at: jax.lax.dynamic_slice(
+        picture, (*at, jnp.zeros_like(at[0])), (height, width, channels)
+    )
     return jax.vmap(cut)(around, start)
 
 

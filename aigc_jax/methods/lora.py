@@ -1,6 +1,8 @@
-"""Low-rank adaptation of trained weights (Hu et al. 2022): W + (alpha / r) A B with A [in, r] and B [r, out], of which A and B alone are trained.
+"""Low-rank adaptation of trained weights (Hu et al. 2022): W + (alpha / r) A B with A
+[in, r] and B [r, out], of which A and B alone are trained.
 
-A begins as normal numbers of variance 1 / in and B at 0, so that the network begins as it was.
+A begins as normal numbers of variance 1 / in and B at 0, so that the network begins as
+it was.
 """
 
 import re
@@ -9,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from aigc_jax.core import fold
-from aigc_jax.errors import UserError, listing, require
+from aigc_jax.core.rng import fold
+from aigc_jax.utils.errors import UserError, listing, require
 
 SEED = 1  # folded into the key of the network's own parameters
 
@@ -18,20 +20,38 @@ SEED = 1  # folded into the key of the network's own parameters
 def check(config):
     """Raise a UserError unless config.lora is right for config.method."""
     keys = dict(rank=0, alpha=0.0, match="")
-    require(set(config.lora) == set(keys), f"config.lora has the keys {', '.join(config.lora)}; it needs {', '.join(keys)}")
-    require(config.lora.rank >= 0, f"config.lora.rank = {config.lora.rank} must not be negative; 0 trains all parameters")
+    require(
+        set(config.lora) == set(keys),
+        f"config.lora has the keys {', '.join(config.lora)}; it needs {', '.join(keys)}",
+    )
+    require(
+        config.lora.rank >= 0,
+        f"config.lora.rank = {config.lora.rank} must not be negative; 0 trains all parameters",
+    )
     try:
         re.compile(config.lora.match)
     except re.error as e:
-        raise UserError(f"config.lora.match = {config.lora.match!r} is no regular expression: {e}") from None
+        raise UserError(
+            f"config.lora.match = {config.lora.match!r} is no regular expression: {e}"
+        ) from None
 
 
 def init(config, key, params) -> dict:
-    """{path of a kernel: {"a" [..., in, r], "b" [..., r, out]}} for every kernel whose path matches config.lora.match."""
+    """{path of a kernel: {"a" [..., in, r], "b" [..., r, out]}} for every kernel whose
+    path matches config.lora.match.
+    """
     rank = config.lora.rank
-    kernels = {path: w for path, w in sorted(flatten_dict(params, sep="/").items()) if path.endswith("kernel") and w.ndim > 1}
+    kernels = {
+        path: w
+        for path, w in sorted(flatten_dict(params, sep="/").items())
+        if path.endswith("kernel") and w.ndim > 1
+    }
     chosen = [path for path in kernels if re.search(config.lora.match, path)]
-    require(chosen, f"config.lora.match = {config.lora.match!r} matches no kernel; there are {listing(kernels)}")
+    require(
+        chosen,
+        f"config.lora.match = {config.lora.match!r} matches no kernel; there are "
+        f"{listing(kernels)}",
+    )
     out = {}
     for i, path in enumerate(chosen):
         *more, rows, columns = kernels[path].shape
@@ -42,9 +62,11 @@ def init(config, key, params) -> dict:
 
 
 def merged(config, params) -> dict:
-    """The network's parameters of `params`: those under "net", with what lies under "lora" added."""
+    """The network's parameters "net" of `params`, with those of "lora" added."""
     if "lora" not in params:
         return params["net"]
     flat, scale = flatten_dict(params["net"], sep="/"), config.lora.alpha / config.lora.rank
-    adapted = {path: flat[path] + scale * (ab["a"] @ ab["b"]) for path, ab in params["lora"].items()}
+    adapted = {
+        path: flat[path] + scale * (ab["a"] @ ab["b"]) for path, ab in params["lora"].items()
+    }
     return unflatten_dict(flat | adapted, sep="/")

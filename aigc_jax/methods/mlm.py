@@ -1,18 +1,23 @@
-"""Masked language model (Devlin et al. 2019): an encoder guesses tokens that were hidden from it, from both sides.
+"""Masked language model (Devlin et al. 2019): an encoder guesses tokens that were
+hidden from it, from both sides.
 
-Of each window a share config.masked of the tokens is chosen: 80 % of them are replaced by the mask, 10 % by a random token, 10 % stay
-(ibid., section 3.1). The loss is that of the chosen ones alone.
+Of each window a share config.masked of the tokens is chosen: 80 % of them are replaced
+by the mask, 10 % by a random token, 10 % stay (ibid., section 3.1). The loss is that of
+the chosen ones alone.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import core, losses, optim
-from aigc_jax.core import EVALUATE, INIT, Method, TrainState, fold
-from aigc_jax.errors import require
-from aigc_jax.methods.common import apart, check_keys, network
+from aigc_jax.core.gradients import mean_gradients
+from aigc_jax.core.method import Method, TrainState
+from aigc_jax.core.rng import EVALUATE, INIT, fold
+from aigc_jax.methods import optimizers
+from aigc_jax.methods.losses import tokens as token_losses
+from aigc_jax.methods.networks import apart, check_keys, network
 from aigc_jax.models import transformer
+from aigc_jax.utils.errors import require
 
 KEYS = ("masked", "optimizer", "schedule.name", "schedule.warmup")
 
@@ -28,22 +33,35 @@ def hide(key, index, tokens, share, mask, size):  # [], [B], [B, T] -> [B, T], [
     def row(i, tokens):
         u, v = jax.random.uniform(fold(key, i), (2, len(tokens)))
         other = jax.random.randint(fold(key, i, 1), tokens.shape, 0, size)
-        return jnp.where(u < share, jnp.where(v < 0.8, mask, jnp.where(v < 0.9, other, tokens)), tokens), (u < share).astype(jnp.float32)
+        return jnp.where(
+            u < share, jnp.where(v < 0.8, mask, jnp.where(v < 0.9, other, tokens)), tokens
+        ), (u < share).astype(jnp.float32)
 
     return jax.vmap(row)(index, tokens)
 
 
-def make(config, spec, gradients=core.gradients) -> Method:
-    """The encoder config.model on windows of a text whose tokenizer has a token that hides others."""
+def make(config, spec, gradients=mean_gradients) -> Method:
+    """The encoder config.model on windows of a text, with a token that hides others."""
     check_keys(config, KEYS)
-    require(spec.kind == "text", f"config.data.name = {config.data.name!r} holds no text, and config.method = 'mlm' reads text")
+    require(
+        spec.kind == "text",
+        f"config.data.name = {config.data.name!r} holds no text, and config.method = 'mlm' "
+        "reads text",
+    )
     require(0 < config.masked < 1, f"config.masked = {config.masked} must lie in (0, 1)")
     net = network(transformer.Encoder, config.model, "model", config, vocabulary=spec.vocabulary)
-    require(net.context >= spec.shape[0],
-            f"config.model.context = {net.context} positions are less than config.data.length = {config.data.length} tokens")
-    require(spec.mask >= 0, f"config.data.tokenizer = {config.data.tokenizer!r}: the tokenizer has no token that hides others, which "
-            "config.method = 'mlm' needs")
-    optimizer, mask = optim.make(config), spec.mask
+    require(
+        net.context >= spec.shape[0],
+        f"config.model.context = {net.context} positions are less than config.data.length = "
+        f"{config.data.length} tokens",
+    )
+    require(
+        spec.mask >= 0,
+        f"config.data.tokenizer = {config.data.tokenizer!r}: the tokenizer has no token "
+        "that hides others, which "
+        "config.method = 'mlm' needs",
+    )
+    optimizer, mask = optimizers.make(config), spec.mask
 
     def hidden(batch, key):
         """The tokens [B, T], what is seen of them, and which of them count."""
@@ -58,7 +76,14 @@ def make(config, spec, gradients=core.gradients) -> Method:
     def init(key, hp):
         one = jnp.zeros((1, spec.shape[0]), jnp.int32)
         params = net.init(fold(key, INIT), one, one + 1)["params"]
-        return TrainState(jnp.int32(0), key, dict(net=params), dict(net=optimizer(hp["lr"], hp, 0).init(params)), {}, hp)
+        return TrainState(
+            jnp.int32(0),
+            key,
+            dict(net=params),
+            dict(net=optimizer(hp["lr"], hp, 0).init(params)),
+            {},
+            hp,
+        )
 
     def step(state, batch):
         hp, key = state.hp, fold(state.key, state.step)
@@ -67,28 +92,47 @@ def make(config, spec, gradients=core.gradients) -> Method:
 
         def loss(params, given, key):
             logits = guess(params, given["seen"], apart(fold(key, 1), given["index"], config))
-            value = jnp.mean(given["chosen"] * losses.cross_entropy(logits, given["tokens"], 0.0, spec.vocabulary)) / share
+            value = (
+                jnp.mean(
+                    given["chosen"]
+                    * token_losses.cross_entropy(logits, given["tokens"], 0.0, spec.vocabulary)
+                )
+                / share
+            )
             return value, dict(loss=value)
 
         grads, metrics = gradients(loss, state.params, given, key)
-        params, opt = optim.apply(optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"])
-        return state.replace(step=state.step + 1, params=dict(net=params), opt=dict(net=opt)), metrics
+        params, opt = optimizers.apply(
+            optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"]
+        )
+        return state.replace(
+            step=state.step + 1, params=dict(net=params), opt=dict(net=opt)
+        ), metrics
 
     def evaluate(state, batch):
         """The same tokens hidden at every evaluation."""
         given = hidden(batch, fold(state.key, EVALUATE))
         logits, tokens = guess(state.params, given["seen"]), given["tokens"]
-        nats = losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary)
+        nats = token_losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary)
         sums = dict(nats=nats, right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(nats))
-        return {name: jnp.sum(batch["weight"][:, None] * given["chosen"] * value) for name, value in sums.items()}
+        return {
+            name: jnp.sum(batch["weight"][:, None] * given["chosen"] * value)
+            for name, value in sums.items()
+        }
 
     def summarize(sums):
         loss = np.float64(sums["nats"]) / np.float64(sums["tokens"])
-        return dict(loss=float(loss), perplexity=float(np.exp(loss)), accuracy=float(np.float64(sums["right"]) / np.float64(sums["tokens"])))
+        return dict(
+            loss=float(loss),
+            perplexity=float(np.exp(loss)),
+            accuracy=float(np.float64(sums["right"]) / np.float64(sums["tokens"])),
+        )
 
     def filled(state, key, batch):  # -> [B, T]
         """Windows whose hidden tokens are the likeliest."""
         given = hidden(batch, key)
-        return jnp.where(given["chosen"] > 0, jnp.argmax(guess(state.params, given["seen"]), -1), given["seen"]).astype(jnp.int32)
+        return jnp.where(
+            given["chosen"] > 0, jnp.argmax(guess(state.params, given["seen"]), -1), given["seen"]
+        ).astype(jnp.int32)
 
     return Method(init, step, evaluate, summarize, dict(filled=filled))

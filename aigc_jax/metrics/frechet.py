@@ -8,8 +8,10 @@ LARGEST = 1024  # values of a picture: eigenvalues of a covariance cost the cube
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> distance
-    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), m means, S covariances (Dowson & Landau 1982, eq. 4;
-    Heusel et al. 2017, eq. 6). In float64, by symmetric eigenvalues, so that fewer samples than dimensions do no harm."""
+    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), m means, S
+    covariances (Dowson & Landau 1982, eq. 4; Heusel et al. 2017, eq. 6). In float64, by
+    symmetric eigenvalues, so that fewer samples than dimensions do no harm.
+    """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return math.nan
@@ -17,35 +19,50 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> distanc
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * _roots(values)) @ vectors.T
     cross = _roots(np.linalg.eigvalsh(root @ cov_b @ root)).sum()
-    return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+    return float(
+        np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * cross
+    )
 
 
 def _roots(values):
-    """Square roots of eigenvalues; those that are rounding errors of zero, of either sign, count as zero."""
+    """Square roots of eigenvalues; those that are rounding errors of zero, of either
+    sign, count as zero.
+    """
     smallest = values.max(initial=0) * len(values) * np.finfo(np.float64).eps
     return np.sqrt(np.where(values > smallest, values, 0))
 
 
-def area_average(images: np.ndarray, largest: int = LARGEST) -> np.ndarray:  # [n, H, W, C] -> [n, D], D <= largest
-    """Pictures shrunk by averaging areas until they have at most `largest` values; small ones as they are."""
+def area_average(
+    images: np.ndarray, largest: int = LARGEST
+) -> np.ndarray:  # [n, H, W, C] -> [n, D], D <= largest
+    """Pictures shrunk by averaging areas until they have at most `largest` values;
+    small ones as they are.
+    """
     n, h, w, c = images.shape
     shrink = math.sqrt(largest / (h * w * c))
     if shrink < 1:
         rows, columns = _boxes(h, max(1, int(h * shrink))), _boxes(w, max(1, int(w * shrink)))
-        images = np.einsum("nhwc,ah,bw->nabc", np.asarray(images, np.float64), rows, columns, optimize=True)
+        images = np.einsum(
+            "nhwc,ah,bw->nabc", np.asarray(images, np.float64), rows, columns, optimize=True
+        )
     return images.reshape(n, -1)
 
 
 def _boxes(size: int, parts: int) -> np.ndarray:  # -> [parts, size], rows sum to 1
     """How much of each pixel lies in each of `parts` equal stretches."""
     edges = np.linspace(0, size, parts + 1)
-    overlap = np.minimum(edges[1:, None], np.arange(1, size + 1)) - np.maximum(edges[:-1, None], np.arange(size))
+    overlap = np.minimum(edges[1:, None], np.arange(1, size + 1)) - np.maximum(
+        edges[:-1, None], np.arange(size)
+    )
     return np.clip(overlap, 0, None) * parts / size
 
 
 def frechet_pixels(given) -> dict[str, float]:
-    """The Fréchet distance on pixels in [-1, 1], area-averaged to at most 1,024 values. Not FID: no Inception network.
-    Comparable only at the same number of samples: it falls as they grow."""
+    """The Fréchet distance on pixels in [-1, 1], area-averaged to at most 1,024 values.
+    Not FID: no Inception network.
+
+    Comparable only at the same number of samples: it falls as they grow.
+    """
     samples, real = given.draw("prior"), given.real["x"]
     if given.spec.kind == "image":
         samples, real = area_average(samples), area_average(real)
@@ -53,6 +70,10 @@ def frechet_pixels(given) -> dict[str, float]:
 
 
 def frechet_features(given) -> dict[str, float]:
-    """The Fréchet distance of an extractor's features: FID where they are Inception's (Heusel et al. 2017, eq. 6).
-    Comparable only with the same extractor and the same number of samples: it falls as they grow."""
+    """The Fréchet distance of an extractor's features: FID where they are Inception's
+    (Heusel et al. 2017, eq. 6).
+
+    Comparable only with the same extractor and the same number of samples: it falls as
+    they grow.
+    """
     return dict(frechet=frechet(*given.features()))

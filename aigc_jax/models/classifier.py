@@ -1,4 +1,4 @@
-"""A small classifier of pictures, whose last hidden layer is what metrics see of them."""
+"""A small classifier of images, whose last hidden layer is what metrics see."""
 
 from typing import Any
 
@@ -10,8 +10,10 @@ from aigc_jax.models.layers import Network
 
 
 class Classifier(Network):
-    """Convolutions of stride 2 with ReLU, then a dense layer of `size` features with ReLU, then the logits:
-    28x28x1 -> 14x14x24 -> 7x7x48 -> 128 -> 10 with channels (24, 48), kernel 5, size 128."""
+    """Convolutions of stride 2 with ReLU, then a dense layer of `size` features with
+    ReLU, then the logits: 28x28x1 -> 14x14x24 -> 7x7x48 -> 128 -> 10 with channels (24,
+    48), kernel 5, size 128.
+    """
 
     channels: tuple[int, ...]
     kernel: int
@@ -22,6 +24,7 @@ class Classifier(Network):
 
     @nn.compact
     def __call__(self, x):  # [B, H, W, C] -> [B, K], [B, size]
+        """Return the logits of K classes of images, and their features."""
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for channels in self.channels:
             x = nn.relu(Conv(channels, (self.kernel,) * 2, strides=2, **types)(x))

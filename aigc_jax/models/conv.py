@@ -1,16 +1,21 @@
 """Convolutions whose gradients are written by hand.
 
-Why this file exists. XLA differentiates a convolution into convolutions with dilated inputs and with the batch contracted, which
-on CPUs are slow by themselves (jax#23783, jax#31662: forward and backward of one 5x5 stride-2 transposed layer take 2,300 ms, as
-here 165), pathological inside loops (jax#12868: a 3x3 weight gradient takes 25 ms under jit and 3,346 in `lax.scan`), and become
-grouped convolutions where trials are vmapped over their kernels (jax#13800). When these are mended, `lax` can replace it.
+Why this file exists. XLA differentiates a convolution into convolutions with dilated
+inputs and with the batch contracted, which on CPUs are slow by themselves (jax#23783,
+jax#31662: forward and backward of one 5x5 stride-2 transposed layer take 2,300 ms, as
+here 165), pathological inside loops (jax#12868: a 3x3 weight gradient takes 25 ms under
+jit and 3,346 in `lax.scan`), and become grouped convolutions where trials are vmapped
+over their kernels (jax#13800). When these are mended, `lax` can replace it.
 
-Everything comes from one trilinear form over pictures x [B, H, W, C], kernels w [K, L, C, O] and outputs y [B, h, w, O],
+Everything comes from one trilinear form over pictures x [B, H, W, C], kernels w [K, L,
+C, O] and outputs y [B, h, w, O],
 
-    T(x, w, y) = sum  x[b, s i + k - p, c] w[k, c, o] y[b, i, o]        (and likewise along the other axis),
+    T(x, w, y) = sum  x[b, s i + k - p, c] w[k, c, o] y[b, i, o]        (and likewise
+                      along the other axis),
 
-whose three partial gradients are `correlate` (by y: the convolution), `spread` (by x: the transposed convolution) and `match` (by w:
-the gradient of the kernel). The derivatives of each are the other two, so that derivatives of any order stay among them.
+whose three partial gradients are `correlate` (by y: the convolution), `spread` (by x:
+the transposed convolution) and `match` (by w: the gradient of the kernel). The
+derivatives of each are the other two, so that derivatives of any order stay among them.
 """
 
 from collections.abc import Sequence
@@ -29,21 +34,29 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 def explicit_pads(padding) -> Pads | None:
-    """Explicit padding as Flax takes it, a number, one of each axis or (before, after) of each, as the latter; None of SAME and VALID.
-    Others of Flax's names, such as CIRCULAR, raise a ValueError."""
+    """Explicit padding as Flax takes it, a number, one of each axis or (before, after)
+    of each, as the latter; None of SAME and VALID. Others of Flax's names, such as
+    CIRCULAR, raise a ValueError.
+    """
     found = nn.linear.canonicalize_padding(padding, 2)
     if found not in ("SAME", "VALID") and isinstance(found, str):
         raise ValueError(f"padding = {padding!r} is none of 'SAME', 'VALID' and explicit numbers")
-    return None if isinstance(found, str) else tuple(map(tuple, found))
+    if isinstance(found, str):
+        return None
+    (above, below), (left, right) = found
+    return (above, below), (left, right)
 
 
 def conv_pads(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], padding) -> Pads:
-    """SAME, VALID or explicit padding of a convolution, as (before, after) along each axis."""
-    return explicit_pads(padding) or tuple(lax.padtype_to_pads(size, kernel, strides, padding))
+    """SAME, VALID or explicit padding of a convolution, (before, after) by axis."""
+    if found := explicit_pads(padding):
+        return found
+    rows, columns = lax.padtype_to_pads(size, kernel, strides, padding)
+    return rows, columns
 
 
 def transpose_pads(kernel: int, stride: int, padding: str) -> tuple[int, int]:
-    """SAME or VALID padding of the dilated input of a transposed convolution along an axis (`lax.conv_transpose`)."""
+    """SAME or VALID padding of the dilated input in `lax.conv_transpose`, by axis."""
     if padding == "VALID":
         return kernel - 1, stride - 1 + max(kernel - stride, 0)
     total = kernel + stride - 2
@@ -53,30 +66,43 @@ def transpose_pads(kernel: int, stride: int, padding: str) -> tuple[int, int]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def correlate(x, w, strides, pads):  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
-    """The convolution (without flipping the kernel): y[b, i, o] = sum x[b, s i + k - p, c] w[k, c, o]."""
+    """The convolution (without flipping the kernel): y[b, i, o] = sum x[b, s i + k - p,
+    c] w[k, c, o].
+    """
     return lax.conv_general_dilated(x, w, strides, pads, dimension_numbers=NHWC)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def spread(y, w, size, strides, pads):  # [B, h, w, O], [K, L, C, O] -> [B, *size, C]
-    """The transpose of `correlate` for pictures of `size`: x[b, s i + k - p, c] = sum w[k, c, o] y[b, i, o].
+    """The transpose of `correlate` for pictures of `size`: x[b, s i + k - p, c] = sum
+    w[k, c, o] y[b, i, o].
 
-    Along the rows, the outputs s a + q of one q meet the taps s n + r with r = (q + p) mod s alone: one ordinary convolution of y
-    for each q, whose rows are interleaved. Along the columns, t neighbouring outputs are the channels of one column ("depth to
-    space"), for which the kernel is filled up with zeros to a multiple of t: a 5x5 kernel of stride 2 does 30/25 of its own work.
-    Both axes as channels would do 36/25; neither leaves an interleaving of single columns that costs more than the zeros.
+    Along the rows, the outputs s a + q of one q meet the taps s n + r with r = (q + p)
+    mod s alone: one ordinary convolution of y for each q, whose rows are interleaved.
+    Along the columns, t neighbouring outputs are the channels of one column ("depth to
+    space"), for which the kernel is filled up with zeros to a multiple of t: a 5x5
+    kernel of stride 2 does 30/25 of its own work. Both axes as channels would do 36/25;
+    neither leaves an interleaving of single columns that costs more than the zeros.
 
-    Where pictures have so few channels that all taps of one output fit into its own (64 -> 1: 16 ms as above, 3 ms as here),
-    every output is one row of a matrix product, whose taps are added in place.
+    Where pictures have so few channels that all taps of one output fit into its own (64
+    -> 1: 16 ms as above, 3 ms as here), every output is one row of a matrix product,
+    whose taps are added in place.
     """
     (s, t), (k, l, c, o) = strides, w.shape
-    (top, _), (left, _), (h, v) = *pads, y.shape[1:3]
+    (top, _), (left, _) = pads
+    h, v = y.shape[1:3]
     if k * l * c <= o:
         parts = (y @ w.reshape(k * l * c, o).T).reshape(*y.shape[:3], k, l, c)
-        ends = (top + size[0] - (s * (h - 1) + 1), left + size[1] - (t * (v - 1) + 1))  # past the last output, before taps
+        # Padding after the last output, from which the place of the tap is subtracted.
+        ends = (top + size[0] - (s * (h - 1) + 1), left + size[1] - (t * (v - 1) + 1))
 
         def place(i, j):
-            around = ((0, 0, 0), (i - top, ends[0] - i, s - 1), (j - left, ends[1] - j, t - 1), (0, 0, 0))
+            around = (
+                (0, 0, 0),
+                (i - top, ends[0] - i, s - 1),
+                (j - left, ends[1] - j, t - 1),
+                (0, 0, 0),
+            )
             return lax.pad(parts[:, :, :, i, j], jnp.zeros((), parts.dtype), around)
 
         return sum(place(i, j) for i in range(k) for j in range(l))
@@ -99,14 +125,21 @@ def spread(y, w, size, strides, pads):  # [B, h, w, O], [K, L, C, O] -> [B, *siz
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def match(x, y, window, strides, pads):  # [B, H, W, C], [B, h, w, O] -> [*window, C, O]
-    """How kernels of `window` answer to pictures and outputs: w[k, c, o] = sum_{b, i} x[b, s i + k - p, c] y[b, i, o].
+    """How kernels of `window` answer to pictures and outputs: w[k, c, o] = sum_{b, i}
+    x[b, s i + k - p, c] y[b, i, o].
 
-    An ordinary convolution of x as [C, H, W, B] with y as [h, w, B, O], dilated by the stride.
+    An ordinary convolution of x as [C, H, W, B] with y as [h, w, B, O], dilated by the
+    stride.
     """
     sides = zip(window, strides, pads, x.shape[1:3], y.shape[1:3], strict=True)
     around = [(lo, k - 1 - n - lo + m * (h - 1) + 1) for k, m, (lo, _), n, h in sides]
     out = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3), (1, 1), around, rhs_dilation=strides, dimension_numbers=NHWC
+        x.transpose(3, 1, 2, 0),
+        y.transpose(1, 2, 0, 3),
+        (1, 1),
+        around,
+        rhs_dilation=strides,
+        dimension_numbers=NHWC,
     )
     return out.transpose(1, 2, 0, 3)
 
@@ -137,23 +170,34 @@ match.defvjp(
 def conv(x, kernel, strides=(1, 1), padding="SAME"):  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
     """`lax.conv_general_dilated` in NHWC and HWIO, padding SAME, VALID or explicit."""
     strides = tuple(strides)
-    return correlate(x, kernel, strides, conv_pads(x.shape[1:3], kernel.shape[:2], strides, padding))
+    return correlate(
+        x, kernel, strides, conv_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    )
 
 
-def conv_transpose(x, kernel, strides=(1, 1), padding="SAME"):  # [B, h, w, C], [K, L, C, O] -> [B, H, W, O]
-    """`lax.conv_transpose`: SAME gives s h, VALID s (h - 1) + K at the least s h, explicit padding (p, q) of the dilated input
-    s (h - 1) + p + q - K + 2; the kernel is not flipped."""
+# [B, h, w, C], [K, L, C, O] -> [B, H, W, O]
+def conv_transpose(x, kernel, strides=(1, 1), padding="SAME"):
+    """`lax.conv_transpose`: SAME gives s h, VALID s (h - 1) + K at the least s h,
+    explicit padding (p, q) of the dilated input s (h - 1) + p + q - K + 2; the kernel
+    is not flipped.
+    """
     strides = tuple(strides)
-    given = explicit_pads(padding) or [transpose_pads(k, s, padding) for k, s in zip(kernel.shape[:2], strides, strict=True)]
+    given = explicit_pads(padding) or [
+        transpose_pads(k, s, padding) for k, s in zip(kernel.shape[:2], strides, strict=True)
+    ]
     size, pads = [], []
-    for h, k, s, (before, after) in zip(x.shape[1:3], kernel.shape[:2], strides, given, strict=True):
+    for h, k, s, (before, after) in zip(
+        x.shape[1:3], kernel.shape[:2], strides, given, strict=True
+    ):
         size.append(s * (h - 1) + before + after - k + 2)
         pads.append((k - 1 - before, k - 1 - after))  # of the convolution whose transpose this is
     return spread(x, kernel[::-1, ::-1].swapaxes(2, 3), tuple(size), strides, tuple(pads))
 
 
 class Conv(nn.Module):
-    """`flax.linen.Conv` in two dimensions: the same parameters, initialisers and results for the fields that it has."""
+    """`flax.linen.Conv` in two dimensions: the same parameters, initialisers and
+    results for the fields that it has.
+    """
 
     features: int
     kernel_size: tuple[int, int]
@@ -172,9 +216,21 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):  # [B, H, W, C] -> [B, h, w, features]
-        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features), self.param_dtype)
+        """Return the convolution of x with the adjusted kernel, plus the bias if there
+        is one; for ConvTranspose the transposed convolution.
+        """
+        kernel = self.param(
+            "kernel",
+            self.kernel_init,
+            (*self.kernel_size, x.shape[-1], self.features),
+            self.param_dtype,
+        )
         kernel = self.adjust(kernel, train)
-        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
+        bias = (
+            self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+            if self.use_bias
+            else None
+        )
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         strides = (self.strides,) * 2 if isinstance(self.strides, int) else tuple(self.strides)
         y = self.apply_to(x, kernel, strides, self.padding)
@@ -182,7 +238,8 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(Conv):
-    """`flax.linen.ConvTranspose` in two dimensions, with transpose_kernel = False: the same parameters, initialisers and results for the
-    fields that it has."""
+    """`flax.linen.ConvTranspose` in two dimensions, with transpose_kernel = False: the
+    same parameters, initialisers and results for the fields that it has.
+    """
 
     apply_to = staticmethod(conv_transpose)  # [B, h, w, C] -> [B, H, W, features]

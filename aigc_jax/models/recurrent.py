@@ -1,9 +1,12 @@
-"""Recurrent networks on tokens: tanh RNN, LSTM, GRU. (tokens [B, T], carry) -> (logits [B, T, V], carry).
+"""Recurrent networks on tokens: tanh RNN, LSTM, GRU. (tokens [B, T], carry) -> (logits
+[B, T, V], carry).
 
-The recurrences are written for speed: what does not depend on the state before is left outside of the loop over time. Inputs are projected in
-one matrix product before it; its backward pass gives the gradients of the pre-activations alone, and that of the recurrent
-weight is one product after it. Differentiated as they stand, the weight's gradient would be a sum of T small products.
-Dropout is on where `apply` is given a "dropout" key.
+The recurrences are written for speed: what does not depend on the state before is left
+outside of the loop over time. Inputs are projected in one matrix product before it; its
+backward pass gives the gradients of the pre-activations alone, and that of the
+recurrent weight is one product after it. Differentiated as they stand, the weight's
+gradient would be a sum of T small products. Dropout is on where `apply` is given a
+"dropout" key.
 """
 
 from typing import Any
@@ -12,17 +15,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.layout import axes
+from aigc_jax.core.axes import axes
 from aigc_jax.models.layers import Network, dropout, mask_logits, padded
 from aigc_jax.models.reductions import Dense, project
 
 
 def loop(forward, backward):
-    """A recurrence f(w, x, state) -> (hs, state) with its gradients: w [H, G H], x [T, B, G H] the projected inputs, state a tuple of [B, H]
-    whose last is h; hs [T, B, H].
+    """A recurrence f(w, x, state) -> (hs, state) with its gradients: w [H, G H], x [T,
+    B, G H] the projected inputs, state a tuple of [B, H] whose last is h; hs [T, B, H].
 
-    forward    (x + h w [B, G H] or what the cell makes of both, state) -> (state, saved): one step
-    backward   (saved, state before, state after, d state) -> (d x [B, G H], d (h w) [B, G H], d state before but for the way through h w)
+    forward    (x + h w [B, G H] or what the cell makes of both, state) -> (state,
+               saved): one step
+    backward   (saved, state before, state after, d state) -> (d x [B, G H], d (h w) [B,
+               G H], d state before but for the way through h w)
     """
 
     def run(w, x, state):
@@ -40,7 +45,9 @@ def loop(forward, backward):
     def vjp(kept, gradients):
         w, saved, before, after = kept
         d_hs, d_end = gradients
-        transposed = w.T  # once: as a part of each step's product it costs that product a half more where the batch is small
+        # Transposed once: within each step's product it costs that product a half more
+        # where the batch is small.
+        transposed = w.T
 
         def step(d, at):
             d_h, saved, before, after = at
@@ -48,7 +55,9 @@ def loop(forward, backward):
             d_x, d_product, d = backward(saved, before, after, d)
             return (*d[:-1], d[-1] + d_product @ transposed), (d_x, d_product)
 
-        d_state, (d_x, d_product) = jax.lax.scan(step, d_end, (d_hs, saved, before, after), reverse=True)
+        d_state, (d_x, d_product) = jax.lax.scan(
+            step, d_end, (d_hs, saved, before, after), reverse=True
+        )
         flat = lambda y: y.reshape(-1, y.shape[-1])
         return flat(before[-1]).T @ flat(d_product), d_x, d_state
 
@@ -62,13 +71,15 @@ def rnn_forward(x, product, state):
 
 
 def rnn_backward(saved, before, after, d):
+    """Return (d x, d (W h), d state before) of `rnn_forward`, [B, H] each."""
     d_x = d[0] * (1 - after[0] ** 2)
     return d_x, d_x, (jnp.zeros_like(d[0]),)
 
 
 def lstm_forward(x, product, state):
-    """c_t = f c_{t-1} + i g, h_t = o tanh(c_t); i, f, o sigmoids and g a tanh of x_t + W h_{t-1} (Hochreiter & Schmidhuber 1997, with
-    the forget gate of Gers et al. 2000)."""
+    """c_t = f c_{t-1} + i g, h_t = o tanh(c_t); i, f, o sigmoids and g a tanh of x_t +
+    W h_{t-1} (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+    """
     i, f, g, o = jnp.split(x + product, 4, axis=-1)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     c = f * state[0] + i * g
@@ -76,16 +87,29 @@ def lstm_forward(x, product, state):
 
 
 def lstm_backward(saved, before, after, d):
+    """Return (d x, d (W h), d state before) of `lstm_forward`: [B, 4 H] twice, then
+    that of c and 0, for h is in the product alone.
+    """
     i, f, g, o = saved
     tanh_c = jnp.tanh(after[0])
     d_c = d[0] + d[1] * o * (1 - tanh_c**2)
-    d_x = jnp.concatenate([d_c * g * i * (1 - i), d_c * before[0] * f * (1 - f), d_c * i * (1 - g**2), d[1] * tanh_c * o * (1 - o)], axis=-1)
+    d_x = jnp.concatenate(
+        [
+            d_c * g * i * (1 - i),
+            d_c * before[0] * f * (1 - f),
+            d_c * i * (1 - g**2),
+            d[1] * tanh_c * o * (1 - o),
+        ],
+        axis=-1,
+    )
     return d_x, d_x, (d_c * f, jnp.zeros_like(d_c))
 
 
 def gru_forward(x, product, state):
-    """h_t = (1 - z) n + z h_{t-1}, n = tanh(x_n + r W_n h_{t-1}), r and z sigmoids (Cho et al. 2014, with the reset gate after the product, so
-    that there is one product a step)."""
+    """h_t = (1 - z) n + z h_{t-1}, n = tanh(x_n + r W_n h_{t-1}), r and z sigmoids (Cho
+    et al. 2014, with the reset gate after the product, so that there is one product a
+    step).
+    """
     (r, z, n), (pr, pz, pn) = jnp.split(x, 3, axis=-1), jnp.split(product, 3, axis=-1)
     r, z = jax.nn.sigmoid(r + pr), jax.nn.sigmoid(z + pz)
     n = jnp.tanh(n + r * pn)
@@ -93,10 +117,17 @@ def gru_forward(x, product, state):
 
 
 def gru_backward(saved, before, after, d):
+    """Return (d x, d (W h), d state before) of `gru_forward`: [B, 3 H] twice, then what
+    reaches h past the product.
+    """
     r, z, n, pn = saved
     d_n = d[0] * (1 - z) * (1 - n**2)
     d_r, d_z = d_n * pn * r * (1 - r), d[0] * (before[0] - n) * z * (1 - z)
-    return jnp.concatenate([d_r, d_z, d_n], axis=-1), jnp.concatenate([d_r, d_z, d_n * r], axis=-1), (d[0] * z,)
+    return (
+        jnp.concatenate([d_r, d_z, d_n], axis=-1),
+        jnp.concatenate([d_r, d_z, d_n * r], axis=-1),
+        (d[0] * z,),
+    )
 
 
 # cell -> (recurrence, gates, arrays of its state)
@@ -108,9 +139,12 @@ CELLS = {
 
 
 class Layer(nn.Module):
-    """One recurrence over [B, T, D]. Kernels begin as uniform numbers, the input's of variance 1 / D, the recurrent one's within 1 / sqrt(H) as
-    PyTorch's do; biases at 0, those of an LSTM's forget gate at 1 (Jozefowicz et al. 2015, section 4). Orthogonal ones would need a QR
-    decomposition, which several at once never return from on a CPU with jaxlib 0.10.2 (docs/LOG.md)."""
+    """One recurrence over [B, T, D]. Kernels begin as uniform numbers, the input's of
+    variance 1 / D, the recurrent one's within 1 / sqrt(H) as PyTorch's do; biases at 0,
+    those of an LSTM's forget gate at 1 (Jozefowicz et al. 2015, section 4). Orthogonal
+    ones would need a QR decomposition, which several at once never return from on a CPU
+    with jaxlib 0.10.2 (docs/LOG.md).
+    """
 
     cell: str
     width: int
@@ -119,16 +153,28 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x, state):  # [B, T, D], state -> [B, T, H], state
+        """Return h after every step, and the state after the last one."""
         run, gates, _ = CELLS[self.cell]
 
         def recurrent(key, shape, dtype):
             return jax.random.uniform(key, shape, dtype, -1, 1) * self.width**-0.5
 
         def bias(key, shape, dtype):
-            return jnp.zeros(shape, dtype).at[self.width : 2 * self.width].set(1.0 if self.cell == "lstm" else 0.0)
+            return (
+                jnp.zeros(shape, dtype)
+                .at[self.width : 2 * self.width]
+                .set(1.0 if self.cell == "lstm" else 0.0)
+            )
 
-        kernel = self.param("kernel", nn.initializers.lecun_uniform(), (x.shape[-1], gates * self.width), self.param_dtype)
-        w = self.param("recurrent_kernel", recurrent, (self.width, gates * self.width), self.param_dtype)
+        kernel = self.param(
+            "kernel",
+            nn.initializers.lecun_uniform(),
+            (x.shape[-1], gates * self.width),
+            self.param_dtype,
+        )
+        w = self.param(
+            "recurrent_kernel", recurrent, (self.width, gates * self.width), self.param_dtype
+        )
         b = self.param("bias", bias, (gates * self.width,), self.param_dtype)
         x, kernel, w, b = (y.astype(self.dtype) for y in (x, kernel, w, b))
         hs, state = run(w, x.swapaxes(0, 1) @ kernel + b, state)
@@ -136,7 +182,9 @@ class Layer(nn.Module):
 
 
 class Recurrent(Network):
-    """Embedding, recurrent layers, logits; dropout between them but never on the way through time (Zaremba et al. 2014)."""
+    """Embedding, recurrent layers, logits; dropout between them but never on the way
+    through time (Zaremba et al. 2014).
+    """
 
     vocabulary: int
     cell: str
@@ -153,25 +201,40 @@ class Recurrent(Network):
     capacity = None  # positions that there are: any number
 
     def misfit(self) -> str:
+        """Return why `dropout` is no rate, or ''."""
         return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must lie in [0, 1)"
 
     @property
     def compiler(self) -> dict[str, dict]:
-        """Of few rows by a weight that no core's cache holds, XLA's own product on CPUs takes two thirds of the time of YNNPACK's; of small
-        weights it takes a fifth longer (docs/LOG.md)."""
+        """Of few rows by a weight that no core's cache holds, XLA's own product on CPUs
+        takes two thirds of the time of YNNPACK's; of small weights it takes a fifth
+        longer (docs/LOG.md).
+        """
         wide = CELLS[self.cell][1] * self.width**2 * 4 > 2**21
-        return {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}} if wide else {}
+        return (
+            {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}}
+            if wide
+            else {}
+        )
 
     def carry(self, batch: int, length: int = 0):
-        """The state before the first token: zeros; it needs the same room for any length."""
-        return tuple(tuple(jnp.zeros((batch, self.width), self.dtype) for _ in range(CELLS[self.cell][2])) for _ in range(self.layers))
+        """The state before the first token: zeros, whose size no length changes."""
+        return tuple(
+            tuple(jnp.zeros((batch, self.width), self.dtype) for _ in range(CELLS[self.cell][2]))
+            for _ in range(self.layers)
+        )
 
     @nn.compact
     def __call__(self, tokens, carry=None):  # [B, T], carry -> [B, T, V], carry
+        """Return the logits [B, T, V] of tokens [B, T] that follow on `carry`, and the
+        carry after them; None is the carry before the first token.
+        """
         carry = self.carry(len(tokens)) if carry is None else carry
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         normal = nn.initializers.normal(self.embedding**-0.5)
-        embed = nn.Embed(padded(self.vocabulary), self.embedding, embedding_init=normal, name="embed", **types)
+        embed = nn.Embed(
+            padded(self.vocabulary), self.embedding, embedding_init=normal, name="embed", **types
+        )
         x, states = axes(dropout(self, embed(tokens), self.dropout), "examples"), []
         for i, state in enumerate(carry):
             x, state = Layer(self.cell, self.width, name=f"layer_{i}", **types)(x, state)
@@ -179,5 +242,9 @@ class Recurrent(Network):
             states.append(state)
         if self.tied and self.embedding != self.width:
             x = Dense(self.embedding, name="projection", **types)(x)
-        logits = project(x, embed.embedding.T.astype(x.dtype)) if self.tied else Dense(padded(self.vocabulary), name="head", **types)(x)
+        logits = (
+            project(x, embed.embedding.T.astype(x.dtype))
+            if self.tied
+            else Dense(padded(self.vocabulary), name="head", **types)(x)
+        )
         return mask_logits(logits, self.vocabulary), tuple(states)

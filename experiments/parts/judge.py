@@ -1,4 +1,6 @@
-"""A classifier of real digits that judges drawn ones: two convolutions, four epochs of MNIST, about 99 % of the test split right."""
+"""A classifier of real digits that judges drawn ones: two convolutions, four epochs of
+MNIST, about 99 % of the test split right.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +19,21 @@ def split(dataset, name) -> dict[str, np.ndarray]:
 
 
 def train(dataset):
-    """([n, 28, 28, 1] -> probabilities [n, 10], share of the test split that it gets right)."""
+    """([n, 28, 28, 1] -> probabilities [n, 10], accuracy on the test split)."""
     real, held_out = split(dataset, "train"), split(dataset, "test")
     x, label = real["x"], real["label"]
     rows = np.concatenate([np.random.RandomState(i).permutation(len(x)) for i in range(EPOCHS)])
     rows = rows[: len(rows) // BATCH * BATCH].reshape(-1, BATCH)
-    net, optimizer = Classifier((24, 48), 5, 128, 10), optax.adam(optax.cosine_decay_schedule(RATE, len(rows)))
+    net, optimizer = (
+        Classifier((24, 48), 5, 128, 10),
+        optax.adam(optax.cosine_decay_schedule(RATE, len(rows))),
+    )
 
     @jax.jit
     def step(params, opt, x, label):
-        loss = lambda p: optax.softmax_cross_entropy_with_integer_labels(net.apply(p, x)[0], label).mean()
+        loss = lambda p: optax.softmax_cross_entropy_with_integer_labels(
+            net.apply(p, x)[0], label
+        ).mean()
         updates, opt = optimizer.update(jax.grad(loss)(params), opt)
         return optax.apply_updates(params, updates), opt
 

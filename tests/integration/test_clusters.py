@@ -1,7 +1,8 @@
-"""Sweeps on a real Slurm and a real Ray leave the same rows as here, byte for byte, though one trial fails and jobs are cancelled.
+"""Sweeps on a real Slurm and a real Ray leave the same rows as here, byte for byte,
+though one trial fails and jobs are cancelled.
 
-pip install -r requirements-engines.txt
-tests/integration/slurm.sh python -m pytest --slow tests/integration/test_clusters.py
+  pip install -r requirements-engines.txt
+  tests/integration/slurm.sh python -m pytest --slow tests/integration/test_clusters.py
 """
 
 import contextlib
@@ -16,33 +17,54 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, environment, start_words
+from helpers import ROOT, environment, start_words
 
-from aigc_jax.sweep import Sweep
+from aigc_jax.sweeps.sweep import Sweep
 
 pytestmark = pytest.mark.slow
 
 EXPERIMENT = """
 CONFIG = {config!r}
-OVERRIDES = {{"steps": 3000, "run.eval_every": "1000 steps", "run.save_every": "250 steps", "run.sample_every": "3000 steps", "metric_samples": 64}}
+OVERRIDES = {{
+    "steps": 3000, "run.eval_every": "1000 steps", "run.save_every": "250 steps",
+    "run.sample_every": "3000 steps", "metric_samples": 64,
+}}
 
 def sweep():
-    return [{{"z": z, "seed": seed}} for z in (8, 16) for seed in (0, 1)] + [{{"z": 16, "seed": 0, "hp.lr_g": 1e30}}]
+    trials = [{{"z": z, "seed": seed}} for z in (8, 16) for seed in (0, 1)]
+    return trials + [{{"z": 16, "seed": 0, "hp.lr_g": 1e30}}]
 """
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """(directory, words) -> a process that sweeps there. One device each: bytes depend on how trials are spread over devices."""
+    """(directory, words) -> a process that sweeps there. One device each: bytes depend
+    on how trials are spread over devices.
+    """
     folder = tmp_path_factory.mktemp("clusters")
     (folder / "experiments").mkdir()
     experiment = folder / "experiments" / "digits.py"
     experiment.write_text(EXPERIMENT.format(config=str(ROOT / "configs/gan_digits.py")))
-    home = environment() | dict(XDG_CACHE_HOME=str(folder / "cache"), XLA_FLAGS="--xla_force_host_platform_device_count=1")
+    home = environment() | dict(
+        XDG_CACHE_HOME=str(folder / "cache"), XLA_FLAGS="--xla_force_host_platform_device_count=1"
+    )
 
     def start(name, *more, **variables):
-        words = start_words("sweep", f"--experiment={experiment}", f"--workdir={folder / name}", "--route=vmap", *more)
-        return folder / name, subprocess.Popen(words, env=home | variables, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        words = start_words(
+            "sweep",
+            f"--experiment={experiment}",
+            f"--workdir={folder / name}",
+            "--route=vmap",
+            *more,
+        )
+        return folder / name, subprocess.Popen(
+            words,
+            env=home | variables,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     return start
 
@@ -60,9 +82,13 @@ def statuses(path):
 
 
 def until_it_trains(path, process):
-    """Until a checkpoint of the first group lies there, the stopped programs' of which are what goes on."""
+    """Until a checkpoint of the first group lies there, the stopped programs' of which
+    are what goes on.
+    """
     end = time.monotonic() + 120
-    while not list(path.glob("sweep.json")) or not list(Sweep(path).groups()[0].path.glob("checkpoints/*")):
+    while not list(path.glob("sweep.json")) or not list(
+        Sweep(path).groups()[0].path.glob("checkpoints/*")
+    ):
         assert process.poll() is None and time.monotonic() < end, process.communicate()
         time.sleep(0.05)
 
@@ -71,7 +97,10 @@ def until_it_trains(path, process):
 def slurm():
     if importlib.util.find_spec("submitit") is None:
         pytest.skip("no submitit: pip install -r requirements-engines.txt")
-    if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True, check=False).returncode != 0:
+    if (
+        shutil.which("sinfo") is None
+        or subprocess.run(["sinfo"], capture_output=True, check=False).returncode != 0
+    ):
         pytest.skip("no Slurm answers: tests/integration/slurm.sh COMMAND starts one for a command")
 
 
@@ -82,27 +111,38 @@ def ray():
 
 
 def test_slurm(slurm, run, whole):
-    """One job of the array is cancelled; the sweep that is run again does what is missing."""
+    """One job of the array is cancelled; the next run does what is missing."""
     path, process = run("slurm", "--engine=slurm", "--time=10")
     until_it_trains(path, process)
-    number = subprocess.run(["squeue", "--noheader", "--format=%F"], capture_output=True, text=True, check=True).stdout.split()[0]
+    number = subprocess.run(
+        ["squeue", "--noheader", "--format=%F"], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
     subprocess.run(["scancel", f"{number}_0"], check=True)
     err = process.communicate()[1]
-    assert process.returncode == 1 and f"stopped: Slurm's job {number}_0 ended as CANCELLED" in err and "Traceback" not in err, err
+    assert (
+        process.returncode == 1
+        and f"stopped: Slurm's job {number}_0 ended as CANCELLED" in err
+        and "Traceback" not in err
+    ), err
     assert err.splitlines()[-1].startswith("error: 2 trials of")
     assert statuses(path) == ["preempted"] * 2 + ["done"] * 2 + ["failed: diverged"]
     path, process = run("slurm", "--engine=slurm", "--time=10")
     assert process.communicate() and process.returncode == 0
     assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
     assert "resuming at step" in (Sweep(path).groups()[0].path / "log.txt").read_text()
-    assert not subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout
+    assert not subprocess.run(
+        ["squeue", "--noheader"], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_slurm_refuses(slurm, run):
     path, process = run("refused", "--engine=slurm", "--partition=nowhere")
     err = process.communicate()[1]
     assert process.returncode == 1 and len(err.splitlines()) == 1, err
-    assert err.startswith("error: --engine=slurm cannot be reached: Batch job submission failed: Invalid partition name specified; nothing")
+    assert err.startswith(
+        "error: --engine=slurm cannot be reached: Batch job submission failed: Invalid "
+        "partition name specified; nothing"
+    )
 
 
 def test_ray(ray, run, whole):
@@ -111,7 +151,11 @@ def test_ray(ray, run, whole):
     until_it_trains(path, process)
     process.send_signal(signal.SIGTERM)
     err = process.communicate()[1]
-    assert process.returncode == 130 and "the same command goes on" in err.splitlines()[-1] and "preempted" in statuses(path), err
+    assert (
+        process.returncode == 130
+        and "the same command goes on" in err.splitlines()[-1]
+        and "preempted" in statuses(path)
+    ), err
     path, process = run("ray", "--engine=ray")
     assert process.communicate() and process.returncode == 0
     assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
@@ -120,7 +164,11 @@ def test_ray(ray, run, whole):
 def test_ray_refuses(ray, run):
     path, process = run("greedy", "--engine=ray", "--cpus=1000")
     err = process.communicate()[1]
-    assert process.returncode == 1 and "error: --cpus=1000 is more than the" in err and "Traceback" not in err, err
+    assert (
+        process.returncode == 1
+        and "error: --cpus=1000 is more than the" in err
+        and "Traceback" not in err
+    ), err
 
 
 def test_a_ray_cluster_that_is_there(ray, run, whole):
@@ -130,9 +178,21 @@ def test_a_ray_cluster_that_is_there(ray, run, whole):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     cli = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
-    head = subprocess.Popen([*cli, "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false",
-                             "--disable-usage-stats", "--block"],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | token)  # fmt: skip
+    head = subprocess.Popen(
+        [
+            *cli,
+            "start",
+            "--head",
+            f"--port={port}",
+            "--node-ip-address=127.0.0.1",
+            "--include-dashboard=false",
+            "--disable-usage-stats",
+            "--block",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | token,
+    )
     try:
         for _ in range(300):
             with contextlib.suppress(OSError):
@@ -145,7 +205,12 @@ def test_a_ray_cluster_that_is_there(ray, run, whole):
         assert process.returncode == 0, said
         assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
         assert head.poll() is None
-        subprocess.run([*cli, "status", f"--address=127.0.0.1:{port}"], capture_output=True, env=os.environ | token, check=True)
+        subprocess.run(
+            [*cli, "status", f"--address=127.0.0.1:{port}"],
+            capture_output=True,
+            env=os.environ | token,
+            check=True,
+        )
     finally:
         head.terminate()
         head.wait()

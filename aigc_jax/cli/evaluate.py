@@ -1,0 +1,80 @@
+"""Evaluate a run's checkpoint on a split.
+
+Prints a table and what its metrics are, and adds a line to WORKDIR/evaluations.jsonl.
+"""
+
+from aigc_jax.utils.errors import require
+from aigc_jax.utils.terminal import print_text, print_warning
+
+
+def add_arguments(parser):
+    """Add the run, its checkpoint, the split, and what to compute on it."""
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="a run")
+    parser.add_argument(
+        "--checkpoint",
+        default="latest",
+        metavar="latest|best",
+        help="which checkpoint (default: latest)",
+    )
+    parser.add_argument(
+        "--split", default="test", metavar="train|valid|test", help="which split (default: test)"
+    )
+    parser.add_argument(
+        "--num",
+        type=int,
+        metavar="N",
+        help="samples that the metrics draw (default: config.metric_samples)",
+    )
+    parser.add_argument(
+        "--metrics",
+        default="",
+        metavar="NAME,...",
+        help="metrics to compute instead of config.metrics, such as nll or frechet,kid,prdc",
+    )
+    parser.add_argument(
+        "--inception",
+        default="",
+        metavar="FILE",
+        help="see pictures through Inception with these weights, instead of config.extractor",
+    )
+
+
+def run(args, overrides) -> int:
+    """Print the metrics of the checkpoint and what each rests on, and append them to
+    the run's evaluations.jsonl; return the exit code 0.
+    """
+    from aigc_jax import metrics
+    from aigc_jax.inference.run import load
+    from aigc_jax.utils import documents
+    from aigc_jax.utils.documents import plain
+    from aigc_jax.utils.text_table import table
+
+    run = load(args.workdir, args.checkpoint)
+    require(args.num is None or args.num > 1, f"--num={args.num} must be at least 2")
+    names = args.metrics.split(",") if args.metrics else list(run.config.metrics)
+    values = run.evaluate(args.split, args.num, names, args.inception)
+    print_text(table(list(values.items()), (f"step {run.step:,}", args.split)))
+    row = dict(
+        step=run.step,
+        split=args.split,
+        checkpoint=args.checkpoint,
+        num=args.num or run.config.metric_samples,
+    )
+    seen = run.extractor() if set(names) & set(metrics.EXTRACTED) else None
+    for name in names:
+        examples = run.full.dataset.splits[args.split][1]
+        signature = run.signatures.get(f"{name}_signature", "")
+        print_text(metrics.card(name, row["num"], examples, args.split, seen, signature))
+    row |= run.signatures
+    if seen is not None:
+        row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)
+    try:
+        documents.append_line(
+            run.dir / "evaluations.jsonl", row | {k: plain(v) for k, v in values.items()}
+        )
+    except OSError as e:  # a directory that is mounted read-only
+        print_warning(
+            f"{run.dir / 'evaluations.jsonl'} could not be written ({e.strerror or e}): "
+            "these results are kept nowhere else"
+        )
+    return 0

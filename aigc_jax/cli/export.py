@@ -1,0 +1,50 @@
+"""Write a language model as a GPT-2 directory, which `transformers` loads."""
+
+from aigc_jax.utils.errors import require
+from aigc_jax.utils.terminal import print_text
+
+
+def add_arguments(parser):
+    """Add the run, its checkpoint and the directory to write."""
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="a run of a network that GPT-2 has too"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="latest",
+        metavar="latest|best",
+        help="which checkpoint (default: latest)",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the directory to write: config.json, model.safetensors, vocab.json, merges.txt",
+    )
+
+
+def run(args, overrides) -> int:
+    """Write the directory and print its path; return the exit code 0. A UserError where
+    the run is no decoder-only Transformer.
+    """
+    from aigc_jax.inference.run import load
+    from aigc_jax.methods import lora
+    from aigc_jax.training import gpt2_weights
+    from aigc_jax.training.serialization import flatten
+    from aigc_jax.utils.disk import disk_errors
+
+    run = load(args.workdir, args.checkpoint)
+    require(
+        run.config.method == "lm" and run.config.network == "transformer",
+        f"{args.workdir} is no decoder-only Transformer: nothing to export",
+    )
+    with disk_errors(args.out):
+        gpt2_weights.write(
+            args.out,
+            run.config.model.to_dict(),
+            flatten(lora.merged(run.config, run.state.params)),
+            run.tokenizer,
+            run.ends,
+        )
+    print_text(args.out)
+    return 0

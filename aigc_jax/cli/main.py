@@ -1,0 +1,205 @@
+"""The command line: its parser, one verb a file, and errors as one sentence."""
+
+import argparse
+import difflib
+import errno
+import os
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from aigc_jax.cli import compare, data, evaluate, export, figure, group, plan, sample, sweep, train
+from aigc_jax.cli import list as list_
+from aigc_jax.utils.errors import PROGRAM, UserError, brief, require
+from aigc_jax.utils.python_files import find_file
+from aigc_jax.utils.terminal import print_warning
+
+# verb -> the module that declares its arguments, add_arguments(parser), and runs it,
+# run(args, overrides) -> exit code. --help shows the first paragraph of the module's
+# docstring in the list of verbs, all of it for the verb.
+VERBS = {
+    "train": train,
+    "evaluate": evaluate,
+    "sample": sample,
+    "sweep": sweep,
+    "figure": figure,
+    "compare": compare,
+    "export": export,
+    "plan": plan,
+    "data": data,
+    "list": list_,
+}
+INTERNAL = {"group": group}  # what other verbs start
+OVERRIDABLE = ("train", "list", "sweep", "plan")  # verbs that take --config.KEY=VALUE
+
+DESCRIPTION = """\
+Train, evaluate, sample, compare and plan generative models from config files;
+many trials as one program.
+
+  {program} train    --config=gan_digits --workdir=runs/gan --config.hp.lr_g=1e-4
+  {program} train    --workdir=runs/gan
+  {program} evaluate --workdir=runs/gan
+  {program} sample   --workdir=runs/gan --num=10
+  {program} sample   --workdir=runs/gpt --prompt="ROMEO:" --temperature=0.8 --tokens=200
+  {program} sweep    --config=vae_digits --grid hp.lr=1e-4,1e-3 --seeds=8 --workdir=runs/rates
+  {program} sweep    --experiment=vae_beta --workdir=runs/beta
+  {program} figure   --experiment=vae_beta
+  {program} compare  runs/gan runs/rates/trials/*
+  {program} plan     --config=gpt2_124m --devices=8 --config.run.fsdp=True
+  {program} data     --name=mnist --download
+  {program} list
+
+The second line resumes a run where it was cut off. --config takes the name of a
+shipped config or the path of a file, --experiment likewise. Every key of a config can
+be set as --config.KEY=VALUE; `list --config=NAME` shows them.
+"""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Paragraphs and examples at the terminal's width. Words are never divided, so that
+    a flag or a path can be copied; an example that is too long goes on below itself.
+    """
+
+    def _split_lines(self, text, width):
+        return fill(text, width).splitlines()
+
+    def _format_usage(self, usage, actions, groups, prefix):
+        width, self._width = self._width, sys.maxsize  # on one line
+        line = super()._format_usage(usage, actions, groups, prefix).strip()
+        self._width = width
+        held = re.sub(r"(--\w+) (?=[^-\[\s])", "\\1\0", line)  # a flag beside its value
+        return fill(held, width, subsequent_indent="    ").replace("\0", " ") + "\n\n"
+
+    def _fill_text(self, text, width, indent):
+        blocks = re.split(r"\n\s*\n", text.strip("\n"))
+        return "\n\n".join(
+            "\n".join(fill_example(line, width) for line in block.splitlines())
+            if block.startswith(" ")
+            else fill(block, width)
+            for block in blocks
+        )
+
+
+def fill(text: str, width: int, **indents) -> str:
+    """The words of a text in lines of at most `width` characters, none divided."""
+    words = " ".join(text.split())
+    return textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False, **indents)
+
+
+def fill_example(line: str, width: int) -> str:
+    """A command as it is where it fits, else in lines that a shell joins again."""
+    if len(line) <= width:
+        return line
+    lines = fill(line, width - 2, initial_indent="  ", subsequent_indent="      ")
+    return lines.replace("\n", " \\\n")
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors as one sentence, exit code 1."""
+
+    def error(self, message):
+        """Raise a UserError instead of leaving with usage and exit code 2."""
+        raise UserError(f"{message} ({program()} --help)")
+
+
+def program() -> str:
+    """What a user types to start this command line."""
+    name = Path(sys.argv[0]).name
+    if name == "__main__.py":
+        return "python -m aigc_jax"
+    return "aigc" if name == "aigc" else "python launch.py"
+
+
+def make_parser() -> Parser:
+    """Return the parser of all verbs; internal ones are parsed but not listed."""
+    style: dict[str, Any] = dict(formatter_class=HelpFormatter, allow_abbrev=False)
+    top = Parser(prog=program(), description=DESCRIPTION.format(program=program()), **style)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB")
+    for name, module in (VERBS | INTERNAL).items():
+        summary = " ".join((module.__doc__ or "").split("\n\n")[0].split())
+        shown: dict[str, Any] = {} if name in INTERNAL else dict(help=summary)
+        module.add_arguments(verbs.add_parser(name, description=module.__doc__, **shown, **style))
+    return top
+
+
+def spell(name: str) -> str:
+    """An argument that an error names, as the command line writes it: --what."""
+    if name == PROGRAM:
+        return program()
+    parser = Parser(add_help=False, conflict_handler="resolve")
+    for module in (VERBS | INTERNAL).values():
+        module.add_arguments(parser)
+    flags = {action.dest: flag for flag, action in parser._option_string_actions.items()}
+    return flags.get(name, name)
+
+
+def split_overrides(argv):
+    """--config.KEY=VALUE apart from the rest of the command line."""
+    overrides, rest = {}, []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("--config."):
+            rest.append(word)
+            continue
+        key, equals, value = word.removeprefix("--config.").partition("=")
+        overrides[key] = value if equals else next(words, None)
+        require(overrides[key] is not None, f"--config.{key} needs a value: --config.{key}=VALUE")
+    return overrides, rest
+
+
+def main(argv) -> int:
+    """Run a command line; returns its exit code."""
+    try:
+        return _run(*split_overrides(argv))
+    except UserError as e:
+        print_warning(f"error: {e.spelled(spell)}")
+        return 1
+    except OSError as e:  # what looks for a file beneath a name that no file can have
+        if e.errno != errno.ENAMETOOLONG:
+            raise
+        print_warning(f"error: {brief(str(e.filename), quotes=False)}: {e.strerror}")
+        return 1
+
+
+def _run(overrides, words) -> int:
+    if words and not words[0].startswith("-") and words[0] not in VERBS | INTERNAL:
+        raise UserError(f"{words[0]!r} is none of {', '.join(VERBS)}{_suggest(words[0], VERBS)}")
+    top = make_parser()
+    args, unknown = top.parse_known_args(words)
+    if args.verb is None:
+        top.print_help()
+        return 1 if words else 0
+    if unknown:
+        known = [f"--{k}" for k in vars(args) if k != "verb"]
+        close = _suggest(unknown[0].split("=")[0], known)
+        raise UserError(f"{args.verb} takes no {unknown[0]}; it takes {', '.join(known)}{close}")
+    if overrides and args.verb not in OVERRIDABLE:
+        key = next(iter(overrides))
+        raise UserError(
+            f"{args.verb} takes its config from the run; --config.{key} goes with train, "
+            "sweep and plan"
+        )
+    for flag in ("config", "experiment"):  # a name becomes the path of its file
+        if getattr(args, flag, None):
+            setattr(args, flag, str(find_file(getattr(args, flag), flag)))
+    return (VERBS | INTERNAL)[args.verb].run(args, overrides)
+
+
+def _suggest(word, known) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    name = close[0] if close and close[0].startswith("-") else repr(close[0]) if close else ""
+    return f"; did you mean {name}?" if close else ""
+
+
+def command():
+    """The process: runs its command line and exits."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: aigc list | head -3
+        # or Python complains once more as it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""What every method needs: its protocol, transforms, keys, configs, sharding."""

@@ -1,0 +1,62 @@
+"""Which hyper-parameters, the keys hp.*, a config reads. Their defaults and ranges are
+in `core.keys.HP`. Imports no jax.
+"""
+
+from aigc_jax.core.keys import HP, REGULARIZERS
+from aigc_jax.core.schema import REQUIRED
+from aigc_jax.utils.errors import UserError, nearest, require
+
+DEFAULTS = {key.name.removeprefix("hp."): key.default for key in HP}
+
+# static key -> its value (or, of a tuple, each entry) -> the hyper-parameters that this
+# choice reads
+READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
+    "method": {
+        "gan": ("lr_g", "lr_d", "ema_decay", "smoothing"),
+        "vae": ("lr", "beta"),
+        "vqvae": ("lr", "commitment", "ema_decay", "restart"),
+        **dict.fromkeys(("lm", "seq2seq", "mlm", "classifier"), ("lr",)),
+    },
+    "optimizer": {
+        "adam": ("beta1", "beta2"),
+        "adam_1e-4": ("beta1", "beta2"),
+        "adamw": ("beta1", "beta2", "weight_decay", "clip"),
+        "adagrad": (),
+        "rmsprop": ("beta2",),
+        "sgd": ("beta1",),
+    },
+    "game.condition": {"auxiliary": ("auxiliary",)},
+    "game.regularizers": {name: (name,) for name in REGULARIZERS},
+    "likelihood": {"gaussian": ("sigma",)},
+    "bound": {"free_bits": ("free_bits",)},
+    "penalty": {"tc": ("penalty",), "mmd": ("penalty",)},
+}
+
+
+def hparam_names(leaves: dict) -> tuple[str, ...]:
+    """The names, without "hp.", of what the choices of a config with these leaves read,
+    in the order of READ_BY.
+    """
+    names: dict[str, None] = {}
+    for key, table in READ_BY.items():
+        value = leaves.get(key, ())
+        for choice in value if isinstance(value, tuple) else (value,):
+            names |= dict.fromkeys(table.get(choice, ()))
+    return tuple(names)
+
+
+def check_hparams(leaves: dict) -> None:
+    """Raise a UserError unless the leaves hold every hyper-parameter without a default
+    that their choices read, and none that they do not.
+    """
+    names = hparam_names(leaves)
+    choice = f"config.method = {leaves['method']!r} with config.optimizer = {leaves['optimizer']!r}"
+    for name in (key.removeprefix("hp.") for key in leaves if key.startswith("hp.")):
+        if name not in names:
+            raise UserError(
+                f"config.hp.{name} is read by nothing in {choice}; it reads "
+                f"{', '.join(names)}{nearest(name, names)}"
+            )
+    for name in names:
+        given = f"hp.{name}" in leaves or DEFAULTS[name] is not REQUIRED
+        require(given, f"config.hp.{name} is missing; {choice} reads {', '.join(names)}")

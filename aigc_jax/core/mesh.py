@@ -1,0 +1,75 @@
+"""Meshes of devices: the axes that trials, batches and parameters are divided over."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from aigc_jax.utils.errors import UserError, require
+
+AXES = ("trial", "data", "model")
+
+
+def make_mesh(shape: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with the axes of AXES; -1 stands for the devices that are left."""
+    devices = jax.devices() if devices is None else devices
+    sizes = {axis: int(shape.get(axis, 1)) for axis in AXES}
+    free = [axis for axis, size in sizes.items() if size == -1]
+    require(
+        len(free) <= 1 and all(s == -1 or s > 0 for s in sizes.values()),
+        f"config.run.mesh = {dict(shape)} must hold positive sizes, and -1 at most once",
+    )
+    fixed = math.prod(s for s in sizes.values() if s != -1)
+    if free:
+        require(
+            len(devices) % fixed == 0,
+            f"config.run.mesh = {dict(shape)} does not divide {len(devices)} devices",
+        )
+        sizes[free[0]] = len(devices) // fixed
+    count = math.prod(sizes.values())
+    require(
+        count <= len(devices),
+        f"config.run.mesh = {dict(shape)} needs {count} devices; there are {len(devices)}",
+    )
+    return jax.make_mesh(
+        tuple(sizes.values()),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=devices[:count],
+    )
+
+
+def mesh_or_one(
+    shape: dict[str, int], batch_size: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """The mesh of a config where there are devices for it and they divide a batch, else
+    one device: a run that was trained on many is looked at on whatever there is.
+    """
+    devices = jax.devices() if devices is None else devices
+    try:
+        mesh = make_mesh(shape, devices)
+    except UserError:
+        mesh = None
+    return (
+        mesh
+        if mesh is not None and batch_size % mesh.shape["data"] == 0
+        else make_mesh({}, devices)
+    )
+
+
+def mesh_of_trials(
+    shape: dict[str, int], default: dict[str, int], count: int, batch_size: int
+) -> Mesh:
+    """The mesh of a group of trials: as the config says; where it leaves the default,
+    the devices are divided among the trials, as far as they go, and what is left over
+    among the examples of a batch, but on CPUs, whose cores share the work anyhow.
+    """
+    if dict(shape) != dict(default):
+        return make_mesh(shape)
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return make_mesh(dict(trial=min(count, len(devices))))
+    trial = max(n for n in range(1, len(devices) + 1) if len(devices) % n == 0 and n <= count)
+    rest = len(devices) // trial
+    return make_mesh(dict(trial=trial, data=rest if batch_size % rest == 0 else 1))

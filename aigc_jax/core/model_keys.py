@@ -1,0 +1,132 @@
+"""The keys of `model`: the fields of each network that a config may set. Tests hold
+them equal to the fields of the Linen modules. Nothing here imports jax.
+"""
+
+from aigc_jax.core.schema import (
+    BELOW_ONE,
+    FLOAT,
+    INTS,
+    INTS2,
+    REQUIRED,
+    WIDTH,
+    Key,
+    depth,
+    kernel,
+    one_of,
+    width,
+)
+
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "leaky_relu_0.01", "tanh", "gelu")
+NORMS = ("none", "batch", "layer", "instance")
+
+
+def _layers(*keys: Key) -> tuple[Key, ...]:
+    """Of networks whose layers are given one by one, or follow from the width of the
+    first or last.
+    """
+    return (Key("channels", INTS, (), 1, WIDTH), Key("width", int | None, None, 1, WIDTH), *keys)
+
+
+def _dense() -> Key:
+    return Key("dense", INTS, (), 1, WIDTH)
+
+
+def _gan(norm="none") -> tuple[Key, ...]:
+    """What generators and discriminators of one network share."""
+    return one_of("norm", NORMS, norm), Key("spectral", bool, False)
+
+
+STD = Key("std", float | None, None, 0, FLOAT)  # of the first kernels; None: LeCun's
+MINIBATCH_STD = Key("minibatch_std", bool, False)
+OUTPUT, ACTIVATION = one_of("output", ACTIVATIONS), one_of("activation", ACTIVATIONS)
+RELU = one_of("activation", ACTIVATIONS, "relu")
+WIDTHS = Key("widths", INTS, REQUIRED, 1, WIDTH)
+VAE = (
+    Key("widths", INTS2, REQUIRED, 1, WIDTH),
+    ACTIVATION,
+    Key("pseudo", int | None, None, 1, WIDTH),
+)
+TRANSFORMER = (
+    width("width"),
+    Key("heads", int, REQUIRED, 1, 1024),
+    depth("layers"),
+    # of keys and values, each shared by heads / kv_heads queries; 0: heads
+    Key("kv_heads", int, 0, 0, 1024),
+    # of the MLP; 0: 4 width, for swiglu 8/3 width rounded up to a multiple of 64
+    width("hidden", 0, low=0),
+    one_of("mlp", ("relu", "gelu", "swiglu"), "gelu"),
+    one_of("norm", ("layer", "rms"), "layer"),
+    # of the norms: x + f(norm(x)), or norm(x + f(x))
+    one_of("place", ("before", "after"), "before"),
+    one_of("positions", ("learned", "sinusoidal", "rotary", "alibi", "none"), "learned"),
+    Key("qk_norm", bool, False),
+    Key("bias", bool, True),
+    Key("dropout", float, 0.0, 0, BELOW_ONE),
+    # positions that the network has
+    Key("context", int, REQUIRED, 1, 2**20),
+    # logits through the embedding's transpose
+    Key("tied", bool, True),
+    # all blocks as one scan, which compiles sooner
+    Key("scan", bool, False),
+    # recompute a block's intermediate values in the backward pass, but for those that
+    # `keep` names
+    Key("remat", bool, False),
+    one_of("keep", ("nothing", "products"), "nothing"),
+)
+RECURRENT = (
+    one_of("cell", ("rnn", "lstm", "gru")),
+    width("width"),
+    depth("layers"),
+    width("embedding"),
+    Key("dropout", float, REQUIRED, 0, BELOW_ONE),
+    Key("tied", bool),
+)
+# (config.method, config.network or "") -> {part of `model`, or "": its keys}
+MODEL: dict[tuple[str, str], dict[str, tuple[Key, ...]]] = {
+    ("gan", "mlp"): dict(
+        g=(WIDTHS, ACTIVATION, OUTPUT, *_gan(), STD),
+        d=(WIDTHS, ACTIVATION, *_gan(), MINIBATCH_STD, Key("pieces", int, 1, 1, 1000), STD),
+    ),
+    ("gan", "dcgan"): dict(
+        g=(
+            kernel("kernel"),
+            ACTIVATION,
+            OUTPUT,
+            *_layers(Key("base", int | None, None, 1, WIDTH)),
+            _dense(),
+            Key("last_stride", int, 1, 1, 64),
+            *_gan(),
+        ),
+        d=(kernel("kernel"), ACTIVATION, *_layers(), _dense(), *_gan(), MINIBATCH_STD),
+    ),
+    ("gan", "resnet"): dict(
+        g=(width("width"), Key("ups", int, REQUIRED, 1, 12), OUTPUT, RELU, *_gan("batch")),
+        d=(
+            width("width"),
+            Key("downs", int, REQUIRED, 1, 12),
+            depth("flats"),
+            one_of("pool", ("sum", "mean")),
+            RELU,
+            *_gan(),
+            MINIBATCH_STD,
+        ),
+    ),
+    ("vae", "mlp"): {"": VAE},
+    ("vae", "conv"): {"": (*VAE, kernel("kernel", 4), *_layers())},
+    ("vqvae", ""): {
+        "": (
+            width("size"),
+            Key("channels", INTS, REQUIRED, 1, WIDTH),
+            kernel("kernel"),
+            depth("residual"),
+            ACTIVATION,
+        )
+    },
+    ("lm", "transformer"): {"": TRANSFORMER},
+    ("lm", "recurrent"): {"": RECURRENT},
+    ("mlm", ""): {"": TRANSFORMER},
+    ("seq2seq", ""): {"": TRANSFORMER},
+    ("classifier", ""): {
+        "": (Key("channels", INTS, REQUIRED, 1, WIDTH), kernel("kernel"), width("size"))
+    },
+}

@@ -1,0 +1,157 @@
+"""Values of a config as the types of the table `keys`, within its ranges."""
+
+import ast
+import math
+import numbers
+import typing
+from typing import Any
+
+from aigc_jax.core.durations import MOST_STEPS, UNITS, parse_duration
+from aigc_jax.core.schema import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    DURATION,
+    ENTRIES,
+    INTS,
+    INTS2,
+    NAMES,
+    REQUIRED,
+    Key,
+)
+from aigc_jax.utils.errors import UserError, brief, choose, require
+
+MOST_LETTERS = 4096  # of a text
+
+
+def convert(key: Key, value: Any) -> Any:
+    """`value`, or the text of it, as the key's type; a UserError where it is of
+    another, out of range or none of the allowed.
+    """
+    name = f"config.{key.name}"
+    value = _typed(key.type, value, f"{name} = {brief(value)}", name)
+    for place, entry in _entries(value):
+        if key.allowed:
+            choose(dict.fromkeys(key.allowed), entry, name + place)
+        _check_range(key, entry, f"{name}{place} = {brief(entry)}")
+    require(value != () or key.default is not REQUIRED, f"{name} = () must have at least one entry")
+    return value
+
+
+def _entries(value, place=""):
+    """[(index, entry)] of what a range is of: the entries of a tuple, at any depth, or
+    the value itself.
+    """
+    if not isinstance(value, tuple):
+        return [(place, value)]
+    return [found for i, part in enumerate(value) for found in _entries(part, f"{place}[{i}]")]
+
+
+def _check_range(key: Key, value, shown: str):
+    if isinstance(value, str):
+        require(
+            len(value) <= MOST_LETTERS and "\0" not in value,
+            f"{shown} must be a text of at most {MOST_LETTERS} characters, none of them NUL",
+        )
+    if key.low is None or value is None:
+        return
+    require(
+        value >= key.low,
+        f"{shown} must be " + ("positive" if key.low == ABOVE_ZERO else f"at least {key.low:g}"),
+    )
+    require(
+        value <= key.high,
+        f"{shown} must be "
+        + ("below 1" if key.high == BELOW_ONE else f"at most {_plain(key.high)}"),
+    )
+
+
+def _plain(number) -> str:
+    return f"{number:,}" if isinstance(number, int) and abs(number) < 10**15 else f"{number:g}"
+
+
+TYPES = {
+    bool: "bool",
+    int: "integer",
+    float: "number",
+    str: "text",
+    NAMES: "tuple of names",
+    INTS: "tuple of integers",
+    INTS2: "tuple of tuples of integers",
+}
+
+
+def _typed(kind, value, shown: str, name: str):
+    """`value` as a type of the table; `shown` is how an error names it."""
+    if kind == DURATION:
+        return _duration(value, name)
+    options = typing.get_args(kind) if typing.get_origin(kind) is not tuple else ()
+    if type(None) in options:
+        if value is None:
+            return None
+        kind = options[0]
+    wrong = UserError(f"{shown} is no {TYPES[kind]}")
+    if kind is str:
+        if not isinstance(value, str):
+            raise wrong
+        return value
+    if isinstance(value, str):
+        value = _parsed(value, kind, wrong)
+    if typing.get_origin(kind) is tuple:
+        value = value if isinstance(value, tuple | list) else (value,)
+        require(len(value) <= ENTRIES, f"{shown} must have at most {ENTRIES} entries")
+        inner = typing.get_args(kind)[0]
+        return tuple(
+            _typed(inner, v, f"{shown}, whose entry {i}", name) for i, v in enumerate(value)
+        )
+    return _number(kind, value, wrong)
+
+
+def _parsed(text: str, kind, wrong: UserError):
+    """What a text of the command line says."""
+    word = text.strip()
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    if kind == NAMES and not word.startswith(("(", "[", "'", '"', "{")):
+        # Names need no quotes: modes,frechet_pixels.
+        return tuple(filter(None, (part.strip() for part in word.split(","))))
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        if kind is float and word.lower() in ("inf", "-inf", "nan"):
+            return float(word)  # named by `_number`
+        raise wrong from None
+
+
+def _number(kind, value, wrong: UserError):
+    if kind is bool:
+        if value not in (True, False) or not isinstance(value, int):
+            raise wrong
+        return bool(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise wrong
+    if isinstance(value, numbers.Integral):
+        value = int(value)
+    if kind is float:
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
+        require(math.isfinite(value), str(wrong).removesuffix(" is no number") + " is not finite")
+        return value + 0.0  # -0.0 is 0.0
+    if not isinstance(value, int) and (not math.isfinite(value) or value != int(value)):
+        raise wrong
+    return int(value)
+
+
+def _duration(value, name: str):
+    """A duration as a text, or of a resolved config an integer."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise UserError(
+            f"{name} = {brief(value)} is no duration, such as '1000 steps' or '10 epochs'"
+        )
+    number, unit = parse_duration(value, name)
+    require(
+        number <= MOST_STEPS or UNITS[unit] == 0,
+        f"{name} = {brief(value)} is too long: a run has fewer than 2^31 steps",
+    )
+    return str(value)

@@ -1,0 +1,62 @@
+"""Cleaning of texts: Unicode forms, scripts, control characters, stop words."""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from aigc_jax.utils import files
+from aigc_jax.utils.errors import UserError, choose
+
+# Cleaning, in this order: script, normal form, case, control characters, stop words.
+
+
+Clean = Callable[[str], str]
+
+
+def opencc() -> Clean:
+    """Return the function text -> text in simplified characters; a UserError where the
+    package opencc is not installed.
+    """
+    try:
+        from opencc import OpenCC
+    except ImportError:
+        raise UserError(
+            "config.data.script = 'simplified' needs the package opencc: pip install opencc"
+        ) from None
+    return OpenCC("t2s").convert
+
+
+same: Clean = lambda text: text
+SCRIPTS: dict[str, Callable[[], Clean]] = {"as_is": lambda: same, "simplified": opencc}
+FORMS: dict[str, Clean] = {
+    form: functools.partial(unicodedata.normalize, form) for form in ("NFC", "NFKC", "NFD", "NFKD")
+}
+CONTROL: dict[str, Clean] = {
+    "keep": same,
+    "drop": functools.partial(re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]").sub, ""),
+}
+
+
+def cleaner(config: ConfigDict, script: str) -> Clean:
+    """text -> text, as the config's keys script, normalize, lower, control and
+    stop_words say. Stop words are normalized and written small as the text is; a word
+    is a run of letters, digits and underscores.
+    """
+    steps: list[Clean] = [
+        choose(SCRIPTS, script, "config.data.script")(),
+        choose(FORMS, config.normalize, "config.data.normalize") if config.normalize else same,
+        str.lower if config.lower else same,
+        choose(CONTROL, config.control, "config.data.control"),
+    ]
+    clean = lambda text: functools.reduce(lambda text, step: step(text), steps, text)
+    if config.stop_words == "":
+        return clean
+    path = files.expand_user(config.stop_words)
+    content = files.read_text(path, f"config.data.stop_words = {config.stop_words!r}")
+    stop = {clean(word.strip()) for word in files.split_lines(content)}
+    return lambda text: re.sub(
+        r"\w+", lambda found: "" if found[0] in stop else found[0], clean(text)
+    )

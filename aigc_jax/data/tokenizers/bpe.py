@@ -1,0 +1,91 @@
+"""Byte-level BPE."""
+
+import functools
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from aigc_jax.data.tokenizers.base import (
+    BYTES,
+    SPECIALS,
+    Tokenizer,
+    known,
+    limit,
+    utf8,
+    with_specials,
+)
+from aigc_jax.data.tokenizers.splitters import LONGEST
+from aigc_jax.utils.errors import require
+
+# Runs of letters, digits, other signs or blanks that training BPE cuts after so many
+# characters: its time grows with the square of a word's length (encoding does not).
+# Ordinary text has no such words.
+LONG_RUNS = "|".join(rf"{kind}{{1024}}" for kind in (r"\p{L}", r"\p{N}", r"[^\s\p{L}\p{N}]", r"\s"))
+
+
+@functools.cache
+def byte_letters() -> dict[str, int]:
+    """The letter that byte-level BPE writes each byte as: itself where it prints, else
+    the next letter from U+0100 on.
+    """
+    prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(BYTES) if b not in prints]
+    return {chr(b): b for b in prints} | {chr(0x100 + i): b for i, b in enumerate(others)}
+
+
+def byte_level(library: Any) -> Any:
+    """GPT-2's cut into words, of bytes written as letters; no space is put before."""
+    from tokenizers import pre_tokenizers
+
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    return library
+
+
+def make_bpe(plain: dict) -> Tokenizer:
+    """A token is a run of bytes, merged from single ones in the order of `merges`
+    (Sennrich et al. 2016; on bytes: Radford et al. 2019). GPT-2's own has one special
+    token, or none, which `specials` says.
+    """
+    from tokenizers import Tokenizer as Library
+    from tokenizers import models
+
+    words, letters = known(plain), byte_letters()
+    require(set(letters) <= set(words), "its vocabulary lacks a byte")
+    pieces = [bytes(letters[letter] for letter in word) for word in words]
+    merges = [(left, right) for left, right in plain["merges"]]
+    library = byte_level(Library(models.BPE({word: i for i, word in enumerate(words)}, merges)))
+    encode = lambda text: np.array(library.encode(utf8(text).decode()).ids, np.int32)
+    specials = plain.get("specials", len(SPECIALS))
+    require(specials in range(len(SPECIALS) + 1), f"specials = {specials!r} is none of 0, 1, 2")
+    return with_specials("bpe", pieces, encode, plain, count=specials)
+
+
+def bpe(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
+    """Byte-level BPE, trained on the texts: all bytes, then merges of the most frequent
+    pairs up to `vocabulary`.
+    """
+    from tokenizers import Regex, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer as Library
+
+    size = limit(config, BYTES + len(SPECIALS)) - len(SPECIALS)
+    library = byte_level(Library(models.BPE()))
+    cut = pre_tokenizers.Split(Regex(LONG_RUNS), "isolated")
+    library.pre_tokenizer = pre_tokenizers.Sequence([cut, library.pre_tokenizer])
+    library.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=size,
+            initial_alphabet=sorted(byte_letters()),
+            max_token_length=LONGEST,
+            show_progress=False,
+        ),
+    )
+    model = json.loads(library.to_str())["model"]
+    return make_bpe(
+        dict(
+            kind="bpe", known=sorted(model["vocab"], key=model["vocab"].get), merges=model["merges"]
+        )
+    )

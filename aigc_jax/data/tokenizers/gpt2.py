@@ -1,0 +1,193 @@
+"""The tokenizer files of a GPT-2 directory, as Hugging Face's `transformers` writes
+them: tokenizer.json, or vocab.json and merges.txt.
+"""
+
+import json
+from pathlib import Path
+
+from aigc_jax.data.tokenizers import from_plain
+from aigc_jax.data.tokenizers.base import SPECIALS, Tokenizer
+from aigc_jax.data.tokenizers.bpe import byte_letters
+from aigc_jax.utils.errors import UserError, first_line, require
+from aigc_jax.utils.files import read_text
+
+END = SPECIALS[0]
+# The parts of a tokenizer.json that GPT-2's has, with what they say.
+PLAIN_MODEL = dict(
+    type="BPE",
+    dropout=None,
+    continuing_subword_prefix=None,
+    end_of_word_suffix=None,
+    byte_fallback=False,
+    ignore_merges=False,
+)
+PLAIN_STEP = dict(type="ByteLevel", add_prefix_space=False, use_regex=True)
+
+
+def has_tokenizer(path: Path) -> bool:
+    """Does a directory hold another library's tokenizer, and no run of ours?"""
+    return any((path / name).is_file() for name in ("tokenizer.json", "vocab.json"))
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a directory, with the ids of the library `tokenizers`. Raises a
+    UserError where its files are missing or damaged, or where it cannot be used
+    (`huggingface.make`).
+    """
+    file = path / "tokenizer.json"
+    file = file if file.is_file() else path / "vocab.json"
+    try:
+        described = json.loads(read_text(file))
+        prefix = read_json(path / "tokenizer_config.json").get("add_prefix_space")
+        if file.name == "vocab.json":
+            described = describe_files(described, path, prefix or False)
+        else:
+            described = complete(described)
+            check_prefix(described["pre_tokenizer"], prefix)
+        rows = read_json(path / "config.json").get("vocab_size") if is_gpt2(path) else None
+        return from_plain(plain_of(described, read_stops(path), rows))
+    except UserError as e:
+        raise UserError(f"{file} holds no GPT-2 tokenizer: {e}") from None
+    except Exception as e:  # a damaged file is damaged in many ways
+        reason = first_line(e, 100)
+        raise UserError(f"{file} cannot be read as a tokenizer: {reason}") from None
+
+
+def is_gpt2(path: Path) -> bool:
+    """Does the model's config.json lie beside the tokenizer, which may be alone?"""
+    return "n_embd" in read_json(path / "config.json")
+
+
+def read_json(file: Path) -> dict:
+    """A JSON object, {} where there is no file."""
+    found = json.loads(read_text(file)) if file.is_file() else {}
+    require(isinstance(found, dict), f"{file} holds no JSON object")
+    return found
+
+
+def complete(described: dict) -> dict:
+    """A tokenizer.json as the library writes it: each part and each key is there."""
+    from tokenizers import Tokenizer as Library
+
+    return json.loads(Library.from_str(json.dumps(described)).to_str())
+
+
+def describe_files(numbers: dict, path: Path, prefix: bool) -> dict:
+    """The tokenizer.json of vocab.json, merges.txt and added_tokens.json."""
+    lines = read_text(path / "merges.txt").split("\n")
+    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    added = read_json(path / "added_tokens.json")
+    added |= {name: numbers[name] for name in SPECIALS if name in numbers}
+    step = PLAIN_STEP | dict(add_prefix_space=prefix, trim_offsets=True)
+    flags = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
+    tokens = [dict(id=i, content=name) | flags for name, i in added.items()]
+    return complete(
+        dict(
+            version="1.0",
+            truncation=None,
+            padding=None,
+            normalizer=None,
+            post_processor=None,
+            added_tokens=sorted(tokens, key=lambda token: token["id"]),
+            pre_tokenizer=step,
+            decoder=step,
+            model=PLAIN_MODEL | dict(vocab=numbers, merges=merges),
+        )
+    )
+
+
+def check_prefix(step: dict | None, prefix: bool | None) -> None:
+    """Raise a UserError where tokenizer_config.json says of a blank before each text
+    what tokenizer.json does not.
+    """
+    if prefix is None or step is None or step.get("type") != "ByteLevel":
+        return
+    there = step["add_prefix_space"]
+    require(there == prefix, f"add_prefix_space = {there}, and tokenizer_config.json says {prefix}")
+
+
+def plain_of(described: dict, stops: tuple[int, ...] | None, rows: int | None) -> dict:
+    """GPT-2's own kind of byte-level BPE as ours, all else by the library. stops: the
+    tokens at which the model's configs end a text; rows: how many tokens the model has,
+    where it says so, for which special ones past it are none.
+    """
+    numbers = numbers_of(described)
+    order = sorted(numbers, key=numbers.__getitem__)
+    size = min(len(order), rows or len(order))
+    special = {numbers[name] for name in SPECIALS if name in numbers}
+    special |= {token["id"] for token in described["added_tokens"] if token["special"]}
+    lost = next((word for word in order[size:] if numbers[word] not in special), None)
+    require(
+        lost is None, f"its token {lost!r} is none of the {rows:,} that config.json says there are"
+    )
+    end = next((i for i in (*(stops or ()), numbers.get(END)) if i in special and i < size), None)
+    count = sum(name in numbers for name in SPECIALS)
+    known = order[: len(order) - count]
+    last = order == [*known, *SPECIALS[:count]] and end == (len(known) if count else None)
+    whole = [numbers[word] for word in order] == list(range(size))
+    if not (is_plain(described) and last and whole):
+        text = json.dumps(described, ensure_ascii=False)
+        return dict(kind="library", json=text, size=size, end=end)
+    return dict(kind="bpe", known=known, merges=described["model"]["merges"], specials=count)
+
+
+def numbers_of(described: dict) -> dict[str, int]:
+    """The vocabulary of a tokenizer.json, added tokens included."""
+    from tokenizers import Tokenizer as Library
+
+    return Library.from_str(json.dumps(described)).get_vocab()
+
+
+def is_plain(described: dict) -> bool:
+    """Does it make the tokens that GPT-2's would, but for the vocabulary?"""
+    model = {key: described["model"].get(key) or default for key, default in PLAIN_MODEL.items()}
+    step, after = described["pre_tokenizer"] or {}, described["post_processor"]
+    names = {token["content"] for token in described["added_tokens"]}
+    return (
+        model == PLAIN_MODEL
+        and set(byte_letters()) <= set(described["model"]["vocab"])
+        and {key: step.get(key) for key in PLAIN_STEP} == PLAIN_STEP
+        and described["normalizer"] is None
+        and (after is None or after["type"] == "ByteLevel")
+        and names <= set(SPECIALS)
+    )
+
+
+def read_stops(path: Path) -> tuple[int, ...] | None:
+    """The tokens at which generation ends, by generation_config.json or else
+    config.json; None where neither says.
+    """
+    for name in ("generation_config.json", "config.json"):
+        given = read_json(path / name)
+        if "eos_token_id" in given:
+            value = given["eos_token_id"]
+            value = [] if value is None else value
+            stops = tuple(value) if isinstance(value, list) else (value,)
+            whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in stops)
+            require(whole, f"{name} says eos_token_id = {value!r}, which is no token")
+            return stops
+    return None
+
+
+def write_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
+    """The files of a byte-level BPE for `transformers.GPT2Tokenizer`, of any other
+    tokenizer of the library its tokenizer.json.
+    """
+    kinds = ("bpe", "library")
+    require(
+        tokenizer.kind in kinds,
+        f"a GPT-2 directory holds byte-level BPE, and the run's tokenizer is of {tokenizer.kind}",
+    )
+    if tokenizer.kind == "library":
+        (path / "tokenizer.json").write_text(tokenizer.plain["json"], encoding="utf-8")
+        about = dict(
+            tokenizer_class="PreTrainedTokenizerFast"
+        )  # which reads tokenizer.json as it is
+        (path / "tokenizer_config.json").write_text(json.dumps(about) + "\n")
+        return
+    words = [*tokenizer.plain["known"], *SPECIALS[: tokenizer.size - len(tokenizer.plain["known"])]]
+    (path / "vocab.json").write_text(
+        json.dumps({word: i for i, word in enumerate(words)}, ensure_ascii=False), encoding="utf-8"
+    )
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in tokenizer.plain["merges"])]
+    (path / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,45 @@
+"""From a text to its words: pieces that give the text back when joined."""
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from aigc_jax.utils.disk import cache_dir
+from aigc_jax.utils.errors import UserError
+
+LONGEST = 60  # characters of a word and bytes of a BPE token, so that `sizes` holds every size
+
+WORDS = re.compile(rf" ?\w{{1,{LONGEST}}}| ?[^\w\s]{{1,{LONGEST}}}|\s")
+
+
+@functools.cache
+def jieba_cut() -> Callable:
+    """Return jieba's function text -> words, with its dictionary cached for this user
+    alone; a UserError where the package jieba is not installed.
+    """
+    try:
+        import jieba
+    except ImportError:
+        raise UserError(
+            "config.data.tokenizer = 'chinese_words' needs the package jieba: pip install jieba"
+        ) from None
+    jieba.setLogLevel("WARNING")
+    segmenter = jieba.Tokenizer()
+    segmenter.tmp_dir = str(
+        cache_dir("jieba")
+    )  # its own choice is a file in a directory that everyone can write to
+    Path(segmenter.tmp_dir).mkdir(parents=True, exist_ok=True)
+    return segmenter.cut
+
+
+def chinese(text: str) -> Iterator[str]:
+    """Yield the words of a Chinese text, in parts of at most LONGEST characters."""
+    for word in jieba_cut()(text):
+        yield from (word[i : i + LONGEST] for i in range(0, len(word), LONGEST))
+
+
+SPLITTERS: dict[str, Callable[[str], Iterable[str]]] = {
+    "words": WORDS.findall,
+    "chinese_words": chinese,
+}

@@ -1,0 +1,109 @@
+"""Tokenizers by bytes, characters or words."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from aigc_jax.data.tokenizers.base import (
+    BYTES,
+    SPECIALS,
+    Tokenizer,
+    known,
+    limit,
+    utf8,
+    with_specials,
+)
+from aigc_jax.data.tokenizers.splitters import SPLITTERS
+from aigc_jax.utils.errors import UserError, require
+
+UNKNOWN = "\ufffd".encode()  # what <unk> shows as
+
+
+def make_bytes(plain: dict) -> Tokenizer:
+    """A token is a byte of UTF-8."""
+    encode = lambda text: np.frombuffer(utf8(text), np.uint8).astype(np.int32)
+    return with_specials("bytes", [bytes([i]) for i in range(BYTES)], encode, plain)
+
+
+def make_characters(plain: dict) -> Tokenizer:
+    """A token is a code point. One that is not in the vocabulary is <unk>, or a
+    UserError where there is no <unk>.
+    """
+    characters = known(plain)
+    n, other = len(characters), bool(plain["unknown"])
+    table = np.full(0x110000, n if other else -1, np.int32)
+    table[[ord(c) for c in characters]] = np.arange(n)
+
+    def encode(text):
+        codes = np.frombuffer(utf8(text).decode().encode("utf-32-le"), np.uint32)
+        ids = table[codes]
+        if not other and ids.min(initial=0) < 0:
+            c = chr(codes[np.argmin(ids)])
+            raise UserError(
+                f"the character {c!r} (U+{ord(c):04X}) is none of the tokenizer's {n:,}; it "
+                "needs one with <unk>, or with all bytes"
+            )
+        return ids
+
+    loses = f"characters other than its {n:,}, " + (
+        "which become <unk>" if other else "which are refused"
+    )
+    pieces = [c.encode() for c in characters] + [UNKNOWN] * other
+    return with_specials("characters", pieces, encode, plain, loses, n if other else None)
+
+
+def make_words(plain: dict) -> Tokenizer:
+    """A token is a piece of text by SPLITTERS; one of no known word is <unk>."""
+    words, split = known(plain), SPLITTERS[plain["kind"]]
+    n = len(words)
+    number = {word: i for i, word in enumerate(words)}
+    encode = lambda text: np.array(
+        [number.get(piece, n) for piece in split(utf8(text).decode())], np.int32
+    )
+    pieces = [word.encode() for word in words] + [UNKNOWN]
+    loses = f"words other than its {n:,}, which become <unk>"
+    return with_specials(plain["kind"], pieces, encode, plain, loses, n)
+
+
+def bytes_(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
+    """The 256 bytes."""
+    size = BYTES + len(SPECIALS)
+    require(
+        config.vocabulary in (0, size),
+        f"config.data.vocabulary = {config.vocabulary} must be 0 or {size} for "
+        "config.data.tokenizer = 'bytes'",
+    )
+    return make_bytes(dict(kind="bytes"))
+
+
+def most_frequent(counts: Counter, n: int) -> list[str]:
+    """Return the n most frequent words, equally frequent ones in alphabetical order."""
+    return sorted(counts, key=lambda word: (-counts[word], word))[:n]
+
+
+def characters(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
+    """All characters of the texts, by code point; for a `vocabulary` the most frequent
+    ones and <unk>.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    n = limit(config, 4) - 1 - len(SPECIALS) if config.vocabulary else len(counts)
+    return make_characters(
+        dict(
+            kind="characters", known=sorted(most_frequent(counts, n)), unknown=config.vocabulary > 0
+        )
+    )
+
+
+def words(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
+    """The most frequent words of the texts, and <unk>."""
+    size = limit(config, 4)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(SPLITTERS[config.tokenizer](text))
+    return make_words(
+        dict(kind=config.tokenizer, known=most_frequent(counts, size - 1 - len(SPECIALS)))
+    )

@@ -1,0 +1,1 @@
+"""Arrays as files that people look at or listen to, each with its origin."""

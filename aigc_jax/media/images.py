@@ -1,0 +1,84 @@
+"""Images from arrays: grids of samples. Pillow is imported where it is used."""
+
+import io
+import math
+
+import numpy as np
+
+from aigc_jax.utils.documents import write_atomically
+
+
+def shape_of_grid(num: int) -> tuple[int, int]:
+    """(rows, columns) for num cells: filled exactly where the sides stay within 1 :
+    2.5, else nearly square.
+    """
+    rows = max(r for r in range(1, math.isqrt(num) + 1) if num % r == 0)
+    if num / rows <= 2.5 * rows:
+        return rows, num // rows
+    columns = math.isqrt(num - 1) + 1
+    return -(-num // columns), columns
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:  # in [-1, 1] -> 0 .. 255
+    """8-bit grey levels: (x + 1) 127.5, rounded half up, clipped; 128 for NaN."""
+    return (np.clip(np.nan_to_num(images), -1, 1) * 127.5 + 128).astype(np.uint8)
+
+
+def as_saved(samples: np.ndarray, spec) -> np.ndarray:  # [N, ...] -> the same shape
+    """Samples as a file holds them, which is what metrics measure: images [N, (K,) H,
+    W, C] are clipped to [-1, 1] and, where the data are whole grey levels, rounded to
+    the 256 levels of a PNG, the same numbers as those of 8-bit data. What is not finite
+    becomes NaN; whatever is no image (points, latents, likelihoods, tokens) is left
+    alone.
+    """
+    if spec.kind != "image" or samples.shape[1:][-3:] != tuple(spec.shape):
+        return samples
+    if spec.levels:
+        out = to_uint8(samples).astype(np.float32)
+        out += out
+        out -= np.float32(255)  # exact: only the product rounds, as in data.dataset.images_of
+        out *= np.float32(1 / 255)
+    else:
+        out = np.clip(samples, -1, 1)
+    out[~np.isfinite(samples)] = np.nan
+    return out
+
+
+def grid(images: np.ndarray, columns=None) -> np.ndarray:
+    """The pictures side by side with a line of two pixels between them, small ones
+    enlarged to about 56 pixels.
+    """
+    n, h, w, c = images.shape
+    scale = max(1, round(56 / max(h, w)))
+    pixels = to_uint8(images)
+    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    rows, columns = (-(-n // columns), columns) if columns else shape_of_grid(n)
+    h, w, gap = h * scale, w * scale, 2
+    out = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 128, np.uint8)
+    for i, picture in enumerate(pixels):
+        y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
+        out[y : y + h, x : x + w] = picture
+    return out
+
+
+def save_png(path, pixels: np.ndarray, origin: dict[str, str]):  # [H, W, C] uint8, C of 1 or 3
+    """A PNG with its origin in text chunks."""
+    from PIL import Image, PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for key, value in origin.items():
+        info.add_text(key, str(value))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
+        buffer, "PNG", pnginfo=info
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def is_drawable(shape, spec) -> bool:
+    """Whether a sample of this shape is an image or a point of the data's own space, or
+    several of one example [K, ...].
+    """
+    own = tuple(spec.shape)
+    several = len(shape) - len(own) in (0, 1) and tuple(shape[-len(own) :]) == own
+    return several and spec.kind in ("image", "points")

@@ -1,0 +1,309 @@
+"""Music as text: the part of ABC notation (standard 2.1) that tunes of one voice use,
+read as notes, checked, written as MIDI.
+
+Times are fractions of a whole note. Chord symbols, grace notes, decorations and words
+are left out; repeats are played once.
+"""
+
+import re
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+from aigc_jax.utils.documents import write_atomically
+from aigc_jax.utils.errors import UserError, require
+
+SEMITONES = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)
+FIFTHS = "FCGDAEB"  # the order in which sharps come
+SHARPS = {
+    tonic: n
+    for n, tonic in enumerate(
+        ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#"), -7
+    )
+}
+# Mode -> how many sharps it has more than the major key of its tonic.
+MODES = dict(maj=0, ion=0, m=-3, min=-3, aeo=-3, mix=-1, dor=-2, phr=-4, lyd=1, loc=-5)
+ACCIDENTALS = {"": None, "^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
+LONGEST = 64  # whole notes; no length may be more
+
+# What a line of music is made of, tried in this order.
+TOKEN = re.compile(
+    r"""(?P<skip>"[^"]*"|\{[^}]*\}|![^!]*!|\\|[~.$`)HLMOPSTuv-]|\s+|\((?!\d))"""
+    r"|(?P<inline>\[[A-Za-z]:[^\]]*\])"
+    r"|(?P<bar>\[\||:*\|[\]|:]*|::+)(?P<ending>\s*\[?\d[\d,.-]*)?"
+    r"|(?P<second>\[\d[\d,.-]*)"
+    r"|\((?P<tuplet>\d)(?::\d*)*"
+    r"|(?P<broken>[<>]+)"
+    r"|(?P<chord>\[(?:[_^=]*[A-Ga-g][,']*\d*/*\d*[-\s]*)+\])(?P<chord_length>\d*/*\d*)"
+    r"|(?P<accidental>[_^=]*)(?P<letter>[A-Ga-g])(?P<octave>[,']*)(?P<length>\d*/*\d*)"
+    r"|(?P<rest>[zxZ])(?P<rest_length>\d*/*\d*)"
+)
+NOTE = re.compile(
+    r"(?P<accidental>[_^=]*)(?P<letter>[A-Ga-g])(?P<octave>[,']*)(?P<length>\d*/*\d*)"
+)
+TUPLETS = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}  # so many notes in the time of
+
+
+class Note(NamedTuple):
+    """A note of a tune; start and length are counted in whole notes."""
+
+    start: Fraction
+    length: Fraction
+    pitch: int  # of MIDI: 60 is the middle C
+
+
+class Bar(NamedTuple):
+    """A bar of a tune: its length, and that of its meter, in whole notes."""
+
+    length: Fraction
+    whole: Fraction  # what its meter asks for
+    # Whether it may be shorter: at the edge of a tune or a part, a repeat or an ending.
+    edge: bool
+
+
+class Tune(NamedTuple):
+    """A tune of one voice, as `read` returns it."""
+
+    title: str
+    tempo: Fraction  # whole notes a minute
+    notes: list[Note]
+    bars: list[Bar]
+
+
+def duration(text: str) -> Fraction:
+    """'' 1, '3' 3, '/' 1/2, '//' 1/4, '3/2' 3/2."""
+    found = re.fullmatch(r"(\d{0,4})(/{0,6})(\d{0,4})", text)
+    if not found:
+        raise UserError(f"{text[:20]!r} is no length of a note")
+    above, slashes, below = found.groups()
+    value = Fraction(int(above or 1))
+    if slashes:
+        require(below == "" or int(below), f"a note's length {text!r} divides by 0")
+        value /= int(below) if below else 2 ** len(slashes)
+    require(
+        0 < value <= LONGEST, f"a note's length {text!r} must be positive and at most {LONGEST}"
+    )
+    return value
+
+
+def meter(text: str) -> Fraction:
+    """Of a bar: C 1, C| 1, 6/8 3/4."""
+    found = re.fullmatch(r"(\d{1,2})/(\d{1,2})", {"C": "4/4", "C|": "2/2"}.get(text, text))
+    if not (found and int(found[1]) and int(found[2])):
+        raise UserError(f"the meter {text!r} is neither C, C| nor a fraction such as 6/8")
+    return Fraction(int(found[1]), int(found[2]))
+
+
+def signature(text: str) -> dict[str, int]:
+    """letter -> sharps of a key such as G, Am, Bb or Edor."""
+    found = re.match(r"([A-G][#b]?)\s*([A-Za-z]{0,3})", text)
+    if not found or found[1] not in SHARPS:
+        raise UserError(f"the key {text!r} does not begin with a letter from A to G")
+    mode = found[2].lower()
+    sharps = SHARPS[found[1]] + (0 if mode == "" else MODES.get(mode, 0))
+    altered = (
+        FIFTHS[:sharps] if sharps > 0 else FIFTHS[len(FIFTHS) + sharps :] if sharps < 0 else ""
+    )
+    return dict.fromkeys(altered, 1 if sharps > 0 else -1)
+
+
+class Reader:
+    """Goes through a tune once; `bars` and `notes` grow."""
+
+    def __init__(self):
+        self.title, self.tempo, self.notes, self.bars = "", None, [], []
+        self.meter, self.unit, self.key = Fraction(1), None, {}
+        # `edge`: whether the open bar begins at the edge of a part.
+        self.now, self.begun, self.edge = Fraction(0), Fraction(0), True
+        self.accidentals, self.tuplet, self.broken, self.last = (
+            {},
+            (0, Fraction(1)),
+            None,
+            (0, Fraction(0)),
+        )
+
+    def field(self, name: str, value: str):
+        """Take in a field such as M:6/8; fields that no note depends on are ignored."""
+        if name == "T":
+            self.title = self.title or value
+        elif name == "M" and value != "none":
+            self.meter = meter(value)
+        elif name == "L":
+            self.unit = meter(value)
+        elif name == "K":
+            self.key = signature(value)
+        elif name == "Q":
+            found = re.search(r"(?:(\d{1,2})/(\d{1,2})\s*=\s*)?(\d{1,4})\s*$", value)
+            if found and int(found[3]) and (not found[2] or int(found[2])):
+                self.tempo = (
+                    Fraction(int(found[1]), int(found[2])) if found[1] else Fraction(1, 4)
+                ) * int(found[3])
+        elif name == "P":
+            self.close(edge=True)
+
+    def close(self, edge: bool):
+        """A bar line. What is before the first note is no bar."""
+        if self.now > self.begun:
+            self.bars.append(Bar(self.now - self.begun, self.meter, self.edge or edge))
+            self.edge = edge
+        elif edge:
+            self.edge, self.bars[-1:] = True, [bar._replace(edge=True) for bar in self.bars[-1:]]
+        self.begun, self.accidentals = self.now, {}
+
+    def advance(self, text: str, pitches: list[int]):
+        """A note, a chord or a rest of that length."""
+        length = duration(text) * (
+            self.unit or (Fraction(1, 16) if self.meter < Fraction(3, 4) else Fraction(1, 8))
+        )
+        left, factor = self.tuplet
+        if left:
+            length, self.tuplet = length * factor, (left - 1, factor)
+        if self.broken:
+            length, self.broken = length * self.broken, None
+        self.last = (len(self.notes), length)
+        self.notes += [Note(self.now, length, pitch) for pitch in pitches]
+        self.now += length
+
+    def pitch(self, found) -> int:
+        """Return the MIDI pitch of a match of NOTE, by its accidental, those before it
+        in the bar, and the key; a UserError where MIDI has no such pitch.
+        """
+        letter, marks = found["letter"].upper(), found["accidental"]
+        require(marks in ACCIDENTALS, f"{marks!r} is no accidental")
+        octave = 12 * (
+            found["octave"].count("'") - found["octave"].count(",") + found["letter"].islower()
+        )
+        place = (letter, octave)
+        if marks:
+            self.accidentals[place] = ACCIDENTALS[marks]
+        value = (
+            60 + SEMITONES[letter] + octave + self.accidentals.get(place, self.key.get(letter, 0))
+        )
+        require(0 <= value < 128, f"{found[0]!r} is no pitch that MIDI has")
+        return value
+
+    def lean(self, marks: str):
+        """a > b: the first is half as long again, the second half as long; >> and <<
+        once more so.
+        """
+        require(self.notes and len(marks) <= 3, f"{marks!r} stands after no note")
+        short = Fraction(1, 2 ** len(marks))
+        first, second = (2 - short, short) if marks[0] == ">" else (short, 2 - short)
+        at, length = self.last
+        self.notes[at:] = [note._replace(length=length * first) for note in self.notes[at:]]
+        self.now += length * (first - 1)
+        self.broken = second
+
+    def line(self, text: str):
+        """Take in a line of notes, bars and inline fields; a UserError at the first
+        token that is not of ABC notation.
+        """
+        at = 0
+        while at < len(text):
+            found = TOKEN.match(text, at)
+            if not found:
+                raise UserError(f"{text[at : at + 10]!r} is no music")
+            at = found.end()
+            if found["inline"]:
+                self.field(found["inline"][1], found["inline"][3:-1].strip())
+            elif found["bar"]:
+                self.close(edge=found["bar"] != "|" or bool(found["ending"]))
+            elif found["second"]:
+                self.close(edge=True)
+            elif found["tuplet"]:
+                count = int(found["tuplet"])
+                require(count > 1, f"{found[0]!r} is no tuplet")
+                self.tuplet = (count, Fraction(TUPLETS.get(count, 2), count))
+            elif found["broken"]:
+                self.lean(found["broken"])
+            elif found["chord"]:
+                inside = list(NOTE.finditer(found["chord"]))
+                self.advance(
+                    found["chord_length"] or inside[0]["length"],
+                    [self.pitch(note) for note in inside],
+                )
+            elif found["letter"]:
+                self.advance(found["length"], [self.pitch(found)])
+            elif found["rest"]:
+                self.advance(found["rest_length"], [])
+
+
+def read(text: str) -> Tune:
+    """The tune of a text that begins with its fields. Raises a UserError where a line
+    is no ABC.
+    """
+    reader, music = Reader(), False
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.split("%")[0].strip()
+        try:
+            if re.match(r"[A-Za-z+]:", line) and not line.startswith("|"):
+                reader.field(line[0], line[2:].strip())
+                music = music or line[0] == "K"
+            elif line and music:
+                reader.line(line)
+        except UserError as e:
+            raise UserError(f"line {number} of the tune: {e}") from None
+    require(music, "the tune has no key (K:)")
+    reader.close(edge=True)
+    require(reader.notes, "the tune has no notes")
+    return Tune(reader.title, reader.tempo or Fraction(30), reader.notes, reader.bars)
+
+
+def bars_add_up(text: str) -> bool:
+    """Is it a tune of at least four bars whose notes fill each as its meter says? Bars
+    at the edge of a part may be shorter.
+    """
+    try:
+        bars = read(text).bars
+    except UserError:
+        return False
+    return len(bars) >= 4 and all(
+        bar.length == bar.whole or (bar.edge and bar.length < bar.whole) for bar in bars
+    )
+
+
+TICKS = 480  # of a quarter note
+
+
+def midi(tune: Tune) -> bytes:
+    """A Standard MIDI File of format 0: one track, a piano."""
+    events = [(note.start + note.length, 0, note.pitch) for note in tune.notes] + [
+        (note.start, 1, note.pitch) for note in tune.notes
+    ]
+    microseconds = max(1, min(round(60e6 / (4 * tune.tempo)), 2**24 - 1))  # of a quarter note
+    track, now = bytearray(b"\0\xff\x51\x03" + microseconds.to_bytes(3, "big")), 0
+    for time, on, pitch in sorted(events):  # at one time notes end before others begin
+        ticks = round(time * 4 * TICKS)
+        track += variable(ticks - now) + bytes([0x90 if on else 0x80, pitch, 80 if on else 0])
+        now = ticks
+    track += b"\0\xff\x2f\0"
+    return (
+        b"MThd"
+        + struct.pack(">IHHH", 6, 0, 1, TICKS)
+        + b"MTrk"
+        + struct.pack(">I", len(track))
+        + bytes(track)
+    )
+
+
+def variable(number: int) -> bytes:
+    """MIDI's numbers of any length: 7 bits a byte, the first bit 1 but in the last."""
+    out = bytes([number & 0x7F])
+    while number := number >> 7:
+        out = bytes([0x80 | number & 0x7F]) + out
+    return out
+
+
+def write_midi(stem: Path, texts: list[str]) -> list[Path]:
+    """STEM_1.mid and so on, for each of the texts that is a tune; returns the files."""
+    written = []
+    for i, text in enumerate(texts, 1):
+        try:
+            tune = read(text)
+        except UserError:
+            continue
+        path = stem.with_name(f"{stem.name}_{i}.mid")
+        write_atomically(path, midi(tune))
+        written.append(path)
+    return written

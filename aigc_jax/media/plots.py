@@ -1,0 +1,131 @@
+"""Plots of samples and rows: scatter plots, curves. Matplotlib is imported late."""
+
+import io
+
+import numpy as np
+
+from aigc_jax.media.images import grid
+from aigc_jax.utils.documents import write_atomically
+
+
+def _figure(width, height):
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=100)
+
+
+def _save_figure(path, figure, origin):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={k: str(v) for k, v in origin.items()})
+    write_atomically(path, buffer.getvalue())
+
+
+def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, K, D]: the first two coordinates
+    """Draw the first two coordinates of samples [N, K, D]: N series of K points, joined
+    by a line, and the modes of the data where the spec knows them.
+    """
+    figure = _figure(5, 5)
+    axes = figure.subplots()
+    x, y = samples[..., 0], samples[..., min(1, samples.shape[-1] - 1)]  # [N, K]
+    axes.plot(x.T, y.T, color="0.7", linewidth=0.5)
+    for k in range(x.shape[1]):
+        label = (
+            f"{len(x)} samples"
+            if x.shape[1] == 1
+            else f"of each of {len(x)} the {('first', 'second')[k]}"
+        )
+        axes.scatter(x[:, k], y[:, k], s=9, alpha=0.5, linewidths=0, label=label)
+    if spec.centres is not None:
+        axes.plot(
+            spec.centres[:, 0],
+            spec.centres[:, 1],
+            "+",
+            color="black",
+            markersize=9,
+            label="modes of the data",
+        )
+        reach = 1.4 * np.abs(spec.centres).max()
+        axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    axes.set_aspect("equal")
+    axes.legend(loc="upper right", fontsize=8)
+    _save_figure(path, figure, origin)
+
+
+def save_separability(path, sets: np.ndarray, scores: np.ndarray, told: float, origin, shown=16):
+    """What a linear classifier says of examples and of samples: its scores, the share
+    that it is right about, and the pictures that it is surest of on either side.
+    """
+    figure = _figure(9, 5.4)
+    axes = figure.subplots(5, 1, height_ratios=(3.4, 1, 1, 1, 1))
+    low, high = np.quantile(scores, (0.001, 0.999))
+    for name, values, colour in zip(
+        ("examples", "samples"), scores, ("tab:blue", "tab:orange"), strict=True
+    ):
+        axes[0].hist(
+            values,
+            np.linspace(low, high, 81),
+            alpha=0.6,
+            label=f"{len(values):,} {name}",
+            color=colour,
+        )
+    axes[0].axvline(0, color="black", linewidth=0.8)
+    axes[0].set_title(
+        f"a linear classifier tells {told:.1%} of them: samples left, examples right", fontsize=9
+    )
+    axes[0].legend(fontsize=8)
+    strips = {
+        "the surest of samples": sets[1, :shown],
+        "samples it takes for examples": sets[1, ::-1][:shown],
+        "examples it takes for samples": sets[0, :shown],
+        "the surest of examples": sets[0, ::-1][:shown],
+    }
+    for ax, (title, images) in zip(axes[1:], strips.items(), strict=True):
+        pixels = grid(images, shown)
+        ax.imshow(
+            pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255
+        )
+        ax.set_title(title, fontsize=8)
+        ax.set_axis_off()
+    _save_figure(path, figure, origin)
+
+
+COLOURS = {"train": "tab:orange", "valid": "tab:blue", "test": "tab:green"}
+
+
+def save_curves(path, rows: list[dict], origin: dict[str, str]):
+    """One panel per value, one line per split, over training steps."""
+    names = list(
+        dict.fromkeys(k for row in rows for k, v in row.items() if k not in ("step", "split"))
+    )
+    if not names:
+        return
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = _figure(4.2 * columns, 2.8 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).flat
+    # Names come first: zip must not take a panel that it does not use.
+    for name, axes in zip(names, panels, strict=False):
+        for split, colour in COLOURS.items():
+            points = [
+                (row["step"], row[name])
+                for row in rows
+                if row["split"] == split and row.get(name) is not None
+            ]
+            if points:
+                style = (
+                    dict(linewidth=0.8, alpha=0.7)
+                    if len(points) > 50
+                    else dict(marker=".", linewidth=1.2)
+                )
+                axes.plot(*zip(*points, strict=True), label=split, color=colour, **style)
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if values and min(values) > 0 and max(values) > 30 * min(values):
+            axes.set_yscale("log")
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.set_xlabel("step", fontsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    for axes in list(panels):
+        axes.set_axis_off()
+    _save_figure(path, figure, origin)

@@ -1,0 +1,50 @@
+"""What a classifier of real pictures sees in generated ones."""
+
+import math
+
+import numpy as np
+
+from aigc_jax.utils.errors import require
+
+
+def classifier_score(p: np.ndarray) -> float:  # [n, K] -> []
+    """exp of the mean of KL(p(y | x) || p(y)), p(y) the mean of p(y | x) over the
+    samples (Salimans et al. 2016, section 4): from 1, all alike or undecided, to K,
+    each decided and all classes equally frequent.
+    """
+    if not np.isfinite(p).all():
+        return math.nan
+    p = np.asarray(p, np.float64)
+    log = lambda x: np.log(np.where(x > 0, x, 1))  # 0 log 0 = 0
+    return float(np.exp((p * (log(p) - log(p.mean(0)))).sum(1).mean()))
+
+
+def score(given) -> dict[str, float]:
+    """exp(mean KL(p(y | x) || p(y))) of a classifier's probabilities: 1 at worst, the
+    number of classes at best.
+
+    The Inception score of Salimans et al. 2016 where the classifier is Inception, over
+    all samples at once. It never looks at an example.
+    """
+    return dict(classifier_score=classifier_score(given.extract(given.draw("prior"))[1]))
+
+
+def class_accuracy(given) -> dict[str, float]:
+    """The share of samples that a classifier takes for the class they were drawn for.
+
+    Classes are as frequent as in the split.
+    """
+    labels, classes = given.labels(), given.spec.classes
+    require(
+        labels is not None,
+        "the metric 'class_accuracy' is for generators of given classes, such as "
+        "config.game.condition = 'projection' makes",
+    )
+    p = given.extract(given.draw("prior"))[1]
+    require(
+        p.shape[1] == classes,
+        f"the metric 'class_accuracy' needs a classifier of the {classes} classes: "
+        f"this one has {p.shape[1]}",
+    )
+    right = p.argmax(1) == labels
+    return dict(class_accuracy=float(right.mean()) if np.isfinite(p).all() else math.nan)

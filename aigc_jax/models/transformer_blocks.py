@@ -1,0 +1,269 @@
+"""The blocks of a Transformer: attention, MLP, and stacks of both.
+
+T positions of a sequence, D its width, N heads of H coordinates, S positions of what is
+attended to. A cache holds the keys and values of one block, a carry those of all.
+"""
+
+import dataclasses
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aigc_jax.core.axes import axes
+from aigc_jax.models.attention import attend, attention, rotary
+from aigc_jax.models.layers import ACTIVATIONS, dropout
+from aigc_jax.models.normalization import LayerNorm
+from aigc_jax.models.reductions import Dense
+
+RMS = partial(LayerNorm, centred=False, use_bias=False)
+NORMS: dict[str, type[LayerNorm] | partial[LayerNorm]] = {"layer": LayerNorm, "rms": RMS}
+# What a block that is computed again keeps all the same: nothing, or its products with
+# weights, so that attention and what is done value by value are computed again alone.
+KEPT = {"nothing": None, "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+CHOICES = dict(
+    keep=KEPT,
+    positions=dict.fromkeys(("learned", "sinusoidal", "rotary", "alibi", "none")),
+    # where norms stand: x + f(norm(x)), or norm(x + f(x)) as in the paper
+    place=dict.fromkeys(("before", "after")),
+    mlp=dict.fromkeys(("relu", "gelu", "swiglu")),
+    norm=NORMS,
+)
+STD = 0.02  # of initial weights (Radford et al. 2018, section 4.1)
+
+
+class Part(nn.Module):
+    """The fields that all parts of one network share."""
+
+    width: int
+    heads: int
+    layers: int
+    # Heads of keys and values, each shared by heads / kv_heads of the queries (Ainslie
+    # et al. 2023); 0: as many as heads.
+    kv_heads: int = 0
+    hidden: int = 0  # of the MLP; 0: 4 width, for swiglu 8/3 width rounded up to a multiple of 64
+    mlp: str = "gelu"
+    norm: str = "layer"
+    place: str = "before"
+    positions: str = "learned"
+    qk_norm: bool = False  # RMS norm of queries and keys (Henry et al. 2020)
+    bias: bool = True
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @property
+    def shared(self) -> dict:
+        """The keyword arguments of a part of this one."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(Part)
+            if f.name not in ("parent", "name")
+        }
+
+    @property
+    def size(self) -> int:
+        """Of a head."""
+        return self.width // self.heads
+
+    @property
+    def types(self) -> dict:
+        """The dtypes of a layer's computations and parameters, as keyword arguments."""
+        return dict(dtype=self.dtype, param_dtype=self.param_dtype)
+
+    def dense(self, features, name=None, residual=False):
+        """Weights of standard deviation 0.02, those of the two per layer that write
+        into the residual stream divided by the square root of their number (Radford et
+        al. 2019, section 2.3).
+        """
+        std = STD / math.sqrt(2 * self.layers) if residual else STD
+        return Dense(
+            features, self.bias, name=name, kernel_init=nn.initializers.normal(std), **self.types
+        )
+
+    def normalize(self, name=None):
+        """Return a layer of `norm`: "layer" has a bias if `bias`, "rms" has none."""
+        types = self.types | (dict(use_bias=self.bias) if self.norm == "layer" else {})
+        return NORMS[self.norm](name=name, **types)
+
+
+class Attention(Part, kw_only=True):
+    """Self-attention of every position to those before it and itself, or to all."""
+
+    causal: bool
+
+    @nn.compact
+    def __call__(self, x, cache, at):  # [B, T, D] -> [B, T, D], cache
+        """Return the attended values [B, T, D] and the cache with the T new keys and
+        values; without a cache (None) the T tokens attend to one another alone.
+        """
+        kv = self.kv_heads or self.heads
+        q, k, v = jnp.split(
+            self.dense((self.heads + 2 * kv) * self.size, "qkv")(x),
+            [self.width, self.width + kv * self.size],
+            axis=-1,
+        )
+        q, k, v = (
+            axes(y.reshape(*y.shape[:2], -1, self.size), "examples", None, "heads")
+            for y in (q, k, v)
+        )
+        if self.qk_norm:
+            q, k = (
+                NORMS["rms"](name="q_norm", **self.types)(q),
+                NORMS["rms"](name="k_norm", **self.types)(k),
+            )
+        if self.positions == "rotary":
+            q, k = rotary(q, at["position"]), rotary(k, at["position"])
+        if cache is None:
+            y = attention(q, k, v, at["bias"], at["mask"], self.causal)
+        else:
+            start = (0, 0, at["position"][0], 0)
+            cache = {
+                name: jax.lax.dynamic_update_slice(cache[name], new.swapaxes(1, 2), start)
+                for name, new in dict(k=k, v=v).items()
+            }
+            y = attend(q, cache["k"], cache["v"], at["bias"], at["mask"])
+        return self.dense(self.width, "out", residual=True)(y.reshape(*x.shape[:2], -1)), cache
+
+
+class CrossAttention(Part):
+    """Queries from x; keys and values from an encoder's output, computed once."""
+
+    def setup(self):
+        """Create the projections of queries, of keys and values, and of the output."""
+        self.q, self.kv, self.out = (
+            self.dense(self.width),
+            self.dense(2 * self.width),
+            self.dense(self.width, residual=True),
+        )
+
+    def remember(self, memory):  # [B, S, D] -> keys and values, [B, S, N, H] each
+        """Return the keys and values of an encoder's output."""
+        k, v = jnp.split(
+            self.kv(memory).reshape(*memory.shape[:2], 2 * self.heads, self.size), 2, axis=2
+        )
+        return dict(k=k, v=v)
+
+    def __call__(self, x, memory, mask):  # [B, T, D], keys and values, [B, 1, 1, S] -> [B, T, D]
+        """Return the values of `memory` that the positions of x attend to; `mask` is
+        True where the memory is no padding.
+        """
+        q = self.q(x).reshape(*x.shape[:2], self.heads, self.size)
+        return self.out(attention(q, memory["k"], memory["v"], mask=mask).reshape(x.shape))
+
+
+class Mlp(Part):
+    """Two dense layers with an activation between them; "swiglu" gates the first."""
+
+    @nn.compact
+    def __call__(self, x):  # [B, T, D] -> [B, T, D]
+        """Return x through both layers, position by position."""
+        if self.mlp == "swiglu":  # Shazeer 2020, eq. 6
+            a, b = jnp.split(
+                self.dense(2 * (self.hidden or -(-8 * self.width // 192) * 64), "up")(x), 2, axis=-1
+            )
+            x = nn.silu(a) * b
+        else:
+            x = ACTIVATIONS[self.mlp](self.dense(self.hidden or 4 * self.width, "up")(x))
+        x = axes(x, "examples", None, "hidden")
+        return self.dense(self.width, "down", residual=True)(x)
+
+
+class Block(Part, kw_only=True):
+    """Attention, cross-attention where there is a memory, MLP: each with a norm,
+    dropout and a residual connection.
+    """
+
+    causal: bool
+    cross: bool = False
+
+    def setup(self):
+        """Create the layers and their norms; cross-attention only with `cross`."""
+        self.attention, self.norm_attention = (
+            Attention(causal=self.causal, **self.shared),
+            self.normalize(),
+        )
+        if self.cross:
+            self.cross_attention, self.norm_cross = CrossAttention(**self.shared), self.normalize()
+        self.feed_forward, self.norm_feed_forward = Mlp(**self.shared), self.normalize()
+
+    def remember(self, memory):
+        """Return the keys and values of an encoder's output [B, S, D], for `memory`."""
+        return self.cross_attention.remember(memory)
+
+    def add(self, x, norm, f):
+        """x + f(norm(x)), or norm(x + f(x))."""
+        y = dropout(self, f(norm(x) if self.place == "before" else x), self.dropout)
+        return axes(x + y if self.place == "before" else norm(x + y), "examples", "positions")
+
+    def __call__(self, x, cache, memory, at):  # [B, T, D] -> [B, T, D], cache
+        """Return x after all layers, and the cache after these T tokens or None."""
+        kept = [cache]
+
+        def attend(y):
+            y, kept[0] = self.attention(y, cache, at)
+            return y
+
+        x = self.add(x, self.norm_attention, attend)
+        if self.cross:
+            x = self.add(
+                x, self.norm_cross, lambda y: self.cross_attention(y, memory, at["memory_mask"])
+            )
+        return self.add(x, self.norm_feed_forward, self.feed_forward), kept[0]
+
+
+class Stack(Part, kw_only=True):
+    """All blocks and the last norm: written out, or as one `scan` over stacked
+    parameters, which compiles sooner; with `remat` a block's intermediate values are
+    computed again in the backward pass instead of kept, but for those that `keep`
+    names.
+    """
+
+    causal: bool
+    cross: bool = False
+    scan: bool = False
+    remat: bool = False
+    keep: str = "nothing"
+
+    def setup(self):
+        """Create the blocks, as one scanned module or a list, and the last norm."""
+        more = dict(causal=self.causal, cross=self.cross, **self.shared)
+        block = (
+            nn.remat(Block, prevent_cse=not self.scan, policy=KEPT[self.keep])
+            if self.remat
+            else Block
+        )
+        if self.scan:
+            lifted = nn.scan(
+                block,
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "dropout": True},
+                length=self.layers,
+                in_axes=(0, 0, nn.broadcast),
+                out_axes=0,
+            )
+            self.blocks = lifted(**more)
+        else:
+            self.layer = [block(**more) for _ in range(self.layers)]
+        if self.place == "before":
+            self.last = self.normalize()
+
+    def remember(self, memory):
+        """Return every block's keys and values of an encoder's output [B, S, D]."""
+        return tuple(layer.remember(memory) for layer in self.layer)
+
+    def __call__(self, x, caches, memories, at):  # [B, T, D] -> [B, T, D], caches
+        """Return x after all blocks and the last norm, and the caches after these T
+        tokens. Caches and memories are None, or one entry a block: stacked if `scan`.
+        """
+        if self.scan:
+            x, caches = self.blocks(x, caches, memories, at)
+        else:
+            kept = []
+            for i, layer in enumerate(self.layer):
+                x, cache = layer(x, caches and caches[i], memories and memories[i], at)
+                kept.append(cache)
+            caches = caches and tuple(kept)
+        return (self.last(x) if self.place == "before" else x), caches

@@ -1,0 +1,1 @@
+"""Many trials: lists of overrides, groups as programs, engines, tables and reports."""

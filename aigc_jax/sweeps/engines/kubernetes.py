@@ -1,0 +1,117 @@
+"""The engine that runs nothing: it writes a Job for Kubernetes, one index a program,
+and says how it is started.
+"""
+
+import re
+import shlex
+from argparse import Namespace
+from pathlib import Path
+
+from aigc_jax.sweeps.engines.base import Job, Look, shares, whole
+from aigc_jax.utils.disk import disk_errors
+from aigc_jax.utils.documents import write_atomically
+from aigc_jax.utils.errors import argument, require
+from aigc_jax.utils.terminal import print_text
+
+# Tries of an index. Their delays, 10 s and doubled each time, outlast the 120 s after
+# which a dead program's lock expires.
+RETRIES = 5
+SAVING = 120  # seconds that a program has to save
+# $1 is the command line of index 0 before the shift.
+PICK = 'shift "$JOB_COMPLETION_INDEX" && eval "exec python $1"'
+
+
+def literal(text: str) -> str:
+    """A word of `command` or `args` that Kubernetes hands on as `text`, for it replaces
+    $(NAME) by a variable and $$ by $ (Container.args of its reference).
+    """
+    return text.replace("$", "$$")
+
+
+class Kubernetes:
+    """The `python` of `image` has aigc_jax installed, or requirements.txt and the
+    repository as its working directory; `claim` is the volume that SWEEP lies on.
+    """
+
+    def __init__(self, args: Namespace) -> None:
+        require(
+            args.image,
+            f"{argument('engine')}=k8s needs {argument('image')}=IMAGE, whose `python` has "
+            "aigc_jax installed",
+        )
+        claim, _, mounted = args.claim.partition(":")
+        self.sweep = Path(args.workdir).absolute()
+        require(
+            not args.claim or (claim and self.sweep.is_relative_to(mounted or "-")),
+            f"{argument('claim')}={args.claim} must be NAME:PATH, a volume claim and where it is "
+            f"mounted, above {self.sweep}",
+        )
+        self.image, self.seconds, self.slots = args.image, 60 * args.time, args.slots
+        self.claim, self.mounted = claim, mounted or str(self.sweep)
+        cpus, gpus = shares(args)
+        gpus = whole(gpus, "gpus", "k8s")
+        self.resources = {"cpu": f"{cpus:g}"} | ({"nvidia.com/gpu": gpus} if gpus else {})
+
+    def run(self, jobs: list[Job], look: Look = lambda: None) -> None:
+        """Write SWEEP/k8s-job.yaml; returns None, for nothing runs yet."""
+        import yaml
+
+        path = self.sweep / "k8s-job.yaml"
+        with disk_errors(self.sweep):
+            write_atomically(path, yaml.safe_dump(self.manifest(jobs), sort_keys=False, width=1000))
+        print_text(
+            f"{path}: {len(jobs)} programs; start them with\n  kubectl create -f "
+            f"{shlex.quote(str(path))}"
+        )
+        print_text("and when they are done the same sweep command makes table and figure")
+
+    def manifest(self, jobs: list[Job]) -> dict:
+        """Of batch/v1:
+        https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/
+        """
+        lines = [literal(shlex.join(job.words)) for job in jobs]
+        volume = (
+            dict(persistentVolumeClaim=dict(claimName=self.claim))
+            if self.claim
+            else dict(hostPath=dict(path=self.mounted, type="Directory"))
+        )
+        command = ["sh", "-c", literal(PICK), "sh"]
+        container = dict(
+            name="group",
+            image=self.image,
+            command=command,
+            args=lines,
+            resources=dict(requests=dict(self.resources), limits=dict(self.resources)),
+            volumeMounts=[dict(name="sweep", mountPath=self.mounted)],
+        )
+        pod = dict(
+            restartPolicy="Never",
+            terminationGracePeriodSeconds=SAVING,
+            containers=[container],
+            volumes=[dict(name="sweep") | volume],
+        )
+        if self.seconds:
+            # The pod's limit is that of a try; the Job's would be that of all programs.
+            pod |= dict(activeDeadlineSeconds=self.seconds)
+        spec = dict(
+            completionMode="Indexed",
+            completions=len(jobs),
+            parallelism=min(self.slots or len(jobs), len(jobs)),
+            backoffLimitPerIndex=RETRIES,  # one program's failures are not another's
+            # A try begins when the last has ended: both would work in one directory.
+            podReplacementPolicy="Failed",
+            # A pod that is preempted costs none of the tries.
+            podFailurePolicy=dict(
+                rules=[
+                    dict(
+                        action="Ignore",
+                        onPodConditions=[dict(type="DisruptionTarget", status="True")],
+                    )
+                ]
+            ),
+            template=dict(spec=pod),
+        )
+        name = re.sub(r"[^a-z0-9]+", "-", self.sweep.name.lower()).strip("-")[:30] or "sweep"
+        return dict(
+            apiVersion="batch/v1", kind="Job", metadata=dict(generateName=f"{name}-"), spec=spec
+        )

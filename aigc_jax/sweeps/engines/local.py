@@ -1,0 +1,92 @@
+"""The engine of this host: processes, one a GPU or a given number."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aigc_jax.sweeps.engines.base import MOST_SLOTS, POLL, Ended, Job, cached
+from aigc_jax.utils.errors import argument, require
+from aigc_jax.utils.subprocesses import package_path, reason_of
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    try:
+        found = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return found.stdout.split() if found.returncode == 0 else []
+    except OSError:
+        return []
+
+
+class Local:
+    """Processes on this host: one a GPU, or `slots` of them."""
+
+    def __init__(self, slots: int = 0, cache: Path | None = None):
+        require(
+            0 <= slots <= MOST_SLOTS, f"{argument('slots')}={slots} must be 1 to {MOST_SLOTS:,}"
+        )
+        devices = gpus()
+        self.places = [
+            devices[i % len(devices)] if devices else None
+            for i in range(slots or len(devices) or 1)
+        ]
+        self.cache = cache
+
+    def run(self, jobs: list[Job], look: Callable = lambda: None) -> dict[str, Ended]:
+        """Run all jobs to their end; `look()` is called meanwhile. When this process is
+        asked to stop the jobs are, and may save.
+        """
+        waiting = list(jobs)
+        running: dict[str, tuple[Job, str | None, subprocess.Popen]] = {}
+        ended: dict[str, Ended] = {}
+        free = list(self.places)
+        try:
+            while waiting or running:
+                while waiting and free:
+                    job, place = waiting.pop(0), free.pop(0)
+                    running[job.name] = job, place, self._start(job, place)
+                for name, (job, place, process) in list(running.items()):
+                    if process.poll() is not None:
+                        ended[name] = Ended(
+                            process.returncode, reason_of(process.returncode, job.log)
+                        )
+                        del running[name]
+                        free.append(place)
+                look()
+                time.sleep(POLL)
+        except BaseException:
+            for _, _, process in running.values():
+                process.send_signal(signal.SIGTERM)
+            for _, _, process in running.values():
+                process.wait()
+            raise
+        return ended
+
+    def _start(self, job, place):
+        variables = (
+            cached(self.cache)
+            | dict(os.environ)
+            | package_path()
+            | ({} if place is None else dict(CUDA_VISIBLE_DEVICES=place))
+        )
+        with open(job.log, "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, *job.words],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=variables,
+                start_new_session=True,
+            )

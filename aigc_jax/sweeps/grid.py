@@ -1,0 +1,144 @@
+"""Sweeps as lists of overrides, {"hp.lr": 1e-3, "seed": 0}, and how to make them:
+products, pairs, seeds, random draws.
+"""
+
+import itertools
+import math
+import random as _random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from aigc_jax.utils.errors import argument, require
+
+
+def values(key: str, *choices: Any) -> list[dict]:
+    """One override a value: values("hp.lr", 1e-4, 1e-3)."""
+    return [{key: choice} for choice in choices]
+
+
+MOST_TRIALS = 100_000  # of a sweep: each is a directory
+
+Draw = Callable[[_random.Random], Any]  # of a value
+
+
+def seeds(n: int) -> list[dict]:
+    """Seeds 0 .. n - 1."""
+    require(0 < n <= MOST_TRIALS, f"seeds({n}): there must be 1 to {MOST_TRIALS:,}")
+    return values("seed", *range(n))
+
+
+def product(*sweeps: Iterable[dict]) -> list[dict]:
+    """Each override of the first with each of the second, and so on; the last varies
+    fastest. Of a key that several set the last counts.
+    """
+    given = [list(sweep) for sweep in sweeps]
+    count = math.prod(map(len, given))
+    require(
+        count <= MOST_TRIALS,
+        f"the product of {len(given)} sweeps has {count:,} trials; the most are {MOST_TRIALS:,}",
+    )
+    return [_merged(parts) for parts in itertools.product(*given)]
+
+
+def zipped(*sweeps: Sequence[dict]) -> list[dict]:
+    """The first of each together, the second of each, and so on, of equal lengths."""
+    lengths = [len(list(sweep)) for sweep in sweeps]
+    require(
+        len(set(lengths)) <= 1,
+        f"zipped sweeps must be of one length, not {', '.join(map(str, lengths))}",
+    )
+    return [_merged(parts) for parts in zip(*sweeps, strict=True)]
+
+
+def chain(*sweeps: Iterable[dict]) -> list[dict]:
+    """One after another."""
+    return [dict(part) for sweep in sweeps for part in sweep]
+
+
+def _merged(parts) -> dict:
+    out: dict = {}
+    for part in parts:
+        out |= part
+    return out
+
+
+def loguniform(low: float, high: float) -> Draw:
+    """exp of a uniform number between log low and log high."""
+    require(0 < low < high, f"loguniform({low}, {high}) needs 0 < low < high")
+    return lambda draw: float(f"{math.exp(draw.uniform(math.log(low), math.log(high))):.6g}")
+
+
+def uniform(low: float, high: float) -> Draw:
+    """Return a draw for `random`: a number from low to high, of 6 digits."""
+    require(low < high, f"uniform({low}, {high}) needs low < high")
+    return lambda draw: float(f"{draw.uniform(low, high):.6g}")
+
+
+def choice(*options: Any) -> Draw:
+    """Return a draw for `random`: one of the options, all equally likely."""
+    return lambda draw: draw.choice(options)
+
+
+def random(n: int, draws: dict, seed: int = 0) -> list[dict]:
+    """n overrides whose values are drawn: random(20, {"hp.lr": loguniform(1e-5,
+    1e-2)}). The first m are the same however many there are.
+    """
+    return [
+        {key: f(_random.Random(f"{seed}/{i}/{key}")) for key, f in draws.items()} for i in range(n)
+    ]
+
+
+def parse(text: str) -> list[dict]:
+    """One grid of the command line, KEY=VALUE,VALUE,...: values as those of a config's
+    key there.
+
+    Commas divide values, but not within quotes or brackets: z=(3,),(5,). A value in
+    quotes is what is between them: data.path="a,b",c. Blanks around values do not
+    count. The texts are converted by `core.config.override`.
+    """
+    key, equals, given = text.partition("=")
+    require(
+        bool(equals and key.strip() and given.strip()),
+        f"{argument('grid')}={text} must be KEY=VALUE,VALUE,..., such as "
+        f"{argument('grid')} hp.lr=1e-4,3e-4",
+    )
+    return values(key.strip().removeprefix("config."), *map(_unquote, _split(given, text)))
+
+
+QUOTES, BRACKETS = "'\"", {")": "(", "]": "["}
+
+
+def _split(given, text) -> list[str]:
+    """At commas outside quotes and brackets, without the blanks around them."""
+    parts, quote = [""], ""
+    opened: list[str] = []
+    for c in given:
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in QUOTES and (opened or not parts[-1].strip()):  # not the apostrophe of it's
+            quote = c
+        elif c in BRACKETS.values():
+            opened.append(c)
+        elif c in BRACKETS:
+            require(
+                opened and opened.pop() == BRACKETS[c],
+                f"{argument('grid')}={text} has a {c} that closes nothing; "
+                "put a value that holds one in quotes",
+            )
+        if c == "," and not quote and not opened:
+            parts.append("")
+        else:
+            parts[-1] += c
+    left = [*opened, *quote]
+    require(not left, f"{argument('grid')}={text} has a {''.join(left[-1:])} that is not closed")
+    parts = [part.strip() for part in parts]
+    require(
+        all(parts), f"{argument('grid')}={text} has an empty value; an empty text is written ''"
+    )
+    return parts
+
+
+def _unquote(text) -> str:
+    """What is between the quotes of a text that is nothing but one quoted text."""
+    quoted = len(text) > 1 and text[0] in QUOTES and text.find(text[0], 1) == len(text) - 1
+    return text[1:-1] if quoted else text

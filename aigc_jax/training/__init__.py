@@ -1,0 +1,1 @@
+"""One program of N trials, from a config to a finished run directory."""

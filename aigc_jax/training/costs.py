@@ -1,0 +1,146 @@
+"""What a program costs, read from it: floating-point operations from its jaxpr, bytes
+between devices from what XLA compiled; and what hardware offers.
+"""
+
+import math
+import re
+from collections import Counter
+from typing import NamedTuple
+
+from jax.extend.core import Jaxpr, jaxprs_in_params
+
+
+def flops(jaxpr: Jaxpr) -> int:
+    """Of the matrix products and convolutions of a jaxpr, a multiplication and an
+    addition each two: 2 m n k. Loops count as often as they run (XLA's own count sees
+    their bodies once), those of unknown length once; of branches the dearest.
+    """
+    return sum(map(_flops, jaxpr.eqns))
+
+
+def _flops(eqn) -> int:
+    name, params = eqn.primitive.name, eqn.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        return (
+            2
+            * math.prod(eqn.outvars[0].aval.shape)
+            * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+        )
+    if name == "conv_general_dilated":
+        kernel = eqn.invars[1].aval.shape
+        each = math.prod(kernel[i] for i in params["dimension_numbers"].rhs_spec[1:])
+        # where the input is dilated, as in gradients of strides, only one in so many of
+        # its values is no zero
+        return 2 * math.prod(eqn.outvars[0].aval.shape) * each // math.prod(params["lhs_dilation"])
+    inside = [flops(inner) for inner in jaxprs_in_params(params)]
+    if name == "cond":
+        return max(inside)
+    return sum(inside) * (params["length"] if name == "scan" else 1)
+
+
+BYTES = dict(
+    pred=1, s8=1, u8=1, bf16=2, f16=2, s16=2, u16=2, f32=4, s32=4, u32=4, f64=8, s64=8, u64=8
+)
+# what a device sends of an array of so many bytes to the n of its group, by a ring:
+# kind -> (bytes of the result, n) -> bytes
+KINDS = {
+    "all-reduce": lambda size, n: 2 * size * (n - 1) / n,
+    "all-gather": lambda size, n: size * (n - 1) / n,
+    "reduce-scatter": lambda size, n: size * (n - 1),
+    "all-to-all": lambda size, n: size * (n - 1) / n,
+    "collective-permute": lambda size, n: size,
+}
+OPERATION = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(")
+CALLED = re.compile(r"(?:to_apply|calls|body|true_computation|false_computation)=%?([\w.\-]+)")
+
+
+def sent(hlo: str) -> Counter:
+    """{kind: bytes that each device sends} of a compiled program's text. Loops whose
+    length XLA knows count as often as they run, others once: of
+    `core.transforms.repeat`, one step.
+    """
+    computations: dict[str, list[str]] = {}
+    entry: str | None = None
+    lines: list[str] = []
+    for line in hlo.splitlines():
+        begins = line.endswith("{") and not line.startswith((" ", "HloModule"))
+        if begins and (found := re.match(r"(ENTRY )?%?([\w.\-]+)", line)):
+            lines = computations[found[2]] = []
+            entry = found[2] if found[1] else entry
+        else:
+            lines.append(line)
+    done: dict[str | None, Counter] = {}
+
+    def total(name: str | None) -> Counter:
+        if name not in done:
+            done[name] = Counter()
+            for line in computations.get(name or "", ()):
+                if operation := OPERATION.search(line):
+                    done[name][operation[2]] += KINDS[operation[2]](
+                        _size(operation[1]), _group(line)
+                    )
+                trips = re.search(r"known_trip_count[^\d]*(\d+)", line)
+                for called in CALLED.findall(line):
+                    for kind, size in total(called).items():
+                        done[name][kind] += size * (int(trips[1]) if trips else 1)
+        return done[name]
+
+    return total(entry)
+
+
+def _size(shapes: str) -> int:
+    """Bytes of 'f32[8,1024]{1,0}' or a tuple of such."""
+    return sum(
+        BYTES.get(kind, 4) * math.prod(map(int, filter(None, shape.split(","))))
+        for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", shapes)
+    )
+
+
+def _group(line: str) -> int:
+    """How many devices take part: replica_groups={{0,1},{2,3}} or [2,4]<=[8]."""
+    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
+        return int(found[1])
+    found = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
+    return len(found[1].split(",")) if found else 2
+
+
+class Hardware(NamedTuple):
+    """One device: operations a second in matrix products, bytes of memory, bytes a
+    second from memory and to other devices (one way).
+    """
+
+    name: str
+    bfloat16: float
+    float32: float
+    memory: float
+    bandwidth: float
+    network: float
+
+
+# NVIDIA's data sheets (dense, SXM; float32 as TF32, which is JAX's default; NVLink one
+# way); Google's pages of Cloud TPU versions (float32 in passes of bfloat16, which is
+# JAX's default; interconnect as stated a chip).
+HARDWARE = {
+    "h100": Hardware("NVIDIA H100 SXM", 989.4e12, 494.7e12, 80e9, 3.35e12, 450e9),
+    "h200": Hardware("NVIDIA H200 SXM", 989.4e12, 494.7e12, 141e9, 4.8e12, 450e9),
+    "tpu_v5e": Hardware("TPU v5e", 197e12, 197e12, 16e9, 0.8e12, 200e9),
+    "tpu_v5p": Hardware("TPU v5p", 459e12, 459e12, 95e9, 2.765e12, 600e9),
+    "tpu_v6e": Hardware("TPU v6e", 918e12, 918e12, 32e9, 1.6e12, 400e9),
+}
+# How devices call themselves, for those that are here.
+_KNOWN = {
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H200": "h200",
+    "TPU v5 lite": "tpu_v5e",
+    "TPU v5": "tpu_v5p",
+    "TPU v6 lite": "tpu_v6e",
+}
+
+
+def peak(device_kind: str, precision: str) -> float:
+    """Operations a second in matrix products of a device that calls itself so; 0 where
+    that is not known.
+    """
+    device = HARDWARE.get(_KNOWN.get(device_kind, ""))
+    return 0.0 if device is None else device.float32 if precision == "float32" else device.bfloat16

@@ -1,0 +1,350 @@
+"""GPT-2 (Radford et al. 2019) as Hugging Face's `transformers` stores it: a directory
+with config.json, model.safetensors and the tokenizer's files. Read without pickle, and
+written so that `GPT2LMHeadModel.from_pretrained` loads it.
+
+Its layers are those of `models.transformer.Decoder` with the fields of SAME: kernels
+lie as ours do, [in, out].
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from aigc_jax.core.config import complete
+from aigc_jax.data.tokenizers.base import Tokenizer
+from aigc_jax.data.tokenizers.gpt2 import read_stops, write_tokenizer
+from aigc_jax.utils.errors import UserError, first_line, require
+from aigc_jax.utils.files import read_text
+from aigc_jax.utils.tensor_files import safetensors, safetensors_header
+
+# The fields of a Decoder that GPT-2 has; its width, heads, layers and context are read.
+SAME = dict(
+    mlp="gelu",
+    norm="layer",
+    place="before",
+    positions="learned",
+    qk_norm=False,
+    bias=True,
+    tied=True,
+    scan=False,
+    remat=False,
+    keep="nothing",
+)
+# What config.json must say, where it says it.
+ASSUMED = dict(
+    activation_function="gelu_new",
+    layer_norm_epsilon=1e-5,
+    scale_attn_weights=True,
+    scale_attn_by_inverse_layer_idx=False,
+    tie_word_embeddings=True,
+    add_cross_attention=False,
+)
+ALIKE = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}  # other names of one function
+SIZES = dict(width="n_embd", heads="n_head", layers="n_layer", context="n_positions")
+TYPES = ("F32", "F16", "BF16", "F64")  # of the numbers in a file
+# The names of a layer's parameters: theirs -> ours
+LAYER = {
+    f"{theirs}.{a}": f"{ours}/{b}"
+    for theirs, ours, kernel in (
+        ("ln_1", "norm_attention", "scale"),
+        ("attn.c_attn", "attention/qkv", "kernel"),
+        ("attn.c_proj", "attention/out", "kernel"),
+        ("ln_2", "norm_feed_forward", "scale"),
+        ("mlp.c_fc", "feed_forward/up", "kernel"),
+        ("mlp.c_proj", "feed_forward/down", "kernel"),
+    )
+    for a, b in (("weight", kernel), ("bias", "bias"))
+}
+OUTER = {
+    "wte.weight": "embed/embedding",
+    "wpe.weight": "position/embedding",
+    "ln_f.weight": "stack/last/scale",
+    "ln_f.bias": "stack/last/bias",
+}
+
+
+def names(layers: int) -> dict[str, str]:
+    """{their name: our path below params/net}."""
+    inner = {
+        f"h.{i}.{theirs}": f"stack/layer_{i}/{ours}"
+        for i in range(layers)
+        for theirs, ours in LAYER.items()
+    }
+    return OUTER | inner
+
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def is_directory(path: str | Path) -> bool:
+    """Does a directory hold weights of another library, and no run of ours?"""
+    path = Path(path)
+    return (path / "config.json").is_file() and any((path / n).is_file() for n in (WEIGHTS, INDEX))
+
+
+def read_json(file: Path) -> dict:
+    """A JSON object of another library's file."""
+    try:
+        found = json.loads(read_text(file))
+    except (UserError, ValueError, RecursionError) as e:
+        reason = first_line(e, 100)
+        raise UserError(
+            f"{file} is no {file.name} of a GPT-2: {type(e).__name__} {reason}"
+        ) from None
+    require(
+        isinstance(found, dict), f"{file} is no {file.name} of a GPT-2: it holds no JSON object"
+    )
+    return found
+
+
+def whole_number(file: Path, given: dict, key: str) -> int:
+    """Return given[key]; a UserError unless it is an integer from 1 to 2^31 - 1."""
+    value = given.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+        raise UserError(
+            f"{file} is no config.json of a GPT-2: {key} = {str(value)[:40]} must be a positive "
+            "whole number"
+        )
+    return value
+
+
+def read_model(path: str | Path) -> dict:
+    """The fields of the Decoder that a directory's config.json describes. Raises a
+    UserError where it is no GPT-2, or not that of the weights, of which nothing but the
+    shapes is read.
+    """
+    file = Path(path) / "config.json"
+    given = read_json(file)
+    model: dict[str, Any] = {
+        ours: whole_number(file, given, theirs) for ours, theirs in SIZES.items()
+    }
+    for key, value in ASSUMED.items():
+        found = given.get(key, value)
+        same = (ALIKE.get(found, found) if isinstance(found, str) else found) == value
+        require(same, f"{file}: {key} = {found!r}, and only {value!r} can be read")
+    divides = model["width"] % model["heads"] == 0
+    require(
+        divides, f"{file}: n_embd = {model['width']} does not divide by n_head = {model['heads']}"
+    )
+    inner = given.get("n_inner") is not None
+    hidden = whole_number(file, given, "n_inner") if inner else 4 * model["width"]
+    model |= dict(kv_heads=model["heads"], hidden=hidden) | SAME
+    check_shapes(
+        Path(path),
+        model,
+        whole_number(file, given, "vocab_size") if "vocab_size" in given else None,
+    )
+    return model
+
+
+def shards(path: Path) -> dict[str, Path]:
+    """{name of a tensor: its file}: one file, or an index of several beside it."""
+    if (path / WEIGHTS).is_file():
+        return dict.fromkeys(safetensors_header(path / WEIGHTS), path / WEIGHTS)
+    where, out = read_json(path / INDEX).get("weight_map"), {}
+    if not isinstance(where, dict) or not where:
+        raise UserError(f"{path / INDEX} has no weight_map")
+    for name, file in where.items():
+        inside = isinstance(file, str) and Path(file).name == file and file not in ("", ".", "..")
+        require(
+            inside, f"{path / INDEX}: {name} lies in {file!r}, which is no file of the directory"
+        )
+        require((path / file).is_file(), f"{path / INDEX}: {name} lies in {file}, which is missing")
+        out[name] = path / file
+    return out
+
+
+def headers(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
+    """{name of a tensor, without "transformer.": (its file, its shape, its type)}."""
+    where = shards(path)
+    read = {file: safetensors_header(file) for file in set(where.values())}
+    out = {}
+    for name, file in where.items():
+        require(name in read[file], f"{file} has no {name}, which {INDEX} says")
+        out[name.removeprefix("transformer.")] = (file, *read[file][name])
+    return out
+
+
+def shapes_of(model: dict, vocabulary: int) -> dict[str, tuple[int, ...]]:
+    """{their name: shape} of all parameters."""
+    d, hidden = model["width"], model["hidden"]
+    kernels = {
+        "attn.c_attn": (d, 3 * d),
+        "attn.c_proj": (d, d),
+        "mlp.c_fc": (d, hidden),
+        "mlp.c_proj": (hidden, d),
+    }
+    out = {
+        "wte.weight": (vocabulary, d),
+        "wpe.weight": (model["context"], d),
+        "ln_f.weight": (d,),
+        "ln_f.bias": (d,),
+    }
+    for i in range(model["layers"]):
+        for name, shape in (kernels | {"ln_1": (d,), "ln_2": (d,)}).items():
+            out |= {f"h.{i}.{name}.weight": shape, f"h.{i}.{name}.bias": shape[-1:]}
+    return out
+
+
+def check_shapes(path: Path, model: dict, vocabulary: int | None) -> None:
+    """Raise a UserError where the files hold other parameters than a model has: before
+    anything of its size is made.
+    """
+    found, file = headers(path), path / (WEIGHTS if (path / WEIGHTS).is_file() else INDEX)
+    layers = {int(m[1]) for name in found if (m := re.match(r"h\.(\d{1,9})\.", name))}
+    there = max(layers, default=-1) + 1
+    require(
+        there == model["layers"],
+        f"{file} holds {there} layers: it is no GPT-2 of {model['layers']} layers",
+    )
+    require("wte.weight" in found, f"{file} has no wte.weight: it is no GPT-2")
+    rows = found["wte.weight"][1][0] if found["wte.weight"][1] else 0
+    require(
+        vocabulary in (None, rows),
+        f"{path / 'config.json'}: vocab_size = {vocabulary}, and wte.weight has {rows} rows",
+    )
+    for name, shape in shapes_of(model, rows).items():
+        require(name in found, f"{file} has no {name}: it is no GPT-2 of {model['layers']} layers")
+        where, other, kind = found[name]
+        require(
+            other == shape,
+            f"{where}: {name} is {list(other)}, and config.json asks for {list(shape)}",
+        )
+        require(
+            kind in TYPES,
+            f"{where}: {name} has numbers of type {kind}, and only {', '.join(TYPES)} can be read",
+        )
+
+
+def config(path: str | Path) -> ConfigDict:
+    """The least config that builds the network of a directory."""
+    return complete(
+        ConfigDict(
+            dict(
+                method="lm",
+                steps=1,
+                batch_size=1,
+                network="transformer",
+                smoothing=0.0,
+                optimizer="adamw",
+                model=read_model(path),
+                schedule=dict(name="constant", warmup=0),
+                hp=dict(lr=0.0, beta1=0.9, beta2=0.95, weight_decay=0.0, clip=1.0),
+                data=dict(name="text", tokenizer="file", tokenizer_path=str(path)),
+                run=dict(mesh=dict(trial=1, data=1), tensorboard=False),
+            )
+        )
+    )
+
+
+def read_params(path: str | Path, rows: int) -> dict[str, np.ndarray]:
+    """{our path below params/net: array} of a directory's weights, of the embedding
+    `rows` rows, filled up with zeros. Raises a UserError where a number is not finite.
+    """
+    path = Path(path)
+    found, ours, out = headers(path), names(read_model(path)["layers"]), {}
+    for file in dict.fromkeys(found[name][0] for name in ours):
+        for name, value in safetensors(file).items():
+            short = name.removeprefix("transformer.")
+            if short in ours and found[short][0] == file:
+                value = np.asarray(value, np.float32)
+                require(np.isfinite(value).all(), f"{file}: {name} holds NaN or infinity")
+                out[ours[short]] = value
+    table = out["embed/embedding"][:rows]
+    out["embed/embedding"] = np.pad(table, ((0, rows - len(table)), (0, 0)))
+    return out
+
+
+def check_tokens(path: str | Path, tokenizer: Tokenizer) -> None:
+    """Raise a UserError where a tokenizer has tokens that a directory's network does
+    not know. Rows of the embedding past the tokenizer's are no tokens.
+    """
+    rows = headers(Path(path))["wte.weight"][1][0]
+    fits = tokenizer.size <= rows
+    require(
+        fits,
+        f"{path}: the tokenizer has {tokenizer.size:,} tokens, and wte.weight a row for {rows:,}",
+    )
+
+
+def first_token(path: str | Path, tokenizer: Tokenizer, ends: tuple[int, ...]) -> int:
+    """The token after which a text begins: bos_token_id of config.json, else the first
+    that ends one; -1 where there is none.
+    """
+    given = read_json(Path(path) / "config.json").get("bos_token_id")
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < tokenizer.size:
+        return given
+    return ends[0] if ends else -1
+
+
+def end_tokens(path: str | Path, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens that end a text: eos_token_id of generation_config.json or
+    config.json; where these say nothing, or a token that is none, the tokenizer's.
+    """
+    stops = read_stops(Path(path))
+    known = tuple(i for i in stops or () if i < tokenizer.size)
+    own = () if tokenizer.end is None else (tokenizer.end,)
+    return known if known or stops == () else own
+
+
+def write(
+    path: str | Path,
+    model: Mapping[str, Any],
+    params: dict[str, np.ndarray],
+    tokenizer: Tokenizer,
+    ends: tuple[int, ...] | None = None,
+) -> None:
+    """A directory for `transformers`. model: the Decoder's fields; params: {path below
+    params/net: array}; ends: the tokens that end a text, where it is not the
+    tokenizer's. What has no biases has zeros for them, which is the same network.
+    Raises a UserError where the network is no GPT-2.
+    """
+    from safetensors.numpy import save_file
+
+    for key, value in (SAME | dict(kv_heads=model.get("kv_heads", 0) and model["heads"])).items():
+        if key not in ("scan", "remat", "keep", "bias"):
+            require(
+                model.get(key, value) == value,
+                f"config.model.{key} = {model.get(key)!r}: a GPT-2 has {value!r}",
+            )
+    require(not model.get("scan"), "config.model.scan = True: a GPT-2's layers lie one by one")
+    ends = ends if ends is not None else () if tokenizer.end is None else (tokenizer.end,)
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(path, tokenizer)
+    hidden = model.get("hidden") or 4 * model["width"]
+    shapes = shapes_of(dict(model) | dict(hidden=hidden), tokenizer.size)
+    theirs = {}
+    for name, ours in names(model["layers"]).items():
+        unbiased = name.endswith("bias") and ours not in params
+        value = np.zeros(shapes[name]) if unbiased else params[ours]
+        theirs[name] = np.ascontiguousarray(value, np.float32)
+    theirs["wte.weight"] = np.ascontiguousarray(theirs["wte.weight"][: tokenizer.size])
+    save_file(
+        {f"transformer.{name}": value for name, value in theirs.items()},
+        path / WEIGHTS,
+        metadata=dict(format="pt"),
+    )
+    described = dict(
+        model_type="gpt2",
+        architectures=["GPT2LMHeadModel"],
+        vocab_size=tokenizer.size,
+        n_positions=model["context"],
+        n_ctx=model["context"],
+        n_embd=model["width"],
+        n_head=model["heads"],
+        n_layer=model["layers"],
+        n_inner=model.get("hidden") or None,
+        bos_token_id=tokenizer.end,
+        eos_token_id=list(ends) if len(ends) > 1 else (*ends, None)[0],
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        **ASSUMED,
+    )
+    (path / "config.json").write_text(json.dumps(described, indent=1) + "\n")

@@ -1,0 +1,152 @@
+"""Parameters of another run or a GPT-2 directory as first ones (config.init_from)."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from aigc_jax.core.method import TrainState
+from aigc_jax.core.trees import path_of
+from aigc_jax.data import tokenizers
+from aigc_jax.data.tokenizers.base import Tokenizer
+from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
+from aigc_jax.training import gpt2_weights
+from aigc_jax.training.checkpoints import Checkpoints
+from aigc_jax.training.resume import TOKENIZER
+from aigc_jax.utils import documents
+from aigc_jax.utils.errors import UserError, listing, require
+from aigc_jax.utils.terminal import print_warning
+
+EMBEDDING = "params/net/embed/embedding"  # of every network on tokens
+# What is taken of a state: all but the carry, which belongs to the text it has read.
+TAKEN = re.compile("params/|extra/(?!carry/)")
+SHOWN = 6  # names of each kind of difference
+
+
+def stored_state(where: str, states: TrainState) -> dict:
+    """{path: array [1 or N, ...]} of a run's newest checkpoint, or of GPT-2."""
+    if gpt2_weights.is_directory(where):
+        rows = (
+            states.params["net"]["embed"]["embedding"].shape[1]
+            if "embed" in states.params.get("net", {})
+            else 0
+        )
+        return {
+            f"params/net/{name}": value[None]
+            for name, value in gpt2_weights.read_params(where, rows).items()
+        }
+    require(
+        documents.read(Path(where, "config.json")) is not None,
+        f"config.init_from = {where!r} is no run: it has no config.json",
+    )
+    found = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
+    if found is None:
+        raise UserError(f"config.init_from = {where!r} has no good checkpoint")
+    return found[0]
+
+
+def check_tokenizer(where: str, tokenizer: Tokenizer) -> None:
+    """Raise a UserError where a run's tokens differ from the tokenizer's."""
+    theirs = (
+        read_tokenizer(Path(where))
+        if gpt2_weights.is_directory(where)
+        else tokenizers.read(Path(where, TOKENIZER))
+    )
+    require(
+        theirs.pieces == tokenizer.pieces,
+        f"config.init_from = {where!r} has another tokenizer ({theirs.kind}, "
+        f"{theirs.size:,} tokens) than the "
+        f"data ({tokenizer.kind}, {tokenizer.size:,}): set config.data.tokenizer = 'file' "
+        f"and config.data.tokenizer_path = {where!r}",
+    )
+
+
+def check_same(theirs: dict, ours: dict, where: str) -> None:
+    """Raise a UserError that lists how two {path: array [N, ...]} differ: what is in
+    one alone, or of another shape.
+    """
+    shape = lambda x: tuple(x.shape[1:])
+    parts = {
+        "{} not there": [name for name in ours if name not in theirs],
+        "{} there alone": [name for name in theirs if name not in ours],
+        "{}": [
+            f"{name} is {shape(theirs[name])} there and {shape(x)} here"
+            for name, x in ours.items()
+            if name in theirs and shape(theirs[name]) != shape(x)
+        ],
+    }
+    different = [words.format(listing(names, SHOWN)) for words, names in parts.items() if names]
+    require(
+        not different,
+        f"config.init_from = {where!r} has other parameters than this run: "
+        f"{'; '.join(different)}; config.init_match, a regular "
+        "expression, picks those that both have, such as ^params/net/layer_0/",
+    )
+
+
+def compile_match(config: ConfigDict) -> re.Pattern:
+    """config.init_match; a UserError where it is no regular expression."""
+    try:
+        return re.compile(config.init_match)
+    except re.error as e:
+        raise UserError(
+            f"config.init_match = {config.init_match!r} is no regular expression: {e}"
+        ) from None
+
+
+def initialize(
+    states: TrainState,
+    config: ConfigDict,
+    tokenizer: Tokenizer | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> TrainState:
+    """Stacked states with every leaf of `params` and `extra` whose path matches
+    config.init_match taken from another run. Both must have the same ones, but for the
+    run's own low-rank adaptation; tokens must be those of the tokenizer. What
+    config.init_match leaves out is reported.
+    """
+    where, pattern = config.init_from, compile_match(config)
+    found = stored_state(where, states)
+    if tokenizer is not None and pattern.search(EMBEDDING):
+        check_tokenizer(where, tokenizer)
+    lost = sorted(
+        {name.split("/")[1] for name in found if name.startswith("params/")} - set(states.params)
+    )
+    require(
+        lost != ["lora"],
+        f"config.init_from = {where!r} holds a low-rank adaptation, which config.lora.rank "
+        "= 0 would lose: export it first",
+    )
+    leaves = {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(states)}
+    ours, theirs = (
+        {name: x for name, x in tree.items() if TAKEN.match(name)} for tree in (leaves, found)
+    )
+    # An adaptation begins as no change of the weights.
+    new = {name for name in ours if name.startswith("params/lora/") and name not in theirs}
+    is_taken = lambda name: bool(pattern.search(name)) and name not in new
+    taken = {name: x for name, x in ours.items() if is_taken(name)}
+    require(
+        any(name.startswith("params/") for name in taken),
+        f"config.init_match = {config.init_match!r} matches no parameter; there are "
+        f"{listing(n for n in ours if n.startswith('params/'))}",
+    )
+    check_same({name: x for name, x in theirs.items() if is_taken(name)}, taken, where)
+    left = [name for name in ours | theirs if not is_taken(name)]
+    report(
+        f"{len(taken)} arrays begin as in {where}"
+        + (f", but not {listing(left, SHOWN)}" if left else "")
+    )
+
+    def take(path, value):
+        if path_of(path) not in taken:
+            return value
+        other = found[path_of(path)]
+        require(
+            len(other) in (1, len(value)), f"config.init_from = {where!r} holds {len(other)} trials"
+        )
+        return np.broadcast_to(other, value.shape).astype(value.dtype)
+
+    return jax.tree_util.tree_map_with_path(take, states)

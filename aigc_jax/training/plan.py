@@ -1,0 +1,163 @@
+"""What a training step would need of each device of a mesh that need not be there:
+compiled for as many simulated ones, never run.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+from jax.sharding import NamedSharding
+from ml_collections import ConfigDict
+
+from aigc_jax import methods
+from aigc_jax.core import config as configs
+from aigc_jax.core.trees import path_of
+from aigc_jax.data import load
+from aigc_jax.data.dataset import Dataset
+from aigc_jax.data.windows import blank
+from aigc_jax.training import costs
+from aigc_jax.training.programs import Programs
+from aigc_jax.utils.text_table import table
+
+# Only the memory of the program is asked for; its machine code never runs.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+class Plan(NamedTuple):
+    """Of one step, bytes and operations a device."""
+
+    mesh: dict[str, int]
+    parameters: int  # of the whole model, in numbers
+    params: int
+    opt: int  # moments
+    rest: int  # averages, carried states, keys
+    temporary: int  # gradients, activations, gathered parameters
+    peak: int
+    data: int | None  # None: it was not read
+    flops: int
+    sent: dict[str, float]
+    precision: str
+
+    def seconds(self, hardware: costs.Hardware) -> tuple[float, float, float]:
+        """By products, by memory (the state read and written, what is temporary written
+        and read, each once), by what is sent: the longest is a bound of the step that
+        nothing reaches (Williams et al. 2009).
+        """
+        peak = hardware.float32 if self.precision == "float32" else hardware.bfloat16
+        moved = 2 * (self.params + self.opt + self.rest + self.temporary)
+        return (
+            self.flops / peak,
+            moved / hardware.bandwidth,
+            sum(self.sent.values()) / hardware.network,
+        )
+
+
+def stand_in(config: ConfigDict) -> tuple[Dataset, int | None]:
+    """The config's data set with next to no data, and how many bytes it has: text with
+    a vocabulary of the config's is not even read, None.
+    """
+    if config.method in ("lm", "mlm") and config.data.vocabulary:
+        dataset, size = (
+            blank(config.data.vocabulary, config.data.length, methods.examples(config)),
+            None,
+        )
+    else:
+        dataset = load(config.data, config.run.data_dir)
+        size = sum(x.nbytes for x in dataset.arrays.values()) if config.run.data == "device" else 0
+    return dataset._replace(arrays={name: x[:1] for name, x in dataset.arrays.items()}), size
+
+
+def resolved(config: ConfigDict, dataset: Dataset) -> ConfigDict:
+    """The config for as many steps that no schedule is too long, and without what is
+    measured beside training.
+    """
+    changes = {"steps": 10**6, "metrics": (), "best": ""}
+    return configs.resolve(
+        configs.override(config, changes), dataset.spec.n_train, methods.examples(config)
+    )
+
+
+def make(config: ConfigDict) -> Plan:
+    """Of the devices that JAX sees; the config's mesh says how they are used."""
+    configs.check(config)
+    dataset, size = stand_in(config)
+    config = resolved(config, dataset)
+    programs = Programs(config, dataset, 1, compiler=QUICK)
+    programs.begin_training()
+    compiled = programs.train.result()
+    memory, mesh = compiled.memory_analysis(), programs.mesh
+    bytes_ = dict.fromkeys(("params", "opt", "rest"), 0)
+    leaves, specs = (
+        jax.tree_util.tree_leaves_with_path(programs.shapes),
+        jax.tree.leaves(programs.specs(programs.shapes)),
+    )
+    for (path, leaf), spec in zip(leaves, specs, strict=True):
+        kind, shard = (
+            path_of(path).partition("/")[0],
+            NamedSharding(mesh, spec).shard_shape(leaf.shape),
+        )
+        bytes_[kind if kind in bytes_ else "rest"] += math.prod(shard) * leaf.dtype.itemsize
+    return Plan(
+        mesh=dict(mesh.shape),
+        parameters=sum(x.size for x in jax.tree.leaves(programs.shapes.params)),
+        **bytes_,
+        temporary=memory.temp_size_in_bytes,
+        peak=memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes,
+        data=size,
+        flops=programs.flops // mesh.size,
+        sent=dict(costs.sent(compiled.as_text())),
+        precision=config.precision,
+    )
+
+
+def scaled(number: float, unit: str) -> str:
+    """Three digits and a prefix: 6.74 GB, 42 us."""
+    powers = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "u": 1e-6}
+    prefix = next((p for p, power in powers.items() if number >= power), "" if number == 0 else "u")
+    return (
+        f"{number / powers[prefix]:,.3g} {prefix}{unit}"
+        if number < 1e12
+        else f"{number / 1e12:,.4g} T{unit}"
+    )
+
+
+def report(plan: Plan, hardware: Iterable[str]) -> str:
+    """The plan as two tables: what a device needs, and how fast named ones are."""
+    sizes = [
+        ("parameters", plan.params),
+        ("optimiser state", plan.opt),
+        ("averages, carried states, keys", plan.rest),
+        ("activations, gradients and all else that is temporary", plan.temporary),
+        ("peak", plan.peak),
+        *([] if plan.data is None else [("data set, beside it", plan.data)]),
+        *((f"sent by {kind}", size) for kind, size in sorted(plan.sent.items())),
+    ]
+    rows = [(name, scaled(size, "B")) for name, size in sizes] + [
+        ("floating-point operations", scaled(plan.flops, ""))
+    ]
+    mesh = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items())
+    parts = [table(rows, (f"{plan.parameters:,} parameters on {mesh}", "a device, a step"))]
+    lines = []
+    for name in hardware:
+        device = costs.HARDWARE[name]
+        times = plan.seconds(device)
+        fits = "yes" if plan.peak + (plan.data or 0) <= device.memory else "no"
+        lines.append(
+            (
+                device.name,
+                *(scaled(t, "s") for t in (*times, max(times))),
+                f"{times[0] / max(times):.0%}",
+                fits,
+            )
+        )
+    parts.append(
+        table(
+            lines,
+            ("not less than", "products", "memory", "network", "a step", "utilization", "fits"),
+        )
+    )
+    return "\n\n".join(parts)

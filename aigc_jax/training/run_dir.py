@@ -1,0 +1,176 @@
+"""The directory of a run, but for its checkpoints: its rows, its status, its lock."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any, TextIO
+
+from aigc_jax.utils import documents
+from aigc_jax.utils.disk import disk_errors
+from aigc_jax.utils.errors import UserError, require
+
+RUN_FOLDERS = ("checkpoints", "samples", "sampled", "tensorboard", "assets")
+RUN_FILES = (
+    "config.json",
+    "STATUS.json",
+    "environment.json",
+    "curves.png",
+    "rows.jsonl",
+    "timings.jsonl",
+    "evaluations.jsonl",
+)
+
+
+class RunDir:
+    """WORKDIR of one trial."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._rows: BufferedWriter | None = None
+        self._lock: TextIO | None = None
+
+    def __truediv__(self, name) -> Path:
+        return self.path / name
+
+    def open(self) -> None:
+        """Make the directory and take its lock; a second process is refused."""
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = lock = open(self / ".lock", "w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise UserError(f"another process is training in {self.path}") from None
+
+    def close(self) -> None:
+        """Close the rows and give the lock back."""
+        for file in (self._rows, self._lock):
+            if file:
+                file.close()
+        self._rows = self._lock = None
+
+    def read_json(self, name: str) -> dict | None:
+        """The contents of a JSON document, None where there is none; a damaged one
+        raises a UserError.
+        """
+        return documents.read(self / name)
+
+    def write_json(self, name: str, value: dict) -> None:
+        """Write a JSON document in place of the one that is there."""
+        documents.write(self / name, value)
+
+    def read_status(self) -> dict:
+        """STATUS.json; {} where it is missing or damaged: training makes it anew."""
+        return documents.peek(self / "STATUS.json") or {}
+
+    def config(self) -> dict:
+        """config.json; a UserError where this is no run."""
+        found = self.read_json("config.json")
+        if found is None:
+            raise UserError(f"{self.path} is no run: it has no config.json")
+        return found
+
+    def known_status(self) -> str:
+        """The status, or what is known without one: "waiting" before a run begins."""
+        status = self.read_status().get("status")
+        if status is None:
+            has_begun = (self / "config.json").exists()
+            status = "without a readable STATUS.json" if has_begun else "waiting"
+        return status
+
+    def status(self, status: str, step: int, **more: Any) -> None:
+        """Write STATUS.json: a status, its step, and further values."""
+        self.write_json("STATUS.json", dict(status=status, step=step, **more))
+
+    def rows(self) -> list[dict]:
+        """All rows. Raises a UserError where rows up to the newest checkpoint are not
+        those that were there.
+        """
+        while True:
+            saved = self._saved_rows()
+            try:
+                self.check_rows(saved)
+                return documents.read_lines(self / "rows.jsonl")
+            except UserError:
+                if saved == self._saved_rows():
+                    raise  # else a run that resumes has cut them: look again
+
+    def _saved_rows(self) -> dict | None:
+        """Length and SHA-256 of the rows, as of the newest checkpoint, or of the value
+        that was not finite.
+        """
+        folders = [p for p in (self / "checkpoints").glob("*") if p.name.isdecimal()]
+        for folder in sorted(folders, key=lambda p: int(p.name), reverse=True):
+            if meta := documents.peek(folder / "meta.json"):
+                return meta["rows"][0]
+        return self.read_status().get("rows")
+
+    def check_rows(self, saved: dict | None) -> None:
+        """Raise a UserError unless rows.jsonl begins with these (length, SHA-256)."""
+        path = self / "rows.jsonl"
+        if not saved or not saved["bytes"]:
+            return
+        raw = documents.read_bytes(path) or b""
+        remedy = documents.FILES["rows.jsonl"].remedy
+        require(
+            len(raw) >= saved["bytes"],
+            f"{path} is damaged: it has {len(raw):,} of the {saved['bytes']:,} "
+            f"bytes of rows that were there at the last checkpoint; {remedy}",
+        )
+        require(
+            hashlib.sha256(raw[: saved["bytes"]]).hexdigest() == saved["sha256"],
+            f"{path} is damaged: rows were changed since the last checkpoint; {remedy}",
+        )
+
+    def append(self, row: dict) -> None:
+        """Add a row; `sync` makes it durable."""
+        rows, line = self._open_rows(), documents.encode_line(row)
+        rows.write(line)
+        self._digest.update(line)
+        self._length += len(line)
+
+    def _open_rows(self) -> BufferedWriter:
+        if self._rows is None:
+            before = documents.read_bytes(self / "rows.jsonl") or b""
+            self._digest, self._length = hashlib.sha256(before), len(before)
+            self._rows = open(self / "rows.jsonl", "ab")
+        return self._rows
+
+    def written_rows(self) -> dict:
+        """Length and SHA-256 of all written rows, for a checkpoint's metadata."""
+        self._open_rows()
+        return dict(bytes=self._length, sha256=self._digest.hexdigest())
+
+    def sync(self) -> None:
+        """Flush the rows to the disk."""
+        if self._rows:
+            self._rows.flush()
+            os.fsync(self._rows.fileno())
+
+    def cut(self, step: int, saved: dict | None) -> None:
+        """Drop the rows past a checkpoint, of which `saved` is the length and SHA-256;
+        without one, all rows.
+        """
+        if (self / "rows.jsonl").exists():
+            os.truncate(self / "rows.jsonl", saved["bytes"] if saved else 0)
+        if (self / "timings.jsonl").exists():
+            rows = documents.read_lines(self / "timings.jsonl", lenient=True)
+            kept = [row for row in rows if row["step"] <= step]
+            documents.write_atomically(
+                self / "timings.jsonl", b"".join(map(documents.encode_line, kept))
+            )
+
+    def clear(self) -> None:
+        """Remove what a run leaves, to begin again; files of others stay."""
+        for name in RUN_FOLDERS:
+            shutil.rmtree(self / name, ignore_errors=True)
+        for name in RUN_FILES:
+            (self / name).unlink(missing_ok=True)
+
+    def timing(self, **values: Any) -> None:
+        """Append a row to timings.jsonl."""
+        documents.append_line(self / "timings.jsonl", values)

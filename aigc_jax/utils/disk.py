@@ -1,0 +1,91 @@
+"""Space, limits and errors of the disk, digests of files, and where files lie that can
+be made again.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import resource
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from aigc_jax.utils.errors import UserError
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | Path) -> Iterator[None]:
+    """Operating-system errors on the work directory as sentences; a full disk and a
+    limit by name.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as e:
+        if fault := disk_fault(e, path):
+            raise UserError(f"{fault} and run the same command again") from e
+        if isinstance(e, OSError):
+            raise UserError(f"cannot write to {path}: {e.strerror or e}") from e
+        raise
+
+
+def disk_fault(error: BaseException, path: str | Path) -> str:
+    """Why nothing more can be written, and what to do, or ''. Orbax says it in the text
+    of other errors.
+    """
+    number, text = getattr(error, "errno", None), str(error)
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "ENOSPC" in text:
+        return f"the disk of {path} is full; nothing saved is lost: make room"
+    if number == errno.EFBIG or "File too large" in text:
+        return (
+            f"a file of {path} exceeds the limit of file sizes; nothing saved is lost: raise it "
+            "(ulimit -f)"
+        )
+    return ""
+
+
+def describe_error(error: BaseException, path: str | Path) -> str:
+    """What is wrong with the disk, or the first line of any other error."""
+    return disk_fault(error, path) or f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def check_room(folder: Path, sizes: Iterable[int]) -> None:
+    """An OSError where files of so many bytes cannot be written: Orbax floods the
+    terminal when it finds out.
+    """
+    sizes, limit, error = list(sizes), resource.getrlimit(resource.RLIMIT_FSIZE)[0], 0
+    if shutil.disk_usage(folder).free < 1.05 * sum(sizes) + 2**20:
+        error = errno.ENOSPC
+    elif limit != resource.RLIM_INFINITY and max(sizes, default=0) > limit:
+        error = errno.EFBIG
+    if error:
+        raise OSError(error, os.strerror(error), str(folder.with_suffix("")))
+
+
+def cache_dir(kind: str) -> Path:
+    """Where this user's files of a kind lie that can be made again: below
+    $XDG_CACHE_HOME or ~/.cache.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aigc_jax" / kind
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; an OSError where it cannot be read."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def hide_paths(word: str, repository: Path) -> str:
+    """A word of a command line, where paths that lead out of the working directory are
+    relative to the repository, or where they lie outside of it are their last part
+    alone.
+    """
+
+    def shorten(part):
+        if not part.startswith(("/", "~", "..")):
+            return part
+        path = Path(os.path.normpath(Path(part).expanduser().absolute()))
+        return str(path.relative_to(repository)) if path.is_relative_to(repository) else path.name
+
+    return "".join(shorten(part) for part in re.split(r"([=,:;'\"()\[\]\s]+)", word))

@@ -1,0 +1,289 @@
+"""Every JSON document and JSON-lines file that the project writes: its declared shape,
+its format number, its digest.
+
+A document is written as an object with two more keys: `format`, a number that is raised
+when the meaning of a file changes, and `sha256`, the SHA-256 of all else as canonical
+JSON. `read` verifies both, so that a changed digit is never used. Files of lines
+(rows.jsonl and its like) are covered by the format of the config.json beside them; a
+checkpoint's meta.json holds the length and the SHA-256 of the rows up to its step.
+`document_shapes` checks shapes.
+"""
+
+import hashlib
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aigc_jax.utils.document_shapes import DamageError, check, check_shape, parse
+from aigc_jax.utils.errors import FormatError, UserError, argument, command
+
+
+class File(NamedTuple):
+    """How a kind of file is made up, and what to do where one is damaged."""
+
+    shape: Any
+    remedy: str
+    format: int = 1
+
+
+NUMBER = (float, None)  # NaN and infinity are stored as null
+SCALAR = (float, None, str, bool)
+BEST = ({"step": int, "value": NUMBER}, None)
+FAILED = ({"step": int, "metric": str}, None)
+ROWS = {"bytes": int, "sha256": str}
+
+COPY = (
+    f"restore it from a copy, or begin again: {command('train', config='FILE', restart=True)}, "
+    f"in a sweep {command('sweep', restart=True)}"
+)
+HARMLESS = "delete it: it is written again"
+
+# File name, or kind of file where names are not constant -> what it holds.
+FILES = {
+    "config.json": File(
+        {
+            "identity_version": int,
+            "hash": str,
+            "changes": dict,
+            "data": str,
+            "spec": {"kind": str, "shape": [int], "n_train": int, ...: object},
+            "splits?": {...: int},
+            "config": dict,
+            "tokenizer?": str,
+        },
+        COPY,
+    ),
+    "STATUS.json": File({"status": str, "step": int, ...: object}, HARMLESS),
+    "environment.json": File({...: object}, HARMLESS),
+    "rows.jsonl": File({"step": int, "split": str, ...: SCALAR}, COPY),
+    "timings.jsonl": File(
+        {"step": int, "seconds": float, "steps_per_s": float, ...: SCALAR}, HARMLESS
+    ),
+    "evaluations.jsonl": File({"step": int, "split": str, ...: SCALAR}, HARMLESS),
+    "tokenizer.json": File({"kind": str, ...: object}, COPY),
+    "meta.json": File(
+        {
+            "step": int,
+            "failed": [FAILED],
+            "best": [BEST],
+            "files": {...: str},
+            "shapes?": {...: {...: [int]}},
+            "rows": [ROWS],
+        },
+        "",  # `checkpoints` falls back to the one before
+    ),
+    "share": File({...: str}, HARMLESS),
+    "sweep.json": File(
+        {
+            "source": str,
+            "best": str,
+            "best_mode": str,
+            "trials": [{"id": str, "overrides": dict, ...: object}],
+            ...: object,
+        },
+        "delete it and run the same sweep command again, which writes it anew and trains "
+        "nothing twice",
+    ),
+    "group.json": File(
+        {
+            "members": [{"id": str, "overrides": dict, "config": dict}],
+            "halving?": (
+                {"rungs": list, "factor": int, "metric": str, "mode": str, ...: object},
+                None,
+            ),
+            ...: object,
+        },
+        "delete it and run the same sweep command again, which writes it anew and trains "
+        "nothing twice",
+    ),
+    "trials.json": File(
+        {
+            "trials": [{"trial": str, "seed": int, "status": str, ...: SCALAR}],
+            "varied": [str],
+            "best": str,
+            "metric": str,
+        },
+        "restore it from a copy, or commit the sweep anew: "
+        + command("figure", workdir="SWEEP", commit=True),
+    ),
+    "plan.json": File(
+        {
+            "members": [str],
+            "route": str,
+            "chunk": int,
+            "devices": int,
+            "halved?": [int],
+            ...: object,
+        },
+        "delete it: the route is chosen again, and the last bits of results may differ",
+    ),
+    "rung.json": File({"step": int, "kept": [str], "stopped": {...: dict}}, COPY),
+    "heartbeat.json": File({"host": str, "pid": int, "beats": int}, HARMLESS),
+    "cache": File({"array_sha256": str, ...: object}, HARMLESS),
+}
+
+
+def read(path: Path, kind: str = "") -> dict | None:
+    """The verified contents of a document, without `format` and `sha256`; None where
+    there is no file.
+
+    kind: a key of FILES; by default the file's name. Raises a UserError that names the
+    file, what is wrong with it and the remedy.
+    """
+    path, file = Path(path), FILES[kind or Path(path).name]
+    raw = read_bytes(path)
+    if raw is None:
+        return None
+    try:
+        value = parse(raw)
+        _check_version(path, value)
+        check(raw.endswith(b"\n"), "ends without a line break: a part is missing")
+        check(value.pop("sha256") == digest(value), "does not match its sha256: it was changed")
+        _check_format(path, value.pop("format"), file)
+        check_shape(value, file.shape, "it")
+    except RecursionError:
+        raise UserError(f"{path} is damaged: it nests too deeply{_advice(file)}") from None
+    except DamageError as e:
+        raise UserError(f"{path} is damaged: it {e}{_advice(file)}") from None
+    return value
+
+
+def peek(path: Path, kind: str = "") -> dict | None:
+    """As `read`, of files that hold only clocks or a status: None also if damaged."""
+    try:
+        return read(path, kind)
+    except UserError:
+        return None
+
+
+def write(path: Path, value: dict, kind: str = "") -> None:
+    """Write a document with its format and digest, atomically."""
+    write_atomically(Path(path), encode(path, value, kind))
+
+
+def encode(path: Path, value: dict, kind: str = "") -> bytes:
+    """The bytes of a document, with its format and digest."""
+    file = FILES[kind or Path(path).name]
+    try:
+        plain = json.loads(json.dumps(value, allow_nan=False))
+        check_shape(plain, file.shape, "it")
+    except ValueError as e:
+        raise UserError(f"{path} cannot be written: {e}") from None
+    document = dict(format=file.format) | plain
+    return (json.dumps(document | dict(sha256=digest(document)), indent=1) + "\n").encode()
+
+
+def digest(value: object) -> str:
+    """SHA-256 of canonical JSON: sorted keys, ASCII."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def read_lines(path: Path, kind: str = "", lenient: bool = False) -> list[dict]:
+    """The rows of a JSON-lines file, [] where there is none; a torn last line is left
+    out.
+
+    lenient: leave out whatever is no row, instead of raising a UserError.
+    """
+    path, kind = Path(path), kind or Path(path).name
+    try:
+        raw = read_bytes(path) or b""
+    except UserError:
+        if lenient:
+            return []
+        raise
+    rows = []
+    # What follows the last newline is torn, or nothing.
+    for number, line in enumerate(raw.split(b"\n")[:-1], 1):
+        try:
+            rows.append(parse_line(line, kind))
+        except ValueError as e:
+            if not lenient:
+                advice = _advice(FILES[kind])
+                raise UserError(f"{path} is damaged: line {number} {e}{advice}") from None
+    return rows
+
+
+def append_line(path: Path, row: dict) -> None:
+    """Add a row to a JSON-lines file."""
+    check_shape(row, FILES[Path(path).name].shape, "it")
+    with open(path, "ab") as f:
+        f.write(encode_line(row))
+
+
+def encode_line(row: dict) -> bytes:
+    """A row as a line."""
+    return (json.dumps(row, allow_nan=False) + "\n").encode()
+
+
+def parse_line(line: bytes, kind: str) -> dict:
+    """One row of a JSON-lines file; a ValueError says what is wrong with it."""
+    value = parse(line)
+    check_shape(value, FILES[kind].shape, "it")
+    return value
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """The contents of a regular file, None where there is none."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
+            raise UserError(f"{path} is no regular file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise UserError(f"{path.parent} is no directory") from None
+    except OSError as e:
+        raise UserError(f"{path} cannot be read: {e.strerror or e}") from None
+
+
+def write_atomically(path: Path, text: str | bytes) -> None:
+    """Write beside the file, then rename: readers see the old or the new file."""
+    part = path.with_name(path.name + ".part")
+    data = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
+    try:
+        with open(part, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _advice(file: File) -> str:
+    return f"; {file.remedy}" if file.remedy else ""
+
+
+def _check_version(path: Path, value: dict):
+    if "format" not in value and "sha256" not in value:
+        raise UserError(
+            f"{path} was written by an earlier version of aigc_jax, whose files had no "
+            "format number: "
+            "read it with that version (its commit is in environment.json), or begin again "
+            "in another "
+            f"{argument('workdir')}, or in a run's own with "
+            f"{command('train', config='FILE', restart=True)}"
+        )
+    for key in ("format", "sha256"):
+        check(key in value, f"has no {key}")
+
+
+def _check_format(path: Path, found, file: File):
+    check(isinstance(found, int) and not isinstance(found, bool), "has a format that is no integer")
+    if found != file.format:
+        age = "newer" if found > file.format else "earlier"
+        raise FormatError(
+            f"{path} has format {found}, and this version of aigc_jax reads format {file.format}: "
+            f"use the {age} version that wrote it"
+        )
+
+
+def plain(value):
+    """A float for JSON: a float32's shortest decimal; None for NaN and infinity."""
+    number = float(str(value)) if isinstance(value, np.float32) else float(value)
+    return number if math.isfinite(number) else None

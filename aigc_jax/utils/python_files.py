@@ -1,0 +1,84 @@
+"""Python files of the user, configs and experiments: found by path or name, imported
+with errors as sentences.
+"""
+
+import contextlib
+import importlib.util
+import os.path
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from aigc_jax.utils.errors import UserError, argument, nearest, require
+
+PACKAGE = Path(__file__).resolve().parent.parent
+REPOSITORY = PACKAGE.parent
+# What ships beside the package's code: configs/, experiments/ with their committed
+# rows. A wheel has it below the package, where nothing is written.
+SHIPPED = PACKAGE / "_share"
+IS_CHECKOUT = not SHIPPED.is_dir()
+SHARE = REPOSITORY if IS_CHECKOUT else SHIPPED
+
+
+def find_file(path: str | Path, kind: str) -> Path:
+    """The Python file of a "config" or an "experiment": a path, or the name of a
+    shipped one, with or without .py. Raises a UserError with the nearest name.
+    """
+    folder = f"{kind}s"
+    bases = [Path(path), *(Path(root, folder, path) for root in ("", SHARE)), SHARE / path]
+    tried = [p for base in bases if base.name for p in (base, base.with_name(f"{base.name}.py"))]
+    found = next(filter(os.path.isfile, tried), None)
+    if found is None:
+        shipped = sorted((SHARE / folder).glob("*.py"))
+        beside = sorted(Path(path).parent.glob("*.py")) if os.path.isdir(Path(path).parent) else []
+        known = [
+            *map(str, beside),
+            *(p.stem for p in shipped),
+            *(f"{folder}/{p.name}" for p in shipped),
+        ]
+        raise UserError(f"{argument(kind)}={path}: no such file{nearest(str(path), known)}")
+    require(found.suffix == ".py", f"{argument(kind)}={path} is no Python file")
+    return found
+
+
+def import_file(path: Path, kind: str) -> ModuleType:
+    """The module of a user's Python file, which may import modules that lie beside it,
+    as a script may; what it raises becomes a UserError.
+    """
+    spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # as of every name that ends in .py
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        with user_code(path, kind):
+            spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(folder)
+    return module
+
+
+@contextlib.contextmanager
+def user_code(path: str | Path, kind: str) -> Iterator[None]:
+    """Exceptions of the code in a user's file as a UserError that names the line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except SyntaxError as e:
+        raise UserError(
+            f"{argument(kind)}={path} is no valid Python: line {e.lineno}: {e.msg}"
+        ) from None
+    except Exception as e:
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(e.__traceback__)
+            if frame.filename == str(path)
+        ]
+        where = f" in line {lines[-1]}" if lines else ""
+        said = " ".join(str(e).split())
+        raise UserError(
+            f"{argument(kind)}={path} raises {type(e).__name__}{where}: {said}"
+        ) from None

@@ -1,0 +1,305 @@
+"""Files of tensors {name: array}: safetensors, and what PyTorch's `torch.save` leaves
+of a state dict, in its zip format and the one before it. No code of a file runs, and
+PyTorch is not needed: the pickle inside may name tensors and their storages, nothing
+else (`restricted_pickle`).
+"""
+
+import io
+import math
+import os
+import zipfile
+from collections import OrderedDict
+from operator import index
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aigc_jax.utils import restricted_pickle
+from aigc_jax.utils.errors import UserError, first_line, require
+from aigc_jax.utils.files import require_regular
+
+MAGIC = 0x1950A86A20F9469CFC6C  # the first number of the older format
+ZIP = b"PK\x03\x04"  # the first bytes of the other
+ORDERS = {b"little": "<", b"big": ">"}
+# torch.<name>Storage -> numbers as they lie in a file
+TYPES = dict(
+    Float="<f4",
+    Double="<f8",
+    Half="<f2",
+    Long="<i8",
+    Int="<i4",
+    Short="<i2",
+    Char="<i1",
+    Byte="<u1",
+    Bool="?",
+)
+
+
+class Storage(NamedTuple):
+    """Numbers in a row, before they are read."""
+
+    kind: str
+    key: str
+    length: int
+
+    @property
+    def size(self):  # in bytes
+        """The length in bytes."""
+        return self.length * np.dtype(self.kind).itemsize
+
+
+class Tensor(NamedTuple):
+    """A view of a storage; its offset and strides count numbers."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def text(x) -> str:
+    """Return a string of the pickle as str; Python 2 wrote bytes."""
+    return x.decode() if isinstance(x, bytes) else x
+
+
+def stored(pid) -> Storage:
+    """A persistent id: ("storage", type, key, device, number of elements), and in the
+    older format what it is a view of, or None.
+    """
+    sound = (
+        isinstance(pid, tuple)
+        and len(pid) >= 5
+        and text(pid[0]) == "storage"
+        and pid[1] in TYPES.values()
+        and index(pid[4]) >= 0
+    )
+    if not sound or not isinstance(text(pid[2]), str) or any(x is not None for x in pid[5:]):
+        raise ValueError("a storage is not described as PyTorch does")
+    return Storage(pid[1], text(pid[2]), index(pid[4]))
+
+
+def rebuilt(storage, offset, shape, strides, *_) -> Tensor:
+    """Return the tensor of PyTorch's `_rebuild_tensor_v2`; a ValueError where its
+    arguments are not such.
+    """
+    try:
+        tensor = Tensor(
+            storage, index(offset), tuple(map(index, shape)), tuple(map(index, strides))
+        )
+    except TypeError:
+        tensor = None
+    if (
+        tensor is None
+        or not isinstance(storage, Storage)
+        or len(tensor.shape) != len(tensor.strides)
+    ):
+        raise ValueError("a tensor is not described as PyTorch does")
+    return tensor
+
+
+def parameter(tensor, *_):
+    """Return the tensor of PyTorch's `_rebuild_parameter`, which wraps one."""
+    return tensor
+
+
+class Names(OrderedDict):
+    """A state dict, whose further attributes (versions) are of no interest."""
+
+    def __setstate__(self, state):
+        pass
+
+
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("torch", f"{name}Storage"): kind for name, kind in TYPES.items()
+} | {
+    ("torch._utils", "_rebuild_tensor_v2"): rebuilt,
+    ("torch._utils", "_rebuild_parameter"): parameter,
+    ("collections", "OrderedDict"): Names,
+}
+
+
+def read(path) -> dict[str, np.ndarray]:
+    """The tensors of a file: safetensors by its name, torch.save's by its bytes."""
+    path = Path(path)
+    require_regular(path)
+    if path.suffix == ".safetensors":
+        return safetensors(path)
+    with open(path, "rb") as f:
+        form = zipped if f.read(len(ZIP)) == ZIP else older
+    return form(path)
+
+
+def safetensors(path) -> dict[str, np.ndarray]:
+    """A safetensors file, whole."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
+
+
+def safetensors_header(path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """{name: (shape, type such as "F32")} of a safetensors file, without values."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as f:
+            parts = {name: f.get_slice(name) for name in f.keys()}  # noqa: SIM118
+            return {name: (tuple(x.get_shape()), x.get_dtype()) for name, x in parts.items()}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
+
+
+def state_dict(found, path) -> dict[str, Tensor]:
+    """What the pickle must hold."""
+    sound = (
+        isinstance(found, dict)
+        and found
+        and all(
+            isinstance(x, Tensor) and isinstance(name, str | bytes) for name, x in found.items()
+        )
+    )
+    require(sound, f"{path} is no state dict, which has names and tensors alone")
+    return {
+        name if isinstance(name, str) else name.decode(errors="replace"): x
+        for name, x in found.items()
+    }
+
+
+def view(flat, tensor: Tensor):  # [count] -> [*shape]
+    """A tensor's numbers where they lie in their storage, so that strides of 0 take no
+    memory; a ValueError where it reaches beyond.
+    """
+    last = tensor.offset + sum(
+        (n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True)
+    )
+    count = math.prod(tensor.shape)
+    if (
+        min((tensor.offset, *tensor.shape, *tensor.strides)) < 0
+        or max(tensor.shape, default=0) >= 2**31
+        or (count and last >= len(flat))
+    ):
+        raise ValueError("beyond its storage")
+    if count == 0:
+        return np.zeros(tensor.shape, flat.dtype)
+    strides = [
+        s * flat.itemsize if n > 1 else 0 for n, s in zip(tensor.shape, tensor.strides, strict=True)
+    ]
+    return np.lib.stride_tricks.as_strided(
+        flat[tensor.offset :], tensor.shape, strides, writeable=False
+    )
+
+
+def arrays(tensors: dict[str, Tensor], read_one, path) -> dict[str, np.ndarray]:
+    """The tensors, whose storages `read_one` gives: (storage) -> array [count]."""
+    storages, out = {}, {}
+    for name, tensor in tensors.items():
+        described = tensor.storage
+        if described.key not in storages:
+            storages[described.key] = described, read_one(described)
+        require(
+            storages[described.key][0] == described,
+            f"{path} is damaged: it describes the storage {described.key!r} in two ways",
+        )
+        try:
+            out[name] = view(storages[described.key][1], tensor)
+        except (ValueError, OverflowError):  # NumPy has its own limits of sizes
+            raise UserError(
+                f"{path} is damaged: the tensor {name!r} reaches beyond its storage"
+            ) from None
+    return out
+
+
+def zipped(path) -> dict[str, np.ndarray]:
+    """torch.save since 1.6: NAME/data.pkl, NAME/data/KEY for every storage and
+    NAME/byteorder, the last since 2.1.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+
+            def member(name, size=None):
+                info = archive.getinfo(name)
+                require(
+                    info.compress_type == zipfile.ZIP_STORED,
+                    f"{path} is damaged: {name} is compressed, which PyTorch never does",
+                )
+                require(
+                    size in (None, info.file_size),
+                    f"{path} is damaged: {name} has {info.file_size} bytes, not {size}",
+                )
+                return archive.read(info)
+
+            roots = [
+                name.removesuffix("data.pkl")
+                for name in archive.namelist()
+                if name.endswith("/data.pkl")
+            ]
+            require(len(roots) == 1, f"{path} is a zip archive without PyTorch's data.pkl")
+            tensors = state_dict(
+                restricted_pickle.read(
+                    io.BytesIO(member(roots[0] + "data.pkl")), ALLOWED, stored, str(path)
+                ),
+                path,
+            )
+            order = (
+                member(f"{roots[0]}byteorder")
+                if f"{roots[0]}byteorder" in archive.namelist()
+                else b"little"
+            )
+            require(
+                order in ORDERS,
+                f"{path} is damaged: its byte order is {order[:20]!r}, neither little nor big",
+            )
+            kind = lambda storage: np.dtype(storage.kind).newbyteorder(ORDERS[order])
+            return arrays(
+                tensors,
+                lambda x: np.frombuffer(member(f"{roots[0]}data/{x.key}", x.size), kind(x)),
+                path,
+            )
+    except (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, ValueError) as e:
+        raise UserError(f"{path} is damaged: {e}") from None
+
+
+def older(path) -> dict[str, np.ndarray]:
+    """torch.save before that: a magic number, a version, the writer's word sizes, the
+    pickle, the storages' keys, and then each storage as its number of elements (8
+    bytes) and its numbers. All that PyTorch wrote on machines of the other byte order
+    is refused.
+    """
+    with open(path, "rb") as f:
+        read_one = lambda: restricted_pickle.read(f, ALLOWED, stored, str(path))
+        require(read_one() == MAGIC, f"{path} is neither safetensors nor what torch.save writes")
+        read_one()
+        about = read_one()
+        same = not isinstance(about, dict) or all(
+            about.get(key, True) is True for key in ("little_endian", b"little_endian")
+        )
+        require(same, f"{path} comes from a machine of another byte order")
+        tensors, keys = state_dict(read_one(), path), read_one()
+        kinds = {x.storage.key: x.storage for x in tensors.values()}
+        keys = (
+            [text(key) for key in keys]
+            if isinstance(keys, list) and all(isinstance(key, str | bytes) for key in keys)
+            else []
+        )
+        missing = next((key for key in kinds if key not in keys), None)
+        require(missing is None, f"{path} is damaged: it lacks the storage {missing!r}")
+        require(
+            len(keys) == len(kinds), f"{path} is damaged: it lists storages that no tensor needs"
+        )
+        storages = {}
+        for described in (kinds[key] for key in keys):
+            there, left = (
+                int.from_bytes(f.read(8), "little"),
+                os.fstat(f.fileno()).st_size - f.tell(),
+            )
+            require(
+                there == described.length and described.size <= left,
+                f"{path} is cut off or damaged within its storages",
+            )
+            storages[described.key] = np.frombuffer(f.read(described.size), described.kind)
+        require(not f.read(1), f"{path} is damaged: it goes on after its last storage")
+    return arrays(tensors, lambda described: storages[described.key], path)

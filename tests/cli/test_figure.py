@@ -1,0 +1,81 @@
+"""Where `figure` writes: beside the rows, or into --out, never into a package."""
+
+import pytest
+from helpers import ROOT
+
+from aigc_jax.cli import figure
+from aigc_jax.cli import main as cli
+
+EXPERIMENT = """
+def table(rows):
+    return f"{len(rows)} rows\\n"
+
+def figure(rows, axes):
+    axes.plot([row["loss"] for row in rows])
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """An experiment with committed rows, in a folder of its own."""
+    results = tmp_path / "own" / "results" / "question"
+    results.mkdir(parents=True)
+    (results / "rows.csv").write_text("trial,step,split,loss\na,4,valid,2.0\n")
+    file = tmp_path / "own" / "question.py"
+    file.write_text(EXPERIMENT)
+    return file
+
+
+def files(folder) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_committed_evidence_is_remade_beside_its_rows(experiment, capsys):
+    assert cli.main(["figure", f"--experiment={experiment}"]) == 0
+    results = experiment.parent / "results" / "question"
+    assert files(results) == {"rows.csv", "table.md", "figure.png"}
+    assert capsys.readouterr().out == f"1 rows\nfigure: {results / 'figure.png'}\n"
+
+
+def test_out_is_the_only_place_that_is_written(experiment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = files(experiment.parent)
+    assert cli.main(["figure", f"--experiment={experiment}", "--out=made/here"]) == 0
+    assert files(tmp_path / "made") == {"here/table.md", "here/figure.png"}
+    assert files(experiment.parent) == before
+
+
+def test_an_out_that_is_a_file_is_one_sentence(experiment, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["figure", f"--experiment={experiment}", f"--out={tmp_path / 'file'}"]) == 1
+    err = capsys.readouterr().err
+    assert "cannot write to" in err and len(err.splitlines()) == 1
+
+
+def test_experiments_of_an_installed_package_are_printed(experiment, monkeypatch, capsys):
+    monkeypatch.setattr(figure, "SHIPPED", experiment.parent.resolve())
+    before = files(experiment.parent)
+    assert cli.main(["figure", f"--experiment={experiment}"]) == 0
+    assert files(experiment.parent) == before
+    assert capsys.readouterr().out.splitlines()[0] == "1 rows"
+    words = ["figure", f"--experiment={experiment}", "--workdir=anything", "--commit"]
+    assert cli.main(words) == 1
+    assert "part of the installed package" in capsys.readouterr().err
+    assert files(experiment.parent) == before
+
+
+def test_an_experiment_anywhere_may_name_a_shipped_config(tmp_path):
+    from aigc_jax.core import config as configs
+    from aigc_jax.sweeps import experiment as experiments
+
+    file = tmp_path / "folder" / "mine.py"
+    file.parent.mkdir()
+    file.write_text("CONFIG = 'vae_digits'\nOVERRIDES = {'steps': 8}\ndef sweep(): return []\n")
+    made = experiments.base(experiments.load(file), file)
+    shipped = configs.load(ROOT / "configs" / "vae_digits.py")
+    assert made.steps == "8" and made.model == shipped.model
+    # as a path it is relative to the folder above the experiment's
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "x.py").write_text((ROOT / "configs/gan_digits.py").read_text())
+    file.write_text("CONFIG = 'configs/x.py'\ndef sweep(): return []\n")
+    assert experiments.base(experiments.load(file), file).method == "gan"

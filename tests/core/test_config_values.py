@@ -1,0 +1,184 @@
+"""Every leaf of every shipped config with wrong values, in the file and on the command
+line: each answer is a valid config or one sentence, and nothing is allocated.
+"""
+
+import functools
+import math
+import random
+
+import pytest
+from helpers import ROOT
+from ml_collections import ConfigDict
+
+from aigc_jax import methods
+from aigc_jax.core import config as configs
+from aigc_jax.core import keys
+from aigc_jax.core.schema import REQUIRED
+from aigc_jax.data.dataset import Spec
+from aigc_jax.sweeps.trials import trials_of
+from aigc_jax.utils.errors import UserError
+
+FILES = sorted((ROOT / "configs").glob("*.py"))
+WRONG = dict(
+    type=["word", 3.5, None, ("a",), (("a",),), {"a": 1}, True, [[1], "b"], b"x"],
+    huge=[
+        1e30,
+        10**30,
+        "1e30",
+        "1e300 epochs",
+        (10**30,),
+        ((10**30,),),
+        "x" * 100_000,
+        tuple(range(1, 10**4)),
+    ],
+    negative=[-1, "-1", -1e30, (-1,), "-3 steps", ((-2,),)],
+    empty=["", (), "()", "  ", {}, [], ((),)],
+    digits=[
+        10**399,
+        -(10**399),
+        "9" * 400,
+        "9" * 5000,
+        10**5000,
+        (10**399,),
+        "1" * 400 + " epochs",
+    ],
+    nan=[math.nan, math.inf, "nan", "-inf", (math.nan,)],
+    text=["a\0b", "\n", "'", "((((", "[" * 10_000, "\ud800", "--x", "{}"],
+)
+SIZES = dict(digits=(8, 8, 1), cifar10=(32, 32, 3), stacked_mnist=(28, 28, 3), ring=(2,), grid=(2,))
+
+
+@functools.cache
+def loaded(path) -> ConfigDict:
+    return configs.load(path)
+
+
+def spec_of(config) -> Spec:
+    """What the data of a shipped config are like."""
+    name = config.data.name
+    if config.method == "seq2seq":
+        return Spec("pairs", (32, 33), 50_000, vocabulary=500)
+    if config.method in ("lm", "mlm"):
+        return Spec("text", (config.data.length,), 50_000, vocabulary=500, mask=499)
+    shape = (
+        (config.data.size, config.data.size, 3)
+        if name == "folder"
+        else SIZES.get(name, (28, 28, 1))
+    )
+    return Spec(
+        "points" if len(shape) == 1 else "image",
+        shape,
+        50_000,
+        classes=10,
+        levels=1 if name == "binarized_mnist" else 255,
+    )
+
+
+def build(config, spec):
+    """All that is checked before the data are read and anything is allocated."""
+    (trial,) = trials_of(config, [{}])
+    assert configs.hash_of(trial.config) == configs.hash_of(config)
+    resolved = configs.resolve(config, spec.n_train, methods.examples(config))
+    assert configs.hash_of(configs.from_json(configs.jsonable(resolved))) == configs.hash_of(
+        resolved
+    )
+    methods.make(resolved, spec)
+
+
+def written(path, name, value) -> ConfigDict:
+    """The config of a file that says so."""
+    plain = loaded(path).to_dict()
+    *parents, last = name.split(".")
+    functools.reduce(dict.__getitem__, parents, plain)[last] = value
+    return configs.complete(ConfigDict(plain))
+
+
+def answer(path, way, name, value) -> str:
+    """The sentence, or "" where the value is valid."""
+    config = loaded(path)
+    try:
+        changed = (
+            written(path, name, value) if way == "file" else configs.override(config, {name: value})
+        )
+        build(changed, spec_of(config))
+    except UserError as e:
+        return str(e)
+    return ""
+
+
+def cases():
+    """(file, way, leaf, kind, place of the value among the kind's)."""
+    return [
+        (path, way, name, kind, i)
+        for path in FILES
+        for name in configs.leaves(loaded(path))
+        for way in ("file", "flag")
+        for kind, values in WRONG.items()
+        for i in range(len(values))
+    ]
+
+
+def check(path, way, name, kind, i):
+    value, config = WRONG[kind][i], loaded(path)
+    said = answer(path, way, name, value)
+    # texts say anything
+    free = keys.keys_of(config.method, config.get("network", ""))[name].type is str and isinstance(
+        value, str
+    )
+    assert said or free or kind not in ("digits", "nan"), (path.stem, way, name, kind, i)
+    if said:
+        assert "\n" not in said and len(said) < 3000 and said.startswith("config."), (
+            path.stem,
+            way,
+            name,
+            kind,
+            i,
+            said,
+        )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_shipped_config_builds(path):
+    build(loaded(path), spec_of(loaded(path)))
+
+
+def test_wrong_values_are_valid_or_one_sentence():
+    every, draw = cases(), random.Random(0)
+    kinds = {
+        (name, kind): case
+        for case in draw.sample(every, len(every))
+        for name, kind in [(case[2], case[3])]
+    }
+    # of each leaf and kind one, of these some
+    for case in draw.sample(sorted(kinds.values()), 400):
+        check(*case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_all_wrong_values_are_valid_or_one_sentence(path):
+    for case in cases():
+        if case[0] == path:
+            check(*case)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        p
+        for p in FILES
+        if p.stem in ("dcgan_digits", "gpt_abc", "seq2seq_multi30k", "vae_mnist", "vqvae_digits")
+    ],
+    ids=lambda p: p.stem,
+)
+def test_a_missing_key_is_named(path):
+    config = loaded(path)
+    table = keys.keys_of(config.method, config.get("network", ""))
+    required = [name for name in configs.leaves(config) if table[name].default is REQUIRED]
+    for name in [*required, "model", "hp", "data", "schedule"]:
+        left = config.to_dict()
+        *parents, last = name.split(".")
+        del functools.reduce(dict.__getitem__, parents, left)[last]
+        with pytest.raises(UserError, match=rf"config\.{name}.* is missing") as e:
+            build(configs.complete(ConfigDict(left)), spec_of(config))
+        assert "\n" not in str(e.value)

@@ -1,0 +1,420 @@
+"""The table of keys: as the modules read it, with its defaults and ranges."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+from tiny_configs import tiny
+
+from aigc_jax import data, methods, metrics
+from aigc_jax.core import config as configs
+from aigc_jax.core import keys
+from aigc_jax.core.schema import REQUIRED, Key
+from aigc_jax.data import cleaning, folder, npz, order, pipelines, tokenizers, windows
+from aigc_jax.methods import gan_penalties, lm, networks, optimizers, schedules, vae
+from aigc_jax.methods.gan_networks import AUGMENTATIONS, CONDITIONS
+from aigc_jax.methods.losses import gan as gan_losses
+from aigc_jax.methods.losses import likelihoods
+from aigc_jax.models import classifier, recurrent, transformer, vqvae
+from aigc_jax.models import gan_dcgan as gan_networks
+from aigc_jax.models import vae as vae_networks
+from aigc_jax.models.layers import ACTIVATIONS, NORMS
+from aigc_jax.sweeps import experiment
+from aigc_jax.utils.errors import SYNONYMS, UserError, nearest
+
+NETWORKS = {
+    **{
+        ("gan", name): dict(zip("gd", pair, strict=True))
+        for name, pair in gan_networks.NETWORKS.items()
+    },
+    **{("vae", name): {"": module} for name, module in vae_networks.NETWORKS.items()},
+    ("vqvae", ""): {"": vqvae.VQVAE},
+    ("lm", "transformer"): {"": transformer.Decoder},
+    ("lm", "recurrent"): {"": recurrent.Recurrent},
+    ("mlm", ""): {"": transformer.Encoder},
+    ("seq2seq", ""): {"": transformer.EncoderDecoder},
+    ("classifier", ""): {"": classifier.Classifier},
+}
+# Fields that methods fill in from the data or from other keys.
+FILLED = {
+    "parent",
+    "name",
+    "dtype",
+    "param_dtype",
+    "shape",
+    "classes",
+    "head",
+    "z",
+    "scale",
+    "vocabulary",
+}
+
+
+@pytest.mark.parametrize("method, network", NETWORKS)
+def test_model_keys_are_the_fields_of_the_modules(method, network):
+    assert keys.MODEL.keys() == NETWORKS.keys()
+    parts = NETWORKS[method, network]
+    assert keys.MODEL[method, network].keys() == parts.keys()
+    for part, module in parts.items():
+        fields = {f.name: f for f in dataclasses.fields(module) if f.name not in FILLED}
+        table = {key.name: key for key in keys.MODEL[method, network][part]}
+        assert table.keys() == fields.keys()
+        named = dict(activation=ACTIVATIONS, output=ACTIVATIONS, norm=NORMS) | getattr(
+            module, "choices", {}
+        )
+        for name, field in fields.items():
+            default = REQUIRED if field.default is dataclasses.MISSING else field.default
+            assert table[name].type == field.type and table[name].default == default, (
+                module.__name__,
+                name,
+            )
+            assert table[name].allowed == tuple(named.get(name, ())), (module.__name__, name)
+
+
+def key(name, method="gan", network="mlp"):
+    return keys.keys_of(method, network)[name]
+
+
+def test_allowed_values_are_the_entries_of_the_tables():
+    for found, table in [
+        (key("method"), methods.METHODS),
+        (key("precision"), networks.PRECISIONS),
+        (key("moments"), optimizers.MOMENTS),
+        (key("metrics"), metrics.METRICS),
+        (key("optimizer"), optimizers.OPTIMIZERS),
+        (key("schedule.name"), schedules.SCHEDULES),
+        (key("data.name"), data.DATASETS),
+        (key("data.order"), order.ORDERS),
+        (key("data.tokenizer"), tokenizers.TOKENIZERS),
+        (key("data.split"), windows.SPLITS),
+        (key("data.colour"), folder.COLOURS),
+        (key("data.normalize"), {"": 0, **cleaning.FORMS}),
+        (key("data.range"), npz.RANGES),
+        (key("data.layout"), npz.LAYOUTS),
+        (key("data.control"), cleaning.CONTROL),
+        (key("data.script"), cleaning.SCRIPTS),
+        (key("run.data"), pipelines.FEEDS),
+        (key("loss"), gan_losses.GAN),
+        (key("game.regularizers"), gan_penalties.REGULARIZERS),
+        (key("network"), gan_networks.NETWORKS),
+        (key("game.condition"), CONDITIONS),
+        (key("game.augment"), AUGMENTATIONS),
+        (key("likelihood", "vae"), likelihoods.LIKELIHOODS),
+        (key("bound", "vae"), vae.BOUNDS),
+        (key("prior", "vae"), vae.PRIORS),
+        (key("penalty", "vae"), vae.PENALTIES),
+        (key("anneal.name", "vae"), schedules.ANNEALING),
+        (key("network", "vae"), vae_networks.NETWORKS),
+        (key("network", "lm"), lm.NETWORKS),
+    ]:
+        assert set(found.allowed) == set(table), found.name
+
+
+def test_every_method_reads_the_keys_that_it_says():
+    for name, module in methods.METHODS.items():
+        network = next((m[1] for m in NETWORKS if m[0] == name), "")
+        table = keys.keys_of(name, network)
+        assert set(module.KEYS) <= table.keys()
+        own = {k.name for k in keys.METHODS[name]} - set(module.KEYS)
+        assert all(table[k].default is not REQUIRED for k in own), "required, but not read"
+
+
+FROZEN = ROOT / "tests" / "fixtures" / "frozen_defaults.json"
+
+
+def identity_defaults() -> dict:
+    """{"name of the key, of a method's or a network's after theirs": its default} of
+    all keys of an identity.
+    """
+    shown = lambda k: repr(k.default) if k.default is REQUIRED else k.default
+    out = {k.name: shown(k) for k in (*keys.BASE, *keys.DATA, *keys.HP)}
+    out |= {f"{method}: {k.name}": shown(k) for method, own in keys.METHODS.items() for k in own}
+    for (method, network), parts in keys.MODEL.items():
+        of = "/".join(filter(None, (method, network)))
+        out |= {
+            f"{of}: {'.'.join(filter(None, ('model', part, k.name)))}": shown(k)
+            for part, own in parts.items()
+            for k in own
+        }
+    return json.loads(json.dumps(out))
+
+
+def test_defaults_are_frozen_while_the_identity_version_is():
+    """A config that leaves a key out would become another run. New keys are added to
+    the file by `python tests/core/test_keys.py`.
+    """
+    frozen = json.loads(FROZEN.read_text())
+    if frozen["identity_version"] == keys.IDENTITY_VERSION:
+        now = identity_defaults()
+        assert {name: now.get(name) for name in frozen["defaults"]} == frozen["defaults"], (
+            "raise keys.IDENTITY_VERSION"
+        )
+        assert now.keys() == frozen["defaults"].keys(), "new keys: python tests/core/test_keys.py"
+    else:
+        pytest.fail("a new identity version: python tests/core/test_keys.py")
+
+
+def freeze():
+    """Write the file; refuses a default that changed without a new version."""
+    frozen, now = json.loads(FROZEN.read_text()), identity_defaults()
+    if frozen["identity_version"] == keys.IDENTITY_VERSION:
+        changed = [name for name, value in frozen["defaults"].items() if now.get(name) != value]
+        assert not changed, f"raise keys.IDENTITY_VERSION: {changed}"
+    FROZEN.write_text(
+        json.dumps(dict(identity_version=keys.IDENTITY_VERSION, defaults=now), indent=1) + "\n"
+    )
+
+
+def test_a_new_key_changes_no_hash(monkeypatch):
+    names = ("gan_digits", "vae_digits", "gpt_shakespeare_cpu", "seq2seq_multi30k")
+    before = {name: configs.hash_of(configs.load(name)) for name in names}
+    for table in ("BASE", "DATA"):
+        monkeypatch.setattr(
+            keys,
+            table,
+            (*getattr(keys, table), Key(f"{'data.' * (table == 'DATA')}new", int, 7, 0, 9)),
+        )
+    keys.keys_of.cache_clear()
+    try:
+        assert {name: configs.hash_of(configs.load(name)) for name in names} == before
+        new = configs.load("gan_digits")
+        assert (
+            new.new == 7
+            and configs.hash_of(configs.override(new, {"new": 8})) != before["gan_digits"]
+        )
+    finally:
+        keys.keys_of.cache_clear()
+
+
+def test_the_identity_is_what_differs_from_the_defaults():
+    config = configs.resolve(tiny(seed=3, steps="2 epochs"), 160, 16)
+    wanted = {
+        "method": "gan",
+        "steps": 20,
+        "batch_size": 16,
+        "seed": 3,
+        "metrics": ["frechet_pixels"],
+        "metric_samples": 32,
+        "best": "valid/frechet_pixels",
+        "optimizer": "adam",
+        "schedule.name": "constant",
+        "schedule.warmup": 0,
+        "network": "mlp",
+        "z": 8,
+        "loss": "non_saturating",
+        "critic_steps": 1,
+        "hp.lr_g": 2e-4,
+        "hp.lr_d": 2e-4,
+        "hp.beta1": 0.5,
+        "hp.ema_decay": 0.999,
+        "model.g.widths": [24],
+        "model.g.activation": "relu",
+        "model.g.output": "tanh",
+        "model.d.widths": [24],
+        "model.d.activation": "leaky_relu",
+        "data.name": "digits",
+    }
+    assert json.loads(json.dumps(configs.identity(config))) == wanted
+    text = json.dumps([keys.IDENTITY_VERSION, wanted], sort_keys=True)
+    assert configs.hash_of(config) == hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        (dict(steps=40), dict(steps="40 steps")),
+        (dict(steps="1_000"), dict(steps="1e3 steps")),
+        (dict(steps="2 epochs"), dict(steps=20)),
+        (dict(steps="320 examples"), dict(steps="2.0 epochs")),
+        (dict(hp__ema_decay=0), dict(hp__ema_decay=0.0)),
+        (dict(hp__lr_g=1), dict(hp__lr_g="1.0")),
+        (dict(hp__beta1=0.0), dict(hp__beta1=-0.0)),
+        (dict(data__length=64), dict()),
+        (dict(model__g__norm="none"), dict()),
+        (dict(run__samples=5), dict()),
+    ],
+)
+def test_one_run_has_one_hash_however_it_is_written(one, other):
+    assert (
+        len({configs.hash_of(configs.resolve(tiny(**change), 160, 16)) for change in (one, other)})
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            {"data.size": 32},
+            "config.data.size = 32 is read by nothing in config.data.name = 'digits'",
+        ),
+        ({"data.split": "80/20"}, "config.data.split = '80/20' is read by nothing"),
+        (
+            {"data.name": "text", "data.path": "x", "data.tokenizer_path": "abc"},
+            "tokenizer_path = 'abc' is read by nothing .* goes with 'file'",
+        ),
+        (
+            {"data.name": "npz", "data.path": "x.npz", "data.tokenizer": "bpe"},
+            "'bpe' is read by nothing in .* 'npz', which reads data.path",
+        ),
+    ],
+)
+def test_keys_that_the_data_set_does_not_read_are_refused(change, words):
+    with pytest.raises(UserError, match=words):
+        configs.check(configs.override(tiny(), change))
+
+
+@pytest.mark.parametrize(
+    "where, key, words",
+    [
+        ((), "batchsize", "config.batchsize: no such key of .*; did you mean 'batch_size'"),
+        (
+            ("model", "g"),
+            "width",
+            "config.model.g.width: no such key of .*; did you mean 'model.g.widths'",
+        ),
+        (("data",), "nam", "config.data.nam: no such key of .*; did you mean 'data.name'"),
+        (
+            ("hp",),
+            "learning_rate",
+            "config.hp.learning_rate: no such key of .*; did you mean 'hp.lr",
+        ),
+        (
+            ("schedule",),
+            "warm",
+            "config.schedule.warm: no such key of .*; did you mean 'schedule.warmup'",
+        ),
+        (("game",), "packs", "config.game.packs: no such key of .*; did you mean 'game.pack'"),
+    ],
+)
+def test_unknown_keys_of_a_file_are_refused_at_any_depth(where, key, words):
+    plain = tiny().to_dict()
+    functools.reduce(dict.__getitem__, where, plain)[key] = 3
+    with pytest.raises(UserError, match=words):
+        configs.complete(configs.ConfigDict(plain))
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("seed", 2**32, "at most 4,294,967,295"),
+        ("seed", -1, "at least 0"),
+        ("seed", 1e30, "at most 4,294,967,295"),
+        ("data.seed", 2**32, "at most"),
+        ("hp.ema_decay", 1.5, "below 1"),
+        ("hp.beta2", 1.0, "below 1"),
+        ("hp.lr_g", -1e-3, "at least 0"),
+        ("batch_size", "1e30", "at most"),
+        ("critic_steps", 10**399, "at most"),
+        ("z", "9" * 400, "at most"),
+        ("metric_samples", 1e30, "at most"),
+        ("model.g.widths", (10**30,), "at most"),
+        ("model.g.widths", (), "at least one entry"),
+        ("hp.lr_g", 10**400, "is not finite"),
+        ("steps", 1e30, "no duration"),
+        ("steps", "1e30", "too long"),
+    ],
+)
+def test_values_out_of_their_range_are_refused(key, value, words):
+    with pytest.raises(UserError, match=rf"^config.{key}(\[0\])? = .*{words}"):
+        configs.override(tiny(), {key: value})
+
+
+def test_a_network_s_key_can_be_set_where_the_file_leaves_it_out():
+    config = configs.override(tiny(), {"model.g.norm": "batch", "hp.smoothing": 0.1})
+    assert config.model.g.norm == "batch" and config.hp.smoothing == 0.1
+
+
+def test_other_names_of_the_field_lead_to_ours():
+    for name, allowed, ours in (
+        ("fid", keys.METRICS, "frechet"),
+        ("inception_score", keys.METRICS, "classifier_score"),
+        ("recall", keys.METRICS, "prdc"),
+        ("wgan", gan_losses.GAN, "wasserstein"),
+        ("vanilla", gan_losses.GAN, "minimax"),
+        ("rope", keys.keys_of("mlm")["model.positions"].allowed, "rotary"),
+    ):
+        assert nearest(name, allowed) == f"; did you mean {ours!r}?"
+    with pytest.raises(
+        UserError, match=r"config.metrics\[0\] = 'fid' is none of .*; did you mean 'frechet'"
+    ):
+        configs.override(tiny(), {"metrics": "fid"})
+    table = {
+        entry
+        for k in (
+            *keys.BASE,
+            *keys.DATA,
+            *keys.RUN,
+            *(k for own in keys.METHODS.values() for k in own),
+        )
+        for entry in k.allowed
+    }
+    table |= {
+        entry
+        for parts in keys.MODEL.values()
+        for own in parts.values()
+        for k in own
+        for entry in k.allowed
+    }
+    table |= {name for method, network in keys.MODEL for name in keys.keys_of(method, network)}
+    assert set(SYNONYMS.values()) <= table
+
+
+@pytest.mark.parametrize(
+    "name", ["gan_digits", "gan_digits.py", "configs/gan_digits", "configs/gan_digits.py"]
+)
+def test_a_config_is_found_by_its_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert configs.load(name).data.name == "digits"
+    with pytest.raises(
+        UserError, match="^config=gan_digit: no such file; did you mean 'gan_digits'"
+    ):
+        configs.load("gan_digit")
+
+
+def test_an_experiment_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert experiment.base(experiment.load("vae_beta"), "vae_beta").method == "vae"
+    with pytest.raises(
+        UserError, match="^experiment=vae_bet: no such file; did you mean 'vae_beta'"
+    ):
+        experiment.load("vae_bet")
+
+
+def test_what_a_user_s_file_raises_is_one_sentence(tmp_path):
+    (tmp_path / "c.py").write_text("def get_config():\n    return 1 / 0\n")
+    with pytest.raises(
+        UserError, match=r"c.py raises ZeroDivisionError in line 2: division by zero$"
+    ):
+        configs.load(tmp_path / "c.py")
+
+
+def test_changes_are_in_one_order_whatever_the_seed_of_hashes():
+    code = (
+        "from aigc_jax.core import config as c\na = c.load('gan_digits')\n"
+        "b = c.override(a, {'seed': 3, 'hp.ema_decay': 0.5, 'z': 9, 'batch_size': 7, "
+        "'best': '', 'model.g.norm': 'batch'})\n"
+        "print(list(c.difference(c.leaves(a), c.leaves(b)).items()))"
+    )
+    run = lambda seed: (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | dict(PYTHONHASHSEED=seed),
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
+    said = {run(seed) for seed in "0123"}
+    assert len(said) == 1 and "('seed', [0, 3])" in said.pop()
+
+
+if __name__ == "__main__":
+    freeze()

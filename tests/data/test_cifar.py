@@ -1,0 +1,267 @@
+"""CIFAR-10 in its binary and its Python form, packed, unpacked, prepared or fetched;
+what is damaged, and what would run code, is refused.
+"""
+
+import os
+import pickle
+import tarfile
+import warnings
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from pickles import pickled, python2
+
+from aigc_jax.core import config as configs
+from aigc_jax.data import cifar, files, images, load
+from aigc_jax.data.dataset import fingerprint
+from aigc_jax.utils.disk import file_sha256
+from aigc_jax.utils.errors import UserError
+
+COUNT = 20
+RANDOM = np.random.RandomState(0)
+PICTURES = {
+    name: RANDOM.randint(0, 256, (COUNT, 3072)).astype(np.uint8)
+    for name in (*cifar.TRAIN, cifar.TEST)
+}
+LABELS = {name: RANDOM.randint(0, 10, COUNT).tolist() for name in PICTURES}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    monkeypatch.setattr(cifar, "RECORDS", COUNT)
+    monkeypatch.setattr(images, "VALID", 10)
+    monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def loaded(root, **more):
+    return load(ConfigDict(configs.DATA | dict(name="cifar10")).lock(), str(root), **more)
+
+
+def write(folder, form):
+    folder.mkdir(parents=True)
+    for name in PICTURES:
+        rows = np.concatenate([np.array(LABELS[name], np.uint8)[:, None], PICTURES[name]], axis=1)
+        raw = rows.tobytes() if form == "binary" else pickled(PICTURES[name], LABELS[name])
+        (folder / cifar.FORMS[form][2].format(name)).write_bytes(raw)
+
+
+def pack(root, form, monkeypatch):
+    """The archive of a form, and its checksum as the registered one."""
+    archive, folder, _ = cifar.FORMS[form]
+    write(root / "made" / folder, form)
+    with tarfile.open(root / archive, "w:gz") as tar:
+        tar.add(root / "made" / folder, folder)
+    monkeypatch.setitem(cifar.CHECKSUMS, archive, file_sha256(root / archive))
+    return root / archive
+
+
+def test_the_pickles_of_these_tests_are_what_numpy_reads():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy.core has moved
+        for x in (PICTURES["test_batch"], np.asfortranarray(PICTURES["test_batch"])):
+            got = pickle.loads(pickled(x, LABELS["test_batch"]), encoding="bytes")
+            np.testing.assert_array_equal(got[b"data"], x)
+            assert (
+                got[b"labels"] == LABELS["test_batch"]
+                and got[b"data"].flags.f_contiguous == x.flags.f_contiguous
+            )
+
+
+@pytest.mark.parametrize("below", ["cifar10", "."])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["binary", "python"])
+def test_both_forms_packed_or_not_are_the_same_pictures(tmp_path, monkeypatch, form, packed, below):
+    root = tmp_path / "root"
+    (root / below).mkdir(parents=True)
+    if packed:
+        archive = pack(tmp_path, form, monkeypatch)
+        archive.rename(root / below / archive.name)
+    else:
+        write(root / below / cifar.FORMS[form][1], form)
+    before = sorted(root.rglob("*"))
+    ds = loaded(root)
+    assert (
+        ds.splits == dict(train=(0, 90), valid=(90, 10), test=(100, 20))
+        and ds.spec.classes == 10
+        and ds.spec.levels == 255
+    )
+    x, label = ds.arrays["x"], ds.arrays["label"]
+    assert x.dtype == np.uint8 and x.shape == (120, 32, 32, 3) and label.dtype == np.int32
+    for row in range(32):
+        for colour in range(3):  # red, green, blue planes, each row by row
+            here = 1024 * colour + 32 * row
+            np.testing.assert_array_equal(
+                x[:, row, :, colour], np.concatenate(list(PICTURES.values()))[:, here : here + 32]
+            )
+    assert label.tolist() == sum(LABELS.values(), [])
+    assert sorted(root.rglob("*")) == before  # nothing is unpacked to the disk
+
+
+def test_an_array_in_fortran_order_is_the_same_array():
+    x = PICTURES["test_batch"]
+    for order in (np.ascontiguousarray, np.asfortranarray):
+        np.testing.assert_array_equal(cifar.read_python("x", pickled(order(x), [0] * COUNT))[0], x)
+
+
+class Evil:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_no_code_of_a_pickle_runs(tmp_path, inside):
+    write(tmp_path / "cifar-10-batches-py", "python")
+    mark, evil = tmp_path / "touched", Evil(tmp_path / "touched")
+    raw = pickle.dumps({b"data": evil, b"labels": [0] * COUNT} if inside else evil, protocol=3)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(raw)
+    with pytest.raises(UserError, match="data_batch_2 asks for posix.system, which is not data"):
+        loaded(tmp_path)
+    assert not mark.exists()
+    pickle.loads(raw)  # as it would have been
+    assert mark.exists()
+
+
+X, NONE = PICTURES["test_batch"], [0] * COUNT
+
+
+@pytest.mark.parametrize(
+    "raw, words",
+    [
+        (pickled(X, NONE)[:-1], "is no readable pickle"),
+        (pickled(X, NONE)[:1000], "is no readable pickle"),
+        (b"", "is no readable pickle"),
+        (pickle.dumps([1, 2]), "no data and labels"),
+        (pickle.dumps({b"data": 1}), "no data and labels"),
+        (pickled(X[:, :5], NONE), r"its data are no uint8 \[20, 3072\]"),
+        (pickled(X[:3], NONE), "its data are no uint8"),
+        (pickled(X.view(np.int8), NONE), "its data are no uint8"),
+        (pickled(X.astype(np.float32), NONE), "its data are no uint8"),
+        (pickled(np.full((COUNT, 3072), None), NONE), "its data are no uint8"),  # of objects
+        (
+            pickled(X, NONE).replace(python2(X.tobytes()), python2(X.tobytes()[:-1])),
+            "its data are no uint8",
+        ),
+        (pickled(X.tobytes(), NONE), "its data are no uint8"),
+        (pickled(X, NONE[1:]), "its labels are no list of 20"),
+        (pickled(X, 3), "its labels are no list of 20"),
+        (pickled(X, NONE[2:] + [10, 0]), "the label of record 18 is none of 0 to 9"),
+        (pickled(X, [0, -1] + NONE[2:]), "the label of record 1 is none of 0 to 9"),
+        (pickled(X, [[0]] + NONE[1:]), "the label of record 0 is none of 0 to 9"),
+    ],
+)
+def test_python_batches_that_are_none(raw, words):
+    with pytest.raises(UserError, match=words) as e:
+        cifar.batch("python", "here/test_batch", raw)
+    assert str(e.value).startswith("here/test_batch") and "\n" not in str(e.value)
+
+
+def test_files_that_are_cut_missing_or_nowhere(tmp_path):
+    with pytest.raises(
+        UserError, match="cifar10: cifar-10-binary.tar.gz not found .* --name=cifar10 --download"
+    ):
+        loaded(tmp_path)
+    file = tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin"
+    write(file.parent, "binary")
+    whole = file.read_bytes()
+    for bad in (whole[:-7], whole + b"\0", b""):
+        file.write_bytes(bad)
+        with pytest.raises(
+            UserError, match=f"data_batch_3.bin has {len(bad)} bytes; a batch of CIFAR-10 has 61460"
+        ):
+            loaded(tmp_path)
+    file.write_bytes(whole[: 3073 * 4] + b"\x0a" + whole[3073 * 4 + 1 :])
+    with pytest.raises(
+        UserError, match="data_batch_3.bin: the label of record 4 is none of 0 to 9"
+    ):
+        loaded(tmp_path)
+    file.unlink()
+    with pytest.raises(
+        UserError, match="cifar10: data_batch_3.bin is missing in .*cifar-10-batches-bin"
+    ):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["cifar10", "."])
+@pytest.mark.parametrize("form", ["binary", "python"])
+def test_archives_that_are_cut_or_changed(tmp_path, monkeypatch, form, below):
+    archive = pack(tmp_path, form, monkeypatch)
+    whole, half = archive.read_bytes(), archive.stat().st_size // 2
+    file = tmp_path / "root" / below / archive.name
+    file.parent.mkdir(parents=True)
+    for bad in (
+        b"",
+        whole[:half],
+        whole[:-1],
+        whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :],
+    ):
+        file.write_bytes(bad)
+        with pytest.raises(
+            UserError,
+            match=rf"cifar10: .*{archive.name} is damaged \({len(bad)} bytes.*--name=cifar10 "
+            r"--download",
+        ):
+            loaded(tmp_path / "root")
+
+
+def test_an_archive_that_is_fetched(tmp_path, monkeypatch):
+    archive, root = pack(tmp_path, "binary", monkeypatch), tmp_path / "root"
+
+    def fetch(name, data_dir):
+        (root / name).mkdir(parents=True)
+        archive.rename(root / name / archive.name)
+
+    monkeypatch.setattr(files, "fetch", fetch)
+    with pytest.raises(UserError, match="not found"):
+        loaded(root)
+    first, again = loaded(root, download=True), loaded(root)
+    assert fingerprint(first) == fingerprint(again) and first.splits["test"] == (100, 20)
+    assert first.about == again.about
+
+
+def test_registered_checksums_are_those_of_tensorflow_datasets():
+    import tensorflow_datasets as tfds
+
+    infos = tfds.builder_cls("cifar10").url_infos.values()
+    assert {i.filename: i.checksum for i in infos}.items() <= cifar.CHECKSUMS.items()
+
+
+def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    made = {
+        n: (RANDOM.randint(0, 256, (k, 32, 32, 3)).astype(np.uint8), RANDOM.randint(0, 10, k))
+        for n, k in (("train", 13), ("test", 4))
+    }
+
+    class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("3.0.2")
+        name = "cifar10"
+
+        def _info(self):
+            features = dict(
+                id=tfds.features.Text(),
+                image=tfds.features.Image(shape=(32, 32, 3)),
+                label=tfds.features.ClassLabel(num_classes=10),
+            )
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {name: self._generate_examples(name) for name in made}
+
+        def _generate_examples(self, name):
+            for i, (x, y) in enumerate(zip(*made[name], strict=True)):
+                yield i, dict(id=str(i), image=Image.fromarray(x), label=int(y))
+
+    monkeypatch.setattr(Cifar10, "pkg_dir_path", tmp_path, raising=False)
+    Cifar10(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    ds = loaded(tmp_path)
+    assert ds.splits == dict(train=(0, 3), valid=(3, 10), test=(13, 4)) and ds.spec.classes == 10
+    key = lambda x, label: sorted((i.tobytes(), int(y)) for i, y in zip(x, label, strict=True))  # noqa: E731
+    assert key(ds.arrays["x"][:13], ds.arrays["label"][:13]) == key(*made["train"])
+    assert key(ds.arrays["x"][13:], ds.arrays["label"][13:]) == key(*made["test"])

@@ -1,0 +1,380 @@
+"""Every format of data with flipped, missing and inserted bytes: it is read, or one
+sentence says why not, at once.
+"""
+
+import gzip
+import io
+import signal
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from pickles import pickled
+
+from aigc_jax import data
+from aigc_jax.core import config as configs
+from aigc_jax.data import cifar, cleaning, corpora, folder, images, records, tokenizers
+from aigc_jax.data.dataset import fingerprint
+from aigc_jax.media import music
+from aigc_jax.utils import tensor_files
+from aigc_jax.utils.errors import UserError, require
+
+PLAY = "What light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n" * 9
+TUNE = "X:1\nT:Air\nM:3/4\nL:1/8\nK:G\nG2|:B2 d2 B>c|(3ABc [GB]2 ^F2|G4 z2:|\n"
+SECONDS = 10
+
+
+def load(name, path, **more):
+    ds = data.load(ConfigDict(configs.DATA | dict(name=name, path=str(path), length=8) | more))
+    ds.take(ds.arrays, np.arange(2))
+
+
+def noise(*shape):
+    return np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+
+
+def saved(save, *args, **more) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, *args, **more)
+    return buffer.getvalue()
+
+
+# Each: (path, its bytes) of a good file, and what reads it.
+
+
+def idx(root):
+    head = b"\0\0\x08\x03" + np.array([20, 7, 7], ">u4").tobytes()
+    return root / "a.gz", gzip.compress(head + noise(20, 7, 7).tobytes()), images.read_idx
+
+
+def amat(root):
+    lines = "".join(" ".join(map(str, row)) + "\n" for row in noise(4, 784) % 2).encode()
+    return root / "a.amat", lines, images.read_amat
+
+
+def amat_packed(root):
+    return root / "a.amat.gz", gzip.compress(amat(root)[1]), images.read_amat
+
+
+def read_cifar(form, where):
+    """The batches of where an archive or its directory is."""
+    parts = [cifar.batch(form, called, raw) for _, called, raw in cifar.pieces(form, where)]
+    require(parts, "data_batch_1 is missing")
+    assert [len(part["x"]) for part in parts] == [cifar.RECORDS]
+
+
+def cifar_rows():
+    return np.hstack([noise(cifar.RECORDS, 1) % 10, noise(cifar.RECORDS, cifar.PIXELS)])
+
+
+def cifar_binary(root):
+    return (
+        root / "data_batch_1.bin",
+        cifar_rows().tobytes(),
+        lambda path: read_cifar("binary", path.parent),
+    )
+
+
+def cifar_python(root):
+    rows = cifar_rows()
+    return (
+        root / "data_batch_1",
+        pickled(rows[:, 1:], rows[:, 0].tolist()),
+        lambda path: read_cifar("python", path.parent),
+    )
+
+
+def cifar_packed(root):
+    def pack(buffer):
+        with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+            info = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+            content = cifar_rows().tobytes()
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+    return root / "a.tar.gz", saved(pack), lambda path: read_cifar("binary", path)
+
+
+def npz(root):
+    return (
+        root / "a.npz",
+        saved(np.savez, x=noise(30, 6, 5), label=np.arange(30) % 3),
+        lambda path: load("npz", path),
+    )
+
+
+def npz_packed(root):
+    return (
+        root / "a.npz",
+        saved(np.savez_compressed, x=noise(30, 6, 5) / 255),
+        lambda path: load("npz", path),
+    )
+
+
+def token_reader(root):
+    tokenizers.write(root / "tokenizer.json", tokenizers.build((), ConfigDict(configs.DATA)))
+    (root / "val.bin").write_bytes(np.arange(99, dtype=np.uint16).tobytes())
+    return lambda path: load(
+        "tokens", path.parent, tokenizer="file", tokenizer_path=str(root / "tokenizer.json")
+    )
+
+
+def tokens_nanogpt(root):
+    return root / "train.bin", np.arange(200, dtype=np.uint16).tobytes(), token_reader(root)
+
+
+def tokens_llm_c(root):
+    head = np.zeros(256, np.int32)
+    head[:3] = 20240520, 1, 200
+    return (
+        root / "train.bin",
+        head.tobytes() + np.arange(200, dtype=np.uint16).tobytes(),
+        token_reader(root),
+    )
+
+
+def tokens_npy(root):
+    return root / "train.npy", saved(np.save, np.arange(200, dtype=np.uint16)), token_reader(root)
+
+
+def picture(suffix):
+    def make(root):
+        from PIL import Image
+
+        image = Image.fromarray(noise(20, 24, 3) // 16 * 16)
+        form = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
+        packed = dict(compression="tiff_lzw") if suffix == "tif" else {}
+
+        def read(path):
+            found = folder.attempt(path.parent, path.name, 8, "rgb")
+            if isinstance(found, str):
+                raise UserError(found)
+            assert found.shape == (8, 8, 3) and found.dtype == np.uint8
+
+        return root / f"a.{suffix}", saved(image.save, form, **packed), read
+
+    return make
+
+
+def plain_text(root):
+    return root / "a.txt", ("\ufeff" + PLAY).encode(), lambda path: load("text", path)
+
+
+def pairs(root):
+    rows = "".join(f"{n}\t{n} é\r\n" for n in range(200)).encode()
+    return root / "a.tsv", rows, lambda path: load("pairs", path)
+
+
+def tokenizer_file(root):
+    tokenizers.write(
+        root / "good.json",
+        tokenizers.build([PLAY], ConfigDict(configs.DATA | dict(tokenizer="bpe", vocabulary=270))),
+    )
+    return root / "a.json", (root / "good.json").read_bytes(), tokenizers.read
+
+
+def tunes(root):
+    read = lambda path: [
+        music.midi(music.read(tune)) for tune in corpora.decoded(path).split("X:")[1:]
+    ]
+    return root / "a.abc", (TUNE * 3).encode(), read
+
+
+def stop_words(root):
+    section = lambda path: ConfigDict(configs.DATA | dict(stop_words=str(path)))
+    return (
+        root / "a.txt",
+        b"the\r\nand\r\n",
+        lambda path: cleaning.cleaner(section(path), "as_is")("the end"),
+    )
+
+
+def safetensors(root):
+    from safetensors.numpy import save
+
+    return root / "a.safetensors", save(dict(a=noise(9, 9), b=noise(3) / 255)), tensor_files.read
+
+
+FORMATS = {
+    f.__name__: f
+    for f in (
+        idx,
+        amat,
+        amat_packed,
+        cifar_binary,
+        cifar_python,
+        cifar_packed,
+        npz,
+        npz_packed,
+        tokens_nanogpt,
+        tokens_llm_c,
+        tokens_npy,
+        plain_text,
+        pairs,
+        tokenizer_file,
+        tunes,
+        stop_words,
+        safetensors,
+    )
+} | {suffix: picture(suffix) for suffix in ("png", "jpg", "webp", "bmp", "gif", "tif")}
+
+
+def damage(good: bytes, random) -> bytes:
+    """Flipped bits, a missing end or middle, inserted bytes, or nothing at all."""
+    at, other = sorted(random.randint(0, len(good) + 1, 2))
+    match random.randint(0, 6):
+        case 0 | 1:
+            bad = np.frombuffer(good, np.uint8).copy()
+            places = random.randint(
+                0, min(len(bad), random.choice([32, len(bad)])), random.randint(1, 9)
+            )
+            bad[places] ^= (1 << random.randint(0, 8, len(places))).astype(np.uint8)
+            return bad.tobytes()
+        case 2:
+            return good[:at]
+        case 3:
+            return good[:at] + good[other:]
+        case 4:
+            return (
+                good[:at]
+                + bytes(random.randint(0, 256, random.randint(1, 40)).tolist())
+                + good[at:]
+            )
+        case _:
+            return [b"", good + good, bytes(len(good)), b"\xff" * 9][random.randint(0, 4)]
+
+
+@pytest.fixture
+def in_time(tmp_path, monkeypatch):
+    """What is read goes to a cache of its own; nothing takes longer than SECONDS."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(cifar, "RECORDS", 20)
+
+    def late(*_):
+        raise AssertionError(f"longer than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    yield lambda: signal.alarm(SECONDS)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def reads(read, path: Path) -> bool:
+    """Is it read? Where it is not, one line says why."""
+    try:
+        read(path)
+        return True
+    except UserError as e:
+        assert str(e) and "\n" not in str(e)
+        return False
+
+
+@pytest.mark.parametrize("cases", [8, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", FORMATS)
+def test_damaged_files_are_read_or_refused_by_one_line(tmp_path, in_time, name, cases):
+    (tmp_path / "data").mkdir()
+    path, good, read = FORMATS[name](tmp_path / "data")
+    path.write_bytes(good)
+    in_time()
+    assert reads(read, path)
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    refused = 0
+    for _ in range(cases):
+        path.write_bytes(damage(good, random))
+        in_time()
+        refused += not reads(read, path)
+    assert refused > 0
+    path.unlink()
+    path.mkdir()
+    assert not reads(read, path)  # a directory of that name
+
+
+@pytest.mark.parametrize("cases", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_damaged_records_are_read_or_refused_by_one_line(tmp_path, in_time, monkeypatch, cases):
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        name = "tiny"
+
+        def _info(self):
+            features = dict(
+                image=tfds.features.Image(shape=(9, 9, 3)),
+                label=tfds.features.ClassLabel(num_classes=3),
+            )
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return dict(train=self._generate_examples(40))
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                yield i, dict(image=Image.fromarray(noise(9, 9, 3) + np.uint8(i)), label=i % 3)
+
+    monkeypatch.setattr(Tiny, "pkg_dir_path", tmp_path, raising=False)
+    Tiny(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    version = tmp_path / "tiny" / "1.0.0"
+
+    def read(path):
+        load("tfds", path)
+        ds = data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(path))))
+        ds.arrays["x"][:]
+
+    assert reads(read, version)
+    first = fingerprint(data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version)))))
+    random, files = np.random.RandomState(1), sorted(p for p in version.iterdir() if p.is_file())
+    for i in range(cases):
+        path = files[i % len(files)]
+        good = path.read_bytes()
+        path.write_bytes(damage(good, random))
+        in_time()
+        reads(read, version)
+        path.write_bytes(good)
+    shard = next(p for p in files if "array_record" in p.name)
+    good = shard.read_bytes()
+    bad = bytearray(good)
+    bad[len(bad) // 2] ^= 1
+    shard.write_bytes(bad)  # of the same size
+    with pytest.raises(UserError, match="cannot be read"):
+        read(version)
+    other = hash_of(shard)
+    shard.write_bytes(good)
+    assert other != hash_of(shard)
+    assert (
+        fingerprint(data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version)))))
+        == first
+    )
+
+
+def hash_of(path):
+    return records.sample_sha256(path)
+
+
+def test_the_hash_of_a_large_file_is_of_pieces_of_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "WHOLE", 4096)
+    monkeypatch.setattr(records, "PIECES", 16)
+    content = noise(100_000).tobytes()
+    (tmp_path / "a").write_bytes(content)
+    first = hash_of(tmp_path / "a")
+    for place in (0, 50_100, len(content) - 1):
+        bad = bytearray(content)
+        bad[place if place != 50_100 else int(np.linspace(0, len(content) - 256, 16)[7])] ^= 1
+        (tmp_path / "a").write_bytes(bad)
+        assert hash_of(tmp_path / "a") != first
+
+
+def test_gzip_that_unpacks_to_more_than_its_header_says_is_not_unpacked(tmp_path):
+    head = b"\0\0\x08\x03" + np.array([2, 7, 7], ">u4").tobytes()
+    (tmp_path / "a.gz").write_bytes(gzip.compress(head + bytes(2**22)))
+    with pytest.raises(UserError, match="is no whole IDX file of bytes"):
+        images.read_idx(tmp_path / "a.gz")
+    huge = b"\0\0\x08\x03" + np.array([2**32 - 1] * 3, ">u4").tobytes()
+    (tmp_path / "a.gz").write_bytes(gzip.compress(huge + bytes(99)))
+    with pytest.raises(
+        UserError, match="its header says 79,228,162,458,924,105,385,300,197,375 bytes, which its"
+    ):
+        images.read_idx(tmp_path / "a.gz")

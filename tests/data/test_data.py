@@ -1,0 +1,313 @@
+"""Data sets: splits, prepared, missing or damaged files, downloads."""
+
+import functools
+import gzip
+import http.server
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_configs import section
+
+from aigc_jax import data
+from aigc_jax.data import dataset as datasets
+from aigc_jax.data import records
+from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.images import AMAT, CHECKSUMS, IDX, read_amat, read_idx
+from aigc_jax.utils.disk import file_sha256
+from aigc_jax.utils.errors import UserError
+
+
+def test_pictures_are_the_same_numbers_on_the_host_and_in_a_program():
+    """Every grey level, to the last bit, whatever is fused: what a run sees does not
+    hang on where its data lie.
+    """
+    for levels, x in (
+        (1, np.arange(2)),
+        (16, np.arange(17)),
+        (255, np.arange(256)),
+        (2, np.linspace(0, 2, 1001, dtype=np.float32)),
+    ):
+        x = x.astype(np.uint8 if x.dtype.kind == "i" else np.float32).reshape(-1, 1, 1, 1)
+        ds = datasets.images_of(dict(x=x), dict(train=(0, len(x))), levels, {})
+        here, there = (
+            ds.take(ds.arrays, np.arange(len(x)))["x"],
+            jax.jit(ds.take)(ds.arrays, jnp.arange(len(x)))["x"],
+        )
+        np.testing.assert_array_equal(here, there)
+        np.testing.assert_allclose(here.ravel(), x.ravel() * (2 / levels) - 1, atol=1e-7)
+        assert here.min() == -1 and here.max() == 1
+
+
+def test_digits():
+    ds = data.load(section("digits"))
+    assert ds.splits == dict(train=(0, 1439), valid=(1439, 179), test=(1618, 179))
+    x = ds.take(ds.arrays, np.arange(1797))["x"]
+    assert x.shape == (1797, 8, 8, 1) and x.dtype == np.float32 and x.min() == -1 and x.max() == 1
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    key = lambda images: sorted(np.ascontiguousarray(i).tobytes() for i in images)  # noqa: E731
+    # the same pictures in another order
+    assert key((x[..., 0] + 1) * 8) == key(raw.images.astype(np.float32))
+    np.testing.assert_allclose(jax.jit(ds.take)(ds.arrays, jnp.arange(9))["x"], x[:9], atol=1e-7)
+
+
+@pytest.mark.parametrize("name, count, reach", [("ring", 8, 1.1), ("grid", 25, 4.3)])
+def test_mixtures_have_their_moments(name, count, reach):
+    ds = data.load(section(name))
+    assert ds.spec.n_train == 100_000 and len(ds.spec.centres) == count
+    x = ds.take(ds.arrays, np.arange(100_000))["x"].astype(np.float64)
+    distance = x[:, None] - ds.spec.centres[None]
+    nearest = (distance**2).sum(-1).argmin(1)
+    residual = distance[np.arange(len(x)), nearest]
+    assert residual.std() == pytest.approx(ds.spec.sigma, rel=0.02)
+    assert np.bincount(nearest).min() > 0.9 * 100_000 / count and np.abs(x).max() < reach
+
+
+def test_mnist_and_fashion(real_data):
+    for name in ("mnist", "fashion_mnist"):
+        ds = data.load(section(name), str(real_data))
+        assert {k: n for k, (_, n) in ds.splits.items()} == dict(
+            train=55_000, valid=5_000, test=10_000
+        )
+        x = ds.take(ds.arrays, np.arange(100))["x"]
+        assert x.shape == (100, 28, 28, 1) and x.min() == -1 and x.max() == 1
+    assert datasets.fingerprint(ds) != datasets.fingerprint(data.load(section("mnist")))
+
+
+def test_a_data_file_cut_or_changed_at_three_places(real_data, tmp_path):
+    for name in ("mnist", "fashion_mnist"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in IDX:
+            whole = (real_data / name / file).read_bytes()
+            for other in IDX:
+                if not (folder / other).exists():
+                    (folder / other).symlink_to(real_data / name / other)
+            (folder / file).unlink()
+            for bad in (
+                whole[:1],
+                whole[: len(whole) // 2],
+                whole[:-1],
+                whole[:50] + bytes([whole[50] ^ 1]) + whole[51:],
+            ):
+                (folder / file).write_bytes(bad)
+                with pytest.raises(UserError, match=f"{file} is damaged.*--download"):
+                    data.load(section(name), str(tmp_path))
+            (folder / file).unlink()
+            with pytest.raises(
+                UserError,
+                match=f"{file} is missing in .*aigc data --name={name} --download",
+            ):
+                data.load(section(name), str(tmp_path))
+
+
+def test_binarized_mnist(real_data, tmp_path, monkeypatch):
+    ds = data.load(section("binarized_mnist"), str(real_data))
+    assert {k: n for k, (_, n) in ds.splits.items()} == dict(
+        train=50_000, valid=10_000, test=10_000
+    )
+    assert ds.spec.levels == 1 and ds.spec.classes == 0 and ds.spec.shape == (28, 28, 1)
+    x = ds.take(ds.arrays, np.arange(100))["x"]
+    assert set(np.unique(x)) == {-1, 1} and 0.05 < (x == 1).mean() < 0.25
+    # a digit's ink is where MNIST's is: the mean picture of both is one
+    grey = data.load(section("mnist"), str(real_data)).arrays["x"][:50_000].mean(0) / 255
+    assert np.abs(ds.arrays["x"][:50_000].mean(0) - grey).max() < 0.02
+    # plain files serve as well; packed ones that are cut or hold something else are
+    # found out
+    folder = tmp_path / "binarized_mnist"
+    folder.mkdir()
+    for file in AMAT:
+        packed = (real_data / "binarized_mnist" / (file + ".gz")).read_bytes()
+        (folder / file).write_bytes(gzip.decompress(packed))
+    assert datasets.fingerprint(
+        data.load(section("binarized_mnist"), str(tmp_path))
+    ) == datasets.fingerprint(ds)
+    (folder / file).unlink()
+    for bad in (
+        packed[:1000],
+        packed[:-1],
+        b"",
+        gzip.compress(b"0 1\n"),
+        packed[:5000] + b"x" + packed[5001:],
+    ):
+        (folder / (file + ".gz")).write_bytes(bad)
+        with pytest.raises(UserError, match=f"{file}.gz is damaged"):
+            data.load(section("binarized_mnist"), str(tmp_path))
+
+
+@pytest.mark.parametrize("raw", [b"", b"0 1\n", b"2 " * 784, b"0 " * 783 + b"0"])
+def test_amat_files_that_are_none(tmp_path, raw):
+    (tmp_path / "x.amat").write_bytes(raw)
+    with pytest.raises(UserError, match="no lines of 784 zeros and ones"):
+        read_amat(tmp_path / "x.amat")
+
+
+def test_a_data_set_that_is_nowhere_is_said_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AIGC_DATA_DIR", str(tmp_path / "a"))
+    with pytest.raises(UserError) as e:
+        data.load(section("mnist"), str(tmp_path / "b"))
+    for place in (tmp_path / "b", tmp_path / "a", tmp_path / "tensorflow_datasets"):
+        assert str(place / "mnist") in str(e.value)
+    assert "train-images-idx3-ubyte.gz" in str(e.value) and "--download" in str(e.value)
+
+
+def test_unknown_name():
+    with pytest.raises(
+        UserError, match="config.data.name = 'minst' is none of .*; did you mean 'mnist'"
+    ):
+        data.load(section("minst"))
+
+
+def idx(array):
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(int(s).to_bytes(4, "big") for s in array.shape)
+    return gzip.compress(head + array.tobytes())
+
+
+def small_mnist(folder):
+    """MNIST's four files with pictures of our own, and the checksums that they have."""
+    folder.mkdir(parents=True)
+    random = np.random.RandomState(0)
+    for part, n in (("train", 5_010), ("t10k", 20)):
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(
+            idx(random.randint(0, 256, (n, 28, 28)).astype(np.uint8))
+        )
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(
+            idx(random.randint(0, 10, n).astype(np.uint8))
+        )
+    return {file: file_sha256(folder / file) for file in IDX}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\0\0",
+        b"\0\0\x08\x01",
+        b"\0\0\x08\x01\0\0\0\x09abc",
+        b"\0\0\x0d\x01\0\0\0\x01a",
+        b"\0\0\x08\xff\0\0",
+        b"PK not idx",
+    ],
+)
+def test_idx_files_that_are_none(tmp_path, raw):
+    for written in (gzip.compress(raw), raw, gzip.compress(raw)[:-3]):
+        (tmp_path / "f.gz").write_bytes(written)
+        with pytest.raises(UserError, match="f.gz"):
+            read_idx(tmp_path / "f.gz")
+
+
+def test_download_by_the_manager_of_tensorflow_datasets(tmp_path, monkeypatch):
+    """The real download manager against a local server: checksums are verified."""
+    import tensorflow_datasets as tfds
+
+    sums = small_mnist(tmp_path / "www")
+    monkeypatch.setitem(CHECKSUMS, "mnist", sums)
+    monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "www")
+    )
+    handler.log_message = lambda *a: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        Info = type(next(iter(tfds.builder_cls("mnist").url_infos.values())))
+
+        class Builder:
+            url_infos = {
+                url + f: Info(size=(tmp_path / "www" / f).stat().st_size, checksum=s, filename=f)
+                for f, s in sums.items()
+            }
+
+        monkeypatch.setattr(tfds, "builder_cls", lambda name: Builder)
+        ds = data.load(section("mnist"), str(tmp_path / "got"), download=True)
+        assert ds.spec.n_train == 10 and ds.splits["test"][1] == 20
+        assert {f: file_sha256(tmp_path / "got" / "mnist" / f) for f in sums} == sums
+
+        (tmp_path / "www" / IDX[1]).write_bytes(b"changed on the server")
+        with pytest.raises(UserError, match="mnist: the download failed"):
+            data.load(section("mnist"), str(tmp_path / "again"), download=True)
+        server.shutdown()
+
+
+def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
+    random = np.random.RandomState(0)
+    made = {
+        n: (random.randint(0, 256, (k, 28, 28, 1)).astype(np.uint8), random.randint(0, 10, k))
+        for n, k in (("train", 5_003), ("test", 4))
+    }
+
+    class Mnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("3.0.1")
+        name = "mnist"
+
+        def _info(self):
+            features = dict(
+                image=tfds.features.Image(shape=(28, 28, 1)),
+                label=tfds.features.ClassLabel(num_classes=10),
+            )
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {name: self._generate_examples(name) for name in made}
+
+        def _generate_examples(self, name):
+            for i, (x, y) in enumerate(zip(*made[name], strict=True)):
+                yield i, dict(image=Image.fromarray(x[..., 0]), label=int(y))
+
+    monkeypatch.setattr(Mnist, "pkg_dir_path", tmp_path, raising=False)
+    Mnist(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    ds = data.load(section("mnist"), str(tmp_path))
+    assert ds.splits == dict(train=(0, 3), valid=(3, 5000), test=(5003, 4))
+    key = lambda a: sorted(i.tobytes() for i in a)  # noqa: E731
+    assert key(ds.arrays["x"][:5003]) == key(made["train"][0])
+    assert sorted(ds.arrays["label"][5003:].tolist()) == sorted(made["test"][1].tolist())
+
+    # the same by record, of any name
+    monkeypatch.setattr(records.Feature, "__array__", lambda *_, **__: pytest.fail("read whole"))
+    there = data.load(section("tfds", path="mnist"), str(tmp_path))
+    assert (
+        there.splits == dict(train=(0, 4503), valid=(4503, 500), test=(5003, 4))
+        and there.spec.classes == 10
+        and there.spec.levels == 255
+    )
+    rows = random.randint(0, 5007, (4, 8))
+    batch = there.take(there.arrays, rows.ravel())
+    label_of = {x.tobytes(): y for part in made.values() for x, y in zip(*part, strict=True)}
+    pictures = there.arrays["x"][rows]
+    assert (
+        pictures.shape == (4, 8, 28, 28, 1)
+        and [label_of[x.tobytes()] for x in pictures.reshape(32, 28, 28, 1)]
+        == batch["label"].tolist()
+    )
+    np.testing.assert_array_equal(
+        batch["x"].reshape(pictures.shape),
+        (2 * pictures.astype(np.float32) - 255) * np.float32(1 / 255),
+    )
+    assert key(there.arrays["x"][5003:]) == key(made["test"][0])
+    version = tmp_path / "mnist" / "3.0.1"
+    same = data.load(section("tfds", path=str(version)), "")
+    assert fingerprint(same) == fingerprint(there)
+    (version / "more").write_text("")
+    assert fingerprint(data.load(section("tfds", path=str(version)), "")) != fingerprint(there)
+    for path, words in (
+        ("", "must name a prepared data set"),
+        ("mnits", "is no directory with a dataset_info.json.*did you mean 'mnist'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            data.load(section("tfds", path=path), str(tmp_path))
+    shard = next(version.glob("*train.array_record*"))
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be read"):
+        data.load(section("tfds", path=str(version)), "").arrays["x"][:5000]
+    (version / "dataset_info.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be read without TensorFlow|has no feature image"):
+        data.load(section("tfds", path=str(version)), "")

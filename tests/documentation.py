@@ -1,0 +1,155 @@
+"""What the documentation refers to: code spans, paths, links and command lines of
+*.md files and docstrings.
+"""
+
+import ast
+import functools
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+from helpers import ROOT
+
+FOLDERS = ("aigc_jax", "experiments", "benchmarks", "configs", "docs")
+URL = re.compile(r"\w+://\S+")
+SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")  # may go on in the next line
+FENCE = re.compile(r"^```.*?^```", re.S | re.M)
+BLOCK = re.compile(r"(?:^(?:    .*)?\n)+", re.M)  # lines that are indented by four
+PATH = re.compile(r"(?<![\w/.<$~-])((?:\.\./)*(?:[\w*<>{},.-]+/)+(?:[\w*<>{},.-]*[\w*>}])?)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PROGRAM = r"(?:python3? (?:launch\.py|-m aigc_jax)|(?<![\w./-])launch\.py|(?<![\w./-])aigc)"
+COMMAND = re.compile(rf"{PROGRAM}(?= +[a-z-])(.*)", re.S)
+SCRIPT = re.compile(r"python3? ((?:experiments|benchmarks|docs)/\S+\.py)(.*)", re.S)
+# A word that stands for another: NAME, $NAME, GPT2_DIR, ..., <hash>
+PLACEHOLDER = re.compile(r"\$\w+|[A-Z][A-Z0-9_]*(?:,\.\.\.)?|\.\.\.|<.*>")
+
+
+def documents() -> dict[Path, list[str]]:
+    """{file: its texts} of every *.md file and of every file with docstrings."""
+    out = {path: [path.read_text()] for path in markdown_files()}
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            out[path] = docstrings(path)
+    return out
+
+
+def markdown_files() -> list[Path]:
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def docstrings(path: Path) -> list[str]:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, kinds)]
+    return [text for node in nodes if (text := ast.get_docstring(node))]
+
+
+@functools.cache
+def variables(path: Path) -> set[str]:
+    """The names of arguments and variables in a file."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return arguments | {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+def is_placeholder(word: str) -> bool:
+    return PLACEHOLDER.fullmatch(word) is not None
+
+
+def blocks(text: str, markdown: bool) -> str:
+    """The lines of code: fenced or indented ones of Markdown, all of a docstring."""
+    if not markdown:
+        return text
+    fenced = [part.partition("\n")[2].rpartition("```")[0] for part in FENCE.findall(text)]
+    return "\n".join([*fenced, *BLOCK.findall(FENCE.sub("", text))])
+
+
+def spans(text: str) -> list[str]:
+    """Code in backticks, but for fenced blocks."""
+    return [" ".join(span.split()) for span in SPAN.findall(FENCE.sub("", text))]
+
+
+def paths(text: str) -> list[str]:
+    """Words with a slash that look like files or folders; not patterns of such."""
+    pattern = re.compile(r"[*<>{}]|(?:^|[/_])(?:NAME|FILE|DIR|WORKDIR)\b")
+    return [p for p in PATH.findall(URL.sub("", text)) if not pattern.search(p)]
+
+
+def names(text: str) -> list[str]:
+    """Dotted names in backticks, without what they are called with."""
+    dotted = r"(?:--)?([A-Za-z_]\w*(?:\.[A-Za-z_0-9]\w*)+)(?:\(.*\)|=.*)?"
+    return [m[1] for span in spans(text) if (m := re.fullmatch(dotted, span))]
+
+
+def logical_lines(text: str) -> list[str]:
+    """Lines, joined where one ends in a backslash or the next begins with a flag."""
+    out = []
+    for line in text.splitlines():
+        if out and (out[-1].endswith("\\") or line.strip().startswith("--") and out[-1].strip()):
+            out[-1] = out[-1].removesuffix("\\").rstrip() + " " + line.strip()
+        else:
+            out.append(line.rstrip())
+    return out
+
+
+def shell_words(text: str) -> list[str]:
+    """The words of one command, up to a comment, a pipe or the quote that closes it."""
+    for candidate in (text, text.rpartition('"')[0], text.rpartition("'")[0]):
+        lexer = shlex.shlex(candidate, posix=True, punctuation_chars=";&|<>")
+        lexer.whitespace_split = True
+        try:
+            words = list(lexer)
+        except ValueError:  # the quote was opened before the command
+            continue
+        ends = [i for i, word in enumerate(words) if word[0] in ";&|<>"]
+        return words[: ends[0]] if ends else words
+    raise ValueError(f"no closing quotation: {text}")
+
+
+def commands(text: str, markdown: bool) -> list[tuple[str, bool]]:
+    """(what follows the program's name, whether it is a whole line) of each command
+    line of the project; in backticks also those that begin with a verb.
+    """
+    from aigc_jax.cli.main import VERBS
+
+    lines = [m[1] for line in logical_lines(blocks(text, markdown)) if (m := COMMAND.search(line))]
+    inline = spans(text)
+    known = [m[1] for span in inline if (m := COMMAND.match(span))]
+    known += [span for span in inline if span.split()[0] in VERBS and " --" in span]
+    lines = [line for line in lines if "`" not in line]  # prose of a docstring
+    return [(line, True) for line in lines] + [(span, False) for span in known]
+
+
+def scripts(text: str, markdown: bool) -> list[tuple[str, str]]:
+    """(file, what follows) of each command that runs a script."""
+    lines = logical_lines(blocks(text, markdown)) + spans(text)
+    found = [m for line in lines for m in SCRIPT.finditer(line)]
+    return [(m[1], m[2].partition("`")[0]) for m in found]
+
+
+def script_flags(path: Path) -> set[str]:
+    """Patterns of the flags that a script's parser knows, its own and those of the
+    modules beside it that it imports.
+    """
+    tree, out = ast.parse(path.read_text()), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+            for word in node.args:
+                parts = word.values if isinstance(word, ast.JoinedStr) else [word]
+                literal = [p.value if isinstance(p, ast.Constant) else r"\w+" for p in parts]
+                out.add("".join(map(str, literal)))
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        for name in names:
+            beside = path.parent.joinpath(*name.split(".")).with_suffix(".py")
+            out |= script_flags(beside) if beside.is_file() else set()
+    return out
+
+
+def load_script(path: Path):
+    """The module of a script, by its path."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,25 @@
+"""A run as a Python object: what `load` says of directories that are no run."""
+
+import json
+
+import pytest
+
+from aigc_jax.inference.run import load
+from aigc_jax.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "count, more", [(0, "none of them has begun yet"), (2, "load one of "), (11, " and 3 more")]
+)
+def test_a_sweep_is_loaded_by_its_trials(tmp_path, count, more):
+    names = [f"lr=0.001,seed={i:02}-{i:08x}" for i in range(count)]
+    (tmp_path / "sweep.json").write_text(json.dumps(dict(trials=[dict(id=name) for name in names])))
+    for name in names:
+        (tmp_path / "trials" / name).mkdir(parents=True)
+        (tmp_path / "trials" / name / "config.json").write_text("{}")
+    with pytest.raises(
+        UserError, match=f"{tmp_path} is a sweep, whose trials are runs of their own: "
+    ) as e:
+        load(tmp_path)
+    assert more in str(e.value) and "\n" not in str(e.value)
+    assert all(str(tmp_path / "trials" / name) in str(e.value) for name in names[:8])

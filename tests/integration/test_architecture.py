@@ -1,0 +1,128 @@
+"""The order of the package's rooms, read from the source: who may import whom."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT, environment
+
+PACKAGE = ROOT / "aigc_jax"
+# A package imports only packages of the levels before its own.
+LEVELS = (
+    ("utils",),
+    ("core",),
+    ("data", "models", "media"),
+    ("metrics",),
+    ("methods",),
+    ("training",),
+    ("inference",),
+    ("sweeps",),
+    ("cli",),
+)
+RANK = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+ALWAYS = {"jax", "flax", "optax", "orbax", "ml_collections", "absl", "numpy"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path) -> set[str]:
+    """Modules of ours that a file imports, at any depth: "core.config", "data"."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "aigc_jax":
+            base = node.module.removeprefix("aigc_jax").strip(".")
+            for alias in node.names:
+                name = f"{base}.{alias.name}".strip(".")
+                there = PACKAGE.joinpath(*name.split("."))
+                found.add(name if there.is_dir() or there.with_suffix(".py").exists() else base)
+        if isinstance(node, ast.Import):
+            found |= {a.name.partition(".")[2] for a in node.names if a.name.startswith("aigc_jax")}
+    return found - {""}
+
+
+def test_a_package_imports_only_packages_to_its_left():
+    assert {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()} == set(RANK)
+    for path in FILES:
+        room = path.relative_to(PACKAGE).parts[0]
+        for name in imported(path) if room in RANK else ():
+            other = name.split(".")[0]
+            assert other == room or RANK[other] < RANK[room], f"{path} imports {name}"
+
+
+def test_no_modules_import_one_another():
+    names = {p: ".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in FILES}
+    names = {p: name.removesuffix(".__init__") for p, name in names.items()}
+    left = {names[p]: imported(p) & set(names.values()) for p in FILES if names[p] != "__init__"}
+    lazy = {
+        ("data.tokenizers", "data.tokenizers.huggingface"),
+        ("data.tokenizers", "data.tokenizers.gpt2"),
+    }
+    left = {k: {v for v in vs if (k, v) not in lazy} for k, vs in left.items()}
+    while left:
+        free = [k for k, v in left.items() if not v & left.keys() - {k}]
+        assert free, f"a circle among {sorted(left)}"
+        left = {k: v for k, v in left.items() if k not in free}
+
+
+def test_configs_import_no_code_of_ours():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert "aigc_jax" not in path.read_text(), path
+
+
+def test_training_imports_the_core_libraries_alone():
+    """Heavy or optional libraries are imported inside the functions that use them."""
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else names
+            for first in (name.split(".")[0] for name in names):
+                known = first in ALWAYS | {"aigc_jax"} or first in sys.stdlib_module_names
+                assert known, f"{path.name} imports {first} at its top"
+
+
+@pytest.mark.parametrize("room", ["sweeps", "cli"])
+def test_rooms_that_only_start_or_watch_trials_import_no_jax(room):
+    """A launcher that waits for jobs has no use for seconds of imports and hundreds of
+    megabytes. `sweeps.group` and `sweeps.route` are the job itself.
+    """
+    files = [p for p in FILES if p.relative_to(PACKAGE).parts[0] == room]
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in files]
+    names = [n for n in names if n not in ("aigc_jax.sweeps.group", "aigc_jax.sweeps.route")]
+    code = "import sys, importlib\nfor n in sys.argv[1:]: importlib.import_module(n)\n"
+    code += "print('jax' in sys.modules)"
+    words = [sys.executable, "-c", code, *names, "aigc_jax.core.config"]
+    done = subprocess.run(
+        words, capture_output=True, text=True, cwd=ROOT, check=True, env=environment()
+    )
+    assert done.stdout == "False\n"
+
+
+def test_networks_know_no_loss_optimizer_or_mesh_and_methods_no_mesh():
+    forbidden = {
+        "models": {"optax", "Mesh", "sharding", "losses"},
+        "methods": {"Mesh", "sharding", "pmap"},
+    }
+    for folder, words in forbidden.items():
+        for path in (PACKAGE / folder).rglob("*.py"):
+            names = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)}
+            assert not names & words, path
+
+
+def test_files_stay_small():
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 400, f"{path.name} is two things"
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 600, f"{path.name} is two things"
+
+
+def test_processes_of_tests_have_an_environment_of_their_own():
+    """A Python process would inherit eight simulated devices, and measure those."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if name in ("subprocess.run", "subprocess.Popen"):
+                words = node.args[0]
+                first = words.elts[0] if isinstance(words, ast.List) else words
+                literal = isinstance(first, ast.Constant)  # of another program, such as "sinfo"
+                given = {keyword.arg for keyword in node.keywords}
+                assert literal or "env" in given, f"{path.name}:{node.lineno}"

@@ -1,0 +1,325 @@
+"""The documentation is true of the code: paths, names, links and command lines in
+*.md files and docstrings.
+"""
+
+import functools
+import importlib
+import re
+from pathlib import Path
+
+import documentation as docs
+import pytest
+from helpers import ROOT
+
+from aigc_jax.cli import main as cli
+from aigc_jax.core import config as configs
+from aigc_jax.core import keys
+from aigc_jax.sweeps import engines, grid, trials
+from aigc_jax.utils.errors import UserError
+from aigc_jax.utils.python_files import find_file
+
+PACKAGE = ROOT / "aigc_jax"
+DOCUMENTS = docs.documents()
+SOURCES = [p for folder in docs.FOLDERS for p in (ROOT / folder).rglob("*.py")]
+SOURCES += [*ROOT.glob("*.py"), *(ROOT / "tests").rglob("*.py")]
+MODULES = [
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for p in PACKAGE.rglob("*.py")
+]
+# Every key of a config, those of all methods and networks, and the sections.
+KEYS = {name for pair in keys.MODEL for name in keys.keys_of(*pair)}
+KEYS |= {name for method in keys.METHODS for name in keys.keys_of(method)}
+KEYS |= {name.rpartition(".")[0] for name in KEYS if "." in name}
+# What documents call by a short name -> the class whose attribute or field is meant.
+OBJECTS = {
+    "run": "aigc_jax.inference.run.Run",
+    "state": "aigc_jax.core.method.TrainState",
+    "given": "aigc_jax.metrics.inputs.Given",
+    "feed": "aigc_jax.data.pipelines.FromHost",
+    "self": "aigc_jax.models.discriminator.Discriminator",
+}
+OF_OTHERS = {"jax", "flax", "lax", "torch", "ast", "transformers", "GPT2LMHeadModel"}
+OF_OTHERS |= {"pandas", "np", "optax", "nn", "subprocess"}
+FLAGS_OF_OTHERS = {  # of Slurm and gcloud
+    *("--gpus-per-node", "--gpus-per-task", "--kill-on-bad-exit", "--ntasks-per-node"),
+    *("--requeue", "--signal", "--worker"),
+}
+OF_FILES = {".json", ".jsonl", ".txt", ".csv", ".md", ".png", ".pdf", ".npz", ".in"}
+OF_FILES |= {".journal", ".part", ".toml", ".yml", ".yaml", ".cff", ".svg", ".whl", ".mid"}
+RETIRED = {"hp.clip", "hp.decay", "hp.ema"}  # of which CHANGELOG.md says what they became
+
+
+def check_all(find, is_true):
+    """An AssertionError that lists everything which `find(text, markdown)` finds in the
+    documents and of which `is_true(thing, path)` does not hold, or raises.
+    """
+    out = []
+    for path, texts in DOCUMENTS.items():
+        for thing in (t for text in texts for t in find(text, path.suffix == ".md")):
+            try:
+                why = "" if is_true(thing, path) else "is not there"
+            except (UserError, AssertionError) as e:
+                why = str(e)
+            if why:
+                out.append(f"{path.relative_to(ROOT)}: {thing}: {why}")
+    assert not out, "\n".join(["", *out])
+
+
+def test_paths_exist():
+    def exists(name, path):
+        of_ours = name.split("/")[0] in (*docs.FOLDERS, "tests") or name.endswith(".py")
+        bases = (ROOT, PACKAGE, path.parent)
+        return (
+            not of_ours
+            or any((base / name).exists() for base in bases)
+            or name.startswith("jax/_src/")
+        )
+
+    check_all(lambda text, _: docs.paths(text), exists)
+
+
+def test_names_of_files_exist():
+    known = {p.name for p in SOURCES}
+    exists = lambda name, _: not re.fullmatch(r"[a-z_0-9]+\.py", name) or name in known
+    check_all(lambda text, _: docs.spans(text), exists)
+
+
+def test_names_of_code_and_of_keys_exist():
+    """A docstring may also speak of variables of its own file."""
+    is_variable = lambda name, path: (
+        path.suffix == ".py"
+        and (first := name.split(".")[0]) in docs.variables(path)
+        and not any(module.endswith(f".{first}") for module in MODULES)
+    )
+    exists = lambda name, path: is_known(name) or is_variable(name, path)
+    check_all(lambda text, _: docs.names(text), exists)
+
+
+@functools.cache
+def is_known(name: str) -> bool:
+    first = name.split(".")[0]
+    if Path(name).suffix in OF_FILES | {".py"} or first in OF_OTHERS or name in RETIRED:
+        return True
+    key = name.removeprefix("config.")
+    section, _, last = key.rpartition(".")
+    if key in KEYS or (section in {*KEYS, ""} and docs.is_placeholder(last)):
+        return True
+    if first in OBJECTS and has(OBJECTS[first], name.split(".")[1:]):
+        return True
+    short = name.removeprefix("aigc_jax.")
+    names = [f"aigc_jax.{short}", *(f"{m.rpartition('.')[0]}.{short}" for m in ending(first))]
+    return any(has(*divide(name)) for name in names) or has_class(name)
+
+
+def ending(last: str) -> list[str]:
+    return [module for module in MODULES if module.endswith(f".{last}")]
+
+
+def divide(name: str) -> tuple[str, list[str]]:
+    """The longest module that a name begins with, and what is left of the name."""
+    parts = name.split(".")
+    module = next(m for i in range(len(parts), 0, -1) if (m := ".".join(parts[:i])) in MODULES)
+    return module, parts[module.count(".") + 1 :]
+
+
+def has(name: str, attributes) -> bool:
+    """Whether a module or a class has these attributes, one of the other; of the last
+    class also annotated fields.
+    """
+    module, rest = divide(name)
+    found = importlib.import_module(module)
+    for attribute in [*rest, *attributes]:
+        if attribute in getattr(found, "__annotations__", {}):
+            return True
+        if not hasattr(found, attribute):
+            return False
+        found = getattr(found, attribute)
+    return True
+
+
+def has_class(name: str) -> bool:
+    """Whether `Class.attribute` is of one of our classes."""
+    first, *rest = name.split(".")
+    pattern = re.compile(rf"^class {first}\b", re.M)
+    files = [p for p in PACKAGE.rglob("*.py") if pattern.search(p.read_text())]
+    modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in files]
+    return any(has(f"{module}.{first}", rest) for module in modules)
+
+
+def test_the_drawing_of_the_rooms_is_that_of_the_source():
+    rooms = docs.load_script(ROOT / "docs/draw_rooms.py")
+    drawn = rooms.draw(rooms.levels(), rooms.count_imports())
+    assert rooms.OUT.read_text(encoding="utf-8") == drawn, "run: python docs/draw_rooms.py"
+    names = [room for level in rooms.levels() for room in level]
+    assert rooms.HOLDS.keys() == set(names)
+    for room in names:
+        assert f">{room}</text>" in drawn
+
+
+def test_links_resolve():
+    def resolves(target, path):
+        is_local = not target.startswith(("http://", "https://", "#"))
+        return not is_local or (path.parent / target.partition("#")[0]).exists()
+
+    check_all(lambda text, markdown: docs.LINK.findall(text) if markdown else [], resolves)
+
+
+def test_command_lines_are_understood():
+    def is_understood(command, _):
+        line, is_whole = command
+        check_command(docs.shell_words(line), is_whole)
+        return True
+
+    check_all(docs.commands, is_understood)
+
+
+def check_command(words: list[str], is_whole: bool):
+    """A UserError or AssertionError where the command line would not take these words;
+    what they name need not exist but for configs and experiments.
+    """
+    overrides, rest = cli.split_overrides(words)
+    parser = cli.make_parser()
+    verb = parser._subparsers._group_actions[0].choices[rest[0]]
+    for action in verb._actions:
+        if not is_whole:  # a flag may stand for itself, without the value that it takes
+            action.required, action.nargs = False, action.nargs if action.option_strings else "*"
+            takes = action.nargs is None
+            rest = [f"{w}=NAME" if takes and w in action.option_strings else w for w in rest]
+        for flag in action.option_strings if action.type in (int, float) else ():
+            rest = [f"{flag}=1" if is_number_to_come(w, flag) else w for w in rest]
+    if "--help" in rest:
+        return
+    args, unknown = parser.parse_known_args(rest)
+    assert not unknown, f"{rest[0]} takes no {unknown}"
+    for flag, table in tables().items():
+        for name in filter(None, str(getattr(args, flag, None) or "").split(",")):
+            assert name in table or docs.is_placeholder(name), f"--{flag}={name}"
+    if getattr(args, "experiment", None) and not docs.is_placeholder(args.experiment):
+        find_file(args.experiment, "experiment")
+    assert not overrides or rest[0] in cli.OVERRIDABLE
+    varied = [pair for text in getattr(args, "grid", []) for pair in grid.parse(text)]
+    check_overrides(getattr(args, "config", None), overrides, varied)
+
+
+def is_number_to_come(word: str, flag: str) -> bool:
+    name, _, value = word.partition("=")
+    return name == flag and docs.is_placeholder(value)
+
+
+def tables() -> dict:
+    from aigc_jax.data import DATASETS
+    from aigc_jax.metrics import METRICS
+
+    return dict(
+        metrics=METRICS, name=DATASETS, engine=engines.ENGINES, route=dict.fromkeys(trials.ROUTES)
+    )
+
+
+def check_overrides(config, overrides: dict, varied: list[dict]):
+    """Of a config that is named, and of any where none is."""
+    given = {k: v for k, v in overrides.items() if not docs.is_placeholder(k)}
+    if not config or docs.is_placeholder(config):
+        assert given.keys() <= KEYS, given
+        return
+    base = configs.load(config)
+    configs.check(configs.override(base, given))
+    for pair in varied:
+        configs.check(configs.override(base, given | pair))
+
+
+def test_flags_in_backticks_exist():
+    """Those of the command line's verbs, of the scripts and of configs."""
+    known = known_flags()
+
+    def exists(span, _):
+        for word in span.split() if span.startswith("--") else ():
+            flag, _, value = word.partition("=")
+            if flag.startswith("--config."):
+                given = {flag.removeprefix("--config."): value} if value else {}
+                check_overrides(None, given, [])
+            elif flag == "--config" and value and not docs.is_placeholder(value):
+                find_file(value, "config")
+            elif (
+                word.startswith("--")
+                and flag not in FLAGS_OF_OTHERS
+                and not flag.startswith("--xla_")
+            ):
+                assert flag in known, flag
+        return True
+
+    check_all(lambda text, _: docs.spans(text), exists)
+
+
+def known_flags() -> set[str]:
+    verbs = cli.make_parser()._subparsers._group_actions[0].choices.values()
+    scripts = [p for p in SOURCES if p.relative_to(ROOT).parts[0] in ("benchmarks", "experiments")]
+    return {
+        flag for verb in verbs for action in verb._actions for flag in action.option_strings
+    } | {flag for script in scripts for flag in docs.script_flags(script)}
+
+
+def test_scripts_take_the_flags_that_they_are_given():
+    def takes(command, _):
+        name, rest = command
+        known = docs.script_flags(ROOT / name)
+        for flag in (word.strip("[]").split("=")[0] for word in rest.split()):
+            if flag.startswith("--"):
+                assert any(re.fullmatch(pattern, flag) for pattern in known), flag
+        return (ROOT / name).is_file()
+
+    check_all(docs.scripts, takes)
+
+
+def test_targets_of_make_and_lists_of_requirements_exist():
+    rules = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    find = lambda text, _: re.findall(r"(?:^    |`)make ([a-z][a-z-]*)", text, re.M)
+    check_all(find, lambda name, _: name in rules)
+    find = lambda text, _: re.findall(r"\b(requirements[\w-]*\.(?:txt|in))\b", text)
+    check_all(find, lambda name, _: (ROOT / name).is_file())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --config=gan_digits --workdir=x --nmu=3",
+        "train --config=gan_digts --workdir=x",
+        "train --config=gan_digits",
+        "train --config=gan_digits --workdir=x --config.hp.lr_h=1",
+        "train --config=gan_digits --workdir=x --config.hp.lr_g=fast",
+        "train --config=gan_digits --workdir=x --config.data.tokenizer=words",
+        "sweep --config=vae_digits --grid hp.bta=1,2 --workdir=x",
+        "sweep --experiment=vae_bta --workdir=x",
+        "evaluate --workdir=x --metrics=frechett",
+        "sample --workdir=x --config.z=3",
+    ],
+)
+def test_a_command_line_that_is_wrong_is_found(line):
+    check_command(["train", "--config=gan_digits", "--workdir=x", "--config.hp.lr_g=1e-4"], True)
+    with pytest.raises((UserError, AssertionError)):
+        check_command(line.split(), True)
+
+
+def test_names_that_are_wrong_are_found():
+    for name in ("core.sharding.RULES", "data.order.fixed_order", "data.path", "run.sample"):
+        assert is_known(name)
+    for name in ("core.sharding.RULEZ", "data.order.fix", "data.pth", "run.smple", "layout.axes"):
+        assert not is_known(name)
+
+
+def test_commands_and_names_are_found_in_a_text():
+    text = """
+        python launch.py train --config=NAME \\
+          --workdir=DIR   # a comment
+        AIGC_DATA_DIR=D python benchmarks/x.py [--rounds=7]
+        sbatch --wrap "srun python -m aigc_jax train --config=gan_digits"
+
+    `sample --num=3` draws, `core.rng.noise(key)` is keyed, [a picture](docs/x.png).
+    """
+    found = [docs.shell_words(line) for line, _ in docs.commands(text, False)]
+    assert found == [
+        ["train", "--config=NAME", "--workdir=DIR"],
+        ["train", "--config=gan_digits"],
+        ["sample", "--num=3"],
+    ]
+    assert docs.scripts(text, False) == [("benchmarks/x.py", " [--rounds=7]")]
+    assert docs.names(text) == ["core.rng.noise"] and docs.LINK.findall(text) == ["docs/x.png"]

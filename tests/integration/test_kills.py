@@ -1,0 +1,244 @@
+"""Killed at random moments and resumed, runs, sweeps and halving sweeps end with the
+bytes of uninterrupted ones.
+
+The moments are seeded. The fast tier kills a run at random writes, in this process; the
+slow tier kills processes, 70 times.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, environment, start_words
+from runs import train
+from tiny_configs import tiny
+
+from aigc_jax.training.checkpoints import Checkpoints
+from aigc_jax.training.run_dir import RunDir
+from aigc_jax.training.serialization import digest
+from aigc_jax.utils import documents
+
+# What holds clocks, or what a process said.
+CLOCKS = {".lock", "timings.jsonl", "plan.json", "log.txt"}
+
+
+def snapshot(path: Path) -> dict:
+    """Every file below a directory, {relative path: bytes}, and newest leaves."""
+    out = {}
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name not in CLOCKS):
+        name = file.relative_to(path)
+        if "checkpoints" not in name.parts:
+            out[str(name)] = file.read_bytes()
+    for folder in path.rglob("checkpoints"):
+        with Checkpoints(folder) as checkpoints:
+            state, best, meta = checkpoints.newest(pytest.fail)
+            names = [p.name for p in folder.iterdir()]
+        meta.pop("files")  # Orbax's names differ
+        out[str(folder.relative_to(path))] = (digest(state), digest(best), meta, sorted(names))
+    return out
+
+
+def assert_same(path, whole):
+    found, expected = snapshot(path), snapshot(whole)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert found[name] == expected[name], name
+
+
+class Killed(BaseException):
+    """SIGKILL, as far as one process can play it: from now on nothing is written."""
+
+
+class Writes:
+    """Counts what is written, and dies at a given write; before it or after it."""
+
+    WRITES = (
+        (documents, "write_atomically"),
+        (RunDir, "append"),
+        (RunDir, "sync"),
+        (Path, "rename"),
+        (os, "truncate"),
+        (shutil, "rmtree"),
+    )
+
+    def __init__(self, monkeypatch, last=None):
+        self.count, self.last = 0, last
+        for owner, name in self.WRITES:
+            monkeypatch.setattr(owner, name, self.around(getattr(owner, name)))
+
+    def around(self, write):
+        def wrapped(*args, **kwargs):
+            self.step()
+            out = write(*args, **kwargs)
+            self.step()
+            return out
+
+        return wrapped
+
+    def step(self):
+        self.count += 1
+        if self.last is not None and self.count > self.last:
+            raise Killed
+
+
+def test_killed_at_random_writes_a_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    """All files are the same, config.json among them."""
+    config, moments, killed = tiny(steps=24, run__tensorboard=False), random.Random(25), 0
+    with monkeypatch.context() as patch:
+        writes = Writes(patch)
+        train(config, tmp_path / "whole" / "run")
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            Writes(patch, moments.randrange(writes.count))
+            try:
+                train(config, tmp_path / "parts" / "run")
+            except Killed:
+                killed += 1
+    assert killed == 3 and train(config, tmp_path / "parts" / "run")[0]["status"] == "done"
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+TINY = {
+    "model.widths": "((6,),)",
+    "z": "(2,)",
+    "nll_samples": 5,
+    "batch_size": 16,
+    "metric_samples": 32,
+    "steps": "3000 steps",
+    "run.log_every": "100 steps",
+    "run.eval_every": "500 steps",
+    "run.sample_every": "1000 steps",
+    "run.save_every": "100 steps",
+    "run.samples": 4,
+    "run.tensorboard": False,
+    "run.mesh.data": 1,
+}
+SETTINGS = [f"--config.{key}={value}" for key, value in TINY.items()]
+HALVING = f"""
+CONFIG = {str(ROOT / "configs" / "vae_digits.py")!r}
+HALVING = dict(metric="valid/neg_elbo", rungs=("500 steps", "1500 steps"), factor=2)
+
+def sweep():
+    return [{{"hp.lr": lr}} for lr in (1e-4, 3e-4, 1e-3, 3e-3)]
+"""
+
+
+def command(kind: str, folder: Path) -> list[str]:
+    """The command line of a run or sweep, whose working directory is `folder`."""
+    if kind == "train":
+        return start_words(
+            "train", f"--config={ROOT / 'configs' / 'vae_digits.py'}", "--workdir=it", *SETTINGS
+        )
+    if kind == "halving":
+        (folder / "halving.py").write_text(HALVING)
+        return start_words(
+            "sweep", "--experiment=halving.py", "--workdir=it", "--route=vmap", *SETTINGS
+        )
+    rates = ["--grid", "hp.lr=1e-4,1e-3", "--seeds=2"]
+    return start_words(
+        "sweep",
+        f"--config={ROOT / 'configs' / 'vae_digits.py'}",
+        "--workdir=it",
+        "--route=vmap",
+        *rates,
+        *SETTINGS,
+    )
+
+
+def jobs_in(folder: Path) -> list[int]:
+    """Processes that train groups of a sweep below a folder."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (proc / "cmdline").read_bytes().split(b"\0")
+            if b"group" in words and any(
+                w.startswith(f"--workdir={folder}/".encode()) for w in words
+            ):
+                found.append(int(proc.name))
+    return found
+
+
+def written(folder: Path) -> int:
+    """Bytes of rows: how far training is."""
+    sizes = []
+    for file in (folder / "it" / "rows.jsonl", *(folder / "it").glob("trials/*/rows.jsonl")):
+        with contextlib.suppress(OSError):
+            sizes.append(file.stat().st_size)
+    return sum(sizes)
+
+
+def start(kind, folder):
+    folder.mkdir(exist_ok=True)
+    log = open(folder / "stderr.txt", "w")
+    return subprocess.Popen(
+        command(kind, folder), env=environment(), cwd=folder, stdout=log, stderr=log
+    )
+
+
+def kill_when(kind, folder, bytes_, seconds) -> bool:
+    """Start, kill it and its jobs so many seconds after its rows have grown to so many
+    bytes. Was it killed before its end?
+    """
+    process = start(kind, folder)
+    try:
+        while written(folder) < bytes_ and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(seconds)
+        ended = process.poll() is not None
+    finally:
+        process.kill()
+        for job in jobs_in(folder):  # in sessions of their own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(job, signal.SIGKILL)
+        process.wait()
+    assert not ended or process.returncode == 0, (folder / "stderr.txt").read_text()
+    return not ended
+
+
+def finish(kind, folder):
+    assert start(kind, folder).wait(300) == 0, (folder / "stderr.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory):
+    """Uninterrupted runs by kind, made when first asked for."""
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            finish(kind, made[kind])
+        return made[kind]
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind, seed, kills",
+    [
+        *(("train", seed, 6) for seed in range(5)),
+        *(("sweep", seed, 5) for seed in range(4)),
+        *(("halving", seed, 5) for seed in range(4)),
+    ],
+)
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(wholes, tmp_path, kind, seed, kills):
+    """One kill of a series comes while the process starts, each of the others after
+    some of the rows that are left.
+    """
+    whole, moments, killed = wholes(kind), random.Random(f"{kind} {seed}"), 0
+    early = moments.randrange(kills)
+    for number in range(kills):
+        so_far = written(tmp_path)
+        target = so_far + int(moments.uniform(0.02, 0.35) * (written(whole) - so_far))
+        after = moments.uniform(0, 4) if number == early else moments.uniform(0, 0.1)
+        killed += kill_when(kind, tmp_path, 0 if number == early else target, after)
+    assert killed >= kills - 1  # a fast machine may end within the last moment
+    finish(kind, tmp_path)
+    assert_same(tmp_path / "it", whole / "it")

@@ -1,0 +1,108 @@
+"""What does not go together, refused by one sentence."""
+
+import importlib
+import importlib.util
+import itertools
+
+import options
+import pytest
+from covering import row_with
+from option_runs import name_of, precision_of, refused, usual
+from options import BASES, LM, SEQ
+
+from aigc_jax.core import keys
+
+pytestmark = pytest.mark.usefixtures("option_files")
+
+
+def refusals(every: bool) -> list:
+    """(base, options that must not meet, sentence): of each sentence one, or all."""
+    out, seen = [], set()
+    for base in BASES:
+        for refusal in options.refusals_of(base):
+            for values in itertools.product(*refusal.when.values()):
+                some = dict(zip(refusal.when, values, strict=True))
+                if any(
+                    r.words != refusal.words and r.applies(some) for r in options.refusals_of(base)
+                ):
+                    # Refused for another reason already, such as a missing package.
+                    continue
+                if all(value in options.all_axes(base)[axis] for axis, value in some.items()) and (
+                    every or refusal.words not in seen
+                ):
+                    seen.add(refusal.words)
+                    out.append((base, some, refusal.words))
+    return out
+
+
+def check_refused(case, tmp_path):
+    base, some, words = case
+    other = lambda base, row: (
+        not any(r.applies(row) for r in options.refusals_of(base) if r.words != words)
+        and not options.unread(base, row)
+    )
+    found = row_with(options.all_axes(base), base, some, other, usual)
+    assert found, "no row has these options and nothing else that is refused"
+    with precision_of(found[1]):
+        refused(["train", *options.words(*found), f"--workdir={tmp_path / 'run'}"], words)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+name_of_case = lambda case: f"{name_of(case[:2])}: {case[2]}"
+
+
+@pytest.mark.parametrize("case", refusals(every=False), ids=name_of_case)
+def test_what_does_not_go_together_is_one_sentence(case, tmp_path):
+    check_refused(case, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", refusals(every=True), ids=name_of_case)
+def test_all_that_does_not_go_together_is_one_sentence(case, tmp_path):
+    check_refused(case, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "base, data, sentence",
+    [
+        (("gan", "mlp"), "text", "neither pictures nor points"),
+        (("vae", "mlp"), "text", "neither pictures nor points"),
+        (("vqvae", ""), "text", "pictures"),
+        (("classifier", ""), "text", "labelled pictures"),
+        (LM, "digits", "reads text"),
+        (("mlm", ""), "digits", "reads text"),
+        (SEQ, "digits", "reads pairs"),
+        (SEQ, "text", "reads pairs"),
+        (("gan", "dcgan"), "ring", "are for pictures"),
+        (("gan", "resnet"), "ring", "for pictures"),
+        (("vae", "conv"), "ring", "are for pictures"),
+        (("vqvae", ""), "ring", "are for pictures"),
+        (("classifier", ""), "ring", "labelled pictures"),
+        (("gan", "mlp"), "pairs", "neither pictures nor points"),
+    ],
+    ids=str,
+)
+def test_data_that_a_method_cannot_read_are_one_sentence(base, data, sentence, tmp_path):
+    values = {"data.name": data} | (
+        {"likelihood": "gaussian", "binarize": "none"} if base[0] == "vae" else {}
+    )
+    refused(["train", *options.words(base, values), f"--workdir={tmp_path / 'run'}"], sentence)
+
+
+def test_a_key_that_the_data_set_does_not_read_is_one_sentence(tmp_path):
+    for base in BASES:
+        for axis in ("data.colour", "data.joined"):
+            words = options.words(base, {})
+            value = "grey" if axis == "data.colour" else True
+            if usual(base)["data.name"] not in ("folder", "pairs"):
+                refused(
+                    ["train", *words, f"--config.{axis}={value}", f"--workdir={tmp_path / 'run'}"],
+                    "is read by nothing",
+                )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is there")
+def test_a_tracker_whose_package_is_missing_is_one_sentence(tmp_path):
+    for value in next(key for key in keys.RUN if key.name == "run.wandb").allowed[1:]:
+        words = ["train", *options.words(("classifier", ""), {}), f"--config.run.wandb={value}"]
+        refused([*words, f"--workdir={tmp_path / value}"], "needs the package wandb")

@@ -1,0 +1,273 @@
+"""Every entry of every table of alternatives, through the launcher: trained, resumed,
+evaluated and sampled, alone and in pairs.
+
+The tables are read, never copied: a new entry is walked without a line here (see
+`options`). In `make test` a covering design holds each entry once; in the slow tier
+each is walked by itself, with every other, and (test_option_flags) in a group of two
+trials and over two devices. What does not go together is in test_option_refusals.
+"""
+
+import ast
+import importlib
+import importlib.util
+
+import options
+import pytest
+from covering import cover, met, pairs
+from helpers import ROOT
+from option_runs import (
+    evaluate,
+    finite,
+    first_rows,
+    first_sampler,
+    further_rows,
+    metrics_of,
+    name_of,
+    precision_of,
+    problem,
+    resume,
+    sample,
+    samplers,
+    single_rows,
+    train,
+    usual,
+    whole,
+)
+from options import APART, BASES, REAL, allowed, axes
+
+from aigc_jax.core import keys
+from aigc_jax.metrics import EXTRACTED, METRICS
+from aigc_jax.sweeps import engines
+from aigc_jax.sweeps.trials import ROUTES
+from aigc_jax.training import costs
+
+pytestmark = pytest.mark.usefixtures("option_files")
+
+# -- the covering design
+
+
+def test_a_covering_design_holds_every_pair_that_may_meet():
+    """A small problem, whose pairs are listed here by hand."""
+    small = {
+        "a": {"x": (0, 1, 2), "y": (0, 1), "z": (0, 1)},
+        "b": {"x": (0, 1, 2), "w": ("s", "t")},
+    }
+    fits = lambda base, row: not (row.get("x") == 2 and row.get("y") == 1)
+    wanted = pairs(small, fits)
+    assert len(wanted) == (3 * 2 - 1) + 3 * 2 + 2 * 2 + 3 * 2 + (3 + 2 + 2) + (3 + 2)
+    rows = cover(small, wanted, fits)
+    assert wanted <= met(rows, 2) and len(rows) <= 14
+    assert all(values.keys() == small[base].keys() and fits(base, values) for base, values in rows)
+    assert rows == cover(small, wanted, fits) and rows != cover(small, wanted, fits, seed=1)
+    with pytest.raises(AssertionError, match="no row holds"):
+        cover(small, wanted | {frozenset([("x", 2), ("y", 1)])}, fits)
+
+
+def test_every_base_is_a_method_and_a_network():
+    assert BASES.keys() == keys.MODEL.keys()
+    for base in BASES:
+        assert all(usual(base)[axis] in values for axis, values in axes(base).items()), base
+
+
+def test_every_allowed_value_of_every_key_is_in_a_row():
+    walked = met([*first_rows(), *single_rows()], 1)
+    for base in BASES:
+        for key in keys.keys_of(*base).values():
+            for value in key.allowed if key.name not in APART else ():
+                axis = (
+                    f"{key.name}:{value}"
+                    if f"{key.name}:{value}" in options.all_axes(base)
+                    else key.name
+                )
+                item = (axis, True) if ":" in axis else (axis, value)
+                assert frozenset([item]) in walked or item in ELSEWHERE or impossible(base, item), (
+                    base,
+                    item,
+                )
+
+
+# Walked by the tests of real data below, or by those of packages that may be missing.
+ELSEWHERE = {("data.name", name) for name in REAL} | {
+    ("data.script", "simplified"),
+    ("data.tokenizer", "chinese_words"),
+}
+
+
+def impossible(base, item) -> bool:
+    """An option that is refused whatever is beside it, or that another kind of data
+    has: `refusals` below has it.
+    """
+    return (
+        item[0] == "data.name"
+        or any(r.applies(usual(base) | dict([item])) for r in options.refusals_of(base))
+        or item[1] not in axes(base).get(item[0], ())
+    )
+
+
+@pytest.mark.slow
+def test_every_two_options_are_in_a_row():
+    assert pairs(problem(), allowed) <= met([*first_rows(), *further_rows()], 2)
+    assert len(first_rows()) + len(further_rows()) <= 220
+
+
+@pytest.mark.parametrize("number", range(26))
+def test_a_run_of_every_option(number, tmp_path):
+    """Each base is evaluated and each method sampled where it comes first, and each
+    metric where it fits first.
+    """
+    rows, path = first_rows(), tmp_path / "run"
+    assert len(rows) <= 26
+    if number >= len(rows):
+        return
+    base, values = rows[number]
+    print(name_of(rows[number]))
+    before = [base for base, _ in rows[:number]]
+    names = [
+        name
+        for name in metrics_of(base, values)
+        if not any(name in metrics_of(*row) for row in rows[:number])
+    ]
+    with precision_of(values):
+        finite(train(path, base, values))
+        if names or base not in before:
+            evaluate(path, names)
+        if base[0] not in [method for method, _ in before]:
+            for what in samplers(path):
+                sample(path, what)
+        if number == 0:
+            resume(path, base, values)
+
+
+def test_every_metric_that_looks_at_no_features_is_in_a_row():
+    found = {name for row in first_rows() for name in metrics_of(*row)}
+    assert found == METRICS.keys() - set(EXTRACTED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(200))
+def test_a_run_of_every_two_options(number, tmp_path, forget):
+    rows = further_rows()
+    assert len(rows) <= 200
+    if number < len(rows):
+        print(name_of(rows[number]))
+        whole(tmp_path / "run", *rows[number], resumed=number % 3 == 0, drawn=first_sampler)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", single_rows(), ids=name_of)
+def test_a_run_of_each_option(row, tmp_path, forget):
+    whole(tmp_path / "run", *row, drawn=first_sampler if row[1] else samplers)
+
+
+# -- tables
+
+
+# Tables whose entries no config, flag or file name of a user names.
+INSIDE = {
+    "cli.list.FOLDERS",
+    "media.music.SEMITONES",
+    "media.music.SHARPS",
+    "media.music.ACCIDENTALS",
+    "training.costs.KINDS",
+    "data.folder.GREY_STEPS",
+    "data.token_files.SPLITS",
+    "utils.errors.SYNONYMS",
+    "core.hparams.DEFAULTS",
+    "models.inception.POOLS",
+    "media.plots.COLOURS",
+    "utils.documents.FILES",
+    "utils.tensor_files.TYPES",
+    "data.npz.SPLITS",
+    "training.gpt2_weights.TYPES",
+    "sweeps.plots.LINE_STYLES",
+}
+# Tables that another test walks: its file names their entries.
+ELSEWHERE_TABLES = {
+    "data.cifar.FORMS": "data/test_cifar",
+    "data.cifar.CHECKSUMS": "data/test_cifar",
+    "data.cifar.READERS": "data/test_cifar",
+    "core.durations.UNITS": "integration/test_options",
+    "data.tokenizers.MAKERS": "data/test_tokenizers",
+}
+
+
+def name_in(node) -> str:
+    return getattr(node, "id", "") or getattr(node, "attr", "")
+
+
+def looked_up() -> set:
+    """Names of tables read by a variable: `choose(NAME, ...)`, `NAME[name]`."""
+    found = set()
+    for path in (ROOT / "launch.py", *(ROOT / "aigc_jax").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Subscript) and not isinstance(
+                node.slice, (ast.Constant, ast.Slice)
+            ):
+                found.add(name_in(node.value))
+            elif isinstance(node, ast.Call) and name_in(node.func) == "choose":
+                found |= {name_in(inner) for inner in ast.walk(node.args[0])}
+    return found
+
+
+def tables() -> dict:
+    """{"module.NAME": its entries} of the tables of alternatives: named at the top of a
+    module, entries called by texts, looked up by a variable.
+    """
+    out, used = {}, looked_up()
+    for path in sorted((ROOT / "aigc_jax").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        targets = (
+            t
+            for node in ast.parse(path.read_text()).body
+            for t in getattr(node, "targets", [getattr(node, "target", None)])
+        )
+        for target in filter(str.isupper, map(name_in, targets)):
+            value = getattr(importlib.import_module(name), target)
+            if (
+                target in used
+                and isinstance(value, dict | tuple)
+                and len(value) > 1
+                and all(isinstance(entry, str) for entry in value)
+            ):
+                out[f"{name.removeprefix('aigc_jax.')}.{target}"] = set(value)
+    return out
+
+
+def walked() -> list[set]:
+    """The entries that tests of this file walk."""
+    allowed_ = [
+        set(key.allowed)
+        for base in keys.MODEL
+        for key in keys.keys_of(*base).values()
+        if key.allowed
+    ]
+    return [*allowed_, set(METRICS), set(engines.ENGINES), set(ROUTES), set(costs.HARDWARE)]
+
+
+def test_every_table_of_alternatives_is_walked():
+    found, there = tables(), walked()
+    assert {
+        "methods.losses.gan.GAN",
+        "methods.optimizers.OPTIMIZERS",
+        "sweeps.engines.ENGINES",
+        "data.DATASETS",
+        "models.recurrent.CELLS",
+    } <= found.keys()
+    missing = {
+        name for name, entries in found.items() if not any(entries <= other for other in there)
+    }
+    assert missing - INSIDE - ELSEWHERE_TABLES.keys() == set(), "walk it, or say here why not"
+    assert (INSIDE | ELSEWHERE_TABLES.keys()) <= found.keys()
+    for name, file in ELSEWHERE_TABLES.items():
+        assert all(
+            repr(entry)[1:-1] in (ROOT / "tests" / f"{file}.py").read_text() or "." in entry
+            for entry in found[name]
+        ), name
+
+
+def test_every_unit_of_a_duration_gives_its_steps(tmp_path):
+    """16 of 1,439 digits a step: UNITS of durations."""
+    from aigc_jax.core.durations import UNITS, steps_of
+
+    expected = {"step": 3, "steps": 3, "epoch": 270, "epochs": 270, "example": 1, "examples": 1}
+    assert {unit: steps_of(f"3 {unit}", "config.steps", 1439, 16) for unit in UNITS} == expected

@@ -1,0 +1,48 @@
+"""The slow tier: whole configs on real MNIST, judged by a classifier that was trained
+on real digits.
+"""
+
+import pytest
+from helpers import DATA, ROOT, script
+
+import aigc_jax
+from aigc_jax import data
+from aigc_jax.core import config as configs
+from aigc_jax.training import train as training
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """[n, 28, 28, 1] -> probabilities [n, 10]: the judge of
+    `experiments/parts/judge.py`, over 98.5 % on the test split.
+    """
+    if not (DATA / "mnist").is_dir():
+        pytest.skip(f"no real data: {DATA} has no mnist/ (set AIGC_DATA_DIR)")
+    probabilities, right = script("parts/judge").train(
+        data.load(configs.load(ROOT / "configs" / "gan_mlp_mnist.py").data, str(DATA))
+    )
+    assert right > 0.985
+    return probabilities
+
+
+def judged(classifier, samples):
+    """(share of samples with a confidence above 0.9, classes among those)"""
+    probabilities = classifier(samples)
+    sure = probabilities.max(1) > 0.9
+    return sure.mean(), len(set(probabilities.argmax(1)[sure].tolist()))
+
+
+@pytest.mark.slow
+def test_samples_are_digits(real_data, classifier, tmp_path):
+    """Two minutes of training on two cores; longer runs are experiments."""
+    name, share = "gan_mlp_mnist", 0.6
+    changes = {"steps": "20000", "run.sample_every": "never", "run.mesh.data": 1}
+    config = configs.override(configs.load(ROOT / "configs" / f"{name}.py"), changes)
+    untrained = configs.override(config, {"steps": "1", "hp.lr_g": 0.0})
+    training.train([untrained], [tmp_path / "untrained"])
+    sure, classes = judged(classifier, aigc_jax.load(tmp_path / "untrained").sample(1000))
+    assert sure < share or classes < 10, "the judge lets noise pass"
+    training.train([config], [tmp_path / "run"])
+    sure, classes = judged(classifier, aigc_jax.load(tmp_path / "run").sample(1000))
+    print(f"{name}: {sure:.1%} of 1,000 samples above 0.9, {classes} classes")
+    assert sure >= share and classes == 10

@@ -1,0 +1,266 @@
+"""What lies in a run's directory is verified before it is used: rows, configs,
+tokenizers, checkpoints, statuses.
+"""
+
+import json
+import shutil
+
+import pytest
+from runs import everything, train
+from texts import ALL
+from tiny_configs import tiny
+
+import aigc_jax
+from aigc_jax.data import tokenizers
+from aigc_jax.inference.run import Run
+from aigc_jax.sweeps.launch import restart, seconds_left
+from aigc_jax.sweeps.sweep import Group
+from aigc_jax.training import resume
+from aigc_jax.training.checkpoints import Checkpoints
+from aigc_jax.training.run_dir import RunDir
+from aigc_jax.utils import documents
+from aigc_jax.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of 24 steps, with checkpoints of steps 16 and 24."""
+    path = tmp_path_factory.mktemp("trust") / "run"
+    assert train(tiny(steps=24), path)[0]["status"] == "done"
+    return path
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def change_digit(path, key: bytes):
+    """Another first digit in the first value of a key."""
+    raw = path.read_bytes()
+    at = raw.index(b'"' + key + b'": ') + len(key) + 4
+    path.write_bytes(raw[:at] + (b"1" if raw[at : at + 1] != b"1" else b"2") + raw[at + 1 :])
+
+
+def test_the_checkpoint_holds_length_and_digest_of_the_rows(finished):
+    import hashlib
+
+    raw = (finished / "rows.jsonl").read_bytes()
+    for step in (16, 24):
+        saved = documents.read(finished / "checkpoints" / str(step) / "meta.json")["rows"]
+        until = b"".join(line for line in raw.splitlines(True) if json.loads(line)["step"] <= step)
+        assert saved == [dict(bytes=len(until), sha256=hashlib.sha256(until).hexdigest())]
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda path: change_digit(path, b"d_loss"), "rows were changed since the last checkpoint"),
+        (
+            lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(True)[1:])),
+            "it has .* of the .* bytes of rows",
+        ),
+        (lambda path: path.unlink(), "it has 0 of the"),
+    ],
+)
+def test_changed_and_lost_rows_are_named(run, damage, words):
+    damage(run / "rows.jsonl")
+    for use in (lambda: train(tiny(steps=24), run), lambda: RunDir(run).rows()):
+        with pytest.raises(
+            UserError,
+            match=f"rows.jsonl is damaged: {words}.*; restore it from a copy, or begin again",
+        ):
+            use()
+
+
+def test_a_changed_digit_of_a_config_is_noticed(run):
+    change_digit(run / "config.json", b"batch_size")
+    for use in (lambda: train(tiny(steps=24), run), lambda: aigc_jax.load(run)):
+        with pytest.raises(UserError, match="config.json is damaged: it does not match its sha256"):
+            use()
+
+
+def test_another_tokenizer_than_the_run_s_is_noticed(tmp_path):
+    (tmp_path / "assets").mkdir()
+    run = object.__new__(Run)
+    run.dir, run.stored = RunDir(tmp_path), dict(tokenizer=ALL["bpe"].sha256)
+    tokenizers.write(tmp_path / resume.TOKENIZER, ALL["bpe"])
+    assert run.tokenizer.sha256 == ALL["bpe"].sha256
+    del run.tokenizer
+    tokenizers.write(tmp_path / resume.TOKENIZER, ALL["characters"])
+    with pytest.raises(
+        UserError, match="is not the tokenizer that the run was trained with; restore it"
+    ):
+        run.tokenizer  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[]",
+        b"7",
+        b"",
+        b"null",
+        b'{"a": ' + b"[" * 10**5,
+        b'{"step": 24, "hash": ["a"]}',
+        b'{"step": NaN}',
+    ],
+)
+def test_metadata_of_another_shape_is_damage(run, text):
+    """The checkpoint before is used, and training ends as if nothing had been."""
+    expected = everything(run)
+    (run / "checkpoints" / "24" / "meta.json").write_bytes(text)
+    reports = []
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        assert checkpoints.newest(reports.append)[2]["step"] == 16
+    assert len(reports) == 1 and "meta.json" in reports[0] and "going back" in reports[0]
+    if text == b"[]":
+        assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+
+
+def test_lost_checkpoints_are_refused_and_restart_begins_again(run):
+    expected = everything(run)
+    for step in (16, 24):
+        (run / "checkpoints" / str(step) / "meta.json").write_bytes(b"[]")
+    rows = (run / "rows.jsonl").read_bytes()
+    with pytest.raises(
+        UserError,
+        match="no checkpoint of .* can be read, though one was saved, for .*checkpoints holds 16, "
+        "24: .*--restart",
+    ):
+        train(tiny(steps=24), run)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="STATUS.json says done at step 24: .*--restart"):
+        train(tiny(steps=24), run)
+    (run / "STATUS.json").unlink()
+    with pytest.raises(UserError, match="rows.jsonl reaches step 24: .*--restart"):
+        train(tiny(steps=24), run)
+    assert (run / "rows.jsonl").read_bytes() == rows
+    (run / "mine.txt").write_text("not the run's")
+    assert train(tiny(steps=24), run, restart=True)[0]["status"] == "done"
+    assert everything(run) == expected and (run / "mine.txt").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_by_itself(run):
+    """Rows reach 16 at most while the first save, of step 8, is under way: the second,
+    of step 16, waits for it.
+    """
+    expected = everything(run)
+    shutil.rmtree(run / "checkpoints")
+    RunDir(run).status("running", 0)
+    rows = [
+        line
+        for line in (run / "rows.jsonl").read_bytes().splitlines(True)
+        if json.loads(line)["step"] <= 16
+    ]
+    (run / "rows.jsonl").write_bytes(b"".join(rows))
+    assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+
+
+@pytest.mark.parametrize("text", [b"[]\n", b"\xff\n"])
+def test_damage_to_clocks_and_statuses_refuses_no_run(run, text):
+    expected = everything(run)
+    for name in ("STATUS.json", "timings.jsonl", "environment.json"):
+        (run / name).write_bytes(text)
+    assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+    assert documents.read(run / "STATUS.json")["status"] == "done" and documents.read(
+        run / "environment.json"
+    )
+
+
+def test_a_checkpoint_deleted_under_a_reader_is_looked_for_again(run, monkeypatch):
+    path = run / "checkpoints"
+    read, calls = Checkpoints.read, []
+
+    def read_late(self, step, *more):
+        calls.append(step)
+        if len(calls) == 1:  # the run beside saves step 32 and deletes those before
+            shutil.copytree(path / "24", path / "32")
+            meta = documents.read(path / "32" / "meta.json")
+            documents.write(path / "32" / "meta.json", meta | dict(step=32))
+            shutil.rmtree(path / "16")
+            shutil.rmtree(path / "24")
+        return read(self, step, *more)
+
+    monkeypatch.setattr(Checkpoints, "read", read_late)
+    with Checkpoints(path) as checkpoints:
+        assert checkpoints.newest(pytest.fail)[2]["step"] == 32
+    assert calls == [24, 32]
+
+
+def test_rows_of_a_diverged_run_are_verified(tmp_path):
+    config = tiny(hp__lr_g=1e18, hp__lr_d=1e18, steps=24, run__save_every="never")
+    assert train(config, tmp_path)[0]["status"] == "failed: diverged"
+    assert RunDir(tmp_path).rows()
+    change_digit(tmp_path / "rows.jsonl", b"d_loss")
+    with pytest.raises(UserError, match="rows were changed"):
+        RunDir(tmp_path).rows()
+
+
+def test_a_limit_of_file_sizes_is_one_sentence_and_loses_nothing(run, monkeypatch):
+    import resource
+
+    expected = everything(run)
+    shutil.rmtree(run / "checkpoints" / "24")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    biggest = max(p.stat().st_size for p in (run / "checkpoints" / "16").rglob("*") if p.is_file())
+    monkeypatch.setattr("jax._src.compilation_cache.put_executable_and_time", lambda *words: None)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (biggest - 1000, hard))
+    try:
+        with pytest.raises(
+            UserError,
+            match=f"a file of {run} exceeds the limit of file sizes; nothing saved is lost: raise "
+            "it",
+        ):
+            train(tiny(steps=24), run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    status = RunDir(run).read_status()
+    assert status["status"] == "failed: crashed" and status["reason"].startswith(
+        "a file of run exceeds the limit"
+    )
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["16"]
+    assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+
+
+def group_of(run, path):
+    """A group of a sweep whose only trial is a copy of a run."""
+    shutil.copytree(run, path / "trials" / "a-0123456789ab")
+    (path / "groups" / "g").mkdir(parents=True)
+    member = dict(
+        id="a-0123456789ab", overrides={}, config=documents.read(run / "config.json")["config"]
+    )
+    documents.write(path / "groups" / "g" / "group.json", dict(members=[member]))
+    return Group(path / "groups" / "g")
+
+
+def test_restart_of_a_sweep_clears_what_is_damaged_or_unfinished(finished, tmp_path):
+    class OneGroup:
+        def all_groups(self):
+            return [group]
+
+    group = group_of(finished, tmp_path)
+    restart(OneGroup())
+    assert group.finished() and (group.dirs[0] / "rows.jsonl").exists()
+    change_digit(group.dirs[0] / "rows.jsonl", b"d_loss")
+    restart(OneGroup())
+    assert (
+        not list(group.dirs[0].path.glob("*.json*"))
+        and not (group.dirs[0] / "checkpoints").exists()
+    )
+
+
+def test_damaged_timings_tell_no_time_left(finished, tmp_path):
+    group = group_of(finished, tmp_path)
+    group.dirs[0].status("running", 0)
+    for text in (
+        b'{"step": 4, "seconds": 1, "steps_per_s": 0}\n',
+        b'{"step": 4}\n',
+        b"[]\n",
+        b"\xff\n",
+    ):
+        (group.dirs[0] / "timings.jsonl").write_bytes(text)
+        assert seconds_left(group) == 0
+    (group.dirs[0] / "timings.jsonl").write_bytes(b'{"step": 4, "seconds": 1, "steps_per_s": 4}\n')
+    assert seconds_left(group) == 5

@@ -1,0 +1,452 @@
+"""Generation: filters by hand, chunks and prompts that change nothing, beam search
+against exhaustive search.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aigc_jax.methods import beam_search, decoding
+from aigc_jax.methods.decoding import Choice, Writer
+from aigc_jax.models import recurrent, transformer
+from aigc_jax.utils.errors import UserError
+
+LOGITS = jnp.log(jnp.array([[0.5, 0.25, 0.15, 0.1]]))
+NONE = jnp.zeros((1, 4), bool)
+END = 6
+GOLDEN_REPETITION = [109, 122, 14, 81, 129, 49, 23, 80, 19, 114, 65, 70]
+
+NETS = {
+    "transformer": transformer.Decoder(
+        width=16, heads=2, layers=2, vocabulary=7, context=64, positions="rotary"
+    ),
+    "scanned": transformer.Decoder(
+        width=16, heads=2, layers=2, vocabulary=7, context=64, scan=True
+    ),
+    "lstm": recurrent.Recurrent(
+        vocabulary=7, cell="lstm", width=12, layers=2, embedding=12, dropout=0.0, tied=False
+    ),
+}
+every_net = pytest.mark.parametrize("name", NETS)
+
+
+@functools.cache
+def made(name, scale=12.0):
+    """(apply, net, params) of a small network that is far from uniform."""
+    net = NETS[name]
+    params = jax.jit(net.init)(jax.random.key(3), jnp.zeros((1, 4), jnp.int32))
+    params = jax.tree.map(lambda x: scale * x if x.ndim > 1 else x, params)
+    return lambda params, tokens, carry=None: net.apply(params, tokens, carry), net, params
+
+
+@functools.cache
+def whole(name, scale):
+    """tokens [B, T <= 64] -> log probabilities of what follows each, [B, T, 7], without
+    a cache: one program for every length, since no later token counts.
+    """
+    apply, net, params = made(name, scale)
+    run = jax.jit(lambda tokens: jax.nn.log_softmax(apply(params, tokens)[0], axis=-1)[..., :7])
+    return lambda tokens: np.asarray(run(np.pad(tokens, ((0, 0), (0, 64 - tokens.shape[1])))))[
+        :, : tokens.shape[1]
+    ]
+
+
+def greedy(name, text, num, scale=12.0, end=99):
+    """What the whole network writes, applied again and again."""
+    new = []
+    while len(new) < num and end not in new:
+        new.append(int(np.argmax(whole(name, scale)(np.array([[*text, *new]]))[0, -1])))
+    return new
+
+
+def kept(choice, seen=NONE):
+    return np.isfinite(np.asarray(decoding.filtered(LOGITS, seen, choice)))[0].tolist()
+
+
+def test_filters_keep_what_they_say():
+    assert kept(Choice()) == [True] * 4
+    assert kept(Choice(top_k=2)) == [True, True, False, False]
+    assert kept(Choice(top_k=9)) == [True] * 4
+    assert kept(Choice(top_p=0.5)) == [True, False, False, False]  # 0.5 is reached by the first
+    assert kept(Choice(top_p=0.6)) == [True, True, False, False]
+    assert kept(Choice(top_p=1e-9)) == [True, False, False, False]  # never nothing
+    assert kept(Choice(min_p=0.29)) == [True, True, True, False]
+    assert kept(Choice(min_p=0.51)) == [True, False, False, False]
+
+
+def test_repetition_makes_seen_tokens_unlikelier():
+    seen = jnp.array([[True, False, False, False]])
+    out = decoding.filtered(jnp.array([[2.0, -1.0, 0.5, 0.0]]), seen, Choice(repetition=2.0))
+    np.testing.assert_allclose(out, [[1.0, -1.0, 0.5, 0.0]])
+    out = decoding.filtered(jnp.array([[-2.0, -1.0, 0.5, 0.0]]), seen, Choice(repetition=2.0))
+    np.testing.assert_allclose(out, [[-4.0, -1.0, 0.5, 0.0]])
+
+
+@pytest.mark.parametrize("temperature, power", [(1.0, 1.0), (0.5, 2.0)])
+def test_tokens_come_as_often_as_their_probability(temperature, power):
+    n = 20_000
+    tokens = decoding.pick(
+        jax.random.key(0),
+        jnp.arange(n),
+        0,
+        jnp.broadcast_to(LOGITS, (n, 4)),
+        jnp.zeros((n, 1), bool),
+        Choice(temperature),
+    )
+    p = np.exp(np.asarray(LOGITS[0])) ** power
+    np.testing.assert_allclose(np.bincount(tokens, minlength=4) / n, p / p.sum(), atol=0.015)
+
+
+TIED = [0.3, 0.2, 0.2, 0.2, 0.1]
+
+
+def test_of_equal_probabilities_top_p_and_top_k_take_the_first_ids():
+    """top_p = 0.6 keeps three of the five tokens: as many as the TopPLogitsWarper of
+    transformers 5.23 (which takes the last ids of equal ones).
+    """
+    tied = lambda choice: np.isfinite(decoding.filtered(jnp.log(jnp.array([TIED])), NONE, choice))[
+        0
+    ].tolist()
+    assert tied(Choice(top_p=0.6)) == [True, True, True, False, False]
+    assert tied(Choice(top_p=0.4)) == [True, True, False, False, False]
+    assert tied(Choice(top_k=2)) == [True, True, False, False, False]
+    assert tied(Choice(top_k=1)) == [True, False, False, False, False]  # as temperature 0 does
+    equal = decoding.filtered(jnp.zeros((1, 1000)), jnp.zeros((1, 1), bool), Choice(top_p=0.1005))
+    assert np.flatnonzero(np.isfinite(equal[0])).tolist() == list(range(101))
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("top_k", [1, 3, 40, 200]),
+        ("top_p", [1e-6, 0.3, 0.9, 0.999]),
+        ("min_p", [0.01, 0.3, 0.9]),
+        ("temperature", [0.2, 1.7]),
+        ("repetition", [0.5, 1.3]),
+    ],
+)
+def test_filters_agree_with_the_processors_of_transformers(name, values):
+    """All but ties of top_k, of which transformers keeps all: the logits of each row
+    differ, then a third of them are equal.
+    """
+    torch, library = (
+        pytest.importorskip("torch"),
+        pytest.importorskip("transformers.generation.logits_process"),
+    )
+    theirs = dict(
+        top_k=library.TopKLogitsWarper,
+        top_p=library.TopPLogitsWarper,
+        min_p=library.MinPLogitsWarper,
+        temperature=library.TemperatureLogitsWarper,
+        repetition=library.RepetitionPenaltyLogitsProcessor,
+    )[name]
+    logits = np.random.RandomState(0).normal(0, 3, (16, 130)).astype(np.float32)
+    ids = np.random.RandomState(1).randint(0, 130, (16, 40))
+    seen = np.zeros(logits.shape, bool)
+    np.put_along_axis(seen, ids, True, axis=1)
+    tied = np.where(np.arange(130) % 3 == 0, logits[:, 40:41], logits)
+    for x in (logits,) if name == "top_k" else (logits, tied):
+        for value in values:
+            ours = np.asarray(
+                decoding.filtered(jnp.array(x), jnp.array(seen), Choice(**{name: value}))
+            )
+            right = theirs(value)(torch.tensor(ids), torch.tensor(x)).numpy()
+            np.testing.assert_allclose(np.sort(ours), np.sort(right), rtol=1e-6)
+            if x is logits:
+                np.testing.assert_allclose(ours, right, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("temperature", [-1.0, 1e-30, 1e30, 10**30]),
+        ("top_k", [-1, 10**30, 1.5, True]),
+        ("top_p", [0.0, -0.1, 1.1, 1e30]),
+        ("min_p", [1.0, -0.1, 1e30]),
+        ("repetition", [0.0, -1.0, 1e30]),
+    ],
+)
+def test_numbers_out_of_range_are_named(name, values):
+    for value in [*values, float("nan"), float("inf"), -float("inf"), "a"]:
+        with pytest.raises(UserError, match=f"^{name}="):
+            Choice(**{name: value}).check()
+
+
+PLAIN = Choice()
+
+
+def written(name, prompts, num, choice=PLAIN, key=5, end=99, chunk=None):
+    """Each row's tokens."""
+    apply, net, params = made(name)
+    writer = Writer(apply, net, params, choice, (end,))
+    writer.chunk = chunk or writer.chunk
+    parts = np.concatenate(list(writer.write(prompts, num, jax.random.key(key))), axis=1)
+    return [row[row >= 0].tolist() for row in parts]
+
+
+@every_net
+def test_greedy_text_is_that_of_the_whole_network_applied_again_and_again(name):
+    for prompt in ([1], [2, 0, 3, 3, 1, 5, 2]):
+        assert written(name, [prompt], 9, Choice(temperature=0)) == [greedy(name, prompt, 9)]
+
+
+@every_net
+def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name):
+    texts = [written(name, [[1, 2], [3]], 20, chunk=chunk) for chunk in (1, 7, 16)]
+    assert texts[0] == texts[1] == texts[2]
+    assert [len(t) for t in texts[0]] == [20, 20]
+    assert written(name, [[1, 2], [3]], 20, key=6) != texts[0]
+
+
+@every_net
+def test_prompts_of_different_length_do_not_disturb_one_another(name):
+    prompts = [[1], [2, 3, 4, 5, 0, 1, 1], [4, 4]]
+    choice = Choice(temperature=0, repetition=1.3)
+    assert written(name, prompts, 10, choice) == [
+        written(name, [p], 10, choice)[0] for p in prompts
+    ]
+
+
+class Bigrams:
+    """A network whose logits depend on the last token alone, so that only what is
+    counted as repeated depends on what went before.
+    """
+
+    def __init__(self, vocabulary, capacity):
+        self.vocabulary, self.capacity = vocabulary, capacity
+        table = (
+            np.random.RandomState(vocabulary)
+            .normal(0, 2, (vocabulary, vocabulary))
+            .astype(np.float32)
+        )
+        self.table = np.pad(table, ((0, 0), (0, -vocabulary % 128)), constant_values=-1e9)
+
+    def carry(self, batch, length):
+        return jnp.zeros(batch)
+
+    def write(self, prompts, num, choice, key=0):
+        writer = Writer(
+            lambda table, tokens, carry: (table[tokens], carry),
+            self,
+            jnp.array(self.table),
+            choice,
+            (),
+        )
+        parts = np.concatenate(list(writer.write(prompts, num, jax.random.key(key))), axis=1)
+        return [row[row >= 0].tolist() for row in parts]
+
+    def penalized(self, prompt, num, penalty):
+        """Greedy text by NumPy: each token of the prompt and of the text so far has a
+        logit divided by the penalty if positive, else multiplied.
+        """
+        text = list(prompt)
+        for _ in range(num):
+            score = self.table[text[-1], : self.vocabulary].copy()
+            there = np.unique(text)
+            score[there] = np.where(
+                score[there] < 0, score[there] * penalty, score[there] / penalty
+            )
+            text.append(int(score.argmax()))
+        return text[len(prompt) :]
+
+
+@pytest.mark.parametrize("vocabulary", [90, 128, 130])
+@pytest.mark.parametrize("capacity", [None, 16])
+def test_repetition_counts_the_whole_prompt_and_text(vocabulary, capacity):
+    """Also what has left the context, what a long prompt was cut by, and prompts of
+    differing length; of any vocabulary.
+    """
+    net = Bigrams(vocabulary, capacity)
+    long = np.random.RandomState(0).permutation(vocabulary)[:70].tolist()
+    prompts = [long, [3], long[:9]]
+    texts = net.write(prompts, 40, Choice(temperature=0, repetition=4.0))
+    assert texts == [net.penalized(prompt, 40, 4.0) for prompt in prompts]
+    assert len(set(texts[1])) > 20  # far from a text that runs in a circle
+
+
+def test_repetition_is_that_of_transformers():
+    """RepetitionPenaltyLogitsProcessor over all tokens so far; the numbers are its own,
+    of transformers 5.23.
+    """
+    net = Bigrams(130, 16)
+    long = np.random.RandomState(0).permutation(130)[:70].tolist()
+    text = net.write([long], 12, Choice(temperature=0, repetition=4.0))[0]
+    assert text == GOLDEN_REPETITION
+    torch, library = (
+        pytest.importorskip("torch"),
+        pytest.importorskip("transformers.generation.logits_process"),
+    )
+    penalty, ids = library.RepetitionPenaltyLogitsProcessor(4.0), torch.tensor([long])
+    for _ in range(12):
+        scores = penalty(ids, torch.tensor(net.table[ids[0, -1], :130])[None])
+        ids = torch.cat([ids, scores.argmax(-1, keepdim=True)], dim=1)
+    assert ids[0, 70:].tolist() == text
+
+
+@pytest.mark.parametrize("kind, vocabulary", [("transformer", 131), ("lstm", 3)])
+def test_all_filters_work_together_with_any_vocabulary(kind, vocabulary):
+    """Past the context too, with prompts of differing length; what is no token is never
+    chosen, however flat the distribution.
+    """
+    net = NETS[kind].clone(
+        vocabulary=vocabulary, **(dict(context=16) if kind == "transformer" else {})
+    )
+    params = jax.jit(net.init)(jax.random.key(3), jnp.zeros((1, 4), jnp.int32))
+    apply = lambda params, tokens, carry=None: net.apply(params, tokens, carry)
+    prompts = [[1], np.arange(40) % vocabulary, [0, 2, 1]]
+    for choice in (
+        Choice(1000.0, repetition=2.0),
+        Choice(0.8, vocabulary + 5, 0.9, 0.01, 1.2),
+        Choice(0, 2, 0.5, 0.5, 1.5),
+    ):
+        parts = list(Writer(apply, net, params, choice, ()).write(prompts, 24, jax.random.key(0)))
+        tokens = np.concatenate(parts, axis=1)
+        assert (tokens >= 0).sum(1).tolist() == [24] * 3 and tokens.max() < vocabulary
+
+
+def test_a_row_is_the_same_in_any_batch():
+    net = Bigrams(130, None)
+    prompts, choice, key = [[1], [2, 3], [4], [5]], Choice(0.9, top_p=0.9), jax.random.key(1)
+    whole = net.write(prompts, 20, choice, 1)
+    writer = Writer(
+        lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), choice, ()
+    )
+    parts = [
+        np.concatenate(list(writer.write(prompts[i : i + 2], 20, key, first=i)), axis=1)
+        for i in (0, 2)
+    ]
+    assert [row[row >= 0].tolist() for part in parts for row in part] == whole
+
+
+def test_a_text_may_have_several_ends():
+    net = Bigrams(130, None)
+    free = net.write([[1], [2]], 30, PLAIN)
+    ends = (free[0][4], free[1][9])
+    writer = Writer(
+        lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), PLAIN, ends
+    )
+    parts = np.concatenate(list(writer.write([[1], [2]], 30, jax.random.key(0))), axis=1)
+    for row, text in zip(parts, free, strict=True):
+        assert (
+            row[row >= 0].tolist()
+            == text[: next(i for i, token in enumerate(text) if token in ends)]
+        )
+
+
+def test_a_long_prompt_is_read_in_blocks(monkeypatch):
+    prompt = np.random.RandomState(0).randint(0, 6, 40).tolist()
+    whole = written("lstm", [prompt], 8, Choice(temperature=0, repetition=1.2))
+    monkeypatch.setattr(decoding, "BLOCK", 8)
+    for name in ("lstm", "transformer"):
+        short = written(name, [prompt], 8, Choice(temperature=0, repetition=1.2))
+        monkeypatch.setattr(decoding, "BLOCK", 64)
+        assert short == written(name, [prompt], 8, Choice(temperature=0, repetition=1.2))
+        monkeypatch.setattr(decoding, "BLOCK", 8)
+    assert whole == written("lstm", [prompt], 8, Choice(temperature=0, repetition=1.2))
+
+
+def test_past_the_last_position_text_goes_on_from_the_last_half():
+    """As a network would write that is given the last half of its context anew."""
+    tokens = written("transformer", [[1, 2, 3]], 120, Choice(temperature=0))[0]
+    assert len(tokens) == 120
+    text = [1, 2, 3, *tokens]
+    # tokens there when no chunk fits any more
+    first = next(n for n in range(4, 200) if n - 1 + 16 > 64 and (n - 1) % 16 == 0)
+    assert greedy("transformer", text[first - 32 : first], 16) == text[first : first + 16]
+
+
+def test_a_prompt_longer_than_the_context_counts_with_its_end_alone():
+    long = np.random.RandomState(0).randint(0, 6, 150).tolist()
+    assert written("transformer", [long], 8, Choice(temperature=0)) == written(
+        "transformer", [long[-48:]], 8, Choice(temperature=0)
+    )
+
+
+@every_net
+def test_a_text_stops_at_its_end(name):
+    free = written(name, [[1], [2]], 30)
+    end = free[0][5]
+    stopped = written(name, [[1], [2]], 30, end=end)
+    for a, b in zip(free, stopped, strict=True):
+        assert b == (a[: a.index(end)] if end in a else a)
+
+
+def test_a_text_that_never_ends_does_not_wait_for_one_that_did():
+    """One row ends after its first token, the other goes on until it has its number: so
+    many calls, and no more.
+    """
+    apply, net, params = made("transformer")
+    endless = greedy("transformer", [1], 40)
+    first = next(t for t in range(7) if greedy("transformer", [t], 1)[0] not in endless)
+    end = greedy("transformer", [first], 1)[0]
+    writer = Writer(apply, net, params, Choice(temperature=0), (end,))
+    parts = list(writer.write([[1], [first]], 20, jax.random.key(0)))
+    assert len(parts) == 2 and [(row >= 0).sum() for row in np.concatenate(parts, axis=1)] == [
+        20,
+        0,
+    ]
+
+
+def test_text_from_nothing_inside_a_program_is_what_the_writer_writes():
+    apply, net, params = made("transformer")
+    key = jax.random.key(5)
+    inside = decoding.free(lambda t, c: apply(params, t, c), net, key, jnp.arange(2), 1, 20)
+    assert inside.tolist() == written("transformer", [[1], [1]], 20)
+
+
+def search(name, first, width, length, penalty=0.0, scale=3.0):
+    apply, net, params = made(name, scale)
+    carry = net.carry(len(first), length + 1)
+    run = jax.jit(
+        lambda: beam_search.search(
+            lambda t, c: apply(params, t, c),
+            net,
+            carry,
+            jnp.array(first),
+            width,
+            length,
+            END,
+            penalty,
+        )
+    )
+    tokens, score = run()
+    return [
+        row[: row.index(END) + 1] if END in row else row for row in tokens.tolist()
+    ], np.asarray(score)
+
+
+@every_net
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_beam_search_of_full_width_is_exhaustive(name, penalty):
+    texts, scores = search(name, [0, 3], 7**2, 3, penalty)
+    for first, text, score in zip([0, 3], texts, scores, strict=True):
+        everything, others = {}, np.array(list(itertools.product(range(7), repeat=3)))
+        follow = whole(name, 3.0)(np.insert(others, 0, first, axis=1)[:, :-1])
+        each = np.cumsum(np.take_along_axis(follow, others[..., None], axis=2)[..., 0], axis=1)
+        for other, total in zip(others.tolist(), each, strict=True):
+            n = other.index(END) + 1 if END in other else 3
+            everything[tuple(other[:n])] = total[n - 1] / ((5 + n) / 6) ** penalty
+        assert tuple(text) == max(everything, key=everything.get)
+        assert score == pytest.approx(max(everything.values()), abs=1e-4)
+
+
+@every_net
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_beam_search_of_width_one_is_greedy(name, penalty):
+    texts, scores = search(name, [0, 1, 3], 1, 12, penalty)
+    for first, text, score in zip([0, 1, 3], texts, scores, strict=True):
+        assert text == greedy(name, [first], 12, 3.0, END)
+        follow = whole(name, 3.0)(np.array([[first, *text[:-1]]]))[0]
+        assert score == pytest.approx(
+            sum(follow[i, t] for i, t in enumerate(text)) / ((5 + len(text)) / 6) ** penalty,
+            abs=1e-4,
+        )
+
+
+def test_a_wider_beam_finds_no_worse_text():
+    scores = [search("transformer", [0, 1, 2, 3], width, 6)[1].sum() for width in (1, 4, 49)]
+    assert scores[0] <= scores[1] + 1e-5 and scores[1] <= scores[2] + 1e-5

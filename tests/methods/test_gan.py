@@ -1,0 +1,461 @@
+"""The GAN as a method: every loss, regularizer and network, labels, packing."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny_configs import dataset, resolved, tiny
+
+from aigc_jax import methods
+from aigc_jax.core import config as configs
+from aigc_jax.core.rng import fold, noise
+from aigc_jax.data.order import source
+from aigc_jax.media import images, plots
+from aigc_jax.methods.gan_networks import Players
+from aigc_jax.methods.gan_penalties import REGULARIZERS
+from aigc_jax.methods.losses import gan as gan_losses
+from aigc_jax.metrics.inputs import equally
+from aigc_jax.models.discriminator import deviation
+from aigc_jax.utils.errors import UserError
+
+# -- the whole menu trains
+
+
+NETS = dict(
+    mlp=("gan", {}),
+    dcgan=("gan_conv", {}),
+    resnet=(
+        "gan",
+        dict(
+            network="resnet",
+            model=dict(
+                g=dict(width=4, ups=1, output="tanh"), d=dict(width=4, downs=1, flats=1, pool="sum")
+            ),
+        ),
+    ),
+)
+
+
+def small(net, spectral=False, **overrides):
+    """A tiny config of a network of NETS, and its data."""
+    name, own = NETS[net]
+    raw = tiny(name, **overrides).to_dict() | own
+    raw["model"]["d"]["spectral"] = spectral
+    return configs.complete(configs.ConfigDict(raw))
+
+
+def every_loss(which):
+    """One of losses.GAN, which a traced number picks: so that all are one program."""
+    table = list(gan_losses.GAN.values())
+    pick = lambda values: jnp.stack(list(values))[which]
+
+    class Any:
+        boundary, relative = None, True
+        discriminator_loss = staticmethod(
+            lambda *args: pick(
+                jnp.broadcast_to(f.discriminator_loss(*args), args[0].shape) for f in table
+            )
+        )
+        generator_loss = staticmethod(
+            lambda *args: pick(
+                jnp.broadcast_to(f.generator_loss(*args), args[0].shape) for f in table
+            )
+        )
+
+    return Any
+
+
+@pytest.mark.parametrize(
+    "net, regularizer",
+    [
+        pytest.param(
+            net, regularizer, marks=[pytest.mark.slow] * (net != "mlp" and regularizer is not None)
+        )
+        for net in NETS
+        for regularizer in (None, "spectral", *REGULARIZERS)
+    ],
+)
+def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, monkeypatch):
+    """Two steps: all is finite, both networks move, and losses differ in effect."""
+    config = small(
+        net,
+        spectral=regularizer == "spectral",
+        game__regularizers=(regularizer,) if regularizer in REGULARIZERS else (),
+        batch_size=8,
+    )
+    data, settled = dataset(config), resolved(config)
+    hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
+    begin = methods.make(settled, data.spec).init(jax.random.key(0), hp)
+
+    @jax.jit
+    def step(which, state):
+        monkeypatch.setitem(gan_losses.GAN, config.loss, every_loss(which))
+        batch = source(data, settled.data, methods.examples(settled))(
+            jax.tree.map(jnp.asarray, data.arrays), state.key, state.step
+        )
+        return methods.make(settled, data.spec).step(state, batch)
+
+    names, ends = list(gan_losses.GAN), []
+    for which in range(len(names)):
+        state, _ = step(which, begin)
+        state, metrics = step(which, state)
+        assert all(
+            np.isfinite(x).all() for x in jax.tree.leaves((state.params, state.extra, metrics))
+        ), names[which]
+        for side in "gd":
+            moved = [
+                np.abs(a - b).max()
+                for a, b in zip(
+                    jax.tree.leaves(state.params[side]),
+                    jax.tree.leaves(begin.params[side]),
+                    strict=True,
+                )
+            ]
+            assert max(moved) > 0, names[which]
+        ends.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(state.params)]))
+        if regularizer in REGULARIZERS and not REGULARIZERS[regularizer].bound:
+            assert regularizer in metrics
+        if regularizer == "weight_clipping":
+            assert max(np.abs(x).max() for x in jax.tree.leaves(state.params["d"])) <= 0.01
+    # of logits within (-1, 1) the hinge loss has Wasserstein's gradients
+    for a, b in itertools.combinations(range(len(names)), 2):
+        assert (ends[a] != ends[b]).any() or {names[a], names[b]} == {"hinge", "wasserstein"}, (
+            names[a],
+            names[b],
+        )
+
+
+def batch_of(config, state):
+    data, settled = dataset(config), resolved(config)
+    return source(data, settled.data, methods.examples(settled))(data.arrays, state.key, state.step)
+
+
+def begun(config):
+    method = methods.make(resolved(config), dataset(config).spec)
+    state = method.init(
+        jax.random.key(3),
+        {name: jnp.asarray(value, float) for name, value in configs.hparam_values(config).items()},
+    )
+    return method, state, batch_of(config, state)
+
+
+def test_the_plain_game_is_the_one_written_by_hand():
+    """Packs of one, no unrolling, no penalty: softplus losses, two Adam updates, to the
+    last digits of float64.
+    """
+    with jax.enable_x64(True):
+        config = tiny("gan", precision="float64")
+        method, state, batch = begun(config)
+        after, metrics = jax.jit(method.step)(state, batch)
+        players = Players(resolved(config), dataset(config).spec)
+        z = noise(fold(state.key, 0, 0), batch["index"], (config.z,), jnp.float64)
+        g = lambda p: players.g.apply({"params": p}, z)
+        d = lambda p, x: players.d.apply({"params": p}, x)[0]
+        optimizer = optax.adam(config.hp.lr_d, b1=config.hp.beta1, b2=config.hp.beta2)
+        moved = lambda params, grads: optax.apply_updates(
+            params, optimizer.update(grads, optimizer.init(params))[0]
+        )
+        fake = g(state.params["g"])
+        loss_d = lambda p: (jax.nn.softplus(-d(p, batch["x"])) + jax.nn.softplus(d(p, fake))).mean()
+        new_d = moved(state.params["d"], jax.grad(loss_d)(state.params["d"]))
+        loss_g = lambda p: jax.nn.softplus(-d(new_d, g(p))).mean()
+        new_g = moved(state.params["g"], jax.grad(loss_g)(state.params["g"]))
+        for ours, theirs in ((after.params["d"], new_d), (after.params["g"], new_g)):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), ours, theirs
+            )
+        assert float(metrics["g_loss"]) == pytest.approx(
+            float(loss_g(state.params["g"])), rel=1e-12
+        )
+
+
+def test_one_generator_pass_serves_both_losses():
+    """30 matrix products: G 3, D on real and fake 6 + 10 backward, D' on fake 3 + 3
+    backward, G backward 5. No second G pass.
+    """
+    from aigc_jax.training.programs import Programs
+
+    wide = dict(model__g__widths=(48, 40), model__d__widths=(56, 72), z=24)
+    config = tiny("gan", **wide)
+    programs = Programs(resolved(config), dataset(config), 1)
+    programs.train(programs.init([config]), programs.arrays, np.int32(1))
+    assert programs.train.compiled.as_text().count(" dot(") == 30
+
+
+# -- labels
+
+
+@pytest.mark.parametrize("condition", ["concatenation", "projection", "auxiliary"])
+def test_labels_reach_both_networks(condition):
+    config = tiny("gan", game__condition=condition)
+    method, state, batch = begun(config)
+    players = Players(resolved(config), dataset(config).spec)
+    z, x, label = players.noise(state.key, batch["index"]), batch["x"], batch["label"]
+    other = (label + 1) % 10
+    stats = state.extra["stats"]
+    draw = lambda label: players.generate(state.params["g"], stats["g"], z, label)[0]
+    judge = lambda label: players.discriminate(state.params["d"], stats["d"], x, label)[0]
+    assert (draw(label) != draw(other)).any()
+    logits, classes = judge(label)
+    if condition == "auxiliary":
+        assert classes.shape == (16, 10) and (judge(other)[0] == logits).all()
+        _, metrics = method.step(state, batch)
+        assert metrics["d_classes"] == pytest.approx(2 * math.log(10), abs=1) and metrics[
+            "g_classes"
+        ] == pytest.approx(math.log(10), abs=0.6)
+    else:
+        assert classes is None and (judge(other)[0] != logits).all()
+    # of two labels the logits differ by <V_a - V_b, features>, and by nothing where V
+    # is 0
+    if condition == "projection":
+        none = state.params["d"] | dict(
+            projection=dict(kernel=0 * state.params["d"]["projection"]["kernel"])
+        )
+        flat = [players.discriminate(none, stats["d"], x, y)[0][0] for y in (label, other)]
+        assert (flat[0] == flat[1]).all()
+    samples = method.samplers["prior"](
+        state, state.key, {"index": jnp.array([3, 13, 4]), "class": jnp.array([3, 3, 4])}
+    )
+    expected = players.generate(
+        state.params["g"],
+        stats["g"],
+        players.noise(state.key, jnp.array([3, 13, 4])),
+        jnp.array([3, 3, 4]),
+    )[0]
+    np.testing.assert_allclose(samples, expected, atol=1e-6)
+
+
+def test_samples_of_one_class_are_its_column_among_all(tmp_path):
+    import aigc_jax
+    from aigc_jax.training.train import train
+
+    config = tiny("gan", game__condition="projection", steps="2 steps")
+    train([config], [tmp_path / "run"])
+    run = aigc_jax.load(tmp_path / "run")
+    assert run.classes == 10 and run.columns("prior") == 10
+    np.testing.assert_array_equal(run.sample(3, label=4), run.sample(30)[4::10])
+    pairs, data = run.neighbours(3, label=4), dataset(config)
+    known = images.as_saved(data.take(data.arrays, np.arange(data.spec.n_train))["x"], data.spec)
+    np.testing.assert_array_equal(pairs[:, 0], run.sample(3, label=4))
+    apart = np.linalg.norm((known[None] - pairs[:, :1]).reshape(3, len(known), -1), axis=-1)
+    np.testing.assert_allclose(
+        np.linalg.norm((pairs[:, 1] - pairs[:, 0]).reshape(3, -1), axis=-1), apart.min(1), rtol=1e-5
+    )
+    for label, words in ((10, "label=10 must be one of 0 .. 9"), (-1, "must be one of")):
+        with pytest.raises(UserError, match=words):
+            run.sample(3, label=label)
+    train([tiny("gan", steps="2 steps")], [tmp_path / "plain"])
+    with pytest.raises(UserError, match="knows classes, and this one was trained without"):
+        aigc_jax.load(tmp_path / "plain").sample(3, label=4)
+
+
+def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(tmp_path, capsys):
+    import aigc_jax
+    from aigc_jax.cli import main as cli
+    from aigc_jax.metrics.two_sample_test import scores, separable, told
+    from aigc_jax.training.train import train
+
+    train([tiny("gan", steps="2 steps")], [tmp_path / "run"])
+    run = aigc_jax.load(tmp_path / "run")
+    flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
+    run.full.look = lambda x: (flat(x), None)  # pixels as features
+    sets, found = run.separated(100)
+    assert (
+        sets.shape == (2, 100, 8, 8, 1) and found.shape == (2, 100) and (np.diff(found) >= 0).all()
+    )
+    examples, samples = equally(run.full.examples("test")["x"], run.sample(100))
+    np.testing.assert_array_equal(np.sort(scores(flat(examples), flat(samples)), axis=1), found)
+    assert (
+        separable(flat(examples), flat(samples))
+        == ((found[0] > 0).mean() + (found[1] < 0).mean()) / 2
+        > 0.95
+    )
+    known = {
+        x.tobytes(): score
+        for x, score in zip(samples, scores(flat(examples), flat(samples))[1], strict=True)
+    }
+    # each picture stands at its own score
+    assert [known[x.tobytes()] for x in sets[1]] == list(found[1])
+    plots.save_separability(tmp_path / "x.png", sets, found, told(found), dict(step="2"))
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="at least 4 samples and 4 examples"):
+        run.separated(3)
+    train([tiny("gan_points", steps="2 steps")], [tmp_path / "points"])
+    assert cli.main(["sample", f"--workdir={tmp_path / 'points'}", "--what=separability"]) == 1
+    assert (
+        "--what=separability is for pictures, and the run's data are points"
+        in capsys.readouterr().err
+    )
+    assert cli.main(["sample", f"--workdir={tmp_path / 'run'}", "--what=separabilty"]) == 1
+    assert (
+        "is none of prior, interpolation, neighbours, separability; did you mean 'separability'"
+        in capsys.readouterr().err
+    )
+
+
+# -- structure
+
+
+def test_packs_are_examples_side_by_side():
+    config = tiny("gan", game__pack=3, batch_size=5)
+    method, state, batch = begun(config)
+    assert methods.examples(config) == 15 == len(batch["x"])
+    players = Players(resolved(config), dataset(config).spec)
+    packed = players.packed(batch["x"])
+    assert packed.shape == (5, 8, 8, 3) == (5, *players.seen)
+    for i, j in np.ndindex(5, 3):
+        np.testing.assert_array_equal(packed[i, :, :, j], batch["x"][3 * i + j, :, :, 0])
+    assert players.discriminate(state.params["d"], {}, batch["x"])[0][0].shape == (5,)
+    sums = method.evaluate(
+        state, jax.tree.map(lambda x: x[:8], batch) | dict(weight=jnp.array([1.0] * 5 + [0] * 3))
+    )
+    assert sums["weight"] == 1  # two packs of the eight are whole, one of them without padding
+    points = Players(resolved(tiny("gan_points", game__pack=2)), dataset(tiny("gan_points")).spec)
+    np.testing.assert_array_equal(
+        points.packed(jnp.arange(8.0).reshape(4, 2)), [[0, 1, 2, 3], [4, 5, 6, 7]]
+    )
+
+
+def test_the_generator_looks_ahead_by_the_gradient_of_the_unrolled_game():
+    """Two steps of plain gradient descent ahead: the generator's update is the finite
+    difference of the loss that they end in.
+    """
+    with jax.enable_x64(True):
+        config = tiny(
+            "gan",
+            precision="float64",
+            optimizer="sgd",
+            game__unroll=2,
+            hp__beta1=0.0,
+            hp__lr_d=0.5,
+            hp__lr_g=1.0,
+            model__g__activation="tanh",
+            model__d__activation="tanh",
+            batch_size=4,
+        )
+        method, state, batch = begun(config)
+        after, _ = jax.jit(method.step)(state, batch)
+        players = Players(resolved(config), dataset(config).spec)
+        z = noise(fold(state.key, 0, 0), batch["index"], (config.z,), jnp.float64)
+        d = lambda p, x: players.d.apply({"params": p}, x)[0]
+
+        @jax.jit
+        def ahead(g):
+            fake, params = players.g.apply({"params": g}, z), after.params["d"]
+            for _ in range(2):
+                grads = jax.grad(
+                    lambda p: (
+                        jax.nn.softplus(-d(p, batch["x"])) + jax.nn.softplus(d(p, fake))
+                    ).mean()
+                )(params)
+                params = jax.tree.map(lambda p, g: p - 0.5 * g, params, grads)
+            return jax.nn.softplus(-d(params, fake)).mean()
+
+        direction = jax.tree.map(
+            lambda p: jax.random.normal(jax.random.key(p.size), p.shape), state.params["g"]
+        )
+        moved = lambda t: jax.tree.map(lambda p, v: p + t * v, state.params["g"], direction)
+        slope = (ahead(moved(1e-5)) - ahead(moved(-1e-5))) / 2e-5
+        # rate 1: the gradient itself
+        step = jax.tree.map(lambda a, b: a - b, state.params["g"], after.params["g"])
+        along = sum(jax.tree.leaves(jax.tree.map(lambda s, v: (s * v).sum(), step, direction)))
+        assert float(along) == pytest.approx(float(slope), rel=1e-6)
+        still = method.step(state, batch)[0].params["g"]
+        plain = (
+            begun(configs.override(config, {"game.unroll": 0}))[0].step(state, batch)[0].params["g"]
+        )
+        assert any(
+            (a != b).any()
+            for a, b in zip(jax.tree.leaves(still), jax.tree.leaves(plain), strict=True)
+        )
+
+
+def test_unrolled_adam_survives_gradients_of_zero():
+    config = tiny("gan", game__unroll=3, model__d__activation="relu", model__g__activation="relu")
+    method, state, batch = begun(config)
+    # all units dead
+    state = state.replace(
+        params=state.params | dict(d=jax.tree.map(lambda p: p - 5, state.params["d"]))
+    )
+    after, _ = jax.jit(method.step)(state, batch)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
+
+
+def test_minibatch_deviation_is_that_of_each_group():
+    x = jax.random.normal(jax.random.key(0), (8, 5))
+    out = deviation(x)
+    for group in (slice(0, 4), slice(4, 8)):
+        np.testing.assert_allclose(out[group, 0], np.asarray(x)[group].std(0).mean(), rtol=1e-5)
+    assert deviation(jnp.ones((6, 5))).max() < 1e-3
+    method, state, batch = begun(small("mlp", model__d__minibatch_std=True))
+    assert state.params["d"]["Dense_1"]["kernel"].shape == (25, 1)
+
+
+@pytest.mark.parametrize(("size", "group"), [(2, 2), (6, 3), (8, 4), (9, 3), (10, 2), (12, 4)])
+def test_minibatch_deviation_is_taken_in_the_largest_groups_that_divide(size, group):
+    x = np.random.RandomState(0).randn(size, 5)
+    expected = np.repeat(x.reshape(-1, group, 5).std(1).mean(-1), group)[:, None]
+    np.testing.assert_allclose(deviation(jnp.asarray(x)), expected, rtol=1e-5)
+    methods.make(
+        resolved(small("mlp", batch_size=size, model__d__minibatch_std=True)),
+        dataset(small("mlp")).spec,
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "pack", "words"),
+    [
+        (1, 1, "1 of config.batch_size = 1"),
+        (5, 1, "5 of config.batch_size = 5"),
+        (7, 1, "7 of config.batch_size = 7"),
+        (25, 1, "25 of"),
+        (10, 2, "5 of config.batch_size = 10 by config.game.pack = 2"),
+        (2, 2, "1 of config.batch_size = 2 by config.game.pack = 2"),
+    ],
+)
+def test_batches_without_groups_are_refused(size, pack, words):
+    config = resolved(small("mlp", batch_size=size, game__pack=pack, model__d__minibatch_std=True))
+    with pytest.raises(UserError) as e:
+        methods.make(config, dataset(config).spec)
+    assert f"none of these numbers divides the {words}" in str(e.value) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("key", ["batch_size", "critic_steps", "game.pack"])
+def test_a_step_of_no_examples_is_refused(key):
+    with pytest.raises(UserError, match=f"config.{key} = 0 must be at least 1"):
+        configs.override(tiny("gan", steps="3 epochs"), {key: 0})
+
+
+@pytest.mark.parametrize(
+    "name, overrides, words",
+    [
+        ("gan", {"loss": "hinged"}, "'hinged' is none of .*did you mean 'hinge'"),
+        ("gan", {"game.regularizers": ("r3",)}, r"config.game.regularizers\[0\] = 'r3' is none of"),
+        ("gan", {"game.condition": "projections"}, "did you mean 'projection'"),
+        (
+            "gan",
+            {"game.condition": "projection", "game.pack": 2},
+            "packs examples of several classes",
+        ),
+        ("gan", {"game.pack": 0}, "config.game.pack = 0 must be at least 1"),
+        ("gan", {"game.pack": 17}, "config.batch_size = 16 must be at least config.game.pack = 17"),
+        ("gan", {"game.unroll": -1}, "config.game.unroll = -1 must be at least 0"),
+        ("gan", {"game.augment": ("color",)}, "did you mean 'colour'"),
+        ("gan_points", {"game.augment": ("colour",)}, "is for pictures"),
+        ("gan_points", {"game.regularizers": ("consistency",)}, "is for pictures"),
+        (
+            "gan_points",
+            {"game.condition": "projection"},
+            "needs labels, and config.data.name = 'ring' has none",
+        ),
+        ("gan_conv", {"model.g.norm": "layers"}, "did you mean 'layer'"),
+    ],
+)
+def test_what_does_not_go_together_is_said_in_one_sentence(name, overrides, words):
+    with pytest.raises(UserError, match=words):
+        config = configs.override(tiny(name), overrides)
+        methods.make(resolved(config), dataset(config).spec)

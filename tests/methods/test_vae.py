@@ -1,0 +1,495 @@
+"""Variational autoencoders: bounds, exact likelihoods of linear models, gradients,
+images of the latents, bad input.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from scipy.special import ndtri
+from tiny_configs import tiny
+
+from aigc_jax import methods
+from aigc_jax.core import config as configs
+from aigc_jax.core import mesh, sharding
+from aigc_jax.core.method import Method
+from aigc_jax.data.dataset import Spec
+from aigc_jax.methods.latents import LATTICE, Model
+from aigc_jax.methods.losses import latents as latent_losses
+from aigc_jax.methods.vae import BOUNDS
+from aigc_jax.metrics import METRICS
+from aigc_jax.metrics.inputs import Given
+from aigc_jax.utils.errors import UserError
+
+random = np.random.RandomState(0)
+POINTS = Spec("points", (4,), 100)
+GREY = Spec("image", (8, 8, 1), 100, classes=10, levels=16)
+BLACK = Spec("image", (8, 8, 1), 100, levels=1)
+
+
+def config(spec=GREY, hp=(), **changes):
+    """The resolved config of a small VAE with these top-level keys and hp."""
+    plain = configs.resolve(tiny("vae"), spec.n_train, 16).to_dict()
+    out = configs.ConfigDict(plain | {k: v for k, v in changes.items() if not isinstance(v, dict)})
+    for section, values in changes.items():
+        if isinstance(values, dict):
+            out[section] = values
+    out.hp = dict(plain["hp"]) | dict(hp)
+    return out
+
+
+def linear(z=(2,), **more):
+    """A VAE of linear layers on points in 4 dimensions, with a fixed deviation."""
+    return config(
+        POINTS,
+        hp=dict(sigma=0.4),
+        z=z,
+        model=dict(widths=((),) * len(z), activation="identity"),
+        likelihood="gaussian",
+        binarize="none",
+        **more,
+    )
+
+
+def state_of(method: Method, c, seed=0):
+    return jax.jit(method.init)(
+        jax.random.key(seed),
+        {k: jnp.asarray(v, jnp.float32) for k, v in configs.hparam_values(c).items()},
+    )
+
+
+def randomized(state, scale=0.5):
+    """The state with every parameter drawn anew, biases too."""
+    r = np.random.RandomState(1)
+    return state.replace(
+        params=jax.tree.map(lambda x: jnp.asarray(scale * r.randn(*x.shape), x.dtype), state.params)
+    )
+
+
+def batch(spec, n=16, seed=2):
+    r = np.random.RandomState(seed)
+    x = (
+        r.randn(n, *spec.shape)
+        if spec.kind == "points"
+        else 2 * r.randint(spec.levels + 1, size=(n, *spec.shape)) / spec.levels - 1
+    )
+    return dict(
+        x=jnp.asarray(x, jnp.float32),
+        index=jnp.arange(n),
+        weight=jnp.ones(n),
+        label=jnp.asarray(r.randint(10, size=n)),
+    )
+
+
+# -- bounds
+
+
+def test_the_importance_weighted_bound_grows_from_the_elbo():
+    log_w = jnp.asarray(random.randn(1, 9))
+    np.testing.assert_allclose(latent_losses.iwae(log_w), log_w[0])  # one draw: the ELBO
+    many = jnp.asarray(2 * random.randn(64, 4000))
+    values = [float(latent_losses.iwae(many[:k]).mean()) for k in (1, 2, 4, 8, 16, 32, 64)]
+    assert values == sorted(values) and values[0] < 0.2 and values[-1] > 1.5  # log E w = 2
+    c = config(k=7)
+    method = methods.make(c, GREY)
+    state = randomized(state_of(method, c), 0.2)
+    model = Model(c, GREY)
+    x, _ = model.data(batch(GREY), jax.random.key(0))
+    bound = {}
+
+    @partial(jax.jit, static_argnums=(1, 2))
+    def value(params, name, k):
+        draws = model.infer(params, x, None, jax.random.key(5), jnp.arange(16), k)
+        loss, log_p, gap = BOUNDS[name](model, params, state.hp, x, None, draws, 1.0)
+        return -loss, (log_p - gap).mean()
+
+    for name, k in (("elbo", 1), ("iwae", 1), ("iwae", 7)):
+        bound[name, k], mean = map(float, value(state.params, name, k))
+        assert k > 1 or bound[name, k] == pytest.approx(mean, rel=1e-5)
+    # the same up to the KL's closed form
+    assert bound["iwae", 1] == pytest.approx(bound["elbo", 1], abs=1.0)
+    assert bound["iwae", 7] > bound["iwae", 1]
+
+
+def exact(state, x, layers, sigma):
+    """log N(x; b, S) of a linear model: mean and covariance by layer."""
+    params = state.params["net"]
+    size = params[f"p_{layers - 1}"]["mean" if layers > 1 else "Dense_0"]["kernel"].shape[0]
+    mean, cov = np.zeros(size), np.eye(size)
+    for i in range(layers - 1, -1, -1):
+        dense = params[f"p_{i}"]["mean" if i else "Dense_0"]
+        w, b = np.float64(dense["kernel"]), np.float64(dense["bias"])
+        noise = (
+            np.diag(np.exp(np.float64(params[f"p_{i}"]["log_var"]["bias"])))
+            if i
+            else sigma**2 * np.eye(w.shape[1])
+        )
+        mean, cov = mean @ w + b, w.T @ cov @ w + noise
+    return scipy.stats.multivariate_normal.logpdf(np.float64(x), mean, cov)
+
+
+def flat_variances(params):
+    """Log variances that do not depend on what they are computed from, so that a linear
+    model is exactly Gaussian.
+    """
+    zero = lambda path, x: (
+        jnp.zeros_like(x) if "'log_var'" in str(path) and "kernel" in str(path) else x
+    )
+    return jax.tree_util.tree_map_with_path(zero, params)
+
+
+@pytest.mark.parametrize("z", [(2,), (3, 2)])
+def test_importance_sampling_finds_the_likelihood_of_linear_models(z):
+    c = linear(z, nll_samples=300_000)
+    method, given = methods.make(c, POINTS), batch(POINTS, 6)
+
+    @jax.jit
+    # q nears the true posterior; variances stay free of what they are computed from
+    def train(state):
+        def step(_, state):
+            state = method.step(state, given)[0]
+            return state.replace(params=flat_variances(state.params))
+
+        return jax.lax.fori_loop(0, 2000, step, state)
+
+    state = randomized(state_of(method, c))
+    state = train(state.replace(params=flat_variances(state.params)))
+    estimate = jax.jit(method.samplers["log_likelihood"])(state, jax.random.key(7), given)
+    truth = exact(state, given["x"], len(z), 0.4)
+    np.testing.assert_allclose(np.mean(estimate), np.mean(truth), atol=1e-2)
+    assert -float(jax.jit(method.evaluate)(state, given)["neg_elbo"]) < truth.sum()
+
+
+def test_the_metric_is_the_mean_of_the_sampler():
+    got = METRICS["nll"](
+        Given(
+            lambda what: np.array([-1.0, -3.0, -50.0]),
+            "test",
+            lambda split: dict(x=np.zeros((2, 1))),
+            GREY,
+            None,
+        )
+    )
+    assert got == dict(nll=2.0, nll_error=pytest.approx(1.0))
+
+
+def test_doubly_reparameterized_gradients_are_those_of_the_bound_in_the_mean():
+    """Of 4,000 draws: means agree within their errors, decoder and encoder; the
+    encoder's vary less; the values are the same.
+    """
+    c = linear(k=4, bound="dreg")
+    method = methods.make(c, POINTS)
+    state = randomized(state_of(method, c), 0.3)
+    model, x = Model(c, POINTS), batch(POINTS, 1)["x"]
+
+    def value(name, params, key):
+        draws = model.infer(params, x, None, key, jnp.arange(1), 4)
+        return BOUNDS[name](model, params, state.hp, x, None, draws, 1.0)[0]
+
+    keys = jax.random.split(jax.random.key(8), 4000)
+    out = {
+        name: jax.jit(
+            jax.vmap(jax.value_and_grad(lambda p, k, name=name: value(name, p, k)), (None, 0))
+        )(state.params, keys)
+        for name in ("iwae", "dreg")
+    }
+    np.testing.assert_allclose(out["iwae"][0], out["dreg"][0], rtol=1e-4, atol=1e-5)
+    spread = dict(iwae=0.0, dreg=0.0)
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(out["iwae"][1]),
+        jax.tree.leaves(out["dreg"][1]),
+        strict=True,
+    ):
+        a, b = np.float64(a), np.float64(b)
+        error = np.sqrt((a.var(0) + b.var(0)) / len(a)) + 1e-6
+        assert (np.abs(a.mean(0) - b.mean(0)) < 5 * error).all(), path
+        if "'q_0'" in str(path):
+            spread["iwae"] += a.var(0).sum()
+            spread["dreg"] += b.var(0).sum()
+        else:
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert spread["dreg"] < 0.7 * spread["iwae"]
+
+
+def test_beta_free_bits_and_penalties_are_in_the_loss():
+    given = batch(BLACK)
+
+    def loss(**changes):
+        c = config(BLACK, binarize="none", **changes)
+        method = methods.make(c, BLACK)
+        state = randomized(state_of(method, c), 0.2)
+        return {k: float(v) for k, v in jax.jit(method.step)(state, given)[1].items()}
+
+    plain = loss()
+    assert plain["loss"] == pytest.approx(plain["reconstruction"] + plain["kl"], rel=1e-5)
+    for beta in (0.0, 4.0):
+        got = loss(hp=dict(beta=beta))
+        assert got["loss"] == pytest.approx(plain["reconstruction"] + beta * plain["kl"], rel=1e-5)
+    warm = loss(anneal=dict(name="linear", period=10))
+    assert warm["loss"] == pytest.approx(plain["reconstruction"] + 0.1 * plain["kl"], rel=1e-5)
+    free = loss(bound="free_bits", hp=dict(free_bits=50.0))
+    assert free["loss"] == pytest.approx(plain["reconstruction"] + 150, rel=1e-5)
+    for name in ("tc", "mmd"):
+        got = loss(penalty=name, hp=dict(penalty=3.0))
+        assert (
+            got["loss"] == pytest.approx(plain["loss"] + 3 * got[name], rel=1e-5) and got[name] != 0
+        )
+
+
+def test_active_units_are_those_whose_mean_moves():
+    c = config()
+    method = methods.make(c, GREY)
+    state = randomized(state_of(method, c))
+    net = jax.tree.map(lambda x: x, state.params["net"])
+    net["q_0"]["mean"]["kernel"] = net["q_0"]["mean"]["kernel"].at[:, 1].set(0.0)
+    sums = jax.jit(method.evaluate)(state.replace(params=dict(net=net)), batch(GREY))
+    assert method.summarize(jax.tree.map(np.float64, sums))["active_units"] == 2
+
+
+def test_bits_per_dimension_are_nats_per_pixel_in_bits():
+    c = config(likelihood="logistic", binarize="none")
+    method = methods.make(c, GREY)
+    values = method.summarize(
+        jax.tree.map(np.float64, jax.jit(method.evaluate)(state_of(method, c), batch(GREY)))
+    )
+    assert values["bits_per_dim"] == pytest.approx(values["neg_elbo"] / 64 / math.log(2))
+    # random pictures of 17 levels hold log2(17) bits a pixel
+    assert values["bits_per_dim"] > math.log2(17) * 0.9
+
+
+def test_dynamic_binarization_is_new_each_step_and_fixed_when_evaluating():
+    c = config()
+    model, given = Model(c, GREY), batch(GREY, 4000)
+    flat = given | dict(x=jnp.full_like(given["x"], -0.5))
+    x = model.observation.target(flat, jax.random.key(1))
+    assert set(np.unique(x)) == {0, 1} and float(x.mean()) == pytest.approx(0.25, abs=0.005)
+    assert (x != model.observation.target(flat, jax.random.key(2))).any()
+    method = methods.make(c, GREY)
+    a, b = (
+        method.samplers["reconstruction"](state_of(method, c, seed), jax.random.key(seed), given)[
+            :, 0
+        ]
+        for seed in (0, 1)
+    )
+    assert (a == b).all()  # alike for every trial
+
+
+def test_latents_are_draws_of_the_posterior():
+    c = config()
+    method = methods.make(c, GREY)
+    state, given = randomized(state_of(method, c), 0.2), batch(GREY, 2000)
+    given = {k: jnp.repeat(v[:1], 2000, 0) if k == "x" else v for k, v in given.items()}
+    black = given | dict(x=jnp.sign(given["x"] + 0.01))  # nothing is left to be drawn
+    z, mean, log_var = np.moveaxis(
+        np.asarray(jax.jit(method.samplers["latents"])(state, jax.random.key(0), black)), 1, 0
+    )
+    np.testing.assert_allclose(mean, mean[:1].repeat(2000, 0), atol=1e-6)
+    standard = (z - mean) / np.exp(log_var / 2)
+    np.testing.assert_allclose(standard.mean(0), 0, atol=0.1)
+    np.testing.assert_allclose(standard.std(0), 1, atol=0.1)
+
+
+# -- the latents' pictures
+
+
+def drawn(c, spec, what, n, seed=0):
+    method = methods.make(c, spec)
+    state = randomized(state_of(method, c))
+    model = Model(c, spec)
+    return (
+        model,
+        state,
+        jax.jit(method.samplers[what])(state, jax.random.key(seed), dict(index=jnp.arange(n))),
+    )
+
+
+def test_the_manifold_is_the_unit_square_through_the_inverse_of_the_normal_distribution():
+    model, state, pictures = drawn(linear(), POINTS, "manifold", LATTICE**2)
+    for at in (0, 7, LATTICE**2 - 1):
+        z = ndtri((np.array([at % LATTICE, at // LATTICE]) + 0.5) / LATTICE)
+        np.testing.assert_allclose(
+            pictures[at], model.call(state.params, "decode", 0, z[None])[0][0], rtol=1e-4, atol=1e-5
+        )
+    assert model.samplers()[1]["manifold"] == (LATTICE, LATTICE)
+    assert "manifold" not in Model(config(), GREY).samplers()[0]
+
+
+def test_an_interpolation_runs_between_two_draws_at_one_speed():
+    model, state, pictures = drawn(linear(), POINTS, "interpolation", 16)
+    key = jax.random.key(0)
+    ends = [
+        model.top(state.params, jax.random.fold_in(key, jnp.uint32(i)), jnp.arange(2))
+        for i in (0, 1)
+    ]
+    decoded = [model.call(state.params, "decode", 0, z)[0] for z in ends]
+    np.testing.assert_allclose(pictures[0::8], decoded[0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(pictures[7::8], decoded[1], rtol=1e-3, atol=1e-4)
+
+
+def test_a_traversal_moves_one_latent_a_row():
+    c = linear((3,))
+    model, state, pictures = drawn(c, POINTS, "traversal", 24)
+    kernel = np.asarray(state.params["net"]["p_0"]["Dense_0"]["kernel"])
+    rows = np.asarray(pictures).reshape(3, 8, 4)
+    for latent in range(3):
+        np.testing.assert_allclose(
+            np.diff(rows[latent], axis=0),
+            np.tile(6 / 7 * kernel[latent], (7, 1)),
+            rtol=1e-3,
+            atol=1e-4,
+        )
+    assert model.samplers()[1]["traversal"] == (3, 8)
+
+
+def test_labels_reach_encoder_and_decoder():
+    c = config(conditional=True)
+    method = methods.make(c, GREY)
+    state, given = randomized(state_of(method, c)), batch(GREY)
+    other = given | dict(label=(given["label"] + 1) % 10)
+    again, evaluate = jax.jit(method.samplers["reconstruction"]), jax.jit(method.evaluate)
+    assert (again(state, jax.random.key(0), given) != again(state, jax.random.key(0), other)).any()
+    assert evaluate(state, given)["kl"] != evaluate(state, other)["kl"]
+    assert method.sheets["prior"] == (8, 10)
+    same = {"index": jnp.array([3, 13]), "class": jnp.array([3, 3])}
+    a, b = jax.jit(method.samplers["prior"])(state, jax.random.key(0), same)
+    assert (a != b).any()  # the same class, other noise
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "low", "high"),
+    [
+        (GREY, {}, 0, 1),
+        (GREY, dict(likelihood="gaussian_scalar", binarize="none"), -1, 1),
+        (POINTS, dict(likelihood="gaussian_pixel", binarize="none"), -np.inf, np.inf),
+    ],
+)
+def test_a_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors(spec, changes, low, high):
+    c = config(
+        spec, prior="vamp", model=dict(widths=((12,),), activation="relu", pseudo=5), **changes
+    )
+    method = methods.make(c, spec)
+    state, model = randomized(state_of(method, c), scale=0.3), Model(c, spec)
+    u = np.asarray(model.pseudo_inputs(state.params))
+    raw = np.float64(state.params["net"]["inputs"])
+    squashed = 1 / (1 + np.exp(-raw)) if low == 0 else np.tanh(raw) if low == -1 else raw
+    np.testing.assert_allclose(u, squashed, rtol=1e-5)
+    middle = (low + high) / 2 if low > -np.inf else 0
+    assert low < u.min() < middle < u.max() < high
+    mean, log_var = model.call(state.params, "encode", 0, u)
+    z = random.randn(6, 3)
+    log_density = lambda z, m, v: scipy.stats.norm.logpdf(
+        np.float64(z), np.float64(m), np.exp(np.float64(v) / 2)
+    ).sum(-1)
+    mixture = lambda z: (
+        scipy.special.logsumexp(
+            [log_density(z, m, v) for m, v in zip(mean, log_var, strict=True)], axis=0
+        )
+        - np.log(5)
+    )
+    np.testing.assert_allclose(model.log_prior(state.params, jnp.asarray(z)), mixture(z), rtol=1e-4)
+    draws = np.asarray(model.top(state.params, jax.random.key(3), jnp.arange(20_000)))
+    np.testing.assert_allclose(
+        draws.mean(0),
+        np.mean(mean, axis=0),
+        atol=0.05 * (np.abs(mean).max() + np.exp(log_var / 2).max()),
+    )
+    x, _ = model.data(batch(spec), jax.random.key(0))
+    (draw,) = model.infer(state.params, x, None, jax.random.key(1), jnp.arange(16), 2)
+    kl = (log_density(draw.z, draw.mean, draw.log_var) - mixture(draw.z)).mean(0)
+    np.testing.assert_allclose(
+        model.elbo(state.params, dict(sigma=0.3), x, None, [draw])[1], kl, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_a_vampprior_is_reached_by_flags_and_has_a_layout():
+    c = configs.override(tiny("vae"), {"prior": "vamp", "model.pseudo": "5"})
+    method = methods.make(configs.resolve(c, 100, 16), GREY)
+    init = jax.vmap(lambda key: method.init(key, configs.hparam_values(c)))
+    shapes = jax.eval_shape(init, jax.random.split(jax.random.key(0), 1))
+    specs = sharding.specs(shapes, mesh.make_mesh(dict(data=2, model=2)), fsdp=True)
+    assert "data" in specs.params["net"]["inputs"]
+
+
+@pytest.mark.parametrize(
+    "shape, channels",
+    [((28, 28, 1), (6, 12)), ((64, 64, 3), (6, 12, 24, 48)), ((128, 128, 3), (6, 12, 24, 48, 48))],
+)
+@pytest.mark.parametrize("likelihood", ["gaussian_scalar", "logistic_pixel"])
+def test_convolutional_networks_follow_the_pictures(shape, channels, likelihood):
+    spec = Spec("image", shape, 100, levels=255)
+    c = config(
+        network="conv",
+        model=dict(widths=((16,),), width=6, activation="relu", kernel=4),
+        likelihood=likelihood,
+        binarize="none",
+    )
+    model = Model(c, spec)
+    assert model.net.layers == channels
+    params = jax.eval_shape(lambda: model.net.init(jax.random.key(0), jnp.zeros((1, *shape))))[
+        "params"
+    ]
+    count = 2 if likelihood == "logistic_pixel" else 1
+    assert params["p_0"][f"ConvTranspose_{len(channels)}"]["kernel"].shape[-1] == count * shape[-1]
+    assert ("spread" in params) == (likelihood == "gaussian_scalar")
+    location, scale = jax.eval_shape(
+        lambda p: model.net.apply({"params": p}, 0, jnp.zeros((3, 2, 3)), method="decode"), params
+    )
+    assert location.shape == (3, 2, *shape) and scale.shape == (
+        location.shape if count == 2 else ()
+    )
+
+
+# -- bad input
+
+PIXELS = dict(likelihood="gaussian", binarize="none")
+
+
+@pytest.mark.parametrize(
+    "spec, changes, words",
+    [
+        (GREY, dict(z=(0,)), "config.z = (0,)"),
+        (GREY, dict(z=()), "config.z"),
+        (GREY, dict(k=0), "config.k = 0"),
+        (GREY, dict(k=-2), "config.k = -2"),
+        (BLACK, dict(conditional=True), "needs labels"),
+        (GREY, dict(nll_samples=0), "config.nll_samples"),
+        (GREY, dict(binarize="none"), "config.likelihood = 'bernoulli'"),
+        (POINTS, dict(), "config.likelihood = 'bernoulli'"),
+        (POINTS, dict(likelihood="logistic", binarize="none"), "config.likelihood = 'logistic'"),
+        (GREY, dict(likelihood="logistic"), "config.binarize = 'dynamic'"),
+        (GREY, dict(likelihood="bernouli"), "did you mean 'bernoulli'"),
+        (GREY, dict(bound="elbow"), "did you mean 'elbo'"),
+        (GREY, dict(prior="vmap"), "did you mean 'vamp'"),
+        (GREY, dict(prior="vamp"), "config.model.pseudo"),
+        (GREY, dict(penalty="tc"), "config.hp.penalty is missing"),
+        (GREY, dict(bound="free_bits"), "config.hp.free_bits is missing"),
+        (GREY, PIXELS, "config.hp.sigma is missing"),
+        (GREY, dict(z=(3, 2)), "widths"),
+        (GREY, dict(z=(3, 2), bound="dreg"), "one stochastic layer"),
+        (GREY, dict(hp=dict(sigma=1.0)), "config.hp.sigma is read by nothing"),
+        (GREY, dict(penalty="mmd", bound="iwae", hp=dict(penalty=1.0)), "goes with an ELBO"),
+        (GREY, dict(anneal=dict(name="linear", period=0)), "config.anneal.period"),
+        (GREY, dict(network="conv"), "config.model.channels"),
+        (
+            POINTS,
+            PIXELS
+            | dict(
+                network="conv",
+                model=dict(widths=((8,),), width=6, activation="relu"),
+                hp=dict(sigma=1.0),
+            ),
+            "points",
+        ),
+    ],
+)
+def test_mistakes_are_named_in_one_sentence(spec, changes, words):
+    with pytest.raises(UserError) as e:
+        wrong = config(spec, **changes)
+        configs.check(wrong)
+        methods.make(wrong, spec)
+    assert words in str(e.value) and "\n" not in str(e.value)

@@ -1,0 +1,414 @@
+"""Metrics by closed forms; and what they say of real digits, of noise, of one picture
+repeated: each what it deserves.
+"""
+
+import functools
+import math
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.stats
+from tiny_configs import dataset, tiny
+
+from aigc_jax import metrics
+from aigc_jax.metrics import EXTRACTED, METRICS, pairwise
+from aigc_jax.metrics.classifier_scores import classifier_score
+from aigc_jax.metrics.frechet import frechet
+from aigc_jax.metrics.inputs import Given, remembered
+from aigc_jax.metrics.kid import kid
+from aigc_jax.metrics.memorization import copied
+from aigc_jax.metrics.mode_coverage import stacked
+from aigc_jax.metrics.pairwise import nearest, radii, squares
+from aigc_jax.metrics.parzen import SIGMAS, log_density, parzen_window
+from aigc_jax.metrics.precision_recall import prdc
+from aigc_jax.metrics.two_sample_test import separable
+from aigc_jax.training import feature_extractors
+from aigc_jax.utils.errors import UserError
+
+# -- closed forms
+
+
+def normal(n, d, seed=0, shift=0.0):
+    return np.random.RandomState(seed).randn(n, d) + shift
+
+
+def test_distances_and_radii_are_those_written_out():
+    a, b = normal(7, 3), normal(5, 3, 1)
+    table = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    np.testing.assert_allclose(np.sqrt(squares(a, b)), table, rtol=1e-9)
+    place, distance = nearest(a, b)
+    np.testing.assert_array_equal(place, table.argmin(1))
+    np.testing.assert_allclose(distance, table.min(1), rtol=1e-6)
+    own = np.sort(np.linalg.norm(a[:, None] - a[None], axis=-1), axis=1)
+    np.testing.assert_allclose(np.sqrt(radii(a, 2)), own[:, 2], rtol=1e-9)
+    assert (nearest(b, np.concatenate([a, b]))[1] == 0).all()  # a copy lies at no distance
+
+
+def test_blocks_change_nothing(monkeypatch):
+    a, b = normal(60, 4), normal(50, 4, 1)
+    values = lambda: (
+        kid(a, b),
+        *prdc(a, b).values(),
+        *log_density(a, b, [0.5, 1.0]).ravel(),
+        *nearest(a, b)[1],
+    )
+    whole = values()
+    monkeypatch.setattr(pairwise, "BLOCK", 170)  # three rows at a time
+    np.testing.assert_allclose(values(), whole, rtol=1e-12)
+
+
+def test_blocks_are_forgotten(monkeypatch):
+    monkeypatch.setattr(pairwise, "BLOCK", 20_000)  # 160 kB
+    a, b = normal(1500, 4), normal(1500, 4, 1)
+    for metric in (kid, prdc, nearest, lambda a, b: log_density(a, b, [1.0])):
+        tracemalloc.start()
+        metric(a, b)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2e6, peak  # all distances at once take 18 MB
+
+
+def test_kernel_distance_by_all_pairs_and_without_bias():
+    a, b = normal(6, 4), normal(9, 4, 1)
+    kernel = lambda x, y: (x @ y / 4 + 1) ** 3
+    pairs = lambda x: np.mean(
+        [kernel(x[i], x[j]) for i in range(len(x)) for j in range(len(x)) if i != j]
+    )
+    cross = np.mean([kernel(x, y) for x in a for y in b])
+    assert kid(a, b) == pytest.approx(pairs(a) + pairs(b) - 2 * cross, rel=1e-12)
+    same = [kid(normal(50, 4, 2 * i), normal(50, 4, 2 * i + 1)) for i in range(200)]
+    # 0 in the mean, negative about half the time
+    assert abs(np.mean(same)) < 4 * np.std(same) / 200**0.5
+    assert min(same) < 0
+    assert kid(normal(500, 4), normal(500, 4, 1, shift=1.0)) > 10 * np.std(same)
+
+
+def test_precision_recall_density_coverage_on_a_line():
+    """Real points 0, 1, .., 9 with balls of radius 1 (k = 1); fake ones inside, on none
+    of their borders, and far outside.
+    """
+    real, fake = np.arange(10.0)[:, None], np.array([[0.5], [4.25], [100.0], [103.0]])
+    found = prdc(real, fake, k=1)
+    assert found["precision"] == 0.5  # two of four
+    assert found["density"] == pytest.approx((2 + 2) / 4)  # each of the two lies in two balls
+    assert found["coverage"] == pytest.approx(4 / 10)
+    # the ball of 0.5 reaches to 4.25, that of 4.25 to 8, neither to its border: 0 .. 7
+    assert found["recall"] == 0.8
+    assert all(math.isnan(x) for x in prdc(real[:3], fake, k=3).values())
+
+
+def test_recall_counts_the_real_in_balls_of_the_fake():
+    real = np.arange(10.0)[:, None]
+    fake = np.array([[0.0], [1.5], [100.0], [101.0]])
+    # |x| < 1.5 or |x - 1.5| < 1.5: 0 .. 2
+    assert prdc(real, fake, k=1)["recall"] == pytest.approx(3 / 10)
+
+
+def test_precision_recall_density_coverage_of_a_table_of_distances():
+    real, fake = normal(80, 3), normal(60, 3, 1, shift=1.0)
+    table = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=-1)
+    reach, span = (np.sort(table(x, x), axis=1)[:, 5] for x in (real, fake))
+    inside = table(real, fake) < reach[:, None]
+    wanted = dict(
+        precision=inside.any(0).mean(),
+        recall=(table(real, fake) < span).any(1).mean(),
+        density=inside.sum(0).mean() / 5,
+        coverage=inside.any(1).mean(),
+    )
+    assert (
+        prdc(real, fake) == pytest.approx(wanted)
+        and 0.3 < min(wanted.values()) < max(wanted.values()) < 1
+    )
+
+
+def test_classifier_scores():
+    sure = np.tile(np.eye(5), (4, 1))
+    assert classifier_score(sure) == pytest.approx(5)
+    assert classifier_score(np.full((20, 5), 0.2)) == pytest.approx(1)
+    assert classifier_score(np.tile(np.eye(5)[:1], (20, 1))) == pytest.approx(1)
+    p = np.array([[0.9, 0.1], [0.3, 0.7]])
+    q = p.mean(0)
+    assert classifier_score(p) == pytest.approx(
+        math.exp(np.mean([scipy.stats.entropy(x, q) for x in p]))
+    )
+
+
+def test_stacked_modes_and_their_divergence():
+    assert stacked(np.arange(1000), 1000) == dict(
+        stacked_modes=1000.0, stacked_kl=pytest.approx(0, abs=1e-12)
+    )
+    assert stacked(np.zeros(50, int), 1000) == dict(
+        stacked_modes=1.0, stacked_kl=pytest.approx(math.log(1000))
+    )
+    assert stacked(np.repeat([3, 7], 5), 1000)["stacked_kl"] == pytest.approx(math.log(500))
+
+
+def test_parzen_windows_are_a_mixture_of_normals():
+    x, windows = normal(6, 3), normal(4, 3, 1)
+    log_p = [scipy.stats.multivariate_normal.logpdf(x, w, 0.3**2) for w in windows]
+    np.testing.assert_allclose(
+        log_density(x, windows, [0.3])[0],
+        scipy.special.logsumexp(log_p, axis=0) - math.log(4),
+        rtol=1e-9,
+    )
+    found = parzen_window(normal(2000, 2), normal(500, 2, 1), normal(500, 2, 2))
+    # of what they are drawn from: the best that can be
+    entropy = 2 * 0.5 * math.log(2 * math.pi * math.e)
+    assert found["parzen"] == pytest.approx(-entropy, abs=0.15) and found["parzen_sigma"] in SIGMAS
+
+
+def test_separability_of_disjoint_and_of_equal_sets():
+    a = normal(200, 5)
+    assert separable(a, a) == 0.5
+    assert separable(a, normal(200, 5, 1, shift=10.0)) == 1.0
+    assert abs(separable(a, normal(200, 5, 1)) - 0.5) < 0.1
+    # more dimensions than examples: those it learnt it would always tell
+    assert abs(separable(normal(60, 300), normal(60, 300, 1)) - 0.5) < 0.15
+    # two normals a distance d apart along each of 5 axes: the best of all classifiers
+    # is right with probability Phi(d sqrt(5) / 2)
+    assert separable(normal(4000, 5), normal(4000, 5, 1, shift=0.5)) == pytest.approx(
+        scipy.stats.norm.cdf(0.25 * 5**0.5), abs=0.02
+    )
+
+
+def test_copies_are_found():
+    train, held_out = normal(500, 6), normal(200, 6, 1)
+    assert copied(train[:50], held_out, train) == dict(neighbour_distance=0.0, copies=1.0)
+    fresh = copied(normal(200, 6, 2), held_out, train)
+    assert fresh["neighbour_distance"] == pytest.approx(1, abs=0.1) and fresh["copies"] < 0.05
+    # data with duplicates: a fifth of the held-out are training examples
+    repeated = np.concatenate([held_out, train[:50]])
+    assert (
+        copied(train[:50], repeated, train)["copies"] == 1
+        and copied(normal(200, 6, 2), repeated, train)["copies"] == 0
+    )
+
+
+def test_too_few_are_no_number():
+    a, one = normal(20, 3), normal(1, 3, 1)
+    values = [frechet(a, one), kid(one, a), separable(a, one), *prdc(a, one).values()]
+    assert all(map(math.isnan, values)), values
+
+
+def test_pictures_are_looked_at_once_and_broken_ones_are_nan():
+    calls = []
+
+    def extract(pictures):
+        calls.append(len(pictures))
+        return pictures.reshape(len(pictures), -1), pictures.reshape(len(pictures), -1)[:, :1]
+
+    look, x = remembered(extract), np.zeros((3, 2, 2, 1), np.float32)
+    broken = x.copy()
+    broken[1, 0, 0, 0] = np.inf
+    for pictures in (x, broken, x.copy(), broken):
+        features, _ = look(pictures)
+    assert calls == [3, 3] and np.isnan(features[1]).all() and np.isfinite(features[[0, 2]]).all()
+
+
+# -- on real digits, through the classifier of digits
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The classifier of digits, trained once for all processes of these tests."""
+    folder = tmp_path_factory.getbasetemp()
+    # which each have a folder in there
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIGC_CACHE_DIR", str(folder / "cache"))
+        yield feature_extractors.extractor(tiny("gan"))
+
+
+@pytest.fixture(scope="module")
+def looking(found):
+    """What metrics see pictures through: each set is looked at once."""
+    return remembered(found, kept=50)
+
+
+@functools.cache
+def of(split):
+    ds = dataset(tiny("gan"))
+    start, count = ds.splits[split]
+    return ds.take(ds.arrays, np.arange(start, start + count))
+
+
+def given_of(look, samples, split="test", classes=10):
+    labels = None if classes == 0 else np.arange(len(samples)) % classes
+    return Given(
+        lambda what: samples,
+        split,
+        of,
+        dataset(tiny("gan")).spec._replace(classes=classes),
+        look,
+        lambda: labels,
+    )
+
+
+@pytest.fixture(scope="module")
+def sources():
+    """Real digits that no one has seen, in turn of their classes; noise as of an
+    untrained generator; one digit again and again.
+    """
+    real = of("valid")
+    order = np.argsort(
+        [list(real["label"][:i]).count(k) * 10 + k for i, k in enumerate(real["label"])],
+        kind="stable",
+    )
+    each = min(np.bincount(real["label"]))
+    x = real["x"][order][: 10 * each]
+    assert (real["label"][order][: 10 * each] == np.tile(np.arange(10), each)).all()
+    noise = np.tanh(np.random.RandomState(0).randn(*x.shape)).astype(np.float32)
+    return dict(real=x, noise=noise, constant=np.repeat(x[3:4], len(x), axis=0))
+
+
+# metric -> (value, sign: 1 where more is better)
+WORSE = {
+    "frechet": ("frechet", -1, ("noise", "constant")),
+    "frechet_pixels": ("frechet_pixels", -1, ("noise", "constant")),
+    "kid": ("kid", -1, ("noise", "constant")),
+    "prdc": ("precision", 1, ("noise",)),
+    "classifier_score": ("classifier_score", 1, ("noise", "constant")),
+    "parzen": ("parzen", 1, ("noise", "constant")),
+    "separability": ("separability", -1, ("noise", "constant")),
+    "class_accuracy": ("class_accuracy", 1, ("noise", "constant")),
+    "diversity": ("diversity", 1, ("constant",)),
+    "neighbours": ("neighbour_distance", -1, ("noise",)),
+}
+
+
+@pytest.mark.parametrize("metric", WORSE)
+def test_bad_generators_get_what_they_deserve(metric, looking, sources):
+    name, sign, bad = WORSE[metric]
+    values = {
+        source: sign * METRICS[metric](given_of(looking, x))[name] for source, x in sources.items()
+    }
+    for source in bad:
+        assert values["real"] > values[source], values
+    margin = min(values["real"] - values[source] for source in bad)
+    shuffled = sources["real"][np.random.RandomState(1).permutation(len(sources["real"]))]
+    again = sign * METRICS[metric](given_of(looking, shuffled))[name]
+    if metric == "class_accuracy":
+        # shuffled, pictures are of any class
+        assert again == pytest.approx(0.1, abs=0.1) and values["real"] > 0.95
+    else:
+        assert abs(again - values["real"]) < 0.2 * margin  # the order of samples says nothing
+
+
+def test_absolute_values_on_real_digits(looking, sources):
+    value = lambda metric, source: METRICS[metric](given_of(looking, sources[source]))
+    cover, collapsed = value("prdc", "real"), value("prdc", "constant")
+    assert (
+        min(cover["precision"], cover["recall"], cover["coverage"]) > 0.75
+        and 0.7 < cover["density"] < 1.4
+    )
+    assert collapsed["recall"] == 0 and collapsed["coverage"] < 0.1  # one picture, however good
+    assert max(value("prdc", "noise").values()) < 0.2
+    score = lambda source: value("classifier_score", source)["classifier_score"]
+    assert 8 < score("real") <= 10 and score("constant") == pytest.approx(1)
+    assert (
+        abs(value("separability", "real")["separability"] - 0.5) < 0.15
+        and value("separability", "noise")["separability"] > 0.95
+    )
+    assert value("neighbours", "real")["copies"] < 0.1
+    learnt = of("train")["x"][:100]  # a generator that says its training examples again
+    assert METRICS["neighbours"](given_of(looking, learnt)) == dict(
+        neighbour_distance=0.0, copies=1.0
+    )
+    assert value("class_accuracy", "constant")["class_accuracy"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("metric", [*WORSE, "stacked_modes"])
+def test_what_is_not_finite_is_no_number_and_no_error(metric, looking, sources):
+    x = sources["real"].copy()
+    x[5, 0, 0, 0] = np.nan
+    if metric == "stacked_modes":
+        x = np.concatenate([x, x, x], axis=-1)
+    values = METRICS[metric](given_of(looking, x))
+    assert all(math.isnan(v) for v in values.values()), values
+
+
+def test_stacked_digits_are_counted_colour_by_colour(looking, sources):
+    real = sources["real"]
+    classes = looking(real)[1].argmax(1)
+    shifted = [real, np.roll(real, 7, axis=0), np.roll(real, 23, axis=0)]
+    found = METRICS["stacked_modes"](given_of(looking, np.concatenate(shifted, axis=-1)))
+    label = 100 * classes + 10 * np.roll(classes, 7) + np.roll(classes, 23)
+    assert found == stacked(label, 1000) and found["stacked_modes"] == len(set(label))
+    collapsed = METRICS["stacked_modes"](
+        given_of(looking, np.concatenate([sources["constant"]] * 3, axis=-1))
+    )
+    assert collapsed == dict(stacked_modes=1.0, stacked_kl=pytest.approx(math.log(1000)))
+    with pytest.raises(UserError, match="three digits as colours"):
+        METRICS["stacked_modes"](given_of(looking, real))
+
+
+def test_an_extractor_sees_what_its_classifier_does_however_many_pictures(found, sources):
+    features, p = found(sources["real"])
+    assert features.shape == (len(p), 128) and p.shape[1] == 10 and len(found.sha256) == 64
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(found(sources["real"][:3])[0], features[:3], atol=1e-4)
+    both = np.concatenate([sources["real"][:2], sources["real"][2:4]], axis=-1)
+    wide, pairs = found(both)
+    assert wide.shape == (2, 256) and pairs.shape == (2, 100)  # the colours' features side by side
+    np.testing.assert_allclose(pairs[0].reshape(10, 10), np.outer(p[0], p[2]), atol=1e-5)
+
+
+def test_a_classifier_is_trained_once_and_then_read(found, sources, capfd):
+    # the same for every config of these data
+    assert feature_extractors.extractor(tiny("gan", hp__lr_g=1.0)) is found
+    feature_extractors.of_data.cache_clear()  # as another process
+    again = feature_extractors.extractor(tiny("gan"))
+    assert (
+        again is not found
+        and again.sha256 == found.sha256
+        and "training" not in capfd.readouterr().err
+    )
+    np.testing.assert_array_equal(again(sources["real"])[1], found(sources["real"])[1])
+
+
+def test_mistakes_are_named_in_one_sentence(looking, sources):
+    with pytest.raises(UserError, match="'class_accuracy' is for generators of given classes"):
+        METRICS["class_accuracy"](given_of(looking, sources["real"], classes=0))
+    with pytest.raises(UserError, match="needs a classifier of the 7 classes: this one has 10"):
+        METRICS["class_accuracy"](given_of(looking, sources["real"], classes=7))
+    with pytest.raises(
+        UserError,
+        match="config.data.name = 'ring' has no classifier .* give Inception's weights by "
+        "inception=FILE",
+    ):
+        feature_extractors.extractor(tiny("gan_points"))
+    with pytest.raises(UserError, match=r"metrics\[1\] = 'freshet'.* did you mean 'frechet'"):
+        metrics.find_metrics(["kid", "freshet"], ("prior",), "gan", "metrics")
+
+
+@pytest.mark.parametrize(
+    "metric, rests",
+    [
+        ("frechet", "5,000 samples against 179 examples of the test split; seen"),
+        # as many of one as of the other
+        ("prdc", "179 samples against 179 examples of the test split; seen"),
+        ("kid", "5,000 samples against 179 examples of the test split; seen"),
+        ("neighbours", "5,000 samples against 179 examples of the test split"),
+        ("class_accuracy", "5,000 samples; seen"),  # no examples
+        ("nll", "179 examples of the test split"),  # no samples
+    ],
+)
+def test_cards_say_what_a_value_rests_on(metric, rests, found):
+    definition, line = metrics.card(metric, 5000, 179, "test", found).split("\n")
+    assert definition == f"{metric}: {metrics.definition(metric)}" and len(definition) > 60
+    seen = (
+        f" through the classifier of digits, SHA-256 {found.sha256[:12]}"
+        if metric in EXTRACTED
+        else ""
+    )
+    assert line.strip() == rests + seen
+
+
+def test_every_metric_of_pictures_has_a_control_here_and_every_metric_a_definition():
+    assert set(EXTRACTED) | {"parzen", "neighbours", "frechet_pixels", "diversity"} == {
+        *WORSE,
+        "stacked_modes",
+    }
+    assert all(metrics.definition(name).endswith(".") for name in METRICS)

@@ -1,0 +1,184 @@
+"""Convolutions against those of jax.lax and flax: values, gradients of both orders,
+grouped over trials, inside loops.
+"""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aigc_jax.models import conv as ours
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+KINDS = {
+    "conv": (
+        ours.conv,
+        lambda x, w, s, p: jax.lax.conv_general_dilated(x, w, s, p, dimension_numbers=NHWC),
+    ),
+    "conv_transpose": (ours.conv_transpose, lambda x, w, s, p: jax.lax.conv_transpose(x, w, s, p)),
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def arrays(*shapes, seed=0):
+    random = np.random.RandomState(seed)
+    return [jnp.array(random.randn(*shape)) for shape in shapes]
+
+
+def outcomes(f, x, w, strides, padding):
+    """Output and both gradients, for a fixed cotangent."""
+    shape = jax.eval_shape(lambda: f(x, w, strides, padding)).shape
+    (v,) = arrays(shape, seed=1)
+    y, pull = jax.vjp(lambda x, w: f(x, w, strides, padding), x, w)
+    return (y, *pull(v))
+
+
+def cases(thorough):
+    """Kernels 1 to 7, strides 1 to 4, odd and even sizes, grey to wide, mixed."""
+    kernels = [(1, 1), (2, 3), (3, 3), (4, 4), (5, 5), (6, 2), (7, 7)]
+    strides = [(1, 1), (2, 2), (3, 3), (4, 4), (2, 1), (3, 4)]
+    random = np.random.RandomState(0)
+    every = list(itertools.product(kernels, strides, ("SAME", "VALID")))
+    # every kernel, stride and padding, in fewer pairs
+    for kernel, stride, padding in every[:: 1 if thorough else 7]:
+        size = tuple(random.randint(7, 11, 2).tolist())
+        yield (
+            size,
+            kernel,
+            stride,
+            padding,
+            int(random.choice([1, 3, 4])),
+            int(random.choice([1, 2, 5])),
+        )
+
+
+@every_kind
+@pytest.mark.parametrize(
+    "thorough", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_equal_to_lax_in_value_and_both_gradients(kind, thorough):
+    mine, lax = KINDS[kind]
+    for size, kernel, strides, padding, c, o in cases(thorough):
+        x, w = arrays((2, *size, c), (*kernel, c, o))
+        for a, b in zip(
+            outcomes(mine, x, w, strides, padding),
+            outcomes(lax, x, w, strides, padding),
+            strict=True,
+        ):
+            np.testing.assert_allclose(
+                a, b, rtol=1e-12, atol=1e-12, err_msg=f"{size} {kernel} {strides} {padding}"
+            )
+
+
+PADDINGS = [
+    ((3, 0), (4, 5)),
+    ((-1, 2), (2, -1)),
+    *(pytest.param(p, marks=pytest.mark.slow) for p in ("SAME", "VALID", 0, 1, (2, 1))),
+]
+
+
+@every_kind
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+def test_layers_equal_flax_for_every_padding(kind, padding):
+    """Values and gradients by kernel and input, of many layers as one program."""
+    layers = dict(conv=(ours.Conv, nn.Conv), conv_transpose=(ours.ConvTranspose, nn.ConvTranspose))[
+        kind
+    ]
+    shapes = [((4, 3), (2, 2)), ((1, 2), (3, 2)), ((3, 5), (1, 2))]
+    x, *kernels, bias = arrays((1, 6, 5, 3), *((*kernel, 3, 2) for kernel, _ in shapes), (2,))
+
+    def outcome(layer, x, w, strides):
+        net = layer(2, w.shape[:2], strides=strides, padding=padding, param_dtype=jnp.float64)
+        f = lambda x, w: net.apply(dict(params=dict(kernel=w, bias=bias)), x)
+        return f(x, w), jax.grad(lambda x, w: (f(x, w) ** 2).sum(), (0, 1))(x, w)
+
+    both = jax.jit(
+        lambda x, kernels: [
+            [outcome(layer, x, w, s) for w, (_, s) in zip(kernels, shapes, strict=True)]
+            for layer in layers
+        ]
+    )
+    for a, b in zip(*map(jax.tree.leaves, both(x, kernels)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("layer", [ours.Conv, ours.ConvTranspose])
+def test_other_paddings_of_flax_are_refused(layer):
+    (x,) = arrays((1, 4, 4, 1))
+    with pytest.raises(ValueError, match="'CIRCULAR' is none of 'SAME', 'VALID'"):
+        layer(1, (3, 3), padding="CIRCULAR").init(jax.random.key(0), x)
+
+
+@every_kind
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_second_derivatives_equal_those_of_lax(kind, strides):
+    """A gradient penalty: the kernel's gradient of the squared image gradient."""
+    x, w = arrays((2, 6, 7, 3), (5, 4, 3, 2))
+
+    def penalty(f):
+        def slope(x, w):
+            return jax.grad(lambda x: jnp.tanh(f(x, w, strides, "SAME")).sum())(x)
+
+        return jax.grad(lambda x, w: (slope(x, w) ** 2).sum(), (0, 1))(x, w)
+
+    for a, b in zip(*map(penalty, KINDS[kind]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@every_kind
+def test_grouped_over_trials_equals_one_after_another(kind):
+    mine = KINDS[kind][0]
+    x, w = arrays((4, 2, 7, 7, 3), (4, 5, 5, 3, 2))
+    group = jax.vmap(lambda x, w: outcomes(mine, x, w, (2, 2), "SAME"))(x, w)
+    for i in range(4):
+        for a, b in zip(group, outcomes(mine, x[i], w[i], (2, 2), "SAME"), strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-12, atol=1e-12)
+
+
+@every_kind
+def test_inside_a_loop_of_unknown_length(kind):
+    mine = KINDS[kind][0]
+    x, w = arrays((2, 7, 7, 3), (3, 3, 3, 3))
+
+    def descend(w, n):
+        return jax.lax.fori_loop(
+            0, n, lambda i, w: w - 0.01 * outcomes(mine, x, w, (2, 2), "SAME")[2], w
+        )
+
+    by_hand = w
+    for _ in range(3):
+        by_hand = by_hand - 0.01 * outcomes(mine, x, by_hand, (2, 2), "SAME")[2]
+    np.testing.assert_allclose(jax.jit(descend)(w, 3), by_hand, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [(ours.Conv, nn.Conv), (ours.ConvTranspose, nn.ConvTranspose)],
+    ids=["Conv", "ConvTranspose"],
+)
+@pytest.mark.parametrize(
+    "more", [dict(), dict(strides=(2, 2)), dict(strides=(2, 2), padding="VALID", use_bias=False)]
+)
+def test_modules_have_the_parameters_and_results_of_flax(pair, more):
+    (x,) = arrays((2, 8, 9, 3))
+    for dtype in (jnp.float32, jnp.float64):
+        mine, theirs = (
+            module(features=4, kernel_size=(5, 4), dtype=dtype, param_dtype=dtype, **more)
+            for module in pair
+        )
+        a, b = mine.init(jax.random.key(0), x), theirs.init(jax.random.key(0), x)
+        jax.tree.map(np.testing.assert_array_equal, a, b)  # names, shapes and initial values
+        assert {p.dtype for p in jax.tree.leaves(a)} == {jnp.dtype(dtype)}
+        tolerance = 1e-12 if dtype == jnp.float64 else 2e-5
+        np.testing.assert_allclose(
+            mine.apply(b, x), theirs.apply(b, x), rtol=tolerance, atol=tolerance
+        )

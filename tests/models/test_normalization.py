@@ -1,0 +1,162 @@
+"""Batch normalization: its closed form, and where its statistics live; the sums that it
+is made of.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tiny_configs import dataset, resolved, tiny
+
+from aigc_jax import methods
+from aigc_jax.core import config as configs
+from aigc_jax.core.rng import EVALUATE, fold, noise
+from aigc_jax.methods.gan import STANDING
+from aigc_jax.methods.networks import network
+from aigc_jax.models.gan_dcgan import DCGenerator
+from aigc_jax.models.normalization import BatchNorm
+from aigc_jax.models.reductions import over, total
+from aigc_jax.training.compilation import ONCE, Program
+
+
+def test_sums_and_their_transposes_are_those_of_numpy_to_the_second_derivative():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.RandomState(0).randn(3, 4, 5, 2))
+        b = x[0, 0, 0]
+        np.testing.assert_allclose(total(x), x.sum((0, 1, 2)), rtol=1e-12)
+        np.testing.assert_array_equal(over(b, x.shape), jnp.broadcast_to(b, x.shape))
+        ours = lambda x, b: (total(jnp.sin(x * over(b, x.shape))) ** 3).sum()
+        plain = lambda x, b: (jnp.sin(x * b).sum((0, 1, 2)) ** 3).sum()
+        slope = lambda f: (
+            lambda x, b: jax.tree.reduce(
+                jnp.add, jax.tree.map(lambda g: (g**2).sum(), jax.grad(f, (0, 1))(x, b))
+            )
+        )
+        for f, g in ((ours, plain), (slope(ours), slope(plain))):
+            for a, e in zip(jax.grad(f, (0, 1))(x, b), jax.grad(g, (0, 1))(x, b), strict=True):
+                np.testing.assert_allclose(a, e, rtol=1e-9)
+
+
+def test_batch_normalization_is_that_of_flax():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.RandomState(0).randn(6, 4, 4, 3) * [1, 2, 3] + [5, -1, 0])
+        w = jnp.asarray(np.random.RandomState(1).randn(*x.shape))
+        types = dict(dtype=jnp.float64, param_dtype=jnp.float64)
+        mine = BatchNorm(**types)
+        theirs = lambda train: nn.BatchNorm(
+            use_running_average=not train, momentum=0.9, epsilon=1e-5, **types
+        )
+        variables = mine.init(jax.random.key(0), x, True)
+        assert jax.tree.structure(variables) == jax.tree.structure(
+            theirs(True).init(jax.random.key(0), x)
+        )
+        params = jax.tree.map(lambda p: p + 0.3, variables["params"])
+
+        def score(apply):
+            def f(params, x):
+                y, new = apply({"params": params, "batch_stats": variables["batch_stats"]}, x)
+                return (jnp.sin(y) * w).sum(), (y, new)
+
+            return jax.value_and_grad(f, (0, 1), has_aux=True)(params, x)
+
+        ours = score(lambda v, x: mine.apply(v, x, True, mutable=["batch_stats"]))
+        expected = score(lambda v, x: theirs(True).apply(v, x, mutable=["batch_stats"]))
+        # flax keeps float32 statistics
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), ours, expected
+        )
+        y = ours[0][1][0]
+        np.testing.assert_allclose(y.mean((0, 1, 2)), 0.3, atol=1e-12)
+        variables = dict(params=params, batch_stats=ours[0][1][1]["batch_stats"])
+        np.testing.assert_allclose(
+            mine.apply(variables, x, False), theirs(False).apply(variables, x), rtol=1e-6
+        )
+
+
+@functools.cache
+def trial(**more):
+    """A compiled method, its fresh state, and a batch of 16 digits."""
+    both = dict(model__d__channels=(4, 4), model__g__norm="batch", model__d__norm="batch")
+    config = resolved(tiny("gan_conv", **both | more))
+    ds = dataset(config)
+    method = methods.make(config, ds.spec)
+    batch = ds.take(ds.arrays, np.arange(16)) | dict(index=jnp.arange(16))
+    state = Program(jax.jit(method.init), ONCE)(
+        jax.random.key(0), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
+    )
+    return (
+        method._replace(
+            step=jax.jit(method.step), samplers=dict(prior=jax.jit(method.samplers["prior"]))
+        ),
+        state,
+        batch,
+        config,
+    )
+
+
+def test_running_statistics_follow_the_batch():
+    method, state, batch, config = trial()
+    after, _ = method.step(state, batch)
+    # The generator's first normalization sees z W, as 2x2 pictures of 4 channels:
+    # momentum 0.9, from mean 0 and variance 1.
+    z = noise(fold(state.key, 0, 0), batch["index"], (config.z,))
+    x = np.asarray(z @ state.params["g"]["Dense_0"]["kernel"], np.float64).reshape(-1, 4)
+    stats = after.extra["stats"]["g"]["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * x.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * x.var(0), rtol=1e-4)
+    # The discriminator's one: the real batch, then the generated one.
+    assert set(after.extra["stats"]["d"]["batch_stats"]) == {"BatchNorm_0"}
+
+
+def test_samples_of_the_averaged_generator_are_normalized_by_its_own_moments():
+    method, state, batch, config = trial()
+    state, _ = method.step(state, batch)
+    # far from the raw one
+    state = state.replace(
+        extra=state.extra | dict(ema=jax.tree.map(lambda p: 3 * p + 0.1, state.extra["ema"]))
+    )
+    net = network(DCGenerator, config.model.g, "model.g", config, shape=(8, 8, 1))
+    # of the noise whose moments count: on that very noise, sampling is as in training
+    key = fold(state.key, EVALUATE)
+    variables = dict(params=state.extra["ema"], **state.extra["stats"]["g"])
+    index = jnp.arange(STANDING)
+    z = noise(key, index, (config.z,))
+    expected, _ = net.apply(variables, z, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(
+        method.samplers["prior"](state, key, dict(index=index)), expected, atol=1e-5
+    )
+    # running ones would not do
+    assert np.abs(expected - net.apply(variables, z, False)).max() > 0.1
+
+
+def test_training_normalizes_by_the_batch_and_sampling_does_not():
+    method, state, batch, _ = trial()
+    key = jax.random.key(1)
+    draw = lambda n: method.samplers["prior"](state, key, jax.tree.map(lambda x: x[:n], batch))
+    # a sample does not depend on its neighbours
+    np.testing.assert_allclose(draw(4), draw(16)[:4], atol=1e-6)
+    other = batch | dict(x=np.concatenate([batch["x"][:8], 0 * batch["x"][8:]]))
+    a, b = (
+        method.step(state, x)[0].extra["stats"]["d"]["batch_stats"]["BatchNorm_0"]["mean"]
+        for x in (batch, other)
+    )
+    assert (a != b).all()
+
+
+def test_layers_before_a_normalization_have_no_bias_and_networks_without_have_no_statistics():
+    _, state, _, _ = trial()
+    assert {name for name, layer in state.params["g"].items() if "bias" in layer} == {
+        "BatchNorm_0",
+        "BatchNorm_1",
+        "ConvTranspose_1",
+    }
+    assert {name for name, layer in state.params["d"].items() if "bias" in layer} == {
+        "BatchNorm_0",
+        "Conv_0",
+        "Dense_0",
+    }
+    _, plain, _, _ = trial(model__g__norm="none", model__d__norm="none")
+    assert not jax.tree.leaves(plain.extra["stats"])
+    assert all("bias" in layer for net in plain.params.values() for layer in net.values())

@@ -1,0 +1,266 @@
+"""Transformers: attention against NumPy, causality, caches, positions, padding."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aigc_jax.models import attention, transformer
+from aigc_jax.models.layers import padded
+
+# position kind, kv_heads, query-key norm, norm, place, MLP, scan (with remat)
+VARIANTS = {
+    "gpt2": dict(positions="learned", kv_heads=4),
+    "vaswani": dict(positions="sinusoidal", kv_heads=4, place="after", mlp="relu"),
+    "llama": dict(positions="rotary", kv_heads=2, norm="rms", mlp="swiglu", bias=False, tied=False),
+    "multi_query": dict(positions="alibi", kv_heads=1, qk_norm=True),
+    "scanned": dict(positions="none", kv_heads=4, scan=True, remat=True),
+    "scanned_rotary": dict(positions="rotary", kv_heads=1, scan=True),
+}
+every_variant = pytest.mark.parametrize("name", VARIANTS)
+TOKENS = np.random.RandomState(0).randint(0, 50, (2, 12))
+
+
+def decoder(name="gpt2", **more):
+    """A small network of float64 and its parameters, made large enough that attention
+    is not uniform.
+    """
+    types = dict(dtype=jnp.float64, param_dtype=jnp.float64)
+    net = transformer.Decoder(
+        **dict(width=32, heads=4, layers=2, vocabulary=50, context=16)
+        | types
+        | VARIANTS[name]
+        | more
+    )
+    assert net.misfit() == ""
+    params = jax.jit(net.init)(jax.random.key(0), TOKENS)
+    return net, jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params)
+
+
+@functools.partial(jax.jit, static_argnames=("net", "method"))
+def apply(net, params, *args, rngs=None, method=None):
+    return net.apply(params, *args, rngs=rngs, method=method)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("kv", [1, 2, 4])
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_equals_numpy(kv, causal):
+    with jax.enable_x64(True):
+        r = np.random.RandomState(0)
+        q, k, v = r.randn(2, 5, 4, 6), r.randn(2, 5, kv, 6), r.randn(2, 5, kv, 6)
+        bias = r.randn(1, 4, 5, 5)
+        out = attention.attention(q, k, v, bias, causal=causal)
+        for head in range(4):
+            shared = head // (4 // kv)
+            scores = q[:, :, head] @ k[:, :, shared].transpose(0, 2, 1) / np.sqrt(6) + bias[0, head]
+            if causal:
+                scores = np.where(np.tril(np.ones((5, 5), bool)), scores, -np.inf)
+            np.testing.assert_allclose(
+                out[:, :, head], softmax(scores) @ v[:, :, shared], rtol=1e-12, atol=1e-12
+            )
+
+
+@every_variant
+def test_no_logit_depends_on_a_later_token(name):
+    """By gradient: that of the logits at t towards the embeddings of all tokens is zero
+    after t, and not at t.
+    """
+    with jax.enable_x64(True):
+        net, params = decoder(name, positions=VARIANTS[name]["positions"])
+
+        def logits(shift):  # added to the input of the blocks
+            def run(module):
+                at = module.places(TOKENS, None)
+                x = module.start(TOKENS, at["position"]) + shift
+                return module.logits(module.stack(x, None, None, at)[0])
+
+            return net.apply(params, method=run)
+
+        grads = jax.jit(jax.grad(lambda s, t: jnp.sum(logits(s)[:, t, :50] ** 2)))
+        for t in (0, 5, 11):
+            g = grads(jnp.zeros((2, 12, 32)), t)
+            assert np.abs(g[:, t + 1 :]).max(initial=0) == 0
+            assert np.abs(g[:, : t + 1]).max() > 1e-6
+
+
+@every_variant
+def test_a_cache_gives_what_the_whole_sequence_gives(name):
+    with jax.enable_x64(True):
+        net, params = decoder(name)
+        whole, none = apply(net, params, TOKENS)
+        assert none is None and whole.shape == (2, 12, padded(50))
+        for cuts in ((0, 12), (0, 5, 6, 7, 12)):
+            carry, parts = net.carry(2, 16), []
+            for a, b in zip(cuts, cuts[1:], strict=False):
+                logits, carry = apply(net, params, TOKENS[:, a:b], carry)
+                parts.append(logits)
+            np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-9, atol=1e-9)
+            assert int(carry["length"]) == 12
+
+
+def test_rotary_products_depend_on_the_distance_alone():
+    with jax.enable_x64(True):
+        r = np.random.RandomState(1)
+        q, k = r.randn(1, 1, 2, 8), r.randn(1, 1, 2, 8)
+        product = lambda p, s: np.einsum(
+            "btnh,bsnh->n", attention.rotary(q, jnp.array([p])), attention.rotary(k, jnp.array([s]))
+        )
+        np.testing.assert_allclose(product(3, 1), product(103, 101), rtol=1e-10)
+        assert np.abs(product(3, 1) - product(3, 2)).max() > 1e-3
+        np.testing.assert_allclose(
+            np.linalg.norm(attention.rotary(q, jnp.array([7]))), np.linalg.norm(q), rtol=1e-12
+        )
+        np.testing.assert_allclose(attention.rotary(q, jnp.array([0])), q)
+
+
+def test_alibi_slopes_are_those_of_the_paper():
+    np.testing.assert_allclose(attention.alibi_slopes(8), [2.0**-i for i in range(1, 9)])
+    np.testing.assert_allclose(attention.alibi_slopes(16), [2.0 ** (-i / 2) for i in range(1, 17)])
+    np.testing.assert_allclose(
+        attention.alibi_slopes(12),
+        [2.0**-i for i in range(1, 9)] + [2.0 ** (-i / 2) for i in (1, 3, 5, 7)],
+    )
+
+
+def test_sinusoids_follow_the_formula():
+    table = attention.sinusoidal(jnp.arange(5), 6)
+    np.testing.assert_allclose(table[:, 1], np.sin(np.arange(5) / 10000 ** (2 / 6)), atol=1e-6)
+    np.testing.assert_allclose(table[:, 5], np.cos(np.arange(5) / 10000 ** (4 / 6)), atol=1e-6)
+
+
+@every_variant
+def test_ids_past_the_vocabulary_have_no_probability(name):
+    net, params = decoder(name, dtype=jnp.float32, param_dtype=jnp.float32)
+    logits = apply(net, params, TOKENS)[0]
+    assert np.asarray(jax.nn.softmax(logits, axis=-1))[..., 50:].max() == 0
+
+
+def test_padding_never_changes_a_result():
+    """Encoder and encoder-decoder: what stands in masked places is not seen, nor is how
+    many there are.
+    """
+    with jax.enable_x64(True):
+        types = dict(
+            width=32,
+            heads=4,
+            layers=2,
+            vocabulary=50,
+            context=16,
+            dtype=jnp.float64,
+            param_dtype=jnp.float64,
+        )
+        mask = np.ones((2, 12))
+        mask[1, 7:] = 0
+        other = np.where(mask == 0, 3, TOKENS)
+        for positions in ("learned", "alibi"):
+            net = transformer.Encoder(**types, positions=positions)
+            params = jax.jit(net.init)(jax.random.key(0), TOKENS, mask)
+            out, again = apply(net, params, TOKENS, mask), apply(net, params, other, mask)
+            np.testing.assert_array_equal(out[0], again[0])
+            np.testing.assert_array_equal(out[1, :7], again[1, :7])
+            np.testing.assert_allclose(
+                apply(net, params, TOKENS[1:, :7], mask[1:, :7])[0],
+                out[1, :7],
+                rtol=1e-10,
+                atol=1e-12,
+            )
+            pair = transformer.EncoderDecoder(**types, positions=positions)
+            params = jax.jit(pair.init)(jax.random.key(0), TOKENS, mask, TOKENS[:, :5])
+            out = apply(pair, params, TOKENS, mask, TOKENS[:, :5])
+            np.testing.assert_array_equal(out, apply(pair, params, other, mask, TOKENS[:, :5]))
+            np.testing.assert_allclose(
+                apply(pair, params, TOKENS[1:, :7], mask[1:, :7], TOKENS[1:, :5])[0],
+                out[1],
+                rtol=1e-10,
+                atol=1e-12,
+            )
+
+
+def test_an_encoder_decoder_with_a_carry_gives_what_the_whole_sequence_gives():
+    with jax.enable_x64(True):
+        net = transformer.EncoderDecoder(
+            width=32,
+            heads=4,
+            layers=2,
+            vocabulary=50,
+            context=16,
+            dtype=jnp.float64,
+            param_dtype=jnp.float64,
+        )
+        mask = np.ones((2, 12))
+        params = jax.jit(net.init)(jax.random.key(0), TOKENS, mask, TOKENS)
+        whole = apply(net, params, TOKENS, mask, TOKENS[:, :6])
+        carry, parts = apply(net, params, TOKENS, mask, method="encode") | net.carry(2, 8), []
+        for a, b in ((0, 4), (4, 5), (5, 6)):
+            logits, carry = apply(net, params, TOKENS[:, a:b], carry, method="decode")
+            parts.append(logits)
+        np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-10, atol=1e-12)
+        grad = jax.grad(
+            lambda p: jnp.sum(apply(net, p, TOKENS, mask, TOKENS[:, :6])[0, 0, :50] ** 2)
+        )(params)
+        assert all(
+            np.abs(x).max() > 0
+            for x in jax.tree.leaves(grad["params"]["encoder"]["layer_0"]["attention"]["out"])
+        )
+
+
+def test_scan_and_remat_change_nothing():
+    with jax.enable_x64(True):
+        net, params = decoder("llama")
+        inner = params["params"]["stack"]
+        layers = [inner[f"layer_{i}"] for i in range(2)]
+        stacked = {
+            "params": params["params"]
+            | dict(
+                stack=dict(
+                    last=inner["last"], blocks=jax.tree.map(lambda *x: jnp.stack(x), *layers)
+                )
+            )
+        }
+        out = apply(net, params, TOKENS)[0]
+        np.testing.assert_allclose(
+            apply(net.clone(scan=True, remat=True), stacked, TOKENS)[0], out, rtol=1e-10, atol=1e-12
+        )
+        loss = lambda p, net: jnp.sum(apply(net, p, TOKENS)[0][..., :50] ** 2)
+        plain, *again = (
+            jax.grad(loss)(params, net.clone(**kept))
+            for kept in ({}, dict(remat=True), dict(remat=True, keep="products"))
+        )
+        for grads in again:
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), plain, grads
+            )
+
+
+def test_dropout_is_on_with_a_key_alone_and_keeps_the_mean():
+    net, params = decoder("gpt2", dropout=0.5, dtype=jnp.float32, param_dtype=jnp.float32)
+    off = apply(net, params, TOKENS)[0]
+    one, two, same = (
+        apply(net, params, TOKENS, rngs={"dropout": jax.random.key(k)})[0] for k in (1, 2, 1)
+    )
+    assert (one != off).any() and (one != two).any() and (one == same).all()
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (dict(heads=5), "does not divide by heads"),
+        (dict(kv_heads=3), "does not divide by kv_heads"),
+        (dict(positions="rotary", width=12), "turns pairs"),
+        (dict(dropout=1.0), "must lie in"),
+    ],
+)
+def test_misfits_are_named(wrong, words):
+    assert (
+        words
+        in transformer.Decoder(
+            **dict(width=32, heads=4, layers=2, vocabulary=50, context=16) | wrong
+        ).misfit()
+    )

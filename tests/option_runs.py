@@ -1,0 +1,230 @@
+"""Rows of options, and runs of them through the launcher, start to end."""
+
+import contextlib
+import functools
+import io
+import json
+import math
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import options
+import pytest
+from covering import cover, met, pairs
+from options import BASES, allowed, axes, default
+
+import aigc_jax
+from aigc_jax.cli import main as cli
+from aigc_jax.metrics import EXTRACTED, METRICS
+from aigc_jax.training.checkpoints import Checkpoints
+from aigc_jax.training.run_dir import RunDir
+from aigc_jax.training.serialization import digest
+
+RNN = ("lm", "recurrent")
+
+
+def usual(base):
+    return default(base)[1]
+
+
+@functools.cache
+def problem() -> dict:
+    return {base: axes(base, quick=True) for base in BASES}
+
+
+@functools.cache
+def first_rows() -> list:
+    """Rows that hold every option: the part of the design that `make test` runs, with
+    one derivative of a derivative each.
+    """
+    quick = lambda base, values: allowed(base, values) and options.weight(values) <= 1
+    every = {frozenset([("base", base)]) for base in BASES}
+    every |= {
+        frozenset([(axis, value)])
+        for found in problem().values()
+        for axis, values in found.items()
+        for value in values
+    }
+    return cover(problem(), every, quick, usual, tries=6)
+
+
+@functools.cache
+def further_rows() -> list:
+    """Rows that hold, with the first ones, every two options."""
+    return cover(
+        problem(), pairs(problem(), allowed) - met(first_rows(), 2), allowed, usual, tries=4
+    )
+
+
+def single_rows() -> list:
+    """Each base as it is, and each option by itself in the first base that has it."""
+    rows, seen = [(base, {}) for base in BASES], set()
+    for base in BASES:
+        for item in ((axis, value) for axis, values in axes(base).items() for value in values):
+            if (
+                item not in seen
+                and usual(base)[item[0]] != item[1]
+                and allowed(base, usual(base) | dict([item]))
+            ):
+                seen.add(item)
+                rows.append((base, dict([item])))
+    return rows
+
+
+@functools.cache
+def rows_of(base) -> list:
+    """Rows that hold every option of one base; at most ROWS."""
+    one = {base: axes(base, quick=True)}
+    return cover(
+        one,
+        {frozenset([(axis, value)]) for axis, values in one[base].items() for value in values},
+        allowed,
+        usual,
+        tries=20,
+    )
+
+
+def name_of(row) -> str:
+    base, values = row
+    return f"{'-'.join(filter(None, base))}: " + ", ".join(
+        f"{a}={v}" for a, v in values.items() if v != usual(base)[a]
+    )
+
+
+ROWS = 9
+rows_of_each_base = [
+    pytest.param(base, number, id=f"{'-'.join(filter(None, base))}-{number}")
+    for base in BASES
+    for number in range(ROWS)
+]
+
+
+def call(*words):
+    """(exit code, standard output, standard error) of the launcher in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main([str(word) for word in words])
+    return code, out.getvalue(), err.getvalue()
+
+
+def done(*words) -> str:
+    """The standard output of a command that must succeed."""
+    code, out, err = call(*words)
+    assert code == 0 and "Traceback" not in err, err
+    return out
+
+
+def refused(words, sentence):
+    code, out, err = call(*words)
+    assert (
+        code == 1
+        and out == ""
+        and err.startswith("error: ")
+        and len(err.splitlines()) == 1
+        and "Traceback" not in err
+    ), (out, err)
+    assert sentence in err, err
+
+
+def precision_of(values):
+    """float64 needs JAX_ENABLE_X64, which a process reads when it starts."""
+    return (
+        jax.enable_x64(True) if values.get("precision") == "float64" else contextlib.nullcontext()
+    )
+
+
+def train(path, base, values, **more):
+    done(
+        "train",
+        *options.words(base, values),
+        f"--workdir={path}",
+        *(f"--config.{k.replace('__', '.')}={v}" for k, v in more.items()),
+    )
+    return RunDir(path).rows()
+
+
+def finite(rows):
+    assert [row["step"] for row in rows if row["split"] == "train"] == [1, 2]
+    assert {row["split"] for row in rows} == {"train", "valid", "test"}
+    for row in rows:
+        assert all(math.isfinite(v) for k, v in row.items() if k != "split"), row
+
+
+def state_of(path) -> str:
+    """A digest of the newest state."""
+    with Checkpoints(Path(path) / "checkpoints") as checkpoints:
+        return digest(checkpoints.newest(print)[0])
+
+
+def resume(path, base, values):
+    """As if the run had been killed after its first step: it ends in the same bytes."""
+    rows, state = (path / "rows.jsonl").read_bytes(), state_of(path)
+    shutil.rmtree(path / "checkpoints" / "2")
+    train(path, base, values)
+    assert (path / "rows.jsonl").read_bytes() == rows and state_of(path) == state
+
+
+def samplers(path) -> list[str]:
+    run = aigc_jax.load(path)
+    return [
+        *run.programs.method.samplers,
+        *(["neighbours"] if "prior" in run.programs.method.samplers else []),
+    ]
+
+
+def sample(path, what):
+    """Samples as they are saved."""
+    done("sample", f"--workdir={path}", f"--what={what}", "--num=4", f"--out={path / what}.npy")
+    x = np.load(path / f"{what}.npy")
+    assert len(x) == 4 and np.isfinite(x.astype(np.float64)).all()
+
+
+def metrics_of(base, values) -> list[str]:
+    """The metrics that look at no features, of those that suit a row."""
+    method, points = base[0], (usual(base) | values)["data.name"] in options.POINTS
+    fits = {
+        "modes": method in ("gan", "vae") and points,
+        "nll": method == "vae",
+        "variety": method == "lm",
+        **dict.fromkeys(("bleu", "rouge"), method in ("seq2seq", "lm")),
+        "bleu_greedy": method == "seq2seq",
+    }
+    return [
+        name
+        for name in METRICS
+        if name not in EXTRACTED and fits.get(name, method in ("gan", "vae") and not points)
+    ]
+
+
+def evaluate(path, names):
+    """The numbers that `evaluate --metrics` prints and keeps are finite, and there is
+    one of each name or more.
+    """
+    done(
+        "evaluate",
+        f"--workdir={path}",
+        *([f"--metrics={','.join(names)}"] if names else []),
+        "--num=24",
+    )
+    row = json.loads((path / "evaluations.jsonl").read_text().splitlines()[-1])
+    numbers = {k: v for k, v in row.items() if isinstance(v, float)}
+    assert len(numbers) >= len(names) and all(map(math.isfinite, numbers.values())), numbers
+    signed = {name for name in names if name in ("bleu", "bleu_greedy", "variety")}
+    assert {k for k in row if k.endswith("_signature")} == {f"{name}_signature" for name in signed}
+
+
+def whole(path, base, values, resumed=True, drawn=samplers):
+    """All that a run goes through."""
+    with precision_of(values):
+        finite(train(path, base, values))
+        if resumed:
+            resume(path, base, values)
+        evaluate(path, metrics_of(base, values))
+        for what in drawn(path):
+            sample(path, what)
+
+
+def first_sampler(path):
+    return samplers(path)[:1]

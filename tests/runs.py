@@ -1,0 +1,118 @@
+"""Small runs and sweeps that several tests train and compare."""
+
+import time
+
+import jax
+import numpy as np
+import pytest
+from tiny_configs import METHODS, dataset, resolved, tiny
+
+from aigc_jax.core import config as configs
+from aigc_jax.sweeps.sweep import Sweep
+from aigc_jax.sweeps.trials import trials_of
+from aigc_jax.training import train as training
+from aigc_jax.training.checkpoints import Checkpoints
+from aigc_jax.training.programs import Programs
+from aigc_jax.training.serialization import digest
+
+every_method = pytest.mark.parametrize("name", METHODS)
+SHORT = {"steps": 16, "metrics": (), "metric_samples": 8}
+
+
+def trials(config, n):
+    """n configs of other seeds and learning rates."""
+    name = "lr_d" if "lr_d" in config.hp else "lr"
+    return [
+        configs.override(config, {"seed": i, f"hp.{name}": config.hp[name] * (1 + i)})
+        for i in range(n)
+    ]
+
+
+_programs = {}
+# Programs that tests share. Each takes hundreds of memory mappings, of which a Linux
+# process may have 65,530.
+KEPT = 24
+
+
+def made(config, count, **more):
+    """The programs for trials that differ in seed and hp only, compiled once for the
+    tests that follow one another.
+    """
+    static = {
+        k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")
+    }
+    layout = [config.run[name] for name in ("fsdp", "sequence", "parallel", "data")]
+    key = (str(static), str(layout), count, str(more), jax.config.jax_enable_x64)
+    if key not in _programs:
+        if len(_programs) >= KEPT:
+            del _programs[next(iter(_programs))]
+        _programs[key] = Programs(resolved(config), dataset(config), count, **more)
+    return _programs[key]
+
+
+def trained(config, given, calls=(12,), **more):
+    """States of the given trials after calls of these lengths, and the metrics of all
+    steps, on the host.
+    """
+    programs = made(config, len(given), **more)
+    states, kept, step = programs.init(given), [], 0
+    for n in calls:
+        states, metrics = programs.train(states, programs.data(states, step), np.int32(n))
+        step += n
+        kept.append({k: np.asarray(v)[:, :n] for k, v in metrics.items()})
+    joined = {k: np.concatenate([m[k] for m in kept], axis=1) for k in kept[0]}
+    return programs, states, joined
+
+
+def close(a, b, tolerance):
+    """Leaf by leaf, relative to the largest value of the leaf."""
+    for name in a:
+        scale = max(np.abs(b[name]).max(), 1e-3) if b[name].dtype.kind == "f" else 0
+        assert np.abs(a[name].astype(np.float64) - b[name]).max() <= tolerance * scale, name
+
+
+def train(config, path, **more):
+    given = config if isinstance(config, list) else [config]
+    return training.train(
+        given, path if isinstance(path, list) else [path], report=lambda line: None, **more
+    )
+
+
+def everything(path):
+    """What the promise of exact resumption is about: the last checkpoint's leaves, the
+    rows, the samples.
+    """
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        state, best, meta = checkpoints.newest(pytest.fail)
+    samples = {p.name: p.read_bytes() for p in sorted((path / "samples").glob("*.png"))}
+    # not the files: two saves of one state differ in names
+    meta = {k: meta[k] for k in ("step", "best", "failed")}
+    return digest(state), digest(best), meta, (path / "rows.jsonl").read_bytes(), samples
+
+
+def without_dropout(name):
+    """Dropout's mask is drawn for a whole part of a batch at once, so that it differs
+    where parts do.
+    """
+    return dict(model__dropout=0.0) if "dropout" in tiny(name).get("model", {}) else {}
+
+
+def newest(path):
+    return max(
+        (int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdecimal()), default=0
+    )
+
+
+def wait_until(process, condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"the process ended first:\n{process.stderr.read()}"
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def swept(path, overrides, name="vae", extra=None, **more):
+    """A sweep directory with its trials and groups, before any is trained."""
+    it = Sweep(path)
+    it.add(trials_of(configs.override(tiny(name), SHORT | more), overrides), "test", extra)
+    return it

@@ -1,0 +1,202 @@
+"""Training and sweeps from Python: aigc_jax.train, sweep and load."""
+
+import doctest
+import signal
+import subprocess
+import sys
+import threading
+
+import jax
+import matplotlib.pyplot
+import pytest
+from helpers import ROOT, environment
+from tiny_configs import tiny
+
+import aigc_jax
+from aigc_jax import UserError
+from aigc_jax.inference import train as training
+from aigc_jax.sweeps import api, request
+from aigc_jax.sweeps.engines.local import Local
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """Where the examples of the docstrings ran, and their results."""
+    folder, patch = tmp_path_factory.mktemp("examples"), pytest.MonkeyPatch()
+    patch.chdir(folder)
+    jax.devices()  # this process has its devices: those of the environment are the jobs'
+    patch.setenv("XLA_FLAGS", environment()["XLA_FLAGS"])
+    names = dict(aigc_jax=aigc_jax)
+    report, runner = [], doctest.DocTestRunner(verbose=False)
+    for function in (aigc_jax.train, aigc_jax.sweep, aigc_jax.load):
+        (test,) = doctest.DocTestFinder().find(function, globs=names)
+        runner.run(test, out=report.append)
+    patch.undo()
+    return folder / "runs", runner.summarize(verbose=False), report
+
+
+@pytest.fixture(scope="module")
+def sweep(examples):
+    return aigc_jax.load(examples[0] / "lr")
+
+
+def test_the_examples_of_the_docstrings_are_true(examples):
+    _, results, report = examples
+    assert results.failed == 0, "".join(report)
+    assert results.attempted > 12
+
+
+def test_importing_the_package_imports_no_jax():
+    code = (
+        "import sys, aigc_jax\n"
+        "assert 'numpy' not in sys.modules and 'aigc_jax.core' not in sys.modules\n"
+        "aigc_jax.sweep, aigc_jax.load, aigc_jax.Sweep, aigc_jax.__version__\n"
+        "assert 'jax' not in sys.modules\n"
+        "assert set(aigc_jax.__all__) <= set(dir(aigc_jax))\n"
+        "from aigc_jax import *\n"
+        "assert train.__name__ == 'train' and Run.__name__ == 'Run'\n"
+    )
+    words = [sys.executable, "-c", code]
+    subprocess.run(words, cwd=ROOT, env=environment(), check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'tain'"):
+        _ = aigc_jax.tain
+
+
+def test_a_finished_run_is_returned_as_it_is(examples):
+    run = aigc_jax.train(None, examples[0] / "gan")
+    assert run.step == 20 and run.config.z == 8
+    assert aigc_jax.train(run.config, run.dir.path).step == 20
+    with pytest.raises(UserError, match="holds another run: .*20 there and 21 here"):
+        aigc_jax.train(run.config, run.dir.path, {"steps": 21})
+
+
+def test_runs_of_a_sweep_are_found_by_their_overrides(sweep):
+    every = [trial["trial"] for trial in sweep.trials()]
+    assert sweep.names() == every and len(every) == 4
+    assert sweep.names({"hp.lr": 1e-3}) == sweep.names(lr="0.001") == every[:2]
+    assert sweep.names({"hp.lr": 1e-2}, seed=1) == every[3:]
+    assert sweep.names(lr=0.5) == [] and sweep.names(steps="12 steps") == every
+    assert sweep.run(lr=1e-2, seed=1).dir.path.name == every[3]
+    assert [run.config.seed for run in sweep.runs(lr=1e-2)] == [0, 1]
+    for keys, words in {
+        "lr": "2 of the 4 trials of .* have lr = 0.01: ",
+        "momentum": "momentum: no key of the sweep's configs ends in it",
+        "name": "name may be .*data.name.*: give a dict with the whole key",
+        "z": "none of the 4 trials of .* has z = 0.01: they vary hp.lr|config.z = 0.01",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            sweep.run(**{keys: 1e-2})
+
+
+def test_rows_of_a_sweep_are_a_table(sweep):
+    rows = sweep.rows("valid")
+    assert {row["split"] for row in rows} == {"valid"} and len(rows) < len(sweep.rows())
+    assert {(row["hp.lr"], row["seed"]) for row in rows} == {
+        (lr, seed) for lr in (1e-3, 1e-2) for seed in (0, 1)
+    }
+    assert sweep.table().startswith((sweep.path / "table.md").read_text().splitlines()[0])
+    with pytest.raises(UserError, match="^metric=test/elbow is in no row"):
+        sweep.table("test/elbow")
+
+
+def test_a_figure_of_a_sweep_is_shown_by_a_notebook_and_leaves_its_backend(sweep):
+    before = matplotlib.get_backend()
+    figure = sweep.figure()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert matplotlib.get_backend() == before and not matplotlib.pyplot.get_fignums()
+
+
+def test_a_sweep_that_is_finished_trains_nothing_again(examples, monkeypatch):
+    monkeypatch.setattr(Local, "run", lambda *_: pytest.fail("a job was started"))
+    small = {"steps": 12, "model.widths": ((12,),), "z": (2,), "nll_samples": 10}
+    listed = [{"hp.lr": 1e-3, "seed": 1}, {"hp.lr": 1e-2, "seed": 0}]
+    again = aigc_jax.sweep("vae_digits", listed, 0, examples[0] / "lr", small)
+    assert len(again.trials()) == 4
+
+
+def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
+    grids = api._as_grids({"hp.lr": [1e-3, 1e-2], "z": [(2,), (3,)]})
+    made = request.make_request(tiny("vae"), None, grids, 2, {"steps": 8})
+    assert made.source == "ConfigDict" and len(made.trials) == 8 and made.base.steps == "8"
+    assert made.trials[-1].overrides == {"hp.lr": 1e-2, "z": (3,), "seed": 1}
+    assert len(request.make_request(None, ROOT / "experiments/vae_beta.py").trials) > 1
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (dict(config="vae_digits", workdir=""), "^workdir must be a directory"),
+        (dict(config="vae_digit"), "^config=vae_digit: no such file; did you mean 'vae_digits'"),
+        (dict(), "^a sweep needs experiment=FILE, or config=FILE with grid and seeds=N"),
+        (dict(config="a", experiment="b"), "^experiment and config are two ways"),
+        (dict(experiment="vae_beta", seeds=2), "^grid and seeds go with config; an experiment"),
+        (dict(config="vae_digits", grid={"hp.lr": "1,2"}), r"^grid\['hp.lr'\] = '1,2' must be a"),
+        (dict(config="vae_digits", grid=["hp.lr"]), "^grid has 'hp.lr': it must be a dict"),
+        (dict(config="vae_digits", grid={"seed": [1]}, seeds=2), "^grid varies seed twice"),
+        (
+            dict(config="vae_digits", grid={"hp.lr": [1, 2]}, overrides={"hp.lr": 3}),
+            "^config.hp.lr=3 changes no trial",
+        ),
+        (dict(config="vae_digits", engine="slrum"), "^engine = 'slrum' is none of local"),
+        (dict(config="vae_digits", route="vmpa"), "^route = 'vmpa' .*did you mean 'vmap'"),
+        (dict(config="vae_digits", slots=-1), "^slots=-1 must be 1 to"),
+        (
+            dict(config="vae_digits", engine_settings=dict(cpu=2)),
+            r"^engine_settings\['cpu'\] is none of cpus, .*; did you mean 'cpus'",
+        ),
+    ],
+)
+def test_mistakes_name_arguments_and_leave_nothing(tmp_path, given, words):
+    with pytest.raises(UserError, match=words):
+        aigc_jax.sweep(**dict(workdir=tmp_path / "sweep") | given)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_mistakes_of_training_name_arguments(tmp_path):
+    for given, words in (
+        ((None, tmp_path / "x"), "is no run yet: name a config, such as config=gan_digits"),
+        (("gan_digit", tmp_path / "x"), "^config=gan_digit: no such file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            aigc_jax.train(*given)
+    for more, words in (
+        (dict(restart=True, extend=9), "^restart begins again, extend goes on: give one"),
+        (dict(profile=(5, 2)), "^profile=steps:5-2 must be like"),
+    ):
+        with pytest.raises(UserError, match=words):
+            aigc_jax.train(tiny(), tmp_path / "x", **more)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name, raised", [("SIGINT", KeyboardInterrupt), ("SIGTERM", SystemExit)])
+def test_training_that_is_interrupted_saves_and_raises(tmp_path, monkeypatch, name, raised, capsys):
+    stop = lambda *_, **__: [dict(status="preempted", step=7, signal=name)]
+    monkeypatch.setattr(training.training, "train", stop)
+    with pytest.raises(raised) as e:
+        aigc_jax.train(tiny(), tmp_path)
+    assert raised is KeyboardInterrupt or e.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "preempted at step 7 and saved; the same call resumes\n"
+
+
+def test_a_sweep_that_is_interrupted_raises_and_starts_in_any_thread(tmp_path, monkeypatch, capsys):
+    handlers = []
+
+    def interrupt(*_):
+        handlers.append(signal.getsignal(signal.SIGTERM))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Local, "run", interrupt)
+    before, raised = signal.getsignal(signal.SIGTERM), []
+
+    def start():
+        with pytest.raises(KeyboardInterrupt):
+            aigc_jax.sweep(tiny("vae"), seeds=2, workdir=tmp_path)
+        raised.append(True)
+
+    start()
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert raised == [True, True] and handlers == [signal.default_int_handler, before]
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert capsys.readouterr().err.count("told to save; the same call resumes\n") == 2

@@ -1,0 +1,582 @@
+"""Adaptive search: batches as groups, the same trials however often it is killed,
+failures, duplicates, and mistakes as one sentence.
+
+Most trainings are an engine's that writes rows by a formula; one is real.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from helpers import ROOT, command_line
+from tiny_configs import SMALL_RUN, VAE, tiny
+
+from aigc_jax.core import config as configs
+from aigc_jax.sweeps import evidence, experiment, launch
+from aigc_jax.sweeps.engines.base import Ended
+from aigc_jax.sweeps.search import JOURNAL, Study, carry_out, first_batch
+from aigc_jax.sweeps.sweep import Group, Sweep
+from aigc_jax.sweeps.trials import FINAL, trials_of
+from aigc_jax.utils import documents
+from aigc_jax.utils.errors import UserError
+
+try:
+    import optuna
+except ImportError:
+    optuna = None
+
+needs_optuna = pytest.mark.skipif(
+    optuna is None, reason="no optuna: pip install -r requirements-engines.txt"
+)
+
+
+class Killed(BaseException):
+    pass
+
+
+def valley(overrides):
+    """Least at lr = 1e-3, beta = 2."""
+    return (math.log10(overrides["hp.lr"]) + 3) ** 2 + (overrides.get("hp.beta", 2.0) - 2) ** 2
+
+
+def folder_of(job) -> Path:
+    """The directory of the group that a job trains."""
+    return Path(next(w for w in job.words if w.startswith("--workdir="))[len("--workdir=") :])
+
+
+class Formula:
+    """An engine that trains nothing: two valid rows a trial, the second worse; None is
+    a trial that diverges, an exception a group that crashes.
+    """
+
+    def __init__(self, value=valley, event=lambda what: None):
+        self.value, self.event, self.calls, self.trained = value, event, [], []
+
+    def run(self, jobs, look):
+        look()
+        self.calls.append(len(jobs))
+        return {job.name: self.train(folder_of(job)) for job in jobs}
+
+    def train(self, path):
+        it = Group(path)
+        for member, run, status in zip(it.stored["members"], it.dirs, it.statuses(), strict=True):
+            if status in FINAL:
+                continue
+            self.event("training")
+            run.path.mkdir(parents=True, exist_ok=True)
+            (run / "rows.jsonl").unlink(missing_ok=True)
+            self.trained.append(member["id"])
+            try:
+                value = self.value(member["overrides"])
+            except ArithmeticError as e:
+                return Ended(1, str(e))
+            run.append(dict(step=0, split="valid", neg_elbo=-1.0))
+            run.append(dict(step=4, split="train", neg_elbo=-1.0))
+            for step, more in ((4, 0.0), (8, 1.0)) if value is not None else ():
+                run.append(dict(step=step, split="valid", neg_elbo=value + more, odd=None))
+            run.sync()
+            run.close()
+            if value is None:
+                run.status("failed: diverged", 5, reason="loss is not finite at step 5")
+            else:
+                run.status("done", 8)
+        return Ended(0, "")
+
+
+def two(suggest):
+    return {
+        "hp.lr": suggest.float("hp.lr", 1e-5, 1e-1, log=True),
+        "hp.beta": suggest.float("hp.beta", 0.5, 4.0),
+    }
+
+
+def asked(function=two, trials=7, batch=3, objective="valid/neg_elbo", mode="min"):
+    return experiment.search(
+        SimpleNamespace(search=function, OBJECTIVE=objective, MODE=mode, BATCH=batch, TRIALS=trials)
+    )
+
+
+def searched(path, engine=None, search=None, **more):
+    """A search, carried out; the sweep and whether it was completed."""
+    it, lines = Sweep(path), []
+    run = lambda part: launch.carry_out(part, engine or Formula(), report=lines.append)
+    return (
+        it,
+        carry_out(it, tiny("vae"), search or asked(**more), "test", run, report=lines.append),
+        lines,
+    )
+
+
+def told(path):
+    """Of each trial of the journal: state, value, parameters and overrides."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    study = optuna.load_study(
+        study_name="search", storage=JournalStorage(JournalFileBackend(str(path / JOURNAL)))
+    )
+    return [(t.state.name, t.value, t.params, t.user_attrs["overrides"]) for t in study.trials]
+
+
+def rows_of(it):
+    (it.path / "rows.csv").write_text(evidence.as_csv(it.rows()), newline="")
+    return (it.path / "rows.csv").read_bytes()
+
+
+# -- what is asked and told
+
+
+@needs_optuna
+def test_each_batch_is_one_group_and_is_told_its_best_valid_values(tmp_path):
+    engine = Formula()
+    it, complete, lines = searched(tmp_path, engine)
+    assert (
+        complete
+        and engine.calls == [1, 1, 1]
+        and [len(g.members) for g in it.groups()] == [3, 3, 1]
+    )
+    trials = told(tmp_path)
+    assert len(trials) == 7 and {state for state, *_ in trials} == {"COMPLETE"}
+    for (_, value, params, overrides), given in zip(trials, it.stored()["trials"], strict=True):
+        # not -1: of step 0, or of the train split
+        assert params == overrides == given["overrides"] and value == valley(overrides)
+        assert all(float(f"{v:.6g}") == v for v in params.values())
+        config = json.loads(
+            (
+                next(g for g in it.groups() if given["id"] in g.members).path / "group.json"
+            ).read_text()
+        )["members"][0]["config"]
+        assert config["best"] == "valid/neg_elbo"
+    best = min(trials, key=lambda t: t[1])
+    assert (
+        f"{best[1]:.6g}" in lines[-1]
+        and f"lr={best[3]['hp.lr']}" in lines[-1]
+        and "7 of 7 trials, 0 failed" in lines[-1]
+    )
+    again = Formula()
+    assert searched(tmp_path, again)[1] and not again.trained, (
+        "what is finished is not trained again"
+    )
+
+
+@needs_optuna
+def test_trials_of_other_shapes_are_groups_of_their_own_and_tuples_survive_the_journal(tmp_path):
+    def search(suggest):
+        widths = suggest.choice("model.widths", ((12,),), ((16,),))
+        return {
+            "model.widths": widths,
+            "batch_size": suggest.int("batch_size", 8, 9),
+            "hp.lr": suggest.float("hp.lr", 1e-4, 1e-2),
+        }
+
+    engine = Formula()
+    it, complete, _ = searched(tmp_path, engine, function=search, batch=8, trials=8)
+    shapes = {(tuple(map(tuple, o["model.widths"])), o["batch_size"]) for *_, o in told(tmp_path)}
+    assert complete and engine.calls == [len(shapes)] == [len(it.groups())] and len(shapes) > 2
+    again = Formula()
+    assert (
+        searched(tmp_path, again, function=search, batch=8, trials=12)[1]
+        and len(again.trained) == 4
+    ), "a search can be made longer"
+
+
+def values(value, mode="min"):
+    """Of 40 trials each of three searches, which differ in the random state alone, the
+    values of the last 20.
+    """
+    out = []
+    for seed in range(3):
+        study, found = (
+            Study(
+                configs.override(tiny("vae"), {"seed": seed}), asked(trials=40, batch=4, mode=mode)
+            ),
+            [],
+        )
+        while numbers := study.batch():
+            for number in numbers:
+                found.append(value(study.trials[number].overrides))
+                study.tell(number, found[-1])
+        out += found[-20:]
+    return out
+
+
+@needs_optuna
+@pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
+def test_it_finds_the_valley(mode, sign):
+    """Half of uniform draws are below 2.24; of 60, 42 or more once in 1,000 times."""
+    found = [sign * v for v in values(lambda o: sign * valley(o), mode)]
+    assert sum(v < 2.24 for v in found) >= 42, found
+
+
+@needs_optuna
+def test_it_keeps_away_from_where_trials_fail():
+    """Half of the range fails: uniform draws fail 30 times of 60."""
+    assert sum(v is None for v in values(lambda o: None if o["hp.lr"] > 1e-3 else 5.0)) < 25
+
+
+# Of optuna 5 for the search "search" and seed 0: a search goes on with the draws it
+# began with.
+DRAWN = [[0.00709398, 1.00049], [0.000233605, 1.56105], [5.18434e-05, 3.70959]]
+
+
+@needs_optuna
+def test_draws_depend_on_the_name_of_the_search_and_the_seed_alone():
+    def drawn(name="search", **changes):
+        study = Study(configs.override(tiny("vae"), changes), asked(trials=3)._replace(name=name))
+        return [study.trials[n].overrides for n in study.batch()]
+
+    first = drawn()
+    assert drawn(steps="17 steps", metric_samples=9) == first == drawn(z=(7,))
+    assert drawn("other") != first != drawn(seed=1)
+    assert [list(o.values()) for o in first] == DRAWN
+
+
+@needs_optuna
+def test_a_trial_that_diverges_is_told_as_failed_and_is_not_trained_again(tmp_path):
+    engine = Formula(lambda o: None if o["hp.lr"] > 1e-3 else 5.0)
+    it, complete, lines = searched(tmp_path, engine, trials=8, batch=4)
+    trials = told(tmp_path)
+    failed = [o["hp.lr"] > 1e-3 for *_, o in trials]
+    assert complete and [state == "FAIL" for state, *_ in trials] == failed and 0 < sum(failed) < 8
+    assert len(engine.trained) == len(set(engine.trained)) == 8
+    assert f"{sum(failed)} failed" in lines[-1]
+    again = Formula()
+    assert (
+        searched(tmp_path, again, trials=8, batch=4)[1]
+        and not again.trained
+        and told(tmp_path) == trials
+    )
+
+
+@needs_optuna
+def test_the_same_suggestion_twice_is_trained_once(tmp_path):
+    engine = Formula()
+    search = lambda suggest: {"hp.lr": suggest.choice("hp.lr", 1e-3, 1e-2)}
+    it, complete, _ = searched(tmp_path, engine, function=search, trials=9)
+    trials = told(tmp_path)
+    assert complete and len(engine.trained) == len(set(engine.trained)) == 2 == len(
+        it.stored()["trials"]
+    )
+    assert len(trials) == 9 and all(value == valley(o) for _, value, _, o in trials)
+    assert len(rows_of(it).splitlines()) == 1 + 2 * 4
+    keys = iter(
+        [
+            {"hp.lr": 1e-3, "hp.beta": 1.0},
+            {"hp.beta": 1.0, "hp.lr": 1e-3},
+            {"run.samples": 8, "hp.beta": 1.0, "hp.lr": 1e-3},
+        ]
+        * 2
+    )
+    engine = Formula()  # the same identity, written in other ways
+    assert (
+        searched(tmp_path / "b", engine, search=asked(lambda suggest: next(keys), trials=3))[1]
+        and len(engine.trained) == 1
+    )
+
+
+# -- killed
+
+
+def events(monkeypatch, event):
+    """Calls `event` before and after everything that is written down."""
+
+    def around(owner, name):
+        real = getattr(owner, name)
+
+        def wrapped(*args, **kwargs):
+            event(f"before {name}")
+            out = real(*args, **kwargs)
+            event(f"after {name}")
+            return out
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    around(optuna.storages.journal.JournalFileBackend, "append_logs")
+    around(documents, "write_atomically")
+
+
+@needs_optuna
+def test_killed_at_every_moment_it_ends_as_if_it_had_never_been(tmp_path, monkeypatch):
+    diverges = lambda o: None if o["hp.beta"] > 2 else valley(o)
+    size = dict(trials=3, batch=2)
+    whole, _, _ = searched(tmp_path / "whole", Formula(diverges), **size)
+    expected, rows = told(whole.path), rows_of(whole)
+    assert {state for state, *_ in expected} == {"COMPLETE", "FAIL"}
+    moment = 0
+    while True:
+        left, path = [moment], tmp_path / str(moment)
+
+        def event(what, left=left):
+            left[0] -= 1
+            if left[0] == -1:
+                raise Killed(what)
+
+        with monkeypatch.context() as patch:
+            events(patch, event)
+            engine = Formula(diverges, event)
+            try:
+                searched(path, engine, **size)
+            except Killed:
+                pass
+            else:
+                break  # all that is written down was left behind unharmed
+        finished = {p.parent.name for p in path.glob("trials/*/STATUS.json")}
+        again = Formula(diverges)
+        it, complete, _ = searched(path, again, **size)
+        assert complete and told(path) == expected and rows_of(it) == rows, moment
+        assert not finished.intersection(again.trained), moment
+        moment += 1
+    assert moment > 30
+
+
+@needs_optuna
+def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
+    tmp_path, monkeypatch
+):
+    size = dict(trials=20, batch=4)  # the first ten and more are drawn at random
+    whole, _, _ = searched(tmp_path / "whole", **size)
+    left, trained, kills = [0], [], 0
+
+    def event(what):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed(what)
+
+    while True:
+        with monkeypatch.context() as patch:
+            events(patch, event)
+            left[0] = 5 + kills % 7
+            engine = Formula(event=event)
+            try:
+                it, complete, _ = searched(tmp_path / "killed", engine, **size)
+                break
+            except Killed:
+                kills += 1
+            finally:
+                trained += engine.trained
+    assert (
+        complete
+        and kills > 20
+        and told(it.path) == told(whole.path)
+        and rows_of(it) == rows_of(whole)
+    )
+    assert set(trained) == {t["id"] for t in it.stored()["trials"]}
+
+
+@needs_optuna
+def test_a_torn_line_and_a_lock_that_was_left_are_mended(tmp_path):
+    whole, _, _ = searched(tmp_path / "whole")
+    expected = told(whole.path)
+    for size in (1, 40):
+        path = tmp_path / str(size)
+        with pytest.raises(Killed):
+            searched(path, Formula(event=lambda what: (_ for _ in ()).throw(Killed())))
+        journal = path / JOURNAL
+        journal.write_bytes(journal.read_bytes()[:-size])  # the last trial that was asked for
+        journal.with_name(journal.name + ".lock").symlink_to("nowhere")
+        assert searched(path)[1] and told(path) == expected
+
+
+@needs_optuna
+def test_a_group_that_crashes_is_told_as_failed_unless_all_do(tmp_path):
+    def sizes(suggest):
+        return {
+            "batch_size": suggest.choice("batch_size", 8, 16),
+            "hp.lr": suggest.float("hp.lr", 1e-4, 1e-2),
+        }
+
+    def crash(overrides):
+        if overrides["batch_size"] == 16:
+            raise ArithmeticError("out of memory")
+        return 1.0
+
+    engine = Formula(crash)
+    assert searched(tmp_path / "a", engine, function=sizes, trials=12, batch=6)[1]
+    assert {(state, o["batch_size"]) for state, *_, o in told(tmp_path / "a")} == {
+        ("COMPLETE", 8),
+        ("FAIL", 16),
+    }
+    crashed = [name for name in engine.trained if "batch_size=16" in name]
+    assert len(crashed) == 4 and len(set(crashed)) == 2, (
+        "each group twice, and none again with the next batch"
+    )
+
+    def missing(overrides):
+        raise ArithmeticError("no such data")
+
+    for _ in range(2):
+        with pytest.raises(
+            UserError,
+            match=r"all trials of a batch crashed with OBJECTIVE = 'valid/neg_elbo': no such "
+            r"data; .* tries them again",
+        ):
+            searched(tmp_path / "b", Formula(missing))
+        assert [state for state, *_ in told(tmp_path / "b")] == ["RUNNING"] * 3
+    assert searched(tmp_path / "b")[1]
+    searched(tmp_path / "whole")
+    assert told(tmp_path / "b") == told(tmp_path / "whole")
+
+
+@needs_optuna
+def test_what_was_stopped_is_not_told(tmp_path):
+    class Preempted(Formula):
+        def train(self, path):
+            for run in Group(path).dirs:
+                run.path.mkdir(parents=True)
+                run.status("preempted", 3)
+            return Ended(143, "")
+
+    assert not searched(tmp_path, Preempted())[1] and {state for state, *_ in told(tmp_path)} == {
+        "RUNNING"
+    }
+    assert searched(tmp_path)[1] and {state for state, *_ in told(tmp_path)} == {"COMPLETE"}
+
+
+# -- mistakes
+
+
+def test_without_optuna_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    for act in (lambda: searched(tmp_path / "x"), lambda: first_batch(tiny("vae"), asked())):
+        with pytest.raises(
+            UserError,
+            match=r"search\(suggest\) needs the package optuna: pip install optuna$",
+        ):
+            act()
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        ({}, r"OBJECTIVE = None must be of the valid split"),
+        ({"OBJECTIVE": "test/loss"}, "OBJECTIVE = 'test/loss' must be of the valid split"),
+        ({"OBJECTIVE": "valid/x", "MODE": "least"}, "MODE = 'least' is neither min nor max"),
+        ({"OBJECTIVE": "valid/x", "BATCH": 0}, "BATCH = 0 must be"),
+        ({"OBJECTIVE": "valid/x", "TRIALS": 2.5}, "TRIALS = 2.5 must be at least 1"),
+    ],
+)
+def test_what_is_no_search(more, words):
+    with pytest.raises(UserError, match=words):
+        experiment.search(SimpleNamespace(search=two, **more))
+
+
+def test_an_experiment_has_a_sweep_or_a_search():
+    both, neither = SimpleNamespace(search=two, sweep=list), SimpleNamespace()
+    with pytest.raises(UserError, match=r"x\.py has both sweep\(\) and search\(suggest\)"):
+        experiment.overrides(both, "x.py")
+    with pytest.raises(
+        UserError, match=r"x\.py has no function sweep\(\).* and no search\(suggest\)"
+    ):
+        experiment.overrides(neither, "x.py")
+    assert (
+        experiment.search(neither) is None
+        and experiment.overrides(SimpleNamespace(search=two), "x.py") == []
+    )
+    assert asked()[1:5] == ("valid/neg_elbo", "min", 3, 7)
+    assert experiment.search(SimpleNamespace(search=two, OBJECTIVE="valid/x"))[1:5] == (
+        "valid/x",
+        "min",
+        8,
+        64,
+    )
+
+
+@needs_optuna
+@pytest.mark.parametrize(
+    "function, words",
+    [
+        (
+            lambda s: {"hp.lrr": s.float("hp.lr", 1e-4, 1e-2)},
+            r"config\.hp\.lrr: no such key.*; did you mean 'hp\.lr'",
+        ),
+        (
+            lambda s: {"hp.lr": s.float("hp.lr", 1e-2, 1e-4)},
+            r"suggest\.float\('hp\.lr', 0\.01, 0\.0001\) needs low < high",
+        ),
+        (lambda s: {"hp.lr": s.float("hp.lr", 0, 1, log=True)}, "needs 0 < low < high"),
+        (lambda s: {"seed": s.int("seed", 3, 3)}, "needs low < high"),
+        (lambda s: {"seed": s.choice("seed")}, "has no option"),
+        (lambda s: None, "is None: each must be a dict of overrides"),
+    ],
+)
+def test_a_search_function_that_is_wrong_fails_before_anything_is_asked(tmp_path, function, words):
+    with pytest.raises(UserError, match=words):
+        searched(tmp_path, function=function)
+    assert told(tmp_path) == []
+
+
+@needs_optuna
+def test_an_objective_that_no_row_has_is_named(tmp_path):
+    with pytest.raises(
+        UserError,
+        match="'valid/neg_elb' is in no row; there are valid/neg_elbo, valid/odd; did you mean "
+        "'valid/neg_elbo'",
+    ):
+        searched(tmp_path / "a", objective="valid/neg_elb")
+    it, complete, _ = searched(tmp_path / "b", objective="valid/odd")  # there, but never finite
+    assert complete and {state for state, *_ in told(it.path)} == {"FAIL"}
+
+
+@needs_optuna
+def test_a_directory_of_something_else(tmp_path):
+    searched(tmp_path / "a", trials=3)
+    for more, words in (
+        (dict(batch=2), "BATCH = 3, not 2: take another workdir"),
+        (dict(mode="max"), "MODE = 'min', not 'max'"),
+        (dict(objective="valid/x"), "OBJECTIVE = 'valid/neg_elbo', not 'valid/x'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            searched(tmp_path / "a", **more)
+    searched(tmp_path / "c", function=lambda s: {"hp.lr": s.choice("hp.lr", 1e-4, 1e-3)}, trials=3)
+    with pytest.raises(UserError, match=r"draws 'hp\.lr' from Categorical.*: take another workdir"):
+        searched(
+            tmp_path / "c",
+            function=lambda s: {"hp.lr": s.choice("hp.lr", 1e-4, 1e-3, 1e-2)},
+            trials=4,
+        )
+    Sweep(tmp_path / "b").add(trials_of(tiny("vae"), [{"seed": 1}]), "test")
+    with pytest.raises(UserError, match="is a sweep and no search"):
+        searched(tmp_path / "b")
+
+
+# -- real
+
+EXPERIMENT = """
+CONFIG = {config!r}
+OBJECTIVE, BATCH, TRIALS = "valid/neg_elbo", 2, 2
+
+def search(suggest):
+    return {{"hp.lr": suggest.float("hp.lr", 1e-4, 1e-2, log=True)}}
+"""
+
+
+@needs_optuna
+def test_a_real_search_from_the_command_line(tmp_path):
+    file = tmp_path / "rates.py"
+    file.write_text(EXPERIMENT.format(config=str(ROOT / "configs/vae_digits.py")))
+    tuples = lambda v: str(v).replace(" ", "")
+    small = SMALL_RUN | VAE | {"steps": "8 steps", "metrics": "()", "metric_samples": 8}
+    words = [
+        "sweep",
+        f"--experiment={file}",
+        f"--workdir={tmp_path / 'x'}",
+        *(f"--config.{k}={tuples(v) if isinstance(v, tuple) else v}" for k, v in small.items()),
+    ]
+    done = command_line(*words, "--route=vmap")
+    assert done.returncode == 0, done.stderr
+    trials = told(tmp_path / "x")
+    it = Sweep(tmp_path / "x")
+    assert [len(g.members) for g in it.groups()] == [
+        2
+    ] and "search: 2 of 2 trials, 0 failed; best valid/neg_elbo" in done.stdout
+    for (state, value, *_), given in zip(trials, it.stored()["trials"], strict=True):
+        run = it.trial(given["id"])
+        assert state == "COMPLETE" and value == min(
+            row["neg_elbo"] for row in run.rows() if row["split"] == "valid" and row["step"]
+        )
+        assert value == run.read_json("STATUS.json")["best"]["value"]
+    assert (it.path / "figure.png").exists() and "| lr | n |" in (it.path / "table.md").read_text()

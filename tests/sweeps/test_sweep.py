@@ -1,0 +1,301 @@
+"""Sweeps in this process: groups as one program, their plan, tables, halving."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from helpers import ROOT
+from runs import SHORT, swept
+from tiny_configs import tiny
+
+import aigc_jax
+from aigc_jax.core import config as configs
+from aigc_jax.sweeps import compare, grid, group, plots, report, tables
+from aigc_jax.sweeps.launch import View, carry_out, counted
+from aigc_jax.sweeps.route import decide, fitting, needs, planned
+from aigc_jax.training import train as training
+from aigc_jax.training.loop import Loop
+from aigc_jax.training.run_dir import RunDir
+from aigc_jax.utils import documents
+from aigc_jax.utils.errors import UserError
+
+
+def carried_out(it, route="vmap"):
+    assert [group.run(g.path, route, report=lambda line: None) for g in it.groups()] == [0] * len(
+        it.groups()
+    )
+    return it.rows()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished sweep: two rates x two seeds, and one trial that diverges."""
+    it = swept(
+        tmp_path_factory.mktemp("sweep") / "s",
+        [*grid.product(grid.values("hp.lr", 1e-3, 1e-2), grid.seeds(2)), {"hp.lr": 1e30}],
+    )
+    carried_out(it)
+    return it
+
+
+def test_each_trial_is_a_run(done):
+    (only,) = done.groups()
+    assert only.statuses() == ["done"] * 4 + ["failed: diverged"] and only.finished()
+    plan = json.loads((only.path / "plan.json").read_text())
+    assert (
+        plan["members"] == only.members
+        and (plan["route"], plan["chunk"]) == ("vmap", 0)
+        and plan["bytes"]["program"] > 0
+    )
+    for run in only.dirs[:4]:
+        loaded = aigc_jax.load(run.path)
+        assert loaded.sample(4).shape == (4, 8, 8, 1) and loaded.step == 16
+        assert loaded.evaluate()["neg_elbo"] == pytest.approx(
+            loaded.rows("test")[-1]["neg_elbo"], rel=1e-5
+        )
+        # it goes on alone
+        assert (
+            training.train([loaded.config], [run.path], extend=20, report=print)[0]["status"]
+            == "done"
+        )
+        assert aigc_jax.load(run.path).step == 20
+        shutil.rmtree(run / "checkpoints" / "20")
+        run.cut(16, documents.read(run / "checkpoints" / "16" / "meta.json")["rows"][0])
+
+
+def test_the_table_has_means_errors_and_what_failed(done):
+    rows, varied = done.rows(), done.varied()
+    assert varied == ["hp.lr"]
+    lines = tables.summary(done.results()._replace(metric="test/neg_elbo")).splitlines()
+    assert lines[0].startswith("| lr | n | test neg_elbo |") and [
+        line.split("|")[2].strip() for line in lines[2:]
+    ] == ["2", "2", "0 of 1"]
+    values = [row["neg_elbo"] for row in rows if row["split"] == "test" and row["hp.lr"] == 1e-3]
+    assert f"| {np.mean(values):.4g} ({np.std(values, ddof=1) / 2**0.5:.2g}) |" in lines[2]
+    pair = [t["id"] for t in done.stored()["trials"][:2]]
+    steps, y = plots.mean_curve(plots.curves(rows, pair, "valid", "neg_elbo"), pair)
+    assert steps.tolist() == [0, 8, 16] and y.shape == (3, 2)
+    with pytest.raises(
+        UserError, match="^metric=test/neg_elb is in no row; .*did you mean 'test/neg_elbo'"
+    ):
+        tables.parts_of("test/neg_elb", rows, varied)
+
+
+def test_what_all_trials_share_is_no_metric(tmp_path):
+    it = swept(tmp_path, grid.product(grid.values("hp.lr", 1e-3), grid.seeds(2)))
+    for g in it.groups():
+        for run in g.dirs:
+            run.path.mkdir(parents=True)
+            run.append(dict(step=1, split="test", loss=0.5))
+            run.close()
+    assert tables.metrics_in(it.rows(), "test", it.varied()) == ["loss"]
+
+
+def test_the_same_rows_give_the_same_pictures(done):
+    said = []
+    report.write_results(done, report=lambda line, **_: said.append(line))
+    names = ("rows.csv", "table.md", "figure.png", "figure.pdf")
+    before = [(done.path / name).read_bytes() for name in names]
+    report.write_results(done, report=lambda line, **_: None)
+    assert [(done.path / name).read_bytes() for name in names] == before and said[
+        0
+    ].encode() == before[1]
+
+
+def test_runs_are_compared(done, tmp_path):
+    text = compare.compare([d.path for d in done.groups()[0].dirs[:4:2]], tmp_path / "c.png")
+    assert (
+        "hp.lr" in text
+        and "\nseed" not in text
+        and "test neg_elbo" in text
+        and (tmp_path / "c.png").stat().st_size > 5000
+    )
+    with pytest.raises(UserError, match="two runs or more"):
+        compare.compare([done.groups()[0].dirs[0].path], tmp_path / "c.png")
+
+
+def test_how_it_stands_is_said_in_one_line(done):
+    line = View(done).line()
+    assert line.startswith("4 done, 1 failed: diverged, valid/neg_elbo ")
+    best = min(
+        row["neg_elbo"]
+        for row in done.rows()
+        if row["split"] == "valid" and row["neg_elbo"] is not None
+    )
+    assert f"{best:.4g} (lr=" in line and counted(done.groups()[0]) == (4, 0, 1, "vmap")
+
+
+def test_a_finished_sweep_is_not_trained_again(done):
+    before = {p: p.stat().st_mtime_ns for d in done.groups()[0].dirs for p in d.path.rglob("*")}
+    assert carry_out(done, engine=None)  # an engine that was asked to run anything would fail
+    assert {
+        p: p.stat().st_mtime_ns for d in done.groups()[0].dirs for p in d.path.rglob("*")
+    } == before
+
+
+def test_the_plan_is_made_once_and_kept(tmp_path):
+    it = swept(tmp_path, grid.seeds(3))
+    (g,) = it.groups()
+    carried_out(it, "auto")
+    plan = documents.read(g.path / "plan.json")
+    # in 16 steps a second route could not pay
+    assert plan["route"] == "vmap" and set(plan["seconds_a_step"]) == {"vmap"}
+    long = configs.override(tiny("vae"), SHORT | {"steps": 10**7})
+    tried = decide([long] * 3, configs.resolve(long, 1, 1), tiny_data(), 3, "auto")[1][
+        "seconds_a_step"
+    ]
+    assert set(tried) == {"vmap", "map"}
+    changed = plan | dict(route="vmap", chunk=2)
+    documents.write(g.path / "plan.json", changed)
+    members = list(g.members)
+    made = planned(g.path, members, None)(tiny_resolved(), tiny_data(), 3)
+    assert (made.route, made.chunk) == ("vmap", 2)
+    # as many devices as there were, however many there are
+    several = configs.override(tiny_resolved(), {"run.mesh.data": -1})
+    documents.write(g.path / "plan.json", changed | dict(devices=2))
+    assert planned(g.path, members, None)(several, tiny_data(), 3).mesh.shape["trial"] == 2
+    documents.write(g.path / "plan.json", changed)
+    halved = planned(g.path, members, None, halve=True)(tiny_resolved(), tiny_data(), 3)
+    assert halved.chunk == 1 and json.loads((g.path / "plan.json").read_text())["halved"] == [2]
+    with pytest.raises(UserError, match="other members"):
+        planned(g.path, members[:2], None)(tiny_resolved(), tiny_data(), 2)
+
+
+def tiny_resolved():
+    from tiny_configs import resolved
+
+    return resolved(configs.override(tiny("vae"), SHORT))
+
+
+def tiny_data():
+    from tiny_configs import dataset
+
+    return dataset(tiny("vae"))
+
+
+@pytest.mark.slow
+def test_trials_that_do_not_fit_are_fewer_at_once():
+    make = lambda **more: group.Programs(tiny_resolved(), tiny_data(), 8, **more)
+    whole = needs(fitting(make, 8, None))
+    assert fitting(make, 8, None).chunk == 0 and fitting(make, 8, 10 * whole).chunk == 0
+    assert fitting(make, 8, 1).chunk == 1  # nothing fits: one after another
+
+
+def test_as_many_compilations_as_programs(tmp_path):
+    """Training, evaluation, first weights, samples: as many for six trials as for two,
+    and none for a second group of the same kind.
+    """
+
+    def compilations(path, n):
+        seen = []
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda name, secs, **_: seen.append(name)
+        )
+        carried_out(swept(path, grid.seeds(n)))
+        jax.monitoring.clear_event_listeners()
+        return sum("backend_compile" in name for name in seen)
+
+    assert 0 < compilations(tmp_path / "a", 6) <= compilations(tmp_path / "b", 2) + 1
+
+
+HALVING = dict(
+    halving=dict(metric="valid/neg_elbo", rungs=["4 steps", "10 steps"], factor=2, mode="min")
+)
+RATES = [{"hp.lr": lr} for lr in (1e-4, 1e-3, 3e-2, 1e30, 1e-2, 3e-3)]
+
+
+def test_halving_stops_the_worst_and_goes_on_with_fewer(tmp_path, monkeypatch):
+    it = swept(tmp_path / "whole", RATES, extra=HALVING)
+    rows = carried_out(it)
+    (g,) = it.groups()
+    statuses = dict(
+        zip([t["overrides"]["hp.lr"] for t in it.stored()["trials"]], g.statuses(), strict=True)
+    )
+    assert (
+        sorted(statuses.values()) == ["done"] * 2 + ["failed: diverged"] + ["stopped"] * 3
+        and statuses[1e30] == "failed: diverged"
+    )
+    kept = [json.loads((g.path / f"rung_{i}" / "rung.json").read_text()) for i in (0, 1)]
+    assert [(k["step"], len(k["kept"])) for k in kept] == [(4, 3), (10, 2)]
+    for step, among in ((4, g.members), (10, kept[0]["kept"])):
+        at = lambda m, step=step: (
+            r["neg_elbo"]
+            for r in RunDir(it.path / "trials" / m).rows()
+            if (r["step"], r["split"]) == (step, "valid")
+        )
+        score = {m: next(at(m), None) for m in among}
+        ranked = sorted(among, key=lambda m: (score[m] is None, score[m] or 0, m))
+        assert set(ranked[: len(kept[step == 10]["kept"])]) == set(kept[step == 10]["kept"])
+    for run, status in zip(g.dirs, g.statuses(), strict=True):
+        if status == "stopped":
+            assert aigc_jax.load(run.path).step == run.read_json("STATUS.json")["step"] in (4, 10)
+
+    # Interrupted at each save, it ends with the same rows.
+    again = swept(tmp_path / "parts", RATES, extra=HALVING)
+    save, calls = Loop.save, []
+
+    def save_and_fail(loop):
+        save(loop)
+        loop.checkpoints.wait()
+        calls.append(loop.step)
+        if calls.count(loop.step) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "save", save_and_fail)
+    for _ in range(10):
+        try:
+            group.run(again.groups()[0].path, "vmap", report=lambda line: None)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert sorted(set(calls)) == [4, 8, 10, 16] and again.rows() == rows
+
+
+def test_halving_by_a_metric_that_no_row_has(tmp_path):
+    it = swept(
+        tmp_path, RATES[:2], extra=dict(halving=HALVING["halving"] | dict(metric="valid/elbo"))
+    )
+    with pytest.raises(
+        UserError,
+        match="no row of step 4 has the metric 'valid/elbo'; there are valid/kl, valid/neg_elbo",
+    ):
+        group.run(it.groups()[0].path, "vmap", report=lambda line: None)
+
+
+def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
+    it = swept(tmp_path, RATES[:2], extra=HALVING)
+    (g,) = it.groups()
+    for run in g.dirs:
+        run.path.mkdir(parents=True)
+        run.status("failed: diverged", 2, reason="loss is not finite at step 2")
+    assert group.run(g.path, report=lambda line: None) == 0 and not (g.path / "rung_0").exists()
+
+
+@pytest.mark.parametrize(
+    "more, sentence",
+    [
+        (["--experiment=experiments/vae_variants.py"], "has no CONFIG"),
+        (["--experiment=experiments/nothing.py"], "no such file"),
+        (
+            ["--config=configs/vae_digits.py", "--engine=slrum"],
+            "--engine = 'slrum' is none of local",
+        ),
+        (["--config=configs/vae_digits.py", "--grid", "hp.lrr=1"], "config.hp.lrr: no such key"),
+        ([], "needs --experiment=FILE, or --config=FILE"),
+        (["--config=configs/vae_digits.py", "--route=vmpa"], "did you mean 'vmap'"),
+    ],
+)
+def test_one_sentence_for_what_is_wrong(capsys, tmp_path, monkeypatch, more, sentence):
+    from aigc_jax.cli import main as cli
+
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["sweep", f"--workdir={tmp_path / 's'}", *more]) == 1
+    err = capsys.readouterr().err
+    assert (
+        err.startswith("error: ")
+        and sentence in err
+        and len(err.splitlines()) == 1
+        and not (tmp_path / "s").exists()
+    )

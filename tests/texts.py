@@ -1,0 +1,58 @@
+"""Texts and tokenizers of them that several tests use."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from aigc_jax import data
+from aigc_jax.core import config as configs
+from aigc_jax.data import tokenizers
+
+PLAY = (
+    "ROMEO:\nBut soft, what light through yonder window breaks?\nIt is the east, and Juliet "
+    "is the sun.\n\n" * 12
+)
+CHINESE = (
+    "秦川雄帝宅，函谷壯皇居。綺殿千尋起，離宮百雉餘。\n"
+    "連甍遙接漢，飛觀迥凌虛。雲日隱層闕，風煙出綺疎。\n"
+)
+
+
+def section(**more):
+    return ConfigDict(configs.DATA | more)
+
+
+def build(kind, *corpus, **more):
+    return tokenizers.build(list(corpus) or [PLAY, CHINESE], section(tokenizer=kind, **more))
+
+
+ALL = {
+    "bytes": build("bytes"),
+    "bpe": build("bpe", vocabulary=300),
+    "characters": build("characters", PLAY, CHINESE),
+    "some characters": build("characters", vocabulary=20),
+    "words": build("words", vocabulary=12),
+    "all words": build("words"),
+}
+
+
+def load(path, content=None, **more):
+    """The data set `text` of a file, written first; or of each of several."""
+    if isinstance(content, list):
+        path.mkdir()
+        for i, each in enumerate(content):
+            (path / f"{i:04}.txt").write_bytes(each.encode())
+    elif content is not None:
+        path.write_bytes(content.encode())
+    return data.load(section(name="text", path=str(path), **dict(length=8) | more))
+
+
+def split_texts(ds):
+    """{split: its text}, from the tokens that lie in its windows."""
+    batches = {
+        name: ds.take(ds.arrays, np.arange(start, start + count))
+        for name, (start, count) in ds.splits.items()
+    }
+    return {
+        name: ds.tokenizer.decode(np.append(batch["tokens"][:, :-1], batch["tokens"][-1, -1]))
+        for name, batch in batches.items()
+    }

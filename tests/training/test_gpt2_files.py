@@ -1,0 +1,468 @@
+"""GPT-2 directories as others write them: tokenizers of any kind, ends of text, shards,
+numbers that cannot be.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from gpt2_directories import TOKENS, logits, numbers, shapes
+from ml_collections import ConfigDict
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as Library
+
+import aigc_jax
+from aigc_jax import data
+from aigc_jax.core.config import DATA
+from aigc_jax.data import tokenizers
+from aigc_jax.data.tokenizers.bpe import byte_letters
+from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
+from aigc_jax.training import gpt2_weights
+from aigc_jax.training.serialization import flatten
+from aigc_jax.utils.errors import UserError
+
+END = "<|endoftext|>"
+TEXTS = (
+    "the thing in 1984, the 12th",
+    " Äh, ﬁve\n\n  the é 世界 🙂",
+    "",
+    "a<|endoftext|>b",
+    "THE the",
+)
+
+
+def rewrite(path, **changes):
+    """Changes keys of a config.json; None takes one away."""
+    described = json.loads((path / "config.json").read_text()) | changes
+    (path / "config.json").write_text(json.dumps(described))
+
+
+def write_weights(path, vocabulary, **more):
+    from safetensors.numpy import save_file
+
+    arrays = {
+        f"transformer.{name}": numbers(name, shape) for name, shape in shapes(vocabulary).items()
+    }
+    save_file(arrays | more, path / "model.safetensors")
+    rewrite(path, vocab_size=vocabulary)
+
+
+def byte_level(prefix=False, end=END, first=False):
+    """Byte-level BPE of the library; its end of text the last token, or the first."""
+    words = [*sorted(byte_letters()), "th", "the", "Ġthe"]
+    words = [end, *words] if first else [*words, *([end] if end else [])]
+    model = models.BPE(
+        {word: i for i, word in enumerate(words)}, [("t", "h"), ("th", "e"), ("Ġ", "the")]
+    )
+    library = Library(model)
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    library.decoder = decoders.ByteLevel()
+    if end:
+        library.add_special_tokens([end])
+    return library
+
+
+def with_digits():
+    library = byte_level()
+    parts = [
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ]
+    library.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    return library
+
+
+def lower_case():
+    library = byte_level()
+    library.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    return library
+
+
+def of_words():
+    library = Library(
+        models.WordLevel(
+            {word: i for i, word in enumerate(("[UNK]", END, "the", "thing", "in", ","))}, "[UNK]"
+        )
+    )
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.add_special_tokens(["[UNK]", END])
+    return library
+
+
+def with_metaspace():
+    words = [END, "<unk>", "▁", "t", "h", "e", "i", "n", "g", "th", "the", "▁the"]
+    merges = [("t", "h"), ("th", "e"), ("▁", "the")]
+    library = Library(
+        models.BPE({word: i for i, word in enumerate(words)}, merges, unk_token="<unk>")
+    )
+    library.pre_tokenizer, library.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    library.add_special_tokens([END])
+    return library
+
+
+def with_added():
+    library = byte_level()
+    library.add_tokens([AddedToken("thing", special=False)])
+    return library
+
+
+KINDS = {
+    "prefix": lambda: byte_level(prefix=True),
+    "digits": with_digits,
+    "normalizer": lower_case,
+    "end first": lambda: byte_level(first=True),
+    "words": of_words,
+    "metaspace": with_metaspace,
+    "added token": with_added,
+    "plain": byte_level,
+    "no end": lambda: byte_level(end=None),
+}
+
+
+@pytest.fixture
+def with_library(directory):
+    """(library) -> the directory with its tokenizer.json and weights for its tokens."""
+
+    def make(library):
+        for name in ("vocab.json", "merges.txt"):
+            (directory / name).unlink(missing_ok=True)
+        library.save(str(directory / "tokenizer.json"))
+        write_weights(directory, library.get_vocab_size())
+        return directory
+
+    return make
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_are_those_of_the_tokenizers_library(with_library, tmp_path, kind):
+    """But that no text is encoded to a special token. Kept in a run, and exported, they
+    are the same.
+    """
+    library = KINDS[kind]()
+    path = with_library(library)
+    found = read_tokenizer(path)
+    library.encode_special_tokens = True
+    expected = {text: library.encode(text).ids for text in TEXTS}
+    back = tmp_path / "back"
+    back.mkdir()
+    tokenizers_of = [found, tokenizers.from_json(found.to_json())]
+    run = aigc_jax.load(path)
+    gpt2_weights.write(
+        back, run.config.model.to_dict(), flatten(run.state.params["net"]), run.tokenizer
+    )
+    tokenizers_of.append(aigc_jax.load(back).tokenizer)
+    for other in tokenizers_of:
+        assert {text: other.encode(text).tolist() for text in TEXTS} == expected
+        assert other.end == (None if kind == "no end" else library.token_to_id(END))
+        for ids in expected.values():
+            assert other.decode(ids) == library.decode(ids)
+            stream = other.stream()
+            assert "".join([stream([i]) for i in ids]) + stream([], final=True) == library.decode(
+                ids
+            )
+    assert found.kind == ("bpe" if kind in ("plain", "no end") else "library")
+
+
+def test_a_blank_before_a_text_and_digits_one_by_one_are_kept(with_library):
+    """Ids of tokenizers 0.23: "Ġthe" is 258, the digits of 12 are 16 and 17."""
+    assert read_tokenizer(with_library(byte_level(prefix=True))).encode("the").tolist() == [258]
+    assert read_tokenizer(with_library(byte_level())).encode("the").tolist() == [257]
+    assert read_tokenizer(with_library(lower_case())).encode("THE").tolist() == [257]
+
+
+def test_vocab_files_follow_add_prefix_space_of_the_tokenizer_config(directory):
+    text = "the"
+    assert read_tokenizer(directory).encode(text).tolist() == [257]
+    (directory / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    blank = json.loads((directory / "vocab.json").read_text())["Ġ"]
+    assert read_tokenizer(directory).encode(text).tolist() == [blank, 257]
+
+
+def template():
+    library = byte_level()
+    library.post_processor = processors.TemplateProcessing(
+        single=f"{END} $A", special_tokens=[(END, 259)]
+    )
+    return library
+
+
+def at_random():
+    library = byte_level()
+    library.model.dropout = 0.1
+    return library
+
+
+@pytest.mark.parametrize(
+    "library, config, words",
+    [
+        (template, {}, "its post_processor adds 1 tokens to each text"),
+        (at_random, {}, "dropout = 0.1"),
+        (
+            byte_level,
+            dict(add_prefix_space=True),
+            "add_prefix_space = False, and tokenizer_config.json says True",
+        ),
+    ],
+)
+def test_tokenizers_that_cannot_be_used_are_refused(with_library, library, config, words):
+    path = with_library(library())
+    (path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=words) as e:
+        aigc_jax.load(path)
+    assert "\n" not in str(e.value)
+
+
+def negative(path, vocabulary):
+    """Weights whose logits are all below 0: the last norm is 1 along one axis, and so
+    is each token's embedding, but negative.
+    """
+    arrays = {name: numbers(name, shape) for name, shape in shapes(vocabulary).items()}
+    arrays["ln_f.weight"], arrays["ln_f.bias"] = (
+        np.zeros(8, np.float32),
+        np.eye(8, dtype=np.float32)[0],
+    )
+    arrays["wte.weight"][:, 0] = -1 - np.arange(vocabulary, dtype=np.float32) / vocabulary
+    write_weights(
+        path, vocabulary, **{f"transformer.{name}": value for name, value in arrays.items()}
+    )
+
+
+def test_no_end_of_text_is_invented(with_library):
+    """Token 0 is the likeliest, again and again; a token that nobody trained would have
+    the logit 0.
+    """
+    path = with_library(byte_level(end=None))
+    negative(path, 259)
+    run = aigc_jax.load(path)
+    assert run.tokenizer.end is None and run.ends == () and run.spec.start == -1
+    assert (run.tokenizer.size, run.spec.vocabulary) == (259, 259)
+    assert run.generate(["the"], 20, temperature=0) == ["!" * 20]
+    for call in (lambda: run.generate([""], 2), lambda: run.sample(2)):
+        with pytest.raises(UserError, match="the tokenizer has none"):
+            call()
+    config = ConfigDict(
+        DATA | dict(name="pydoc", length=16, tokenizer="file", tokenizer_path=str(path))
+    )
+    with pytest.raises(UserError, match="the tokenizer has no end of text"):
+        data.load(config)
+
+
+@pytest.mark.parametrize(
+    "files, ends",
+    [
+        (dict(config=dict(eos_token_id=5)), (5,)),
+        (dict(config=dict(eos_token_id=[5, 7])), (5, 7)),
+        (dict(config=dict(eos_token_id=5), generation_config=dict(eos_token_id=7)), (7,)),
+        (dict(config=dict(eos_token_id=5), generation_config=dict(max_length=7)), (5,)),
+        (
+            dict(config=dict(eos_token_id=50256)),
+            (258,),
+        ),  # what transformers writes where nobody says another
+        (dict(config=dict(eos_token_id=None)), ()),
+        (dict(config={}), (258,)),
+    ],
+)
+def test_texts_end_where_the_configs_say(directory, files, ends):
+    if generation := files.get("generation_config"):
+        (directory / "generation_config.json").write_text(json.dumps(generation))
+    rewrite(directory, **files["config"])
+    run = aigc_jax.load(directory)
+    assert run.ends == ends and run.tokenizer.end == 258 and run.spec.start == (ends or (-1,))[0]
+
+
+def test_generation_ends_at_eos_token_id(directory):
+    free = aigc_jax.load(directory)
+    text = free.generate(["the"], 24, seed=1)[0]
+    # of one byte, which is one token, and after a whole character
+    stop = next(b for a, b in zip(text, text[1:], strict=False) if (a + b).isascii())
+    rewrite(directory, eos_token_id=int(free.tokenizer.encode(stop)[0]))
+    assert aigc_jax.load(directory).generate(["the"], 24, seed=1) == [text[: text.index(stop)]]
+
+
+def test_special_tokens_past_the_models_are_none(with_library):
+    """A padding token is often added to a tokenizer, and no row to the model."""
+    path = with_library(byte_level())
+    library = byte_level()
+    library.add_special_tokens(["[PAD]"])
+    library.save(str(path / "tokenizer.json"))
+    run = aigc_jax.load(path)
+    assert run.tokenizer.size == run.spec.vocabulary == 260 and run.tokenizer.end == 259
+    assert run.tokenizer.encode("the[PAD]").max() < 259
+    library.add_tokens(["thing"])
+    library.save(str(path / "tokenizer.json"))
+    with pytest.raises(
+        UserError, match="'thing' is none of the 260 that config.json says there are"
+    ):
+        aigc_jax.load(path)
+
+
+def shard(path):
+    """The weights in two files and an index."""
+    from safetensors.numpy import load_file, save_file
+
+    arrays = load_file(path / "model.safetensors")
+    (path / "model.safetensors").unlink()
+    where = {
+        name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(sorted(arrays))
+    }
+    for file in set(where.values()):
+        save_file({name: arrays[name] for name in where if where[name] == file}, path / file)
+    write_index(path, where)
+    return where
+
+
+def write_index(path, where):
+    (path / "model.safetensors.index.json").write_text(
+        json.dumps(dict(metadata={}, weight_map=where))
+    )
+
+
+def test_shards_are_read(directory):
+    whole = logits(aigc_jax.load(directory), TOKENS)
+    shard(directory)
+    np.testing.assert_array_equal(logits(aigc_jax.load(directory), TOKENS), whole)
+
+
+NAME = "transformer.h.0.ln_1.bias"
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({NAME: "../model.safetensors"}, "is no file of the directory"),
+        ({NAME: "/etc/passwd"}, "is no file of the directory"),
+        ({NAME: 3}, "is no file"),
+        ({NAME: "x.safetensors"}, "x.safetensors, which is missing"),
+        ({NAME: "config.json"}, "is damaged or no safetensors file"),
+        ({NAME: None}, "has no h.0.ln_1.bias"),
+        ({"h.0.new": "model-00001-of-00002.safetensors"}, "has no h.0.new"),
+        (None, "has no weight_map"),
+    ],
+)
+def test_a_wrong_index_is_one_sentence(directory, change, words):
+    where = shard(directory)
+    where = {name: file for name, file in (where | (change or {})).items() if file is not None}
+    write_index(directory, ["x"] if change is None else where)
+    with pytest.raises(UserError, match=words) as e:
+        aigc_jax.load(directory)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(n_layer=10**9), "holds 2 layers: it is no GPT-2 of 1000000000 layers"),
+        (dict(n_layer=1), "holds 2 layers"),
+        (dict(n_layer=0), "n_layer = 0"),
+        (dict(n_layer=-2), "n_layer = -2"),
+        (dict(n_layer=10**400), "n_layer = 1000"),
+        (dict(n_layer=2.0), "n_layer = 2.0"),
+        (dict(n_layer="2"), "n_layer = 2"),
+        (dict(n_layer=True), "n_layer = True"),
+        (dict(n_layer=None), "n_layer = None"),
+        (dict(n_layer=[2]), "n_layer"),
+        (
+            dict(n_embd=10**9),
+            r"wte.weight is \[259, 8\], and config.json asks for \[259, 1000000000\]",
+        ),
+        (dict(n_embd=9), "n_embd = 9 does not divide by n_head = 2"),
+        (dict(n_embd=-8), "n_embd = -8"),
+        (dict(n_head=3), "n_embd = 8 does not divide by n_head = 3"),
+        (dict(n_head=0), "n_head = 0"),
+        (dict(n_positions=10**9), r"wpe.weight is \[16, 8\]"),
+        (dict(n_inner=7), r"mlp.c_fc.weight is \[8, 32\]"),
+        (dict(n_inner=0), "n_inner = 0"),
+        (dict(vocab_size=10**9), "vocab_size = 1000000000, and wte.weight has 259 rows"),
+        (dict(eos_token_id="x"), "eos_token_id = 'x'"),
+        (dict(eos_token_id=-1), "eos_token_id = -1"),
+        (dict(layer_norm_epsilon=1e-3), "layer_norm_epsilon = 0.001"),
+        (dict(activation_function=["x"]), "activation"),
+    ],
+)
+def test_numbers_that_cannot_be_are_one_sentence(directory, change, words):
+    rewrite(directory, **change)
+    with pytest.raises(UserError, match=words) as e:
+        aigc_jax.load(directory)
+    assert "\n" not in str(e.value)
+
+
+def test_deeply_nested_json_is_one_sentence(directory):
+    for text in ("[" * 100_000, "[]", "{}", "3"):
+        (directory / "config.json").write_text(text)
+        with pytest.raises(UserError, match="is no config.json of a GPT-2"):
+            aigc_jax.load(directory)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(directory, value):
+    write_weights(directory, 259, **{NAME: np.full(8, value, np.float32)})
+    with pytest.raises(UserError, match="h.0.ln_1.bias holds NaN or infinity"):
+        aigc_jax.load(directory)
+
+
+def test_names_of_the_same_activation_are_the_same_network(directory):
+    whole = logits(aigc_jax.load(directory), TOKENS)
+    rewrite(directory, activation_function="gelu_pytorch_tanh")
+    np.testing.assert_array_equal(logits(aigc_jax.load(directory), TOKENS), whole)
+
+
+def test_a_network_without_biases_is_exported_with_zeros(directory, tmp_path):
+    run = aigc_jax.load(directory)
+    params = {
+        name: value
+        for name, value in flatten(run.state.params["net"]).items()
+        if not name.endswith("bias")
+    }
+    gpt2_weights.write(
+        tmp_path / "back", run.config.model.to_dict() | dict(bias=False), params, run.tokenizer
+    )
+    again = aigc_jax.load(tmp_path / "back")
+    net = run.programs.method.language.net.clone(bias=False)
+    nested = {}
+    for name, value in params.items():
+        *folders, last = name.split("/")
+        at = nested
+        for folder in folders:
+            at = at.setdefault(folder, {})
+        at[last] = value
+    expected = net.apply({"params": nested}, np.array(TOKENS), None)[0]
+    np.testing.assert_allclose(logits(again, TOKENS)[..., :259], expected[..., :259], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["plain", "no end", "prefix"])
+def test_transformers_reads_and_writes_the_same(with_library, tmp_path, kind):
+    """Logits and greedy texts of GPT2LMHeadModel: of the directory, and of what is
+    exported from it.
+    """
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    path = with_library(KINDS[kind]())
+    run = aigc_jax.load(path)
+    gpt2_weights.write(
+        tmp_path / "back",
+        run.config.model.to_dict(),
+        flatten(run.state.params["net"]),
+        run.tokenizer,
+        run.ends,
+    )
+    ids = run.tokenizer.encode("the th").tolist()
+    ours = logits(run, [ids])[..., : run.tokenizer.size]
+    for place in (path, tmp_path / "back"):
+        model = transformers.GPT2LMHeadModel.from_pretrained(place).eval()
+        with torch.no_grad():
+            np.testing.assert_allclose(ours, model(torch.tensor([ids])).logits.numpy(), atol=1e-5)
+        stop = list(run.ends) or None
+        text = model.generate(
+            torch.tensor([ids]),
+            max_new_tokens=8,
+            do_sample=False,
+            eos_token_id=stop,
+            pad_token_id=0,
+        )
+        text = text[0, len(ids) :].tolist()
+        assert run.generate(["the th"], 8, temperature=0) == [run.tokenizer.text(text)]
+    reader = (
+        transformers.PreTrainedTokenizerFast
+        if run.tokenizer.kind == "library"
+        else transformers.GPT2Tokenizer
+    )
+    assert reader.from_pretrained(tmp_path / "back")("the th")["input_ids"] == ids

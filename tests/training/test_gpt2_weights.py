@@ -1,0 +1,133 @@
+"""GPT-2 directories: read, written, and logits that transformers gave for them."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gpt2_directories import SIZES, TOKENS, logits
+from helpers import command_line
+
+import aigc_jax
+from aigc_jax.core import config as configs
+from aigc_jax.data import tokenizers
+from aigc_jax.data.tokenizers import gpt2 as tokenizer_files
+from aigc_jax.inference import generation
+from aigc_jax.methods.decoding import Choice
+from aigc_jax.training import gpt2_weights, init_from
+from aigc_jax.training.serialization import flatten
+from aigc_jax.utils.errors import UserError
+from aigc_jax.utils.terminal import printable
+
+GOLDEN = [0.67353, -2.00292, 1.95055, -0.55254, -1.22664, 2.1596, -1.60271, -0.05985]
+
+
+def test_logits_are_those_of_transformers(directory):
+    run = aigc_jax.load(directory)
+    np.testing.assert_allclose(logits(run, TOKENS)[0, -1, :8], GOLDEN, atol=1e-4)
+
+
+def test_a_directory_written_and_read_again_is_the_same_network(directory, tmp_path):
+    run = aigc_jax.load(directory)
+    gpt2_weights.write(
+        tmp_path / "back",
+        run.config.model.to_dict(),
+        flatten(run.state.params["net"]),
+        run.tokenizer,
+    )
+    again = aigc_jax.load(tmp_path / "back")
+    np.testing.assert_array_equal(logits(again, TOKENS), logits(run, TOKENS))
+    text = "the thing: 世界 🙂\n"
+    assert again.tokenizer.encode(text).tolist() == run.tokenizer.encode(text).tolist()
+    assert run.tokenizer.decode(run.tokenizer.encode(text)) == text
+    assert (run.tokenizer.end, run.tokenizer.mask) == (258, None)
+
+
+def test_it_writes_text_and_the_same_for_the_same_seed(directory):
+    run = aigc_jax.load(directory)
+    texts = [generation.texts(run, ["the", "a t"], 30, Choice(), seed)[0] for seed in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
+    printed = command_line("sample", f"--workdir={directory}", "--prompt=the", "--tokens=30").stdout
+    assert printed == f"the{printable(texts[0])}\n"
+
+
+def test_it_has_no_data_to_be_evaluated_on_and_no_classes(directory):
+    run = aigc_jax.load(directory)
+    with pytest.raises(UserError, match="config.data.path = ''"):
+        run.evaluate()
+    with pytest.raises(
+        UserError, match="^label=3 is for samples of the prior of a model that knows classes"
+    ):
+        run.sample(2, label=3)
+
+
+def test_a_run_begins_with_its_weights(directory):
+    """init_from is a GPT-2 directory; so is config.data.tokenizer = 'file'."""
+    run = aigc_jax.load(directory)
+    states = jax.tree.map(
+        lambda x: jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, run.states
+    )
+    config = configs.override(
+        configs.complete(gpt2_weights.config(directory)), {"init_from": str(directory)}
+    )
+    begun = init_from.initialize(states, config)
+    np.testing.assert_array_equal(
+        begun.params["net"]["embed"]["embedding"], run.states.params["net"]["embed"]["embedding"]
+    )
+    given = tokenizers.build((), config.data)
+    assert given.to_json() == tokenizer_files.read_tokenizer(directory).to_json()
+
+
+def damaged(directory, what):
+    if what == "cut":
+        data = (directory / "model.safetensors").read_bytes()
+        (directory / "model.safetensors").write_bytes(data[: len(data) // 2])
+    elif what == "noise":
+        (directory / "model.safetensors").write_bytes(b"\x80\x02}q\x00." * 40)
+    elif what == "layers":
+        (directory / "config.json").write_text(json.dumps(SIZES | dict(n_layer=3)))
+    elif what == "config":
+        (directory / "config.json").write_text('{"n_embd": 8')
+    elif what == "other":
+        (directory / "config.json").write_text(json.dumps(SIZES | dict(activation_function="relu")))
+    elif what == "vocab":
+        (directory / "vocab.json").write_text('{"a": 5}')
+    elif what == "merges":
+        (directory / "merges.txt").write_text("t h e\n")
+
+
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("cut", "is damaged or no safetensors file"),
+        ("noise", "is damaged or no safetensors file"),
+        ("layers", "it is no GPT-2 of 3 layers"),
+        ("config", "is no config.json of a GPT-2"),
+        ("other", "activation_function = 'relu'"),
+        ("vocab", "vocab.json cannot be read as a tokenizer"),
+        ("merges", "vocab.json"),
+    ],
+)
+def test_damage_is_one_sentence(directory, what, words):
+    damaged(directory, what)
+    with pytest.raises(UserError, match=words) as e:
+        aigc_jax.load(directory)
+    assert "\n" not in str(e.value)
+
+
+def test_what_is_no_gpt2_is_not_written_as_one(directory, tmp_path):
+    run = aigc_jax.load(directory)
+    wrong = (
+        (dict(positions="rotary"), "positions = 'rotary'"),
+        (dict(kv_heads=1), "kv_heads = 1"),
+        (dict(scan=True), "lie one by one"),
+    )
+    for change, words in wrong:
+        with pytest.raises(UserError, match=words):
+            gpt2_weights.write(
+                tmp_path / "no",
+                run.config.model.to_dict() | change,
+                flatten(run.state.params["net"]),
+                run.tokenizer,
+            )

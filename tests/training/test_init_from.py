@@ -1,0 +1,117 @@
+"""Parameters of another run: the same ones, but for what was asked to differ."""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from aigc_jax.core.method import TrainState
+from aigc_jax.training import init_from
+from aigc_jax.utils.errors import UserError
+
+THERE = {
+    "params/net/layer_0/kernel": (3, 4),
+    "params/net/layer_0/bias": (4,),
+    "params/net/layer_1/kernel": (4, 4),
+    "params/net/head/kernel": (4, 2),
+    "extra/carry/0": (16, 4),
+    "opt/net/0/mu/head/kernel": (4, 2),
+    "step": (),
+}
+
+
+def state_of(shapes) -> TrainState:
+    """Two trials of zeros."""
+    params = {}
+    for name, shape in shapes.items():
+        part, layer, leaf = name.split("/")
+        params.setdefault(part, {}).setdefault(layer, {})[leaf] = np.zeros((2, *shape), np.float32)
+    return TrainState(np.zeros(2), np.zeros(2), params, {}, {}, {})
+
+
+def begun(monkeypatch, shapes, match=".*", there=THERE):
+    """(parameters, line) of a run with parameters of these shapes that begins with
+    those of THERE, which are ones.
+    """
+    monkeypatch.setattr(
+        init_from,
+        "stored_state",
+        lambda where, states: {k: np.ones((1, *shape)) for k, shape in there.items()},
+    )
+    lines = []
+    states = init_from.initialize(
+        state_of(shapes),
+        ConfigDict(dict(init_from="runs/a", init_match=match)),
+        report=lines.append,
+    )
+    (line,) = lines
+    return states.params, line
+
+
+SAME = {
+    "net/layer_0/kernel": (3, 4),
+    "net/layer_0/bias": (4,),
+    "net/layer_1/kernel": (4, 4),
+    "net/head/kernel": (4, 2),
+}
+
+
+def without(*names):
+    return {name: shape for name, shape in SAME.items() if name not in names}
+
+
+def test_equal_parameters_are_taken_for_every_trial(monkeypatch):
+    params, line = begun(monkeypatch, SAME)
+    assert all(
+        (leaf == 1).all() and len(leaf) == 2
+        for layer in params["net"].values()
+        for leaf in layer.values()
+    )
+    assert line == "4 arrays begin as in runs/a"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (without("net/layer_1/kernel"), "this run: params/net/layer_1/kernel there alone;"),
+        (without("net/layer_0/bias"), "this run: params/net/layer_0/bias there alone;"),
+        (SAME | {"net/layer_2/kernel": (4, 4)}, "this run: params/net/layer_2/kernel not there;"),
+        (
+            SAME | {"net/head/kernel": (4, 5)},
+            "this run: params/net/head/kernel is (4, 2) there and (4, 5) here;",
+        ),
+        (
+            without("net/layer_0/bias") | {"net/head/bias": (2,), "net/head/kernel": (4, 5)},
+            "params/net/head/bias not there; params/net/layer_0/bias there alone; "
+            "params/net/head/kernel is (4, 2) there and (4, 5) here;",
+        ),
+    ],
+)
+def test_all_differences_are_listed_in_one_sentence(monkeypatch, shapes, words):
+    with pytest.raises(UserError) as e:
+        begun(monkeypatch, shapes)
+    assert (
+        words in str(e.value) and "config.init_match" in str(e.value) and "\n" not in str(e.value)
+    )
+
+
+def test_what_init_match_leaves_out_may_differ_and_is_reported(monkeypatch):
+    other = without("net/layer_1/kernel") | {"net/head/kernel": (4, 5)}
+    params, line = begun(monkeypatch, other, "params/net/layer_0")
+    assert (params["net"]["layer_0"]["kernel"] == 1).all() and (
+        params["net"]["head"]["kernel"] == 0
+    ).all()
+    assert (
+        line
+        == "2 arrays begin as in runs/a, but not params/net/head/kernel, params/net/layer_1/kernel"
+    )
+
+
+def test_a_low_rank_adaptation_may_be_new_and_is_not_lost(monkeypatch):
+    adaptation = {"lora/layer_0/a": (3, 2)}
+    params, line = begun(monkeypatch, SAME | adaptation)
+    assert (params["lora"]["layer_0"]["a"] == 0).all() and (
+        params["net"]["head"]["kernel"] == 1
+    ).all()
+    assert line == "4 arrays begin as in runs/a, but not params/lora/layer_0/a"
+    with pytest.raises(UserError, match="holds a low-rank adaptation"):
+        begun(monkeypatch, SAME, there=THERE | {"params/lora/layer_0/a": (3, 2)})

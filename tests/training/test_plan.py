@@ -1,0 +1,244 @@
+"""What a step costs, counted from the program: against products by hand, and the usual
+formula of Transformers.
+"""
+
+import functools
+import json
+import math
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import ROOT, command_line
+from jax.sharding import NamedSharding, PartitionSpec
+from tiny_configs import tiny
+
+from aigc_jax.cli import main as cli
+from aigc_jax.core import config as configs
+from aigc_jax.core.mesh import make_mesh
+from aigc_jax.training import costs, plan
+from aigc_jax.training.run_dir import RunDir
+from aigc_jax.training.train import train
+from aigc_jax.utils.errors import UserError
+from aigc_jax.utils.subprocesses import package_path
+
+
+def counted(f, *shapes):
+    return costs.flops(jax.make_jaxpr(f)(*(jnp.zeros(s) for s in shapes)).jaxpr)
+
+
+def test_products_are_counted_as_often_as_they_are_made():
+    a, b = (8, 16), (16, 16)
+    once = 2 * 8 * 16 * 16
+    assert counted(jnp.dot, a, b) == once
+    assert counted(jax.value_and_grad(lambda a, b: jnp.dot(a, b).sum(), (0, 1)), a, b) == 3 * once
+    assert (
+        counted(lambda a, b: jax.lax.scan(lambda x, _: (x @ b, None), a, None, 12)[0], a, b)
+        == 12 * once
+    )
+    assert (
+        counted(
+            lambda a, b: jax.lax.scan(
+                lambda x, _: jax.lax.scan(lambda y, _: (y @ b, None), x, None, 3), a, None, 4
+            )[0],
+            a,
+            b,
+        )
+        == 12 * once
+    )
+    assert (
+        counted(lambda a, b: jax.lax.cond(a.sum() > 0, lambda: a @ b @ b, lambda: a @ b), a, b)
+        == 2 * once
+    )
+    assert counted(jax.vmap(jnp.dot), (5, *a), (5, *b)) == 5 * once
+    assert counted(jax.jit(jax.checkpoint(jnp.dot)), a, b) == once
+
+
+def test_convolutions_and_their_gradients_cost_the_same():
+    """A 3x3 kernel, stride 2, no padding: each of 7x7 places multiplies 3x3x4 values
+    for each of 6 channels; both gradients as often.
+    """
+    conv = lambda x, k: jax.lax.conv_general_dilated(
+        x, k, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    x, k = (2, 15, 15, 4), (3, 3, 4, 6)
+    once = 2 * (2 * 7 * 7 * 6) * (3 * 3 * 4)
+    assert counted(conv, x, k) == once
+    of_kernel = counted(jax.grad(lambda x, k: (conv(x, k) ** 2).sum(), 1), x, k)
+    assert of_kernel == 2 * once
+    of_both = counted(jax.grad(lambda x, k: (conv(x, k) ** 2).sum(), (0, 1)), x, k)
+    # the input's gradient has a border that the output has not
+    assert of_both == pytest.approx(3 * once, rel=0.2)
+
+
+def test_data_that_stay_on_the_host_are_none_of_a_devices():
+    here, there = (plan.stand_in(tiny("vae", run__data=place))[1] for place in ("host", "device"))
+    assert here == 0 and there > 1797 * 64
+
+
+def test_bytes_between_devices_are_a_rings_and_those_of_loops_counted_as_often_as_they_run():
+    mesh = make_mesh(dict(data=8))
+    shard = functools.partial(
+        jax.shard_map, mesh=mesh, in_specs=PartitionSpec("data"), check_vma=False
+    )
+    x = jax.device_put(np.ones((8, 1000), np.float32), NamedSharding(mesh, PartitionSpec("data")))
+    sent = lambda f: costs.sent(jax.jit(f).lower(x).compile().as_text())
+    whole = 4 * 1000
+    assert sent(shard(lambda x: jax.lax.psum(x, "data"), out_specs=PartitionSpec())) == {
+        "all-reduce": 2 * whole * 7 / 8
+    }
+    assert sent(shard(lambda x: jax.lax.all_gather(x, "data"), out_specs=PartitionSpec())) == {
+        "all-gather": 8 * whole * 7 / 8
+    }
+    loop = lambda x: jax.lax.scan(
+        lambda c, _: (jax.lax.ppermute(c + 1, "data", [(i, (i + 1) % 8) for i in range(8)]), None),
+        x,
+        None,
+        5,
+    )[0]
+    assert sent(shard(loop, out_specs=PartitionSpec("data"))) == {"collective-permute": 5 * whole}
+    assert sent(lambda x: x + 1) == {}
+
+
+def small(**more):
+    """A GPT that `gpt_base` describes, of two layers."""
+    config = configs.load(ROOT / "configs/gpt_base.py")
+    return configs.override(
+        config,
+        {"model.layers": 2, "model.dropout": 0.0, "batch_size": 8, "run.mesh.data": 1} | more,
+    )
+
+
+def test_a_transformers_operations_are_six_a_parameter_and_token_and_those_of_attention():
+    """6 N D + 12 L T d a token (Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022,
+    appendix B), N without positions.
+    """
+    config = small()
+    model, made = config.model, plan.make(config)
+    layers, width, length = model.layers, model.width, config.data.length
+    numbers = 12 * layers * width**2 + 10_112 * width  # the vocabulary filled up
+    tokens = config.batch_size * length
+    assert made.flops == pytest.approx(
+        tokens * (6 * numbers + 12 * layers * length * width), rel=0.05
+    )
+
+
+def test_what_is_computed_again_costs_operations_and_saves_memory():
+    little = {
+        "model.layers": 4,
+        "model.width": 256,
+        "model.heads": 4,
+        "model.kv_heads": 4,
+        "model.context": 128,
+        "data.length": 128,
+        "data.vocabulary": 512,
+        "batch_size": 16,
+        "run.mesh.data": 1,
+        "model.scan": True,
+    }
+    config = configs.override(configs.load(ROOT / "configs/gpt2_124m.py"), little)
+    none, all_, but_products = (
+        plan.make(configs.override(config, c))
+        for c in ({"model.remat": False}, {}, {"model.keep": "products"})
+    )
+    assert (
+        none.flops < but_products.flops < 1.05 * none.flops
+        and 1.2 * none.flops < all_.flops < 4 / 3 * none.flops
+    )
+    assert all_.temporary < but_products.temporary < none.temporary
+
+
+def test_a_plan_divides_what_the_mesh_divides():
+    one, many = (
+        plan.make(small()),
+        plan.make(small(**{"run.mesh.data": 4, "run.mesh.model": 2, "run.fsdp": True})),
+    )
+    assert (
+        many.mesh == dict(trial=1, data=4, model=2)
+        and many.parameters == one.parameters == one.params / 4
+    )
+    assert one.params / 8 < many.params < one.params / 7.9 and one.opt == pytest.approx(
+        2 * one.params, rel=1e-3
+    )
+    assert (
+        many.flops == one.flops // 8
+        and one.sent == {}
+        and many.sent["all-gather"] == pytest.approx(3 / 4 * one.params / 2, rel=0.15)
+    )
+    assert many.peak < 0.5 * one.peak
+    h100 = costs.HARDWARE["h100"]
+    assert one.seconds(h100)[0] == one.flops / 494.7e12 and one.seconds(h100)[2] == 0
+
+
+def test_the_verb_prints_tables_and_says_what_fits():
+    done = command_line(
+        "plan",
+        f"--config={ROOT / 'configs/gpt_base.py'}",
+        "--devices=8",
+        "--mesh=data:4,model:2",
+        "--hardware=h100,tpu_v5e",
+        "--config.run.fsdp=True",
+        "--config.model.layers=1",
+        "--config.precision=bfloat16",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trial 1 x data 4 x model 2" in done.stdout and "sent by all-gather" in done.stdout
+    last = done.stdout.splitlines()[-1].split()
+    assert last[:2] == ["TPU", "v5e"] and last[-1] == "yes"
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--hardware=h1000"], "--hardware = 'h1000' is none of"),
+        (["--devices=0"], "--devices=0 must be positive"),
+        (["--mesh=data=4"], "--mesh=data=4 must be like data:64,model:4"),
+        (["--devices=8", "--mesh=data:16"], "needs 16 devices; there are 8"),
+        (["--mesh=rows:4"], "config.run.mesh.rows: no such key"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_one_sentence(flags, message, capsys, monkeypatch):
+    for name in ("XLA_FLAGS", "JAX_PLATFORMS"):  # which the verb sets, too late for this process
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    assert cli.main(["plan", f"--config={ROOT / 'configs/gpt_base.py'}", *flags]) == 1
+    err = capsys.readouterr().err
+    assert message in err and len(err.splitlines()) == 1, err
+
+
+@pytest.mark.slow
+def test_memory_is_foretold_to_a_tenth(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks/plan.py"), "--config=gpt_base"]
+    # what a user's process allocates: no simulated devices
+    plain = os.environ | package_path() | {"XLA_FLAGS": ""}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
+    assert abs(float(done.stdout.split()[-1].strip("%"))) < 10, done.stdout
+
+
+def test_steps_that_are_profiled_leave_a_trace(tmp_path):
+    train([tiny("vae")], [tmp_path / "run"], report=lambda line: None, profile=(10, 12))
+    assert list((tmp_path / "run/profile").rglob("*.xplane.pb")) and list(
+        (tmp_path / "run/profile").rglob("perfetto_trace.json.gz")
+    )
+
+
+def test_steps_that_a_run_has_not_are_not_profiled_in_silence(tmp_path):
+    with pytest.raises(UserError, match="^profile=steps:30-40 ends after the run's 32 steps"):
+        train([tiny("vae")], [tmp_path / "run"], report=lambda line: None, profile=(30, 40))
+
+
+def test_what_was_not_read_has_no_size():
+    assert plan.make(small()).data is None and plan.make(tiny("vae")).data > 1e5
+    assert "data set" not in plan.report(plan.make(small()), ["h100"])
+
+
+def test_utilization_is_told_where_the_device_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "peak", lambda kind, precision: 1e12)
+    train([tiny("vae")], [tmp_path / "run"], report=lambda line: None)
+    row = json.loads((RunDir(tmp_path / "run") / "timings.jsonl").read_text().splitlines()[-1])
+    assert 0 < row["utilization"] < 1 and math.isfinite(row["utilization"])
+    monkeypatch.undo()
+    assert costs.peak("NVIDIA H200", "bfloat16") == 989.4e12 and costs.peak("cpu", "float32") == 0

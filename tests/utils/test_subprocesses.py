@@ -1,0 +1,31 @@
+"""How other processes find the package."""
+
+import os
+import subprocess
+import sys
+
+from helpers import ROOT
+
+from aigc_jax.utils import subprocesses
+
+
+def test_a_process_finds_the_package_and_imports_nothing_of_its_working_directory(tmp_path):
+    for name in ("random.py", "aigc_jax.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported by accident')\n")
+    bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, *subprocesses.MODULE, "list"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=bare | subprocesses.package_path(),
+        check=False,
+    )
+    assert done.returncode == 0 and "gan_digits" in done.stdout, done.stderr
+
+
+def test_what_the_user_set_stays_behind_the_package(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "theirs")
+    assert subprocesses.package_path()["PYTHONPATH"] == f"{ROOT}{os.pathsep}theirs"
+    monkeypatch.setattr(subprocesses, "REPOSITORY", ROOT / "lib" / "site-packages")
+    assert "PYTHONPATH" not in subprocesses.package_path()
