@@ -47,7 +47,7 @@ def digest_of(path) -> dict[str, str]:
         value = np.asarray(raw)
         state.update(f"{jax.tree_util.keystr(name)} {value.dtype} {value.shape}".encode())
         state.update(value.tobytes())
-    samples = np.ascontiguousarray(run.draw(8)) if run.programs.method.samplers else np.zeros(0)
+    samples = np.ascontiguousarray(run.draw(8, run.default_sampler))
     rows = (Path(path) / "rows.jsonl").read_bytes()
     return {
         "state": state.hexdigest(),

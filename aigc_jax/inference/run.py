@@ -129,7 +129,7 @@ class Run:
         points are an array, as `draw` returns it; of a run on text they are a list of
         str, each up to its end, by default 8.
         """
-        samples = self.draw(num, what or self.default_sampler, seed, split, label)
+        samples = self.draw(num, what, seed, split, label)
         return [self.tokenizer.text(row) for row in samples] if self.is_text else samples
 
     @property
@@ -187,17 +187,18 @@ class Run:
     def draw(
         self,
         num: int | None = None,
-        what: str = "prior",
+        what: str | None = None,
         seed: int = 0,
         split: str = "test",
         label: int | None = None,
     ) -> np.ndarray:  # [num, ...] on the host
-        """Samples as arrays: of images the values that files hold and metrics measure
-        (`media.images.as_saved`), of text tokens. What they are conditioned on, where
-        they are, comes from the split; the data set need not be there for those that
-        are conditioned on nothing. label: samples of that class alone, of a generator
-        that knows classes.
+        """Samples as arrays, by default of the method's first sampler: of images the
+        values that files hold and metrics measure (`media.images.as_saved`), of text
+        tokens. What they are conditioned on, where they are, comes from the split; the
+        data set need not be there for those that are conditioned on nothing. label:
+        samples of that class alone, of a generator that knows classes.
         """
+        what = what or self.default_sampler
         check_range("seed", seed, 0, generation.SEEDS - 1, whole=True)
         each, first = (1, 0) if label is None else (self.classes, label)
         require(

@@ -2,7 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
+from runs import train
+from tiny_configs import tiny
 
 from aigc_jax.inference.run import load
 from aigc_jax.utils.errors import UserError
@@ -23,3 +26,13 @@ def test_a_sweep_is_loaded_by_its_trials(tmp_path, count, more):
         load(tmp_path)
     assert more in str(e.value) and "\n" not in str(e.value)
     assert all(str(tmp_path / "trials" / name) in str(e.value) for name in names[:8])
+
+
+def test_samples_are_by_default_of_the_methods_first_sampler(tmp_path):
+    """Of a VQ-VAE reconstructions, for it has no prior to sample."""
+    quiet = dict(run__eval_every="never", run__save_every="never", run__sample_every="never")
+    train(tiny("vqvae", steps=1, metrics=(), best="", **quiet), tmp_path)
+    run = load(tmp_path)
+    drawn = run.draw(3, "reconstruction")
+    np.testing.assert_array_equal(run.draw(3), drawn)
+    np.testing.assert_array_equal(run.sample(3), drawn)
