@@ -11,6 +11,8 @@ from aigc_jax.core import config as configs
 from aigc_jax.core import keys
 from aigc_jax.utils.errors import UserError, choose
 
+pytestmark = pytest.mark.unit
+
 FILES = sorted((ROOT / "configs").glob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 

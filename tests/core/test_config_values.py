@@ -18,6 +18,8 @@ from aigc_jax.data.dataset import Spec
 from aigc_jax.sweeps.trials import trials_of
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 FILES = sorted((ROOT / "configs").glob("*.py"))
 WRONG = dict(
     type=["word", 3.5, None, ("a",), (("a",),), {"a": 1}, True, [[1], "b"], b"x"],

@@ -28,6 +28,8 @@ from aigc_jax.models.layers import ACTIVATIONS, NORMS
 from aigc_jax.sweeps import experiment
 from aigc_jax.utils.errors import SYNONYMS, UserError, nearest
 
+pytestmark = pytest.mark.unit
+
 NETWORKS = {
     **{
         ("gan", name): dict(zip("gd", pair, strict=True))

@@ -18,6 +18,8 @@ from aigc_jax.data.dataset import fingerprint
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 COUNT = 20
 RANDOM = np.random.RandomState(0)
 PICTURES = {

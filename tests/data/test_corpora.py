@@ -16,7 +16,7 @@ from aigc_jax.utils.disk import cache_dir
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.files import split_lines
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("own_cache")]
 
 
 def test_cleaning(tmp_path):

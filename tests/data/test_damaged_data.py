@@ -22,6 +22,8 @@ from aigc_jax.media import music
 from aigc_jax.utils import tensor_files
 from aigc_jax.utils.errors import UserError, require
 
+pytestmark = pytest.mark.unit
+
 PLAY = "What light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n" * 9
 TUNE = "X:1\nT:Air\nM:3/4\nL:1/8\nK:G\nG2|:B2 d2 B>c|(3ABc [GB]2 ^F2|G4 z2:|\n"
 SECONDS = 10

@@ -19,6 +19,8 @@ from aigc_jax.data.images import AMAT, CHECKSUMS, IDX, read_amat, read_idx
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 
 def test_pictures_are_the_same_numbers_on_the_host_and_in_a_program():
     """Every grey level, to the last bit, whatever is fused: what a run sees does not

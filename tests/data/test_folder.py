@@ -18,6 +18,8 @@ from aigc_jax.data import folder as module
 from aigc_jax.data.dataset import fingerprint
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):

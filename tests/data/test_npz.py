@@ -10,6 +10,8 @@ from aigc_jax import data
 from aigc_jax.data import npz as npz_module
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 
 def npz(path, **arrays):
     return load_npz(path, arrays)

@@ -10,6 +10,8 @@ from aigc_jax.data import order as ordering
 from aigc_jax.data.order import ROUNDS, permute, shuffled
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 16, 97, 1000, 1437])
 def test_permute_is_a_permutation(n):

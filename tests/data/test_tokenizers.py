@@ -16,7 +16,7 @@ from aigc_jax.data.tokenizers import splitters
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("own_cache")]
 
 ODD = [
     "",

@@ -10,7 +10,7 @@ from aigc_jax.core.rng import DATA, fold
 from aigc_jax.data import order, windows
 from aigc_jax.utils.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("own_cache")]
 
 
 @pytest.mark.parametrize("split", windows.SPLITS)

@@ -7,6 +7,8 @@ import sys
 import pytest
 from helpers import ROOT, environment
 
+pytestmark = pytest.mark.unit
+
 PACKAGE = ROOT / "aigc_jax"
 # A package imports only packages of the levels before its own.
 LEVELS = (

@@ -18,6 +18,8 @@ from aigc_jax.sweeps import engines, grid, trials
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.python_files import find_file
 
+pytestmark = pytest.mark.unit
+
 PACKAGE = ROOT / "aigc_jax"
 DOCUMENTS = docs.documents()
 SOURCES = [p for folder in docs.FOLDERS for p in (ROOT / folder).rglob("*.py")]

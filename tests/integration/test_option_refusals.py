@@ -12,7 +12,7 @@ from options import BASES, LM, SEQ
 
 from aigc_jax.core import keys
 
-pytestmark = pytest.mark.usefixtures("option_files")
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("option_files")]
 
 
 def refusals(every: bool) -> list:

@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 
 import aigc_jax
 
+pytestmark = pytest.mark.unit
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 

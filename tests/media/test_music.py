@@ -8,6 +8,8 @@ import pytest
 from aigc_jax.media.music import bars_add_up, read, variable, write_midi
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 HEAD = "X:1\nT:A tune\nM:4/4\nL:1/8\nK:C\n"
 
 

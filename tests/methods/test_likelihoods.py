@@ -13,6 +13,8 @@ from aigc_jax.methods import schedules
 from aigc_jax.methods.losses import latents as latent_losses
 from aigc_jax.methods.losses import likelihoods
 
+pytestmark = pytest.mark.unit
+
 random = np.random.RandomState(0)
 
 

@@ -10,6 +10,8 @@ from aigc_jax import methods
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.vqvae import moved, nearest, perplexity, straight_through
 
+pytestmark = pytest.mark.unit
+
 random = np.random.RandomState(0)
 
 

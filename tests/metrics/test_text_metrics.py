@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from aigc_jax.metrics import METRICS, text
 from aigc_jax.metrics.inputs import Given
 
+pytestmark = pytest.mark.unit
+
 ngram = script("parts/ngram")
 
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
@@ -19,6 +20,8 @@ from aigc_jax.models.gan_dcgan import DCGenerator
 from aigc_jax.models.normalization import BatchNorm
 from aigc_jax.models.reductions import over, total
 from aigc_jax.training.compilation import ONCE, Program
+
+pytestmark = pytest.mark.unit
 
 
 def test_sums_and_their_transposes_are_those_of_numpy_to_the_second_derivative():

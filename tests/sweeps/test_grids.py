@@ -10,6 +10,8 @@ from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import groups_of, slug, trials_of
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 # -- grids
 
 

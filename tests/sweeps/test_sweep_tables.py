@@ -23,6 +23,8 @@ from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 QUIET = dict(report=lambda line, **_: None)
 TWO_RATES = grid.product(grid.values("hp.lr", 1e-3, 1e-2), grid.seeds(3))
 

@@ -12,6 +12,8 @@ import pytest
 from aigc_jax.utils import document_shapes, documents
 from aigc_jax.utils.errors import UserError
 
+pytestmark = pytest.mark.unit
+
 PLAN = dict(members=["a"], route="vmap", chunk=0, devices=1, seconds_a_step={"vmap": 0.5})
 
 

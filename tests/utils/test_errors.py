@@ -10,6 +10,8 @@ from helpers import ROOT
 from aigc_jax.cli import main as cli
 from aigc_jax.utils.errors import FormatError, UserError, argument, choose, command, flags
 
+pytestmark = pytest.mark.unit
+
 # Options of other programs, and of the compiler: file -> the words that begin with
 # dashes.
 OPTIONS = {

@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
 from helpers import ROOT
 
 from aigc_jax.utils import subprocesses
+
+pytestmark = pytest.mark.unit
 
 
 def test_a_process_finds_the_package_and_imports_nothing_of_its_working_directory(tmp_path):

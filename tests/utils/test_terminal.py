@@ -16,6 +16,8 @@ from aigc_jax.training.progress import Progress
 from aigc_jax.utils import terminal
 from aigc_jax.utils.terminal import StatusLine
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize(
     "text, shown",
