@@ -181,6 +181,7 @@ def _run(overrides, words) -> int:
             f"{args.verb} takes its config from the run; --config.{key} goes with train, "
             "sweep and plan"
         )
+    require(getattr(args, "workdir", None) != "", "--workdir= must name a directory")
     for flag in ("config", "experiment"):  # a name becomes the path of its file
         if getattr(args, flag, None):
             setattr(args, flag, str(find_file(getattr(args, flag), flag)))

@@ -92,6 +92,11 @@ def train_run(
     UserError. processes: the arguments of `core.distributed.begin`; the rest is as in
     `train`.
     """
+    require(str(workdir), f"{argument('workdir')}='' must name a directory")
+    require(
+        not (Path(workdir) / "sweep.json").exists(),
+        f"{workdir} is a sweep: a run needs a directory of its own",
+    )
     config, changes = choose_config(config, workdir, overrides or {})
     require(
         not restart or extend is None,

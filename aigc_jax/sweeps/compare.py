@@ -9,6 +9,7 @@ from aigc_jax.core import config as configs
 from aigc_jax.sweeps import plots, tables
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.training.run_dir import RunDir
+from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.text_table import table
 
@@ -97,7 +98,8 @@ def compare(paths: Sequence[str | Path], out: Path | None, metric: str = "") -> 
     notes = [*tables.notes(found, split, name), *lacking(rows, names, split, name)]
     if out is not None:
         draw = lambda axes: plots.draw(found, metric, axes)
-        plots.save_figure(out, draw, size=plots.size_for(len(names)), notes=notes)
+        with disk_errors(out):
+            plots.save_figure(out, draw, size=plots.size_for(len(names)), notes=notes)
     return "\n\n".join(
         [side_by_side(columns, names, "config"), side_by_side(last, names, "last row"), *notes]
     )

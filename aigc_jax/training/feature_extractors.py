@@ -28,7 +28,7 @@ from aigc_jax.training import resume
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import digest, fill
-from aigc_jax.utils.disk import cache_dir
+from aigc_jax.utils.disk import cache_dir, disk_errors
 from aigc_jax.utils.errors import UserError, argument, require
 from aigc_jax.utils.locks import alone
 from aigc_jax.utils.python_files import SHARE
@@ -113,7 +113,7 @@ def of_data(name: str, steps: str, data_dir: str, root: Path) -> Extractor:
         configs.resolve(config, dataset.spec.n_train, methods.examples(config))
     ) + fingerprint(dataset)
     run = RunDir(root / f"classifier_{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
-    with alone(root):
+    with disk_errors(root), alone(root):
         if run.read_status().get("status") != "done":
             train(run.path, name, given)
     return read(run, f"classifier of {name}")

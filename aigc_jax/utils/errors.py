@@ -72,6 +72,9 @@ class UserError(Exception):
     def __str__(self) -> str:
         return self.spelled(lambda name: name)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def spelled(self, spell: Callable[[str], str]) -> str:
         """The sentence, with each argument's name as `spell` writes it."""
         return _MARKED.sub(lambda found: spell(found[1]), super().__str__())

@@ -489,3 +489,24 @@ def test_pictures_of_any_number_and_shape(tmp_path):
     scale = 56 // 16 + 1
     # every byte value comes back
     np.testing.assert_array_equal(images.grid(one)[::scale, ::scale, 0].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("verb", ["train", "sweep", "evaluate", "sample"])
+def test_an_empty_work_directory_is_not_the_current_one(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    more = ["--config=gan_digits"] if verb in ("train", "sweep") else []
+    assert cli.main([verb, "--workdir=", *more]) == 1
+    assert "--workdir= must name a directory" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_and_a_sweep_do_not_share_a_directory(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    words = ["--config=vae_digits", "--seeds=2", f"--workdir={tmp_path / 'run'}"]
+    assert cli.main(["sweep", *words]) == 1
+    assert "is a run: a sweep needs a directory of its own" in capsys.readouterr().err
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    assert cli.main(["train", "--config=gan_digits", f"--workdir={tmp_path / 'sweep'}"]) == 1
+    assert "is a sweep: a run needs a directory of its own" in capsys.readouterr().err

@@ -469,6 +469,8 @@ def test_runs_of_unequal_length_are_named_in_a_comparison(tmp_path):
     assert next(line for line in text.splitlines() if line.startswith("valid step")).split()[
         2:
     ] == ["8", "12"]
+    with pytest.raises(UserError, match="cannot write to .*No such file or directory"):
+        compare.compare(paths, tmp_path / "missing" / "c.png")
 
 
 def test_fifty_runs_are_a_line_each(tmp_path, monkeypatch):

@@ -90,3 +90,8 @@ def test_errors_of_the_library_have_dashes_in_the_terminal(tmp_path, capsys):
     words = ["train", "--config=gan_digits", f"--workdir={tmp_path}", "--restart", "--extend=9"]
     assert cli.main(words) == 1
     assert "--restart begins again, --extend goes on: give one" in capsys.readouterr().err
+
+
+def test_the_marks_of_arguments_are_in_no_text_that_people_read():
+    error = UserError(f"{argument('what')} = 'x' is none of a, b")
+    assert repr(error) == "UserError(\"what = 'x' is none of a, b\")" and "\0" not in str(error)
