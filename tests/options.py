@@ -3,7 +3,7 @@ a value needs beside it, what is refused.
 
 A base is a method and its network, as in `keys.MODEL`. An axis is a key of the config,
 or of a key that holds several names `KEY:NAME`, on or off. What a new table or key of
-`aigc_jax.keys` allows is walked without a line here; a new network needs a line in
+`aigc_jax.core.keys` allows is walked without a line here; a new network needs a line in
 BASES.
 """
 

@@ -167,7 +167,7 @@ class Run:
     ) -> list[str]:
         """What a language model writes after each prompt, without the prompt: at most
         `num_tokens` tokens, up to the end of the text. The numbers are those of
-        `methods.decoding.Choice` and of `launch.py sample`; the same seed gives the
+        `methods.decoding.Choice` and of `aigc sample`; the same seed gives the
         same texts, whatever the number of prompts. "" is the beginning of a text. Of an
         encoder-decoder, and of a run on joined pairs, the prompts are sources and the
         texts their targets; an encoder-decoder searches with config.beams and takes

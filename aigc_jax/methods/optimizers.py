@@ -88,7 +88,7 @@ class Optimizer(NamedTuple):
     """An update rule, and the hyper-parameters that it reads."""
 
     make: Callable  # (lr, hp) -> optax transformation
-    hparams: tuple[str, ...]  # what it reads of hp, names of `hparams.HPARAMS`
+    hparams: tuple[str, ...]  # what it reads of hp, names of `core.keys.HP`
 
 
 RULES: dict[str, Callable] = {
