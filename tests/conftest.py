@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its environment from
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-import pytest  # noqa: E402
+import pytest
 
 # Programs that are kept are millions of Python objects, and looking through them again
 # and again for what is not needed takes an eighth of the time. `helpers.bound_memory`

@@ -4,7 +4,6 @@
 
 import ast
 import functools
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -145,11 +144,3 @@ def script_flags(path: Path) -> set[str]:
             beside = path.parent.joinpath(*name.split(".")).with_suffix(".py")
             out |= script_flags(beside) if beside.is_file() else set()
     return out
-
-
-def load_script(path: Path):
-    """The module of a script, by its path."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -4,7 +4,6 @@ line, a bound of memory.
 
 import ctypes
 import gc
-import importlib.util
 import os
 import resource
 import subprocess
@@ -59,15 +58,9 @@ def drop_programs():
 
 def script(name):
     """A module of experiments/, by its path there."""
-    path = ROOT / "experiments" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(Path(name).name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(ROOT / "experiments"))
-    return module
+    from aigc_jax.utils.python_files import import_file
+
+    return import_file(ROOT / "experiments" / f"{name}.py", "experiment")
 
 
 def command_line(*words, **more):

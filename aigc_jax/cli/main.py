@@ -1,19 +1,18 @@
 """The command line: its parser, one verb a file, and errors as one sentence."""
 
 import argparse
-import difflib
 import errno
 import os
 import re
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from aigc_jax.cli import compare, data, evaluate, export, figure, group, plan, sample, sweep, train
 from aigc_jax.cli import list as list_
-from aigc_jax.utils.errors import PROGRAM, UserError, brief, require
+from aigc_jax.utils.errors import PROGRAM, UserError, brief, nearest, require
 from aigc_jax.utils.python_files import find_file
+from aigc_jax.utils.subprocesses import launched_as
 from aigc_jax.utils.terminal import print_warning
 
 # verb -> the module that declares its arguments, add_arguments(parser), and runs it,
@@ -106,10 +105,7 @@ class Parser(argparse.ArgumentParser):
 
 def program() -> str:
     """What a user types to start this command line."""
-    name = Path(sys.argv[0]).name
-    if name == "__main__.py":
-        return "python -m aigc_jax"
-    return "aigc" if name == "aigc" else "python launch.py"
+    return " ".join(launched_as()) or "python launch.py"
 
 
 def make_parser() -> Parser:
@@ -165,7 +161,7 @@ def main(argv) -> int:
 
 def _run(overrides, words) -> int:
     if words and not words[0].startswith("-") and words[0] not in VERBS | INTERNAL:
-        raise UserError(f"{words[0]!r} is none of {', '.join(VERBS)}{_suggest(words[0], VERBS)}")
+        raise UserError(f"{words[0]!r} is none of {', '.join(VERBS)}{nearest(words[0], VERBS)}")
     top = make_parser()
     args, unknown = top.parse_known_args(words)
     if args.verb is None:
@@ -173,7 +169,7 @@ def _run(overrides, words) -> int:
         return 1 if words else 0
     if unknown:
         known = [f"--{k}" for k in vars(args) if k != "verb"]
-        close = _suggest(unknown[0].split("=")[0], known)
+        close = nearest(unknown[0].split("=")[0], known).replace("'", "")
         raise UserError(f"{args.verb} takes no {unknown[0]}; it takes {', '.join(known)}{close}")
     if overrides and args.verb not in OVERRIDABLE:
         key = next(iter(overrides))
@@ -186,12 +182,6 @@ def _run(overrides, words) -> int:
         if getattr(args, flag, None):
             setattr(args, flag, str(find_file(getattr(args, flag), flag)))
     return (VERBS | INTERNAL)[args.verb].run(args, overrides)
-
-
-def _suggest(word, known) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    name = close[0] if close and close[0].startswith("-") else repr(close[0]) if close else ""
-    return f"; did you mean {name}?" if close else ""
 
 
 def command():

@@ -50,7 +50,7 @@ def permute(index: Any, keys: Any, n: int) -> Any:  # [B], [B, R] or [1, R] -> [
         while (x >= n).any():
             x = np.where(x < n, x, network(x))
         return x
-    walk = lambda x: jnp.where(x < n, x, network(x))  # noqa: E731
+    walk = lambda x: jnp.where(x < n, x, network(x))
     return jax.lax.while_loop(lambda x: jnp.any(x >= n), walk, network(index.astype(jnp.uint32)))
 
 

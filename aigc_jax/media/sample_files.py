@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from aigc_jax.media import sample_files
 from aigc_jax.media.images import grid, is_drawable, save_png
 from aigc_jax.media.plots import save_scatter
 from aigc_jax.utils.documents import write_atomically
@@ -14,7 +13,7 @@ def save(stem: Path, samples: np.ndarray, dataset, origin: dict[str, str], colum
     """Write samples [N, ...] for this data set beside `stem`; return the file."""
     if dataset.tokenizer is None:
         path = stem.with_suffix(".png")
-        sample_files.save_samples(path, samples, dataset.spec, origin, columns)
+        save_samples(path, samples, dataset.spec, origin, columns)
         return path
     path = stem.with_suffix(".txt")
     save_texts(path, [dataset.tokenizer.text(tokens) for tokens in samples], origin)

@@ -108,6 +108,10 @@ def carry_out(
     )
     engine = choose(engines.ENGINES, settings.engine, "engine")(settings, cache_dir("xla"))
     sweep, kept = Sweep(settings.workdir), None
+    require(
+        not (sweep.path / "config.json").exists(),
+        f"{sweep.path} is a run: a sweep needs a directory of its own",
+    )
     if request.halving:
         kept = dict(halving=request.halving)
     if restart:

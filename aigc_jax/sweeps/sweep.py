@@ -96,10 +96,6 @@ class Sweep:
         is that trial, whatever it is called.
         """
         extra = extra or {}
-        require(
-            not (self.path / "config.json").exists(),
-            f"{self.path} is a run: a sweep needs a directory of its own",
-        )
         with disk_errors(self.path), alone(self.path):
             groups = self.all_groups()
             self._check_halving(groups, extra.get("halving"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from aigc_jax import __version__
 from aigc_jax.utils.disk import hide_paths
-from aigc_jax.utils.python_files import IS_CHECKOUT, PACKAGE, REPOSITORY
-from aigc_jax.utils.subprocesses import MODULE
+from aigc_jax.utils.python_files import IS_CHECKOUT, REPOSITORY
+from aigc_jax.utils.subprocesses import launched_as
 
 
 def environment() -> dict:
@@ -19,6 +19,7 @@ def environment() -> dict:
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "numpy")
     devices = jax.devices()
+    script = ["python", hide_paths(str(Path(sys.argv[0]).resolve()), REPOSITORY)]
 
     def git(*words):
         done = subprocess.run(
@@ -42,15 +43,8 @@ def environment() -> dict:
         devices=[f"{len(devices)} x {devices[0].platform} {devices[0].device_kind}"],
         cores=os.cpu_count(),
         commit=commit,
-        command=[*program(), *(hide_paths(word, REPOSITORY) for word in sys.argv[1:])],
+        command=[
+            *(launched_as() or script),
+            *(hide_paths(word, REPOSITORY) for word in sys.argv[1:]),
+        ],
     )
-
-
-def program() -> list[str]:
-    """How this process was started: `aigc`, `python -m aigc_jax`, or a script."""
-    script = Path(sys.argv[0]).resolve()
-    if script.name == "aigc":
-        return ["aigc"]
-    if script == PACKAGE / "__main__.py":
-        return ["python", *MODULE]
-    return ["python", hide_paths(str(script), REPOSITORY)]

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 from aigc_jax.utils.errors import flags
-from aigc_jax.utils.python_files import REPOSITORY
+from aigc_jax.utils.python_files import PACKAGE, REPOSITORY
 
 MODULE = ("-m", "aigc_jax")  # the command line, after the interpreter
 
@@ -13,6 +14,16 @@ MODULE = ("-m", "aigc_jax")  # the command line, after the interpreter
 def command_line(verb: str, **arguments) -> list[str]:
     """The words after the interpreter that start a verb of the command line."""
     return [*MODULE, verb, *flags(**arguments)]
+
+
+def launched_as() -> list[str]:
+    """The words by which this process was started as the command line: `aigc` or
+    `python -m aigc_jax`; none where a script was.
+    """
+    script = Path(sys.argv[0]).resolve()
+    if script == PACKAGE / "__main__.py":
+        return ["python", *MODULE]
+    return ["aigc"] if script.name == "aigc" else []
 
 
 def package_path() -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from helpers import ROOT, environment, start_words
 from tiny_configs import GAN, SMALL_RUN, dataset
 
-from aigc_jax.cli import main as cli  # noqa: E402
+from aigc_jax.cli import main as cli
 
 DIGITS = f"--config={ROOT / 'configs/gan_digits.py'}"
 CONV = f"--config={ROOT / 'configs/dcgan_digits.py'}"
@@ -506,6 +506,7 @@ def test_a_run_and_a_sweep_do_not_share_a_directory(tmp_path, capsys):
     words = ["--config=vae_digits", "--seeds=2", f"--workdir={tmp_path / 'run'}"]
     assert cli.main(["sweep", *words]) == 1
     assert "is a run: a sweep needs a directory of its own" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.json").write_text("{}")
     assert cli.main(["train", "--config=gan_digits", f"--workdir={tmp_path / 'sweep'}"]) == 1

@@ -264,6 +264,6 @@ def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
     Cifar10(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     ds = loaded(tmp_path)
     assert ds.splits == dict(train=(0, 3), valid=(3, 10), test=(13, 4)) and ds.spec.classes == 10
-    key = lambda x, label: sorted((i.tobytes(), int(y)) for i, y in zip(x, label, strict=True))  # noqa: E731
+    key = lambda x, label: sorted((i.tobytes(), int(y)) for i, y in zip(x, label, strict=True))
     assert key(ds.arrays["x"][:13], ds.arrays["label"][:13]) == key(*made["train"])
     assert key(ds.arrays["x"][13:], ds.arrays["label"][13:]) == key(*made["test"])

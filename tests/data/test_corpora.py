@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("own_cache")]
 
 def test_cleaning(tmp_path):
     text = "Ｆｕｌｌ ﬁ E\u0301 The end\x07\x7f\x85\r\n\tof THE stop-word"
-    clean = lambda **more: cleaning.cleaner(section(**more), more.get("script", "as_is"))(text)  # noqa: E731
+    clean = lambda **more: cleaning.cleaner(section(**more), more.get("script", "as_is"))(text)
     assert clean() == text
     assert clean(normalize="NFC") == text.replace("E\u0301", "É") and clean(
         normalize="NFKC"
@@ -42,7 +42,7 @@ def test_cleaning(tmp_path):
 def test_simplified_characters_are_those_of_opencc(tmp_path, monkeypatch):
     converter = lambda name: types.SimpleNamespace(
         convert=lambda text: text.replace("壯", "壮") if name == "t2s" else ""
-    )  # noqa: E731
+    )
     monkeypatch.setitem(sys.modules, "opencc", types.SimpleNamespace(OpenCC=converter))
     assert (
         "函谷壮皇居"

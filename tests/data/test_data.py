@@ -51,7 +51,7 @@ def test_digits():
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    key = lambda images: sorted(np.ascontiguousarray(i).tobytes() for i in images)  # noqa: E731
+    key = lambda images: sorted(np.ascontiguousarray(i).tobytes() for i in images)
     # the same pictures in another order
     assert key((x[..., 0] + 1) * 8) == key(raw.images.astype(np.float32))
     np.testing.assert_allclose(jax.jit(ds.take)(ds.arrays, jnp.arange(9))["x"], x[:9], atol=1e-7)
@@ -269,7 +269,7 @@ def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
     Mnist(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     ds = data.load(section("mnist"), str(tmp_path))
     assert ds.splits == dict(train=(0, 3), valid=(3, 5000), test=(5003, 4))
-    key = lambda a: sorted(i.tobytes() for i in a)  # noqa: E731
+    key = lambda a: sorted(i.tobytes() for i in a)
     assert key(ds.arrays["x"][:5003]) == key(made["train"][0])
     assert sorted(ds.arrays["label"][5003:].tolist()) == sorted(made["test"][1].tolist())
 

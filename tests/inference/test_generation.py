@@ -15,7 +15,7 @@ from tiny_configs import PAIRS, dataset, resolved, tiny
 
 import aigc_jax
 from aigc_jax import data
-from aigc_jax.cli import main as cli  # noqa: E402
+from aigc_jax.cli import main as cli
 from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import fingerprint
 from aigc_jax.data.files import tenth

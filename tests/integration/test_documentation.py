@@ -16,7 +16,7 @@ from aigc_jax.core import config as configs
 from aigc_jax.core import keys
 from aigc_jax.sweeps import engines, grid, trials
 from aigc_jax.utils.errors import UserError
-from aigc_jax.utils.python_files import find_file
+from aigc_jax.utils.python_files import find_file, import_file
 
 pytestmark = pytest.mark.unit
 
@@ -149,7 +149,7 @@ def has_class(name: str) -> bool:
 
 
 def test_the_drawing_of_the_rooms_is_that_of_the_source():
-    rooms = docs.load_script(ROOT / "docs/draw_rooms.py")
+    rooms = import_file(ROOT / "docs/draw_rooms.py", "script")
     drawn = rooms.draw(rooms.levels(), rooms.count_imports())
     assert rooms.OUT.read_text(encoding="utf-8") == drawn, "run: python docs/draw_rooms.py"
     names = [room for level in rooms.levels() for room in level]

@@ -23,10 +23,10 @@ from fuzzing import DAMAGES, WRONG_VALUES, cross, damage, flip, time_limit, unti
 from helpers import DATA, ROOT, bound_memory, command_line
 from tiny_configs import SMALL_RUN, TEXT, VAE
 
-from aigc_jax.cli import main as cli  # noqa: E402
-from aigc_jax.core import config as configs  # noqa: E402
-from aigc_jax.training import train as training  # noqa: E402
-from aigc_jax.training.loop import Loop  # noqa: E402
+from aigc_jax.cli import main as cli
+from aigc_jax.core import config as configs
+from aigc_jax.training import train as training
+from aigc_jax.training.loop import Loop
 
 SEED = 20261128
 CPU, WALL = 10, 60  # seconds

@@ -201,7 +201,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, tmp_path):
     )
     if "mount" in done.stderr:
         pytest.skip(f"no small file system can be mounted: {done.stderr.strip()}")
-    read = lambda end: (tmp_path / f"disk{end}").read_text()  # noqa: E731
+    read = lambda end: (tmp_path / f"disk{end}").read_text()
     error = read(".err").splitlines()[-1]
     assert (
         read(".code") == "1\n" and error.startswith("error: the disk of") and "is full" in error

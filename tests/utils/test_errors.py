@@ -79,7 +79,7 @@ def test_a_choice_of_an_argument_and_of_a_config_key(capsys):
 def test_a_command_line_within_a_sentence(monkeypatch):
     error = UserError(f"get it with: {command('data', name='mnist', download=True)}")
     assert str(error) == "get it with: aigc data --name=mnist --download"
-    monkeypatch.setattr("sys.argv", ["/package/__main__.py"])
+    monkeypatch.setattr("sys.argv", [str(ROOT / "aigc_jax" / "__main__.py")])
     assert error.spelled(cli.spell).endswith(": python -m aigc_jax data --name=mnist --download")
     assert flags(route="map", halve=True, download=False) == ["--route=map", "--halve"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aigc_jax.utils.errors import UserError, argument, require
-from aigc_jax.utils.subprocesses import package_path
 
 HELD = 75  # exit code of a job that another process is at
 STOPPED = 143  # of one that was asked to stop, and saved
@@ -112,7 +111,7 @@ class Task:
     ) -> None:
         self.words, self.log, self.folder = job.words, str(job.log.absolute()), os.getcwd()
         # The other machine's own variables override the first, and yield to the second.
-        self.defaults, self.variables = defaults, package_path() | (variables or {})
+        self.defaults, self.variables = defaults, variables or {}
         self.process: subprocess.Popen | None = None
 
     def __call__(self):

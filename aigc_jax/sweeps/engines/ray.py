@@ -24,7 +24,7 @@ from aigc_jax.sweeps.engines.base import (
     unreachable,
 )
 from aigc_jax.utils.errors import argument, first_line, require
-from aigc_jax.utils.subprocesses import reason_of
+from aigc_jax.utils.subprocesses import package_path, reason_of
 
 
 class Ray:
@@ -47,6 +47,7 @@ class Ray:
         )
         self.shares = dict(zip(("num_cpus", "num_gpus"), shares(args), strict=True))
         self.variables = {k: v for k, v in os.environ.items() if k.startswith(OURS)}
+        self.variables |= package_path()
         # Without a share of a GPU a program has none; with a part of one it takes that
         # part of its memory.
         self.variables |= dict(CUDA_VISIBLE_DEVICES="") if not args.gpus else {}

@@ -27,7 +27,7 @@ from aigc_jax.sweeps.engines.base import (
     unreachable,
     whole,
 )
-from aigc_jax.utils.subprocesses import reason_of
+from aigc_jax.utils.subprocesses import package_path, reason_of
 
 MINUTES = 60  # of a job, unless `time` says otherwise
 REQUEUES = 30  # times that a program may reach its time limit and go on
@@ -140,9 +140,10 @@ class Slurm:
         try:
             # submitit also prints what it raises
             with contextlib.redirect_stderr(io.StringIO()), self.executor.batch():
+                tasks = [SlurmTask(job, cached(self.cache), package_path()) for job in jobs]
                 sent = {
-                    job.name: (job, self.executor.submit(SlurmTask(job, cached(self.cache))))
-                    for job in jobs
+                    job.name: (job, self.executor.submit(task))
+                    for job, task in zip(jobs, tasks, strict=True)
                 }
         except (FailedJobError, FailedSubmissionError) as e:  # what sbatch says
             raise unreachable(
