@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from aigc_jax.core import axes
 from aigc_jax.core.method import Array, PyTree
+from aigc_jax.core.transforms import traced_once
 
 
 def mean_gradients(
@@ -47,11 +48,13 @@ def mean_gradients(
             lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
         )
 
+        once = traced_once(one)
+
         def body(total, part):
-            means, each = one(part)
+            means, each = once(part)
             return jax.tree.map(jnp.add, total, means), each
 
-        shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))[0]
+        shapes = jax.eval_shape(once, jax.tree.map(lambda x: x[0], parts))[0]
         total, joined = jax.lax.scan(
             body, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), parts
         )

@@ -13,6 +13,13 @@ from aigc_jax.core.method import PyTree
 from aigc_jax.core.rng import SAMPLE, fold
 
 
+def traced_once(f: Callable) -> Callable:
+    """f, whose operations are found once for all calls with the same shapes, and which
+    leaves no call of its own in the program.
+    """
+    return jax.jit(lambda *args: f(*args), inline=True)  # jit knows functions by identity
+
+
 def feed(step: Callable, source: Callable) -> Callable:
     """(state, batch) -> ... becomes (state, arrays) -> ...: the batch is source(arrays,
     key, step), inside the program.
@@ -29,12 +36,13 @@ def repeat(step: Callable, capacity: int = 1024) -> Callable:
     """
 
     def run(state, arrays, n):
-        shapes = jax.eval_shape(step, state, arrays)[1]
+        once = traced_once(step)
+        shapes = jax.eval_shape(once, state, arrays)[1]
         buffer = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), shapes)
 
         def body(i, carry):
             state, buffer = carry
-            state, metrics = step(state, arrays)
+            state, metrics = once(state, arrays)
             return state, jax.tree.map(lambda b, m: b.at[i].set(m), buffer, metrics)
 
         return jax.lax.fori_loop(0, n, body, (state, buffer))
@@ -54,6 +62,8 @@ def total(
     """
 
     def run(state, arrays, start, count, first, last):
+        once = traced_once(evaluate)
+
         def batch(i):
             index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
             rows = start + jnp.minimum(index, count - 1)
@@ -61,9 +71,9 @@ def total(
             return lay(take(arrays, places.pop("rows"))) | places
 
         def body(i, sums):
-            return jax.tree.map(jnp.add, sums, evaluate(state, batch(i)))
+            return jax.tree.map(jnp.add, sums, once(state, batch(i)))
 
-        shapes = jax.eval_shape(lambda: evaluate(state, batch(first)))
+        shapes = jax.eval_shape(lambda: once(state, batch(first)))
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return jax.lax.fori_loop(first, last, body, zero)
 

@@ -8,10 +8,10 @@ from aigc_jax.media.images import grid
 from aigc_jax.utils.documents import write_atomically
 
 
-def _figure(width, height):
+def _figure(width, height, layout="constrained"):
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", dpi=100)
+    return Figure(figsize=(width, height), layout=layout, dpi=100)
 
 
 def _save_figure(path, figure, origin):
@@ -99,12 +99,7 @@ def save_curves(path, rows: list[dict], origin: dict[str, str]):
     )
     if not names:
         return
-    columns = min(3, len(names))
-    lines = -(-len(names) // columns)
-    figure = _figure(4.2 * columns, 2.8 * lines)
-    panels = figure.subplots(lines, columns, squeeze=False).flat
-    # Names come first: zip must not take a panel that it does not use.
-    for name, axes in zip(names, panels, strict=False):
+    for name, axes in zip(names, panels := _panels(len(names)), strict=True):
         for split, colour in COLOURS.items():
             points = [
                 (row["step"], row[name])
@@ -122,10 +117,29 @@ def save_curves(path, rows: list[dict], origin: dict[str, str]):
         if values and min(values) > 0 and max(values) > 30 * min(values):
             axes.set_yscale("log")
         axes.set_title(name, fontsize=9)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which="both", labelsize=8)
         axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
-    for axes in list(panels):
-        axes.set_axis_off()
-    _save_figure(path, figure, origin)
+    _save_figure(path, panels[0].figure, origin)
+
+
+def _panels(count: int, columns: int = 3, width: float = 4.2, height: float = 2.8) -> list:
+    """So many axes in rows of one new figure, each in a cell of width x height inches.
+    Their margins are fixed: measuring all labels first would take as long as drawing.
+    """
+    left, bottom, right, top = 0.62, 0.42, 0.12, 0.28  # inches
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    figure = _figure(width * columns, height * lines, layout=None)
+    return [
+        figure.add_axes(
+            (
+                (i % columns + left / width) / columns,
+                (lines - 1 - i // columns + bottom / height) / lines,
+                (1 - (left + right) / width) / columns,
+                (1 - (bottom + top) / height) / lines,
+            )
+        )
+        for i in range(count)
+    ]

@@ -121,8 +121,8 @@ class Programs:
         }
         self._start = Program(jax.jit(self._init), ONCE)
         # Shapes of states without padding, as those of a restored checkpoint.
-        self.shapes = jax.eval_shape(
-            self._init, np.zeros(count, np.uint32), self._stacked([config] * count)
+        self.shapes = self._start.jitted.eval_shape(
+            np.zeros(count, np.uint32), self._stacked([config] * count)
         )
         # The parameters of the networks that are trained.
         optimizers.check_frozen(

@@ -63,6 +63,14 @@ def test_what_a_run_leaves(finished):
     )
 
 
+def test_curves_are_drawn(tmp_path, drawn_curves):
+    from PIL import Image
+
+    train(tiny(steps=8), tmp_path)
+    curves = Image.open(tmp_path / "curves.png")
+    assert len(curves.getcolors(1 << 24)) > 10 and curves.text["step"] == "8"
+
+
 def test_generated_pictures_name_their_origin(finished):
     from PIL import Image
 
