@@ -59,8 +59,16 @@ def further_rows() -> list:
 
 
 def single_rows() -> list:
-    """Each base as it is, and each option by itself in the first base that has it."""
-    rows, seen = [(base, {}) for base in BASES], set()
+    """Each base as it is, and each option that no row of the covering design holds
+    (large data sets) by itself in the first base that has it.
+    """
+    rows = [(base, {}) for base in BASES]
+    seen = {
+        (axis, value)
+        for found in problem().values()
+        for axis, values in found.items()
+        for value in values
+    }
     for base in BASES:
         for item in ((axis, value) for axis, values in axes(base).items() for value in values):
             if (

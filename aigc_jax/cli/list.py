@@ -28,16 +28,31 @@ def run(args, overrides) -> int:
         for key, value in configs.leaves(config).items():
             print_text(f"--config.{key}={value}")
         return 0
-    files = {folder: sorted((SHARE / folder).glob("*.py")) for folder in FOLDERS}
-    longest = max((len(path.stem) for paths in files.values() for path in paths), default=0)
+    configs_, found = (sorted((SHARE / folder).glob("*.py")) for folder in FOLDERS)
+    sections = {
+        "Configs, for --config=NAME": configs_,
+        "Experiments, for --experiment=NAME": [path for path in found if is_experiment(path)],
+        "Scripts, python experiments/NAME.py --help": [
+            path for path in found if not is_experiment(path)
+        ],
+    }
+    longest = max((len(path.stem) for paths in sections.values() for path in paths), default=0)
     width = shutil.get_terminal_size().columns
-    for folder, paths in files.items():
-        print_text(f"{folder.capitalize()}, for --{folder.removesuffix('s')}=NAME:\n")
+    for i, (title, paths) in enumerate(sections.items()):
+        print_text(f"{title}:\n" if i == 0 else f"\n{title}:\n")
         for path in paths:
             print_text(entry(path.stem, summary_of(path), longest + 4, width))
-        if folder != FOLDERS[-1]:
-            print_text()
     return 0
+
+
+def is_experiment(path) -> bool:
+    """Does it name a CONFIG, as `sweeps.experiment` asks? The file is not imported."""
+    return any(
+        getattr(target, "id", None) == "CONFIG"
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    )
 
 
 def summary_of(path) -> str:

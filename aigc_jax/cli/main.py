@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """Raise a UserError instead of leaving with usage and exit code 2."""
-        raise UserError(f"{message} ({program()} --help)")
+        raise UserError(f"{message} ({self.prog} --help)")
 
 
 def program() -> str:
@@ -108,8 +108,10 @@ def program() -> str:
     return " ".join(launched_as()) or "python launch.py"
 
 
-def make_parser() -> Parser:
-    """Return the parser of all verbs; internal ones are parsed but not listed."""
+def make_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of all verbs, and {verb: its own}; internal ones are parsed but not
+    listed.
+    """
     style: dict[str, Any] = dict(formatter_class=HelpFormatter, allow_abbrev=False)
     top = Parser(prog=program(), description=DESCRIPTION.format(program=program()), **style)
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
@@ -117,7 +119,17 @@ def make_parser() -> Parser:
         summary = " ".join((module.__doc__ or "").split("\n\n")[0].split())
         shown: dict[str, Any] = {} if name in INTERNAL else dict(help=summary)
         module.add_arguments(verbs.add_parser(name, description=module.__doc__, **shown, **style))
-    return top
+    return top, verbs.choices
+
+
+def check_flags(verb: str, words: list[str], parser: Parser) -> None:
+    """A UserError for the first flag that the verb does not take."""
+    known = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+    before = words[: words.index("--")] if "--" in words else words
+    for flag in (word.split("=")[0] for word in before if word.startswith("--")):
+        if flag not in known:
+            close = nearest(flag, known).replace("'", "")
+            raise UserError(f"{verb} takes no {flag}; it takes {', '.join(known)}{close}")
 
 
 def spell(name: str) -> str:
@@ -162,15 +174,14 @@ def main(argv) -> int:
 def _run(overrides, words) -> int:
     if words and not words[0].startswith("-") and words[0] not in VERBS | INTERNAL:
         raise UserError(f"{words[0]!r} is none of {', '.join(VERBS)}{nearest(words[0], VERBS)}")
-    top = make_parser()
+    top, verbs = make_parser()
+    if words and words[0] in verbs:  # before argparse misses what was misspelt
+        check_flags(words[0], words[1:], verbs[words[0]])
     args, unknown = top.parse_known_args(words)
     if args.verb is None:
         top.print_help()
         return 1 if words else 0
-    if unknown:
-        known = [f"--{k}" for k in vars(args) if k != "verb"]
-        close = nearest(unknown[0].split("=")[0], known).replace("'", "")
-        raise UserError(f"{args.verb} takes no {unknown[0]}; it takes {', '.join(known)}{close}")
+    require(not unknown, f"{args.verb}: nothing asks for {brief(' '.join(unknown), quotes=False)}")
     if overrides and args.verb not in OVERRIDABLE:
         key = next(iter(overrides))
         raise UserError(

@@ -133,13 +133,14 @@ def add_arguments(parser):
 def run(args, overrides) -> int:
     """Carry out a sweep, or only say how it stands or what it would do."""
     from aigc_jax.sweeps import grid, launch
-    from aigc_jax.sweeps.request import carry_out, finish, make_request
+    from aigc_jax.sweeps.request import carry_out, check_metric, finish, make_request
     from aigc_jax.sweeps.sweep import Sweep
 
     sweep = Sweep(args.workdir)
     if args.watch:
         launch.watch(sweep)
         return 0
+    check_metric(args.metric)
     grids = [grid.parse(text) for text in args.grid]
     request = make_request(args.config, args.experiment, grids, args.seeds, overrides)
     if args.dry_run:

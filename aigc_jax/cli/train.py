@@ -63,7 +63,10 @@ def run(args, overrides) -> int:
     from aigc_jax.training.run_dir import RunDir
 
     steps = re.fullmatch(r"steps:(\d+)-(\d+)", args.profile)
-    require(steps or not args.profile, f"--profile={args.profile} must be like steps:10-15")
+    require(
+        not args.profile or steps and 0 < int(steps[1]) <= int(steps[2]),
+        f"--profile={args.profile} must be like steps:10-15",
+    )
     status = train_run(
         args.config,
         args.workdir,

@@ -29,7 +29,7 @@ from aigc_jax.training.programs import Programs, without_opt
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import digest, fill, flatten
 from aigc_jax.utils import documents
-from aigc_jax.utils.errors import UserError, argument, choose, listing, require
+from aigc_jax.utils.errors import UserError, argument, check_type, choose, listing, require
 from aigc_jax.utils.terminal import print_warning
 
 SHOWN = 8  # trials of a sweep that an error names
@@ -111,6 +111,13 @@ class Run:
     def state(self) -> TrainState:
         """The TrainState of this run, without the trial axis."""
         return jax.tree.map(lambda x: x[0], self.states)
+
+    def __repr__(self):
+        return f"Run({str(self.dir.path)!r}, step {self.step:,})"
+
+    def _check_split(self, split):
+        splits = self.programs.dataset.splits
+        require(split in splits, f"{argument('split')}={split} is none of {', '.join(splits)}")
 
     def rows(self, split: str | None = None) -> list[dict]:
         """The rows of rows.jsonl, of one split or of all."""
@@ -199,6 +206,7 @@ class Run:
         samples of that class alone, of a generator that knows classes.
         """
         what = what or self.default_sampler
+        self._check_split(split)
         check_range("seed", seed, 0, generation.SEEDS - 1, whole=True)
         each, first = (1, 0) if label is None else (self.classes, label)
         require(
@@ -288,14 +296,17 @@ class Run:
         the given names, with so many samples. inception: a file of Inception's weights,
         instead of config.extractor.
         """
-        require(
-            split in self.programs.dataset.splits,
-            f"{argument('split')}={split} is none of {', '.join(self.programs.dataset.splits)}",
-        )
+        self._check_split(split)
+        if samples is not None:
+            check_range("samples", samples, 2, generation.MOST, whole=True)
+        if metrics is not None:
+            check_type(
+                "metrics", metrics, (list, tuple), "a list of names such as ['frechet_pixels']"
+            )
         if inception != self.inception:
             self.inception, self.full.look = inception, None
         return self.full.evaluate(
-            self.states, split, samples or self.config.metric_samples, metrics
+            self.states, split, self.config.metric_samples if samples is None else samples, metrics
         )[0]
 
     @property

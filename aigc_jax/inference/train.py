@@ -4,6 +4,7 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from aigc_jax.inference.run import Run, load
 from aigc_jax.training import resume
 from aigc_jax.training import train as training
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.utils.errors import UserError, argument, require
+from aigc_jax.utils.errors import UserError, argument, brief, check_type, require
 from aigc_jax.utils.terminal import print_warning
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -92,19 +93,29 @@ def train_run(
     UserError. processes: the arguments of `core.distributed.begin`; the rest is as in
     `train`.
     """
+    check_type("workdir", workdir, (str, Path), "a directory")
     require(str(workdir), f"{argument('workdir')}='' must name a directory")
+    if overrides is not None:
+        check_type("overrides", overrides, Mapping, "a dict such as {'hp.lr': 1e-3}")
+    if extend is not None:
+        check_type("extend", extend, int, "a number of steps")
     require(
         not (Path(workdir) / "sweep.json").exists(),
         f"{workdir} is a sweep: a run needs a directory of its own",
     )
-    config, changes = choose_config(config, workdir, overrides or {})
+    config, changes = choose_config(config, workdir, dict(overrides or {}))
     require(
         not restart or extend is None,
         f"{argument('restart')} begins again, {argument('extend')} goes on: give one",
     )
+    check_type("profile", profile, (tuple, list), "the first and the last step, such as (10, 15)")
     require(
-        not profile or 0 < profile[0] <= profile[1],
-        f"{argument('profile')}=steps:{'-'.join(map(str, profile))} must be like steps:10-15",
+        not profile
+        or len(profile) == 2
+        and all(isinstance(step, int) for step in profile)
+        and 0 < profile[0] <= profile[1],
+        f"{argument('profile')}={brief(profile)} must be the first and the last of the steps to "
+        "trace, such as (10, 15)",
     )
     if config.run.deterministic:  # read when jax first starts its back end
         flags = os.environ.get("XLA_FLAGS", "")
@@ -129,6 +140,7 @@ def train_run(
 def choose_config(config, workdir, overrides: dict) -> tuple[ConfigDict, dict]:
     """The config to train, and what the overrides change in the one that was given."""
     if config is not None:
+        check_type("config", config, (str, Path, ConfigDict), "a name, a path or a ConfigDict")
         given = configs.load(config)
         chosen = configs.override(given, overrides)
         return chosen, configs.difference(configs.leaves(given), configs.leaves(chosen))

@@ -1,7 +1,7 @@
 """Sweeps as Python objects: what `aigc_jax.sweep` and `aigc_jax.load` do."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
@@ -12,9 +12,9 @@ from aigc_jax.core import config as configs
 from aigc_jax.sweeps import grid as grids
 from aigc_jax.sweeps import plots, report
 from aigc_jax.sweeps.evidence import Results
-from aigc_jax.sweeps.request import carry_out, finish, make_request
+from aigc_jax.sweeps.request import carry_out, check_metric, finish, make_request
 from aigc_jax.sweeps.sweep import Sweep as SweepDir
-from aigc_jax.utils.errors import UserError, argument, listing, nearest, require
+from aigc_jax.utils.errors import UserError, argument, check_type, listing, nearest, require
 from aigc_jax.utils.terminal import print_warning
 
 if TYPE_CHECKING:  # sweeps are started and looked at without jax
@@ -212,7 +212,16 @@ def sweep(
     and the same call resumes. Memory of a GPU that this process has taken for itself
     is not free for the trials.
     """
-    require(workdir != "", f"{argument('workdir')} must be a directory, where all is left")
+    check_type("workdir", workdir, (str, Path), "a directory")
+    require(str(workdir), f"{argument('workdir')} must be a directory, where all is left")
+    if config is not None:
+        check_type("config", config, (str, Path, ConfigDict), "a name, a path or a ConfigDict")
+    if experiment is not None:
+        check_type("experiment", experiment, (str, Path), "a name or a path")
+    if overrides is not None:
+        check_type("overrides", overrides, Mapping, "a dict such as {'steps': '10 epochs'}")
+    for name, value in dict(seeds=seeds, slots=slots).items():
+        check_type(name, value, int, f"a number of {name}")
     settings = dict(engine_settings or {})
     for name in settings:
         require(
@@ -221,6 +230,11 @@ def sweep(
             + nearest(name, ENGINE_SETTINGS),
         )
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))
+    check_metric(metric)
+    require(
+        experiment is not None or grid or seeds,
+        f"{argument('grid')} and {argument('seeds')} say what is swept: give one of them",
+    )
     settings = ENGINE_SETTINGS | settings | dict(engine=engine, slots=slots, workdir=workdir)
     try:
         complete = carry_out(request, SimpleNamespace(**settings), route, restart, download)
@@ -239,6 +253,7 @@ def _say_nothing(text, end="\n"):
 def _as_grids(grid) -> list[list[dict]]:
     """Lists of overrides, of which all combinations are meant."""
     if not isinstance(grid, Mapping):
+        check_type("grid", grid, (list, tuple, Iterator), "a dict such as {'hp.lr': [1e-4, 1e-3]}")
         given = list(grid)
         for trial in given:
             require(
@@ -268,7 +283,14 @@ def load(
     >>> aigc_jax.load("runs/lr")
     Sweep('runs/lr', 4 trials)
     """
+    check_type("path", path, (str, Path), "the directory of a run or of a sweep")
+    require(str(path), f"{argument('path')}='' must name the directory of a run or of a sweep")
     if (Path(path) / "sweep.json").is_file():
+        require(
+            checkpoint == "latest",
+            f"{path} is a sweep: {argument('checkpoint')}={checkpoint} is for one of its runs, "
+            f"such as sweep.run(seed=0, {argument('checkpoint')}={checkpoint!r})",
+        )
         return Sweep(path)
     from aigc_jax.inference.run import load as load_run
 

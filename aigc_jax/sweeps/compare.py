@@ -82,6 +82,11 @@ def clipped(value: Any) -> Any:
 def compare(paths: Sequence[str | Path], out: Path | None, metric: str = "") -> str:
     """The tables as text; the curves of one metric are drawn into the file `out`."""
     runs = [RunDir(path) for path in paths]
+    for run in runs:
+        require(
+            not (run / "sweep.json").exists(),
+            f"{run.path} is a sweep: compare its trials, {run.path}/trials/*",
+        )
     require(len(runs) > 1, "compare needs two runs or more")
     names, columns = names_of(runs), differences(runs)
     rows = [

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import plots
-from aigc_jax.sweeps.engines.base import HELD, STOPPED, Engine, Job
+from aigc_jax.sweeps.engines.base import HELD, REFUSED, STOPPED, Engine, Job
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import FINAL, Trial, groups_of
 from aigc_jax.training.progress import clock
@@ -40,9 +40,10 @@ def carry_out(
     options: dict | None = None,
     report: Callable[[str], None] = print_warning,
 ) -> bool | None:
-    """Run every group that is not finished; one that crashes once more, with half the
-    chunk. True if all are finished in the end; None if the engine runs nothing.
-    options: of the verb `group`, such as route.
+    """Run every group that is not finished: one that crashes once more, with half the
+    chunk; one that is refused (missing data, a wrong key) no more. True if all are
+    finished in the end; None if the engine runs nothing. options: of the verb `group`,
+    such as route.
     """
     view = View(sweep)
     try:
@@ -69,12 +70,18 @@ def _run_groups(sweep, engine, options, report, view) -> bool | None:
         ended = engine.run([job(g, **options) for g in todo], view.show)
         if ended is None:
             return None
-        crashed = {name: end for name, end in ended.items() if end.code not in (0, HELD, STOPPED)}
+        crashed = {
+            name: end for name, end in ended.items() if end.code not in (0, HELD, STOPPED, REFUSED)
+        }
+        refused = {name: end for name, end in ended.items() if end.code == REFUSED}
         stopped = {name: end for name, end in ended.items() if end.code == STOPPED}
         for name, end in stopped.items():
             report(f"group {name} stopped: {end.reason}")
         if stopped:
             return False
+        for name, end in refused.items():
+            report(f"group {name} cannot be trained: {end.reason}")
+            groups[name].give_up(end.reason)
         for name, end in crashed.items():
             report(f"group {name} crashed: {end.reason}; once more with half the chunk")
         half = [job(groups[name], **options, halve=True) for name in crashed]

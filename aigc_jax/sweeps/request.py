@@ -21,6 +21,8 @@ from aigc_jax.utils.disk import cache_dir, disk_errors
 from aigc_jax.utils.errors import argument, choose, require
 from aigc_jax.utils.terminal import print_text
 
+SPLITS = ("train", "valid", "test")
+
 
 class Request(NamedTuple):
     """What is to be swept, checked and complete."""
@@ -62,6 +64,10 @@ def make_request(config=None, experiment=None, grids=(), seeds=0, overrides=None
 
 def combine(grids, seeds: int) -> list[dict]:
     """The trials of grids and seeds, which vary each key once."""
+    require(
+        0 <= seeds <= grid.MOST_TRIALS,
+        f"{argument('seeds')}={seeds} must be a number of seeds, 1 to {grid.MOST_TRIALS:,}",
+    )
     grids = [*grids, *([grid.seeds(seeds)] if seeds else [])]
     keys = [key for given in grids for key in dict.fromkeys(k for trial in given for k in trial)]
     for key in keys:
@@ -89,6 +95,16 @@ def _override(base, given, overrides) -> ConfigDict:
             f"{argument('config')}.{key}={value} changes no trial: the sweep sets this key in each",
         )
     return configs.override(base, overrides)
+
+
+def check_metric(metric: str) -> None:
+    """A UserError for a metric that no row can have, before anything is trained."""
+    split, _, name = metric.partition("/")
+    require(
+        not metric or split in SPLITS and name,
+        f"{argument('metric')}={metric} must be SPLIT/NAME, such as valid/{name or split}, with a "
+        f"split of {', '.join(SPLITS)}",
+    )
 
 
 def carry_out(

@@ -80,8 +80,8 @@ def train(
         agreed = resume.agree(resolved, there, dataset, data_hash, extend)
         require(
             not profile or profile[1] <= agreed[0].steps,
-            f"{argument('profile')}=steps:{'-'.join(map(str, profile))} ends after the run's "
-            f"{agreed[0].steps} steps",
+            f"{argument('profile')} of the steps {' to '.join(map(str, profile))} ends after the "
+            f"run's {agreed[0].steps:,} steps",
         )
         trials = [Trial(c, d) for c, d in zip(agreed, dirs, strict=True)]
         checkpoints = stack.enter_context(Checkpoints(group / "checkpoints"))

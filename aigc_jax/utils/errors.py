@@ -128,6 +128,15 @@ def require(condition: object, sentence: str) -> None:
         raise UserError(sentence)
 
 
+def check_type(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Raise a UserError unless the argument `name` is of one of the types; a truth
+    value is no number. wanted: in words, "a number of seeds".
+    """
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    sound = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    require(sound, f"{argument(name)}={brief(value)} must be {wanted}")
+
+
 def first_line(error: Exception, most: int = 200) -> str:
     """The first line of what an exception says, or its type where it says nothing."""
     lines = str(error).strip().splitlines()

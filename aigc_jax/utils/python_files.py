@@ -27,9 +27,11 @@ def find_file(path: str | Path, kind: str) -> Path:
     shipped one, with or without .py. Raises a UserError with the nearest name.
     """
     folder = f"{kind}s"
+    # A file without the ending is no Python file, and hides none of that name.
     bases = [Path(path), *(Path(root, folder, path) for root in ("", SHARE)), SHARE / path]
     tried = [p for base in bases if base.name for p in (base, base.with_name(f"{base.name}.py"))]
-    found = next(filter(os.path.isfile, tried), None)
+    there = list(filter(os.path.isfile, tried))
+    found = next((p for p in there if p.suffix == ".py"), there[0] if there else None)
     if found is None:
         shipped = sorted((SHARE / folder).glob("*.py"))
         beside = sorted(Path(path).parent.glob("*.py")) if os.path.isdir(Path(path).parent) else []
@@ -75,7 +77,7 @@ def user_code(path: str | Path, kind: str) -> Iterator[None]:
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(e.__traceback__)
-            if frame.filename == str(path)
+            if os.path.abspath(frame.filename) == os.path.abspath(path)
         ]
         where = f" in line {lines[-1]}" if lines else ""
         said = " ".join(str(e).split())

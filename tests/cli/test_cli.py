@@ -214,7 +214,14 @@ def test_list_shows_names_with_their_whole_first_paragraphs(capsys, monkeypatch,
     code, out, _ = call(capsys, "list")
     assert code == 0 and max(map(len, out.splitlines())) <= columns
     headings = [line for line in out.splitlines() if line[:1].strip()]
-    assert headings == ["Configs, for --config=NAME:", "Experiments, for --experiment=NAME:"]
+    assert headings == [
+        "Configs, for --config=NAME:",
+        "Experiments, for --experiment=NAME:",
+        "Scripts, python experiments/NAME.py --help:",
+    ]
+    listed = out.split("\n\n")[3].splitlines()  # each is a sweep of trials
+    names = [line.split()[0] for line in listed if line[2:3].strip()]
+    assert names == ["gan_menu", "kingma_welling_2013_fig2", "pac_ring", "vae_beta"]
     words = " ".join(out.split())
     for path in [*(ROOT / "configs").glob("*.py"), *(ROOT / "experiments").glob("*.py")]:
         text = ast.get_docstring(ast.parse(path.read_text())).split("\n\n")[0]
@@ -242,9 +249,9 @@ def test_a_reader_that_goes_away_is_no_error():
 @pytest.mark.parametrize("columns", [60, 80, 140])
 def test_help_is_wrapped_at_the_width_of_the_terminal_and_never_cut(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    parser = cli.make_parser()
+    parser, parsers = cli.make_parser()
     verbs = parser._subparsers._group_actions[0]
-    for words, one in [((), parser), *(((verb,), verbs.choices[verb]) for verb in cli.VERBS)]:
+    for words, one in [((), parser), *(((verb,), parsers[verb]) for verb in cli.VERBS)]:
         with pytest.raises(SystemExit):
             cli.main([*words, "--help"])
         out = capsys.readouterr().out
@@ -371,6 +378,15 @@ def test_help_teaches(capsys, verb):
         (["evaluate", "--workdir=x"], "x is no run"),
         (["sample", "--workdir=x", "--config.z=3"], "takes its config from the run"),
         (["sample", "--workdir=x", "--out=a.gif"], "must end in .png or .npy"),
+        (["sample", "--wrokdir=x"], "takes no --wrokdir; it takes --help, --workdir,"),
+        (["sample", "--wrokdir=x"], "did you mean --workdir?"),
+        (["sample"], "the following arguments are required: --workdir ("),
+        (["sample", "--workdir=x", "y"], "sample: nothing asks for y"),
+        (["sweep", DIGITS, "--workdir=x", "--seeds=-2"], "--seeds=-2 must be a number of seeds"),
+        (
+            ["sweep", DIGITS, "--workdir=x", "--seeds=2", "--metric=vaild/a"],
+            "--metric=vaild/a must be SPLIT/NAME, such as valid/a, with a split of train, valid",
+        ),
         (["data"], "--name"),
         (["data", "--name=minst"], "did you mean 'mnist'"),
         (["data", "--name=npz"], "must name a .npz file"),

@@ -180,9 +180,8 @@ def check_command(words: list[str], is_whole: bool):
     what they name need not exist but for configs and experiments.
     """
     overrides, rest = cli.split_overrides(words)
-    parser = cli.make_parser()
-    verb = parser._subparsers._group_actions[0].choices[rest[0]]
-    for action in verb._actions:
+    parser, verbs = cli.make_parser()
+    for action in verbs[rest[0]]._actions:
         if not is_whole:  # a flag may stand for itself, without the value that it takes
             action.required, action.nargs = False, action.nargs if action.option_strings else "*"
             takes = action.nargs is None
@@ -253,7 +252,7 @@ def test_flags_in_backticks_exist():
 
 
 def known_flags() -> set[str]:
-    verbs = cli.make_parser()._subparsers._group_actions[0].choices.values()
+    verbs = cli.make_parser()[1].values()
     scripts = [p for p in SOURCES if p.relative_to(ROOT).parts[0] in ("benchmarks", "experiments")]
     return {
         flag for verb in verbs for action in verb._actions for flag in action.option_strings

@@ -112,10 +112,7 @@ OTHER_FLAGS = {"workdir", "checkpoint", "out", "what", "label", "help"}
 
 
 def test_every_flag_of_sampling_is_walked():
-    flags = {
-        action.dest
-        for action in cli.make_parser()._subparsers._group_actions[0].choices["sample"]._actions
-    }
+    flags = {action.dest for action in cli.make_parser()[1]["sample"]._actions}
     assert flags == DECODING.keys() | OTHER_FLAGS
 
 

@@ -1,10 +1,10 @@
 """Every entry of every table of alternatives, through the launcher: trained, resumed,
-evaluated and sampled, alone and in pairs.
+evaluated and sampled, in a covering design and in pairs.
 
 The tables are read, never copied: a new entry is walked without a line here (see
 `options`). In `make test` a covering design holds each entry once; in the slow tier
-each is walked by itself, with every other, and (test_option_flags) in a group of two
-trials and over two devices. What does not go together is in test_option_refusals.
+each is walked with every other, and (test_option_flags) in a group of two trials and
+over two devices. What does not go together is in test_option_refusals.
 """
 
 import ast
@@ -155,7 +155,7 @@ def test_a_run_of_every_two_options(number, tmp_path, forget):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", single_rows(), ids=name_of)
-def test_a_run_of_each_option(row, tmp_path, forget):
+def test_a_run_of_each_base_and_of_each_large_data_set(row, tmp_path, forget):
     whole(tmp_path / "run", *row, drawn=first_sampler if row[1] else samplers)
 
 

@@ -70,6 +70,26 @@ def test_a_finished_run_is_returned_as_it_is(examples):
         aigc_jax.train(run.config, run.dir.path, {"steps": 21})
 
 
+def test_mistakes_at_a_run_or_a_sweep_name_arguments(examples):
+    run = aigc_jax.load(examples[0] / "gan")
+    assert repr(run) == f"Run({str(examples[0] / 'gan')!r}, step 20)"
+    for call, words in (
+        (lambda: run.sample(split="foo"), "^split=foo is none of train, valid, test"),
+        (lambda: run.evaluate("foo"), "^split=foo is none of train, valid, test"),
+        (lambda: run.evaluate(samples=1), r"^samples=1 must be a whole number in \[2, "),
+        (lambda: run.evaluate(samples=0), "^samples=0 must be"),
+        (lambda: run.evaluate(metrics="prdc"), "^metrics='prdc' must be a list of names"),
+        (lambda: aigc_jax.load(""), "^path='' must name the directory of a run or of a sweep"),
+        (lambda: aigc_jax.load(None), "^path=None must be the directory of a run or of a sweep"),
+        (
+            lambda: aigc_jax.load(examples[0] / "lr", "best"),
+            "lr is a sweep: checkpoint=best is for one of its runs, such as sweep.run",
+        ),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()
+
+
 def test_runs_of_a_sweep_are_found_by_their_overrides(sweep):
     every = [trial["trial"] for trial in sweep.trials()]
     assert sweep.names() == every and len(every) == 4
@@ -126,6 +146,18 @@ def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
     "given, words",
     [
         (dict(config="vae_digits", workdir=""), "^workdir must be a directory"),
+        (dict(config="vae_digits", workdir=None), "^workdir=None must be a directory"),
+        (dict(config=3, seeds=2), "^config=3 must be a name, a path or a ConfigDict"),
+        (dict(experiment=3), "^experiment=3 must be a name or a path"),
+        (dict(config="vae_digits"), "^grid and seeds say what is swept: give one of them"),
+        (dict(config="vae_digits", seeds="2"), "^seeds='2' must be a number of seeds"),
+        (dict(config="vae_digits", seeds=True), "^seeds=True must be a number of seeds"),
+        (dict(config="vae_digits", seeds=-2), "^seeds=-2 must be a number of seeds, 1 to"),
+        (dict(config="vae_digits", seeds=2, slots="2"), "^slots='2' must be a number of slots"),
+        (dict(config="vae_digits", seeds=2, overrides=[1]), r"^overrides=\[1\] must be a dict"),
+        (dict(config="vae_digits", grid="hp.lr"), "^grid='hp.lr' must be a dict such as"),
+        (dict(config="vae_digits", seeds=2, metric="loss"), "^metric=loss must be SPLIT/NAME"),
+        (dict(config="vae_digits", seeds=2, metric="vaild/loss"), "such as valid/loss, with a spl"),
         (dict(config="vae_digit"), "^config=vae_digit: no such file; did you mean 'vae_digits'"),
         (dict(), "^a sweep needs experiment=FILE, or config=FILE with grid and seeds=N"),
         (dict(config="a", experiment="b"), "^experiment and config are two ways"),
@@ -137,9 +169,9 @@ def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
             dict(config="vae_digits", grid={"hp.lr": [1, 2]}, overrides={"hp.lr": 3}),
             "^config.hp.lr=3 changes no trial",
         ),
-        (dict(config="vae_digits", engine="slrum"), "^engine = 'slrum' is none of local"),
-        (dict(config="vae_digits", route="vmpa"), "^route = 'vmpa' .*did you mean 'vmap'"),
-        (dict(config="vae_digits", slots=-1), "^slots=-1 must be 1 to"),
+        (dict(config="vae_digits", seeds=2, engine="slrum"), "^engine = 'slrum' is none of local"),
+        (dict(config="vae_digits", seeds=2, route="vmpa"), "^route = 'vmpa' .*did you mean 'vmap'"),
+        (dict(config="vae_digits", seeds=2, slots=-1), "^slots=-1 must be 1 to"),
         (
             dict(config="vae_digits", engine_settings=dict(cpu=2)),
             r"^engine_settings\['cpu'\] is none of cpus, .*; did you mean 'cpus'",
@@ -156,12 +188,19 @@ def test_mistakes_of_training_name_arguments(tmp_path):
     for given, words in (
         ((None, tmp_path / "x"), "is no run yet: name a config, such as config=gan_digits"),
         (("gan_digit", tmp_path / "x"), "^config=gan_digit: no such file"),
+        ((3, tmp_path / "x"), "^config=3 must be a name, a path or a ConfigDict"),
+        (("gan_digits", None), "^workdir=None must be a directory"),
+        (("gan_digits", ""), "^workdir='' must name a directory"),
     ):
         with pytest.raises(UserError, match=words):
             aigc_jax.train(*given)
     for more, words in (
         (dict(restart=True, extend=9), "^restart begins again, extend goes on: give one"),
-        (dict(profile=(5, 2)), "^profile=steps:5-2 must be like"),
+        (dict(profile=(5, 2)), r"^profile=\(5, 2\) must be the first and the last of the steps"),
+        (dict(profile=3), "^profile=3 must be the first and the last step"),
+        (dict(profile=("a", 3)), r"^profile=\('a', 3\) must be the first and the last of the"),
+        (dict(extend="9"), "^extend='9' must be a number of steps"),
+        (dict(overrides=["steps=3"]), r"^overrides=\['steps=3'\] must be a dict such as"),
     ):
         with pytest.raises(UserError, match=words):
             aigc_jax.train(tiny(), tmp_path / "x", **more)

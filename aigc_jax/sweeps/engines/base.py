@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from aigc_jax.utils.errors import UserError, argument, require
 
+REFUSED = 78  # exit code of a job that cannot go on as it is told, whatever its chunk
 HELD = 75  # exit code of a job that another process is at
 STOPPED = 143  # of one that was asked to stop, and saved
 MOST_SHARES, MOST_MINUTES, MOST_SLOTS = (
