@@ -226,7 +226,9 @@ def test_steps_that_are_profiled_leave_a_trace(tmp_path):
 
 
 def test_steps_that_a_run_has_not_are_not_profiled_in_silence(tmp_path):
-    with pytest.raises(UserError, match="^profile of the steps 30 to 40 ends after the run's 32 steps"):
+    with pytest.raises(
+        UserError, match="^profile of the steps 30 to 40 ends after the run's 32 steps"
+    ):
         train([tiny("vae")], [tmp_path / "run"], report=lambda line: None, profile=(30, 40))
 
 
