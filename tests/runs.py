@@ -8,6 +8,7 @@ import pytest
 from tiny_configs import METHODS, dataset, resolved, tiny
 
 from aigc_jax.core import config as configs
+from aigc_jax.data.dataset import fingerprint
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import trials_of
 from aigc_jax.training import train as training
@@ -15,7 +16,8 @@ from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.serialization import digest
 
-every_method = pytest.mark.parametrize("name", METHODS)
+# Of one method after the other, so that the tests of one share its programs.
+every_method = pytest.mark.parametrize("name", METHODS, scope="module")
 SHORT = {"steps": 16, "metrics": (), "metric_samples": 8}
 
 
@@ -43,11 +45,28 @@ def made(config, count, **more):
     }
     layout = [config.run[name] for name in ("fsdp", "sequence", "parallel", "data")]
     key = (str(static), str(layout), count, str(more), jax.config.jax_enable_x64)
+    return _kept(key, lambda: Programs(resolved(config), dataset(config), count, **more))
+
+
+def _kept(key, make):
     if key not in _programs:
         if len(_programs) >= KEPT:
             del _programs[next(iter(_programs))]
-        _programs[key] = Programs(resolved(config), dataset(config), count, **more)
+        _programs[key] = make()
     return _programs[key]
+
+
+def shared(config, dataset, count):
+    """What `train` makes of a config and its data, compiled once for the runs that
+    follow one another in this process and differ in seed and hp only.
+    """
+    static = {
+        name: None if name.startswith("hp.") else value
+        for name, value in configs.leaves(config).items()
+        if name != "seed"
+    }
+    key = (str(static), fingerprint(dataset), count, jax.config.jax_enable_x64)
+    return _kept(key, lambda: Programs(config, dataset, count, extractor=training.extractor))
 
 
 def trained(config, given, calls=(12,), **more):
@@ -73,9 +92,8 @@ def close(a, b, tolerance):
 
 def train(config, path, **more):
     given = config if isinstance(config, list) else [config]
-    return training.train(
-        given, path if isinstance(path, list) else [path], report=lambda line: None, **more
-    )
+    paths = path if isinstance(path, list) else [path]
+    return training.train(given, paths, report=lambda line: None, **dict(make=shared) | more)
 
 
 def everything(path):

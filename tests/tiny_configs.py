@@ -78,6 +78,7 @@ def methods_of(*quick):
     return pytest.mark.parametrize(
         "name",
         [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in METHODS],
+        scope="module",
     )
 
 

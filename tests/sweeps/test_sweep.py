@@ -13,6 +13,7 @@ from tiny_configs import tiny
 import aigc_jax
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import compare, grid, group, plots, report, tables
+from aigc_jax.sweeps.engines.base import REFUSED, Ended
 from aigc_jax.sweeps.launch import View, carry_out, counted
 from aigc_jax.sweeps.route import decide, fitting, needs, planned
 from aigc_jax.training import train as training
@@ -133,6 +134,38 @@ def test_a_finished_sweep_is_not_trained_again(done):
     assert {
         p: p.stat().st_mtime_ns for d in done.groups()[0].dirs for p in d.path.rglob("*")
     } == before
+
+
+def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(tmp_path):
+    it = swept(tmp_path, [{"z": (size,)} for size in (2, 3, 4)])
+    (crashes, refused, sound), asked, lines = [g.name for g in it.groups()], [], []
+
+    class Scripted:
+        def run(self, jobs, look):
+            asked.extend((job.name, "--halve" in job.words) for job in jobs)
+            return {job.name: self.end(job.name) for job in jobs}
+
+        def end(self, name):
+            if name == sound:
+                next(g for g in it.groups() if g.name == sound).dirs[0].path.mkdir(parents=True)
+                next(g for g in it.groups() if g.name == sound).dirs[0].status("done", 16)
+                return Ended(0, "")
+            return Ended(REFUSED, "no data") if name == refused else Ended(1, "Aborted")
+
+    assert carry_out(it, Scripted(), report=lines.append) is False
+    assert asked == [(crashes, False), (refused, False), (sound, False), (crashes, True)]
+    assert lines == [
+        f"group {refused} cannot be trained: no data",
+        f"group {crashes} crashed: Aborted; once more with half the chunk",
+        f"group {crashes} crashed again: Aborted; its log: {it.path / 'groups' / crashes}/log.txt",
+    ]
+    assert {g.name: g.statuses() for g in it.groups()} == {
+        crashes: ["failed: crashed"],
+        refused: ["failed: crashed"],
+        sound: ["done"],
+    }
+    reasons = [g.dirs[0].read_status()["reason"] for g in it.groups() if g.name != sound]
+    assert reasons == ["Aborted", "no data"]
 
 
 def test_the_plan_is_made_once_and_kept(tmp_path):

@@ -132,6 +132,7 @@ def test_two_processes_share_a_sweep(whole, home, tmp_path):
         assert (g.path / "log.txt").read_text().count("step 400/400") == 1
 
 
+@pytest.mark.slow
 def test_a_group_that_is_refused_is_its_own_failure(home, tmp_path):
     path = tmp_path / "sweep"
     more = ["--grid", "config.best=valid/neg_elbo,valid/nothing", "--slots=2"]

@@ -1,6 +1,9 @@
-"""Real processes: killed at random moments, told to stop, two at once, a full disk."""
+"""Real processes: killed at random moments, told to stop, two at once, a full disk.
 
-import json
+In `make test` this process plays them: test_train, integration/test_kills and
+integration/test_trust.
+"""
+
 import os
 import random
 import signal
@@ -13,6 +16,7 @@ from helpers import ROOT, command_line, environment, start_words
 from runs import everything, newest, wait_until
 from tiny_configs import SMALL_RUN
 
+from aigc_jax.cli import main as cli
 from aigc_jax.training.run_dir import RunDir
 
 # Networks so wide that a save takes long enough to be hit.
@@ -85,9 +89,8 @@ def test_killed_five_times_it_ends_as_if_it_had_never_been(whole, tmp_path):
     assert everything(path) == everything(whole)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_saves_and_goes_on(whole, tmp_path, number):
     path = tmp_path / "run"
     process = start(path)
@@ -108,10 +111,8 @@ def test_told_to_stop_it_saves_and_goes_on(whole, tmp_path, number):
     assert everything(path) == everything(whole)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["flipped", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("truncated", "empty"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["flipped", "truncated", "empty"])
 def test_the_newest_checkpoint_damaged(whole, tmp_path, kind):
     """Truncated, one byte flipped, an empty directory: one sentence, the one before it,
     and the same end.
@@ -142,6 +143,7 @@ def test_the_newest_checkpoint_damaged(whole, tmp_path, kind):
     assert everything(path) == everything(whole)
 
 
+@pytest.mark.slow
 def test_a_second_process_in_one_directory_is_refused(tmp_path):
     path = tmp_path / "run"
     process = start(path, steps="1e6")
@@ -171,6 +173,7 @@ cp -r "$dir/run" "$dir.run"
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, tmp_path):
     if (
         sys.platform != "linux"
@@ -215,25 +218,14 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, tmp_path):
     assert everything(tmp_path / "disk.run") == everything(whole)
 
 
-def test_a_work_directory_that_cannot_be_written(tmp_path):
+def test_a_work_directory_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "run", tmp_path / "file", "/proc/run"):
-        done = command_line(*words(path))
-        assert (
-            done.returncode == 1
-            and done.stderr.startswith("error: ")
-            and len(done.stderr.splitlines()) == 1
-        ), done.stderr
-        assert str(path) in done.stderr
+    paths = [(tmp_path / "file" / "run", ""), (tmp_path / "file", ""), ("/proc/run", "")]
     if os.geteuid():  # root may write anywhere
         (tmp_path / "locked").mkdir(mode=0o500)
-        done = command_line(*words(tmp_path / "locked" / "run"))
-        assert (
-            done.returncode == 1
-            and "Permission denied" in done.stderr
-            and len(done.stderr.splitlines()) == 1
-        )
-
-
-def test_an_interrupted_status_is_readable(whole):
-    assert json.loads((whole / "STATUS.json").read_text())["status"] == "done"
+        paths.append((tmp_path / "locked" / "run", "Permission denied"))
+    for path, reason in paths:
+        assert cli.main(words(path)) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and len(error.splitlines()) == 1, error
+        assert str(path) in error and reason in error

@@ -2,13 +2,17 @@
 of trials. In one process.
 """
 
+import contextlib
+import errno
 import json
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
-from runs import everything, train
+from runs import everything, newest, train
 from tiny_configs import dataset, methods_of, resolved, tiny
 
 import aigc_jax
@@ -113,6 +117,62 @@ def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch):
     assert train(tiny(name), parts)[0]["status"] == "done"
     assert calls[:3] == [8, 16, 24]
     assert everything(parts) == everything(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_saves_and_goes_on(finished, tmp_path, monkeypatch, number):
+    save, told = Loop.save, []
+
+    def save_and_tell(loop):
+        save(loop)
+        if not told:
+            told.append(os.kill(os.getpid(), number))
+
+    monkeypatch.setattr(loops, "CALL_SECONDS", 1e-9)  # it looks after each step
+    monkeypatch.setattr(Loop, "save", save_and_tell)
+    handlers = [signal.getsignal(number)]
+    status = train(tiny(), tmp_path)[0]
+    handlers.append(signal.getsignal(number))
+    assert status["status"] == "preempted" and status["signal"] == signal.Signals(number).name
+    assert handlers[0] == handlers[1] and 8 <= status["step"] == newest(tmp_path) < 16
+    assert train(tiny(), tmp_path)[0]["status"] == "done"
+    assert everything(tmp_path) == everything(finished)
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "rows"])
+def test_a_full_disk_is_one_sentence_and_loses_nothing(finished, tmp_path, monkeypatch, what):
+    """Room for one checkpoint, and for no other or for no further row."""
+    usage, append = shutil.disk_usage, RunDir.append
+
+    def full(path):
+        return usage(path)._replace(free=0) if newest(tmp_path) else usage(path)
+
+    def append_or_fail(*args, **more):
+        if newest(tmp_path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return append(*args, **more)
+
+    if what == "checkpoint":
+        monkeypatch.setattr(shutil, "disk_usage", full)
+    else:
+        monkeypatch.setattr(RunDir, "append", append_or_fail)
+    with pytest.raises(
+        UserError, match="^the disk of .* is full; nothing saved is lost: make room"
+    ):
+        train(tiny(), tmp_path)
+    monkeypatch.undo()
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert left and left <= {"8", "16", "24"}  # what was saved, and nothing half done
+    assert train(tiny(), tmp_path)[0]["status"] == "done"
+    assert everything(tmp_path) == everything(finished)
+
+
+def test_a_directory_that_another_process_trains_in_is_refused(tmp_path):
+    with contextlib.closing(RunDir(tmp_path)) as other:
+        other.open()
+        with pytest.raises(UserError, match=f"^another process is training in {tmp_path}$"):
+            train(tiny(), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_training_a_finished_run_again_changes_nothing(finished):
