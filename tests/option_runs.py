@@ -14,10 +14,13 @@ import options
 import pytest
 from covering import cover, met, pairs
 from options import BASES, allowed, axes, default
+from runs import shared
 
 import aigc_jax
 from aigc_jax.cli import main as cli
+from aigc_jax.inference import run as loads
 from aigc_jax.metrics import EXTRACTED, METRICS
+from aigc_jax.training import train as trains
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import digest
@@ -223,9 +226,18 @@ def evaluate(path, names):
     assert {k for k in row if k.endswith("_signature")} == {f"{name}_signature" for name in signed}
 
 
+@contextlib.contextmanager
+def one_program():
+    """What is done to a run within this context shares its compiled programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (trains, loads):
+            patch.setattr(module, "Programs", shared)
+        yield
+
+
 def whole(path, base, values, resumed=True, drawn=samplers):
     """All that a run goes through."""
-    with precision_of(values):
+    with precision_of(values), one_program():
         finite(train(path, base, values))
         if resumed:
             resume(path, base, values)

@@ -8,6 +8,7 @@ import pytest
 from tiny_configs import METHODS, dataset, resolved, tiny
 
 from aigc_jax.core import config as configs
+from aigc_jax.core.mesh import make_mesh
 from aigc_jax.data.dataset import fingerprint
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import trials_of
@@ -56,17 +57,18 @@ def _kept(key, make):
     return _programs[key]
 
 
-def shared(config, dataset, count):
-    """What `train` makes of a config and its data, compiled once for the runs that
-    follow one another in this process and differ in seed and hp only.
+def shared(config, dataset, count, mesh=None, extractor=training.extractor):
+    """What `train` and a loaded run make of a config and its data, compiled once for
+    the runs that follow one another in this process and differ in seed and hp only.
     """
     static = {
         name: None if name.startswith("hp.") else value
         for name, value in configs.leaves(config).items()
         if name != "seed"
     }
-    key = (str(static), fingerprint(dataset), count, jax.config.jax_enable_x64)
-    return _kept(key, lambda: Programs(config, dataset, count, extractor=training.extractor))
+    mesh = make_mesh(config.run.mesh) if mesh is None else mesh
+    key = (str(static), fingerprint(dataset), count, mesh, jax.config.jax_enable_x64)
+    return _kept(key, lambda: Programs(config, dataset, count, mesh, extractor=extractor))
 
 
 def trained(config, given, calls=(12,), **more):

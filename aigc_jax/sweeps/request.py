@@ -21,8 +21,6 @@ from aigc_jax.utils.disk import cache_dir, disk_errors
 from aigc_jax.utils.errors import argument, choose, require
 from aigc_jax.utils.terminal import print_text
 
-SPLITS = ("train", "valid", "test")
-
 
 class Request(NamedTuple):
     """What is to be swept, checked and complete."""
@@ -100,10 +98,11 @@ def _override(base, given, overrides) -> ConfigDict:
 def check_metric(metric: str) -> None:
     """A UserError for a metric that no row can have, before anything is trained."""
     split, _, name = metric.partition("/")
+    splits = ("train", "valid", "test")
     require(
-        not metric or split in SPLITS and name,
+        not metric or split in splits and name,
         f"{argument('metric')}={metric} must be SPLIT/NAME, such as valid/{name or split}, with a "
-        f"split of {', '.join(SPLITS)}",
+        f"split of {', '.join(splits)}",
     )
 
 

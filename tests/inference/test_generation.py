@@ -228,7 +228,7 @@ def run(tmp_path_factory):
     return aigc_jax.load(path)
 
 
-def test_text_streams_to_the_terminal_and_is_the_same_again(run):
+def test_text_streams_to_the_terminal_and_is_the_same_in_another_process(run):
     words = (
         "sample",
         f"--workdir={run.dir.path}",
@@ -236,13 +236,9 @@ def test_text_streams_to_the_terminal_and_is_the_same_again(run):
         "--tokens=40",
         "--temperature=0.7",
     )
-    first, second = command_line(*words), command_line(*words)
+    first = command_line(*words)
     assert first.returncode == 0, first.stderr
-    assert (
-        first.stdout == second.stdout
-        and first.stdout.startswith("The ")
-        and len(first.stdout) == 4 + 40 + 1
-    )
+    assert first.stdout.startswith("The ") and len(first.stdout) == 4 + 40 + 1
     assert first.stdout[4:-1] == generation.texts(run, ["The "], 40, Choice(0.7))[0]
 
 

@@ -23,6 +23,7 @@ from option_runs import (
     further_rows,
     metrics_of,
     name_of,
+    one_program,
     precision_of,
     problem,
     resume,
@@ -127,7 +128,7 @@ def test_a_run_of_every_option(number, tmp_path):
         for name in metrics_of(base, values)
         if not any(name in metrics_of(*row) for row in rows[:number])
     ]
-    with precision_of(values):
+    with precision_of(values), one_program():
         finite(train(path, base, values))
         if names or base not in before:
             evaluate(path, names)
@@ -164,7 +165,6 @@ def test_a_run_of_each_base_and_of_each_large_data_set(row, tmp_path, forget):
 
 # Tables whose entries no config, flag or file name of a user names.
 INSIDE = {
-    "cli.list.FOLDERS",
     "media.music.SEMITONES",
     "media.music.SHARPS",
     "media.music.ACCIDENTALS",

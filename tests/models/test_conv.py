@@ -47,9 +47,11 @@ def cases(thorough):
     kernels = [(1, 1), (2, 3), (3, 3), (4, 4), (5, 5), (6, 2), (7, 7)]
     strides = [(1, 1), (2, 2), (3, 3), (4, 4), (2, 1), (3, 4)]
     random = np.random.RandomState(0)
-    every = list(itertools.product(kernels, strides, ("SAME", "VALID")))
-    # every kernel, stride and padding, in fewer pairs
-    for kernel, stride, padding in every[:: 1 if thorough else 7]:
+    paddings = ("SAME", "VALID")
+    every = itertools.product(kernels, strides, paddings)
+    # each kernel once, with every stride and padding among them
+    some = zip(kernels, itertools.cycle(strides), itertools.cycle(paddings), strict=False)
+    for kernel, stride, padding in every if thorough else some:
         size = tuple(random.randint(7, 11, 2).tolist())
         yield (
             size,

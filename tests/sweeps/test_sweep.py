@@ -239,9 +239,16 @@ HALVING = dict(
 RATES = [{"hp.lr": lr} for lr in (1e-4, 1e-3, 3e-2, 1e30, 1e-2, 3e-3)]
 
 
-def test_halving_stops_the_worst_and_goes_on_with_fewer(tmp_path, monkeypatch):
-    it = swept(tmp_path / "whole", RATES, extra=HALVING)
-    rows = carried_out(it)
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory):
+    """A halving sweep that was carried out."""
+    it = swept(tmp_path_factory.mktemp("halved") / "whole", RATES, extra=HALVING)
+    carried_out(it)
+    return it
+
+
+def test_halving_stops_the_worst_and_goes_on_with_fewer(halved):
+    it = halved
     (g,) = it.groups()
     statuses = dict(
         zip([t["overrides"]["hp.lr"] for t in it.stored()["trials"]], g.statuses(), strict=True)
@@ -265,7 +272,10 @@ def test_halving_stops_the_worst_and_goes_on_with_fewer(tmp_path, monkeypatch):
         if status == "stopped":
             assert aigc_jax.load(run.path).step == run.read_json("STATUS.json")["step"] in (4, 10)
 
-    # Interrupted at each save, it ends with the same rows.
+
+def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_rows(
+    halved, tmp_path, monkeypatch
+):
     again = swept(tmp_path / "parts", RATES, extra=HALVING)
     save, calls = Loop.save, []
 
@@ -283,7 +293,7 @@ def test_halving_stops_the_worst_and_goes_on_with_fewer(tmp_path, monkeypatch):
             break
         except KeyboardInterrupt:
             continue
-    assert sorted(set(calls)) == [4, 8, 10, 16] and again.rows() == rows
+    assert sorted(set(calls)) == [4, 8, 10, 16] and again.rows() == halved.rows()
 
 
 def test_halving_by_a_metric_that_no_row_has(tmp_path):

@@ -78,7 +78,7 @@ def finish(given, here):
         return done.stderr
     said = io.StringIO()
     with jax.enable_x64(True), contextlib.redirect_stderr(said):
-        assert cli.main(given) == 0, said.getvalue()
+        assert cli.main([*given, "--config.run.mesh.data=1"]) == 0, said.getvalue()
     return said.getvalue()
 
 
@@ -94,8 +94,7 @@ def test_several_processes_stop_together_and_resume_in_another_number(
     name, then, tmp_path, monkeypatch
 ):
     """Rows of the whole equal those of one process; so do those of the steps that three
-    or four and one went on with. Where that one is this process, on its eight devices,
-    in `make test`.
+    or four and one went on with. In `make test` that one is this process.
     """
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     alone, path = tmp_path / "alone", tmp_path / "run"
