@@ -6,7 +6,8 @@ Says where it is, its size, licence and checksums. With --out, examples are draw
 from pathlib import Path
 
 from aigc_jax.core import config as configs
-from aigc_jax.utils.errors import require
+from aigc_jax.core.keys import DATA_KEYS
+from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.terminal import print_text
 
 
@@ -23,7 +24,7 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--tokenizer",
-        default="characters",
+        default="",
         metavar="NAME",
         help="texts: bytes, characters, words, chinese_words, bpe, or file (default: characters)",
     )
@@ -85,6 +86,8 @@ def run(args, overrides) -> int:
     from aigc_jax.media import sample_files
     from aigc_jax.utils.disk import disk_errors
 
+    is_text = "tokenizer" in DATA_KEYS.get(args.name, ())
+    usual = "characters" if is_text else configs.DATA["tokenizer"]
     section = ConfigDict(
         configs.DATA
         | dict(
@@ -92,13 +95,18 @@ def run(args, overrides) -> int:
             path=args.path,
             size=args.size,
             colour=args.colour,
-            tokenizer=args.tokenizer,
+            tokenizer=args.tokenizer or usual,
             tokenizer_path=args.tokenizer_path,
             range=args.range,
             layout=args.layout,
         )
     )
-    dataset = load(section, args.data_dir, args.download)
+    try:
+        if args.name in DATA_KEYS:
+            configs.check_data({f"data.{key}": value for key, value in section.items()})
+        dataset = load(section, args.data_dir, args.download)
+    except UserError as e:  # its keys are flags here
+        raise UserError(e.args[0].replace("config.data.", "--")) from e
     require(
         not args.out or dataset.tokenizer is None,
         f"--out={args.out} draws images and points, and {args.name} is text",

@@ -11,6 +11,7 @@ A config has three kinds of keys, all of them in the table of `keys`:
 import functools
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ def check(config: ConfigDict) -> None:
         missing = key.default is REQUIRED and not name.startswith("hp.") and name not in known
         require(not missing, f"config.{name} is missing; {_kind(known)} needs it")
     check_hparams(known)
+    check_data(known)
+
+
+def check_data(known: Mapping) -> None:
+    """A UserError for a key of `data` that is set and that the data set does not read.
+    known: {"data.name": its name, ...} of all keys of `data`, and perhaps others.
+    """
     read = keys.DATA_KEYS[known["data.name"]]
     for key in keys.DATA:
         last = key.name.removeprefix("data.")

@@ -389,7 +389,11 @@ def test_help_teaches(capsys, verb):
         ),
         (["data"], "--name"),
         (["data", "--name=minst"], "did you mean 'mnist'"),
-        (["data", "--name=npz"], "must name a .npz file"),
+        (["data", "--name=npz"], "--path = '' must name a .npz file"),
+        (
+            ["data", "--name=digits", "--colour=grey"],
+            "--colour = 'grey' is read by nothing in --name = 'digits'",
+        ),
         (["data", "--name=pydoc", "--tokenizer=bytes", "--out=a.png"], "draws images and points"),
         (
             ["train", DIGITS, "--workdir=x", "--config.data.name=npz", "--config.data.path=no.npz"],
