@@ -12,6 +12,19 @@ from pathlib import Path
 from aigc_jax.utils.errors import choose, require
 from aigc_jax.utils.terminal import print_text, print_warning
 
+# How text is written after a prompt, and the defaults; no other sampler reads them.
+WRITING = dict(
+    prompt="",
+    prompt_file="",
+    interactive=False,
+    tokens=256,
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    repetition=1.0,
+)
+
 
 def add_arguments(parser):
     """Add the run, its checkpoint, which sampler to draw from, and its options."""
@@ -59,12 +72,15 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--prompt",
-        default="",
+        default=WRITING["prompt"],
         metavar="TEXT",
         help="what to write on after (default: the beginning of a text)",
     )
     parser.add_argument(
-        "--prompt_file", default="", metavar="FILE", help="the prompt, as a file of UTF-8 text"
+        "--prompt_file",
+        default=WRITING["prompt_file"],
+        metavar="FILE",
+        help="the prompt, as a file of UTF-8 text",
     )
     parser.add_argument(
         "--interactive",
@@ -74,42 +90,42 @@ def add_arguments(parser):
     parser.add_argument(
         "--tokens",
         type=int,
-        default=256,
+        default=WRITING["tokens"],
         metavar="N",
         help="the most tokens to write (default: 256)",
     )
     parser.add_argument(
         "--temperature",
         type=float,
-        default=1.0,
+        default=WRITING["temperature"],
         metavar="T",
         help="below 1: likelier text; 0: always the likeliest token (default: 1)",
     )
     parser.add_argument(
         "--top_k",
         type=int,
-        default=0,
+        default=WRITING["top_k"],
         metavar="K",
         help="only among the K likeliest tokens (default: 0, all)",
     )
     parser.add_argument(
         "--top_p",
         type=float,
-        default=1.0,
+        default=WRITING["top_p"],
         metavar="P",
         help="only the likeliest tokens that reach probability P together (default: 1)",
     )
     parser.add_argument(
         "--min_p",
         type=float,
-        default=0.0,
+        default=WRITING["min_p"],
         metavar="P",
         help="only tokens at least P times as likely as the likeliest (default: 0)",
     )
     parser.add_argument(
         "--repetition",
         type=float,
-        default=1.0,
+        default=WRITING["repetition"],
         metavar="R",
         help="above 1: tokens that are there already become unlikelier (default: 1)",
     )
@@ -132,6 +148,12 @@ def run(args, overrides) -> int:
     run = load(args.workdir, args.checkpoint)
     if run.programs.method.language is not None and args.what is None and args.label is None:
         return write(run, args)
+    for flag, usual in WRITING.items():
+        require(
+            getattr(args, flag) == usual,
+            f"--{flag} is for text that is written after a prompt, and the run's sampler "
+            f"{args.what or run.default_sampler!r} writes none",
+        )
     if run.is_text:
         return sample_texts(run, args)
     args.what = args.what or run.default_sampler

@@ -429,6 +429,8 @@ def test_a_run_whose_files_are_damaged(capsys, run, tmp_path):
     for words, answer in (
         (["sample", "--num=0"], "--num=0"),
         (["sample", "--what=prioor"], "did you mean 'prior'"),
+        (["sample", "--prompt=a"], "--prompt is for text that is written after a prompt"),
+        (["sample", "--top_k=3"], "the run's sampler 'prior' writes none"),
         (["sample", f"--out={tmp_path}/no/such/dir.png"], "cannot write"),
         (["evaluate", "--split=tset"], "--split=tset"),
         (["evaluate", "--num=1"], "--num=1"),
