@@ -4,6 +4,7 @@ Trials that share their static keys are one program. The same command trains wha
 missing. Leaves rows.csv, table.md, figure.png and a run directory a trial.
 """
 
+from aigc_jax.sweeps.engines import SETTINGS
 from aigc_jax.utils.terminal import print_text, print_warning
 
 
@@ -60,7 +61,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--slots",
         type=int,
-        default=0,
+        default=SETTINGS["slots"].default,
         metavar="N",
         help="local, slurm, k8s: programs at a time (default: local: one a GPU, else one; else "
         "as many as there are)",
@@ -68,27 +69,30 @@ def add_arguments(parser):
     parser.add_argument(
         "--cpus",
         type=float,
-        default=1,
+        default=SETTINGS["cpus"].default,
         metavar="N",
         help="slurm, ray, k8s: CPUs of a program (default: 1)",
     )
     parser.add_argument(
         "--gpus",
         type=float,
-        default=0,
+        default=SETTINGS["gpus"].default,
         metavar="N",
         help="slurm, ray, k8s: GPUs of a program (default: 0); ray: also a part of one: 0.5",
     )
     parser.add_argument(
         "--time",
         type=int,
-        default=0,
+        default=SETTINGS["time"].default,
         metavar="MINUTES",
         help="slurm, k8s: after which a program is saved and queued again (default: slurm: 60; "
         "k8s: no limit)",
     )
     parser.add_argument(
-        "--partition", default="", metavar="NAME", help="slurm: which partition (default: Slurm's)"
+        "--partition",
+        default=SETTINGS["partition"].default,
+        metavar="NAME",
+        help="slurm: which partition (default: Slurm's)",
     )
     parser.add_argument(
         "--slurm",
@@ -99,19 +103,19 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--address",
-        default="",
+        default=SETTINGS["address"].default,
         metavar="HOST:PORT",
         help="ray: a cluster that is there (default: $RAY_ADDRESS, else one is started here)",
     )
     parser.add_argument(
         "--image",
-        default="",
+        default=SETTINGS["image"].default,
         metavar="NAME",
         help="k8s: a container whose `python` has aigc_jax installed",
     )
     parser.add_argument(
         "--claim",
-        default="",
+        default=SETTINGS["claim"].default,
         metavar="NAME:PATH",
         help="k8s: the volume claim DIR lies on, mounted at PATH (default: DIR of the node)",
     )

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import grid as grids
 from aigc_jax.sweeps import plots, report
+from aigc_jax.sweeps.engines import SETTINGS
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.request import carry_out, check_metric, finish, make_request
 from aigc_jax.sweeps.sweep import Sweep as SweepDir
@@ -20,10 +21,6 @@ from aigc_jax.utils.terminal import print_warning
 if TYPE_CHECKING:  # sweeps are started and looked at without jax
     from aigc_jax.inference.run import Run
 
-# What engines other than `local` read, and the defaults.
-ENGINE_SETTINGS = dict(
-    cpus=1, gpus=0, time=0, partition="", slurm=(), address="", image="", claim=""
-)
 SHOWN = 8  # trials that an error names
 
 
@@ -222,12 +219,11 @@ def sweep(
         check_type("overrides", overrides, Mapping, "a dict such as {'steps': '10 epochs'}")
     for name, value in dict(seeds=seeds, slots=slots).items():
         check_type(name, value, int, f"a number of {name}")
-    settings = dict(engine_settings or {})
+    settings, known = dict(engine_settings or {}), [name for name in SETTINGS if name != "slots"]
     for name in settings:
         require(
-            name in ENGINE_SETTINGS,
-            f"engine_settings[{name!r}] is none of {listing(ENGINE_SETTINGS)}"
-            + nearest(name, ENGINE_SETTINGS),
+            name in known,
+            f"engine_settings[{name!r}] is none of {listing(known)}{nearest(name, known)}",
         )
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))
     check_metric(metric)
@@ -235,7 +231,8 @@ def sweep(
         experiment is not None or grid or seeds,
         f"{argument('grid')} and {argument('seeds')} say what is swept: give one of them",
     )
-    settings = ENGINE_SETTINGS | settings | dict(engine=engine, slots=slots, workdir=workdir)
+    settings = {name: setting.default for name, setting in SETTINGS.items()} | settings
+    settings |= dict(engine=engine, slots=slots, workdir=workdir)
     try:
         complete = carry_out(request, SimpleNamespace(**settings), route, restart, download)
     except KeyboardInterrupt:

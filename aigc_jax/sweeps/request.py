@@ -121,7 +121,9 @@ def carry_out(
         f"{argument('engine')}=k8s runs nothing by itself, and a search must see results: use "
         "local, slurm or ray",
     )
-    engine = choose(engines.ENGINES, settings.engine, "engine")(settings, cache_dir("xla"))
+    make_engine = choose(engines.ENGINES, settings.engine, "engine")
+    engines.check_settings(settings.engine, vars(settings))
+    engine = make_engine(settings, cache_dir("xla"))
     sweep, kept = Sweep(settings.workdir), None
     require(
         not (sweep.path / "config.json").exists(),

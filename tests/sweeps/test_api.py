@@ -173,6 +173,14 @@ def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
         (dict(config="vae_digits", seeds=2, route="vmpa"), "^route = 'vmpa' .*did you mean 'vmap'"),
         (dict(config="vae_digits", seeds=2, slots=-1), "^slots=-1 must be 1 to"),
         (
+            dict(config="vae_digits", seeds=2, engine_settings=dict(cpus=2)),
+            "^cpus=2 is read by nothing in engine=local; it goes with slurm, ray, k8s",
+        ),
+        (
+            dict(config="vae_digits", seeds=2, engine="k8s", engine_settings=dict(address="a")),
+            "^address=a is read by nothing in engine=k8s; it goes with ray",
+        ),
+        (
             dict(config="vae_digits", engine_settings=dict(cpu=2)),
             r"^engine_settings\['cpu'\] is none of cpus, .*; did you mean 'cpus'",
         ),

@@ -3,11 +3,13 @@ It knows neither configs nor trials.
 """
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from aigc_jax.sweeps.engines.base import Engine
 from aigc_jax.sweeps.engines.local import Local
+from aigc_jax.utils.errors import argument, brief, require
 
 
 def make_slurm(args: Namespace, cache: Path | None) -> Engine:
@@ -29,6 +31,40 @@ def make_kubernetes(args: Namespace, cache: Path | None) -> Engine:
     from aigc_jax.sweeps.engines.kubernetes import Kubernetes
 
     return Kubernetes(args)
+
+
+class Setting(NamedTuple):
+    """A setting of engines: what it is by default, and which engines read it."""
+
+    default: Any
+    read_by: tuple[str, ...]
+
+
+SETTINGS = {
+    "slots": Setting(0, ("local", "slurm", "k8s")),
+    "cpus": Setting(1, ("slurm", "ray", "k8s")),
+    "gpus": Setting(0, ("slurm", "ray", "k8s")),
+    "time": Setting(0, ("slurm", "k8s")),
+    "partition": Setting("", ("slurm",)),
+    "slurm": Setting((), ("slurm",)),
+    "address": Setting("", ("ray",)),
+    "image": Setting("", ("k8s",)),
+    "claim": Setting("", ("k8s",)),
+}
+
+
+def check_settings(engine: str, given: Mapping[str, Any]) -> None:
+    """A UserError for a setting that is not the default and that the engine does not
+    read.
+    """
+    for name, setting in SETTINGS.items():
+        value = given.get(name, setting.default)
+        is_usual = value == setting.default or not value and not setting.default
+        require(
+            is_usual or engine in setting.read_by,
+            f"{argument(name)}={brief(value, quotes=False)} is read by nothing in "
+            f"{argument('engine')}={engine}; it goes with {', '.join(setting.read_by)}",
+        )
 
 
 # name -> (the words of the command line, the directory of the compilation cache) ->
