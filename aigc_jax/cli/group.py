@@ -2,10 +2,6 @@
 
 import os
 
-from aigc_jax.sweeps.engines.base import REFUSED
-from aigc_jax.utils.errors import UserError
-from aigc_jax.utils.terminal import print_warning
-
 
 def add_arguments(parser):
     """Add the group's directory, and how its trials are to become one program."""
@@ -33,8 +29,4 @@ def run(args, overrides) -> int:
 
     from aigc_jax.sweeps import group as groups
 
-    try:
-        return groups.run(args.workdir, args.route, args.halve, args.download)
-    except UserError as e:
-        print_warning(f"error: {e}")
-        return REFUSED
+    return groups.run(args.workdir, args.route, args.halve, args.download)

@@ -10,6 +10,7 @@ from typing import Any
 
 from aigc_jax.cli import compare, data, evaluate, export, figure, group, plan, sample, sweep, train
 from aigc_jax.cli import list as list_
+from aigc_jax.sweeps.engines.base import REFUSED
 from aigc_jax.utils.errors import PROGRAM, UserError, brief, nearest, require
 from aigc_jax.utils.python_files import find_file
 from aigc_jax.utils.subprocesses import launched_as
@@ -163,7 +164,7 @@ def main(argv) -> int:
         return _run(*split_overrides(argv))
     except UserError as e:
         print_warning(f"error: {e.spelled(spell)}")
-        return 1
+        return REFUSED if argv[:1] == ["group"] else 1  # an engine tells it from a crash
     except OSError as e:  # what looks for a file beneath a name that no file can have
         if e.errno != errno.ENAMETOOLONG:
             raise

@@ -11,6 +11,7 @@ import pytest
 from helpers import ROOT
 
 from aigc_jax.cli import main as cli
+from aigc_jax.sweeps.engines.base import REFUSED
 
 VAE = f"--config={ROOT / 'configs' / 'vae_digits.py'}"
 TINY = [
@@ -66,7 +67,7 @@ def contents(path):
 def test_earlier_runs_are_refused_by_one_sentence(old, monkeypatch, capsys, words):
     monkeypatch.chdir(old)
     before = contents(old)
-    assert cli.main(words) == 1
+    assert cli.main(words) == (REFUSED if words[0] == "group" else 1)
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and len(err.splitlines()) == 1, err
     assert (
