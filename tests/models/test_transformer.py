@@ -150,7 +150,7 @@ def test_padding_never_changes_a_result():
         types = dict(
             width=32,
             heads=4,
-            layers=2,
+            layers=1,
             vocabulary=50,
             context=16,
             dtype=jnp.float64,

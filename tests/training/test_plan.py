@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, command_line
 from jax.sharding import NamedSharding, PartitionSpec
+from runs import train
 from tiny_configs import tiny
 
 from aigc_jax.cli import main as cli
@@ -22,7 +23,6 @@ from aigc_jax.core import config as configs
 from aigc_jax.core.mesh import make_mesh
 from aigc_jax.training import costs, plan
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.train import train
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.subprocesses import package_path
 
@@ -113,12 +113,17 @@ def small(**more):
     )
 
 
+@functools.cache
+def small_plan():
+    return plan.make(small())
+
+
 def test_a_transformers_operations_are_six_a_parameter_and_token_and_those_of_attention():
     """6 N D + 12 L T d a token (Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022,
     appendix B), N without positions.
     """
-    config = small()
-    model, made = config.model, plan.make(config)
+    config, made = small(), small_plan()
+    model = config.model
     layers, width, length = model.layers, model.width, config.data.length
     numbers = 12 * layers * width**2 + 10_112 * width  # the vocabulary filled up
     tokens = config.batch_size * length
@@ -153,10 +158,8 @@ def test_what_is_computed_again_costs_operations_and_saves_memory():
 
 
 def test_a_plan_divides_what_the_mesh_divides():
-    one, many = (
-        plan.make(small()),
-        plan.make(small(**{"run.mesh.data": 4, "run.mesh.model": 2, "run.fsdp": True})),
-    )
+    one = small_plan()
+    many = plan.make(small(**{"run.mesh.data": 4, "run.mesh.model": 2, "run.fsdp": True}))
     assert (
         many.mesh == dict(trial=1, data=4, model=2)
         and many.parameters == one.parameters == one.params / 4
@@ -219,7 +222,7 @@ def test_memory_is_foretold_to_a_tenth(tmp_path):
 
 
 def test_steps_that_are_profiled_leave_a_trace(tmp_path):
-    train([tiny("vae")], [tmp_path / "run"], report=lambda line: None, profile=(10, 12))
+    train(tiny("vae"), tmp_path / "run", profile=(10, 12))
     assert list((tmp_path / "run/profile").rglob("*.xplane.pb")) and list(
         (tmp_path / "run/profile").rglob("perfetto_trace.json.gz")
     )
@@ -229,17 +232,17 @@ def test_steps_that_a_run_has_not_are_not_profiled_in_silence(tmp_path):
     with pytest.raises(
         UserError, match="^profile of the steps 30 to 40 ends after the run's 32 steps"
     ):
-        train([tiny("vae")], [tmp_path / "run"], report=lambda line: None, profile=(30, 40))
+        train(tiny("vae"), tmp_path / "run", profile=(30, 40))
 
 
 def test_what_was_not_read_has_no_size():
-    assert plan.make(small()).data is None and plan.make(tiny("vae")).data > 1e5
-    assert "data set" not in plan.report(plan.make(small()), ["h100"])
+    assert small_plan().data is None and plan.make(tiny("vae")).data > 1e5
+    assert "data set" not in plan.report(small_plan(), ["h100"])
 
 
 def test_utilization_is_told_where_the_device_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "peak", lambda kind, precision: 1e12)
-    train([tiny("vae")], [tmp_path / "run"], report=lambda line: None)
+    train(tiny("vae"), tmp_path / "run")
     row = json.loads((RunDir(tmp_path / "run") / "timings.jsonl").read_text().splitlines()[-1])
     assert 0 < row["utilization"] < 1 and math.isfinite(row["utilization"])
     monkeypatch.undo()
