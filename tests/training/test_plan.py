@@ -242,7 +242,7 @@ def test_what_was_not_read_has_no_size():
 
 def test_utilization_is_told_where_the_device_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "peak", lambda kind, precision: 1e12)
-    train(tiny("vae"), tmp_path / "run")
+    train(tiny("vae"), tmp_path / "run", make=None)
     row = json.loads((RunDir(tmp_path / "run") / "timings.jsonl").read_text().splitlines()[-1])
     assert 0 < row["utilization"] < 1 and math.isfinite(row["utilization"])
     monkeypatch.undo()
