@@ -4,7 +4,6 @@ formula of Transformers.
 
 import functools
 import json
-import math
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, command_line
 from jax.sharding import NamedSharding, PartitionSpec
-from runs import train
+from runs import made, train
 from tiny_configs import tiny
 
 from aigc_jax.cli import main as cli
@@ -241,9 +240,11 @@ def test_what_was_not_read_has_no_size():
 
 
 def test_utilization_is_told_where_the_device_is_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(costs, "peak", lambda kind, precision: 1e12)
-    train(tiny("vae"), tmp_path / "run", make=None)
+    peak = 1e9
+    monkeypatch.setattr(costs, "peak", lambda kind, precision: peak)
+    train(tiny("vae"), tmp_path / "run")
     row = json.loads((RunDir(tmp_path / "run") / "timings.jsonl").read_text().splitlines()[-1])
-    assert 0 < row["utilization"] < 1 and math.isfinite(row["utilization"])
+    told = made(tiny("vae"), 1).flops * row["steps_per_s"] / peak
+    assert row["utilization"] == pytest.approx(told, rel=1e-3, abs=1e-4) and told > 0
     monkeypatch.undo()
     assert costs.peak("NVIDIA H200", "bfloat16") == 989.4e12 and costs.peak("cpu", "float32") == 0
