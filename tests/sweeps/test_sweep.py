@@ -18,6 +18,7 @@ from aigc_jax.sweeps.launch import View, carry_out, counted
 from aigc_jax.sweeps.route import decide, fitting, needs, planned
 from aigc_jax.training import train as training
 from aigc_jax.training.loop import Loop
+from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
@@ -210,7 +211,7 @@ def tiny_data():
 
 @pytest.mark.slow
 def test_trials_that_do_not_fit_are_fewer_at_once():
-    make = lambda **more: group.Programs(tiny_resolved(), tiny_data(), 8, **more)
+    make = lambda **more: Programs(tiny_resolved(), tiny_data(), 8, **more)
     whole = needs(fitting(make, 8, None))
     assert fitting(make, 8, None).chunk == 0 and fitting(make, 8, 10 * whole).chunk == 0
     assert fitting(make, 8, 1).chunk == 1  # nothing fits: one after another
