@@ -128,8 +128,7 @@ def ours(case):
         net,
         params,
         Choice(temperature=0),
-        50257,
-        50257,
+        ends=(),
     )
     prompts = np.random.RandomState(0).randint(0, 50257, (sizes(case), PROMPT))
 

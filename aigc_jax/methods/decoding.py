@@ -171,11 +171,9 @@ class Writer:
 
     apply      (params, tokens, carry) -> (logits, carry)
     net        its `carry(batch, length)`, its `vocabulary`, and `capacity`: the most
-               positions it
-    has, or None where it needs none
+               positions it has, or None where it needs none
     ends       the tokens that end a text; with none of them a text has as many tokens
-               as are asked
-    for
+               as are asked for
     """
 
     def __init__(self, apply: Callable, net, params, choice: Choice, ends: tuple[int, ...]):
