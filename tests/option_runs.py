@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import options
 import pytest
+import runs
 from covering import cover, met, pairs
 from options import BASES, allowed, axes, default
-from runs import shared
 
 import aigc_jax
 from aigc_jax.cli import main as cli
@@ -228,11 +228,18 @@ def evaluate(path, names):
 
 @contextlib.contextmanager
 def one_program():
-    """What is done to a run within this context shares its compiled programs."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (trains, loads):
-            patch.setattr(module, "Programs", shared)
-        yield
+    """What is done to a run within this context shares its compiled programs, which are
+    forgotten after it: they hold the data, too.
+    """
+    before = set(runs._programs)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (trains, loads):
+                patch.setattr(module, "Programs", runs.shared)
+            yield
+    finally:
+        for key in runs._programs.keys() - before:
+            del runs._programs[key]
 
 
 def whole(path, base, values, resumed=True, drawn=samplers):
