@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import bound_memory
 
 from aigc_jax.models import conv as ours
 
@@ -70,6 +71,7 @@ def cases(thorough):
 def test_equal_to_lax_in_value_and_both_gradients(kind, thorough):
     mine, lax = KINDS[kind]
     for size, kernel, strides, padding, c, o in cases(thorough):
+        bound_memory()  # hundreds of programs of one operation each
         x, w = arrays((2, *size, c), (*kernel, c, o))
         for a, b in zip(
             outcomes(mine, x, w, strides, padding),
