@@ -8,10 +8,8 @@ import shutil
 import textwrap
 
 from aigc_jax.core import config as configs
-from aigc_jax.utils.python_files import SHARE
+from aigc_jax.utils.python_files import IS_CHECKOUT, SHARE
 from aigc_jax.utils.terminal import print_text
-
-FOLDERS = ("configs", "experiments")  # --config and --experiment take the names of these
 
 
 def add_arguments(parser):
@@ -28,37 +26,43 @@ def run(args, overrides) -> int:
         for key, value in configs.leaves(config).items():
             print_text(f"--config.{key}={value}")
         return 0
-    configs_, found = (sorted((SHARE / folder).glob("*.py")) for folder in FOLDERS)
-    sections = {
-        "Configs, for --config=NAME": configs_,
-        "Experiments, for --experiment=NAME": [path for path in found if is_experiment(path)],
-        "Scripts, python experiments/NAME.py --help": [
-            path for path in found if not is_experiment(path)
-        ],
+    folder = "experiments" if IS_CHECKOUT else SHARE / "experiments"
+    sections: dict[str, dict[str, ast.Module]] = {
+        "Configs, for --config=NAME": sources("configs"),
+        "Experiments, for --experiment=NAME": {},
+        f"Scripts, python {folder}/NAME.py --help": {},
     }
-    longest = max((len(path.stem) for paths in sections.values() for path in paths), default=0)
+    _, experiments, scripts = sections.values()
+    for name, source in sources("experiments").items():
+        (experiments if is_experiment(source) else scripts)[name] = source
+    longest = max((len(name) for found in sections.values() for name in found), default=0)
     width = shutil.get_terminal_size().columns
-    for i, (title, paths) in enumerate(sections.items()):
+    for i, (title, found) in enumerate(sections.items()):
         print_text(f"{title}:\n" if i == 0 else f"\n{title}:\n")
-        for path in paths:
-            print_text(entry(path.stem, summary_of(path), longest + 4, width))
+        for name, source in found.items():
+            print_text(entry(name, summary_of(source), longest + 4, width))
     return 0
 
 
-def is_experiment(path) -> bool:
-    """Does it name a CONFIG, as `sweeps.experiment` asks? The file is not imported."""
+def sources(folder: str) -> dict[str, ast.Module]:
+    """{name: its source} of the shipped files of a folder; none is imported."""
+    paths = sorted((SHARE / folder).glob("*.py"))
+    return {path.stem: ast.parse(path.read_text()) for path in paths}
+
+
+def is_experiment(source: ast.Module) -> bool:
+    """Return whether it names a CONFIG, as `sweeps.experiment` asks."""
     return any(
         getattr(target, "id", None) == "CONFIG"
-        for node in ast.parse(path.read_text()).body
+        for node in source.body
         if isinstance(node, ast.Assign)
         for target in node.targets
     )
 
 
-def summary_of(path) -> str:
-    """The first paragraph of a Python file's docstring; the file is not imported."""
-    text = ast.get_docstring(ast.parse(path.read_text())) or ""
-    return " ".join(text.split("\n\n")[0].split())
+def summary_of(source: ast.Module) -> str:
+    """The first paragraph of its docstring, on one line."""
+    return " ".join((ast.get_docstring(source) or "").split("\n\n")[0].split())
 
 
 def entry(name: str, text: str, indent: int, width: int) -> str:

@@ -72,13 +72,11 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--prompt",
-        default=WRITING["prompt"],
         metavar="TEXT",
         help="what to write on after (default: the beginning of a text)",
     )
     parser.add_argument(
         "--prompt_file",
-        default=WRITING["prompt_file"],
         metavar="FILE",
         help="the prompt, as a file of UTF-8 text",
     )
@@ -90,45 +88,40 @@ def add_arguments(parser):
     parser.add_argument(
         "--tokens",
         type=int,
-        default=WRITING["tokens"],
         metavar="N",
         help="the most tokens to write (default: 256)",
     )
     parser.add_argument(
         "--temperature",
         type=float,
-        default=WRITING["temperature"],
         metavar="T",
         help="below 1: likelier text; 0: always the likeliest token (default: 1)",
     )
     parser.add_argument(
         "--top_k",
         type=int,
-        default=WRITING["top_k"],
         metavar="K",
         help="only among the K likeliest tokens (default: 0, all)",
     )
     parser.add_argument(
         "--top_p",
         type=float,
-        default=WRITING["top_p"],
         metavar="P",
         help="only the likeliest tokens that reach probability P together (default: 1)",
     )
     parser.add_argument(
         "--min_p",
         type=float,
-        default=WRITING["min_p"],
         metavar="P",
         help="only tokens at least P times as likely as the likeliest (default: 0)",
     )
     parser.add_argument(
         "--repetition",
         type=float,
-        default=WRITING["repetition"],
         metavar="R",
         help="above 1: tokens that are there already become unlikelier (default: 1)",
     )
+    parser.set_defaults(**WRITING)
 
 
 def run(args, overrides) -> int:

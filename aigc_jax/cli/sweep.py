@@ -4,7 +4,7 @@ Trials that share their static keys are one program. The same command trains wha
 missing. Leaves rows.csv, table.md, figure.png and a run directory a trial.
 """
 
-from aigc_jax.sweeps.engines import SETTINGS
+from aigc_jax.sweeps import engines
 from aigc_jax.utils.terminal import print_text, print_warning
 
 
@@ -61,7 +61,6 @@ def add_arguments(parser):
     parser.add_argument(
         "--slots",
         type=int,
-        default=SETTINGS["slots"].default,
         metavar="N",
         help="local, slurm, k8s: programs at a time (default: local: one a GPU, else one; else "
         "as many as there are)",
@@ -69,53 +68,45 @@ def add_arguments(parser):
     parser.add_argument(
         "--cpus",
         type=float,
-        default=SETTINGS["cpus"].default,
         metavar="N",
         help="slurm, ray, k8s: CPUs of a program (default: 1)",
     )
     parser.add_argument(
         "--gpus",
         type=float,
-        default=SETTINGS["gpus"].default,
         metavar="N",
         help="slurm, ray, k8s: GPUs of a program (default: 0); ray: also a part of one: 0.5",
     )
     parser.add_argument(
         "--time",
         type=int,
-        default=SETTINGS["time"].default,
         metavar="MINUTES",
         help="slurm, k8s: after which a program is saved and queued again (default: slurm: 60; "
         "k8s: no limit)",
     )
     parser.add_argument(
         "--partition",
-        default=SETTINGS["partition"].default,
         metavar="NAME",
         help="slurm: which partition (default: Slurm's)",
     )
     parser.add_argument(
         "--slurm",
         action="append",
-        default=[],
         metavar="KEY=VALUE",
         help="slurm: another option of sbatch, such as account=lab or mem=32G",
     )
     parser.add_argument(
         "--address",
-        default=SETTINGS["address"].default,
         metavar="HOST:PORT",
         help="ray: a cluster that is there (default: $RAY_ADDRESS, else one is started here)",
     )
     parser.add_argument(
         "--image",
-        default=SETTINGS["image"].default,
         metavar="NAME",
         help="k8s: a container whose `python` has aigc_jax installed",
     )
     parser.add_argument(
         "--claim",
-        default=SETTINGS["claim"].default,
         metavar="NAME:PATH",
         help="k8s: the volume claim DIR lies on, mounted at PATH (default: DIR of the node)",
     )
@@ -132,6 +123,7 @@ def add_arguments(parser):
         help="trials of a program: all at once, one after another, or the faster",
     )
     parser.add_argument("--download", action="store_true", help="fetch missing data")
+    parser.set_defaults(**engines.DEFAULT_SETTINGS)
 
 
 def run(args, overrides) -> int:

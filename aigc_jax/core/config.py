@@ -23,7 +23,7 @@ from aigc_jax.core.hparams import DEFAULTS, check_hparams, hparam_names
 from aigc_jax.core.schema import DURATION, REQUIRED, Key
 from aigc_jax.core.values import convert
 from aigc_jax.utils.documents import digest
-from aigc_jax.utils.errors import UserError, argument, brief, nearest, require
+from aigc_jax.utils.errors import UserError, argument, brief, check_type, nearest, require
 from aigc_jax.utils.python_files import find_file, import_file, user_code
 
 RUN, DATA = keys.defaults_of("run"), keys.defaults_of("data")  # of a section by itself
@@ -35,6 +35,7 @@ def load(path: str | Path) -> ConfigDict:
     """
     if isinstance(path, ConfigDict):
         return complete(path)
+    check_type("config", path, (str, Path), "a name, a path or a ConfigDict")
     path = find_file(path, "config")
     module = import_file(path, "config")
     require(

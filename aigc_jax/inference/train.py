@@ -140,7 +140,6 @@ def train_run(
 def choose_config(config, workdir, overrides: dict) -> tuple[ConfigDict, dict]:
     """The config to train, and what the overrides change in the one that was given."""
     if config is not None:
-        check_type("config", config, (str, Path, ConfigDict), "a name, a path or a ConfigDict")
         given = configs.load(config)
         chosen = configs.override(given, overrides)
         return chosen, configs.difference(configs.leaves(given), configs.leaves(chosen))

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import grid as grids
 from aigc_jax.sweeps import plots, report
-from aigc_jax.sweeps.engines import SETTINGS
+from aigc_jax.sweeps.engines import DEFAULT_SETTINGS
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.request import carry_out, check_metric, finish, make_request
 from aigc_jax.sweeps.sweep import Sweep as SweepDir
@@ -211,15 +211,12 @@ def sweep(
     """
     check_type("workdir", workdir, (str, Path), "a directory")
     require(str(workdir), f"{argument('workdir')} must be a directory, where all is left")
-    if config is not None:
-        check_type("config", config, (str, Path, ConfigDict), "a name, a path or a ConfigDict")
-    if experiment is not None:
-        check_type("experiment", experiment, (str, Path), "a name or a path")
     if overrides is not None:
         check_type("overrides", overrides, Mapping, "a dict such as {'steps': '10 epochs'}")
     for name, value in dict(seeds=seeds, slots=slots).items():
         check_type(name, value, int, f"a number of {name}")
-    settings, known = dict(engine_settings or {}), [name for name in SETTINGS if name != "slots"]
+    settings = dict(engine_settings or {})
+    known = [name for name in DEFAULT_SETTINGS if name != "slots"]
     for name in settings:
         require(
             name in known,
@@ -231,8 +228,7 @@ def sweep(
         experiment is not None or grid or seeds,
         f"{argument('grid')} and {argument('seeds')} say what is swept: give one of them",
     )
-    settings = {name: setting.default for name, setting in SETTINGS.items()} | settings
-    settings |= dict(engine=engine, slots=slots, workdir=workdir)
+    settings = DEFAULT_SETTINGS | settings | dict(engine=engine, slots=slots, workdir=workdir)
     try:
         complete = carry_out(request, SimpleNamespace(**settings), route, restart, download)
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps.grid import MOST_TRIALS
-from aigc_jax.utils.errors import argument, nearest, require
+from aigc_jax.utils.errors import argument, check_type, nearest, require
 from aigc_jax.utils.python_files import find_file, import_file, user_code
 
 HALVING = ("metric", "rungs", "factor", "mode")
@@ -38,6 +38,7 @@ PREFIX = "experiment_"  # of the modules' names
 
 def load(path: str | Path) -> ModuleType:
     """The module of an experiment file; `find_file` says which file is meant."""
+    check_type("experiment", path, (str, Path), "a name or a path")
     path = find_file(path, "experiment")
     module = import_file(path, "experiment")
     check_fields(module, path)

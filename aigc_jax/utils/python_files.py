@@ -27,10 +27,10 @@ def find_file(path: str | Path, kind: str) -> Path:
     shipped one, with or without .py. Raises a UserError with the nearest name.
     """
     folder = f"{kind}s"
-    # A file without the ending is no Python file, and hides none of that name.
     bases = [Path(path), *(Path(root, folder, path) for root in ("", SHARE)), SHARE / path]
     tried = [p for base in bases if base.name for p in (base, base.with_name(f"{base.name}.py"))]
     there = list(filter(os.path.isfile, tried))
+    # One without the ending is no Python file, and hides none of that name.
     found = next((p for p in there if p.suffix == ".py"), there[0] if there else None)
     if found is None:
         shipped = sorted((SHARE / folder).glob("*.py"))

@@ -408,6 +408,25 @@ def test_one_sentence_for_each_mistake(capsys, tmp_path, monkeypatch, words, ans
     assert answer in refused(capsys, *words)
 
 
+def test_a_file_without_the_ending_hides_no_config(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gan_digits").write_text("notes")
+    code, out, _ = call(capsys, "list", "--config=gan_digits")
+    assert code == 0 and "--config.method=gan" in out
+    (tmp_path / "notes").write_text("notes")
+    assert "--config=notes is no Python file" in refused(capsys, "list", "--config=notes")
+
+
+def test_mistakes_in_a_config_are_named_by_line_however_its_path_is_given(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.py").write_text("def get_config():\n    return 1 / 0\n")
+    for path in ("c.py", "./c.py", "c", tmp_path / "c.py"):
+        answer = "c.py raises ZeroDivisionError in line 2: division by zero"
+        assert answer in refused(capsys, "list", f"--config={path}")
+
+
 def test_a_run_whose_files_are_damaged(capsys, run, tmp_path):
     import shutil
 

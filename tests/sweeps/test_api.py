@@ -16,6 +16,7 @@ import aigc_jax
 from aigc_jax import UserError
 from aigc_jax.inference import train as training
 from aigc_jax.sweeps import api, request
+from aigc_jax.sweeps.compare import compare
 from aigc_jax.sweeps.engines.local import Local
 
 
@@ -79,6 +80,10 @@ def test_mistakes_at_a_run_or_a_sweep_name_arguments(examples):
         (lambda: run.evaluate(samples=1), r"^samples=1 must be a whole number in \[2, "),
         (lambda: run.evaluate(samples=0), "^samples=0 must be"),
         (lambda: run.evaluate(metrics="prdc"), "^metrics='prdc' must be a list of names"),
+        (
+            lambda: compare([examples[0] / "gan", examples[0] / "lr"], None),
+            "lr is a sweep: compare its trials, .*lr/trials/",
+        ),
         (lambda: aigc_jax.load(""), "^path='' must name the directory of a run or of a sweep"),
         (lambda: aigc_jax.load(None), "^path=None must be the directory of a run or of a sweep"),
         (

@@ -333,7 +333,6 @@ def test_killed_at_every_moment_it_ends_as_if_it_had_never_been(tmp_path, monkey
 
 
 @needs_optuna
-@pytest.mark.slow  # killed at every moment, fewer trials are: above
 def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
     tmp_path, monkeypatch
 ):

@@ -46,11 +46,13 @@ SETTINGS = {
     "gpus": Setting(0, ("slurm", "ray", "k8s")),
     "time": Setting(0, ("slurm", "k8s")),
     "partition": Setting("", ("slurm",)),
-    "slurm": Setting((), ("slurm",)),
+    "slurm": Setting([], ("slurm",)),
     "address": Setting("", ("ray",)),
     "image": Setting("", ("k8s",)),
     "claim": Setting("", ("k8s",)),
 }
+
+DEFAULT_SETTINGS = {name: setting.default for name, setting in SETTINGS.items()}
 
 
 def check_settings(engine: str, given: Mapping[str, Any]) -> None:
@@ -58,10 +60,9 @@ def check_settings(engine: str, given: Mapping[str, Any]) -> None:
     read.
     """
     for name, setting in SETTINGS.items():
-        value = given.get(name, setting.default)
-        is_usual = value == setting.default or not value and not setting.default
+        value = given[name]
         require(
-            is_usual or engine in setting.read_by,
+            value == setting.default or engine in setting.read_by,
             f"{argument(name)}={brief(value, quotes=False)} is read by nothing in "
             f"{argument('engine')}={engine}; it goes with {', '.join(setting.read_by)}",
         )
