@@ -46,6 +46,7 @@ def cover(
     usual: Callable = lambda base: {},
     seed=0,
     tries=8,
+    cost: Callable = lambda base: 0,
 ) -> list[Row]:
     """Rows in which each of the `wanted` sets of one or two options occurs (after Cohen
     et al. 1997, AETG): each begins with what is missing, and takes axis by axis the
@@ -54,6 +55,7 @@ def cover(
 
     allowed     (base, {axis: value} of some axes) -> may they meet?
     usual       base -> {axis: value}
+    cost        base -> a number; where several bases do, the cheapest is taken
     """
     draw, missing, rows = (
         random.Random(seed),
@@ -71,7 +73,7 @@ def cover(
             if i >= tries and best:
                 break
             start = draw.choice(list(missing)) if 0 < i < tries else first
-            row = _row(problem, start, near, allowed, usual, draw)
+            row = _row(problem, start, near, allowed, usual, draw, cost)
             found = _met_now(row, near) if row else ()
             if len(found) > gain:
                 best, gain, gone = row, len(found), found
@@ -91,14 +93,14 @@ def _met_now(row: Row, near: dict) -> set:
     return {frozenset((item, other)) for item in have for other in near.get(item, set()) & have}
 
 
-def _row(problem, start, near, allowed, usual, draw) -> Row | None:
+def _row(problem, start, near, allowed, usual, draw, cost=lambda base: 0) -> Row | None:
     """One row that holds `start`, or None where every way to it ends."""
     given = dict(start)
     has = lambda axes: all(v in axes.get(a, ()) for a, v in given.items())
     bases = (
         [given.pop("base")] if "base" in given else [b for b, axes in problem.items() if has(axes)]
     )
-    for base in draw.sample(bases, len(bases)):
+    for base in sorted(draw.sample(bases, len(bases)), key=cost):
         values, axes, most = dict(given), problem[base], usual(base)
         have = {("base", base), *values.items()}
         free = [axis for axis in axes if axis not in values] if allowed(base, values) else []
