@@ -32,14 +32,22 @@ NETS = {
     ),
 }
 every_net = pytest.mark.parametrize("name", NETS)
+# Of a transformer whose layers are scanned, greedy text and beams are in the fast tier.
+one_of_a_kind = pytest.mark.parametrize(
+    "name", ["transformer", "lstm", pytest.param("scanned", marks=pytest.mark.slow)]
+)
+
+
+@functools.cache
+def initial(name):
+    return jax.jit(NETS[name].init)(jax.random.key(3), jnp.zeros((1, 4), jnp.int32))
 
 
 @functools.cache
 def made(name, scale=12.0):
     """(apply, net, params) of a small network that is far from uniform."""
     net = NETS[name]
-    params = jax.jit(net.init)(jax.random.key(3), jnp.zeros((1, 4), jnp.int32))
-    params = jax.tree.map(lambda x: scale * x if x.ndim > 1 else x, params)
+    params = jax.tree.map(lambda x: scale * x if x.ndim > 1 else x, initial(name))
     return lambda params, tokens, carry=None: net.apply(params, tokens, carry), net, params
 
 
@@ -179,11 +187,16 @@ def test_numbers_out_of_range_are_named(name, values):
 PLAIN = Choice()
 
 
-def written(name, prompts, num, choice=PLAIN, key=5, end=99, chunk=None):
+@functools.cache
+def writer_of(name, choice, end, chunk):
+    writer = Writer(*made(name), choice, (end,))
+    writer.chunk = chunk
+    return writer
+
+
+def written(name, prompts, num, choice=PLAIN, key=5, end=99, chunk=decoding.CHUNK):
     """Each row's tokens."""
-    apply, net, params = made(name)
-    writer = Writer(apply, net, params, choice, (end,))
-    writer.chunk = chunk or writer.chunk
+    writer = writer_of(name, choice, end, chunk)
     parts = np.concatenate(list(writer.write(prompts, num, jax.random.key(key))), axis=1)
     return [row[row >= 0].tolist() for row in parts]
 
@@ -194,7 +207,7 @@ def test_greedy_text_is_that_of_the_whole_network_applied_again_and_again(name):
         assert written(name, [prompt], 9, Choice(temperature=0)) == [greedy(name, prompt, 9)]
 
 
-@every_net
+@one_of_a_kind
 def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name):
     texts = [written(name, [[1, 2], [3]], 20, chunk=chunk) for chunk in (1, 7, 16)]
     assert texts[0] == texts[1] == texts[2]
@@ -202,7 +215,7 @@ def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name):
     assert written(name, [[1, 2], [3]], 20, key=6) != texts[0]
 
 
-@every_net
+@one_of_a_kind
 def test_prompts_of_different_length_do_not_disturb_one_another(name):
     prompts = [[1], [2, 3, 4, 5, 0, 1, 1], [4, 4]]
     choice = Choice(temperature=0, repetition=1.3)
@@ -293,7 +306,7 @@ def test_all_filters_work_together_with_any_vocabulary(kind, vocabulary):
     chosen, however flat the distribution.
     """
     net = NETS[kind].clone(
-        vocabulary=vocabulary, **(dict(context=16) if kind == "transformer" else {})
+        vocabulary=vocabulary, layers=1, **(dict(context=16) if kind == "transformer" else {})
     )
     params = jax.jit(net.init)(jax.random.key(3), jnp.zeros((1, 4), jnp.int32))
     apply = lambda params, tokens, carry=None: net.apply(params, tokens, carry)
@@ -366,7 +379,7 @@ def test_a_prompt_longer_than_the_context_counts_with_its_end_alone():
     )
 
 
-@every_net
+@one_of_a_kind
 def test_a_text_stops_at_its_end(name):
     free = written(name, [[1], [2]], 30)
     end = free[0][5]
@@ -398,6 +411,18 @@ def test_text_from_nothing_inside_a_program_is_what_the_writer_writes():
     assert inside.tolist() == written("transformer", [[1], [1]], 20)
 
 
+def beams(*fast):
+    """Networks and penalties of the length; these in the fast tier."""
+    return pytest.mark.parametrize(
+        "penalty, name",
+        [
+            pytest.param(penalty, name, marks=[pytest.mark.slow] * ((penalty, name) not in fast))
+            for name in NETS
+            for penalty in (0.0, 1.0)
+        ],
+    )
+
+
 def search(name, first, width, length, penalty=0.0, scale=3.0):
     apply, net, params = made(name, scale)
     carry = net.carry(len(first), length + 1)
@@ -419,8 +444,7 @@ def search(name, first, width, length, penalty=0.0, scale=3.0):
     ], np.asarray(score)
 
 
-@every_net
-@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@beams((1.0, "transformer"), (0.0, "scanned"), (1.0, "lstm"))
 def test_beam_search_of_full_width_is_exhaustive(name, penalty):
     texts, scores = search(name, [0, 3], 7**2, 3, penalty)
     for first, text, score in zip([0, 3], texts, scores, strict=True):
@@ -434,8 +458,7 @@ def test_beam_search_of_full_width_is_exhaustive(name, penalty):
         assert score == pytest.approx(max(everything.values()), abs=1e-4)
 
 
-@every_net
-@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@beams((1.0, "transformer"), (0.0, "lstm"))
 def test_beam_search_of_width_one_is_greedy(name, penalty):
     texts, scores = search(name, [0, 1, 3], 1, 12, penalty)
     for first, text, score in zip([0, 1, 3], texts, scores, strict=True):
