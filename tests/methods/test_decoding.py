@@ -22,7 +22,7 @@ GOLDEN_REPETITION = [109, 122, 14, 81, 129, 49, 23, 80, 19, 114, 65, 70]
 
 NETS = {
     "transformer": transformer.Decoder(
-        width=16, heads=2, layers=2, vocabulary=7, context=64, positions="rotary"
+        width=16, heads=2, layers=1, vocabulary=7, context=64, positions="rotary"
     ),
     "scanned": transformer.Decoder(
         width=16, heads=2, layers=2, vocabulary=7, context=64, scan=True
@@ -127,6 +127,7 @@ def test_of_equal_probabilities_top_p_and_top_k_take_the_first_ids():
     assert np.flatnonzero(np.isfinite(equal[0])).tolist() == list(range(101))
 
 
+@pytest.mark.slow  # importing torch; `test_filters_keep_what_they_say` has them by hand
 @pytest.mark.parametrize(
     "name, values",
     [
@@ -209,8 +210,8 @@ def test_greedy_text_is_that_of_the_whole_network_applied_again_and_again(name):
 
 @one_of_a_kind
 def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name):
-    texts = [written(name, [[1, 2], [3]], 20, chunk=chunk) for chunk in (1, 7, 16)]
-    assert texts[0] == texts[1] == texts[2]
+    texts = [written(name, [[1, 2], [3]], 20, chunk=chunk) for chunk in (7, 16)]
+    assert texts[0] == texts[1]
     assert [len(t) for t in texts[0]] == [20, 20]
     assert written(name, [[1, 2], [3]], 20, key=6) != texts[0]
 
@@ -281,7 +282,10 @@ def test_repetition_counts_the_whole_prompt_and_text(vocabulary, capacity):
     assert len(set(texts[1])) > 20  # far from a text that runs in a circle
 
 
-def test_repetition_is_that_of_transformers():
+@pytest.mark.parametrize(
+    "imported", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["golden", "imported"]
+)
+def test_repetition_is_that_of_transformers(imported):
     """RepetitionPenaltyLogitsProcessor over all tokens so far; the numbers are its own,
     of transformers 5.23.
     """
@@ -289,6 +293,8 @@ def test_repetition_is_that_of_transformers():
     long = np.random.RandomState(0).permutation(130)[:70].tolist()
     text = net.write([long], 12, Choice(temperature=0, repetition=4.0))[0]
     assert text == GOLDEN_REPETITION
+    if not imported:
+        return
     torch, library = (
         pytest.importorskip("torch"),
         pytest.importorskip("transformers.generation.logits_process"),
@@ -471,5 +477,5 @@ def test_beam_search_of_width_one_is_greedy(name, penalty):
 
 
 def test_a_wider_beam_finds_no_worse_text():
-    scores = [search("transformer", [0, 1, 2, 3], width, 6)[1].sum() for width in (1, 4, 49)]
+    scores = [search("lstm", [0, 1, 2, 3], width, 6)[1].sum() for width in (1, 4, 49)]
     assert scores[0] <= scores[1] + 1e-5 and scores[1] <= scores[2] + 1e-5

@@ -19,7 +19,11 @@ VARIANTS = {
     "scanned": dict(positions="none", kv_heads=4, scan=True, remat=True),
     "scanned_rotary": dict(positions="rotary", kv_heads=1, scan=True),
 }
-every_variant = pytest.mark.parametrize("name", VARIANTS)
+every_variant = pytest.mark.parametrize(
+    "name",
+    [name for name in VARIANTS if name != "scanned_rotary"]
+    + [pytest.param("scanned_rotary", marks=pytest.mark.slow)],  # "scanned" and "llama"
+)
 # That no later token counts is in what caches give, of every variant.
 some_variants = pytest.mark.parametrize(
     "name",
