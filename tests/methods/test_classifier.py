@@ -1,9 +1,12 @@
 """The classifier that metrics see images through: network, loss, saliency."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import runs
 from tiny_configs import resolved, tiny
 
 import aigc_jax
@@ -12,23 +15,23 @@ from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import classifier
 from aigc_jax.models.classifier import Classifier
-from aigc_jax.training.train import train
 from aigc_jax.utils.errors import UserError
 
 SPEC = Spec("image", (8, 8, 1), 100, classes=10, levels=16)
 
 
+@functools.cache
 def made():
     config = resolved(tiny("classifier"))
     method = methods.make(config, SPEC)
     hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
-    return config, method, method.init(jax.random.key(0), hp)
+    return config, method, jax.jit(method.init)(jax.random.key(0), hp)
 
 
 def test_the_network_halves_twice_then_has_features_and_logits():
     net = Classifier((24, 48), 5, 128, 10)
     x = jax.random.normal(jax.random.key(0), (3, 28, 28, 1))
-    (logits, features), variables = net.init_with_output(jax.random.key(1), x)
+    (logits, features), variables = jax.jit(net.init_with_output)(jax.random.key(1), x)
     shapes = jax.tree.map(jnp.shape, variables["params"])
     assert shapes["Conv_1"]["kernel"] == (5, 5, 24, 48) and shapes["Dense_0"]["kernel"] == (
         7 * 7 * 48,
@@ -43,10 +46,10 @@ def test_the_network_halves_twice_then_has_features_and_logits():
 def test_evaluation_is_cross_entropy_and_accuracy_and_padding_does_not_count():
     config, method, state = made()
     x = jax.random.normal(jax.random.key(2), (6, 8, 8, 1))
-    p = np.asarray(classifier.sight(config, SPEC)(state.params, x)[1], np.float64)
+    p = np.asarray(jax.jit(classifier.sight(config, SPEC))(state.params, x)[1], np.float64)
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-6)
     label = np.r_[p[:3].argmax(1), p[3:].argmin(1)]
-    sums = method.evaluate(
+    sums = jax.jit(method.evaluate)(
         state,
         dict(
             x=x, label=jnp.array(label), index=jnp.arange(6), weight=jnp.array([1.0, 1, 1, 1, 0, 0])
@@ -63,10 +66,13 @@ def test_saliency_is_the_slope_of_the_likeliest_logit():
     net = classifier.net_of(config, SPEC)
     x = jax.random.normal(jax.random.key(3), (2, 8, 8, 1))
     slope = np.asarray(
-        method.samplers["saliency"](state, jax.random.key(0), dict(x=x, index=jnp.arange(2)))
+        jax.jit(method.samplers["saliency"])(
+            state, jax.random.key(0), dict(x=x, index=jnp.arange(2))
+        )
     )
     assert np.abs(slope).max((1, 2, 3)) == pytest.approx([1, 1])
-    top = lambda x: np.asarray(net.apply({"params": state.params["net"]}, x)[0].max(1), np.float64)
+    likeliest = jax.jit(lambda x: net.apply({"params": state.params["net"]}, x)[0].max(1))
+    top = lambda x: np.asarray(likeliest(x), np.float64)
     pixels = [(i, j) for i in range(2, 5) for j in range(2, 5)]
     found = np.array(
         [top(x.at[:, i, j].add(1e-2)) - top(x.at[:, i, j].add(-1e-2)) for i, j in pixels]
@@ -78,7 +84,7 @@ def test_saliency_is_the_slope_of_the_likeliest_logit():
 
 def test_saliency_is_kept_as_it_is(tmp_path):
     """It has an image's shape and is none: grey levels would round most to 0."""
-    train([tiny("classifier", steps="2 steps")], [tmp_path], report=lambda line: None)
+    runs.train(tiny("classifier", steps="2 steps", metrics=(), best=""), tmp_path)
     run = aigc_jax.load(tmp_path)
     drawn = run.draw(8, "saliency")
     assert len(np.unique(drawn)) > 256 and np.abs(drawn).max() == 1

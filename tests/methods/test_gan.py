@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import runs
 from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
@@ -69,27 +70,34 @@ def every_loss(which):
     return Any
 
 
+PENALTIES = tuple(name for name, rule in REGULARIZERS.items() if not rule.bound)
+# All penalties and spectral normalization as one program, a bound without them, and
+# another network; each by itself in the slow tier.
+QUICK = {("mlp", "all"), ("mlp", "weight_clipping"), ("resnet", None)}
+
+
 @pytest.mark.parametrize(
     "net, regularizer",
     [
-        pytest.param(
-            net, regularizer, marks=[pytest.mark.slow] * (net != "mlp" and regularizer is not None)
-        )
+        pytest.param(net, regularizer, marks=[pytest.mark.slow] * ((net, regularizer) not in QUICK))
         for net in NETS
-        for regularizer in (None, "spectral", *REGULARIZERS)
+        for regularizer in (None, "all", "spectral", *REGULARIZERS)
+        if regularizer != "all" or net == "mlp"
     ],
 )
 def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, monkeypatch):
     """Two steps: all is finite, both networks move, and losses differ in effect."""
+    names = PENALTIES if regularizer == "all" else (regularizer,)
+    names = tuple(name for name in names if name in REGULARIZERS)
     config = small(
         net,
-        spectral=regularizer == "spectral",
-        game__regularizers=(regularizer,) if regularizer in REGULARIZERS else (),
+        spectral=regularizer in ("spectral", "all"),
+        game__regularizers=names,
         batch_size=8,
     )
     data, settled = dataset(config), resolved(config)
     hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
-    begin = methods.make(settled, data.spec).init(jax.random.key(0), hp)
+    begin = jax.jit(methods.make(settled, data.spec).init)(jax.random.key(0), hp)
 
     @jax.jit
     def step(which, state):
@@ -99,13 +107,13 @@ def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, 
         )
         return methods.make(settled, data.spec).step(state, batch)
 
-    names, ends = list(gan_losses.GAN), []
-    for which in range(len(names)):
+    losses, ends = list(gan_losses.GAN), []
+    for which in range(len(losses)):
         state, _ = step(which, begin)
         state, metrics = step(which, state)
         assert all(
             np.isfinite(x).all() for x in jax.tree.leaves((state.params, state.extra, metrics))
-        ), names[which]
+        ), losses[which]
         for side in "gd":
             moved = [
                 np.abs(a - b).max()
@@ -115,32 +123,32 @@ def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, 
                     strict=True,
                 )
             ]
-            assert max(moved) > 0, names[which]
+            assert max(moved) > 0, losses[which]
         ends.append(np.concatenate([np.ravel(x) for x in jax.tree.leaves(state.params)]))
-        if regularizer in REGULARIZERS and not REGULARIZERS[regularizer].bound:
-            assert regularizer in metrics
+        assert metrics.keys() >= set(names) & set(PENALTIES)
         if regularizer == "weight_clipping":
             assert max(np.abs(x).max() for x in jax.tree.leaves(state.params["d"])) <= 0.01
     # of logits within (-1, 1) the hinge loss has Wasserstein's gradients
-    for a, b in itertools.combinations(range(len(names)), 2):
-        assert (ends[a] != ends[b]).any() or {names[a], names[b]} == {"hinge", "wasserstein"}, (
-            names[a],
-            names[b],
+    for a, b in itertools.combinations(range(len(losses)), 2):
+        assert (ends[a] != ends[b]).any() or {losses[a], losses[b]} == {"hinge", "wasserstein"}, (
+            losses[a],
+            losses[b],
         )
 
 
-def batch_of(config, state):
-    data, settled = dataset(config), resolved(config)
-    return source(data, settled.data, methods.examples(settled))(data.arrays, state.key, state.step)
-
-
 def begun(config):
-    method = methods.make(resolved(config), dataset(config).spec)
-    state = method.init(
-        jax.random.key(3),
-        {name: jnp.asarray(value, float) for name, value in configs.hparam_values(config).items()},
-    )
-    return method, state, batch_of(config, state)
+    """The method, and a fresh state and its first batch, which are one program."""
+    data, settled = dataset(config), resolved(config)
+    method = methods.make(settled, data.spec)
+
+    @jax.jit
+    def start(key, hp):
+        state = method.init(key, hp)
+        batch = source(data, settled.data, methods.examples(settled))
+        return state, batch(jax.tree.map(jnp.asarray, data.arrays), state.key, state.step)
+
+    hp = {name: jnp.asarray(value, float) for name, value in configs.hparam_values(config).items()}
+    return method, *start(jax.random.key(3), hp)
 
 
 def test_the_plain_game_is_the_one_written_by_hand():
@@ -159,18 +167,24 @@ def test_the_plain_game_is_the_one_written_by_hand():
         moved = lambda params, grads: optax.apply_updates(
             params, optimizer.update(grads, optimizer.init(params))[0]
         )
-        fake = g(state.params["g"])
-        loss_d = lambda p: (jax.nn.softplus(-d(p, batch["x"])) + jax.nn.softplus(d(p, fake))).mean()
-        new_d = moved(state.params["d"], jax.grad(loss_d)(state.params["d"]))
-        loss_g = lambda p: jax.nn.softplus(-d(new_d, g(p))).mean()
-        new_g = moved(state.params["g"], jax.grad(loss_g)(state.params["g"]))
+
+        @jax.jit
+        def by_hand(old_g, old_d):
+            fake = g(old_g)
+            loss_d = lambda p: (
+                jax.nn.softplus(-d(p, batch["x"])) + jax.nn.softplus(d(p, fake))
+            ).mean()
+            new_d = moved(old_d, jax.grad(loss_d)(old_d))
+            loss_g = lambda p: jax.nn.softplus(-d(new_d, g(p))).mean()
+            value, grads = jax.value_and_grad(loss_g)(old_g)
+            return new_d, moved(old_g, grads), value
+
+        new_d, new_g, loss = by_hand(state.params["g"], state.params["d"])
         for ours, theirs in ((after.params["d"], new_d), (after.params["g"], new_g)):
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), ours, theirs
             )
-        assert float(metrics["g_loss"]) == pytest.approx(
-            float(loss_g(state.params["g"])), rel=1e-12
-        )
+        assert float(metrics["g_loss"]) == pytest.approx(float(loss), rel=1e-12)
 
 
 def test_one_generator_pass_serves_both_losses():
@@ -182,8 +196,8 @@ def test_one_generator_pass_serves_both_losses():
     wide = dict(model__g__widths=(48, 40), model__d__widths=(56, 72), z=24)
     config = tiny("gan", **wide)
     programs = Programs(resolved(config), dataset(config), 1)
-    programs.train(programs.init([config]), programs.arrays, np.int32(1))
-    assert programs.train.compiled.as_text().count(" dot(") == 30
+    programs.train.begin(programs.shapes, programs.arrays, np.int32(1))
+    assert programs.train.result().as_text().count(" dot(") == 30
 
 
 # -- labels
@@ -197,44 +211,49 @@ def test_labels_reach_both_networks(condition):
     z, x, label = players.noise(state.key, batch["index"]), batch["x"], batch["label"]
     other = (label + 1) % 10
     stats = state.extra["stats"]
-    draw = lambda label: players.generate(state.params["g"], stats["g"], z, label)[0]
-    judge = lambda label: players.discriminate(state.params["d"], stats["d"], x, label)[0]
+    draw = jax.jit(lambda label: players.generate(state.params["g"], stats["g"], z, label)[0])
+    judge = jax.jit(lambda params, label: players.discriminate(params, stats["d"], x, label)[0])
+    params = state.params["d"]
     assert (draw(label) != draw(other)).any()
-    logits, classes = judge(label)
+    logits, classes = judge(params, label)
     if condition == "auxiliary":
-        assert classes.shape == (16, 10) and (judge(other)[0] == logits).all()
-        _, metrics = method.step(state, batch)
+        assert classes.shape == (16, 10) and (judge(params, other)[0] == logits).all()
+        _, metrics = jax.jit(method.step)(state, batch)
         assert metrics["d_classes"] == pytest.approx(2 * math.log(10), abs=1) and metrics[
             "g_classes"
         ] == pytest.approx(math.log(10), abs=0.6)
     else:
-        assert classes is None and (judge(other)[0] != logits).all()
+        assert classes is None and (judge(params, other)[0] != logits).all()
     # of two labels the logits differ by <V_a - V_b, features>, and by nothing where V
     # is 0
     if condition == "projection":
-        none = state.params["d"] | dict(
-            projection=dict(kernel=0 * state.params["d"]["projection"]["kernel"])
-        )
-        flat = [players.discriminate(none, stats["d"], x, y)[0][0] for y in (label, other)]
+        none = params | dict(projection=dict(kernel=0 * params["projection"]["kernel"]))
+        flat = [judge(none, y)[0] for y in (label, other)]
         assert (flat[0] == flat[1]).all()
-    samples = method.samplers["prior"](
-        state, state.key, {"index": jnp.array([3, 13, 4]), "class": jnp.array([3, 3, 4])}
-    )
-    expected = players.generate(
-        state.params["g"],
-        stats["g"],
-        players.noise(state.key, jnp.array([3, 13, 4])),
-        jnp.array([3, 3, 4]),
-    )[0]
+
+    @jax.jit
+    def sampled(index, classes):
+        samples = method.samplers["prior"](state, state.key, {"index": index, "class": classes})
+        noise = players.noise(state.key, index)
+        return samples, players.generate(state.params["g"], stats["g"], noise, classes)[0]
+
+    samples, expected = sampled(jnp.array([3, 13, 4]), jnp.array([3, 3, 4]))
     np.testing.assert_allclose(samples, expected, atol=1e-6)
 
 
-def test_samples_of_one_class_are_its_column_among_all(tmp_path):
-    import aigc_jax
-    from aigc_jax.training.train import train
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The directory of a small run on digits, without labels."""
+    path = tmp_path_factory.mktemp("plain")
+    runs.train(tiny("gan", steps="2 steps", metrics=(), best=""), path)
+    return path
 
-    config = tiny("gan", game__condition="projection", steps="2 steps")
-    train([config], [tmp_path / "run"])
+
+def test_samples_of_one_class_are_its_column_among_all(tmp_path, plain):
+    import aigc_jax
+
+    config = tiny("gan", game__condition="projection", steps="2 steps", metrics=(), best="")
+    runs.train(config, tmp_path / "run")
     run = aigc_jax.load(tmp_path / "run")
     assert run.classes == 10 and run.columns("prior") == 10
     np.testing.assert_array_equal(run.sample(3, label=4), run.sample(30)[4::10])
@@ -248,19 +267,18 @@ def test_samples_of_one_class_are_its_column_among_all(tmp_path):
     for label, words in ((10, "label=10 must be one of 0 .. 9"), (-1, "must be one of")):
         with pytest.raises(UserError, match=words):
             run.sample(3, label=label)
-    train([tiny("gan", steps="2 steps")], [tmp_path / "plain"])
     with pytest.raises(UserError, match="knows classes, and this one was trained without"):
-        aigc_jax.load(tmp_path / "plain").sample(3, label=4)
+        aigc_jax.load(plain).sample(3, label=4)
 
 
-def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(tmp_path, capsys):
+def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(
+    tmp_path, plain, capsys
+):
     import aigc_jax
     from aigc_jax.cli import main as cli
     from aigc_jax.metrics.two_sample_test import scores, separable, told
-    from aigc_jax.training.train import train
 
-    train([tiny("gan", steps="2 steps")], [tmp_path / "run"])
-    run = aigc_jax.load(tmp_path / "run")
+    run = aigc_jax.load(plain)
     flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
     run.full.look = lambda x: (flat(x), None)  # pixels as features
     sets, found = run.separated(100)
@@ -284,13 +302,13 @@ def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(tmp_
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="at least 4 samples and 4 examples"):
         run.separated(3)
-    train([tiny("gan_points", steps="2 steps")], [tmp_path / "points"])
+    runs.train(tiny("gan_points", steps="2 steps", metrics=(), best=""), tmp_path / "points")
     assert cli.main(["sample", f"--workdir={tmp_path / 'points'}", "--what=separability"]) == 1
     assert (
         "--what=separability is for pictures, and the run's data are points"
         in capsys.readouterr().err
     )
-    assert cli.main(["sample", f"--workdir={tmp_path / 'run'}", "--what=separabilty"]) == 1
+    assert cli.main(["sample", f"--workdir={plain}", "--what=separabilty"]) == 1
     assert (
         "is none of prior, interpolation, neighbours, separability; did you mean 'separability'"
         in capsys.readouterr().err
@@ -305,12 +323,13 @@ def test_packs_are_examples_side_by_side():
     method, state, batch = begun(config)
     assert methods.examples(config) == 15 == len(batch["x"])
     players = Players(resolved(config), dataset(config).spec)
-    packed = players.packed(batch["x"])
+    packed, x = np.asarray(players.packed(batch["x"])), np.asarray(batch["x"])
     assert packed.shape == (5, 8, 8, 3) == (5, *players.seen)
     for i, j in np.ndindex(5, 3):
-        np.testing.assert_array_equal(packed[i, :, :, j], batch["x"][3 * i + j, :, :, 0])
-    assert players.discriminate(state.params["d"], {}, batch["x"])[0][0].shape == (5,)
-    sums = method.evaluate(
+        np.testing.assert_array_equal(packed[i, :, :, j], x[3 * i + j, :, :, 0])
+    logits = jax.eval_shape(lambda p: players.discriminate(p, {}, x)[0][0], state.params["d"])
+    assert logits.shape == (5,)
+    sums = jax.jit(method.evaluate)(
         state, jax.tree.map(lambda x: x[:8], batch) | dict(weight=jnp.array([1.0] * 5 + [0] * 3))
     )
     assert sums["weight"] == 1  # two packs of the eight are whole, one of them without padding
@@ -356,7 +375,7 @@ def test_the_generator_looks_ahead_by_the_gradient_of_the_unrolled_game():
             return jax.nn.softplus(-d(params, fake)).mean()
 
         direction = jax.tree.map(
-            lambda p: jax.random.normal(jax.random.key(p.size), p.shape), state.params["g"]
+            lambda p: np.random.RandomState(p.size).randn(*p.shape), state.params["g"]
         )
         moved = lambda t: jax.tree.map(lambda p, v: p + t * v, state.params["g"], direction)
         slope = (ahead(moved(1e-5)) - ahead(moved(-1e-5))) / 2e-5
@@ -364,13 +383,12 @@ def test_the_generator_looks_ahead_by_the_gradient_of_the_unrolled_game():
         step = jax.tree.map(lambda a, b: a - b, state.params["g"], after.params["g"])
         along = sum(jax.tree.leaves(jax.tree.map(lambda s, v: (s * v).sum(), step, direction)))
         assert float(along) == pytest.approx(float(slope), rel=1e-6)
-        still = method.step(state, batch)[0].params["g"]
-        plain = (
-            begun(configs.override(config, {"game.unroll": 0}))[0].step(state, batch)[0].params["g"]
-        )
+        blind = resolved(configs.override(config, {"game.unroll": 0}))
+        step = jax.jit(methods.make(blind, dataset(config).spec).step)
+        plain = step(state, batch)[0].params["g"]
         assert any(
             (a != b).any()
-            for a, b in zip(jax.tree.leaves(still), jax.tree.leaves(plain), strict=True)
+            for a, b in zip(jax.tree.leaves(after.params["g"]), jax.tree.leaves(plain), strict=True)
         )
 
 
@@ -391,7 +409,10 @@ def test_minibatch_deviation_is_that_of_each_group():
     for group in (slice(0, 4), slice(4, 8)):
         np.testing.assert_allclose(out[group, 0], np.asarray(x)[group].std(0).mean(), rtol=1e-5)
     assert deviation(jnp.ones((6, 5))).max() < 1e-3
-    method, state, batch = begun(small("mlp", model__d__minibatch_std=True))
+    config = small("mlp", model__d__minibatch_std=True)
+    hp = configs.hparam_values(config)
+    init = methods.make(resolved(config), dataset(config).spec).init
+    state = jax.eval_shape(lambda key: init(key, hp), jax.random.key(3))
     assert state.params["d"]["Dense_1"]["kernel"].shape == (25, 1)
 
 

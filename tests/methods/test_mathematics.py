@@ -137,9 +137,8 @@ def test_cross_entropy_with_and_without_smoothing():
         rtol=1e-6,
     )
     for smoothing, goal in ((0.0, np.eye(4)[2]), (0.1, target)):
-        grad = jax.grad(
-            lambda x, s=smoothing: token_losses.cross_entropy(x, jnp.array([2]), s, 4).sum()
-        )(logits)
+        loss = lambda x, s=smoothing: token_losses.cross_entropy(x, jnp.array([2]), s, 4).sum()
+        grad = jax.jit(jax.grad(loss))(logits)
         np.testing.assert_allclose(grad[0], np.append(p - goal, np.zeros(4)), atol=1e-6)
     wide = jnp.asarray(np.random.RandomState(0).randn(3, 384), jnp.float32)
     plain = -jax.nn.log_softmax(wide)[jnp.arange(3), jnp.arange(3)]
@@ -163,11 +162,17 @@ def test_every_optimizer_descends_a_parabola(name):
     # Adagrad's steps shrink as 1 / sqrt(t): in 200 of them it goes about 28 rates far
     rate = 0.5 if name == "adagrad" else 0.05
     params = dict(kernel=jnp.array([3.0, -2.0]))
-    opt = make(rate, hp, 0).init(params)
-    for step in range(200):
-        params, opt = optimizers.apply(
-            make(rate, hp, step), jax.tree.map(lambda p: 2 * p, params), opt, params
-        )
+
+    @jax.jit
+    def descend(params):
+        def once(step, carry):
+            params, opt = carry
+            slope = jax.tree.map(lambda p: 2 * p, params)
+            return optimizers.apply(make(rate, hp, step), slope, opt, params)
+
+        return jax.lax.fori_loop(0, 200, once, (params, make(rate, hp, 0).init(params)))[0]
+
+    params = descend(params)
     assert float(optax.tree.norm(params)) < 0.2
 
 
@@ -372,24 +377,36 @@ def test_dense_layers_of_a_dcgan_are_a_perceptron_next_to_the_noise_and_to_the_l
     """
     plain = dict(shape=(8, 8, 1), kernel=3, activation="relu", channels=(4,))
     g = {dense: networks.DCGenerator(output="tanh", dense=dense, **plain) for dense in ((), (7,))}
-    z = jax.random.normal(jax.random.key(0), (5, 3))
-    params = g[7,].init(jax.random.key(1), z)["params"]
-    hidden = jax.nn.relu(z @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
-    rest = {k: v for k, v in params.items() if k != "Dense_1"} | dict(Dense_0=params["Dense_1"])
-    np.testing.assert_allclose(
-        g[7,].apply({"params": params}, z), g[()].apply({"params": rest}, hidden), atol=1e-6
-    )
 
-    d = networks.DCDiscriminator(dense=(7,), **plain)
+    @jax.jit
+    def generated(z):
+        params = g[7,].init(jax.random.key(1), z)["params"]
+        hidden = jax.nn.relu(z @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
+        rest = {k: v for k, v in params.items() if k != "Dense_1"}
+        rest |= dict(Dense_0=params["Dense_1"])
+        return g[7,].apply({"params": params}, z), g[()].apply({"params": rest}, hidden)
+
+    np.testing.assert_allclose(*generated(jax.random.normal(jax.random.key(0), (5, 3))), atol=1e-6)
+
+    d, bare = (networks.DCDiscriminator(dense=dense, **plain) for dense in ((7,), ()))
+
+    @jax.jit
+    def judged(x):
+        params = d.init(jax.random.key(3), x)["params"]
+        # the features: logits of the network without a dense layer, one at a time
+        eye = np.eye(4 * 4 * 4, dtype=np.float32)[:, :, None]
+        one = lambda column: bare.apply(
+            {
+                "params": dict(
+                    Conv_0=params["Conv_0"], Dense_0=dict(kernel=column, bias=np.zeros(1))
+                )
+            },
+            x,
+        )[0]
+        features = jax.vmap(one, out_axes=1)(eye)
+        hidden = jax.nn.relu(features @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
+        logits = (hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"])[:, 0]
+        return d.apply({"params": params}, x)[0], logits
+
     x = jax.random.normal(jax.random.key(2), (5, 8, 8, 1))
-    params = d.init(jax.random.key(3), x)["params"]
-    # the features: logits of the network without a dense layer, one at a time
-    eye = np.eye(4 * 4 * 4, dtype=np.float32)[:, :, None]
-    bare = networks.DCDiscriminator(**plain)
-    one = lambda column: bare.apply(
-        {"params": dict(Conv_0=params["Conv_0"], Dense_0=dict(kernel=column, bias=np.zeros(1)))}, x
-    )[0]
-    features = jnp.stack([one(column) for column in eye], axis=1)
-    hidden = jax.nn.relu(features @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
-    logits = (hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"])[:, 0]
-    np.testing.assert_allclose(d.apply({"params": params}, x)[0], logits, atol=1e-5)
+    np.testing.assert_allclose(*judged(x), atol=1e-5)

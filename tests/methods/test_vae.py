@@ -3,7 +3,6 @@ images of the latents, bad input.
 """
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -56,19 +55,22 @@ def linear(z=(2,), **more):
     )
 
 
-def state_of(method: Method, c, seed=0):
-    return jax.jit(method.init)(
-        jax.random.key(seed),
-        {k: jnp.asarray(v, jnp.float32) for k, v in configs.hparam_values(c).items()},
-    )
+def hp_of(c):
+    return {k: jnp.asarray(v, jnp.float32) for k, v in configs.hparam_values(c).items()}
 
 
-def randomized(state, scale=0.5):
-    """The state with every parameter drawn anew, biases too."""
+def randomized(method: Method, c, scale=0.5):
+    """A state with every parameter drawn by NumPy, biases too: what makes it draws
+    none, and compiles faster.
+    """
     r = np.random.RandomState(1)
-    return state.replace(
-        params=jax.tree.map(lambda x: jnp.asarray(scale * r.randn(*x.shape), x.dtype), state.params)
-    )
+
+    def fresh(key, hp):
+        state = method.init(key, hp)
+        draw = lambda x: jnp.asarray(scale * r.randn(*x.shape), x.dtype)
+        return state.replace(params=jax.tree.map(draw, state.params))
+
+    return jax.jit(fresh)(jax.random.key(0), hp_of(c))
 
 
 def batch(spec, n=16, seed=2):
@@ -93,23 +95,26 @@ def test_the_importance_weighted_bound_grows_from_the_elbo():
     log_w = jnp.asarray(random.randn(1, 9))
     np.testing.assert_allclose(latent_losses.iwae(log_w), log_w[0])  # one draw: the ELBO
     many = jnp.asarray(2 * random.randn(64, 4000))
-    values = [float(latent_losses.iwae(many[:k]).mean()) for k in (1, 2, 4, 8, 16, 32, 64)]
+    values = [float(latent_losses.iwae(many[:k]).mean()) for k in (1, 4, 16, 64)]
     assert values == sorted(values) and values[0] < 0.2 and values[-1] > 1.5  # log E w = 2
     c = config(k=7)
     method = methods.make(c, GREY)
-    state = randomized(state_of(method, c), 0.2)
+    state = randomized(method, c, 0.2)
     model = Model(c, GREY)
-    x, _ = model.data(batch(GREY), jax.random.key(0))
+
+    @jax.jit
+    def values_of(params, given):
+        x, _ = model.data(given, jax.random.key(0))
+        out = {}
+        for name, k in (("elbo", 1), ("iwae", 1), ("iwae", 7)):
+            draws = model.infer(params, x, None, jax.random.key(5), jnp.arange(16), k)
+            loss, log_p, gap = BOUNDS[name](model, params, state.hp, x, None, draws, 1.0)
+            out[name, k] = -loss, (log_p - gap).mean()
+        return out
+
     bound = {}
-
-    @partial(jax.jit, static_argnums=(1, 2))
-    def value(params, name, k):
-        draws = model.infer(params, x, None, jax.random.key(5), jnp.arange(16), k)
-        loss, log_p, gap = BOUNDS[name](model, params, state.hp, x, None, draws, 1.0)
-        return -loss, (log_p - gap).mean()
-
-    for name, k in (("elbo", 1), ("iwae", 1), ("iwae", 7)):
-        bound[name, k], mean = map(float, value(state.params, name, k))
+    for (name, k), value in values_of(state.params, batch(GREY)).items():
+        bound[name, k], mean = map(float, value)
         assert k > 1 or bound[name, k] == pytest.approx(mean, rel=1e-5)
     # the same up to the KL's closed form
     assert bound["iwae", 1] == pytest.approx(bound["elbo", 1], abs=1.0)
@@ -145,7 +150,7 @@ def flat_variances(params):
 
 @pytest.mark.parametrize("z", [(2,), (3, 2)])
 def test_importance_sampling_finds_the_likelihood_of_linear_models(z):
-    c = linear(z, nll_samples=300_000)
+    c = linear(z, nll_samples=60_000)
     method, given = methods.make(c, POINTS), batch(POINTS, 6)
 
     @jax.jit
@@ -155,9 +160,9 @@ def test_importance_sampling_finds_the_likelihood_of_linear_models(z):
             state = method.step(state, given)[0]
             return state.replace(params=flat_variances(state.params))
 
-        return jax.lax.fori_loop(0, 2000, step, state)
+        return jax.lax.fori_loop(0, 1500, step, state)
 
-    state = randomized(state_of(method, c))
+    state = randomized(method, c)
     state = train(state.replace(params=flat_variances(state.params)))
     estimate = jax.jit(method.samplers["log_likelihood"])(state, jax.random.key(7), given)
     truth = exact(state, given["x"], len(z), 0.4)
@@ -184,7 +189,7 @@ def test_doubly_reparameterized_gradients_are_those_of_the_bound_in_the_mean():
     """
     c = linear(k=4, bound="dreg")
     method = methods.make(c, POINTS)
-    state = randomized(state_of(method, c), 0.3)
+    state = randomized(method, c, 0.3)
     model, x = Model(c, POINTS), batch(POINTS, 1)["x"]
 
     def value(name, params, key):
@@ -217,25 +222,38 @@ def test_doubly_reparameterized_gradients_are_those_of_the_bound_in_the_mean():
 
 
 def test_beta_free_bits_and_penalties_are_in_the_loss():
-    given = batch(BLACK)
+    cases = dict(
+        plain={},
+        none=dict(hp=dict(beta=0.0)),
+        more=dict(hp=dict(beta=4.0)),
+        warm=dict(anneal=dict(name="linear", period=10)),
+        free=dict(bound="free_bits", hp=dict(free_bits=50.0)),
+        tc=dict(penalty="tc", hp=dict(penalty=3.0)),
+        mmd=dict(penalty="mmd", hp=dict(penalty=3.0)),
+    )
+    made = {name: config(BLACK, binarize="none", **changes) for name, changes in cases.items()}
+    state = randomized(methods.make(made["plain"], BLACK), made["plain"], 0.2)
 
-    def loss(**changes):
-        c = config(BLACK, binarize="none", **changes)
-        method = methods.make(c, BLACK)
-        state = randomized(state_of(method, c), 0.2)
-        return {k: float(v) for k, v in jax.jit(method.step)(state, given)[1].items()}
+    @jax.jit  # as one program, whose parts are the same but for the losses
+    def metrics_of(state, given, hps):
+        return {
+            name: methods.make(c, BLACK).step(state.replace(hp=hps[name]), given)[1]
+            for name, c in made.items()
+        }
 
-    plain = loss()
+    values = metrics_of(state, batch(BLACK), {name: hp_of(c) for name, c in made.items()})
+    values = jax.tree.map(float, values)
+    plain = values["plain"]
     assert plain["loss"] == pytest.approx(plain["reconstruction"] + plain["kl"], rel=1e-5)
-    for beta in (0.0, 4.0):
-        got = loss(hp=dict(beta=beta))
+    for name, beta in (("none", 0.0), ("more", 4.0)):
+        got = values[name]
         assert got["loss"] == pytest.approx(plain["reconstruction"] + beta * plain["kl"], rel=1e-5)
-    warm = loss(anneal=dict(name="linear", period=10))
+    warm = values["warm"]
     assert warm["loss"] == pytest.approx(plain["reconstruction"] + 0.1 * plain["kl"], rel=1e-5)
-    free = loss(bound="free_bits", hp=dict(free_bits=50.0))
+    free = values["free"]
     assert free["loss"] == pytest.approx(plain["reconstruction"] + 150, rel=1e-5)
     for name in ("tc", "mmd"):
-        got = loss(penalty=name, hp=dict(penalty=3.0))
+        got = values[name]
         assert (
             got["loss"] == pytest.approx(plain["loss"] + 3 * got[name], rel=1e-5) and got[name] != 0
         )
@@ -244,7 +262,7 @@ def test_beta_free_bits_and_penalties_are_in_the_loss():
 def test_active_units_are_those_whose_mean_moves():
     c = config()
     method = methods.make(c, GREY)
-    state = randomized(state_of(method, c))
+    state = randomized(method, c)
     net = jax.tree.map(lambda x: x, state.params["net"])
     net["q_0"]["mean"]["kernel"] = net["q_0"]["mean"]["kernel"].at[:, 1].set(0.0)
     sums = jax.jit(method.evaluate)(state.replace(params=dict(net=net)), batch(GREY))
@@ -254,9 +272,8 @@ def test_active_units_are_those_whose_mean_moves():
 def test_bits_per_dimension_are_nats_per_pixel_in_bits():
     c = config(likelihood="logistic", binarize="none")
     method = methods.make(c, GREY)
-    values = method.summarize(
-        jax.tree.map(np.float64, jax.jit(method.evaluate)(state_of(method, c), batch(GREY)))
-    )
+    evaluated = jax.jit(lambda x: method.evaluate(method.init(jax.random.key(0), hp_of(c)), x))
+    values = method.summarize(jax.tree.map(np.float64, evaluated(batch(GREY))))
     assert values["bits_per_dim"] == pytest.approx(values["neg_elbo"] / 64 / math.log(2))
     # random pictures of 17 levels hold log2(17) bits a pixel
     assert values["bits_per_dim"] > math.log2(17) * 0.9
@@ -266,23 +283,24 @@ def test_dynamic_binarization_is_new_each_step_and_fixed_when_evaluating():
     c = config()
     model, given = Model(c, GREY), batch(GREY, 4000)
     flat = given | dict(x=jnp.full_like(given["x"], -0.5))
-    x = model.observation.target(flat, jax.random.key(1))
+    target = jax.jit(model.observation.target)
+    x = target(flat, jax.random.key(1))
     assert set(np.unique(x)) == {0, 1} and float(x.mean()) == pytest.approx(0.25, abs=0.005)
-    assert (x != model.observation.target(flat, jax.random.key(2))).any()
+    assert (x != target(flat, jax.random.key(2))).any()
     method = methods.make(c, GREY)
-    a, b = (
-        method.samplers["reconstruction"](state_of(method, c, seed), jax.random.key(seed), given)[
-            :, 0
-        ]
-        for seed in (0, 1)
-    )
+
+    @jax.jit
+    def shown(key):
+        return method.samplers["reconstruction"](method.init(key, hp_of(c)), key, given)[:, 0]
+
+    a, b = (shown(jax.random.key(seed)) for seed in (0, 1))
     assert (a == b).all()  # alike for every trial
 
 
 def test_latents_are_draws_of_the_posterior():
     c = config()
     method = methods.make(c, GREY)
-    state, given = randomized(state_of(method, c), 0.2), batch(GREY, 2000)
+    state, given = randomized(method, c, 0.2), batch(GREY, 2000)
     given = {k: jnp.repeat(v[:1], 2000, 0) if k == "x" else v for k, v in given.items()}
     black = given | dict(x=jnp.sign(given["x"] + 0.01))  # nothing is left to be drawn
     z, mean, log_var = np.moveaxis(
@@ -299,7 +317,7 @@ def test_latents_are_draws_of_the_posterior():
 
 def drawn(c, spec, what, n, seed=0):
     method = methods.make(c, spec)
-    state = randomized(state_of(method, c))
+    state = randomized(method, c)
     model = Model(c, spec)
     return (
         model,
@@ -349,11 +367,16 @@ def test_a_traversal_moves_one_latent_a_row():
 def test_labels_reach_encoder_and_decoder():
     c = config(conditional=True)
     method = methods.make(c, GREY)
-    state, given = randomized(state_of(method, c)), batch(GREY)
+    state, given = randomized(method, c), batch(GREY)
     other = given | dict(label=(given["label"] + 1) % 10)
-    again, evaluate = jax.jit(method.samplers["reconstruction"]), jax.jit(method.evaluate)
-    assert (again(state, jax.random.key(0), given) != again(state, jax.random.key(0), other)).any()
-    assert evaluate(state, given)["kl"] != evaluate(state, other)["kl"]
+
+    @jax.jit
+    def look(given):
+        again = method.samplers["reconstruction"](state, jax.random.key(0), given)
+        return again, method.evaluate(state, given)["kl"]
+
+    (again, kl), (again_other, kl_other) = look(given), look(other)
+    assert (again != again_other).any() and kl != kl_other
     assert method.sheets["prior"] == (8, 10)
     same = {"index": jnp.array([3, 13]), "class": jnp.array([3, 3])}
     a, b = jax.jit(method.samplers["prior"])(state, jax.random.key(0), same)
@@ -373,15 +396,27 @@ def test_a_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors(spec, change
         spec, prior="vamp", model=dict(widths=((12,),), activation="relu", pseudo=5), **changes
     )
     method = methods.make(c, spec)
-    state, model = randomized(state_of(method, c), scale=0.3), Model(c, spec)
-    u = np.asarray(model.pseudo_inputs(state.params))
+    state, model = randomized(method, c, scale=0.3), Model(c, spec)
+    z = random.randn(6, 3)
+
+    @jax.jit
+    def look(params, given):
+        u = model.pseudo_inputs(params)
+        draws = model.top(params, jax.random.key(3), jnp.arange(20_000))
+        x, _ = model.data(given, jax.random.key(0))
+        (draw,) = model.infer(params, x, None, jax.random.key(1), jnp.arange(16), 2)
+        kl = model.elbo(params, dict(sigma=0.3), x, None, [draw])[1]
+        prior = model.log_prior(params, jnp.asarray(z, jnp.float32))
+        return u, model.call(params, "encode", 0, u), prior, draws, draw, kl
+
+    u, (mean, log_var), log_prior, draws, draw, found = map(
+        lambda x: jax.tree.map(np.asarray, x), look(state.params, batch(spec))
+    )
     raw = np.float64(state.params["net"]["inputs"])
     squashed = 1 / (1 + np.exp(-raw)) if low == 0 else np.tanh(raw) if low == -1 else raw
     np.testing.assert_allclose(u, squashed, rtol=1e-5)
     middle = (low + high) / 2 if low > -np.inf else 0
     assert low < u.min() < middle < u.max() < high
-    mean, log_var = model.call(state.params, "encode", 0, u)
-    z = random.randn(6, 3)
     log_density = lambda z, m, v: scipy.stats.norm.logpdf(
         np.float64(z), np.float64(m), np.exp(np.float64(v) / 2)
     ).sum(-1)
@@ -391,19 +426,14 @@ def test_a_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors(spec, change
         )
         - np.log(5)
     )
-    np.testing.assert_allclose(model.log_prior(state.params, jnp.asarray(z)), mixture(z), rtol=1e-4)
-    draws = np.asarray(model.top(state.params, jax.random.key(3), jnp.arange(20_000)))
+    np.testing.assert_allclose(log_prior, mixture(z), rtol=1e-4)
     np.testing.assert_allclose(
         draws.mean(0),
         np.mean(mean, axis=0),
         atol=0.05 * (np.abs(mean).max() + np.exp(log_var / 2).max()),
     )
-    x, _ = model.data(batch(spec), jax.random.key(0))
-    (draw,) = model.infer(state.params, x, None, jax.random.key(1), jnp.arange(16), 2)
     kl = (log_density(draw.z, draw.mean, draw.log_var) - mixture(draw.z)).mean(0)
-    np.testing.assert_allclose(
-        model.elbo(state.params, dict(sigma=0.3), x, None, [draw])[1], kl, rtol=1e-3, atol=1e-3
-    )
+    np.testing.assert_allclose(found, kl, rtol=1e-3, atol=1e-3)
 
 
 def test_a_vampprior_is_reached_by_flags_and_has_a_layout():

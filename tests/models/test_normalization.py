@@ -38,7 +38,8 @@ def test_sums_and_their_transposes_are_those_of_numpy_to_the_second_derivative()
             )
         )
         for f, g in ((ours, plain), (slope(ours), slope(plain))):
-            for a, e in zip(jax.grad(f, (0, 1))(x, b), jax.grad(g, (0, 1))(x, b), strict=True):
+            both = jax.jit(lambda x, b, f=f, g=g: [jax.grad(h, (0, 1))(x, b) for h in (f, g)])
+            for a, e in zip(*both(x, b), strict=True):
                 np.testing.assert_allclose(a, e, rtol=1e-9)
 
 
@@ -51,9 +52,9 @@ def test_batch_normalization_is_that_of_flax():
         theirs = lambda train: nn.BatchNorm(
             use_running_average=not train, momentum=0.9, epsilon=1e-5, **types
         )
-        variables = mine.init(jax.random.key(0), x, True)
+        variables = jax.jit(lambda x: mine.init(jax.random.key(0), x, True))(x)
         assert jax.tree.structure(variables) == jax.tree.structure(
-            theirs(True).init(jax.random.key(0), x)
+            jax.eval_shape(theirs(True).init, jax.random.key(0), x)
         )
         params = jax.tree.map(lambda p: p + 0.3, variables["params"])
 
@@ -62,7 +63,7 @@ def test_batch_normalization_is_that_of_flax():
                 y, new = apply({"params": params, "batch_stats": variables["batch_stats"]}, x)
                 return (jnp.sin(y) * w).sum(), (y, new)
 
-            return jax.value_and_grad(f, (0, 1), has_aux=True)(params, x)
+            return jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(params, x)
 
         ours = score(lambda v, x: mine.apply(v, x, True, mutable=["batch_stats"]))
         expected = score(lambda v, x: theirs(True).apply(v, x, mutable=["batch_stats"]))
@@ -73,22 +74,25 @@ def test_batch_normalization_is_that_of_flax():
         y = ours[0][1][0]
         np.testing.assert_allclose(y.mean((0, 1, 2)), 0.3, atol=1e-12)
         variables = dict(params=params, batch_stats=ours[0][1][1]["batch_stats"])
-        np.testing.assert_allclose(
-            mine.apply(variables, x, False), theirs(False).apply(variables, x), rtol=1e-6
-        )
+        both = jax.jit(lambda v, x: (mine.apply(v, x, False), theirs(False).apply(v, x)))
+        np.testing.assert_allclose(*both(variables, x), rtol=1e-6)
+
+
+def begun(**more):
+    """A method and its config, and the arguments of its `init`."""
+    both = dict(model__d__channels=(4, 4), model__g__norm="batch", model__d__norm="batch")
+    config = resolved(tiny("gan_conv", **both | more))
+    hp = {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
+    return methods.make(config, dataset(config).spec), config, (jax.random.key(0), hp)
 
 
 @functools.cache
-def trial(**more):
+def trial():
     """A compiled method, its fresh state, and a batch of 16 digits."""
-    both = dict(model__d__channels=(4, 4), model__g__norm="batch", model__d__norm="batch")
-    config = resolved(tiny("gan_conv", **both | more))
+    method, config, args = begun()
     ds = dataset(config)
-    method = methods.make(config, ds.spec)
     batch = ds.take(ds.arrays, np.arange(16)) | dict(index=jnp.arange(16))
-    state = Program(jax.jit(method.init), ONCE)(
-        jax.random.key(0), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
-    )
+    state = Program(jax.jit(method.init), ONCE)(*args)
     return (
         method._replace(
             step=jax.jit(method.step), samplers=dict(prior=jax.jit(method.samplers["prior"]))
@@ -125,13 +129,19 @@ def test_samples_of_the_averaged_generator_are_normalized_by_its_own_moments():
     key = fold(state.key, EVALUATE)
     variables = dict(params=state.extra["ema"], **state.extra["stats"]["g"])
     index = jnp.arange(STANDING)
-    z = noise(key, index, (config.z,))
-    expected, _ = net.apply(variables, z, True, mutable=["batch_stats"])
+
+    @jax.jit
+    def both(variables):
+        z = noise(key, index, (config.z,))
+        expected, _ = net.apply(variables, z, True, mutable=["batch_stats"])
+        return expected, net.apply(variables, z, False)
+
+    expected, running = both(variables)
     np.testing.assert_allclose(
         method.samplers["prior"](state, key, dict(index=index)), expected, atol=1e-5
     )
     # running ones would not do
-    assert np.abs(expected - net.apply(variables, z, False)).max() > 0.1
+    assert np.abs(expected - running).max() > 0.1
 
 
 def test_training_normalizes_by_the_batch_and_sampling_does_not():
@@ -149,7 +159,8 @@ def test_training_normalizes_by_the_batch_and_sampling_does_not():
 
 
 def test_layers_before_a_normalization_have_no_bias_and_networks_without_have_no_statistics():
-    _, state, _, _ = trial()
+    method, _, args = begun()
+    state = jax.eval_shape(method.init, *args)
     assert {name for name, layer in state.params["g"].items() if "bias" in layer} == {
         "BatchNorm_0",
         "BatchNorm_1",
@@ -160,6 +171,7 @@ def test_layers_before_a_normalization_have_no_bias_and_networks_without_have_no
         "Conv_0",
         "Dense_0",
     }
-    _, plain, _, _ = trial(model__g__norm="none", model__d__norm="none")
+    method, _, args = begun(model__g__norm="none", model__d__norm="none")
+    plain = jax.eval_shape(method.init, *args)
     assert not jax.tree.leaves(plain.extra["stats"])
     assert all("bias" in layer for net in plain.params.values() for layer in net.values())

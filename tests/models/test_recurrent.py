@@ -1,5 +1,7 @@
 """Recurrent networks: fast recurrences against plain ones, carries, causality."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +65,16 @@ def test_a_fast_recurrence_equals_the_textbook_in_value_and_gradients(cell, time
         )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def apply(net, params, tokens, carry=None, rngs=None):
+    return net.apply(params, tokens, carry, rngs=rngs)
+
+
+@functools.cache
 def network(cell, **more):
+    """A network, and parameters by NumPy: a program of random numbers takes longer to
+    compile than the network.
+    """
     net = Recurrent(
         **dict(vocabulary=11, cell=cell, width=6, layers=2, embedding=6, dropout=0.0, tied=False)
         | more,
@@ -71,24 +82,32 @@ def network(cell, **more):
         param_dtype=jnp.float64,
     )
     assert net.misfit() == ""
-    return net, jax.jit(net.init)(jax.random.key(0), TOKENS)
+    random = np.random.RandomState(0)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), TOKENS)
+    return net, jax.tree.map(lambda x: jnp.asarray(0.4 * random.randn(*x.shape), x.dtype), shapes)
 
 
-@every_cell
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "tied, cell",
+    [
+        pytest.param(tied, cell, marks=[pytest.mark.slow] * (tied != (cell == "lstm")))
+        for tied in (True, False)
+        for cell in CELLS
+    ],
+)
 def test_a_carry_handed_on_gives_what_the_whole_sequence_gives(cell, tied):
     with jax.enable_x64(True):
         net, params = network(cell, tied=tied)
-        whole, end = net.apply(params, TOKENS)
-        first, carry = net.apply(params, TOKENS[:, :4])
-        second, carry = net.apply(params, TOKENS[:, 4:], carry)
+        whole, end = apply(net, params, TOKENS)
+        first, carry = apply(net, params, TOKENS[:, :4])
+        second, carry = apply(net, params, TOKENS[:, 4:], carry)
         np.testing.assert_allclose(
             np.concatenate([first, second], axis=1), whole, rtol=1e-12, atol=1e-12
         )
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), carry, end
         )
-        assert np.abs(net.apply(params, TOKENS[:, 4:])[0] - second).max() > 1e-6  # it matters
+        assert np.abs(apply(net, params, TOKENS[:, 4:])[0] - second).max() > 1e-6  # it matters
 
 
 @every_cell
@@ -96,42 +115,49 @@ def test_no_logit_depends_on_a_later_token(cell):
     """Another token from t on changes no logit before t, and those at t."""
     with jax.enable_x64(True):
         net, params = network(cell)
-        out = net.apply(params, TOKENS)[0]
+        out = apply(net, params, TOKENS)[0]
         for t in (1, 5, 8):
             other = TOKENS.copy()
             other[:, t:] = (other[:, t:] + 1) % 11
-            again = net.apply(params, other)[0]
+            again = apply(net, params, other)[0]
             np.testing.assert_array_equal(again[:, :t], out[:, :t])
             assert (again[:, t, :11] != out[:, t, :11]).all()
 
 
 @every_cell
 def test_ids_past_the_vocabulary_have_no_probability_and_dropout_needs_a_key(cell):
-    net, params = network(cell, dropout=0.5)
-    off = net.apply(params, TOKENS)[0]
-    assert (
-        off.shape == (3, 9, 128) and np.asarray(jax.nn.softmax(off, axis=-1))[..., 11:].max() == 0
-    )
-    one, two = (net.apply(params, TOKENS, rngs={"dropout": jax.random.key(k)})[0] for k in (1, 2))
-    assert (one[..., :11] != off[..., :11]).any() and (one[..., :11] != two[..., :11]).any()
+    with jax.enable_x64(True):
+        net, params = network(cell, dropout=0.5)
+        off = apply(net, params, TOKENS)[0]
+        assert (
+            off.shape == (3, 9, 128)
+            and np.asarray(jax.nn.softmax(off, axis=-1))[..., 11:].max() == 0
+        )
+        one, two = (
+            apply(net, params, TOKENS, rngs={"dropout": jax.random.key(k)})[0] for k in (1, 2)
+        )
+        assert (one[..., :11] != off[..., :11]).any() and (one[..., :11] != two[..., :11]).any()
 
 
 def test_a_tied_embedding_narrower_than_the_state_has_a_projection_before_it():
-    tokens = jax.random.randint(jax.random.key(0), (2, 5), 0, 11)
+    tokens = np.random.RandomState(0).randint(0, 11, (2, 5))
     net = Recurrent(11, "lstm", 6, 1, 4, 0.0, True)
-    params = net.init(jax.random.key(1), tokens)["params"]
+
+    @jax.jit
+    def both(tokens):
+        params = net.init(jax.random.key(1), tokens)["params"]
+        x, _ = Layer("lstm", 6).apply(
+            {"params": params["layer_0"]},
+            params["embed"]["embedding"][tokens],
+            (jnp.zeros((2, 6)),) * 2,
+        )
+        projected = x @ params["projection"]["kernel"] + params["projection"]["bias"]
+        logits = projected @ params["embed"]["embedding"].T
+        return params, logits, net.apply({"params": params}, tokens)[0]
+
+    params, expected, logits = both(tokens)
     assert params["projection"]["kernel"].shape == (6, 4) and "head" not in params
-    x, _ = Layer("lstm", 6).apply(
-        {"params": params["layer_0"]},
-        params["embed"]["embedding"][tokens],
-        (jnp.zeros((2, 6)),) * 2,
-    )
-    logits = (x @ params["projection"]["kernel"] + params["projection"]["bias"]) @ params["embed"][
-        "embedding"
-    ].T
-    np.testing.assert_allclose(
-        net.apply({"params": params}, tokens)[0][..., :11], logits[..., :11], rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(logits[..., :11], expected[..., :11], rtol=1e-4, atol=1e-5)
 
 
 def test_misfits_are_named():
