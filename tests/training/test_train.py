@@ -27,7 +27,6 @@ from aigc_jax.training.progress import Profile
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import UserError
 
-
 # What the loop alone reads of a config, as long as its rate is constant.
 OF_THE_LOOP = {
     "steps": 32,
