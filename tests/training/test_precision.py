@@ -21,7 +21,7 @@ def kinds(tree):
     return {x.dtype.name for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
 
 
-@methods_of("gan", "lm")
+@methods_of("lm")
 def test_networks_compute_in_bfloat16_and_nothing_else_does(name):
     config = tiny(name, precision="bfloat16")
     programs, states, metrics = trained(config, [config])
