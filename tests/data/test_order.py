@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 16, 97, 1000, 1437])
 def test_permute_is_a_permutation(n):
     keys = jax.random.bits(jax.random.key(n), (ROUNDS,), jnp.uint32)
-    got = np.asarray(permute(jnp.arange(n), jnp.tile(keys, (n, 1)), n))
+    got = np.asarray(jax.jit(permute, static_argnums=2)(np.arange(n), keys[None], n))
     assert sorted(got.tolist()) == list(range(n))
 
 
@@ -27,7 +27,7 @@ def test_permute_is_as_good_as_random():
     n, draws = 30, 4000
     keys = jax.random.bits(jax.random.key(0), (draws, ROUNDS), jnp.uint32)
     got = np.asarray(
-        jax.vmap(lambda k: permute(jnp.arange(n), jnp.tile(k, (n, 1)), n))(keys)
+        jax.jit(jax.vmap(lambda k: permute(jnp.arange(n), jnp.tile(k, (n, 1)), n)))(keys)
     ).astype(int)
     for table in (
         np.stack([np.bincount(got[:, i], minlength=n) for i in range(n)]),
@@ -65,7 +65,7 @@ def test_the_stream_goes_on_past_where_32_bits_would_overflow():
 def test_order_follows_the_trial_or_is_shared():
     ds = dataset(tiny())
     for order, same in (("trial", False), ("shared", True)):
-        source = ordering.source(ds, section("digits", order=order), 8)
+        source = jax.jit(ordering.source(ds, section("digits", order=order), 8))
         a, b = (source(ds.arrays, jax.random.key(k), jnp.int32(0)) for k in (0, 1))
         assert bool((a["label"] == b["label"]).all()) is same
         np.testing.assert_array_equal(a["index"], range(8))

@@ -14,6 +14,8 @@ from aigc_jax import methods
 from aigc_jax.core import config as configs
 from aigc_jax.core.mesh import make_mesh
 from aigc_jax.data import pipelines
+from aigc_jax.data.dataset import fingerprint
+from aigc_jax.inference import run as loads
 from aigc_jax.inference.run import Run
 from aigc_jax.sweeps.trials import groups_of, trials_of
 from aigc_jax.training.programs import Programs
@@ -188,16 +190,28 @@ def test_a_run_from_the_host_that_is_cut_off_within_a_block_goes_on_to_the_same_
 ):
     config = tiny("vae", **HOST)
     blocks_of(monkeypatch, 6, resolved(config))
-    silent = lambda line: None
-    train([config], [tmp_path / "whole"], report=silent)
-    train([config], [tmp_path / "cut"], report=silent, until="16 steps")
-    train([config], [tmp_path / "cut"], report=silent)
+    kept = {}
+
+    def once(config, dataset, *given, **more):
+        """Programs that runs share, but for blocks that are read or on their way."""
+        key = config.run.data, fingerprint(dataset)
+        if key not in kept:
+            kept[key] = Programs(config, dataset, *given, **more)
+        elif config.run.data == "host":
+            kept[key].feed._coming = {}
+        return kept[key]
+
+    monkeypatch.setattr(loads, "Programs", once)
+    silent = dict(report=lambda line: None, make=once)
+    train([config], [tmp_path / "whole"], **silent)
+    train([config], [tmp_path / "cut"], until="16 steps", **silent)
+    train([config], [tmp_path / "cut"], **silent)
     for name in ("rows.jsonl", "samples/step_00000032.png"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), (
             name
         )
     device = tmp_path / "device"
-    train([tiny("vae")], [device], report=silent)
+    train([tiny("vae")], [device], **silent)
     for row, other in zip(RunDir(tmp_path / "whole").rows(), RunDir(device).rows(), strict=True):
         assert row.pop("split") == other.pop("split") and row == pytest.approx(other, rel=1e-3)
     host, there = Run(tmp_path / "cut"), Run(device)

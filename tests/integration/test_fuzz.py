@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from fuzzing import DAMAGES, WRONG_VALUES, cross, damage, flip, time_limit, untimed
 from helpers import DATA, ROOT, bound_memory, command_line
+from option_runs import one_program
 from tiny_configs import SMALL_RUN, TEXT, VAE
 
 from aigc_jax.cli import main as cli
@@ -212,7 +213,8 @@ def runs(tmp_path_factory):
         elif not path.exists():
             file, overrides = kinds[kind]
             words = ["train", f"--config={ROOT / 'configs' / file}.py", f"--workdir={path}"]
-            assert cli.main([*words, *flags(overrides)]) == 0
+            with one_program():
+                assert cli.main([*words, *flags(overrides)]) == 0
         return path
 
     return path_of
@@ -281,7 +283,8 @@ def test_damaged_files_of_runs_are_named_or_make_no_difference(count, capsys, tm
     names = FAST_RUNS if count == FAST["run"] else RUNS
     chosen = run_cases(runs, count, random.Random(SEED), names)
     assert {kind for _, _, kind, _ in chosen} == set(DAMAGES)
-    Cases(chosen).run(check)
+    with one_program():  # for each config that is read, damaged or not
+        Cases(chosen).run(check)
 
 
 @pytest.fixture(scope="module")

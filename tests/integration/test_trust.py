@@ -6,9 +6,9 @@ import json
 import shutil
 
 import pytest
-from runs import everything, train
+from runs import everything, shared, train
 from texts import ALL
-from tiny_configs import tiny
+from tiny_configs import resolved, tiny
 
 import aigc_jax
 from aigc_jax.data import tokenizers
@@ -191,7 +191,9 @@ def test_a_checkpoint_deleted_under_a_reader_is_looked_for_again(run, monkeypatc
 
 def test_rows_of_a_diverged_run_are_verified(tmp_path):
     config = tiny(hp__lr_g=1e18, hp__lr_d=1e18, steps=24, run__save_every="never")
-    assert train(config, tmp_path)[0]["status"] == "failed: diverged"
+    # saving is not a part of programs
+    programs_of = lambda config, *given: shared(resolved(tiny(steps=24)), *given)
+    assert train(config, tmp_path, make=programs_of)[0]["status"] == "failed: diverged"
     assert RunDir(tmp_path).rows()
     change_digit(tmp_path / "rows.jsonl", b"d_loss")
     with pytest.raises(UserError, match="rows were changed"):

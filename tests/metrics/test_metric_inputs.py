@@ -10,9 +10,12 @@ import pytest
 import scipy.linalg
 import scipy.spatial
 import scipy.special
+from option_runs import one_program
 from PIL import Image
+from runs import shared
 from tiny_configs import dataset, resolved, tiny
 
+import aigc_jax
 from aigc_jax.data.dataset import Spec
 from aigc_jax.data.order import fixed_order, permute
 from aigc_jax.media import images, sample_files
@@ -20,6 +23,7 @@ from aigc_jax.metrics import METRICS
 from aigc_jax.metrics.inputs import Given, take_part
 from aigc_jax.metrics.precision_recall import prdc
 from aigc_jax.training.programs import Programs
+from aigc_jax.training.train import train
 
 
 def made(config):
@@ -67,9 +71,6 @@ def test_values_are_clipped_and_rounded_as_the_data_are():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A conditional VAE of images whose means lie far outside [-1, 1]."""
-    import aigc_jax
-    from aigc_jax.training.train import train
-
     folder = tmp_path_factory.mktemp("loud")
     config = tiny(
         "vae",
@@ -80,8 +81,10 @@ def run(tmp_path_factory):
         data__name="npz",
         data__path=sorted_npz(folder, (60, 40)),
     )
-    train([config], [folder / "run"])
-    run = aigc_jax.load(folder / "run")
+    with one_program():
+        train([config], [folder / "run"], make=shared)
+        run = aigc_jax.load(folder / "run")
+        assert run.full.dataset.arrays  # made now, of what has trained
     run.states = run.states.replace(params=jax.tree.map(lambda x: 3 * x, run.states.params))
     run.full.look = lambda x: (np.asarray(x, np.float64).reshape(len(x), -1), None)
     return run

@@ -1,6 +1,7 @@
 """Inception-v3 and the files that its weights come in."""
 
 import collections
+import functools
 import io
 import os
 import pickle
@@ -224,6 +225,13 @@ def test_a_zip_archive_with_a_flipped_bit_or_compressed_is_refused(tmp_path):
 
 
 # -- the network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_are_traced_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inception_features, "shapes", functools.cache(inception_features.shapes))
+        yield
 
 
 def test_the_network_has_the_layers_of_its_paper():

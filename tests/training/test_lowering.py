@@ -32,7 +32,7 @@ def lowered(config, count=1, mesh=None, platforms=PLATFORMS):
 
 
 @pytest.mark.parametrize("way", LAYOUTS)
-@methods_of("gan", "lm_stream")
+@methods_of("gan")
 def test_every_methods_step_lowers_for_gpus_and_tpus(name, way):
     count, mesh, fsdp = LAYOUTS[way]
     exported = lowered(configs.override(tiny(name), {"run.fsdp": fsdp}), count, mesh)

@@ -21,7 +21,7 @@ def kinds(tree):
     return {x.dtype.name for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
 
 
-@methods_of("gan", "vae", "lm", "vqvae")
+@methods_of("lm")
 def test_networks_compute_in_bfloat16_and_nothing_else_does(name):
     config = tiny(name, precision="bfloat16")
     programs, states, metrics = trained(config, [config])
@@ -36,7 +36,7 @@ def test_networks_compute_in_bfloat16_and_nothing_else_does(name):
     assert any((value != whole[key]).any() for key, value in metrics.items())
 
 
-@methods_of("gan", "lm")
+@methods_of("lm")
 def test_all_of_a_state_can_lie_in_bfloat16(name):
     config = tiny(name, precision="bfloat16_all")
     programs, states, metrics = trained(config, [config])
@@ -93,7 +93,7 @@ def test_logits_in_chunks_are_the_whole_ones_in_less_memory():
         ends = []
         for chunk in (0, 4):
             config = tiny("lm", precision="float64", loss_chunk=chunk, model__dropout=0.0)
-            programs, states, metrics = trained(config, [config])
+            programs, states, metrics = trained(config, [config], (2,))
             ends.append(
                 flatten(states)
                 | metrics
