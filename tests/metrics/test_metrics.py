@@ -209,21 +209,15 @@ def test_pictures_are_looked_at_once_and_broken_ones_are_nan():
 
 # -- on real digits, through the classifier of digits
 
-EPOCHS = "16 epochs"  # of 40
-
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, request):
-    """The classifier of digits, trained once for all processes of these tests; in the
-    fast tier for a part of its epochs, which do for digits.
-    """
+def found(tmp_path_factory):
+    """The classifier of digits, trained once for all processes of these tests."""
     folder = tmp_path_factory.getbasetemp()
     # which each have a folder in there
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIGC_CACHE_DIR", str(folder / "cache"))
-        if not request.config.getoption("--slow"):
-            patch.setitem(feature_extractors.CLASSIFIERS, "digits", ("digits", EPOCHS))
         yield feature_extractors.extractor(tiny("gan"))
 
 

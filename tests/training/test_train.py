@@ -463,17 +463,15 @@ def test_trials_in_one_group_each_have_their_own_results(tmp_path):
         train([tiny(), tiny(z=9)], [tmp_path / "x", tmp_path / "y"], group=tmp_path / "z")
 
 
-def test_nothing_compiles_after_the_first_events(finished, tmp_path):
-    """Twice the steps, evaluations, samples and saves: not one compilation more than
-    what each run compiles beside its programs, which are compiled once.
-    """
+def test_nothing_compiles_after_the_first_events(tmp_path):
+    """Twice the steps, evaluations, samples and saves: not one compilation more."""
     counts = []
     for steps in (16, 32):
         seen = []
         jax.monitoring.register_event_duration_secs_listener(
             lambda name, secs, seen=seen, **_: seen.append(name)
         )
-        train(tiny(steps=steps), tmp_path / str(steps))
+        train(tiny(steps=steps), tmp_path / str(steps), make=training.Programs)
         counts.append(sum("backend_compile" in name for name in seen))
         jax.monitoring.clear_event_listeners()
     assert counts[0] > 0 and counts[1] <= counts[0]
