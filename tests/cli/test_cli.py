@@ -10,6 +10,7 @@ from helpers import ROOT, environment, start_words
 from tiny_configs import GAN, SMALL_RUN, dataset
 
 from aigc_jax.cli import main as cli
+from aigc_jax.training.programs import Programs
 
 DIGITS = f"--config={ROOT / 'configs/gan_digits.py'}"
 CONV = f"--config={ROOT / 'configs/dcgan_digits.py'}"
@@ -42,7 +43,8 @@ def run(tmp_path_factory):
     return path
 
 
-def test_train_ends_with_a_table_and_names_the_pictures(capsys, run):
+def test_train_ends_with_a_table_and_names_the_pictures(capsys, run, monkeypatch):
+    monkeypatch.setattr(Programs, "begin", lambda _: None)  # what is not called is not compiled
     code, out, _ = call(capsys, "train", DIGITS, f"--workdir={run}", *SMALL)
     assert code == 0
     for word in (

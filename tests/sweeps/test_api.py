@@ -10,6 +10,7 @@ import jax
 import matplotlib.pyplot
 import pytest
 from helpers import ROOT, environment
+from option_runs import one_program
 from tiny_configs import tiny
 
 import aigc_jax
@@ -18,6 +19,7 @@ from aigc_jax.inference import train as training
 from aigc_jax.sweeps import api, request
 from aigc_jax.sweeps.compare import compare
 from aigc_jax.sweeps.engines.local import Local
+from aigc_jax.training.programs import Programs
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +27,15 @@ def examples(tmp_path_factory):
     """Where the examples of the docstrings ran, and their results."""
     folder, patch = tmp_path_factory.mktemp("examples"), pytest.MonkeyPatch()
     patch.chdir(folder)
-    jax.devices()  # this process has its devices: those of the environment are the jobs'
+    one = jax.devices()[:1]  # as a job has
+    patch.setattr(jax, "devices", lambda *_: one)
     patch.setenv("XLA_FLAGS", environment()["XLA_FLAGS"])
     names = dict(aigc_jax=aigc_jax)
     report, runner = [], doctest.DocTestRunner(verbose=False)
-    for function in (aigc_jax.train, aigc_jax.sweep, aigc_jax.load):
-        (test,) = doctest.DocTestFinder().find(function, globs=names)
-        runner.run(test, out=report.append)
+    with one_program():
+        for function in (aigc_jax.train, aigc_jax.sweep, aigc_jax.load):
+            (test,) = doctest.DocTestFinder().find(function, globs=names)
+            runner.run(test, out=report.append)
     patch.undo()
     return folder / "runs", runner.summarize(verbose=False), report
 
@@ -63,7 +67,8 @@ def test_importing_the_package_imports_no_jax():
         _ = aigc_jax.tain
 
 
-def test_a_finished_run_is_returned_as_it_is(examples):
+def test_a_finished_run_is_returned_as_it_is(examples, monkeypatch):
+    monkeypatch.setattr(Programs, "begin", lambda _: None)  # what is not called is not compiled
     run = aigc_jax.train(None, examples[0] / "gan")
     assert run.step == 20 and run.config.z == 8
     assert aigc_jax.train(run.config, run.dir.path).step == 20

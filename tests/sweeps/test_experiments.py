@@ -282,9 +282,17 @@ def test_networks_in_bfloat16_end_where_float32_does():
 
 
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+# Of many rows or many panels; `vae_beta` is an experiment with a sweep as most of them.
+LONG_TO_DRAW = ("mode_collapse", "kingma_welling_2013_fig2", "gan_menu", "pac_ring")
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem in LONG_TO_DRAW))
+        for p in EXPERIMENTS
+    ],
+)
 def test_figure_remakes_committed_evidence_byte_for_byte(path, tmp_path):
     """Tables always; figures with the lock's matplotlib."""
     import re

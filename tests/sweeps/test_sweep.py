@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 from helpers import ROOT
+from option_runs import one_program
 from runs import SHORT, swept
 from tiny_configs import tiny
 
 import aigc_jax
 from aigc_jax.core import config as configs
-from aigc_jax.sweeps import compare, grid, group, plots, report, tables
+from aigc_jax.data.dataset import fingerprint
+from aigc_jax.sweeps import compare, grid, group, plots, report, route, tables
 from aigc_jax.sweeps.engines.base import REFUSED, Ended
 from aigc_jax.sweeps.launch import View, carry_out, counted
 from aigc_jax.sweeps.route import decide, fitting, needs, planned
@@ -24,21 +26,46 @@ from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
 
 
-def carried_out(it, route="vmap"):
-    assert [group.run(g.path, route, report=lambda line: None) for g in it.groups()] == [0] * len(
+def carried_out(it, how="vmap"):
+    assert [group.run(g.path, how, report=lambda line: None) for g in it.groups()] == [0] * len(
         it.groups()
     )
     return it.rows()
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def compiled_once():
+    """Patches a `pytest.MonkeyPatch` so that groups which differ in seeds and hp only
+    share their programs.
+    """
+    found = {}
+
+    def shared(config, dataset, count, mesh, **more):
+        static = {
+            key: value
+            for key, value in configs.leaves(config).items()
+            if key != "seed" and not key.startswith("hp.")
+        }
+        route_of = {key: value for key, value in more.items() if key != "extractor"}
+        key = str(static), fingerprint(dataset), count, mesh, str(route_of)
+        if key not in found:
+            found[key] = Programs(config, dataset, count, mesh, **more)
+        return found[key]
+
+    yield lambda patch: patch.setattr(route, "Programs", shared)
+    found.clear()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, compiled_once):
     """A finished sweep: two rates x two seeds, and one trial that diverges."""
     it = swept(
         tmp_path_factory.mktemp("sweep") / "s",
         [*grid.product(grid.values("hp.lr", 1e-3, 1e-2), grid.seeds(2)), {"hp.lr": 1e30}],
     )
-    carried_out(it)
+    with pytest.MonkeyPatch.context() as patch:
+        compiled_once(patch)
+        carried_out(it)
     return it
 
 
@@ -51,20 +78,21 @@ def test_each_trial_is_a_run(done):
         and (plan["route"], plan["chunk"]) == ("vmap", 0)
         and plan["bytes"]["program"] > 0
     )
-    for run in only.dirs[:4]:
-        loaded = aigc_jax.load(run.path)
-        assert loaded.sample(4).shape == (4, 8, 8, 1) and loaded.step == 16
-        assert loaded.evaluate()["neg_elbo"] == pytest.approx(
-            loaded.rows("test")[-1]["neg_elbo"], rel=1e-5
-        )
-        # it goes on alone
-        assert (
-            training.train([loaded.config], [run.path], extend=20, report=print)[0]["status"]
-            == "done"
-        )
-        assert aigc_jax.load(run.path).step == 20
-        shutil.rmtree(run / "checkpoints" / "20")
-        run.cut(16, documents.read(run / "checkpoints" / "16" / "meta.json")["rows"][0])
+    with one_program():
+        for run in only.dirs[:4]:
+            loaded = aigc_jax.load(run.path)
+            assert loaded.sample(4).shape == (4, 8, 8, 1) and loaded.step == 16
+            assert loaded.evaluate()["neg_elbo"] == pytest.approx(
+                loaded.rows("test")[-1]["neg_elbo"], rel=1e-5
+            )
+            # it goes on alone
+            assert (
+                training.train([loaded.config], [run.path], extend=20, report=print)[0]["status"]
+                == "done"
+            )
+            assert aigc_jax.load(run.path).step == 20
+            shutil.rmtree(run / "checkpoints" / "20")
+            run.cut(16, documents.read(run / "checkpoints" / "16" / "meta.json")["rows"][0])
 
 
 def test_the_table_has_means_errors_and_what_failed(done):
@@ -169,9 +197,14 @@ def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(
     assert reasons == ["Aborted", "no data"]
 
 
-def test_the_plan_is_made_once_and_kept(tmp_path):
+def test_the_plan_is_made_once_and_kept(tmp_path, monkeypatch, compiled_once):
+    compiled_once(monkeypatch)
     it = swept(tmp_path, grid.seeds(3))
     (g,) = it.groups()
+    # Nothing is trained: the plan is made with the programs.
+    make_alone = lambda given, *_, make, **__: make(tiny_resolved(), tiny_data(), len(given))
+    monkeypatch.setattr(group, "train", make_alone)
+    monkeypatch.setattr(route, "PROBE_SECONDS", 0.01)
     carried_out(it, "auto")
     plan = documents.read(g.path / "plan.json")
     # in 16 steps a second route could not pay
@@ -237,14 +270,17 @@ def test_as_many_compilations_as_programs(tmp_path):
 HALVING = dict(
     halving=dict(metric="valid/neg_elbo", rungs=["4 steps", "10 steps"], factor=2, mode="min")
 )
-RATES = [{"hp.lr": lr} for lr in (1e-4, 1e-3, 3e-2, 1e30, 1e-2, 3e-3)]
+# As many as the trials of `done`, whose programs they share.
+RATES = [{"hp.lr": lr} for lr in (1e-4, 1e-3, 3e-2, 1e30, 1e-2)]
 
 
 @pytest.fixture(scope="module")
-def halved(tmp_path_factory):
+def halved(tmp_path_factory, compiled_once):
     """A halving sweep that was carried out."""
     it = swept(tmp_path_factory.mktemp("halved") / "whole", RATES, extra=HALVING)
-    carried_out(it)
+    with pytest.MonkeyPatch.context() as patch:
+        compiled_once(patch)
+        carried_out(it)
     return it
 
 
@@ -255,7 +291,7 @@ def test_halving_stops_the_worst_and_goes_on_with_fewer(halved):
         zip([t["overrides"]["hp.lr"] for t in it.stored()["trials"]], g.statuses(), strict=True)
     )
     assert (
-        sorted(statuses.values()) == ["done"] * 2 + ["failed: diverged"] + ["stopped"] * 3
+        sorted(statuses.values()) == ["done"] * 2 + ["failed: diverged"] + ["stopped"] * 2
         and statuses[1e30] == "failed: diverged"
     )
     kept = [json.loads((g.path / f"rung_{i}" / "rung.json").read_text()) for i in (0, 1)]
@@ -275,8 +311,9 @@ def test_halving_stops_the_worst_and_goes_on_with_fewer(halved):
 
 
 def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_rows(
-    halved, tmp_path, monkeypatch
+    halved, tmp_path, monkeypatch, compiled_once
 ):
+    compiled_once(monkeypatch)
     again = swept(tmp_path / "parts", RATES, extra=HALVING)
     save, calls = Loop.save, []
 
@@ -297,7 +334,8 @@ def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_row
     assert sorted(set(calls)) == [4, 8, 10, 16] and again.rows() == halved.rows()
 
 
-def test_halving_by_a_metric_that_no_row_has(tmp_path):
+def test_halving_by_a_metric_that_no_row_has(tmp_path, monkeypatch, compiled_once):
+    compiled_once(monkeypatch)
     it = swept(
         tmp_path, RATES[:2], extra=dict(halving=HALVING["halving"] | dict(metric="valid/elbo"))
     )

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gpt2_directories import SIZES, TOKENS, logits
-from helpers import command_line
 
 import aigc_jax
+from aigc_jax.cli import main as cli
 from aigc_jax.core import config as configs
 from aigc_jax.data import tokenizers
 from aigc_jax.data.tokenizers import gpt2 as tokenizer_files
@@ -44,12 +44,12 @@ def test_a_directory_written_and_read_again_is_the_same_network(directory, tmp_p
     assert (run.tokenizer.end, run.tokenizer.mask) == (258, None)
 
 
-def test_it_writes_text_and_the_same_for_the_same_seed(directory):
+def test_it_writes_text_and_the_same_for_the_same_seed(directory, capsys):
     run = aigc_jax.load(directory)
     texts = [generation.texts(run, ["the", "a t"], 30, Choice(), seed)[0] for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
-    printed = command_line("sample", f"--workdir={directory}", "--prompt=the", "--tokens=30").stdout
-    assert printed == f"the{printable(texts[0])}\n"
+    assert cli.main(["sample", f"--workdir={directory}", "--prompt=the", "--tokens=30"]) == 0
+    assert capsys.readouterr().out == f"the{printable(texts[0])}\n"
 
 
 def test_it_has_no_data_to_be_evaluated_on_and_no_classes(directory):

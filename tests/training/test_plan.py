@@ -133,7 +133,7 @@ def test_a_transformers_operations_are_six_a_parameter_and_token_and_those_of_at
 
 def test_what_is_computed_again_costs_operations_and_saves_memory():
     little = {
-        "model.layers": 4,
+        "model.layers": 2,
         "model.width": 256,
         "model.heads": 4,
         "model.kv_heads": 4,
@@ -185,6 +185,7 @@ def test_the_verb_prints_tables_and_says_what_fits():
         "--hardware=h100,tpu_v5e",
         "--config.run.fsdp=True",
         "--config.model.layers=1",
+        "--config.model.width=192",
         "--config.precision=bfloat16",
     )
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from tiny_configs import PAIRS, dataset, resolved, tiny
+from runs import made
+from tiny_configs import PAIRS, resolved, tiny
 
 import aigc_jax
 from aigc_jax import data, methods
@@ -139,9 +140,8 @@ def test_functions_and_their_docstrings():
 
 def parameters(config, steps=3):
     """Before and after some steps, by path."""
-    config = resolved(config)
-    programs = Programs(config, dataset(config), 1)
-    states = programs.init([config])
+    programs = made(config, 1)
+    states = programs.init([resolved(config)])
     before = flatten(states.params)
     return before, flatten(programs.train(states, programs.arrays, np.int32(steps))[0].params)
 
@@ -180,7 +180,7 @@ def test_an_adaptation_begins_as_the_network_and_trains_alone():
     assert changed == {"lora"} and all(
         "attention" in name for name in before if name.startswith("lora")
     )
-    states = Programs(config, dataset(config), 1).init([config])
+    states = made(configs.override(tiny("lm"), ADAPTED), 1).init([config])
     params = jax.tree.map(lambda x: x[0], states.params)
     begun = flatten(lora.merged(config, params))
     assert all(np.array_equal(value, begun[name]) for name, value in flatten(params["net"]).items())
@@ -234,7 +234,8 @@ def test_from_a_run_to_an_adapted_one(tmp_path):
     """Train, answer, adapt: begun from the run it is as good as the run was; and a run
     without the adaptation would lose it.
     """
-    train([tiny("lm", **JOINED, steps="8 steps")], [tmp_path], **SILENT)
+    never = dict(run__eval_every="never", run__sample_every="never", run__save_every="never")
+    train([tiny("lm", **JOINED, steps="8 steps", **never)], [tmp_path], **SILENT)
     run = aigc_jax.load(tmp_path)
     out = io.StringIO()
     generation.converse(run, 6, Choice(0.0), 0, None, io.StringIO("1234\n"), out)
