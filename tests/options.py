@@ -431,11 +431,19 @@ def allowed(base, values: dict) -> bool:
 
 
 def weight(values: dict) -> int:
-    """Derivatives of derivatives that a row's program has: one of more than two takes a
+    """Penalties and unrolled steps of a row's program: one of more than two takes a
     minute to compile.
     """
     return sum(
         values.get(axis) is True for axis in values if axis.startswith("game.regularizers:")
+    ) + values.get("game.unroll", 0)
+
+
+def second_derivatives(values: dict) -> int:
+    """Derivatives of derivatives that a row's program has."""
+    return sum(
+        values.get(f"game.regularizers:{name}") is True
+        for name in ("gradient_penalty", "dragan", "r1", "r2")
     ) + values.get("game.unroll", 0)
 
 

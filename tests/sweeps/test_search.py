@@ -334,6 +334,7 @@ def test_killed_at_every_moment_it_ends_as_if_it_had_never_been(tmp_path, monkey
     assert moment > 30
 
 
+@pytest.mark.slow  # killed once at every moment above
 @needs_optuna
 def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
     tmp_path, monkeypatch

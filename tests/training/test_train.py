@@ -28,19 +28,10 @@ from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import UserError
 
 # What the loop alone reads of a config, as long as its rate is constant.
-OF_THE_LOOP = {
-    "steps": 32,
-    "best": "",
-    "best_mode": "min",
-    "init_from": "",
-    "init_match": "",
-    "run.log_every": 4,
-    "run.eval_every": 8,
-    "run.sample_every": 16,
-    "run.save_every": 8,
-    "run.samples": 4,
-    "run.tensorboard": False,
-}
+OF_THE_LOOP = dict(steps=32, best="", best_mode="min", init_from="", init_match="") | {
+    "run.log_every": 4, "run.eval_every": 8, "run.sample_every": 16, "run.save_every": 8,
+    "run.samples": 4, "run.tensorboard": False,
+}  # fmt: skip
 
 
 def alike(config, *given, **more):
