@@ -71,8 +71,11 @@ def greedy(name, text, num, scale=12.0, end=99):
     return new
 
 
+filtered = jax.jit(decoding.filtered, static_argnums=2)
+
+
 def kept(choice, seen=NONE):
-    return np.isfinite(np.asarray(decoding.filtered(LOGITS, seen, choice)))[0].tolist()
+    return np.isfinite(np.asarray(filtered(LOGITS, seen, choice)))[0].tolist()
 
 
 def test_filters_keep_what_they_say():
@@ -116,14 +119,13 @@ def test_of_equal_probabilities_top_p_and_top_k_take_the_first_ids():
     """top_p = 0.6 keeps three of the five tokens: as many as the TopPLogitsWarper of
     transformers 5.23 (which takes the last ids of equal ones).
     """
-    tied = lambda choice: np.isfinite(decoding.filtered(jnp.log(jnp.array([TIED])), NONE, choice))[
-        0
-    ].tolist()
+    logits = jnp.log(jnp.array([TIED]))
+    tied = lambda choice: np.isfinite(filtered(logits, NONE, choice))[0].tolist()
     assert tied(Choice(top_p=0.6)) == [True, True, True, False, False]
     assert tied(Choice(top_p=0.4)) == [True, True, False, False, False]
     assert tied(Choice(top_k=2)) == [True, True, False, False, False]
     assert tied(Choice(top_k=1)) == [True, False, False, False, False]  # as temperature 0 does
-    equal = decoding.filtered(jnp.zeros((1, 1000)), jnp.zeros((1, 1), bool), Choice(top_p=0.1005))
+    equal = filtered(jnp.zeros((1, 1000)), jnp.zeros((1, 1), bool), Choice(top_p=0.1005))
     assert np.flatnonzero(np.isfinite(equal[0])).tolist() == list(range(101))
 
 

@@ -84,7 +84,7 @@ def test_adamw_clips_the_joint_norm_and_decays_kernels_alone():
     rule = optimizers.OPTIMIZERS["adamw"].make(
         0.1, dict(beta1=0.9, beta2=0.99, clip=1e-6, weight_decay=0.5)
     )
-    new, _ = optimizers.apply(rule, grads, rule.init(params), params)
+    new, _ = jax.jit(lambda p, g: optimizers.apply(rule, g, rule.init(p), p))(params, grads)
     # clipped to a norm of 1e-6, each of the five gradients is 1e-6 / sqrt(5), and
     # Adam's epsilon 1e-8 shrinks the step a little
     move = 0.1 * (1e-6 / 5**0.5) / (1e-6 / 5**0.5 + 1e-8)
@@ -219,11 +219,10 @@ def test_gradients_accumulated_over_parts_equal_the_whole(parts):
 def test_gradients_averaged_over_a_mapped_axis_equal_the_whole():
     with jax.enable_x64(True):
         params, key = dict(w=jnp.array([0.3, -1.0, 2.0])), jax.random.key(3)
+        gradients = lambda *_: mean_gradients(quadratic, params, BATCH, key)
         with axes.mapped("data"):  # each takes its part
-            mapped = jax.vmap(
-                lambda _: mean_gradients(quadratic, params, BATCH, key), axis_name="data"
-            )(jnp.arange(4))
-        whole = mean_gradients(quadratic, params, BATCH, key)
+            mapped = jax.jit(jax.vmap(gradients, axis_name="data"))(jnp.arange(4))
+        whole = jax.jit(gradients)()
         for i in range(4):
             jax.tree.map(
                 lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-12), mapped, whole

@@ -1,5 +1,7 @@
 """Optimizers: formulas, hyper-parameters, and every optimizer with every method."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,13 +121,14 @@ def test_clip_of_zero_is_off_to_the_bit():
         weight_decay=jnp.float32(0),
         clip=jnp.float32(0),
     )
-    one = lambda name: optimizers.apply(
-        optimizers.OPTIMIZERS[name].make(0.1, hp),
-        grads,
-        optimizers.OPTIMIZERS[name].make(0.1, hp).init(params),
-        params,
-    )[0]
-    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), one("adamw"), one("adam")))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def one(name, params, grads, hp):
+        rule = optimizers.OPTIMIZERS[name].make(0.1, hp)
+        return optimizers.apply(rule, grads, rule.init(params), params)[0]
+
+    adamw, adam = (one(name, params, grads, hp) for name in ("adamw", "adam"))
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), adamw, adam))
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
@@ -147,7 +150,7 @@ def test_every_method_steps_with_an_optimizer_that_its_config_has_not(name):
 def test_each_network_of_a_gan_has_its_own_rate():
     config = resolved(tiny("gan", optimizer="adamw", hp__lr_g=0.0, hp__lr_d=1e-3))
     method, n = methods.make(config, dataset(config).spec), methods.examples(config)
-    state = method.init(
+    state = jax.jit(method.init)(
         jax.random.key(0), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
     )
     batch = dict(x=jnp.zeros((n, 8, 8, 1)), label=jnp.zeros(n, jnp.int32), index=jnp.arange(n))

@@ -40,13 +40,16 @@ def test_codes_move_to_the_average_of_their_outputs_and_dead_ones_start_again():
         counts=jnp.array([2.0, 2.0, 0.01]),
         sums=codes * jnp.array([[2.0], [2.0], [0.01]]),
     )
-    new = moved(book, z, jnp.array([0, 0, 1, 1]), 0.5, 0.1, jax.random.key(0))
+    move = jax.jit(
+        lambda dead: moved(book, z, jnp.array([0, 0, 1, 1]), 0.5, dead, jax.random.key(0))
+    )
+    new = move(0.1)
     # halfway to (1, 0) and (11, 1)
     np.testing.assert_allclose(new["codes"][:2], [[1.0, 0.5], [10.0, 5.0]])
     assert any((new["codes"][2] == row).all() for row in z) and float(
         new["counts"][2]
     ) == pytest.approx(4 / 3)
-    kept = moved(book, z, jnp.array([0, 0, 1, 1]), 0.5, 0.0, jax.random.key(0))
+    kept = move(0.0)
     np.testing.assert_allclose(kept["codes"][2], codes[2], rtol=1e-6)
     assert (
         float(perplexity(jnp.array([3.0, 3.0, 3.0, 0.0]))) == pytest.approx(3)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import ROOT, command_line
+from helpers import ROOT
 from jax.sharding import NamedSharding, PartitionSpec
 from runs import made, train
 from tiny_configs import tiny
@@ -176,8 +176,8 @@ def test_a_plan_divides_what_the_mesh_divides():
     assert one.seconds(h100)[0] == one.flops / 494.7e12 and one.seconds(h100)[2] == 0
 
 
-def test_the_verb_prints_tables_and_says_what_fits():
-    done = command_line(
+def test_the_verb_prints_tables_and_says_what_fits(capsys):
+    words = (
         "plan",
         f"--config={ROOT / 'configs/gpt_base.py'}",
         "--devices=8",
@@ -188,9 +188,10 @@ def test_the_verb_prints_tables_and_says_what_fits():
         "--config.model.width=192",
         "--config.precision=bfloat16",
     )
-    assert done.returncode == 0, done.stderr
-    assert "trial 1 x data 4 x model 2" in done.stdout and "sent by all-gather" in done.stdout
-    last = done.stdout.splitlines()[-1].split()
+    assert cli.main(list(words)) == 0
+    out = capsys.readouterr().out
+    assert "trial 1 x data 4 x model 2" in out and "sent by all-gather" in out
+    last = out.splitlines()[-1].split()
     assert last[:2] == ["TPU", "v5e"] and last[-1] == "yes"
 
 
