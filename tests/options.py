@@ -263,6 +263,9 @@ def overrides(base, values: dict) -> dict:
     out |= {key: tuple(names) for key, names in several.items()}
     file, own = BASES[base]
     needed = {k: v for item in values.items() for k, v in WITH.get(item, {}).items()}
+    if values.get("optimizer") == "sgd":  # whose steps are as long as the gradients
+        rates = [name for name in ("lr", "lr_g", "lr_d") if name in default(base)[0].hp]
+        needed |= {f"hp.{name}": 1e-5 for name in rates}
     if values.get("data.name") == "npz":
         needed["data.path"] = str(
             npz_file(values.get("data.range", "auto"), values.get("data.layout", "auto"))

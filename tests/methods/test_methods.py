@@ -84,7 +84,7 @@ def test_trials_in_one_program_equal_single_runs_in_float64(name, route):
             close({k: v[i : i + 1] for k, v in metrics.items()}, own, 1e-9)
 
 
-@methods_of("gan", "lm")
+@methods_of("gan")
 def test_trials_in_one_program_equal_single_runs_in_float32(name):
     config = tiny(name)
     given = trials(config, 4)

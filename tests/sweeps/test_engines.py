@@ -199,6 +199,23 @@ def test_a_task_that_is_interrupted_lets_its_program_save(tmp_path, handlers):
     assert job.log.read_text() == "runs\nsaved\n"
 
 
+def test_a_task_that_is_interrupted_while_it_starts_lets_its_program_save(
+    tmp_path, handlers, monkeypatch
+):
+    job, popen = python(tmp_path, "a", PATIENT), subprocess.Popen
+
+    def interrupted(*words, **more):
+        process = popen(*words, **more)
+        wait_for(job.log, "runs")
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(base.subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Task(job, {})()
+    assert job.log.read_text() == "runs\nsaved\n"
+
+
 @pytest.fixture
 def submitit(monkeypatch):
     """As much of it as tasks need, where it is not installed."""

@@ -119,8 +119,10 @@ class Task:
         """Run the command line, its output appended to the log, until it ends or is
         told to stop; return (exit code, why it was ended or '').
         """
-        # Ray stops a task by SIGINT, which background processes of a shell ignore.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Ray stops a task by SIGINT, which background processes of a shell ignore. It
+        # is noted while the program starts, which nobody would stop if it were raised.
+        early: list[int] = []
+        signal.signal(signal.SIGINT, lambda number, _: early.append(number))
         try:
             with open(self.log, "ab") as log:
                 self.process = subprocess.Popen(
@@ -136,6 +138,9 @@ class Task:
         except OSError as e:
             return 1, f"its machine does not see the sweep: {e}"
         try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if early:
+                raise KeyboardInterrupt
             while self.process.poll() is None:
                 time.sleep(POLL)
         finally:
