@@ -170,6 +170,15 @@ def handlers():
         signal.signal(number, handler)
 
 
+@pytest.fixture(params=["soon", "late"])
+def started(request, monkeypatch):
+    """A program is known to its task before it runs, or only when it has been told."""
+    popen = subprocess.Popen
+    late = lambda *words, **more: (popen(*words, **more), time.sleep(0.5))[0]
+    if request.param == "late":
+        monkeypatch.setattr(base.subprocess, "Popen", late)
+
+
 def test_a_task_returns_its_exit_code(tmp_path, handlers):
     assert Task(python(tmp_path, "a", "raise SystemExit(7)"), {})() == (7, "")
     assert Task(python(tmp_path, "b", "import os\nos.kill(os.getpid(), 15)"), {})() == (
@@ -188,29 +197,12 @@ def test_a_task_returns_its_exit_code(tmp_path, handlers):
     )
 
 
-def test_a_task_that_is_interrupted_lets_its_program_save(tmp_path, handlers):
+def test_a_task_that_is_interrupted_lets_its_program_save(tmp_path, handlers, started):
     """How Ray cancels a task."""
     job = python(tmp_path, "a", PATIENT)
     threading.Thread(
         target=lambda: (wait_for(job.log, "runs"), os.kill(os.getpid(), signal.SIGINT))
     ).start()
-    with pytest.raises(KeyboardInterrupt):
-        Task(job, {})()
-    assert job.log.read_text() == "runs\nsaved\n"
-
-
-def test_a_task_that_is_interrupted_while_it_starts_lets_its_program_save(
-    tmp_path, handlers, monkeypatch
-):
-    job, popen = python(tmp_path, "a", PATIENT), subprocess.Popen
-
-    def interrupted(*words, **more):
-        process = popen(*words, **more)
-        wait_for(job.log, "runs")
-        os.kill(os.getpid(), signal.SIGINT)
-        return process
-
-    monkeypatch.setattr(base.subprocess, "Popen", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Task(job, {})()
     assert job.log.read_text() == "runs\nsaved\n"
@@ -263,7 +255,7 @@ def test_slurm_tells_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch):
 
 
 def test_a_task_that_is_queued_again_has_saved_and_is_the_same_command(
-    tmp_path, handlers, submitit
+    tmp_path, handlers, submitit, started
 ):
     """submitit calls `checkpoint` from its signal handler while the task waits."""
     task, again = slurm.SlurmTask(python(tmp_path, "a", PATIENT), {}), []

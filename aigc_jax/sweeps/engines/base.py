@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -104,6 +104,23 @@ def whole(value: float, name: str, engine: str) -> int:
     return int(value)
 
 
+@contextlib.contextmanager
+def signals_at_the_end() -> Iterator[None]:
+    """Signals that arrive within are handled after it. What a handler is to stop may be
+    there before the name by which it would.
+    """
+    early: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = {n: signal.signal(n, lambda number, _: early.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, signal.SIG_DFL if handler is None else handler)
+        for number in early:
+            signal.raise_signal(number)
+
+
 class Task:
     """A job as it is sent away. Called there it returns (exit code, why it ended)."""
 
@@ -119,12 +136,10 @@ class Task:
         """Run the command line, its output appended to the log, until it ends or is
         told to stop; return (exit code, why it was ended or '').
         """
-        # Ray stops a task by SIGINT, which background processes of a shell ignore. It
-        # is noted while the program starts, which nobody would stop if it were raised.
-        early: list[int] = []
-        signal.signal(signal.SIGINT, lambda number, _: early.append(number))
+        # Ray stops a task by SIGINT, which background processes of a shell ignore.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            with open(self.log, "ab") as log:
+            with signals_at_the_end(), open(self.log, "ab") as log:
                 self.process = subprocess.Popen(
                     [sys.executable, *self.words],
                     stdout=log,
@@ -135,16 +150,13 @@ class Task:
                     start_new_session=True,
                     preexec_fn=self.prepare,
                 )
-        except OSError as e:
-            return 1, f"its machine does not see the sweep: {e}"
-        try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            if early:
-                raise KeyboardInterrupt
             while self.process.poll() is None:
                 time.sleep(POLL)
+        except OSError as e:
+            return 1, f"its machine does not see the sweep: {e}"
         finally:
-            self.stop()
+            if self.process is not None:
+                self.stop()
         code = self.process.returncode
         return (
             (STOPPED, "told to stop before it began")
