@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -109,6 +110,9 @@ def signals_at_the_end() -> Iterator[None]:
     """Signals that arrive within are handled after it. What a handler is to stop may be
     there before the name by which it would.
     """
+    if threading.current_thread() is not threading.main_thread():  # which handlers run in
+        yield
+        return
     early: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     before = {n: signal.signal(n, lambda number, _: early.append(number)) for n in numbers}

@@ -8,7 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aigc_jax.sweeps.engines.base import MOST_SLOTS, POLL, Ended, Job, cached
+from aigc_jax.sweeps.engines.base import (
+    MOST_SLOTS,
+    POLL,
+    Ended,
+    Job,
+    cached,
+    signals_at_the_end,
+)
 from aigc_jax.utils.errors import argument, require
 from aigc_jax.utils.subprocesses import package_path, reason_of
 
@@ -56,7 +63,8 @@ class Local:
             while waiting or running:
                 while waiting and free:
                     job, place = waiting.pop(0), free.pop(0)
-                    running[job.name] = job, place, self._start(job, place)
+                    with signals_at_the_end():
+                        running[job.name] = job, place, self._start(job, place)
                 for name, (job, place, process) in list(running.items()):
                     if process.poll() is not None:
                         ended[name] = Ended(
