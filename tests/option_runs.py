@@ -50,9 +50,7 @@ def first_rows() -> list:
     have one derivative of a derivative each, those of the slowest base none.
     """
     most = lambda base: 0 if slow_to_compile(base) > 1 else 1
-    seconds = lambda values: (
-        options.second_derivatives(values) * min(values.get("critic_steps", 1), 2)
-    )
+    seconds = lambda values: options.second_derivatives(values) * values.get("critic_steps", 1)
     quick = lambda base, values: allowed(base, values) and seconds(values) <= most(base)
     every = {frozenset([("base", base)]) for base in BASES}
     every |= {

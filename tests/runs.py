@@ -57,7 +57,7 @@ def _kept(key, make):
     return _programs[key]
 
 
-def shared(config, dataset, count, mesh=None, extractor=training.extractor):
+def shared(config, dataset, count, mesh=None, extractor=training.extractor, **more):
     """What `train` and a loaded run make of a config and its data, compiled once for
     the runs that follow one another in this process and differ in seed and hp only.
     """
@@ -67,8 +67,8 @@ def shared(config, dataset, count, mesh=None, extractor=training.extractor):
         if name != "seed"
     }
     mesh = make_mesh(config.run.mesh) if mesh is None else mesh
-    key = (str(static), fingerprint(dataset), count, mesh, jax.config.jax_enable_x64)
-    return _kept(key, lambda: Programs(config, dataset, count, mesh, extractor=extractor))
+    key = (str(static), fingerprint(dataset), count, mesh, str(more), jax.config.jax_enable_x64)
+    return _kept(key, lambda: Programs(config, dataset, count, mesh, extractor=extractor, **more))
 
 
 def trained(config, given, calls=(12,), **more):

@@ -211,8 +211,9 @@ def test_greedy_text_is_that_of_the_whole_network_applied_again_and_again(name):
 
 
 @one_of_a_kind
-def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name):
-    texts = [written(name, [[1, 2], [3]], 20, chunk=chunk) for chunk in (7, 16)]
+@pytest.mark.parametrize("chunks", [(7, 16), pytest.param((1, 7), marks=pytest.mark.slow)], ids=str)
+def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name, chunks):
+    texts = [written(name, [[1, 2], [3]], 20, chunk=chunk) for chunk in chunks]
     assert texts[0] == texts[1]
     assert [len(t) for t in texts[0]] == [20, 20]
     assert written(name, [[1, 2], [3]], 20, key=6) != texts[0]

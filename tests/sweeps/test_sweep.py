@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from helpers import ROOT
 from option_runs import one_program
-from runs import SHORT, swept
+from runs import SHORT, shared, swept
 from tiny_configs import tiny
 
 import aigc_jax
 from aigc_jax.core import config as configs
-from aigc_jax.data.dataset import fingerprint
 from aigc_jax.sweeps import compare, grid, group, plots, report, route, tables
 from aigc_jax.sweeps.engines.base import REFUSED, Ended
 from aigc_jax.sweeps.launch import View, carry_out, counted
@@ -38,22 +37,7 @@ def compiled_once():
     """Patches a `pytest.MonkeyPatch` so that groups which differ in seeds and hp only
     share their programs.
     """
-    found = {}
-
-    def shared(config, dataset, count, mesh, **more):
-        static = {
-            key: value
-            for key, value in configs.leaves(config).items()
-            if key != "seed" and not key.startswith("hp.")
-        }
-        route_of = {key: value for key, value in more.items() if key != "extractor"}
-        key = str(static), fingerprint(dataset), count, mesh, str(route_of)
-        if key not in found:
-            found[key] = Programs(config, dataset, count, mesh, **more)
-        return found[key]
-
-    yield lambda patch: patch.setattr(route, "Programs", shared)
-    found.clear()
+    return lambda patch: patch.setattr(route, "Programs", shared)
 
 
 @pytest.fixture(scope="module")

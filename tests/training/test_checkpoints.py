@@ -202,14 +202,13 @@ def test_truncation_of_any_file_is_noticed(tmp_path):
     assert damaged(tmp_path, []) == 3
 
 
-PLACES = 4  # of each file: its ends and two within
-
-
-def test_one_flipped_bit_anywhere_is_noticed(tmp_path):
+# Of each file the ends and some places within.
+@pytest.mark.parametrize("places", [4, pytest.param(12, marks=pytest.mark.slow)])
+def test_one_flipped_bit_anywhere_is_noticed(tmp_path, places):
     saved(tmp_path)
     for file in files_of(tmp_path / "3"):
         whole = file.read_bytes()
-        for at in np.linspace(0, len(whole) - 1, PLACES, dtype=int).tolist() if whole else []:
+        for at in np.linspace(0, len(whole) - 1, places, dtype=int).tolist() if whole else []:
             file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
             assert_noticed(tmp_path, file)
         file.write_bytes(whole)

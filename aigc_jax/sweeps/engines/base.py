@@ -143,21 +143,13 @@ class Task:
         # Ray stops a task by SIGINT, which background processes of a shell ignore.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            with signals_at_the_end(), open(self.log, "ab") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, *self.words],
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    cwd=self.folder,
-                    env=self.defaults | dict(os.environ) | self.variables,
-                    start_new_session=True,
-                    preexec_fn=self.prepare,
-                )
+            with signals_at_the_end():
+                try:
+                    self.process = self._start()
+                except OSError as e:
+                    return 1, f"its machine does not see the sweep: {e}"
             while self.process.poll() is None:
                 time.sleep(POLL)
-        except OSError as e:
-            return 1, f"its machine does not see the sweep: {e}"
         finally:
             if self.process is not None:
                 self.stop()
@@ -167,6 +159,19 @@ class Task:
             if -code in (signal.SIGTERM, signal.SIGINT)
             else (code, "")
         )
+
+    def _start(self):
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, *self.words],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+                env=self.defaults | dict(os.environ) | self.variables,
+                start_new_session=True,
+                preexec_fn=self.prepare,
+            )
 
     prepare: Callable[[], None] | None = None
 
