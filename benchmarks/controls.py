@@ -79,7 +79,8 @@ def main():
     print("| | " + " | ".join(NAMES.values()) + " |\n" + "|---" * (len(NAMES) + 1) + "|")
     for name, samples in sources(programs, programs.init([config])).items():
         saved = images.as_saved(samples, dataset.spec)
-        given = Given(lambda what, saved=saved: saved, "test", of, dataset.spec, look)
+        draw = lambda what, saved=saved: saved
+        given = Given(draw, "test", of, dataset.spec, look, blocks=programs.blocks)
         row = {}
         for metric in METRICS:
             row |= metrics.METRICS[metric](given)

@@ -245,8 +245,8 @@ class Run:
         in pixels: is it a copy?
         """
         samples = self.draw(num or 32, "prior", seed, label=label)
-        train = self.full.examples("train")["x"]
-        return np.stack([samples, train[nearest(samples, train)[0]]], axis=1)
+        train = (block["x"] for block in self.full.blocks("train"))
+        return np.stack([samples, nearest(samples, train)[0]], axis=1)
 
     def separated(
         self, num: int | None = None, seed: int = 0, label: int | None = None

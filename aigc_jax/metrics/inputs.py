@@ -27,6 +27,8 @@ class Given(NamedTuple):
     # () -> the classes [n] that samples of "prior" were drawn for, as frequent as in
     # the split; None where it knows none
     labels: Callable = lambda: None
+    # (split) -> what `of` returns, in parts: a split may be too large for memory
+    blocks: Callable | None = None
 
     @property
     def real(self) -> dict:

@@ -1,6 +1,7 @@
 """Does a generator copy its training examples?"""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from aigc_jax.metrics.pairwise import nearest
 NEAR = 0.01
 
 
-# [n, ...], [m, ...], [N, ...] -> 2 x []
-def copied(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> dict[str, float]:
+# [n, ...], [m, ...], blocks of [N, ...] -> 2 x []
+def copied(
+    samples: np.ndarray, held_out: np.ndarray, train: Iterable[np.ndarray]
+) -> dict[str, float]:
     """With d(x) = min over the training examples t of |x - t|,
 
     neighbour_distance   mean d of the samples over mean d of held-out examples: 1 where
@@ -23,7 +26,8 @@ def copied(samples: np.ndarray, held_out: np.ndarray, train: np.ndarray) -> dict
     """
     if not np.isfinite(samples).all():
         return dict(neighbour_distance=math.nan, copies=math.nan)
-    ours, theirs = nearest(samples, train)[1], nearest(held_out, train)[1]
+    _, distances = nearest(np.concatenate([samples, held_out]), train)
+    ours, theirs = np.split(distances, [len(samples)])
     ratio = ours.mean() / theirs.mean() if theirs.mean() > 0 else math.nan
     return dict(
         neighbour_distance=float(ratio), copies=float((ours <= np.quantile(theirs, NEAR)).mean())
@@ -40,4 +44,5 @@ def neighbours(given) -> dict[str, float]:
     """
     samples = given.draw("prior")
     held_out = given.of("valid" if given.split == "train" else given.split)["x"]
-    return copied(samples, take_part(held_out, len(samples)), given.of("train")["x"])
+    train = (block["x"] for block in given.blocks("train"))
+    return copied(samples, take_part(held_out, len(samples)), train)

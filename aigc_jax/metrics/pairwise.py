@@ -1,6 +1,6 @@
 """Distances between many vectors and many others, a block of rows at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -34,18 +34,25 @@ def radii(x: np.ndarray, k: int) -> np.ndarray:  # [n, D] -> [n]
 
 
 def nearest(
-    x: np.ndarray, others: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:  # [n, ...], [m, ...] -> [n], [n]
-    """The place of the nearest of the others, and its distance. It is found in float32,
-    one among those that are as near but for rounding; its distance is that of float64.
+    x: np.ndarray, blocks: Iterable[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:  # [n, ...], blocks of [m, ...] -> [n, ...], [n]
+    """The nearest of the others to each, and its distance. The others come in blocks,
+    of which no two need be in memory at once. The nearest is found in float32, one
+    among those that are as near but for rounding; its distance is that of float64.
     """
-    x, others = (np.asarray(v, np.float32).reshape(len(v), -1) for v in (x, others))
-    half = np.einsum("md,md->m", others, others) / 2
-    place = np.concatenate(
-        [np.argmin(half - x[part] @ others.T, axis=1) for part in rows(len(x), len(others))]
-    )
-    apart = [
-        np.sqrt((np.subtract(x[part], others[place[part]], dtype=np.float64) ** 2).sum(1))
-        for part in rows(len(x), x.shape[1])
+    flat = np.asarray(x, np.float32).reshape(len(x), -1)
+    found, least = np.empty_like(flat), np.full(len(x), np.inf, np.float32)
+    for block in blocks:
+        others = np.asarray(block, np.float32).reshape(len(block), -1)
+        half = np.einsum("md,md->m", others, others) / 2
+        for part in rows(len(x), len(others)):
+            apart = half - flat[part] @ others.T  # |x - other|^2 / 2, less |x|^2 / 2
+            place, value = apart.argmin(1), apart.min(1)
+            nearer = ~(value >= least[part])  # where a distance is nan, any other will do
+            found[part][nearer] = others[place[nearer]]
+            least[part] = np.minimum(least[part], value)
+    distances = [
+        np.sqrt((np.subtract(flat[part], found[part], dtype=np.float64) ** 2).sum(1))
+        for part in rows(*flat.shape)
     ]
-    return place, np.concatenate(apart)
+    return found.reshape(x.shape), np.concatenate(distances)

@@ -105,6 +105,8 @@ def of_data(name: str, steps: str, data_dir: str, root: Path) -> Extractor:
         "steps": steps,
         "run.data_dir": data_dir,
         "run.mesh.data": "1",
+        "run.eval_every": steps,  # nobody looks at it while it trains
+        "run.save_every": "never",
         "run.tensorboard": "False",
     }
     config = configs.override(configs.load(CONFIG), given)

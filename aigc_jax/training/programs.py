@@ -7,7 +7,7 @@ other shapes raises.
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ from aigc_jax.training import costs
 from aigc_jax.training.compilation import COMPILER, ONCE, Program
 from aigc_jax.utils.errors import UserError, argument, choose, require
 
-BLOCK = 4096  # examples taken at once, beside the whole split that they go into
+BLOCK = 4096  # examples of a split that are taken at once
 
 
 def without_opt(states: TrainState) -> TrainState:
@@ -329,24 +329,30 @@ class Programs:
             if tokenizer is None
             else lambda rows: [tokenizer.text(row) for row in rows]
         )
-        rest = (split, of, self.dataset.spec, self.extract, labels)
+        rest = (split, of, self.dataset.spec, self.extract, labels, self.blocks)
         return lambda i: Given(lambda what: readable(drawn(what)[i]), *rest)
 
     def examples(self, split: str) -> dict[str, np.ndarray]:
         """A whole split on the host, images by `media.images.as_saved`."""
-        start, count = self.dataset.splits[split]
+        count, first = self.dataset.splits[split][1], 0
         whole: dict[str, np.ndarray] = {}
+        for part in self.blocks(split):
+            for name, value in part.items():
+                if name not in whole:
+                    whole[name] = np.empty((count, *value.shape[1:]), value.dtype)
+                whole[name][first : first + len(value)] = value
+            first += len(value)
+        return whole
+
+    def blocks(self, split: str) -> Iterator[dict[str, np.ndarray]]:
+        """The examples of a split in order, `BLOCK` at a time."""
+        start, count = self.dataset.splits[split]
         for first in range(0, count, BLOCK):
-            part = self.dataset.take(
-                self.dataset.arrays, start + np.arange(first, min(first + BLOCK, count))
-            )
+            rows = start + np.arange(first, min(first + BLOCK, count))
+            part = self.dataset.take(self.dataset.arrays, rows)
             if "x" in part:
                 part["x"] = images.as_saved(part["x"], self.dataset.spec)
-            for name, value in part.items():
-                whole.setdefault(name, np.empty((count, *value.shape[1:]), value.dtype))[
-                    first : first + len(value)
-                ] = value
-        return whole
+            yield part
 
     @property
     def classes(self) -> int:

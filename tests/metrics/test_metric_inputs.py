@@ -22,13 +22,14 @@ from aigc_jax.media import images, sample_files
 from aigc_jax.metrics import METRICS
 from aigc_jax.metrics.inputs import Given, take_part
 from aigc_jax.metrics.precision_recall import prdc
+from aigc_jax.training import programs
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.train import train
 
 
 def made(config):
-    programs = Programs(resolved(config), dataset(config), 1)
-    return programs, programs.init([resolved(config)])
+    full = Programs(resolved(config), dataset(config), 1)
+    return full, full.init([resolved(config)])
 
 
 # -- values
@@ -113,6 +114,15 @@ def test_metrics_measure_what_a_png_holds(run, tmp_path):
     assert found["frechet_pixels"] == pytest.approx(distance, rel=1e-3)
     pairs = lambda x: scipy.spatial.distance.pdist(x).mean()
     assert found["diversity"] == pytest.approx(pairs(saved) / pairs(real), rel=1e-3)
+
+
+def test_blocks_of_a_split_are_the_split(run, monkeypatch):
+    whole = run.full.examples("test")
+    monkeypatch.setattr(programs, "BLOCK", 7)
+    blocks = list(run.full.blocks("test"))
+    assert {len(block["x"]) for block in blocks[:-1]} == {7} and len(blocks[-1]["x"]) <= 7
+    for name, value in whole.items():
+        np.testing.assert_array_equal(np.concatenate([block[name] for block in blocks]), value)
 
 
 def test_sampled_arrays_neighbours_and_separability_are_as_saved(run):
