@@ -6,7 +6,7 @@ run.sample(8); run.evaluate(); run.rows(); run.config; run.state
 sweep = aigc_jax.sweep("vae_digits", {"hp.lr": [1e-4, 1e-3]}, seeds=8, workdir="runs/s")
 sweep.rows(); sweep.run(lr=1e-3, seed=0); sweep.table(); sweep.figure()
 
-aigc_jax.load("runs/gan")             # a run or a sweep that is there, finished or not
+aigc_jax.load("runs/gan")             # an existing run or sweep, finished or not
 """
 
 import importlib
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 __all__ = ["Run", "Sweep", "UserError", "__version__", "load", "sweep", "train"]
 
-# Imported when they are first used: jax takes seconds, and flags that are set before it
-# still count.
+# Modules of the public names, imported on first use: importing jax takes seconds, and
+# flags that are set before that import take effect.
 _HOMES = {
     "Run": "aigc_jax.inference.run",
     "Sweep": "aigc_jax.sweeps.api",

@@ -45,21 +45,22 @@ COUNT = 10_000
 
 def sources(programs, states):
     """What is judged, {name: [n, 28, 28, 1]}."""
-    train = programs.examples("train")
+    from aigc_jax.training.evaluation import read_examples
+
+    labels = programs.class_labels("test", COUNT)
+    train = read_examples(programs.dataset, "train")
     of_each = [np.flatnonzero(train["label"] == digit)[: COUNT // 10] for digit in range(10)]
     rows = np.stack(of_each, axis=1).reshape(-1)  # the digits in turn
     x, random = train["x"][rows], np.random.RandomState(0)
     return {
-        "valid (5,000)": programs.examples("valid")["x"],
+        "valid (5,000)": read_examples(programs.dataset, "valid")["x"],
         "training, any": train["x"][random.permutation(len(train["x"]))[:COUNT]],
         "training": x,
         "blurred": (x + np.roll(x, 1, 1) + np.roll(x, 1, 2) + np.roll(x, (1, 1), (1, 2))) / 4,
         "0 to 4": x[train["label"][rows] < 5].repeat(2, axis=0),
         "one digit": np.repeat(x[3:4], COUNT, axis=0),
         "noise": np.tanh(random.randn(*x.shape)).astype(np.float32),
-        "untrained": programs.draw(states, "prior", COUNT, labels=programs.labels("test", COUNT))[
-            0
-        ],
+        "untrained": programs.draw(states, "prior", COUNT, labels=labels)[0],
     }
 
 
@@ -67,20 +68,23 @@ def main():
     from aigc_jax import data, metrics
     from aigc_jax.core import config as configs
     from aigc_jax.media import images
-    from aigc_jax.metrics.inputs import Given, remembered
+    from aigc_jax.metrics.inputs import MetricInputs, cache_features
     from aigc_jax.training import feature_extractors
+    from aigc_jax.training.evaluation import example_blocks, read_examples
     from aigc_jax.training.programs import Programs
 
     config = configs.load(ROOT / "configs" / "cgan_mnist.py")
     dataset = data.load(config.data)
     config = configs.resolve(config, dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, 1)
-    look, of = remembered(feature_extractors.extractor(config)), functools.cache(programs.examples)
+    look = cache_features(feature_extractors.make_extractor(config))
+    of = functools.cache(functools.partial(read_examples, dataset))
+    blocks = functools.partial(example_blocks, dataset)
     print("| | " + " | ".join(NAMES.values()) + " |\n" + "|---" * (len(NAMES) + 1) + "|")
     for name, samples in sources(programs, programs.init([config])).items():
         saved = images.as_saved(samples, dataset.spec)
         draw = lambda what, saved=saved: saved
-        given = Given(draw, "test", of, dataset.spec, look, blocks=programs.blocks)
+        given = MetricInputs(draw, "test", of, dataset.spec, look, blocks=blocks)
         row = {}
         for metric in METRICS:
             row |= metrics.METRICS[metric](given)

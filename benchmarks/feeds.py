@@ -23,7 +23,7 @@ def programs_of(name, place):
         {"run.data": place, "metrics": (), "best": ""},
     )
     dataset = data.load(config.data, config.run.data_dir)
-    config = configs.resolve(config, dataset.spec.n_train, methods.examples(config))
+    config = configs.resolve(config, dataset.spec.n_train, methods.examples_per_step(config))
     programs = Programs(config, dataset, 1)
     return programs, programs.init([config])
 
@@ -31,12 +31,11 @@ def programs_of(name, place):
 def stretch(programs, states, step, count):
     """`count` steps after `step`, in as many calls as the loop would take."""
     import jax
-    import numpy as np
 
     end = step + count
     while step < end:
         n = min(end - step, programs.feed.most(step))
-        states, _ = programs.train(states, programs.data(states, step), np.int32(n))
+        states, _ = programs.train(states, step, n)
         step += n
     return jax.block_until_ready(states)
 

@@ -53,25 +53,24 @@ def data():
 def setting(case, count=1):
     """The config and the programs of `count` trials of it, on pictures of noise."""
     from aigc_jax.core import config as configs
-    from aigc_jax.data.dataset import images
+    from aigc_jax.data.dataset import make_images
     from aigc_jax.training.programs import Programs
 
     x = data()
     splits = dict(train=dict(x=x[:55_000]), valid=dict(x=x[55_000:57_500]), test=dict(x=x[57_500:]))
     config = configs.resolve(config_of(case), 55_000, 128)
-    return config, Programs(config, images(splits, 255, {}), count, route="map")
+    return config, Programs(config, make_images(splits, 255, {}), count, route="map")
 
 
 def ours(case, count=1):
     """A function that does n steps of every trial in one call, as training does."""
     import jax
-    import numpy as np
 
     config, programs = setting(case, count)
     state = [programs.init([config] * count)]
 
     def steps(n):
-        state[0], metrics = programs.train(state[0], programs.arrays, np.int32(n))
+        state[0], metrics = programs.train(state[0], 0, n)
         jax.block_until_ready((state[0], metrics))
 
     return steps
@@ -82,24 +81,24 @@ def plain_jit(case):
     import jax
 
     from aigc_jax.core import transforms
-    from aigc_jax.data.order import source
+    from aigc_jax.data.order import batch_source
     from aigc_jax.training.compilation import COMPILER
 
     config, programs = setting(case)
-    step = transforms.feed(
-        programs.method.step, source(programs.dataset, config.data, config.batch_size)
+    step = transforms.feed_batches(
+        programs.method.step, batch_source(programs.dataset, config.data, config.batch_size)
     )
     state = [jax.tree.map(lambda x: x[0], programs.init([config]))]
     options = COMPILER.get(jax.default_backend())
     compiled = (
         jax.jit(step, donate_argnums=0)
-        .lower(state[0], programs.arrays)
+        .lower(state[0], programs.feed.training)
         .compile(compiler_options=options)
     )
 
     def steps(n):
         for _ in range(n):
-            state[0], metrics = compiled(state[0], programs.arrays)
+            state[0], metrics = compiled(state[0], programs.feed.training)
         jax.block_until_ready((state[0], metrics))
 
     return steps

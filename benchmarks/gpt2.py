@@ -58,9 +58,9 @@ def check():
 
     import aigc_jax
     from aigc_jax.inference import generation
-    from aigc_jax.methods.decoding import Choice
+    from aigc_jax.methods.decoding import SamplingParams
     from aigc_jax.training import gpt2_weights
-    from aigc_jax.training.serialization import flatten
+    from aigc_jax.training.serialization import flatten_state
 
     with tempfile.TemporaryDirectory() as folder:
         there, back = Path(folder, "there"), Path(folder, "back")
@@ -78,7 +78,7 @@ def check():
         assert words(text)["input_ids"] == run.tokenizer.encode(text).tolist(), (
             "the tokenizers differ"
         )
-        mine = generation.texts(run, [text], 60, Choice(temperature=0))[0]
+        mine = generation.generate_texts(run, [text], 60, SamplingParams(temperature=0))[0]
         with torch.no_grad():
             prompt = torch.tensor([words(text)["input_ids"]])
             more = dict(
@@ -94,8 +94,8 @@ def check():
         print(
             f"greedy text of 60 tokens equal: {mine == yours.rstrip(chr(0xFFFD)) or mine == yours}"
         )
-        gpt2_weights.write(
-            back, run.config.model.to_dict(), flatten(run.state.params["net"]), run.tokenizer
+        gpt2_weights.write_directory(
+            back, run.config.model.to_dict(), flatten_state(run.state.params["net"]), run.tokenizer
         )
         again = GPT2LMHeadModel.from_pretrained(back).eval()
         with torch.no_grad():
@@ -118,16 +118,16 @@ def ours(case):
     import jax
     import numpy as np
 
-    from aigc_jax.methods.decoding import Choice, Writer
+    from aigc_jax.methods.decoding import SamplingParams, TextDecoder
     from aigc_jax.models.transformer import Decoder
 
     net = Decoder(width=768, heads=12, layers=12, context=1024, vocabulary=50257)
     params = jax.jit(net.init)(jax.random.key(0), np.zeros((1, 4), np.int32))
-    writer = Writer(
+    writer = TextDecoder(
         lambda params, tokens, carry: net.apply(params, tokens, carry),
         net,
         params,
-        Choice(temperature=0),
+        SamplingParams(temperature=0),
         ends=(),
     )
     prompts = np.random.RandomState(0).randint(0, 50257, (sizes(case), PROMPT))

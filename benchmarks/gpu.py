@@ -91,13 +91,12 @@ def dcgan_pytorch(layout, compiled=False):
 
 def vaes_ours(case):
     import jax
-    import numpy as np
     from trials import group_of
 
-    from aigc_jax.sweeps.route import decide
+    from aigc_jax.sweeps.route import choose_route
 
-    config, given, dataset = group_of("vae_digits", TRIALS, steps=100_000)
-    programs, plan = decide(given, config, dataset, TRIALS, "auto")
+    given, dataset = group_of("vae_digits", TRIALS, steps=100_000)
+    programs, plan = choose_route(given, dataset, "auto")
     print(
         f"route {plan['route']}, {plan['chunk'] or TRIALS} at once: {plan['seconds_a_step']}",
         file=sys.stderr,
@@ -105,7 +104,7 @@ def vaes_ours(case):
     state = [programs.init(given)]
 
     def steps(n):
-        state[0], metrics = programs.train(state[0], programs.arrays, np.int32(n))
+        state[0], metrics = programs.train(state[0], 0, n)
         jax.block_until_ready((state[0], metrics))
 
     return steps
@@ -195,7 +194,7 @@ def speed(milliseconds: float, name: str) -> str:
     model, tokens = config.model, config.batch_size * config.data.length
     weights = 12 * model.layers * model.width**2 + lm_step.SIZES["gpt2_124m"] * model.width
     operations = (6 * weights + 12 * model.layers * config.data.length * model.width) * tokens
-    rate, peak = 1000 / milliseconds, costs.peak(name, "bfloat16")
+    rate, peak = 1000 / milliseconds, costs.peak_flops(name, "bfloat16")
     return f"{tokens * rate:,.0f} tokens/s" + (
         f", {operations * rate / peak:.0%} of {peak / 1e12:.0f} TFLOP/s" if peak else ""
     )

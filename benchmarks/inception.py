@@ -107,7 +107,9 @@ def compare(files, net, pictures, expected, single):
     from aigc_jax.utils import tensor_files
 
     ours = jax.jit(
-        lambda weights, x: InceptionV3().apply({"params": weights}, inception_features.enlarged(x))
+        lambda weights, x: InceptionV3().apply(
+            {"params": weights}, inception_features.resize_images(x)
+        )
     )
     worst = 0.0
     print(
@@ -115,7 +117,7 @@ def compare(files, net, pictures, expected, single):
         "(pytorch-fid's) |\n|---|---|---|---|"
     )
     for kind, file in files.items():
-        weights = inception_features.params(tensor_files.read(file), file)
+        weights = inception_features.read_params(tensor_files.read(file), file)
         for side, x in pictures.items():
             off = apart(ours(weights, x), expected[side])
             worst = max(worst, *off)
@@ -124,7 +126,7 @@ def compare(files, net, pictures, expected, single):
             )
             print(f"| {kind} | {len(x)} of {side}x{side} | {columns} |", flush=True)
     with jax.enable_x64(True):
-        weights = inception_features.params(
+        weights = inception_features.read_params(
             {name: x.numpy() for name, x in net.state_dict().items()}, "the network", np.float64
         )
         double = apart(ours(weights, pictures[32].astype(np.float64)), expected[32])
@@ -155,7 +157,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         files = save(net.state_dict(), folder)
         worst, double = compare(files, net, pictures, expected, single)
-        look = inception_features.extractor(files["zip"])
+        look = inception_features.make_extractor(files["zip"])
     features, logits = expected[32]
     p = np.exp(logits - logits.max(1, keepdims=True))
     off = apart(look(pictures[32]), (features, p / p.sum(1, keepdims=True)))

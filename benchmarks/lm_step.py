@@ -49,13 +49,13 @@ def dataset_of(config, size):
     if config.method == "seq2seq":
         rows, sizes = noise_pairs(size, length), np.ones((size, 2), np.uint8)
         splits = dict(train=rows, valid=rows[:64], test=rows[:64])
-        return pairs.apart(
+        return pairs.encoder_decoder(
             config.data,
             splits,
             SimpleNamespace(size=size, end=size - 2, sizes=sizes),
             dict(text={}),
         )
-    blank = windows.blank(size, length, N // length)
+    blank = windows.placeholder_dataset(size, length, N // length)
     return blank._replace(
         arrays=blank.arrays | dict(tokens=np.resize(tokens(size), len(blank.arrays["tokens"])))
     )
@@ -74,7 +74,6 @@ def ours(case, count=1, more=None):
     overrides of the config.
     """
     import jax
-    import numpy as np
 
     from aigc_jax.core import config as configs
     from aigc_jax.training.programs import Programs
@@ -88,7 +87,7 @@ def ours(case, count=1, more=None):
     state = [programs.init([config] * count)]
 
     def steps(n):
-        state[0], metrics = programs.train(state[0], programs.arrays, np.int32(n))
+        state[0], metrics = programs.train(state[0], 0, n)
         jax.block_until_ready((state[0], metrics))
 
     return steps

@@ -27,24 +27,23 @@ def resident(what: str) -> int:
 def measured(config) -> tuple[int, int]:
     """(foretold, measured) bytes."""
     import jax
-    import numpy as np
 
     from aigc_jax.training import plan
     from aigc_jax.training.programs import Programs
 
-    foretold = plan.make(config).peak
-    dataset, _ = plan.stand_in(config)
-    config = plan.resolved(config, dataset)
+    foretold = plan.make_plan(config).peak
+    dataset, _ = plan.placeholder_data(config)
+    config = plan.resolve_for_plan(config, dataset)
     programs = Programs(config, dataset, 1)
-    programs.begin_training()
-    programs.train.result()
+    programs.compile_training()
+    programs.training.result()
     jax.block_until_ready(programs.init([config]))  # its program too is compiled before
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")
     states = programs.init([config])
-    states, metrics = programs.train(states, programs.arrays, np.int32(3))
+    states, metrics = programs.train(states, 0, 3)
     jax.block_until_ready((states, metrics))
     return foretold, resident("VmHWM") - before
 

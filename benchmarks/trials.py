@@ -116,21 +116,18 @@ def shared(folder):
 def in_one_process(folder):
     """Seconds of 64 runs one after another in this process, a program each."""
     from aigc_jax.core import config as configs
-    from aigc_jax.training.train import train
+    from aigc_jax.training.train import train_configs
 
     base = configs.override(configs.load(ROOT / "configs/vae_digits.py"), QUIET)
     begun, runs = time.perf_counter(), 8
     for i in range(runs):
-        train(
-            [configs.override(base, {"hp.lr": RATES[i], "seed": i})],
-            [folder / f"run_{i}"],
-            report=lambda line: None,
-        )
+        config = configs.override(base, {"hp.lr": RATES[i], "seed": i})
+        train_configs([config], [folder / f"run_{i}"])
     return (time.perf_counter() - begun) / runs * len(RATES) * SEEDS
 
 
 def group_of(name, count, **more):
-    """(config, configs, dataset) of `count` trials."""
+    """(configs, dataset) of `count` trials."""
     from aigc_jax import data, methods
     from aigc_jax.core import config as configs
 
@@ -138,8 +135,8 @@ def group_of(name, count, **more):
         configs.load(ROOT / "configs" / f"{name}.py"), {"metrics": (), "best": ""} | more
     )
     dataset = data.load(base.data)
-    resolved = configs.resolve(base, dataset.spec.n_train, methods.examples(base))
-    return resolved, [configs.override(resolved, {"seed": i}) for i in range(count)], dataset
+    resolved = configs.resolve(base, dataset.spec.n_train, methods.examples_per_step(base))
+    return [configs.override(resolved, {"seed": i}) for i in range(count)], dataset
 
 
 def training():
@@ -147,20 +144,20 @@ def training():
     trials by it, once all that a run needs has been compiled.
     """
     import jax
-    import numpy as np
 
-    from aigc_jax.sweeps.route import decide
+    from aigc_jax.sweeps.route import choose_route
+    from aigc_jax.training.evaluation import Evaluator
 
-    config, given, dataset = group_of("vae_digits", len(RATES) * SEEDS, steps=STEPS)
+    given, dataset = group_of("vae_digits", len(RATES) * SEEDS, steps=STEPS)
     begun = time.perf_counter()
-    programs, plan = decide(given, config, dataset, len(given), "auto")
+    programs, plan = choose_route(given, dataset, "auto")
     decided = time.perf_counter() - begun
     for _ in range(2):
         states = programs.init(given)
-        programs.evaluate(states, "valid", 2)
+        Evaluator(programs).evaluate(states, "valid", 2)
         programs.draw(states, "prior", 2)
         begun = time.perf_counter()
-        jax.block_until_ready(programs.train(states, programs.arrays, np.int32(STEPS)))
+        jax.block_until_ready(programs.train(states, 0, STEPS))
         trained = time.perf_counter() - begun
     return decided, trained, plan
 
@@ -251,7 +248,7 @@ CASES = {
 
 def steady():
     from aigc_jax.core import mesh
-    from aigc_jax.sweeps.route import decide, seconds_a_step
+    from aigc_jax.sweeps.route import choose_route, measure_step_seconds
     from aigc_jax.training.programs import Programs
 
     print(
@@ -261,18 +258,18 @@ def steady():
         sep="\n",
     )
     for name, (config, count, more) in CASES.items():
-        resolved, given, dataset = group_of(config, count, **more)
+        given, dataset = group_of(config, count, **more)
         found, cores = {}, min(count, os.cpu_count())
         for label, route, n, parts in (
             ("one", "map", 1, 1),
             *((r + f"{p}", r, count, p) for p in (1, cores) for r in ("vmap", "map")),
         ):
-            programs = Programs(
-                resolved, dataset, n, mesh.make_mesh(dict(trial=parts, data=1)), route=route
-            )
-            programs.begin_training()
-            found[label] = min(seconds_a_step(programs, given[:n], float("inf")) for _ in range(4))
-        plan = decide(given, resolved, dataset, count, "auto")[1]
+            shape = mesh.make_mesh(dict(trial=parts, data=1))
+            programs = Programs(given[0], dataset, n, shape, route=route)
+            programs.compile_training()
+            seconds = (measure_step_seconds(programs, given[:n], float("inf")) for _ in range(4))
+            found[label] = min(seconds)
+        plan = choose_route(given, dataset, "auto")[1]
         taken = f"{plan['route']}{plan['devices']}"
         ratios = " | ".join(
             f"{found[label] / found['one']:.2f}" for label in found if label != "one"

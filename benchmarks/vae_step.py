@@ -27,20 +27,19 @@ def data():
 def ours(case, count=1):
     """A function that does n steps of every trial in one call, as training does."""
     import jax
-    import numpy as np
 
     from aigc_jax.core import config as configs
-    from aigc_jax.data.dataset import images
+    from aigc_jax.data.dataset import make_images
     from aigc_jax.training.programs import Programs
 
     x = data()
     config = configs.resolve(configs.load(HERE.parent / "configs" / "vae_mnist.py"), N, 128)
-    dataset = images(dict(train=dict(x=x[:N]), valid=dict(x=x[N:])), 1, {})
+    dataset = make_images(dict(train=dict(x=x[:N]), valid=dict(x=x[N:])), 1, {})
     programs = Programs(config, dataset, count, route="map")
     state = [programs.init([config] * count)]
 
     def steps(n):
-        state[0], metrics = programs.train(state[0], programs.arrays, np.int32(n))
+        state[0], metrics = programs.train(state[0], 0, n)
         jax.block_until_ready((state[0], metrics))
 
     return steps

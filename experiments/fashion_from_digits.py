@@ -97,7 +97,7 @@ def main():
             parser.error(str(e))
         evidence.write_rows(RESULTS, rows, Path(given["scratch"], "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
+    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ for 4,000. Each budget has a cosine of its own. Scored: the test split.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +45,11 @@ def config_of(data, steps, seed=0, **more):
 
 def run(workdir):
     """Rows {start, budget, seed, split, step, metrics}."""
-    from aigc_jax.training.programs import Programs
     from aigc_jax.training.run_dir import RunDir
-    from aigc_jax.training.train import train
+    from aigc_jax.training.train import train_configs
 
     workdir = Path(workdir)
-    train([config_of("stdlib", 3000)], [workdir / "before"])
+    train_configs([config_of("stdlib", 3000)], [workdir / "before"])
     rows = []
     for start, budget in [
         *((start, budget) for budget in BUDGETS for start in START),
@@ -60,9 +58,7 @@ def run(workdir):
         more = dict(init_from=str(workdir / "before")) if start == "tuned" else {}
         where = [workdir / f"{start}_{budget}_{seed}" for seed in range(SEEDS)]
         given = [config_of("pydoc", budget, seed, **more) for seed in range(SEEDS)]
-        train(
-            given, where, group=workdir / f"{start}_{budget}", make=partial(Programs, route="map")
-        )
+        train_configs(given, where, group=workdir / f"{start}_{budget}", route="map")
         for seed, path in enumerate(where):
             rows += [
                 dict(start=start, budget=budget, seed=seed) | row
@@ -146,7 +142,7 @@ def main():
     if workdir:
         evidence.write_rows(RESULTS, run(workdir), Path(workdir, "before", "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
+    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

@@ -50,13 +50,13 @@ def config_of(bound, seed):
 def run(workdir):
     """Rows {bound, seed, split, step, metrics}; test is of the best checkpoint."""
     from aigc_jax.inference.run import load
-    from aigc_jax.training.train import train
+    from aigc_jax.training.train import train_configs
 
     rows = []
     for seed in range(SEEDS):
         for bound in BEST:
             where = Path(workdir, f"{bound}_{seed}")
-            train([config_of(bound, seed)], [where])
+            train_configs([config_of(bound, seed)], [where])
             best = load(where, "best")
             this = dict(bound=bound, seed=seed)
             rows += [this | row for row in best.rows("valid")]
@@ -131,7 +131,7 @@ def main():
     if workdir:
         evidence.write_rows(RESULTS, run(workdir), Path(workdir, "iwae_0", "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
+    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

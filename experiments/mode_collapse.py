@@ -14,7 +14,6 @@ itself added to it, untuned. The seeds of each are one program. Measures are of 
 step, on samples of the generator as it is, unaveraged.
 """
 
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -85,21 +84,19 @@ def trained(data, remedy, workdir) -> list[dict]:
     """
     import aigc_jax
     from aigc_jax.core import config as configs
-    from aigc_jax.metrics.mode_coverage import triples
-    from aigc_jax.training.feature_extractors import extractor
-    from aigc_jax.training.programs import Programs
-    from aigc_jax.training.train import train
+    from aigc_jax.metrics.mode_coverage import digit_triples
+    from aigc_jax.training.train import train_configs
 
     folder = Path(workdir, data, remedy.replace(" ", "_"))
     given = [configs.override(config_of(data, remedy), {"seed": seed}) for seed in range(SEEDS)]
     dirs = [folder / str(seed) for seed in range(SEEDS)]
     # Convolutions of several trials at once take longer than one after another.
     route = "map" if data == "stacked" else "vmap"
-    train(
+    train_configs(
         given,
         dirs,
         group=folder / "group",
-        make=functools.partial(Programs, route=route, extractor=extractor),
+        route=route,
     )
     rows = []
     for seed, place in enumerate(dirs):
@@ -109,7 +106,7 @@ def trained(data, remedy, workdir) -> list[dict]:
     run = aigc_jax.load(dirs[0])
     if data == "stacked":
         shown = enumerate(
-            np.bincount(triples(run.sample(COUNTED), run.extractor()), minlength=MODES[data])
+            np.bincount(digit_triples(run.sample(COUNTED), run.extractor()), minlength=MODES[data])
         )
     else:
         shown = ((round(float(x), 3), round(float(y), 3)) for x, y in run.sample(SHOWN))

@@ -34,13 +34,13 @@ def trained(case, workdir) -> list[dict]:
     """The rows of every policy: {case, policy, step, split, value}."""
     from aigc_jax.core import config as configs
     from aigc_jax.training.run_dir import RunDir
-    from aigc_jax.training.train import train
+    from aigc_jax.training.train import train_configs
 
     rows, metric = [], CASES[case][0]
     for policy, changes in POLICIES.items():
         folder = Path(workdir, case, policy.replace(" ", "_"))
         quiet = {"run.sample_every": "never", "run.tensorboard": False}
-        train(
+        train_configs(
             [
                 configs.override(
                     configs.load(HERE.parent / "configs" / f"{case}.py"), quiet | changes

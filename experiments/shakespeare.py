@@ -14,7 +14,6 @@ has 1.893 so measured.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,25 +44,24 @@ def config_of(network, seed):
     plain["model"] = dict(
         cell=network, layers=1, width=RECURRENT[network], embedding=128, dropout=0.0, tied=False
     )
-    return configs.complete(ConfigDict(plain))
+    return configs.fill_defaults(ConfigDict(plain))
 
 
 def run(workdir):
     """Rows {network, seed, split, step, metrics}, and the Transformers' samples as they
     were drawn at the end.
     """
-    from aigc_jax.training.programs import Programs
     from aigc_jax.training.run_dir import RunDir
-    from aigc_jax.training.train import train
+    from aigc_jax.training.train import train_configs
 
     rows = []
     for network in NETWORKS:
         where = [Path(workdir, f"{network}_{seed}") for seed in range(SEEDS)]
-        train(
+        train_configs(
             [config_of(network, seed) for seed in range(SEEDS)],
             where,
             group=Path(workdir, network),
-            make=partial(Programs, route="map"),
+            route="map",
         )
         for seed, path in enumerate(where):
             rows += [
@@ -152,7 +150,7 @@ def main():
             RESULTS, run(workdir), Path(workdir, "transformer_0", "environment.json")
         )
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
+    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ asserts the mean of the five seeds.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +25,16 @@ SEEDS = 5
 def run(workdir):
     """Rows of all seeds: {seed, step, split, metrics}."""
     from aigc_jax.core import config as configs
-    from aigc_jax.training.programs import Programs
     from aigc_jax.training.run_dir import RunDir
-    from aigc_jax.training.train import train
+    from aigc_jax.training.train import train_configs
 
     config = configs.load(HERE.parent / "configs" / "vae_mnist.py")
     dirs = [Path(workdir, f"seed_{i}") for i in range(SEEDS)]
-    train(
+    train_configs(
         [configs.override(config, {"seed": i}) for i in range(SEEDS)],
         dirs,
         group=Path(workdir, "group"),
-        make=partial(Programs, route="map"),
+        route="map",
     )
     return [
         dict(seed=i, **row)
@@ -101,7 +99,7 @@ def main():
     if workdir:
         evidence.write_rows(RESULTS, run(workdir), Path(workdir, "seed_0", "environment.json"))
     rows = evidence.read_rows(RESULTS)
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
+    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def measures(name, run, where) -> dict[str, float]:
         from parts import judge
 
         probabilities, out["judge_accuracy"] = judge.train(run.full.dataset)
-        asked = run.full.labels("test", 1000)  # as frequent as in the split
+        asked = run.full.class_labels("test", 1000)  # as frequent as in the split
         samples = images.as_saved(
             run.full.draw(run.states, "prior", len(asked), "test", labels=asked)[0], run.spec
         )
@@ -239,14 +239,14 @@ def run_one(name, workdir) -> list[dict]:
     """Rows {variant, steps, measure, value}."""
     from aigc_jax.inference.run import load
     from aigc_jax.media import sample_files
-    from aigc_jax.media.provenance_marks import origin
-    from aigc_jax.training.train import train
+    from aigc_jax.media.provenance_marks import describe_origin
+    from aigc_jax.training.train import train_configs
 
     where, it = Path(workdir, name), VARIANTS[name]
-    train([config_of(name)], [where])
+    train_configs([config_of(name)], [where])
     done = load(where, "best")
     samples = done.sample(16 if name == "folder" else None, it.picture)
-    about = origin(done.stored["hash"], done.checkpoint_hash(), done.step, 0)
+    about = describe_origin(done.stored["hash"], done.checkpoint_hash(), done.step, 0)
     sample_files.save_samples(
         PICTURES / f"vae_{name}.png", samples, done.spec, about, done.columns(it.picture)
     )
@@ -343,7 +343,7 @@ def main():
     missing = VARIANTS.keys() - {row["variant"] for row in rows}
     if missing:
         sys.exit(f"no table and figure yet: there are no rows of {', '.join(sorted(missing))}")
-    evidence.render(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
+    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
 
 
 if __name__ == "__main__":

@@ -126,10 +126,10 @@ def shortened(text, tokenizer, most) -> str:
 
 def written(run, prompt, most, temperature) -> list[str]:
     from aigc_jax.inference import generation
-    from aigc_jax.methods.decoding import Choice
+    from aigc_jax.methods.decoding import SamplingParams
 
     batches = [
-        generation.texts(run, [prompt] * 50, most, Choice(temperature), seed)
+        generation.generate_texts(run, [prompt] * 50, most, SamplingParams(temperature), seed)
         for seed in range(COUNT // 50)
     ]
     return [prompt + text for batch in batches for text in batch]
@@ -176,10 +176,10 @@ def judged(writer, workdir):
     from aigc_jax import data
     from aigc_jax.core import config as configs
     from aigc_jax.metrics.text import longest_copy
-    from aigc_jax.training.train import train
+    from aigc_jax.training.train import train_configs
 
     config, good, prompt, most, chosen, copies = WRITERS[writer]
-    train([configs.load(HERE.parent / "configs" / f"{config}.py")], [workdir / writer])
+    train_configs([configs.load(HERE.parent / "configs" / f"{config}.py")], [workdir / writer])
     run = aigc_jax.load(workdir / writer, "best")
     dataset = data.load(run.config.data)
     train_texts, test = texts_of(dataset, "train"), texts_of(dataset, "test")

@@ -1,5 +1,5 @@
-"""Eight simulated devices, quick compilation, a compilation cache that the tests'
-processes share, and a limit of memory.
+"""Eight simulated devices, fast compilation, a compilation cache shared between the
+test processes, and a memory limit.
 """
 
 import gc
@@ -10,27 +10,26 @@ import tempfile
 
 from helpers import DATA, QUICK, bound_memory
 
-if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has its environment from its parent
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits the environment
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 {QUICK}"
     )
     CACHE = tempfile.TemporaryDirectory(prefix="aigc_jax_xla_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    # Where in the code each operation comes from: a fourteenth of tracing and lowering.
+    # Source locations of operations cost a fourteenth of tracing and lowering.
     os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import pytest
 
-# Programs that are kept are millions of Python objects, and looking through them again
-# and again for what is not needed takes an eighth of the time. `helpers.bound_memory`
-# bounds the memory.
+# Cached programs consist of millions of Python objects, and frequent garbage collection
+# takes an eighth of the time. `helpers.bound_memory` bounds the memory.
 gc.set_threshold(200_000, 100, 1000)
 
-# A process that ever held more fails the session, so that the suite passes on a machine
-# with 8 GB and two workers.
+# A process with a higher peak, in bytes, fails the session, so that the suite passes on
+# a machine with 8 GB and two workers.
 LIMIT = 3e9
-PEAKS = []  # (bytes, the test that raised it so far), one per process that ran tests
+PEAKS = []  # (bytes, test that reached them), one per process that ran tests
 highest = (0, "")  # of this process
 
 
@@ -39,8 +38,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_finish(session):
-    """Runs leave an empty picture of their curves: drawing takes as long as training a
-    tiny network. media/test_plots and `drawn_curves` draw them.
+    """Runs write an empty curves.png, since drawing takes as long as training a tiny
+    network. media/test_plots and the fixture `drawn_curves` draw the curves.
     """
     trial = sys.modules.get("aigc_jax.training.trial")
     if trial is not None and not hasattr(trial.Trial, "really_draw"):
@@ -65,7 +64,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever held."""
+    """The peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

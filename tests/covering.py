@@ -1,27 +1,27 @@
-"""Covering designs: few rows of options in which every option, or every two of them,
-occurs together.
+"""Covering designs: a small number of rows of options that contain every option, or
+every pair of options.
 
 A problem is {base: {axis: values}}; a row is (base, {axis: value}) with all axes of its
-base. The base is an option too. Axes of one name are one axis, whatever the base: two
-options need to meet once.
+base. The base is an option too. Axes of the same name in several bases are one axis: a
+pair of options must occur in one row of any base.
 """
 
 import itertools
 import random
 from collections.abc import Callable, Hashable
 
-MOST_TRIES = 200  # until what is missing is taken for impossible
+MOST_TRIES = 200  # until a missing set is reported as impossible
 Base = Hashable
 Row = tuple[Base, dict]
 
 
 def items(base: Base, values: dict) -> list:
-    """The options that are in a row."""
+    """The options of a row, with its base."""
     return [("base", base), *values.items()]
 
 
 def pairs(problem: dict[Base, dict], allowed: Callable) -> set:
-    """Every two options of different axes that some base has and that may meet."""
+    """All allowed pairs of options of different axes that a base has."""
     out = set()
     for base, axes in problem.items():
         every = [
@@ -35,7 +35,7 @@ def pairs(problem: dict[Base, dict], allowed: Callable) -> set:
 
 
 def met(rows: list[Row], size: int) -> set:
-    """The sets of so many options that occur together."""
+    """The sets of `size` options that occur together in a row."""
     return {frozenset(some) for row in rows for some in itertools.combinations(items(*row), size)}
 
 
@@ -48,28 +48,28 @@ def cover(
     tries=8,
     cost: Callable = lambda base: 0,
 ) -> list[Row]:
-    """Rows in which each of the `wanted` sets of one or two options occurs (after Cohen
-    et al. 1997, AETG): each begins with what is missing, and takes axis by axis the
-    value with which most of what is missing is met, the usual one where it makes no
-    difference; the best of a few such rows.
+    """Rows that contain each of the `wanted` sets of one or two options (after Cohen et
+    al. 1997, AETG). A row starts with a missing set and chooses for one axis after the
+    other the value that completes most missing sets, on a tie the usual value; the
+    best of a few such rows is added.
 
-    allowed     (base, {axis: value} of some axes) -> may they meet?
+    allowed     (base, {axis: value} of some axes) -> whether they may occur together
     usual       base -> {axis: value}
-    cost        base -> a number; where several bases do, the cheapest is taken
+    cost        base -> a number; the cheapest of several suitable bases is taken
     """
     draw, missing, rows = (
         random.Random(seed),
         dict.fromkeys(sorted(wanted, key=lambda s: sorted(map(repr, s)))),
         [],
     )
-    # Option -> its missing partners; itself where it is wanted alone.
+    # Option -> its missing partners; the option itself where a single one is wanted.
     near = {}
     for some in missing:
         for item in some:
             near.setdefault(item, set()).update(some - {item} or {item})
     while missing:
         first, best, gain = next(iter(missing)), None, 0
-        for i in range(MOST_TRIES):  # a row may end where no value fits what was taken before
+        for i in range(MOST_TRIES):  # a row fails if no value fits the earlier ones
             if i >= tries and best:
                 break
             start = draw.choice(list(missing)) if 0 < i < tries else first
@@ -94,7 +94,7 @@ def _met_now(row: Row, near: dict) -> set:
 
 
 def _row(problem, start, near, allowed, usual, draw, cost=lambda base: 0) -> Row | None:
-    """One row that holds `start`, or None where every way to it ends."""
+    """One row that contains `start`, or None where no base allows one."""
     given = dict(start)
     has = lambda axes: all(v in axes.get(a, ()) for a, v in given.items())
     bases = (
@@ -126,5 +126,5 @@ def _row(problem, start, near, allowed, usual, draw, cost=lambda base: 0) -> Row
 
 
 def row_with(axes: dict, base: Base, some: dict, allowed: Callable, usual: Callable) -> Row | None:
-    """A row of a base that holds some options, all others as usual as may be."""
+    """A row of a base that contains some options, with usual values where allowed."""
     return _row({base: axes}, {("base", base), *some.items()}, {}, allowed, usual, random.Random(0))

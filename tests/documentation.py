@@ -1,6 +1,4 @@
-"""What the documentation refers to: code spans, paths, links and command lines of
-*.md files and docstrings.
-"""
+"""Extracts code spans, paths, links and commands from *.md files and docstrings."""
 
 import ast
 import functools
@@ -12,7 +10,7 @@ from helpers import ROOT
 
 FOLDERS = ("aigc_jax", "experiments", "benchmarks", "configs", "docs")
 URL = re.compile(r"\w+://\S+")
-SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")  # may go on in the next line
+SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")  # may continue in the next line
 FENCE = re.compile(r"^```.*?^```", re.S | re.M)
 BLOCK = re.compile(r"(?:^(?:    .*)?\n)+", re.M)  # lines that are indented by four
 PATH = re.compile(r"(?<![\w/.<$~-])((?:\.\./)*(?:[\w*<>{},.-]+/)+(?:[\w*<>{},.-]*[\w*>}])?)")
@@ -20,12 +18,12 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 PROGRAM = r"(?:python3? (?:launch\.py|-m aigc_jax)|(?<![\w./-])launch\.py|(?<![\w./-])aigc)"
 COMMAND = re.compile(rf"{PROGRAM}(?= +[a-z-])(.*)", re.S)
 SCRIPT = re.compile(r"python3? ((?:experiments|benchmarks|docs)/\S+\.py)(.*)", re.S)
-# A word that stands for another: NAME, $NAME, GPT2_DIR, ..., <hash>
+# A placeholder of a word: NAME, $NAME, GPT2_DIR, ..., <hash>
 PLACEHOLDER = re.compile(r"\$\w+|[A-Z][A-Z0-9_]*(?:,\.\.\.)?|\.\.\.|<.*>")
 
 
 def documents() -> dict[Path, list[str]]:
-    """{file: its texts} of every *.md file and of every file with docstrings."""
+    """{file: its texts} of the *.md files and of the docstrings of *.py files."""
     out = {path: [path.read_text()] for path in markdown_files()}
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -56,7 +54,7 @@ def is_placeholder(word: str) -> bool:
 
 
 def blocks(text: str, markdown: bool) -> str:
-    """The lines of code: fenced or indented ones of Markdown, all of a docstring."""
+    """Fenced and indented lines of Markdown; all lines of a docstring."""
     if not markdown:
         return text
     fenced = [part.partition("\n")[2].rpartition("```")[0] for part in FENCE.findall(text)]
@@ -64,24 +62,24 @@ def blocks(text: str, markdown: bool) -> str:
 
 
 def spans(text: str) -> list[str]:
-    """Code in backticks, but for fenced blocks."""
+    """Code in backticks outside of fenced blocks."""
     return [" ".join(span.split()) for span in SPAN.findall(FENCE.sub("", text))]
 
 
 def paths(text: str) -> list[str]:
-    """Words with a slash that look like files or folders; not patterns of such."""
+    """Paths with a slash; patterns of paths are left out."""
     pattern = re.compile(r"[*<>{}]|(?:^|[/_])(?:NAME|FILE|DIR|WORKDIR)\b")
     return [p for p in PATH.findall(URL.sub("", text)) if not pattern.search(p)]
 
 
 def names(text: str) -> list[str]:
-    """Dotted names in backticks, without what they are called with."""
+    """Dotted names in backticks, without their arguments."""
     dotted = r"(?:--)?([A-Za-z_]\w*(?:\.[A-Za-z_0-9]\w*)+)(?:\(.*\)|=.*)?"
     return [m[1] for span in spans(text) if (m := re.fullmatch(dotted, span))]
 
 
 def logical_lines(text: str) -> list[str]:
-    """Lines, joined where one ends in a backslash or the next begins with a flag."""
+    """Lines; one that begins with a flag, or follows a backslash, is appended."""
     out = []
     for line in text.splitlines():
         if out and (out[-1].endswith("\\") or line.strip().startswith("--") and out[-1].strip()):
@@ -92,7 +90,7 @@ def logical_lines(text: str) -> list[str]:
 
 
 def shell_words(text: str) -> list[str]:
-    """The words of one command, up to a comment, a pipe or the quote that closes it."""
+    """The words of a command, up to a comment, a pipe or a closing quote."""
     for candidate in (text, text.rpartition('"')[0], text.rpartition("'")[0]):
         lexer = shlex.shlex(candidate, posix=True, punctuation_chars=";&|<>")
         lexer.whitespace_split = True
@@ -106,8 +104,8 @@ def shell_words(text: str) -> list[str]:
 
 
 def commands(text: str, markdown: bool) -> list[tuple[str, bool]]:
-    """(what follows the program's name, whether it is a whole line) of each command
-    line of the project; in backticks also those that begin with a verb.
+    """(arguments after the program's name, whether it is a complete line) of each
+    command line of the project; code spans may also begin with a subcommand.
     """
     from aigc_jax.cli.main import VERBS
 
@@ -120,15 +118,15 @@ def commands(text: str, markdown: bool) -> list[tuple[str, bool]]:
 
 
 def scripts(text: str, markdown: bool) -> list[tuple[str, str]]:
-    """(file, what follows) of each command that runs a script."""
+    """(file, arguments) of each command that runs a script."""
     lines = logical_lines(blocks(text, markdown)) + spans(text)
     found = [m for line in lines for m in SCRIPT.finditer(line)]
     return [(m[1], m[2].partition("`")[0]) for m in found]
 
 
 def script_flags(path: Path) -> set[str]:
-    """Patterns of the flags that a script's parser knows, its own and those of the
-    modules beside it that it imports.
+    """Patterns of the flags of a script's parser, including those of the modules that
+    it imports from its folder.
     """
     tree, out = ast.parse(path.read_text()), set()
     for node in ast.walk(tree):

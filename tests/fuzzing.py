@@ -1,5 +1,5 @@
-"""Faults drawn at random for tests/integration/test_fuzz.py: wrong values of config
-keys, damage to files.
+"""Random faults for tests/integration/test_fuzz.py: wrong values of config keys, and
+damage to files.
 """
 
 import itertools
@@ -8,7 +8,7 @@ import signal
 import string
 from contextlib import contextmanager
 
-# What a value of a key is replaced by, as it is written on the command line.
+# Replacements of a key's value, as written on the command line.
 WRONG_VALUES = {
     "word": "abc",
     "empty": "",
@@ -25,7 +25,7 @@ OTHER_TYPES = ("[]", "{}", "3", '"x"', "null", "[[1]]")
 
 
 def flip(data: bytes, rng: random.Random) -> bytes:
-    """One character of a text, or one bit of anything else, is another."""
+    """Change one letter or digit of a text, or one bit of binary data."""
     if not data:
         return b"x"
     places = [i for i, byte in enumerate(data) if chr(byte) in string.digits + string.ascii_letters]
@@ -58,12 +58,12 @@ DAMAGES = ("flipped", "truncated", "emptied", "other type", "nested", "deleted")
 
 
 class HangError(BaseException):
-    """A command did not return in time. No `except Exception` catches it."""
+    """A command did not return in time; not caught by `except Exception`."""
 
 
 @contextmanager
 def time_limit(cpu: float, wall: float):
-    """HangError in a block that takes more processor or wall-clock seconds."""
+    """Raise HangError in a block that exceeds its processor or wall-clock seconds."""
 
     def over(number, frame):
         raise HangError(f"no answer within {cpu} s of processor time, {wall} s in all")
@@ -83,7 +83,7 @@ def time_limit(cpu: float, wall: float):
 
 @contextmanager
 def untimed():
-    """A block within `time_limit` that does not count."""
+    """Suspend the timers of `time_limit` within a block."""
     left = {
         timer: signal.setitimer(timer, 0)[0] for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL)
     }
@@ -95,7 +95,7 @@ def untimed():
 
 
 def cross(left: list, right: list, count: int, rng: random.Random) -> list[tuple]:
-    """`count` pairs of the two lists, all different, each entry as early as can be."""
+    """`count` distinct pairs of the two lists, using each entry early."""
     left, right = rng.sample(left, len(left)), rng.sample(right, len(right))
     pairs = (
         (left[i], right[(i + turn) % len(right)])

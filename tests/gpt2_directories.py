@@ -7,13 +7,13 @@ import numpy as np
 from aigc_jax.data.tokenizers.bpe import byte_letters
 
 SIZES = dict(n_embd=8, n_head=2, n_layer=2, n_positions=16)
-# Of transformers 5.23.0 (GPT2LMHeadModel, float32): logits of GIVEN for the tokens of
-# `golden`, at the last position, ids 0 to 7
+# Tokens of training/test_gpt2_weights.GOLDEN: logits of transformers 5.23.0
+# (GPT2LMHeadModel, float32) at the last position, ids 0 to 7.
 TOKENS = [[3, 250, 17, 101, 258]]
 
 
 def numbers(name, shape):
-    """Weights that need no file: sines, keyed by the parameter's name."""
+    """Deterministic weights: sines, keyed by the parameter's name."""
     key = sum(ord(c) * (i + 1) for i, c in enumerate(name)) % 97
     values = 0.4 * np.sin(np.arange(int(np.prod(shape))) * (0.37 + key / 97) + key).reshape(shape)
     return (values + ("ln_" in name and name.endswith("weight"))).astype(np.float32)
@@ -48,7 +48,7 @@ def write_tokenizer(path):
 
 
 def write_directory(path):
-    """A whole directory, as transformers would have written it."""
+    """Write a complete directory in the format of transformers."""
     from safetensors.numpy import save_file
 
     path.mkdir()

@@ -1,5 +1,5 @@
-"""What tests share: where things are, scripts of experiments/, processes of the command
-line, a bound of memory.
+"""Shared by tests: paths, scripts of experiments/, processes of the command line, and a
+bound of memory.
 """
 
 import ctypes
@@ -10,35 +10,36 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Small programs that run a few times: compiling is what takes long. LLVM's
-# optimizations are most of it; then loops emitted by way of MLIR, which take twice as
-# long to compile as those emitted directly, and functions divided for threads that two
-# workers do not have.
+# The tests run small programs a few times, so that compilation takes most of the time:
+# LLVM's optimizations, then loops emitted through MLIR, which take twice as long to
+# compile as those emitted directly, and functions split for more threads than two
+# workers have.
 QUICK = (
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
     "--xla_cpu_parallel_codegen_split_count=1"
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-# Real data sets; tests that need them skip where there are none.
+# Real data sets; tests that need them are skipped where the folder is missing.
 DATA = Path(os.environ.get("AIGC_DATA_DIR") or ROOT / "no_data").resolve()
 
-# Compiled programs and arrays pile up over a thousand tests. A process that holds more
-# than DROP_ABOVE forgets them after the test that went over it.
+# Compiled programs and arrays accumulate over a thousand tests. A process that holds
+# more than DROP_ABOVE bytes drops them after the test that exceeded it.
 DROP_ABOVE = 2e9
-MARGIN = 0.4e9  # that it grows by before it forgets again: not all that is freed goes back
+# Growth in bytes until the next drop: not all freed memory returns to the system.
+MARGIN = 0.4e9
 drop_above = DROP_ABOVE
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now; 0 where the system does not say."""
+    """The current memory of this process; 0 where /proc is missing."""
     status = Path("/proc/self/statm")
     pages = int(status.read_text().split()[1]) if status.exists() else 0
     return pages * resource.getpagesize()
 
 
 def bound_memory():
-    """Clear large caches; between tests, and within those of many cases."""
+    """Drop programs above a limit; between tests, and between the cases of one test."""
     global drop_above
     if resident_bytes() > drop_above and "jax" in sys.modules:
         drop_programs()
@@ -46,7 +47,7 @@ def bound_memory():
 
 
 def drop_programs():
-    """Forget compiled programs, arrays and data sets that tests share."""
+    """Drop compiled programs, arrays and data sets that tests share."""
     for name in ("runs", "tiny_configs"):
         for cache in ("_programs", "_data"):
             getattr(sys.modules.get(name), cache, {}).clear()
@@ -57,14 +58,14 @@ def drop_programs():
 
 
 def script(name):
-    """A module of experiments/, by its path there."""
+    """Import a module of experiments/ by its path in that folder."""
     from aigc_jax.utils.python_files import import_file
 
     return import_file(ROOT / "experiments" / f"{name}.py", "experiment")
 
 
 def command_line(*words, **more):
-    """A finished process of the command line, with one device."""
+    """Run the command line in a process with one device, and wait for its end."""
     return subprocess.run(
         start_words(*words),
         capture_output=True,
@@ -81,5 +82,5 @@ def start_words(*words):
 
 
 def environment():
-    """The environment of a process with one device, whatever this one simulates."""
+    """The environment of a process with one device; this one simulates eight."""
     return os.environ | {"XLA_FLAGS": QUICK}

@@ -1,4 +1,4 @@
-"""Rows of options, and runs of them through the launcher, start to end."""
+"""Rows of options, and complete runs of them through the launcher."""
 
 import contextlib
 import functools
@@ -19,11 +19,11 @@ from options import BASES, allowed, axes, default
 import aigc_jax
 from aigc_jax.cli import main as cli
 from aigc_jax.inference import run as loads
+from aigc_jax.inference import train as trains
 from aigc_jax.metrics import EXTRACTED, METRICS
-from aigc_jax.training import train as trains
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.serialization import digest
+from aigc_jax.training.serialization import digest_leaves
 
 RNN = ("lm", "recurrent")
 
@@ -38,16 +38,16 @@ def problem() -> dict:
 
 
 def slow_to_compile(base) -> int:
-    """The cost of a base, which another one of its method stands for where either will
-    do.
+    """The cost of a base; where several bases of a method are suitable, the cheapest is
+    taken.
     """
     return {("gan", "dcgan"): 1, ("gan", "resnet"): 2, ("vae", "conv"): 1}.get(base, 0)
 
 
 @functools.cache
 def first_rows() -> list:
-    """Rows that hold every option: the part of the design that `make test` runs. They
-    have one derivative of a derivative each, those of the slowest base none.
+    """Rows that contain every option: the part of the design that `make test` runs. A
+    row has at most one second derivative, one of the slowest base none.
     """
     most = lambda base: 0 if slow_to_compile(base) > 1 else 1
     seconds = lambda values: options.second_derivatives(values) * values.get("critic_steps", 1)
@@ -64,14 +64,14 @@ def first_rows() -> list:
 
 @functools.cache
 def further_rows() -> list:
-    """Rows that hold, with the first ones, every two options."""
+    """Rows that contain, together with `first_rows`, every pair of options."""
     wanted = pairs(problem(), allowed) - met(first_rows(), 2)
     return cover(problem(), wanted, allowed, usual, tries=12, cost=slow_to_compile)
 
 
 def single_rows() -> list:
-    """Each base as it is, and each option that no row of the covering design holds
-    (large data sets) by itself in the first base that has it.
+    """Each base with its usual values, and one row for each option that the covering
+    design leaves out (large data sets), in the first base that has it.
     """
     rows = [(base, {}) for base in BASES]
     seen = {
@@ -94,7 +94,7 @@ def single_rows() -> list:
 
 @functools.cache
 def rows_of(base) -> list:
-    """Rows that hold every option of one base; at most ROWS."""
+    """Rows that contain every option of one base; at most ROWS."""
     one = {base: axes(base, quick=True)}
     return cover(
         one,
@@ -121,7 +121,7 @@ rows_of_each_base = [
 
 
 def call(*words):
-    """(exit code, standard output, standard error) of the launcher in this process."""
+    """Run the launcher in this process; return (exit code, stdout, stderr)."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.main([str(word) for word in words])
@@ -129,7 +129,7 @@ def call(*words):
 
 
 def done(*words) -> str:
-    """The standard output of a command that must succeed."""
+    """Run a command that must succeed; return its standard output."""
     code, out, err = call(*words)
     assert code == 0 and "Traceback" not in err, err
     return out
@@ -148,7 +148,9 @@ def refused(words, sentence):
 
 
 def precision_of(values):
-    """float64 needs JAX_ENABLE_X64, which a process reads when it starts."""
+    """A context that enables float64 where a row needs it; JAX_ENABLE_X64 is read only
+    at the start of a process.
+    """
     return (
         jax.enable_x64(True) if values.get("precision") == "float64" else contextlib.nullcontext()
     )
@@ -174,11 +176,11 @@ def finite(rows):
 def state_of(path) -> str:
     """A digest of the newest state."""
     with Checkpoints(Path(path) / "checkpoints") as checkpoints:
-        return digest(checkpoints.newest(print)[0])
+        return digest_leaves(checkpoints.newest(print)[0])
 
 
 def still(path) -> list[str]:
-    """Names of the parameters that the second step left as they were."""
+    """Names of the parameters that the second step did not change."""
     with Checkpoints(Path(path) / "checkpoints") as checkpoints:
         before, after = (checkpoints.read(step)[0] for step in (1, 2))
     return [
@@ -187,7 +189,7 @@ def still(path) -> list[str]:
 
 
 def resume(path, base, values):
-    """As if the run had been killed after its first step: it ends in the same bytes."""
+    """Resume from the first step; the run must end with the same bytes."""
     rows, state = (path / "rows.jsonl").read_bytes(), state_of(path)
     shutil.rmtree(path / "checkpoints" / "2")
     train(path, base, values)
@@ -203,14 +205,14 @@ def samplers(path) -> list[str]:
 
 
 def sample(path, what):
-    """Samples as they are saved."""
+    """Draw samples to a file; they must be finite."""
     done("sample", f"--workdir={path}", f"--what={what}", "--num=4", f"--out={path / what}.npy")
     x = np.load(path / f"{what}.npy")
     assert len(x) == 4 and np.isfinite(x.astype(np.float64)).all()
 
 
 def metrics_of(base, values) -> list[str]:
-    """The metrics that look at no features, of those that suit a row."""
+    """The metrics without features that suit a row."""
     method, points = base[0], (usual(base) | values)["data.name"] in options.POINTS
     fits = {
         "modes": method in ("gan", "vae") and points,
@@ -227,8 +229,8 @@ def metrics_of(base, values) -> list[str]:
 
 
 def evaluate(path, names):
-    """The numbers that `evaluate --metrics` prints and keeps are finite, and there is
-    one of each name or more.
+    """Run `evaluate --metrics`; the stored values must be finite, at least one for each
+    name.
     """
     done(
         "evaluate",
@@ -245,8 +247,8 @@ def evaluate(path, names):
 
 @contextlib.contextmanager
 def one_program():
-    """What is done to a run within this context shares its compiled programs, which are
-    forgotten after it: they hold the data, too.
+    """Commands within this context share the compiled programs of a run, which are
+    dropped at its end since they also hold the data.
     """
     before = set(runs._programs)
     try:
@@ -260,7 +262,7 @@ def one_program():
 
 
 def whole(path, base, values, resumed=True, drawn=samplers):
-    """All that a run goes through."""
+    """Train, resume, evaluate and sample a run."""
     with precision_of(values), one_program():
         finite(train(path, base, values))
         if resumed:

@@ -1,10 +1,10 @@
-"""The options of the code as data, read from its own tables: what each key may be, what
-a value needs beside it, what is refused.
+"""The options of the package as data, read from its tables: allowed values of keys,
+keys that a value requires, and refused combinations.
 
-A base is a method and its network, as in `keys.MODEL`. An axis is a key of the config,
-or of a key that holds several names `KEY:NAME`, on or off. What a new table or key of
-`aigc_jax.core.keys` allows is walked without a line here; a new network needs a line in
-BASES.
+A base is a method and its network, as in `keys.MODEL`. An axis is a config key; a key
+that holds several names has a boolean axis `KEY:NAME` for each name. New tables and
+keys of `aigc_jax.core.keys` are tested without a change of this file; a new network
+needs an entry of BASES.
 """
 
 import functools
@@ -84,7 +84,7 @@ BASES = {
         "model.size": 4, "best": "valid/loss"}),
 }  # fmt: skip
 
-# Counts and rates of which one value takes another way through the code than the next.
+# Numbers whose two values take different paths through the code.
 NUMBERS = {
     "accumulate": (1, 2),
     "critic_steps": (1, 2),
@@ -103,7 +103,7 @@ NUMBERS = {
     "run.mesh.data": (1, 2),
     "run.mesh.model": (1, 2),
 }
-# Keys that are walked elsewhere.
+# Keys that are tested elsewhere, and where.
 APART = {
     "method": "the bases",
     "network": "the bases",
@@ -112,8 +112,8 @@ APART = {
     "run.wandb": "needs a package, in test_option_refusals",
 }
 
-# Data sets of each kind that the tests make, and those that lie on the disk of whoever
-# has them.
+# Data sets of each kind: those that the tests generate, and real ones, which a user may
+# have on disk.
 IMAGES = {
     "digits": {},
     "npz": {"data.path": str(FILES / "auto_auto.npz")},
@@ -138,10 +138,10 @@ REAL = {
     **dict.fromkeys(("shakespeare", "tang_poems", "journey_to_the_west", "nottingham"), "text"),
     "multi30k": "pairs",
 }
-# Small data sets, which take part in the pairwise design.
+# Small data sets, which are part of the pairwise design.
 QUICK_DATA = ("digits", "npz", "folder", "tfds", "ring", "text", "tokens", "pairs")
 
-# (key, value) -> what it needs beside it.
+# (key, value) -> other keys that it requires.
 WITH = {
     ("likelihood", "gaussian"): {"hp.sigma": 0.3},
     ("likelihood", "bernoulli"): {"binarize": "dynamic"},
@@ -166,7 +166,7 @@ WITH = {
 
 @functools.cache
 def kind_of(base) -> dict:
-    """The data sets that suit a base, but for those of REAL."""
+    """The data sets that suit a base, without those of REAL."""
     method, network = base
     if method in ("gan", "vae", "vqvae", "classifier"):
         return IMAGES | (POINTS if network == "mlp" else {})
@@ -175,10 +175,12 @@ def kind_of(base) -> dict:
 
 @functools.cache
 def default(base):
-    """The config of a base, and what its axes are in it."""
+    """The config of a base, and the values of its axes."""
     file, own = BASES[base]
     config = configs.override(configs.load(CONFIGS / f"{file}.py"), SHORT | own)
-    return config, {name: value for name, value in _options(configs.leaves(config), base).items()}
+    return config, {
+        name: value for name, value in _options(configs.flatten_config(config), base).items()
+    }
 
 
 def _options(leaves: dict, base) -> dict:
@@ -193,7 +195,7 @@ def _options(leaves: dict, base) -> dict:
 
 
 def keys_of(base) -> list:
-    """The keys of a base that are options."""
+    """The keys of a base that have several values to test."""
     return [
         key
         for key in keys.keys_of(*base).values()
@@ -203,8 +205,8 @@ def keys_of(base) -> list:
 
 @functools.cache
 def axes(base, quick=False) -> dict:
-    """{axis: the values that some run of the base may have}; `quick` leaves out data
-    that take long to read.
+    """{axis: values that a run of the base may have}; `quick` leaves out data sets that
+    take long to read.
     """
     every = all_axes(base, quick)
     fits = lambda axis, value: any(
@@ -218,7 +220,7 @@ def axes(base, quick=False) -> dict:
 
 @functools.cache
 def all_axes(base, quick=False) -> dict:
-    """{axis: its values} of a base."""
+    """{axis: values} of a base, with those that no data set allows."""
     out = {}
     for key in keys_of(base):
         if key.type == NAMES:
@@ -246,13 +248,13 @@ def value_type(key, value) -> bool:
 
 
 def reads(base, axis) -> bool:
-    """Does a data set of this base read the key?"""
+    """Whether a data set of this base reads the key."""
     last = axis.split(".")[1]
     return last in ("name", "order") or any(last in keys.DATA_KEYS[name] for name in kind_of(base))
 
 
 def overrides(base, values: dict) -> dict:
-    """The config's keys that make a row: each value, and what it needs."""
+    """The config overrides of a row: its values, and the keys that they require."""
     out, several = {}, {}
     for axis, value in values.items():
         key, _, name = axis.partition(":")
@@ -263,7 +265,7 @@ def overrides(base, values: dict) -> dict:
     out |= {key: tuple(names) for key, names in several.items()}
     file, own = BASES[base]
     needed = {k: v for item in values.items() for k, v in WITH.get(item, {}).items()}
-    if values.get("optimizer") == "sgd":  # whose steps are as long as the gradients
+    if values.get("optimizer") == "sgd":  # its steps are as long as the gradients
         rates = [name for name in ("lr", "lr_g", "lr_d") if name in default(base)[0].hp]
         needed |= {f"hp.{name}": 1e-5 for name in rates}
     if values.get("data.name") == "npz":
@@ -274,14 +276,14 @@ def overrides(base, values: dict) -> dict:
 
 
 def npz_file(span: str, layout: str) -> Path:
-    """A file whose values and axes are what the two keys say: [N, 8, 8, 1] of bytes
-    where they say nothing.
+    """A file with the value range and axis order of the two keys; `auto` is
+    [N, 8, 8, 1] of bytes.
     """
     return FILES / f"{span}_{layout}.npz"
 
 
 def words(base, values: dict) -> list[str]:
-    """The command line of a row, without verb and work directory."""
+    """The command line of a row, without subcommand and work directory."""
     given = overrides(base, values)
     read = ("name", "order", "seed", *keys.DATA_KEYS[given["data.name"]])
     table = {key.name: key.default for key in keys.DATA}
@@ -297,15 +299,15 @@ def words(base, values: dict) -> list[str]:
 
 
 class Refusal(NamedTuple):
-    """Options that must not meet, and what the sentence says that names them."""
+    """Incompatible options, and a part of the error message."""
 
     words: str
     when: dict  # axis -> the values
-    bases: tuple = ()  # of all that have the axes, if none are given
+    bases: tuple = ()  # empty: all that have the axes
     package: str = ""  # refused only where it is not installed
 
     def applies(self, values: dict) -> bool:
-        """Whether a row of one of the bases holds all of the options."""
+        """Whether a row contains all of the options."""
         return all(axis in values and values[axis] in wrong for axis, wrong in self.when.items())
 
 
@@ -318,9 +320,9 @@ MLP_GAN, LM, RNN, MLM, SEQ = (
 )
 POINTS_SETS, LABELS = tuple(POINTS), ("concatenation", "projection", "auxiliary")
 GREY = ("gaussian", "gaussian_scalar", "gaussian_pixel", "logistic", "logistic_pixel")
-WHOLE_BATCH = "needs a loss that is a mean over examples"  # which parts of a batch do not have
+WHOLE_BATCH = "needs a loss that is a mean over examples"  # not so on parts of a batch
 REFUSALS = [
-    # what the data are
+    # properties of the data
     Refusal("needs labels", {"data.name": POINTS_SETS, "game.condition": LABELS}),
     Refusal("needs labels", {"data.name": POINTS_SETS, "conditional": (True,)}),
     *(
@@ -353,7 +355,7 @@ REFUSALS = [
     Refusal("is none of 80/10/10, 80/20", {"data.name": ("folder",), "data.split": ("90/10",)}),
     Refusal("needs the package jieba", {"data.tokenizer": ("chinese_words",)}, package="jieba"),
     Refusal("needs the package opencc", {"data.script": ("simplified",)}, package="opencc"),
-    # what the parts of a method are
+    # parts of a method
     *(
         Refusal(
             "norm = 'instance' is for pictures", {f"model.{side}.norm": ("instance",)}, (MLP_GAN,)
@@ -380,7 +382,7 @@ REFUSALS = [
     Refusal("is for config.network = 'transformer'", {"loss_chunk": (4,)}, (RNN,)),
     Refusal("scan = True is for networks of one stack", {"model.scan": (True,)}, (SEQ,)),
     Refusal("matches all parameters", {"lora.rank": (2,), "frozen": ("kernel",)}),
-    # what works on parts of a batch
+    # computations on parts of a batch
     *(
         Refusal(WHOLE_BATCH, {"accumulate": (2,), key: values})
         for key, values in (
@@ -416,14 +418,14 @@ REFUSALS = [
 ]
 
 
-# What XLA makes NaN of on CPUs without LLVM's optimization, as the tests compile
-# (`helpers.QUICK`): the inverse root of RMSprop in the gradient of an unrolled game.
-# With optimization, as users compile, it is finite.
+# Options whose result is NaN on CPUs where XLA compiles without LLVM's optimization, as
+# in the tests (`helpers.QUICK`): RMSprop's inverse root in the gradient through
+# unrolled steps. With optimization, the default for users, the result is finite.
 MISCOMPILED = [{"optimizer": "rmsprop", "game.unroll": 1, "model.g.spectral": True}]
 
 
 def allowed(base, values: dict) -> bool:
-    """May these options of a base meet, as far as the table of refusals says?"""
+    """Whether the table of refusals allows these options of a base together."""
     sound = not any(values.items() >= some.items() for some in MISCOMPILED)
     return (
         sound
@@ -434,8 +436,8 @@ def allowed(base, values: dict) -> bool:
 
 
 def weight(values: dict) -> int:
-    """Penalties and unrolled steps of a row's program: one of more than two takes a
-    minute to compile.
+    """The number of penalties and unrolled steps of a row's program; more than two take
+    a minute to compile.
     """
     return sum(
         values.get(axis) is True for axis in values if axis.startswith("game.regularizers:")
@@ -443,7 +445,7 @@ def weight(values: dict) -> int:
 
 
 def second_derivatives(values: dict) -> int:
-    """Derivatives of derivatives that a row's program has."""
+    """The number of second derivatives in a row's program."""
     return sum(
         values.get(f"game.regularizers:{name}") is True
         for name in ("gradient_penalty", "dragan", "r1", "r2")
@@ -452,7 +454,7 @@ def second_derivatives(values: dict) -> int:
 
 @functools.cache
 def refusals_of(base) -> list[Refusal]:
-    """Those that may apply to rows of the base here."""
+    """The refusals that can apply to the base with the installed packages."""
     here = [r for r in REFUSALS if not r.package or importlib.util.find_spec(r.package) is None]
     return [
         r
@@ -462,8 +464,8 @@ def refusals_of(base) -> list[Refusal]:
 
 
 def unread(base, values: dict) -> bool:
-    """Whether a key of `data` is set that its data set does not read, which is refused
-    by one rule; of part of a row, that none reads.
+    """Whether a key of `data` is set that its data set does not read, which is refused.
+    In a partial row without a data set: that no data set reads all of the keys.
     """
     name = values.get("data.name")
     if name is None:
@@ -481,7 +483,7 @@ def unread(base, values: dict) -> bool:
 
 
 def write_files():
-    """The data sets of the rows, once."""
+    """Write the data sets of the rows, once per process."""
     if (FILES / "pairs.tsv").exists():
         return
     from PIL import Image
@@ -528,7 +530,7 @@ def write_files():
 
 
 def prepare_records(folder: Path, images, label):
-    """Images as tensorflow-datasets prepares them."""
+    """Write images in the format of tensorflow-datasets."""
     import tensorflow_datasets as tfds
     from PIL import Image
 

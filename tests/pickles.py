@@ -1,11 +1,11 @@
-"""Pickles as Python 2 wrote them, for tests of what reads or refuses them."""
+"""Pickles in the format of Python 2, for tests of readers."""
 
 import numpy as np
 
 
 def python2(thing) -> bytes:
-    """What Python 2's cPickle wrote for it by protocol 2, without the head: its texts
-    are byte strings, its arrays go through numpy.core.
+    """The bytes of Python 2's cPickle with protocol 2, without the header: strings are
+    byte strings, and arrays refer to numpy.core.
     """
     if isinstance(thing, dict):
         return b"}(" + b"".join(python2(k) + python2(v) for k, v in thing.items()) + b"u"
@@ -48,7 +48,7 @@ def python2(thing) -> bytes:
 
 
 def pickled(data, labels, **more) -> bytes:
-    """A batch as it is in the Python archive."""
+    """A pickled batch in the format of CIFAR's Python archive."""
     return (
         b"\x80\x02"
         + python2(

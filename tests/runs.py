@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from tiny_configs import METHODS, dataset, resolved, tiny
 
+from aigc_jax import methods
 from aigc_jax.core import config as configs
+from aigc_jax.core.distributed import StopSignal
 from aigc_jax.core.mesh import make_mesh
 from aigc_jax.data.dataset import fingerprint
 from aigc_jax.sweeps.sweep import Sweep
@@ -15,15 +17,15 @@ from aigc_jax.sweeps.trials import trials_of
 from aigc_jax.training import train as training
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.programs import Programs
-from aigc_jax.training.serialization import digest
+from aigc_jax.training.serialization import digest_leaves
 
-# Of one method after the other, so that the tests of one share its programs.
+# Module scope orders tests by method, so that the tests of a method share its programs.
 every_method = pytest.mark.parametrize("name", METHODS, scope="module")
 SHORT = {"steps": 16, "metrics": (), "metric_samples": 8}
 
 
 def trials(config, n):
-    """n configs of other seeds and learning rates."""
+    """n configs that differ in seeds and learning rates."""
     name = "lr_d" if "lr_d" in config.hp else "lr"
     return [
         configs.override(config, {"seed": i, f"hp.{name}": config.hp[name] * (1 + i)})
@@ -38,8 +40,8 @@ KEPT = 24
 
 
 def made(config, count, **more):
-    """The programs for trials that differ in seed and hp only, compiled once for the
-    tests that follow one another.
+    """The programs for trials that differ in seed and hp only, compiled once for
+    consecutive tests.
     """
     static = {
         k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")
@@ -57,28 +59,28 @@ def _kept(key, make):
     return _programs[key]
 
 
-def shared(config, dataset, count, mesh=None, extractor=training.extractor, **more):
-    """What `train` and a loaded run make of a config and its data, compiled once for
-    the runs that follow one another in this process and differ in seed and hp only.
+def shared(config, dataset, count, mesh=None, **more):
+    """The programs of `train` or of a loaded run, compiled once for consecutive runs in
+    this process that differ in seed and hp only.
     """
     static = {
         name: None if name.startswith("hp.") else value
-        for name, value in configs.leaves(config).items()
+        for name, value in configs.flatten_config(config).items()
         if name != "seed"
     }
     mesh = make_mesh(config.run.mesh) if mesh is None else mesh
     key = (str(static), fingerprint(dataset), count, mesh, str(more), jax.config.jax_enable_x64)
-    return _kept(key, lambda: Programs(config, dataset, count, mesh, extractor=extractor, **more))
+    return _kept(key, lambda: Programs(config, dataset, count, mesh, **more))
 
 
 def trained(config, given, calls=(12,), **more):
-    """States of the given trials after calls of these lengths, and the metrics of all
-    steps, on the host.
+    """The programs, the states of the trials after calls of these lengths, and the
+    metrics of all steps on the host.
     """
     programs = made(config, len(given), **more)
     states, kept, step = programs.init(given), [], 0
     for n in calls:
-        states, metrics = programs.train(states, programs.data(states, step), np.int32(n))
+        states, metrics = programs.train(states, step, n)
         step += n
         kept.append({k: np.asarray(v)[:, :n] for k, v in metrics.items()})
     joined = {k: np.concatenate([m[k] for m in kept], axis=1) for k in kept[0]}
@@ -86,34 +88,48 @@ def trained(config, given, calls=(12,), **more):
 
 
 def close(a, b, tolerance):
-    """Leaf by leaf, relative to the largest value of the leaf."""
+    """Assert that leaves agree, relative to the largest value of each leaf."""
     for name in a:
         scale = max(np.abs(b[name]).max(), 1e-3) if b[name].dtype.kind == "f" else 0
         assert np.abs(a[name].astype(np.float64) - b[name]).max() <= tolerance * scale, name
 
 
-def train(config, path, **more):
+def train(config, path, group=None, until=None, make=shared, profile=(), report=None, **more):
+    """Train one config in a directory, or several as one program, and return the list
+    of STATUS documents. until: a duration to stop after; make: builds the programs.
+    """
     given = config if isinstance(config, list) else [config]
     paths = path if isinstance(path, list) else [path]
-    return training.train(given, paths, report=lambda line: None, **dict(make=shared) | more)
+    dataset, ready = training.prepare(given)
+    with StopSignal() as stop, training.open_trials(ready, paths, dataset, **more) as trials:
+        stop_at = until and configs.steps_of(
+            until, "until", dataset.spec.n_train, methods.examples_per_step(given[0])
+        )
+        programs = make(trials[0].config, dataset, len(trials))
+        options = training.Options(stop_at, None, profile, report or (lambda line: None))
+        return training.train(programs, trials, group or paths[0], stop, options)
 
 
 def everything(path):
-    """What the promise of exact resumption is about: the last checkpoint's leaves, the
-    rows, the samples.
+    """The results that exact resumption reproduces: leaves of the last checkpoint, rows
+    and samples.
     """
     with Checkpoints(path / "checkpoints") as checkpoints:
         state, best, meta = checkpoints.newest(pytest.fail)
     samples = {p.name: p.read_bytes() for p in sorted((path / "samples").glob("*.png"))}
-    # not the files: two saves of one state differ in names
+    # not `files`, whose names differ between two saves of one state
     meta = {k: meta[k] for k in ("step", "best", "failed")}
-    return digest(state), digest(best), meta, (path / "rows.jsonl").read_bytes(), samples
+    return (
+        digest_leaves(state),
+        digest_leaves(best),
+        meta,
+        (path / "rows.jsonl").read_bytes(),
+        samples,
+    )
 
 
 def without_dropout(name):
-    """Dropout's mask is drawn for a whole part of a batch at once, so that it differs
-    where parts do.
-    """
+    """Overrides without dropout, whose mask depends on how a batch is split."""
     return dict(model__dropout=0.0) if "dropout" in tiny(name).get("model", {}) else {}
 
 
@@ -132,7 +148,7 @@ def wait_until(process, condition, seconds=120):
 
 
 def swept(path, overrides, name="vae", extra=None, **more):
-    """A sweep directory with its trials and groups, before any is trained."""
+    """A sweep directory with untrained trials and groups."""
     it = Sweep(path)
     it.add(trials_of(configs.override(tiny(name), SHORT | more), overrides), "test", extra)
     return it

@@ -1,4 +1,4 @@
-"""Texts and tokenizers of them that several tests use."""
+"""Texts and tokenizers that several tests use."""
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -36,7 +36,7 @@ ALL = {
 
 
 def load(path, content=None, **more):
-    """The data set `text` of a file, written first; or of each of several."""
+    """Load the data set `text` from a file, or a folder of files, written if given."""
     if isinstance(content, list):
         path.mkdir()
         for i, each in enumerate(content):
@@ -47,7 +47,7 @@ def load(path, content=None, **more):
 
 
 def split_texts(ds):
-    """{split: its text}, from the tokens that lie in its windows."""
+    """{split: its text}, decoded from the tokens of its windows."""
     batches = {
         name: ds.take(ds.arrays, np.arange(start, start + count))
         for name, (start, count) in ds.splits.items()

@@ -1,5 +1,5 @@
-"""The table of methods that drives the shared tests: the smallest config of each, and
-how overrides reach it.
+"""The table of methods for the shared tests: the smallest config of each, and helpers
+that override its keys and load its data.
 """
 
 import tempfile
@@ -41,7 +41,7 @@ TEXT = {
 TRANSFORMER = {"model.layers": 1, "model.heads": 2, "model.width": 16, "model.context": 16}
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="aigc_jax_pairs_")  # removed at exit
-PAIRS = Path(_FOLDER.name) / "pairs.tsv"  # numbers and what they are backwards
+PAIRS = Path(_FOLDER.name) / "pairs.tsv"  # numbers and their reversed digits
 PAIRS.write_text("".join(f"{n}\t{str(n)[::-1]}\n" for n in range(1000, 1400)))
 
 # name -> (config file, overrides)
@@ -74,7 +74,7 @@ def section(name, **more):
 
 
 def methods_of(*quick):
-    """A test's parameter `name`: these methods, the others in the slow tier."""
+    """Parametrize `name` by all methods; those outside of `quick` in the slow tier."""
     return pytest.mark.parametrize(
         "name",
         [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in METHODS],
@@ -83,7 +83,7 @@ def methods_of(*quick):
 
 
 def tiny(name="gan", **overrides):
-    """The small config of a method; keys with __ for dots, such as hp__lr_g=1e-3."""
+    """The small config of a method; overrides spell dots as __, as in hp__lr_g=1e-3."""
     file, own = METHODS[name]
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     return configs.override(configs.load(CONFIGS / f"{file}.py"), SMALL_RUN | own | dotted)
@@ -101,4 +101,4 @@ def dataset(config):
 
 
 def resolved(config):
-    return configs.resolve(config, dataset(config).spec.n_train, methods.examples(config))
+    return configs.resolve(config, dataset(config).spec.n_train, methods.examples_per_step(config))

@@ -1,1 +1,1 @@
-"""The command line: one verb a file, each with `add_arguments` and `run`."""
+"""The command line: one module per verb, each with `add_arguments` and `run`."""

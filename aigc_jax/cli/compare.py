@@ -1,17 +1,18 @@
-"""Lay runs or trials side by side.
+"""Compare runs or trials.
 
-Prints what differs in their configs and their last rows. With --out, their curves are
-drawn.
+Prints the differences of their configs and their last rows. With --out, plots their
+curves.
 """
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.terminal import print_text
 
 
-def add_arguments(parser):
-    """Add the runs to compare, the picture to write and the metric to draw."""
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the runs to compare, the figure file and the metric to plot."""
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="work directories of runs, or trials of sweeps"
     )
@@ -19,26 +20,26 @@ def add_arguments(parser):
         "--out",
         default="",
         metavar="FILE",
-        help="draw their curves into this .png or .pdf (default: no figure)",
+        help="plot the curves to this .png or .pdf (default: no figure)",
     )
     parser.add_argument(
         "--metric",
         default="",
         metavar="SPLIT/NAME",
-        help="whose curves are drawn (default: config.best)",
+        help="the metric to plot (default: config.best)",
     )
 
 
-def run(args, overrides) -> int:
-    """Print the runs side by side, draw their curves and return the exit code 0."""
-    from aigc_jax.sweeps.compare import compare
+def run(args: Namespace, overrides: dict[str, str]) -> int:
+    """Print the comparison of the runs, plot their curves and return exit code 0."""
+    from aigc_jax.sweeps.compare import compare_runs
 
     out = Path(args.out) if args.out else None
     require(
         out is None or out.suffix in (".png", ".pdf"),
         f"--out={args.out} must end in .png or .pdf",
     )
-    print_text(compare(args.runs, out, args.metric))
+    print_text(compare_runs(args.runs, out, args.metric))
     if out is not None:
         print_text(f"\ncurves: {out}")
     return 0

@@ -1,9 +1,11 @@
-"""Find, fetch and verify a data set.
+"""Find, download and verify a data set.
 
-Says where it is, its size, licence and checksums. With --out, examples are drawn.
+Prints its location, size, licence and checksums. With --out, plots examples.
 """
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 from aigc_jax.core import config as configs
 from aigc_jax.core.keys import DATA_KEYS
@@ -11,148 +13,153 @@ from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.terminal import print_text
 
 
-def add_arguments(parser):
-    """Add the data set's name, where its files lie and how they are to be read."""
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the data set's name, the location of its files and how to read them."""
     parser.add_argument(
-        "--name", required=True, metavar="NAME", help="a data set; a wrong name lists them"
+        "--name", required=True, metavar="NAME", help="a data set; an unknown name lists all"
     )
     parser.add_argument(
         "--path",
         default="",
         metavar="FILE|DIR",
-        help="npz: the file; folder: a directory of pictures; text: a file, directory or glob",
+        help="npz: the file; folder: a directory of images; text: a file, directory or glob",
     )
     parser.add_argument(
         "--tokenizer",
         default="",
         metavar="NAME",
-        help="texts: bytes, characters, words, chinese_words, bpe, or file (default: characters)",
+        help="text: bytes, characters, words, chinese_words, bpe, or file (default: characters)",
     )
     parser.add_argument(
         "--tokenizer_path",
         default="",
         metavar="PATH",
-        help="of --tokenizer=file: a tokenizer.json, a run or a GPT-2 directory",
+        help="with --tokenizer=file: a tokenizer.json, a run or a GPT-2 directory",
     )
     parser.add_argument(
         "--size",
         type=int,
         default=configs.DATA["size"],
         metavar="N",
-        help="folder: pixels a side (default: 64)",
+        help="folder: image size in pixels per side (default: 64)",
     )
     parser.add_argument(
         "--colour",
         default=configs.DATA["colour"],
         metavar="rgb|grey",
-        help="folder: what to convert to (default: rgb)",
+        help="folder: colour mode of the converted images (default: rgb)",
     )
     parser.add_argument(
         "--range",
         default=configs.DATA["range"],
         metavar="0..255|0..1|-1..1",
-        help="npz: values of black and white (default: recognised)",
+        help="npz: pixel values of black and white (default: inferred)",
     )
     parser.add_argument(
         "--layout",
         default=configs.DATA["layout"],
         metavar="NHWC|NCHW",
-        help="npz: the axes of x (default: recognised)",
+        help="npz: the axes of x (default: inferred)",
     )
     parser.add_argument(
         "--data_dir",
         default="",
         metavar="DIR",
-        help="where to look first (else $AIGC_DATA_DIR, else ~/tensorflow_datasets)",
+        help="directory to search first (default: $AIGC_DATA_DIR, else ~/tensorflow_datasets)",
     )
-    parser.add_argument("--download", action="store_true", help="fetch what is missing")
+    parser.add_argument("--download", action="store_true", help="download missing files")
     parser.add_argument(
         "--out",
         default="",
         metavar="FILE",
-        help="images and points: draw examples into this .png (default: no figure)",
+        help="images and points: plot examples to this .png (default: no figure)",
     )
 
 
-def run(args, overrides) -> int:
-    """Load the data set, print what it holds and where it comes from, and draw some
-    examples; return the exit code 0. A UserError where a file is missing or damaged.
+def run(args: Namespace, overrides: dict[str, str]) -> int:
+    """Load the data set, print its contents and origin, and plot some examples; return
+    exit code 0.
+
+    Raises:
+      UserError: a file is missing or damaged.
     """
-    import numpy as np
-    from ml_collections import ConfigDict
-
     from aigc_jax.data import load
-    from aigc_jax.data.order import fixed_order
-    from aigc_jax.media import sample_files
-    from aigc_jax.utils.disk import disk_errors
 
-    is_text = "tokenizer" in DATA_KEYS.get(args.name, ())
-    usual = "characters" if is_text else configs.DATA["tokenizer"]
-    section = ConfigDict(
-        configs.DATA
-        | dict(
-            name=args.name,
-            path=args.path,
-            size=args.size,
-            colour=args.colour,
-            tokenizer=args.tokenizer or usual,
-            tokenizer_path=args.tokenizer_path,
-            range=args.range,
-            layout=args.layout,
-        )
-    )
+    section = make_section(args)
     try:
         if args.name in DATA_KEYS:
             configs.check_data({f"data.{key}": value for key, value in section.items()})
         dataset = load(section, args.data_dir, args.download)
-    except UserError as e:  # its keys are flags here
+    except UserError as e:  # name the flags instead of the config keys
         raise UserError(e.args[0].replace("config.data.", "--")) from e
     require(
         not args.out or dataset.tokenizer is None,
         f"--out={args.out} draws images and points, and {args.name} is text",
     )
+    describe_dataset(args.name, dataset)
+    if dataset.tokenizer is not None:
+        describe_text(dataset)
+    if args.out:
+        draw_examples(dataset, args.name, Path(args.out))
+    return 0
+
+
+def make_section(args: Namespace) -> Any:
+    """Return the config section `data` that the flags specify."""
+    from ml_collections import ConfigDict
+
+    is_text = "tokenizer" in DATA_KEYS.get(args.name, ())
+    usual = "characters" if is_text else configs.DATA["tokenizer"]
+    flags = ("name", "path", "size", "colour", "tokenizer_path", "range", "layout")
+    values = {flag: getattr(args, flag) for flag in flags}
+    return ConfigDict(configs.DATA | values | dict(tokenizer=args.tokenizer or usual))
+
+
+def describe_dataset(name: str, dataset: Any) -> None:
+    """Print the sizes, location, licence, classes and files of a data set."""
     sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
     bytes_ = sum(a.nbytes for a in dataset.arrays.values())
     print_text(
-        f"{args.name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, "
+        f"{name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, "
         f"{dataset.spec.classes or 'no'} classes, "
         f"{bytes_ / 1e6:,.1f} MB"
     )
-    print_text(f"lies in {dataset.about['source']}\nlicence: {dataset.about['licence']}")
-    if "values" in dataset.about:
-        print_text(f"read as {dataset.about['values']}")
-    if classes := list(dataset.about.get("classes", {}).items()):
-        print_text(
-            "classes: "
-            + ", ".join(f"{name} {count:,}" for name, count in classes[:12])
-            + (", ..." if len(classes) > 12 else "")
-        )
-    files = list(dataset.about.get("files", {}).items())
-    for name, checksum in files[:20]:
-        print_text(f"SHA-256 {checksum}  {name}")
+    about = dataset.about
+    print_text(f"lies in {about['source']}\nlicence: {about['licence']}")
+    if "values" in about:
+        print_text(f"read as {about['values']}")
+    if classes := list(about.get("classes", {}).items()):
+        counts = ", ".join(f"{name} {count:,}" for name, count in classes[:12])
+        print_text(f"classes: {counts}" + (", ..." if len(classes) > 12 else ""))
+    files = list(about.get("files", {}).items())
+    for file, checksum in files[:20]:
+        print_text(f"SHA-256 {checksum}  {file}")
     if len(files) > 20:
         print_text(f"... and {len(files) - 20:,} files more")
-    for name, count in dataset.about.get("holds", {}).items():
-        print_text(f"{count:>15,} tokens  {name}")
-    if dataset.tokenizer is not None:
-        return describe_text(dataset)
-    if not args.out:
-        return 0
-    out = Path(args.out)
+    for file, count in about.get("holds", {}).items():
+        print_text(f"{count:>15,} tokens  {file}")
+
+
+def draw_examples(dataset: Any, name: str, out: Path) -> None:
+    """Plot training examples, in a fixed random order, to a file."""
+    import numpy as np
+
+    from aigc_jax.data.order import fixed_order
+    from aigc_jax.media import sample_files
+    from aigc_jax.utils.disk import disk_errors
+
     num = 64 if dataset.spec.kind == "image" else 2000
     start, count = dataset.splits["train"]
     rows = start + fixed_order(np.arange(min(num, count)), count)
     samples = dataset.take(dataset.arrays, rows)["x"]
+    about = dict(Software="aigc_jax", data=name)
     with disk_errors(out):
-        sample_files.save_samples(
-            out, samples, dataset.spec, dict(Software="aigc_jax", data=args.name)
-        )
+        sample_files.save_samples(out, samples, dataset.spec, about)
     print_text(f"contact sheet: {out}")
-    return 0
 
 
-def describe_text(dataset):
-    """How a text was tokenized, and how it begins."""
+def describe_text(dataset: Any) -> None:
+    """Print the tokenization of a text data set and its first sequences."""
     import numpy as np
 
     about = dataset.about["text"]
@@ -168,4 +175,3 @@ def describe_text(dataset):
     )
     for row in dataset.take(dataset.arrays, np.arange(min(4, dataset.spec.n_train)))["tokens"]:
         print_text(f"  {dataset.tokenizer.decode(row)!r}")
-    return 0

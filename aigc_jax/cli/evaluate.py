@@ -1,29 +1,32 @@
 """Evaluate a run's checkpoint on a split.
 
-Prints a table and what its metrics are, and adds a line to WORKDIR/evaluations.jsonl.
+Prints a table of the metrics with their definitions, and appends a line to
+WORKDIR/evaluations.jsonl.
 """
+
+from argparse import ArgumentParser, Namespace
 
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.terminal import print_text, print_warning
 
 
-def add_arguments(parser):
-    """Add the run, its checkpoint, the split, and what to compute on it."""
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the run, its checkpoint, the split and the metrics."""
     parser.add_argument("--workdir", required=True, metavar="DIR", help="a run")
     parser.add_argument(
         "--checkpoint",
         default="latest",
         metavar="latest|best",
-        help="which checkpoint (default: latest)",
+        help="the checkpoint to evaluate (default: latest)",
     )
     parser.add_argument(
-        "--split", default="test", metavar="train|valid|test", help="which split (default: test)"
+        "--split", default="test", metavar="train|valid|test", help="the split (default: test)"
     )
     parser.add_argument(
         "--num",
         type=int,
         metavar="N",
-        help="samples that the metrics draw (default: config.metric_samples)",
+        help="number of samples that the metrics draw (default: config.metric_samples)",
     )
     parser.add_argument(
         "--metrics",
@@ -35,13 +38,13 @@ def add_arguments(parser):
         "--inception",
         default="",
         metavar="FILE",
-        help="see pictures through Inception with these weights, instead of config.extractor",
+        help="extract image features by Inception with these weights, instead of config.extractor",
     )
 
 
-def run(args, overrides) -> int:
-    """Print the metrics of the checkpoint and what each rests on, and append them to
-    the run's evaluations.jsonl; return the exit code 0.
+def run(args: Namespace, overrides: dict[str, str]) -> int:
+    """Print the metrics of the checkpoint with their definitions, and append them to
+    the run's evaluations.jsonl; return exit code 0.
     """
     from aigc_jax import metrics
     from aigc_jax.inference.run import load
@@ -64,7 +67,7 @@ def run(args, overrides) -> int:
     for name in names:
         examples = run.full.dataset.splits[args.split][1]
         signature = run.signatures.get(f"{name}_signature", "")
-        print_text(metrics.card(name, row["num"], examples, args.split, seen, signature))
+        print_text(metrics.format_metric(name, row["num"], examples, args.split, seen, signature))
     row |= run.signatures
     if seen is not None:
         row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)

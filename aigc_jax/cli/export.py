@@ -1,19 +1,21 @@
-"""Write a language model as a GPT-2 directory, which `transformers` loads."""
+"""Export a language model to a GPT-2 directory, which `transformers` loads."""
+
+from argparse import ArgumentParser, Namespace
 
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.terminal import print_text
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     """Add the run, its checkpoint and the directory to write."""
     parser.add_argument(
-        "--workdir", required=True, metavar="DIR", help="a run of a network that GPT-2 has too"
+        "--workdir", required=True, metavar="DIR", help="a run of a GPT-2-compatible network"
     )
     parser.add_argument(
         "--checkpoint",
         default="latest",
         metavar="latest|best",
-        help="which checkpoint (default: latest)",
+        help="the checkpoint to export (default: latest)",
     )
     parser.add_argument(
         "--out",
@@ -23,14 +25,16 @@ def add_arguments(parser):
     )
 
 
-def run(args, overrides) -> int:
-    """Write the directory and print its path; return the exit code 0. A UserError where
-    the run is no decoder-only Transformer.
+def run(args: Namespace, overrides: dict[str, str]) -> int:
+    """Write the directory and print its path; return exit code 0.
+
+    Raises:
+      UserError: the run is not a decoder-only Transformer.
     """
     from aigc_jax.inference.run import load
     from aigc_jax.methods import lora
     from aigc_jax.training import gpt2_weights
-    from aigc_jax.training.serialization import flatten
+    from aigc_jax.training.serialization import flatten_state
     from aigc_jax.utils.disk import disk_errors
 
     run = load(args.workdir, args.checkpoint)
@@ -39,10 +43,10 @@ def run(args, overrides) -> int:
         f"{args.workdir} is no decoder-only Transformer: nothing to export",
     )
     with disk_errors(args.out):
-        gpt2_weights.write(
+        gpt2_weights.write_directory(
             args.out,
             run.config.model.to_dict(),
-            flatten(lora.merged(run.config, run.state.params)),
+            flatten_state(lora.merge_adaptation(run.config, run.state.params)),
             run.tokenizer,
             run.ends,
         )

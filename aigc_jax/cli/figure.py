@@ -1,10 +1,11 @@
-"""Make table and figure anew.
+"""Regenerate the table and the figure of a sweep or an experiment.
 
-Of a sweep's rows (--workdir), or of the rows that were committed with an experiment.
-They are written beside the rows, or into --out; the experiments of an installed package
-stay as they are, and without --out their tables are printed alone.
+The rows are those of a sweep (--workdir) or those committed with an experiment. Table
+and figure are written to the directory of the rows, or to --out. The experiments of an
+installed package are never modified: without --out, only their tables are printed.
 """
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from aigc_jax.utils.disk import disk_errors
@@ -13,36 +14,37 @@ from aigc_jax.utils.python_files import SHIPPED
 from aigc_jax.utils.terminal import print_text
 
 
-def add_arguments(parser):
-    """Add the experiment, the sweep, the metric, and whether to commit the results."""
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the experiment, the sweep, the metric and whether to commit the results."""
     parser.add_argument(
         "--experiment",
         metavar="FILE",
-        help="whose table() and figure(); without --workdir of its committed rows",
+        help="the experiment whose table() and figure() are called; without --workdir, on its "
+        "committed rows",
     )
     parser.add_argument("--workdir", metavar="DIR", help="a sweep")
     parser.add_argument(
         "--metric",
         default="",
         metavar="SPLIT/NAME",
-        help="what is shown where the experiment does not say (default: config.best)",
+        help="the metric to show where the experiment sets none (default: config.best)",
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="where table and figure are written (default: beside the rows)"
+        "--out", metavar="DIR", help="output directory (default: the directory of the rows)"
     )
     parser.add_argument(
         "--commit",
         action="store_true",
-        help="also keep rows, table and figure in results/ beside the experiment",
+        help="also save rows, table and figure in results/ next to the experiment",
     )
 
 
-def run(args, overrides) -> int:
-    """Write table and figure of a sweep or of an experiment's committed rows; return
-    the exit code 0.
+def run(args: Namespace, overrides: dict[str, str]) -> int:
+    """Write the table and the figure of a sweep or of an experiment's committed rows;
+    return exit code 0.
     """
     from aigc_jax.sweeps import experiment
-    from aigc_jax.sweeps.report import commit, render_committed, write_results
+    from aigc_jax.sweeps.report import commit_results, render_committed, write_results
     from aigc_jax.sweeps.sweep import Sweep
 
     module = experiment.load(args.experiment) if args.experiment else None
@@ -66,10 +68,10 @@ def run(args, overrides) -> int:
         it = Sweep(args.workdir)
         found = write_results(it, module, args.metric, out=out)
         if args.commit and committed:
-            commit(it, found, committed, module)
+            commit_results(it, found, committed, module)
         return 0
     require(not args.commit, "--commit needs --workdir=SWEEP, whose rows it keeps")
-    assert committed is not None  # without a sweep there is an experiment
+    assert committed is not None  # without --workdir, --experiment is required
     folder = out or (None if shipped else committed)
     with disk_errors(folder or committed):
         render_committed(committed, folder, module, args.metric)

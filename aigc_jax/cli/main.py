@@ -1,4 +1,4 @@
-"""The command line: its parser, one verb a file, and errors as one sentence."""
+"""The command line: the parser, one module per verb, and user-facing errors."""
 
 import argparse
 import errno
@@ -6,19 +6,20 @@ import os
 import re
 import sys
 import textwrap
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from aigc_jax.cli import compare, data, evaluate, export, figure, group, plan, sample, sweep, train
 from aigc_jax.cli import list as list_
-from aigc_jax.sweeps.engines.base import REFUSED
+from aigc_jax.sweeps.engines.base import EXIT_REFUSED
 from aigc_jax.utils.errors import PROGRAM, UserError, brief, nearest, require
 from aigc_jax.utils.python_files import find_file
 from aigc_jax.utils.subprocesses import launched_as
 from aigc_jax.utils.terminal import print_warning
 
-# verb -> the module that declares its arguments, add_arguments(parser), and runs it,
-# run(args, overrides) -> exit code. --help shows the first paragraph of the module's
-# docstring in the list of verbs, all of it for the verb.
+# verb -> module with add_arguments(parser) and run(args, overrides) -> exit code. The
+# list of verbs in --help shows the first paragraph of the module's docstring, the help
+# of the verb the complete docstring.
 VERBS = {
     "train": train,
     "evaluate": evaluate,
@@ -31,7 +32,7 @@ VERBS = {
     "data": data,
     "list": list_,
 }
-INTERNAL = {"group": group}  # what other verbs start
+INTERNAL = {"group": group}  # verbs that other verbs start
 OVERRIDABLE = ("train", "list", "sweep", "plan")  # verbs that take --config.KEY=VALUE
 
 DESCRIPTION = """\
@@ -58,63 +59,69 @@ be set as --config.KEY=VALUE; `list --config=NAME` shows them.
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Paragraphs and examples at the terminal's width. Words are never divided, so that
-    a flag or a path can be copied; an example that is too long goes on below itself.
+    """A formatter of paragraphs and examples at the terminal's width.
+
+    Words are never broken, so that flags and paths can be copied. An example that is
+    too long continues on the next line.
     """
 
-    def _split_lines(self, text, width):
-        return fill(text, width).splitlines()
+    def _split_lines(self, text: str, width: int):
+        return fill_text(text, width).splitlines()
 
     def _format_usage(self, usage, actions, groups, prefix):
         width, self._width = self._width, sys.maxsize  # on one line
         line = super()._format_usage(usage, actions, groups, prefix).strip()
         self._width = width
-        held = re.sub(r"(--\w+) (?=[^-\[\s])", "\\1\0", line)  # a flag beside its value
-        return fill(held, width, subsequent_indent="    ").replace("\0", " ") + "\n\n"
+        held = re.sub(r"(--\w+) (?=[^-\[\s])", "\\1\0", line)  # flags stay with their values
+        return fill_text(held, width, subsequent_indent="    ").replace("\0", " ") + "\n\n"
 
-    def _fill_text(self, text, width, indent):
+    def _fill_text(self, text: str, width: int, indent):
         blocks = re.split(r"\n\s*\n", text.strip("\n"))
         return "\n\n".join(
             "\n".join(fill_example(line, width) for line in block.splitlines())
             if block.startswith(" ")
-            else fill(block, width)
+            else fill_text(block, width)
             for block in blocks
         )
 
 
-def fill(text: str, width: int, **indents) -> str:
-    """The words of a text in lines of at most `width` characters, none divided."""
+def fill_text(text: str, width: int, **indents) -> str:
+    """Wrap a text into lines of at most `width` characters without breaking words."""
     words = " ".join(text.split())
     return textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False, **indents)
 
 
 def fill_example(line: str, width: int) -> str:
-    """A command as it is where it fits, else in lines that a shell joins again."""
+    """Return a command unchanged if it fits the width, else split into lines that end
+    in a backslash, as a shell reads them.
+    """
     if len(line) <= width:
         return line
-    lines = fill(line, width - 2, initial_indent="  ", subsequent_indent="      ")
+    lines = fill_text(line, width - 2, initial_indent="  ", subsequent_indent="      ")
     return lines.replace("\n", " \\\n")
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors as one sentence, exit code 1."""
+    """A parser whose errors are one-line messages with exit code 1."""
 
-    def error(self, message):
-        """Raise a UserError instead of leaving with usage and exit code 2."""
+    def error(self, message: str) -> NoReturn:
+        """Raise a UserError instead of printing the usage and exiting with code 2."""
         raise UserError(f"{message} ({self.prog} --help)")
 
 
-def program() -> str:
-    """What a user types to start this command line."""
+def program_name() -> str:
+    """Return the command with which the user started this command line."""
     return " ".join(launched_as()) or "python launch.py"
 
 
 def make_parser() -> tuple[Parser, dict[str, Parser]]:
-    """The parser of all verbs, and {verb: its own}; internal ones are parsed but not
-    listed.
+    """Return the top-level parser and {verb: parser}; internal verbs are parsed, but
+    not listed.
     """
     style: dict[str, Any] = dict(formatter_class=HelpFormatter, allow_abbrev=False)
-    top = Parser(prog=program(), description=DESCRIPTION.format(program=program()), **style)
+    top = Parser(
+        prog=program_name(), description=DESCRIPTION.format(program=program_name()), **style
+    )
     verbs = top.add_subparsers(dest="verb", metavar="VERB")
     for name, module in (VERBS | INTERNAL).items():
         summary = " ".join((module.__doc__ or "").split("\n\n")[0].split())
@@ -124,7 +131,7 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
 
 
 def check_flags(verb: str, words: list[str], parser: Parser) -> None:
-    """A UserError for the first flag that the verb does not take."""
+    """Raise a UserError for the first flag that is not a flag of the verb."""
     known = [flag for flag in parser._option_string_actions if flag.startswith("--")]
     before = words[: words.index("--")] if "--" in words else words
     for flag in (word.split("=")[0] for word in before if word.startswith("--")):
@@ -133,10 +140,10 @@ def check_flags(verb: str, words: list[str], parser: Parser) -> None:
             raise UserError(f"{verb} takes no {flag}; it takes {', '.join(known)}{close}")
 
 
-def spell(name: str) -> str:
-    """An argument that an error names, as the command line writes it: --what."""
+def spell_flags(name: str) -> str:
+    """Return the flag of an argument that an error message names: "--what"."""
     if name == PROGRAM:
-        return program()
+        return program_name()
     parser = Parser(add_help=False, conflict_handler="resolve")
     for module in (VERBS | INTERNAL).values():
         module.add_arguments(parser)
@@ -144,8 +151,8 @@ def spell(name: str) -> str:
     return flags.get(name, name)
 
 
-def split_overrides(argv):
-    """--config.KEY=VALUE apart from the rest of the command line."""
+def split_overrides(argv: Sequence[str]) -> tuple[dict, list[str]]:
+    """Return {KEY: VALUE} of the words --config.KEY=VALUE, and the remaining words."""
     overrides, rest = {}, []
     words = iter(argv)
     for word in words:
@@ -158,25 +165,25 @@ def split_overrides(argv):
     return overrides, rest
 
 
-def main(argv) -> int:
-    """Run a command line; returns its exit code."""
+def main(argv: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
     try:
         return _run(*split_overrides(argv))
     except UserError as e:
-        print_warning(f"error: {e.spelled(spell)}")
-        return REFUSED if argv[:1] == ["group"] else 1  # an engine tells it from a crash
-    except OSError as e:  # what looks for a file beneath a name that no file can have
+        print_warning(f"error: {e.spelled(spell_flags)}")
+        return EXIT_REFUSED if argv[:1] == ["group"] else 1  # distinguishes refusal from a crash
+    except OSError as e:  # a path with a component longer than the file system allows
         if e.errno != errno.ENAMETOOLONG:
             raise
         print_warning(f"error: {brief(str(e.filename), quotes=False)}: {e.strerror}")
         return 1
 
 
-def _run(overrides, words) -> int:
+def _run(overrides: dict[str, str], words: list[str]) -> int:
     if words and not words[0].startswith("-") and words[0] not in VERBS | INTERNAL:
         raise UserError(f"{words[0]!r} is none of {', '.join(VERBS)}{nearest(words[0], VERBS)}")
     top, verbs = make_parser()
-    if words and words[0] in verbs:  # before argparse misses what was misspelt
+    if words and words[0] in verbs:  # before argparse reports a misspelt flag as missing
         check_flags(words[0], words[1:], verbs[words[0]])
     args, unknown = top.parse_known_args(words)
     if args.verb is None:
@@ -196,13 +203,13 @@ def _run(overrides, words) -> int:
     return (VERBS | INTERNAL)[args.verb].run(args, overrides)
 
 
-def command():
-    """The process: runs its command line and exits."""
+def command() -> None:
+    """Run the command line of this process and exit: the console entry point."""
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough: aigc list | head -3
-        # or Python complains once more as it exits
+    except BrokenPipeError:  # the reader closed the pipe: aigc list | head -3
+        # Otherwise Python prints a second error when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)

@@ -1,16 +1,17 @@
-"""Say what a training step needs of each device, and how long it takes at least.
+"""Estimate the memory per device and the minimum time of a training step.
 
-Of a mesh that need not exist: the step is compiled, never run.
+The devices of the mesh need not exist: the step is compiled, but not run.
 """
 
 import os
+from argparse import ArgumentParser, Namespace
 
 from aigc_jax.core import config as configs
 from aigc_jax.utils.errors import choose, require
 from aigc_jax.utils.terminal import print_text
 
 
-def add_arguments(parser):
+def add_arguments(parser: ArgumentParser) -> None:
     """Add the config, the number of devices, their mesh and the hardware."""
     parser.add_argument(
         "--config",
@@ -23,25 +24,26 @@ def add_arguments(parser):
         type=int,
         default=1,
         metavar="N",
-        help="how many devices there would be (default: 1)",
+        help="number of devices to plan for (default: 1)",
     )
     parser.add_argument(
         "--mesh",
         default="",
         metavar="AXIS:N,...",
-        help="how they are used, such as data:64,model:4 (default: the config's run.mesh)",
+        help="shape of the device mesh, such as data:64,model:4 (default: the config's run.mesh)",
     )
     parser.add_argument(
         "--hardware",
         default="",
         metavar="NAME,...",
-        help="what a step would take on: h100, h200, tpu_v5e, tpu_v5p, tpu_v6e (default: all)",
+        help="hardware to estimate: h100, h200, tpu_v5e, tpu_v5p, tpu_v6e (default: all)",
     )
 
 
-def run(args, overrides) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:
     """Print memory and time of a training step, compiled for simulated CPU devices;
-    return the exit code 0. To be called before jax starts, whose flags it sets.
+    return exit code 0. Must be called before jax is initialized, because it sets
+    XLA_FLAGS and JAX_PLATFORMS.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["XLA_FLAGS"] = (
@@ -63,5 +65,5 @@ def run(args, overrides) -> int:
             f"--mesh={args.mesh} must be like data:64,model:4",
         )
         config = configs.override(config, {f"run.mesh.{axis}": int(size)})
-    print_text(plans.report(plans.make(config), names))
+    print_text(plans.format_plan(plans.make_plan(config), names))
     return 0

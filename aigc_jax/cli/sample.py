@@ -1,18 +1,20 @@
 """Draw samples from a run's checkpoint.
 
-A grid (.png), or the arrays themselves (.npy), in the run's directory where --out names
-no file. A model of text continues prompts, in the terminal as it goes or to a .txt:
---prompt, --prompt_file, or --interactive.
+Writes an image grid (.png) or the arrays (.npy), by default into the run's directory.
+Language models continue a prompt (--prompt, --prompt_file or --interactive), streamed
+to the terminal or written to a .txt.
 """
 
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aigc_jax.utils.errors import choose, require
 from aigc_jax.utils.terminal import print_text, print_warning
 
-# How text is written after a prompt, and the defaults; no other sampler reads them.
+# Flags of text generation from a prompt, with defaults; no other sampler reads them.
 WRITING = dict(
     prompt="",
     prompt_file="",
@@ -25,114 +27,112 @@ WRITING = dict(
     repetition=1.0,
 )
 
+if TYPE_CHECKING:
+    from aigc_jax.inference.run import Run
 
-def add_arguments(parser):
-    """Add the run, its checkpoint, which sampler to draw from, and its options."""
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the run, its checkpoint, the sampler and its options."""
     parser.add_argument("--workdir", required=True, metavar="DIR", help="a run")
     parser.add_argument(
         "--checkpoint",
         default="latest",
         metavar="latest|best",
-        help="which checkpoint (default: latest)",
+        help="the checkpoint to sample from (default: latest)",
     )
     parser.add_argument(
         "--num",
         type=int,
         metavar="N",
-        help="how many (default: 64, or what one picture is made of)",
+        help="number of samples (default: 64, or the number that one figure shows)",
     )
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help=".png: a picture; .npy: the arrays (default: a .png in WORKDIR/sampled/, named by "
-        "what, step and seed); .txt: text (default: the terminal); .mid: tunes in ABC notation, "
-        "a file each",
+        help=".png: an image grid; .npy: the arrays (default: a .png in WORKDIR/sampled/, named "
+        "by what, step and seed); .txt: text (default: the terminal); .mid: tunes in ABC "
+        "notation, one file per tune",
     )
     parser.add_argument(
         "--what",
         metavar="NAME",
-        help="which sampler of the method (default: prior; a VAE: reconstruction, interpolation, "
-        "traversal, manifold; a GAN: "
-        "interpolation); neighbours: samples beside the nearest training examples; "
-        "separability: what gives samples away",
+        help="the sampler of the method (default: prior; a VAE has reconstruction, interpolation, "
+        "traversal, manifold; a GAN has "
+        "interpolation); neighbours: samples with their nearest training examples; "
+        "separability: test examples and samples, ranked by a classifier of one against the other",
     )
     parser.add_argument(
         "--class",
         type=int,
         dest="label",
         metavar="K",
-        help="of a generator that knows classes: samples of class K alone (default: all in turn)",
+        help="class-conditional models: the class to sample (default: cycle through all classes)",
     )
     parser.add_argument(
         "--seed",
         type=int,
         default=0,
         metavar="N",
-        help="other samples for another seed (default: 0)",
+        help="random seed of the samples (default: 0)",
     )
     parser.add_argument(
         "--prompt",
         metavar="TEXT",
-        help="what to write on after (default: the beginning of a text)",
+        help="the prompt to continue (default: the start of a text)",
     )
     parser.add_argument(
         "--prompt_file",
         metavar="FILE",
-        help="the prompt, as a file of UTF-8 text",
+        help="a UTF-8 text file with the prompt",
     )
     parser.add_argument(
         "--interactive",
         action="store_true",
-        help="read a prompt a line and answer each, until the input ends",
+        help="read one prompt per line and continue each, until end of input",
     )
     parser.add_argument(
         "--tokens",
         type=int,
         metavar="N",
-        help="the most tokens to write (default: 256)",
+        help="maximum number of tokens to generate (default: 256)",
     )
     parser.add_argument(
         "--temperature",
         type=float,
         metavar="T",
-        help="below 1: likelier text; 0: always the likeliest token (default: 1)",
+        help="softmax temperature; below 1: likelier text; 0: greedy decoding (default: 1)",
     )
     parser.add_argument(
         "--top_k",
         type=int,
         metavar="K",
-        help="only among the K likeliest tokens (default: 0, all)",
+        help="sample from the K likeliest tokens (default: 0, all)",
     )
     parser.add_argument(
         "--top_p",
         type=float,
         metavar="P",
-        help="only the likeliest tokens that reach probability P together (default: 1)",
+        help="sample from the likeliest tokens with total probability P (default: 1)",
     )
     parser.add_argument(
         "--min_p",
         type=float,
         metavar="P",
-        help="only tokens at least P times as likely as the likeliest (default: 0)",
+        help="sample from the tokens at least P times as likely as the likeliest (default: 0)",
     )
     parser.add_argument(
         "--repetition",
         type=float,
         metavar="R",
-        help="above 1: tokens that are there already become unlikelier (default: 1)",
+        help="repetition penalty; above 1: tokens already in the text become unlikelier "
+        "(default: 1)",
     )
     parser.set_defaults(**WRITING)
 
 
-def run(args, overrides) -> int:
-    """Draw samples into a file or onto the terminal and return the exit code 0."""
-    import numpy as np
-
+def run(args: Namespace, overrides: dict[str, str]) -> int:
+    """Draw samples, write them to a file or the terminal and return exit code 0."""
     from aigc_jax.inference.run import load
-    from aigc_jax.media import images, plots, sample_files
-    from aigc_jax.media.provenance_marks import origin
-    from aigc_jax.metrics.two_sample_test import told
-    from aigc_jax.utils.disk import disk_errors
 
     require(
         not args.out or Path(args.out).suffix in (".png", ".npy", ".txt", ".mid"),
@@ -140,17 +140,55 @@ def run(args, overrides) -> int:
     )
     run = load(args.workdir, args.checkpoint)
     if run.programs.method.language is not None and args.what is None and args.label is None:
-        return write(run, args)
+        write_samples(run, args)
+        return 0
     for flag, usual in WRITING.items():
         require(
             getattr(args, flag) == usual,
             f"--{flag} is for text that is written after a prompt, and the run's sampler "
             f"{args.what or run.default_sampler!r} writes none",
         )
-    if run.is_text:
-        return sample_texts(run, args)
+    (sample_texts if run.is_text else sample_images)(run, args)
+    return 0
+
+
+def sample_images(run: "Run", args: Namespace) -> None:
+    """Draw samples of images or points and write them to a .png or a .npy."""
+    import numpy as np
+
+    from aigc_jax.media import plots, sample_files
+    from aigc_jax.media.provenance_marks import describe_origin
+    from aigc_jax.metrics.two_sample_test import classifier_accuracy
+    from aigc_jax.utils.disk import disk_errors
+
     args.what = args.what or run.default_sampler
     out = Path(args.out) if args.out else default_file(run, args)
+    check_images(run, args, out)
+    if not args.out:
+        make_folder(out.parent)
+    scores, columns = None, None
+    if args.what == "separability":
+        samples, scores = run.separated(args.num, args.seed, args.label)
+    elif args.what == "neighbours":
+        samples = run.neighbours(args.num, args.seed, args.label)
+    else:
+        samples = run.draw(args.num, args.what, args.seed, label=args.label)
+        columns = run.columns(args.what) if args.label is None else None
+    made = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
+    with disk_errors(out):
+        if out.suffix == ".npy":
+            np.save(out, samples)
+        elif scores is not None:
+            plots.save_separability(out, samples, scores, classifier_accuracy(scores), made)
+        else:
+            sample_files.save_samples(out, samples, run.spec, made, columns)
+    print_text(out)
+
+
+def check_images(run: "Run", args: Namespace, out: Path) -> None:
+    """Raise a UserError unless samples of `args.what` can be written to the file."""
+    from aigc_jax.media import images
+
     require(
         out.suffix not in (".txt", ".mid"),
         f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none",
@@ -158,7 +196,6 @@ def run(args, overrides) -> int:
     samplers = run.programs.method.samplers
     of_prior = ("neighbours", "separability") if "prior" in samplers else ()
     choose(dict.fromkeys((*samplers, *of_prior)), args.what, "what")
-    beside = args.what == "neighbours"
     if args.what in samplers and out.suffix != ".npy":
         shape = run.sample_shape(args.what)
         require(
@@ -166,48 +203,22 @@ def run(args, overrides) -> int:
             f"--what={args.what} draws arrays {list(shape)}, which are no {run.spec.kind} "
             f"{list(run.spec.shape)} to look at: save them by --out={args.what}.npy",
         )
-    if not args.out:
-        make_folder(out.parent)
-    if args.what == "separability":
-        require(
-            run.spec.kind == "image",
-            f"--what=separability is for pictures, and the run's data are {run.spec.kind}",
-        )
-        samples, scores = run.separated(args.num, args.seed, args.label)
-    else:
-        samples = (
-            run.neighbours(args.num, args.seed, args.label)
-            if beside
-            else run.draw(args.num, args.what, args.seed, label=args.label)
-        )
-    made = origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
-    with disk_errors(out):
-        if out.suffix == ".npy":
-            np.save(out, samples)
-        elif args.what == "separability":
-            plots.save_separability(out, samples, scores, told(scores), made)
-        else:
-            sample_files.save_samples(
-                out,
-                samples,
-                run.spec,
-                made,
-                None if beside or args.label is not None else run.columns(args.what),
-            )
-    print_text(out)
-    return 0
+    require(
+        args.what != "separability" or run.spec.kind == "image",
+        f"--what=separability is for pictures, and the run's data are {run.spec.kind}",
+    )
 
 
-def default_file(run, args) -> Path:
-    """The file of samples that --out does not name, in the run's directory."""
+def default_file(run: "Run", args: Namespace) -> Path:
+    """Return the default output file, in the run's directory."""
     parts = [args.what, f"step{run.step:08d}", f"seed{args.seed}"]
     parts += [f"class{args.label}"] * (args.label is not None)
     parts += [f"num{args.num}"] * (args.num is not None)
     return run.dir / "sampled" / f"{'-'.join(parts)}.png"
 
 
-def make_folder(folder: Path):
-    """The folder of such files, beneath a run."""
+def make_folder(folder: Path) -> None:
+    """Create the folder of default output files in a run's directory."""
     from aigc_jax.utils.disk import disk_errors
 
     found = folder if folder.is_dir() else folder.parent
@@ -219,14 +230,12 @@ def make_folder(folder: Path):
         folder.mkdir(exist_ok=True)
 
 
-def sample_texts(run, args):
-    """Samples of a sampler of a model of text: to the terminal, to a .txt, or as tokens
-    to a .npy.
+def sample_texts(run: "Run", args: Namespace) -> None:
+    """Draw text by a sampler and write it to the terminal or a .txt, or its tokens to a
+    .npy.
     """
     import numpy as np
 
-    from aigc_jax.media import sample_files
-    from aigc_jax.media.provenance_marks import origin
     from aigc_jax.utils.disk import disk_errors
 
     out = Path(args.out) if args.out else None
@@ -238,76 +247,65 @@ def sample_texts(run, args):
     texts = [run.tokenizer.text(row) for row in tokens]
     if out is None:
         print_text("\n----\n".join(texts))
-        return 0
-    with disk_errors(out):
-        if out.suffix == ".npy":
+    elif out.suffix == ".npy":
+        with disk_errors(out):
             np.save(out, tokens)
-        else:
-            sample_files.save_texts(
-                out, texts, origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
-            )
-    print_text(out)
-    return 0
+        print_text(out)
+    else:
+        save_texts(run, texts, out, args.seed)
 
 
-def write(run, args):
-    """Text after prompts: streamed to the terminal, or several at once, to the terminal
-    or a file.
+def save_texts(run: "Run", texts: list[str], out: Path, seed: int) -> None:
+    """Write texts with their origin to a .txt and, if `out` is a .mid, each tune to its
+    own .mid next to it; print the names of the files.
     """
-    from aigc_jax.inference import generation
     from aigc_jax.media import music, sample_files
-    from aigc_jax.media.provenance_marks import origin
-    from aigc_jax.methods.decoding import Choice, check_range
+    from aigc_jax.media.provenance_marks import describe_origin
     from aigc_jax.utils.disk import disk_errors
 
-    choice = Choice(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition)
+    made = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, seed)
+    with disk_errors(out):
+        sample_files.save_texts(out.with_suffix(".txt"), texts, made)
+        tunes = music.write_midi(out.with_suffix(""), texts) if out.suffix == ".mid" else []
+    print_text("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
+
+
+def write_samples(run: "Run", args: Namespace) -> None:
+    """Generate text from prompts: one text streamed to the terminal, or several, to the
+    terminal or a file.
+    """
+    from aigc_jax.inference import generation
+    from aigc_jax.methods.decoding import SamplingParams, check_range
+
+    choice = SamplingParams(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition)
+    options = args.tokens, choice, args.seed, print_warning
     require(
         not (args.prompt and args.prompt_file),
         "--prompt and --prompt_file are two ways to say one thing: give one",
     )
     if args.interactive:
-        generation.converse(run, args.tokens, choice, args.seed, print_warning)
-        return 0
+        generation.interactive_loop(run, *options)
+        return
     prompt = generation.read_prompt(args.prompt_file) if args.prompt_file else args.prompt
     check_range("num", 1 if args.num is None else args.num, 1, generation.MOST, whole=True)
     if run.programs.method.language.begin is not None:
-        print_text(
-            "\n".join(
-                generation.completions(
-                    run, prompt.split("\n"), args.tokens, choice, args.seed, print_warning
-                )
-            )
-        )
-        return 0
-    prompt = generation.asked(run, prompt)
+        answers = generation.generate_completions(run, prompt.split("\n"), *options)
+        print_text("\n".join(answers))
+        return
+    prompt = generation.format_prompt(run, prompt)
     if not args.out and args.num in (None, 1):
-        generation.stream_to(
-            sys.stdout,
-            prompt,
-            generation.continuations(run, [prompt], args.tokens, choice, args.seed, print_warning),
-        )
-        return 0
-    texts = [
-        prompt + t
-        for t in generation.texts(
-            run, [prompt] * (args.num or 1), args.tokens, choice, args.seed, print_warning
-        )
-    ]
-    if args.out:
-        out = Path(args.out)
-        require(
-            out.suffix in (".txt", ".mid"),
-            f"--out={args.out} must end in .txt, or for tunes in ABC notation in .mid, for "
-            "the run writes text",
-        )
-        with disk_errors(out):
-            sample_files.save_texts(
-                out.with_suffix(".txt"),
-                texts,
-                origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed),
-            )
-            tunes = music.write_midi(out.with_suffix(""), texts) if out.suffix == ".mid" else []
-        print_text("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
-    else:
+        pieces = generation.stream_continuations(run, [prompt], *options)
+        generation.stream_to(sys.stdout, prompt, pieces)
+        return
+    texts = generation.generate_texts(run, [prompt] * (args.num or 1), *options)
+    texts = [prompt + text for text in texts]
+    if not args.out:
         print_text("\n----\n".join(texts))
-    return 0
+        return
+    out = Path(args.out)
+    require(
+        out.suffix in (".txt", ".mid"),
+        f"--out={args.out} must end in .txt, or for tunes in ABC notation in .mid, for "
+        "the run writes text",
+    )
+    save_texts(run, texts, out, args.seed)

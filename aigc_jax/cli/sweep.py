@@ -1,146 +1,149 @@
 """Train every trial of a grid or an experiment.
 
-Trials that share their static keys are one program. The same command trains what is
-missing. Leaves rows.csv, table.md, figure.png and a run directory a trial.
+Trials with equal static keys are trained as one program. The same command resumes an
+unfinished sweep. Writes rows.csv, table.md, figure.png and one run directory per trial.
 """
+
+from argparse import ArgumentParser, Namespace
 
 from aigc_jax.sweeps import engines
 from aigc_jax.utils.terminal import print_text, print_warning
 
 
-def add_arguments(parser):
-    """Add where the trials come from, how they are grouped, the engine's options."""
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the source of the trials, how they are run, and the engine's options."""
     parser.add_argument(
         "--restart",
         action="store_true",
-        help="remove what groups that are not finished, or damaged, left and train them again",
+        help="delete the output of unfinished or damaged groups and train them again",
     )
     parser.add_argument(
         "--workdir",
         required=True,
         metavar="DIR",
-        help="where everything is left; a sweep that lies there goes on",
+        help="output directory; an unfinished sweep in it is resumed",
     )
     parser.add_argument(
         "--experiment",
         metavar="FILE",
-        help="a file of experiments/ with CONFIG and sweep() or search(suggest)",
+        help="an experiment file with CONFIG and sweep() or search(suggest)",
     )
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="instead: a config, whose keys --grid varies; --config.KEY=VALUE sets a key of all "
-        "trials",
+        help="instead of --experiment: a config, whose keys --grid varies; --config.KEY=VALUE "
+        "sets a key in all trials",
     )
     parser.add_argument(
         "--grid",
         action="append",
         default=[],
         metavar="KEY=VALUE,...",
-        help="values of a key, such as hp.lr=1e-4,3e-4; twice: all pairs",
+        help="values of a key, such as hp.lr=1e-4,3e-4; repeat for a Cartesian product",
     )
     parser.add_argument(
-        "--seeds", type=int, default=0, metavar="N", help="seeds 0 to N - 1 of each"
+        "--seeds", type=int, default=0, metavar="N", help="train each with seeds 0 to N - 1"
     )
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="only say how many trials, programs and steps, and how much memory",
+        help="only print the numbers of trials, programs and steps and the memory",
     )
     parser.add_argument(
         "--watch",
         action="store_true",
-        help="only show how the sweep in DIR stands, until it is done",
+        help="only show the status of the sweep in DIR, until it is finished",
     )
     parser.add_argument(
         "--engine",
         default="local",
         metavar="NAME",
-        help="where the programs run: local (default), slurm, ray, k8s",
+        help="where the programs run: local (default), slurm, ray or k8s",
     )
     parser.add_argument(
         "--slots",
         type=int,
         metavar="N",
-        help="local, slurm, k8s: programs at a time (default: local: one a GPU, else one; else "
-        "as many as there are)",
+        help="local, slurm, k8s: concurrent programs (default: local: one per GPU, else one; "
+        "slurm, k8s: all)",
     )
     parser.add_argument(
         "--cpus",
         type=float,
         metavar="N",
-        help="slurm, ray, k8s: CPUs of a program (default: 1)",
+        help="slurm, ray, k8s: CPUs per program (default: 1)",
     )
     parser.add_argument(
         "--gpus",
         type=float,
         metavar="N",
-        help="slurm, ray, k8s: GPUs of a program (default: 0); ray: also a part of one: 0.5",
+        help="slurm, ray, k8s: GPUs per program (default: 0); ray: also a fraction, such as 0.5",
     )
     parser.add_argument(
         "--time",
         type=int,
         metavar="MINUTES",
-        help="slurm, k8s: after which a program is saved and queued again (default: slurm: 60; "
-        "k8s: no limit)",
+        help="slurm, k8s: time limit, after which a program saves and is requeued (default: "
+        "slurm: 60; k8s: no limit)",
     )
     parser.add_argument(
         "--partition",
         metavar="NAME",
-        help="slurm: which partition (default: Slurm's)",
+        help="slurm: the partition (default: Slurm's default)",
     )
     parser.add_argument(
         "--slurm",
         action="append",
         metavar="KEY=VALUE",
-        help="slurm: another option of sbatch, such as account=lab or mem=32G",
+        help="slurm: a further option of sbatch, such as account=lab or mem=32G",
     )
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="ray: a cluster that is there (default: $RAY_ADDRESS, else one is started here)",
+        help="ray: an existing cluster (default: $RAY_ADDRESS, else a local one is started)",
     )
     parser.add_argument(
         "--image",
         metavar="NAME",
-        help="k8s: a container whose `python` has aigc_jax installed",
+        help="k8s: a container image whose `python` has aigc_jax installed",
     )
     parser.add_argument(
         "--claim",
         metavar="NAME:PATH",
-        help="k8s: the volume claim DIR lies on, mounted at PATH (default: DIR of the node)",
+        help="k8s: the volume claim that contains DIR, mounted at PATH (default: DIR of the node)",
     )
     parser.add_argument(
         "--metric",
         default="",
         metavar="SPLIT/NAME",
-        help="what table and figure show (default: config.best)",
+        help="the metric that table and figure show (default: config.best)",
     )
     parser.add_argument(
         "--route",
         default="auto",
         metavar="auto|vmap|map",
-        help="trials of a program: all at once, one after another, or the faster",
+        help="run the trials of a program all at once (vmap), one after another (map), or by "
+        "the faster of both (auto, the default)",
     )
-    parser.add_argument("--download", action="store_true", help="fetch missing data")
+    parser.add_argument("--download", action="store_true", help="download missing data")
     parser.set_defaults(**engines.DEFAULT_SETTINGS)
 
 
-def run(args, overrides) -> int:
-    """Carry out a sweep, or only say how it stands or what it would do."""
+def run(args: Namespace, overrides: dict[str, str]) -> int:
+    """Run a sweep, or only show its status or its dry run; return the exit code."""
     from aigc_jax.sweeps import grid, launch
-    from aigc_jax.sweeps.request import carry_out, check_metric, finish, make_request
+    from aigc_jax.sweeps.request import check_metric, make_request, run_request, write_outcome
     from aigc_jax.sweeps.sweep import Sweep
 
     sweep = Sweep(args.workdir)
     if args.watch:
-        launch.watch(sweep)
+        launch.watch_sweep(sweep)
         return 0
     check_metric(args.metric)
     grids = [grid.parse(text) for text in args.grid]
     request = make_request(args.config, args.experiment, grids, args.seeds, overrides)
     if args.dry_run:
-        launch.describe(request.trials)
+        launch.describe_groups(request.trials)
         if request.search:
             print_text(
                 f"the first of {request.search.trials} trials, which are asked for "
@@ -148,10 +151,10 @@ def run(args, overrides) -> int:
             )
         return 0
     try:
-        complete = carry_out(request, args, args.route, args.restart, args.download)
+        complete = run_request(request, args, args.route, args.restart, args.download)
     except KeyboardInterrupt:
         print_warning("stopped, and what ran was told to save; the same command goes on")
         return 130
-    if complete is not None:  # else the engine wrote down what is to be run, no more
-        finish(sweep, request.module, complete, args.metric)
+    if complete is not None:  # None: the engine wrote a manifest and ran nothing
+        write_outcome(sweep, request.module, complete, args.metric)
     return 0

@@ -1,17 +1,23 @@
-"""Train in WORKDIR, or go on where a run there was cut off.
+"""Train in WORKDIR, or resume an interrupted run in it.
 
-A finished run prints its table.
+Prints the metrics of a finished run.
 """
 
 import re
 import signal
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
+from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.terminal import print_text, print_warning
 
+if TYPE_CHECKING:
+    pass
 
-def add_arguments(parser):
-    """Add the config, the work directory, and how to extend, restart or distribute."""
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the config, the work directory and how to extend, restart or distribute."""
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -23,40 +29,41 @@ def add_arguments(parser):
         "--workdir",
         required=True,
         metavar="DIR",
-        help="where everything is left; a run that lies there goes on",
+        help="output directory; an unfinished run in it is resumed",
     )
     parser.add_argument(
         "--extend",
         type=int,
         metavar="STEPS",
-        help="go on to this many steps in all, with a schedule that does not depend on the end",
+        help="continue a run to this total number of steps; its schedule must not depend on the "
+        "last step",
     )
     parser.add_argument(
         "--restart",
         action="store_true",
-        help="remove the run that lies in DIR and begin again at step 0",
+        help="delete the run in DIR and start again at step 0",
     )
-    parser.add_argument("--download", action="store_true", help="fetch missing data")
+    parser.add_argument("--download", action="store_true", help="download missing data")
     parser.add_argument(
         "--profile",
         default="",
         metavar="steps:A-B",
-        help="trace these steps into WORKDIR/profile, for XProf and Perfetto",
+        help="write a trace of these steps to WORKDIR/profile, for XProf and Perfetto",
     )
     parser.add_argument(
         "--coordinator",
         default="",
         metavar="HOST:PORT",
-        help="several processes train one run: where process 0 listens (found by itself under "
+        help="multi-process training: the address at which process 0 listens (detected under "
         "Slurm, Open MPI, Kubernetes and on TPU pods)",
     )
-    parser.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
-    parser.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+    parser.add_argument("--num_processes", type=int, metavar="N", help="number of processes")
+    parser.add_argument("--process_id", type=int, metavar="I", help="index of this process, from 0")
 
 
-def run(args, overrides) -> int:
-    """Train, or go on; the exit code says whether the run is finished, and whether it
-    was told to stop.
+def run(args: Namespace, overrides: dict[str, str]) -> int:
+    """Train or resume a run; return exit code 0, or 128 + the number of the signal that
+    preempted it.
     """
     from aigc_jax.core import distributed
     from aigc_jax.inference.train import train_run
@@ -80,13 +87,13 @@ def run(args, overrides) -> int:
     if status["status"] == "preempted":
         print_warning(f"preempted at step {status['step']:,} and saved; the same command goes on")
         return 128 + signal.Signals[status["signal"]]
-    if distributed.first():
-        report(RunDir(args.workdir))
+    if distributed.is_primary():
+        report_status(RunDir(args.workdir))
     return 0
 
 
-def report(run):
-    """The last rows of each split, and where the pictures are."""
+def report_status(run: RunDir) -> None:
+    """Print the last row of each split and the paths of samples and curves."""
     from aigc_jax.utils.text_table import table
 
     rows = run.rows()
@@ -98,7 +105,7 @@ def report(run):
         dict.fromkeys(k for r in last.values() if r for k in r if k not in ("step", "split"))
     )
     lines = [(name, *(r.get(name) if r else None for r in last.values())) for name in names]
-    status = run.read_json("STATUS.json")
+    status = run.read_status()
     print_text(f"\n{run.path}: {status['step']:,} steps")
     print_text(table(lines, ("", *last)))
     if status.get("best"):

@@ -1,1 +1,1 @@
-"""What every method needs: its protocol, transforms, keys, configs, sharding."""
+"""The foundations of all methods: interface, transforms, config keys, sharding."""

@@ -1,10 +1,10 @@
-"""What the axes of an array are: networks and methods say it, and whoever lays arrays
-out on devices (`sharding`) listens.
+"""Logical axis names: networks and methods annotate arrays, `sharding` maps the names
+to mesh axes.
 
-    x = axes.axes(x, "examples", "positions", None)
+    x = with_logical_constraint(x, "examples", "positions", None)
 
-returns x as it is where nobody listens. Where each device runs the program by itself on
-a part of the examples (pmap), `mean` makes theirs those of all.
+returns x unchanged outside of `logical_axis_rules`. Where each device runs the program
+on its own part of the examples (pmap), `device_mean` averages over the devices.
 """
 
 import contextlib
@@ -18,20 +18,20 @@ from aigc_jax.core.method import PyTree
 
 NAMES = ("examples", "positions", "heads", "hidden", "vocabulary")
 
-Listener = Callable[[Any, tuple[str | None, ...]], Any]
+Rules = Callable[[Any, tuple[str | None, ...]], Any]
 
-_listener: ContextVar[Listener] = ContextVar("listener", default=lambda x, names: x)
-# the name of the axis of devices
+_rules: ContextVar[Rules] = ContextVar("rules", default=lambda x, names: x)
+# the name of the device axis
 _mapped: ContextVar[str | None] = ContextVar("mapped", default=None)
 
 
-def mean(x: PyTree) -> PyTree:
-    """Of a mean over this program's examples, that over all devices' examples."""
+def device_mean(x: PyTree) -> PyTree:
+    """Average the means over each device's examples over all devices."""
     return x if _mapped.get() is None else jax.lax.pmean(x, _mapped.get())
 
 
-def own(batch: PyTree) -> PyTree:
-    """This device's part of a batch [B, ...] that all of them have."""
+def device_part(batch: PyTree) -> PyTree:
+    """Return this device's part of a batch [B, ...] that all devices share."""
     if (axis := _mapped.get()) is None:
         return batch
     place, count = jax.lax.axis_index(axis), jax.lax.axis_size(axis)
@@ -40,8 +40,8 @@ def own(batch: PyTree) -> PyTree:
     )
 
 
-def joined(x: PyTree) -> PyTree:
-    """Rows [b, ...] of every leaf: those of all devices, [B, ...]."""
+def all_gather_rows(x: PyTree) -> PyTree:
+    """Gather the rows [b, ...] of every leaf from all devices: [B, ...]."""
     return (
         x
         if _mapped.get() is None
@@ -50,8 +50,8 @@ def joined(x: PyTree) -> PyTree:
 
 
 @contextlib.contextmanager
-def mapped(axis: str) -> Iterator[None]:
-    """Within it there is a program on each device of a mapped axis."""
+def data_axis(axis: str) -> Iterator[None]:
+    """Set the name of the mapped device axis for code in this context."""
     token = _mapped.set(axis)
     try:
         yield
@@ -59,18 +59,19 @@ def mapped(axis: str) -> Iterator[None]:
         _mapped.reset(token)
 
 
-def axes(x: Any, *names: str | None) -> Any:
-    """Return x after the active listener has seen the names of its axes: x itself where
-    none is active. `names` are of NAMES, or None; further axes count as None.
+def with_logical_constraint(x: Any, *names: str | None) -> Any:
+    """Constrain the sharding of x by the logical names of its axes and the active
+    rules; return x itself without active rules. Names are from NAMES, or None; further
+    axes count as None.
     """
-    return _listener.get()(x, names)
+    return _rules.get()(x, names)
 
 
 @contextlib.contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Within it `axes(x, *names)` is listener(x, names)."""
-    token = _listener.set(listener)
+def logical_axis_rules(rules: Rules) -> Iterator[None]:
+    """Make `with_logical_constraint(x, *names)` return rules(x, names) in a context."""
+    token = _rules.set(rules)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _rules.reset(token)

@@ -1,9 +1,9 @@
-"""Configs: load a file, override its keys, resolve its durations, take its identity.
+"""Configs: loading a file, overriding keys, resolving durations, identity of a run.
 
-A config has three kinds of keys, all of them in the table of `keys`:
-  hp.*, seed   traced numbers: trials of one compiled program may differ in them; part
+A config has three kinds of keys, all declared in the table of `keys`:
+  hp.*, seed   traced numbers: may differ between trials of one compiled program; part
                of a run's identity
-  run.*        how a run is carried out; may change between resumptions, no part of its
+  run.*        how a run is executed: may change between resumptions; not part of its
                identity
   the rest     static: shapes, names, counts; part of a run's identity
 """
@@ -21,20 +21,23 @@ from aigc_jax.core import keys
 from aigc_jax.core.durations import UNITS, parse_duration, steps_of
 from aigc_jax.core.hparams import DEFAULTS, check_hparams, hparam_names
 from aigc_jax.core.schema import DURATION, REQUIRED, Key
-from aigc_jax.core.values import convert
+from aigc_jax.core.values import convert_value
 from aigc_jax.utils.documents import digest
 from aigc_jax.utils.errors import UserError, argument, brief, check_type, nearest, require
 from aigc_jax.utils.python_files import find_file, import_file, user_code
 
-RUN, DATA = keys.defaults_of("run"), keys.defaults_of("data")  # of a section by itself
+RUN, DATA = keys.defaults_of("run"), keys.defaults_of("data")  # of one section
 
 
 def load(path: str | Path) -> ConfigDict:
-    """The locked, complete config that `get_config()` of a Python file returns;
-    `find_file` says which file is meant. A ConfigDict is completed.
+    """Return a locked config with all defaults.
+
+    Args:
+      path: a Python file, located by `find_file`, whose get_config() returns the
+        config; or a ConfigDict, to which the defaults are added.
     """
     if isinstance(path, ConfigDict):
-        return complete(path)
+        return fill_defaults(path)
     check_type("config", path, (str, Path), "a name, a path or a ConfigDict")
     path = find_file(path, "config")
     module = import_file(path, "config")
@@ -47,32 +50,34 @@ def load(path: str | Path) -> ConfigDict:
         isinstance(given, ConfigDict),
         f"{argument('config')}={path}: get_config() returns {type(given).__name__}, no ConfigDict",
     )
-    return complete(given)
+    return fill_defaults(given)
 
 
-def complete(config: ConfigDict) -> ConfigDict:
-    """A locked copy with the defaults of the table for what the config leaves out, but
-    for those of `model` and `hp`, whose keys are there only where they are set. Every
-    key and value is checked.
+def fill_defaults(config: ConfigDict) -> ConfigDict:
+    """Return a locked copy with the table's defaults for keys that the config omits,
+    except in `model` and `hp`, which contain only keys that are set. All keys and
+    values are checked.
     """
-    given = leaves(config)
+    given = flatten_config(config)
     table = _table_of(given)
-    values = {name: convert(find_key(table, name, given), value) for name, value in given.items()}
+    values = {
+        name: convert_value(find_key(table, name, given), value) for name, value in given.items()
+    }
     kept = {
         name: key.default
         for name, key in table.items()
         if key.default is not REQUIRED and not name.startswith(("model.", "hp."))
     }
     out = _nested({name: (kept | values)[name] for name in table if name in kept or name in values})
-    check(out)
+    validate_config(out)
     return out
 
 
-def check(config: ConfigDict) -> None:
-    """A UserError unless the config has the required keys of its method and network and
-    no others, and no key of `data` that its data set does not read.
+def validate_config(config: ConfigDict) -> None:
+    """Raise a UserError unless the config has all required keys of its method and
+    network, no other keys, and no key of `data` that its data set does not read.
     """
-    known = leaves(config)
+    known = flatten_config(config)
     table = _table_of(known)
     for name in known:
         find_key(table, name, known)
@@ -84,8 +89,10 @@ def check(config: ConfigDict) -> None:
 
 
 def check_data(known: Mapping) -> None:
-    """A UserError for a key of `data` that is set and that the data set does not read.
-    known: {"data.name": its name, ...} of all keys of `data`, and perhaps others.
+    """Raise a UserError for a key of `data` that is set but not read by the data set.
+
+    Args:
+      known: {"data.name": value, ...} of all keys of `data`; other keys are ignored.
     """
     read = keys.DATA_KEYS[known["data.name"]]
     for key in keys.DATA:
@@ -111,13 +118,13 @@ def _kind(given: dict) -> str:
 
 
 def _table_of(given: dict) -> dict[str, Key]:
-    """{name: key} of what a config of these leaves may hold."""
+    """Return {name: key} of all keys that a config with these leaves may contain."""
     base = {key.name: key for key in keys.BASE}
     require(
         "method" in given,
         f"config.method is missing; it is one of {', '.join(base['method'].allowed)}",
     )
-    method = convert(base["method"], given["method"])
+    method = convert_value(base["method"], given["method"])
     network = next((key for key in keys.METHODS[method] if key.name == "network"), None)
     if network is None:
         return keys.keys_of(method)
@@ -126,12 +133,20 @@ def _table_of(given: dict) -> dict[str, Key]:
         f"config.network is missing; for config.method = {method!r} it is one of "
         f"{', '.join(network.allowed)}",
     )
-    return keys.keys_of(method, convert(network, given["network"]))
+    return keys.keys_of(method, convert_value(network, given["network"]))
 
 
 def find_key(table: dict[str, Key], name: str, given: dict) -> Key:
-    """The key of this name; a UserError with the nearest one where there is none, or
-    where the name is a section's.
+    """Return the key of this name.
+
+    Args:
+      table: {name: key} of the keys that the config may contain.
+      name: the name of the key.
+      given: the leaves of the config, preferred as suggestions.
+
+    Raises:
+      UserError: no key has this name, and the message suggests the nearest name; or the
+        name is that of a section.
     """
     if name in table:
         return table[name]
@@ -141,19 +156,19 @@ def find_key(table: dict[str, Key], name: str, given: dict) -> Key:
     raise UserError(f"config.{brief(name, quotes=False)}: no such key of {_kind(given)}{near}")
 
 
-def leaves(config: ConfigDict, prefix: str = "") -> dict:
-    """{"a.b": value} of every leaf, in the config's order."""
+def flatten_config(config: ConfigDict, prefix: str = "") -> dict:
+    """Return {"a.b": value} of every leaf, in the config's order."""
     out: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
-            out |= leaves(value, f"{prefix}{key}.")
+            out |= flatten_config(value, f"{prefix}{key}.")
         else:
             out[f"{prefix}{key}"] = value
     return out
 
 
 def _nested(values: dict) -> ConfigDict:
-    """A locked config of {"a.b": value}."""
+    """Return the locked config of {"a.b": value}."""
     out: dict[str, Any] = dict(hp={}, model={})
     for name, value in values.items():
         *parents, last = name.split(".")
@@ -164,17 +179,25 @@ def _nested(values: dict) -> ConfigDict:
 
 
 def override(config: ConfigDict, overrides: dict) -> ConfigDict:
-    """A locked copy with the given dotted keys replaced. A text is parsed by the type
-    of its key, as on the command line; an unknown key, a wrong type or a value out of
-    range raises a UserError. What fits together is seen by `check`. Hyper-parameters
-    that the choices replaced read, and the new ones do not, go with them unless they
-    are given too.
+    """Return a locked copy of a config with some keys replaced.
+
+    Hyper-parameters that only the replaced choices read are removed, unless `overrides`
+    sets them too. Combinations of values are not checked (`validate_config` does).
+
+    Args:
+      config: a complete config.
+      overrides: {dotted key: value}. A string is parsed by the type of its key, as on
+        the command line.
+
+    Raises:
+      UserError: an unknown key, a wrong type, or a value out of range.
     """
-    known = leaves(config)
+    known = flatten_config(config)
     first = {name: overrides[name] for name in ("method", "network") if name in overrides}
-    table = _table_of(known | first)  # the method and the network say which keys there are
+    table = _table_of(known | first)  # method and network determine which keys exist
     changed = {
-        name: convert(find_key(table, name, known), value) for name, value in overrides.items()
+        name: convert_value(find_key(table, name, known), value)
+        for name, value in overrides.items()
     }
     out = known | changed
     for name in {f"hp.{n}" for n in {*hparam_names(known)} - {*hparam_names(out)}} - {*changed}:
@@ -183,17 +206,23 @@ def override(config: ConfigDict, overrides: dict) -> ConfigDict:
 
 
 def durations_of(config: ConfigDict) -> list[str]:
-    """The names of the config's durations."""
-    known = leaves(config)
+    """Return the names of the config's durations."""
+    known = flatten_config(config)
     return [
         name for name, key in _table_of(known).items() if key.type == DURATION and name in known
     ]
 
 
 def resolve(config: ConfigDict, n_train: int, examples: int) -> ConfigDict:
-    """A locked copy whose durations are integers in steps, checked."""
-    check(config)
-    known = leaves(config)
+    """Validate a config and return a locked copy with durations as integers in steps.
+
+    Args:
+      config: a complete config.
+      n_train: training examples in the data set, which are one epoch.
+      examples: training examples per step.
+    """
+    validate_config(config)
+    known = flatten_config(config)
     lengths = {
         name: steps_of(known[name], f"config.{name}", n_train, examples)
         for name in durations_of(config)
@@ -209,22 +238,24 @@ def resolve(config: ConfigDict, n_train: int, examples: int) -> ConfigDict:
 
 
 def hparam_values(config: ConfigDict) -> dict[str, float]:
-    """{name without "hp.": value} of every hyper-parameter that the config's choices
-    read, its own or the default.
+    """Return {name without "hp.": value} of every hyper-parameter that the config's
+    choices read: the config's value or the default.
     """
-    return {name: config.hp.get(name, DEFAULTS[name]) for name in hparam_names(leaves(config))}
+    return {
+        name: config.hp.get(name, DEFAULTS[name]) for name in hparam_names(flatten_config(config))
+    }
 
 
 # -- identity
 
 
-def jsonable(config: ConfigDict) -> dict:
-    """Plain dicts, lists and scalars; `from_json` is its inverse."""
+def to_json(config: ConfigDict) -> dict:
+    """Return a config as plain dicts, lists and scalars. Inverse of `from_json`."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def from_json(plain: dict) -> ConfigDict:
-    """Return the locked config that `jsonable` was given; lists become tuples."""
+    """Return the locked config of the output of `to_json`. Lists become tuples."""
 
     def tuples(value):
         if isinstance(value, dict):
@@ -235,11 +266,13 @@ def from_json(plain: dict) -> ConfigDict:
 
 
 def identity(config: ConfigDict) -> dict:
-    """What makes two runs the same run: {name: value} of every leaf but `run.*` that
-    differs from the table's default. Durations are in steps; those of a config that is
-    not resolved, where that needs the data, in epochs or examples.
+    """Return the identity of a run: {name: value} of every leaf, except `run.*`, that
+    differs from the table's default. Runs with equal identities are the same run.
+
+    Durations are in steps. In a config that is not resolved, durations whose resolution
+    needs the data are in epochs or examples.
     """
-    known = leaves(config)
+    known = flatten_config(config)
     table = _table_of(known)
     out = {}
     for name, value in known.items():
@@ -252,9 +285,9 @@ def identity(config: ConfigDict) -> dict:
     return out
 
 
-def _normalized(key: Key, value):
-    """One spelling of a value: 1 is 1.0 where the key is a float, '1e3' and '1_000
-    steps' are 1000.
+def _normalized(key: Key, value: Any) -> Any:
+    """Return the canonical form of a value: 1 becomes 1.0 where the key is a float,
+    '1e3' and '1_000 steps' become 1000.
     """
     if key.type == DURATION:
         number, unit = parse_duration(value, key.name)
@@ -262,8 +295,8 @@ def _normalized(key: Key, value):
     return float(value) if key.type is float else value
 
 
-def check_together(config: ConfigDict, count: int) -> None:
-    """A UserError where so many trials cannot be one program."""
+def check_trials(config: ConfigDict, count: int) -> None:
+    """Raise a UserError if `count` trials cannot be trained by one program."""
     require(
         config.run.data == "device" or count == 1 or config.data.order != "trial",
         f"config.run.data = {config.run.data!r} gives all trials "
@@ -272,13 +305,13 @@ def check_together(config: ConfigDict, count: int) -> None:
 
 
 def hash_of(config: ConfigDict) -> str:
-    """Twelve hexadecimal digits of the identity and its version."""
+    """Return twelve hexadecimal digits of the hash of the identity and its version."""
     return digest([keys.IDENTITY_VERSION, identity(config)])[:12]
 
 
 def difference(old: dict, new: dict) -> dict:
-    """{key: [old, new]} of the leaves that differ, in their order; None where one side
-    lacks the key.
+    """Return {key: [old, new]} of the leaves that differ, in their order; None where a
+    side lacks the key.
     """
     return {
         k: [old.get(k), new.get(k)] for k in dict.fromkeys((*old, *new)) if old.get(k) != new.get(k)
@@ -286,17 +319,17 @@ def difference(old: dict, new: dict) -> dict:
 
 
 def identity_difference(old: ConfigDict, new: ConfigDict) -> dict:
-    """{key: [old, new]} of what makes two configs other runs, with the defaults of what
-    one leaves out.
+    """Return {key: [old, new]} of the values in which the identities of two configs
+    differ, with the default where a config omits the key.
     """
     shown = []
     for config in (old, new):
         defaults = {
             name: key.default
-            for name, key in _table_of(leaves(config)).items()
+            for name, key in _table_of(flatten_config(config)).items()
             if key.default is not REQUIRED
         }
-        shown.append(defaults | leaves(config))
+        shown.append(defaults | flatten_config(config))
     return {
         name: [side.get(name) for side in shown]
         for name in difference(identity(old), identity(new))

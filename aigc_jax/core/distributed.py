@@ -1,9 +1,8 @@
-"""One program over several processes, on one host or many: who takes part, what they
-agree on, arrays that lie on all of them.
+"""One program over several processes, on one host or many: initialization, collective
+communication, and arrays that are sharded over all processes.
 
-Every process runs the same loop on the same config and numbers; JAX's runtime carries
-what they send each other. The first one writes. Alone, every function here is the
-identity.
+Every process runs the same loop with the same config and the same numbers. Only the
+primary process writes files. In a single process every function here is the identity.
 """
 
 import os
@@ -19,17 +18,17 @@ from jax.sharding import Sharding
 
 from aigc_jax.utils.errors import UserError, argument, require
 
-# How long a process may give no sign of life before the others end, unless
-# $AIGC_HEARTBEAT_SECONDS says otherwise.
+# Seconds without a heartbeat of one process after which the others exit;
+# $AIGC_HEARTBEAT_SECONDS overrides the default.
 HEARTBEAT_SECONDS = "60"
-# Variables that say how many processes a launcher started together; JAX reads the rest
-# of what it needs by itself.
+# Environment variables with the number of processes that a launcher started; JAX reads
+# all other settings of the launcher itself.
 LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "Slurm", "OMPI_COMM_WORLD_SIZE": "Open MPI"}
 HOSTS = {"TPU_WORKER_HOSTNAMES": "a TPU pod", "TPU_PROCESS_ADDRESSES": "a TPU pod"}
 
 
-def launched(around: Mapping[str, str] = os.environ) -> str:
-    """The launcher that started several processes of which this is one, or ''."""
+def find_launcher(around: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the launcher that started this and other processes, or ''."""
     found = [
         name
         for key, name in LAUNCHERS.items()
@@ -41,9 +40,18 @@ def launched(around: Mapping[str, str] = os.environ) -> str:
     return next(iter(found), "")
 
 
-def begin(coordinator: str = "", count: int | None = None, index: int | None = None) -> None:
-    """Join the other processes, where there are any: those named, or those of a
-    launcher. To be called before the first array.
+def initialize(coordinator: str = "", count: int | None = None, index: int | None = None) -> None:
+    """Connect to the other processes, if any. Must precede the creation of arrays.
+
+    Args:
+      coordinator: HOST:PORT of the process with index 0. By default the processes are
+        those of a launcher, if one started this process.
+      count: number of processes.
+      index: index of this process.
+
+    Raises:
+      UserError: only some arguments are set, an argument or the environment is invalid,
+        or JAX cannot identify this process.
     """
     given = [value is not None and value != "" for value in (coordinator, count, index)]
     require(
@@ -56,31 +64,16 @@ def begin(coordinator: str = "", count: int | None = None, index: int | None = N
         seconds.isdecimal() and int(seconds) > 0,
         f"AIGC_HEARTBEAT_SECONDS = {seconds!r} must be a whole number of seconds, at least 1",
     )
+    timeouts: dict[str, Any] = dict.fromkeys(
+        ("heartbeat_timeout_seconds", "shutdown_timeout_seconds"), int(seconds)
+    )
     if coordinator and count is not None and index is not None:
-        host, _, port = coordinator.rpartition(":")
-        require(
-            host and port.isdecimal(),
-            f"{argument('coordinator')}={coordinator} must be HOST:PORT of the process with "
-            f"{argument('process_id')}=0",
-        )
-        require(
-            count > 0 and 0 <= index < count,
-            f"{argument('process_id')}={index} must lie in 0 .. "
-            f"{argument('num_processes')}={count} less 1",
-        )
-        jax.distributed.initialize(
-            coordinator,
-            count,
-            index,
-            heartbeat_timeout_seconds=int(seconds),
-            shutdown_timeout_seconds=int(seconds),
-        )
-    elif (name := launched()) and not jax.distributed.is_initialized():
+        _check_place(coordinator, count, index)
+        jax.distributed.initialize(coordinator, count, index, **timeouts)
+    elif (name := find_launcher()) and not jax.distributed.is_initialized():
         try:
-            jax.distributed.initialize(
-                heartbeat_timeout_seconds=int(seconds), shutdown_timeout_seconds=int(seconds)
-            )
-        except ValueError as e:  # under Kubernetes without its Python package, for example
+            jax.distributed.initialize(**timeouts)
+        except ValueError as e:  # for example under Kubernetes without its Python package
             raise UserError(
                 f"{name} started this as one of several processes, but JAX does not find "
                 f"out which ({e}): say it with {argument('coordinator')}, "
@@ -88,14 +81,29 @@ def begin(coordinator: str = "", count: int | None = None, index: int | None = N
             ) from None
 
 
-def first() -> bool:
-    """Is this the process that writes?"""
+def _check_place(coordinator: str, count: int, index: int) -> None:
+    """Raise a UserError unless the arguments identify one of several processes."""
+    host, _, port = coordinator.rpartition(":")
+    require(
+        host and port.isdecimal(),
+        f"{argument('coordinator')}={coordinator} must be HOST:PORT of the process with "
+        f"{argument('process_id')}=0",
+    )
+    require(
+        count > 0 and 0 <= index < count,
+        f"{argument('process_id')}={index} must lie in 0 .. "
+        f"{argument('num_processes')}={count} less 1",
+    )
+
+
+def is_primary() -> bool:
+    """Return whether this process is the one that writes files."""
     return jax.process_index() == 0
 
 
-def agreed(steps: int, stopped: int | None) -> tuple[int, int | None]:
-    """The first process's steps, and the signal of any that has one: all go on alike,
-    and stop at the same step.
+def sync_step(steps: int, stopped: int | None) -> tuple[int, int | None]:
+    """Return the primary process's number of steps and the signal that any process
+    received, so that all processes train the same number of steps and stop together.
     """
     if jax.process_count() == 1:
         return steps, stopped
@@ -103,8 +111,8 @@ def agreed(steps: int, stopped: int | None) -> tuple[int, int | None]:
     return int(all_[0, 0]), int(all_[:, 1].max()) or None
 
 
-def same(number: int) -> int:
-    """The first process's number; all wait for it."""
+def broadcast(number: int) -> int:
+    """Return the primary process's number in every process."""
     return (
         number
         if jax.process_count() == 1
@@ -112,8 +120,8 @@ def same(number: int) -> int:
     )
 
 
-def wait(what: str) -> None:
-    """Until all have come to it."""
+def barrier(what: str) -> None:
+    """Wait until all processes have called this function with the same `what`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
 
@@ -121,9 +129,9 @@ def wait(what: str) -> None:
 Index = tuple[slice, ...] | None  # of a part of an array
 
 
-class Pieces:
-    """What one process has, or wants, of an array on all of them: {((start, stop) of
-    each axis): that part of it}.
+class LocalShards:
+    """The parts of a sharded array that one process stores or reads, as a dict
+    {((start, stop) of each axis): part}.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any, parts: dict) -> None:
@@ -136,54 +144,54 @@ class Pieces:
 
     def at(self, index: Index) -> np.ndarray:
         """Return the part at `index`, a tuple of slices; or raise a KeyError."""
-        return self.parts[bounds(index, self.shape)]
+        return self.parts[slice_bounds(index, self.shape)]
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         return self.at((slice(None),) * self.ndim)
 
 
-def bounds(index: Index, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Slices as numbers."""
-    assert index is not None  # as of every array with axes
+def slice_bounds(index: Index, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return (start, stop) of each slice of an array's part."""
+    assert index is not None  # holds for every array with axes
     return tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
 
 
-def own(x: jax.Array) -> Pieces:
-    """A copy of an array's parts that lie here; of a part on several devices, one."""
+def local_shards(x: jax.Array) -> LocalShards:
+    """Copy the parts of an array on this process's devices, replicated ones once."""
     mine = {
-        bounds(s.index, x.shape): np.array(s.data)
+        slice_bounds(s.index, x.shape): np.array(s.data)
         for s in x.addressable_shards
         if s.replica_id == 0
     }
-    return Pieces(x.shape, x.dtype, mine)
+    return LocalShards(x.shape, x.dtype, mine)
 
 
-def wanted(shape: Sequence[int], sharding: Sharding) -> list[tuple]:
-    """The parts of an array that this process's devices will hold."""
+def addressable_slices(shape: Sequence[int], sharding: Sharding) -> list[tuple]:
+    """Return the bounds of the parts on this process's devices."""
     return list(
         dict.fromkeys(
-            bounds(index, shape)
+            slice_bounds(index, shape)
             for index in sharding.addressable_devices_indices_map(tuple(shape)).values()
         )
     )
 
 
-def finite(x: np.ndarray | Pieces) -> np.ndarray:  # [N, ...] -> [N]
-    """Of each of stacked trials: is all that there is of it here finite?"""
+def is_finite(x: np.ndarray | LocalShards) -> np.ndarray:  # [N, ...] -> [N]
+    """Return for each stacked trial whether all values in this process are finite."""
     out = np.ones(x.shape[0], bool)
-    parts = x.parts.items() if isinstance(x, Pieces) else [(((0, len(x)),), x)]
+    parts = x.parts.items() if isinstance(x, LocalShards) else [(((0, len(x)),), x)]
     for ((low, high), *_), part in parts:
         out[low:high] &= np.isfinite(part).reshape(high - low, -1).all(1)
     return out
 
 
-def all_of(x: np.ndarray) -> np.ndarray:
-    """Is it true in all processes?"""
+def all_processes(x: np.ndarray) -> np.ndarray:
+    """Return where a value is true in every process."""
     return x if jax.process_count() == 1 else multihost_utils.process_allgather(x).all(0)
 
 
-def host(tree: Any) -> Any:
-    """A copy of every array on this host, wherever its parts lie."""
+def to_host(tree: Any) -> Any:
+    """Copy every array of a tree to this host, including shards on other hosts."""
     here = lambda x: not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
     return jax.device_get(
         jax.tree.map(
@@ -192,43 +200,43 @@ def host(tree: Any) -> Any:
     )
 
 
-def put(x: Any, sharding: Sharding) -> jax.Array:
-    """An array that every process holds whole, or the `wanted` pieces of, laid out on
-    the devices of all.
+def to_devices(x: Any, sharding: Sharding) -> jax.Array:
+    """Return an array on the devices of all processes. Every process passes the full
+    array, or `LocalShards` with its `addressable_slices`.
     """
-    if isinstance(x, Pieces):
+    if isinstance(x, LocalShards):
         return jax.make_array_from_callback(x.shape, sharding, x.at)
     if sharding.is_fully_addressable:
         return jax.device_put(x, sharding)
     if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
-        raw = host(jax.random.key_data(x))
+        raw = to_host(jax.random.key_data(x))
         return jax.random.wrap_key_data(
             jax.make_array_from_callback(raw.shape, sharding, lambda at: raw[at]),
             impl="threefry2x32",
         )
-    x = host(x)
+    x = to_host(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda at: x[at])
 
 
-class Stop:
+class StopSignal:
     """SIGTERM and Ctrl-C set a flag that the loop reads after each call; a second
     Ctrl-C interrupts at once.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._old: dict[int, Any] = {}
 
-    def __enter__(self):
-        main = threading.current_thread() is threading.main_thread()
-        self._old = {
-            s: signal.signal(s, self._set) for s in (signal.SIGTERM, signal.SIGINT) if main
-        }
+    def __enter__(self) -> "StopSignal":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._old[number] = signal.signal(number, self._set)
         return self
 
-    def _set(self, number, frame):
+    def _set(self, number: int, frame: Any) -> None:
         self.signal = number
         signal.signal(number, self._old[number])
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)

@@ -6,12 +6,14 @@ import re
 from aigc_jax.utils.errors import UserError, brief, nearest, require
 
 MOST_STEPS = 2**31 - 1
-# Unit -> its steps; 0 where they depend on the data and the batch size.
+# Unit -> its number of steps; 0 where that depends on the data and the batch size.
 UNITS = dict(step=1, steps=1, epoch=0, epochs=0, example=0, examples=0)
 
 
 def parse_duration(value: object, key: str) -> tuple[float, str]:
-    """'10 epochs' -> (10.0, 'epochs'); a bare number: steps; 'never': (0, 'steps')."""
+    """Parse '10 epochs' to (10.0, 'epochs'). A bare number is in steps; 'never' is
+    (0.0, 'steps').
+    """
     text = brief(value, quotes=False).strip()
     if text == "never":
         return 0.0, "steps"
@@ -28,8 +30,8 @@ def parse_duration(value: object, key: str) -> tuple[float, str]:
 
 
 def steps_of(value: object, key: str, n_train: int, examples: int) -> int:
-    """A duration in steps: an epoch is n_train examples, a step takes `examples` of
-    them; rounded up.
+    """Convert a duration to steps, rounded up. An epoch has n_train examples, a step
+    `examples` examples. `key` names the config key in errors.
     """
     number, unit = parse_duration(value, key)
     require(

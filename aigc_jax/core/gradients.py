@@ -1,4 +1,6 @@
-"""Gradients of a loss that is a mean over examples, in pieces and on devices."""
+"""Gradients of losses that are means over examples, with accumulation over parts of a
+batch and averaging over devices.
+"""
 
 from collections.abc import Callable
 
@@ -19,20 +21,29 @@ def mean_gradients(
     accumulate: int = 1,
     lay: Callable = lambda grads: grads,
 ) -> tuple[PyTree, dict]:
-    """The gradient of `loss(params, batch, key) -> ([], aux)` and aux, a dict. Every
-    training loss is differentiated here.
+    """Return the gradient of a loss and its auxiliary outputs. Every training loss is
+    differentiated here.
 
-    rows         names in aux of what has a row for each example; the rest are means
-                 over examples
-    accumulate   over how many equal parts of the batch the gradient is averaged, one
-                 after another, in the memory of one; exact for losses that are means
-                 over examples
-    lay          how the gradient is laid out on the devices (`core.sharding.scattered`)
+    Within `axes.data_axis` each device computes on its part of the batch, and every
+    device receives the means and rows of all devices.
 
-    Where each device runs the program by itself it takes its part of the batch, and all
-    get the means and rows of all.
+    Args:
+      loss: (params, batch, key) -> ([], aux), where aux is a dict.
+      params: the parameters to differentiate by.
+      batch: arrays [B, ...].
+      key: passed to the loss.
+      rows: names in aux of arrays with a row for each example; the other entries are
+        means over examples.
+      accumulate: number of equal parts of the batch over which the gradient is averaged
+        sequentially, in the memory of one part; exact for losses that are means over
+        examples.
+      lay: constrains how the gradient is sharded over the devices
+        (`core.sharding.reduce_scatter_grads`).
+
+    Returns:
+      (gradient, aux).
     """
-    batch = axes.own(batch)
+    batch = axes.device_part(batch)
 
     def one(part):
         grads, aux = jax.grad(loss, has_aux=True)(params, part, key)
@@ -42,8 +53,8 @@ def mean_gradients(
     if accumulate == 1:
         means, joined = one(batch)
     else:
-        # every so-many-th example, so that a part is spread over the devices as the
-        # whole is
+        # Strided, not contiguous: each part is sharded over the devices as the full
+        # batch is.
         parts = jax.tree.map(
             lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
         )
@@ -60,5 +71,5 @@ def mean_gradients(
         )
         means = jax.tree.map(lambda x: x / accumulate, total)
         joined = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), joined)
-    grads, aux = axes.mean(means)
-    return lay(grads), aux | axes.joined(joined)
+    grads, aux = axes.device_mean(means)
+    return lay(grads), aux | axes.all_gather_rows(joined)

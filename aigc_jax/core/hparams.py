@@ -1,5 +1,5 @@
-"""Which hyper-parameters, the keys hp.*, a config reads. Their defaults and ranges are
-in `core.keys.HP`. Imports no jax.
+"""The hyper-parameters (keys hp.*) that a config reads. Their defaults and ranges are
+in `core.keys.HP`. This module does not import jax.
 """
 
 from aigc_jax.core.keys import HP, REGULARIZERS
@@ -8,7 +8,7 @@ from aigc_jax.utils.errors import UserError, nearest, require
 
 DEFAULTS = {key.name.removeprefix("hp."): key.default for key in HP}
 
-# static key -> its value (or, of a tuple, each entry) -> the hyper-parameters that this
+# static key -> its value (or each entry of a tuple) -> the hyper-parameters that this
 # choice reads
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "method": {
@@ -34,8 +34,8 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def hparam_names(leaves: dict) -> tuple[str, ...]:
-    """The names, without "hp.", of what the choices of a config with these leaves read,
-    in the order of READ_BY.
+    """Return the names, without "hp.", of the hyper-parameters that the choices of a
+    config with these leaves read, in the order of READ_BY.
     """
     names: dict[str, None] = {}
     for key, table in READ_BY.items():
@@ -46,8 +46,9 @@ def hparam_names(leaves: dict) -> tuple[str, ...]:
 
 
 def check_hparams(leaves: dict) -> None:
-    """Raise a UserError unless the leaves hold every hyper-parameter without a default
-    that their choices read, and none that they do not.
+    """Raise a UserError unless the leaves contain every hyper-parameter without a
+    default that their choices read, and no hyper-parameter that their choices do not
+    read.
     """
     names = hparam_names(leaves)
     choice = f"config.method = {leaves['method']!r} with config.optimizer = {leaves['optimizer']!r}"

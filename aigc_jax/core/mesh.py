@@ -1,4 +1,4 @@
-"""Meshes of devices: the axes that trials, batches and parameters are divided over."""
+"""Device meshes, with an axis each for trials, examples of a batch and parameters."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,16 @@ AXES = ("trial", "data", "model")
 
 
 def make_mesh(shape: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with the axes of AXES; -1 stands for the devices that are left."""
+    """Return a mesh with the axes of AXES.
+
+    Args:
+      shape: {axis: number of devices}, 1 by default; at most one axis may be -1, which
+        takes all remaining devices.
+      devices: the devices to use; `jax.devices()` by default.
+
+    Raises:
+      UserError: the shape is invalid or needs more devices than exist.
+    """
     devices = jax.devices() if devices is None else devices
     sizes = {axis: int(shape.get(axis, 1)) for axis in AXES}
     free = [axis for axis, size in sizes.items() if size == -1]
@@ -43,8 +52,8 @@ def make_mesh(shape: dict[str, int], devices: Sequence[jax.Device] | None = None
 def mesh_or_one(
     shape: dict[str, int], batch_size: int, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """The mesh of a config where there are devices for it and they divide a batch, else
-    one device: a run that was trained on many is looked at on whatever there is.
+    """Return the mesh of a config if its devices exist and divide a batch, else a mesh
+    of one device: runs trained on many devices are evaluated on any machine.
     """
     devices = jax.devices() if devices is None else devices
     try:
@@ -61,9 +70,17 @@ def mesh_or_one(
 def mesh_of_trials(
     shape: dict[str, int], default: dict[str, int], count: int, batch_size: int
 ) -> Mesh:
-    """The mesh of a group of trials: as the config says; where it leaves the default,
-    the devices are divided among the trials, as far as they go, and what is left over
-    among the examples of a batch, but on CPUs, whose cores share the work anyhow.
+    """Return the mesh of a group of trials.
+
+    A config that changes the default mesh determines the mesh. Otherwise the devices
+    are divided among the trials, as far as they divide evenly, and the remaining factor
+    among the examples of a batch; except on CPUs, whose cores share the work anyway.
+
+    Args:
+      shape: {axis: number of devices} of the config.
+      default: that of the table of keys.
+      count: number of trials.
+      batch_size: examples of a batch.
     """
     if dict(shape) != dict(default):
         return make_mesh(shape)

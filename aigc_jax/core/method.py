@@ -1,13 +1,14 @@
-"""Four concepts and the functions that join them: a Method steps a TrainState; feed,
-repeat, vectorize and shard make of one step the one compiled program that trains any
-number of trials for any number of steps.
+"""The concepts of the package: a `Method` steps a `TrainState`, evaluates it and draws
+samples. `core.transforms` turns its step into one compiled program of any number of
+trials.
 
 Shapes: N trials, B batch, T time, D features, H heads or height, W width, C channels, Z
 latent, V vocabulary.
-Keys:   a state's key never changes. What a key is for is folded in: the step's number,
-        or one of the streams below.
+Keys:   a state's key never changes. Its uses are folded in: the number of the step, or
+        one of the streams of `core.rng`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +21,9 @@ PyTree = Any
 
 @flax.struct.dataclass
 class TrainState:
-    """A whole trial: resuming needs nothing else, not even the position in the data."""
+    """The state of one trial. Resuming needs nothing else, not even a position in the
+    data.
+    """
 
     step: Array  # []  steps done
     key: Array  # []  threefry; never advanced: the key of a step is fold_in(key, step)
@@ -29,7 +32,7 @@ class TrainState:
     extra: PyTree  # averaged weights, batch statistics, codebooks, a recurrent carry; {} where none
     hp: dict[str, Array]  # traced hyper-parameters, each []
 
-    if TYPE_CHECKING:  # what flax.struct.dataclass adds
+    if TYPE_CHECKING:  # added by flax.struct.dataclass
 
         def replace(self, **changes: Any) -> "TrainState":
             """Return a copy with these fields."""
@@ -37,35 +40,48 @@ class TrainState:
 
 
 class Language(NamedTuple):
-    """What writing text needs of a method (`methods.decoding`)."""
+    """The interface of a method that generates text, as `methods.decoding` uses it."""
 
     net: Any  # carry(batch, length), capacity, carry_axis
     apply: Callable  # (params, tokens [B, T], carry) -> (logits [B, T, V], carry)
-    # How an answer begins: (params, source [B, S], mask [B, S], length) -> carry.
+    # The initial carry of an output: (params, source [B, S], mask [B, S], length) ->
+    # carry.
     begin: Callable | None = None
 
 
-class Method(NamedTuple):
-    """All that the rest of the code knows of a GAN, a VAE or a language model: pure
-    functions.
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """A kind of samples that a method draws, and the inputs that drawing them needs."""
 
-    A batch is a dict of arrays [B, ...] with `index` [B], which keys the noise of an
-    example: its place in the batch when training, in the split when evaluating; and
-    then `weight` [B], 0 for padding. A sampler's has `class` [B], the class that is to
-    be drawn: the examples' own `label` may be another.
+    draw: Callable  # (TrainState, key, batch) -> [B, ...]
+    # Whether the batch needs examples of a split, besides `index` and `class`.
+    conditioned: bool = False
+    grid: tuple[int, int] | None = None  # rows and columns, where the samples form a grid
+    classes: int = 0  # number of classes that `class` can select
+    # Whether arrays of the shape of examples are images, and stored in files as images.
+    is_image: bool = True
+
+    def __call__(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:
+        """Return samples [B, ...]."""
+        return self.draw(state, key, batch)
+
+
+class Method(NamedTuple):
+    """A GAN, a VAE or a language model as pure functions: the interface between methods
+    and the rest of the package.
+
+    A batch is a dict of arrays [B, ...]. `index` [B] keys the noise of an example: its
+    place in the batch when training, in the split when evaluating, which also has
+    `weight` [B], 0 for padding. A sampler's batch has `class` [B], the class to draw,
+    which need not be the examples' own `label`.
     """
 
     init: Callable  # (key, hp) -> TrainState
     step: Callable  # (TrainState, batch) -> (TrainState, {name: []})
     evaluate: Callable  # (TrainState, batch) -> sums, which add over batches
     summarize: Callable  # (sums as float64 NumPy) -> {name: float}
-    samplers: dict[str, Callable]  # (TrainState, key, batch) -> [B, ...]
-    # Sampler -> (rows, columns) of the grid that its samples form.
-    sheets: dict[str, tuple[int, int]] = {}
-    # Samplers whose arrays are of the shape of examples without being any: they are
-    # kept as they are.
-    maps: tuple[str, ...] = ()
-    language: Language | None = None  # of a method that writes text
-    # Platform -> options of the compiler that suit its network better than those of
+    samplers: dict[str, Sampler]  # the first is drawn while training
+    language: Language | None = None  # of a method that generates text
+    # Platform -> compiler options that suit the method's network better than those of
     # `training.compilation.COMPILER`.
     compiler: dict[str, dict] = {}

@@ -1,5 +1,5 @@
-"""The keys of `model`: the fields of each network that a config may set. Tests hold
-them equal to the fields of the Linen modules. Nothing here imports jax.
+"""The keys of `model`: the fields of each network that a config may set. Tests require
+them to agree with the fields of the Linen modules. This module does not import jax.
 """
 
 from aigc_jax.core.schema import (
@@ -21,8 +21,8 @@ NORMS = ("none", "batch", "layer", "instance")
 
 
 def _layers(*keys: Key) -> tuple[Key, ...]:
-    """Of networks whose layers are given one by one, or follow from the width of the
-    first or last.
+    """Return the keys of networks whose layers are listed individually, or follow from
+    the width of the first or last layer.
     """
     return (Key("channels", INTS, (), 1, WIDTH), Key("width", int | None, None, 1, WIDTH), *keys)
 
@@ -31,12 +31,12 @@ def _dense() -> Key:
     return Key("dense", INTS, (), 1, WIDTH)
 
 
-def _gan(norm="none") -> tuple[Key, ...]:
-    """What generators and discriminators of one network share."""
+def _gan(norm: str = "none") -> tuple[Key, ...]:
+    """Return the keys that generators and discriminators of one network share."""
     return one_of("norm", NORMS, norm), Key("spectral", bool, False)
 
 
-STD = Key("std", float | None, None, 0, FLOAT)  # of the first kernels; None: LeCun's
+STD = Key("std", float | None, None, 0, FLOAT)  # of initial kernels; None: LeCun's
 MINIBATCH_STD = Key("minibatch_std", bool, False)
 OUTPUT, ACTIVATION = one_of("output", ACTIVATIONS), one_of("activation", ACTIVATIONS)
 RELU = one_of("activation", ACTIVATIONS, "relu")
@@ -50,26 +50,26 @@ TRANSFORMER = (
     width("width"),
     Key("heads", int, REQUIRED, 1, 1024),
     depth("layers"),
-    # of keys and values, each shared by heads / kv_heads queries; 0: heads
+    # heads of keys and values, each shared by heads / kv_heads queries; 0: heads
     Key("kv_heads", int, 0, 0, 1024),
-    # of the MLP; 0: 4 width, for swiglu 8/3 width rounded up to a multiple of 64
+    # width of the MLP; 0: 4 width, for swiglu 8/3 width rounded up to a multiple of 64
     width("hidden", 0, low=0),
     one_of("mlp", ("relu", "gelu", "swiglu"), "gelu"),
     one_of("norm", ("layer", "rms"), "layer"),
-    # of the norms: x + f(norm(x)), or norm(x + f(x))
+    # of the normalization: x + f(norm(x)), or norm(x + f(x))
     one_of("place", ("before", "after"), "before"),
     one_of("positions", ("learned", "sinusoidal", "rotary", "alibi", "none"), "learned"),
     Key("qk_norm", bool, False),
     Key("bias", bool, True),
     Key("dropout", float, 0.0, 0, BELOW_ONE),
-    # positions that the network has
+    # maximum number of positions
     Key("context", int, REQUIRED, 1, 2**20),
-    # logits through the embedding's transpose
+    # compute logits with the transposed embedding
     Key("tied", bool, True),
-    # all blocks as one scan, which compiles sooner
+    # run the blocks in one scan, which compiles faster
     Key("scan", bool, False),
-    # recompute a block's intermediate values in the backward pass, but for those that
-    # `keep` names
+    # recompute a block's intermediate values in the backward pass, except those named
+    # by the next key
     Key("remat", bool, False),
     one_of("keep", ("nothing", "products"), "nothing"),
 )

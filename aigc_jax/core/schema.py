@@ -1,28 +1,29 @@
-"""What a key of a config is: its name, type, default, range and allowed values. Nothing
-here imports jax.
+"""The schema of a config key: name, type, default, range and allowed values. This
+module does not import jax.
 """
 
 from typing import Any, NamedTuple
 
-REQUIRED = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()  # a default that is none
+REQUIRED = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()  # no default
 DURATION = "duration"  # a type: '1000 steps', '10 epochs', '1e6 examples', 'never'
 NAMES, INTS, INTS2 = tuple[str, ...], tuple[int, ...], tuple[tuple[int, ...], ...]
 
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
-FLOAT = 1e38  # float32 holds it
+FLOAT = 1e38  # representable in float32
 ABOVE_ZERO = 1e-30
-ENTRIES = 64  # the most entries of a tuple
+ENTRIES = 64  # maximum number of entries of a tuple
 SEEDS = 2**32 - 1  # jax.random.key reads 32 bits
-WIDTH, DEPTH = 2**16, 512  # the most channels of a layer, the most layers
+WIDTH, DEPTH = 2**16, 512  # maximum channels of a layer, and layers
 
 
 class Key(NamedTuple):
-    """A leaf of a config. Bounds are inclusive; those of a tuple, and its allowed
-    values, are of its entries.
+    """A leaf of a config. Bounds are inclusive; bounds and allowed values of a tuple
+    apply to its entries.
     """
 
     name: str  # dotted
-    type: Any  # bool, int, float, str, DURATION, NAMES, INTS, INTS2, or `int | None`: not set
+    # bool, int, float, str, DURATION, NAMES, INTS, INTS2, or `int | None` (unset)
+    type: Any
     default: Any = REQUIRED
     low: float | None = None
     high: float | None = None
@@ -30,12 +31,12 @@ class Key(NamedTuple):
 
 
 def width(name: str, default: Any = REQUIRED, low: int = 1) -> Key:
-    """Return the key of a number of channels or units, `low` to WIDTH."""
+    """Return the key of a number of channels or units, from `low` to WIDTH."""
     return Key(name, int, default, low, WIDTH)
 
 
 def depth(name: str, default: Any = REQUIRED, low: int = 1) -> Key:
-    """Return the key of a number of layers or blocks, `low` to DEPTH."""
+    """Return the key of a number of layers or blocks, from `low` to DEPTH."""
     return Key(name, int, default, low, DEPTH)
 
 

@@ -1,8 +1,8 @@
-"""The mesh, and the one ordered table that says how a TrainState is laid out on it.
+"""Sharding of train states and activations over a mesh, by one ordered table of rules.
 
 Axes of a mesh: `trial` divides the trials, `data` the examples of a batch, `model` the
 parameters by the rules. With config.run.fsdp the parameters, their moments and averages
-are divided over `data` too, and gathered where a step needs them.
+are sharded over `data` too, and gathered where a step needs them.
 """
 
 import re
@@ -11,64 +11,65 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from aigc_jax.core.axes import listening
+from aigc_jax.core.axes import logical_axis_rules
 from aigc_jax.core.method import PyTree
 from aigc_jax.core.trees import path_of
 from aigc_jax.utils.errors import require
 
-# How a leaf [..] of one trial is divided: {axis of the leaf: axis of the mesh}, and
-# whether fsdp may divide another axis over `data`.
-Tactic = tuple[dict[int, str], bool]
+# Sharding of a leaf [..] of one trial: {axis of the leaf: axis of the mesh}, and
+# whether fsdp may shard another axis over `data`.
+Rule = tuple[dict[int, str], bool]
 
-COLUMNS: Tactic = (
+COLUMN_PARALLEL: Rule = (
     {-1: "model"},
     True,
-)  # what comes out of a product: heads, hidden units, gates, logits
-# Kernels divided by their input: the product is summed over `model`; embeddings.
-ROWS: Tactic = ({-2: "model"}, True)
-WHOLE: Tactic = ({}, True)
-EXAMPLES: Tactic = ({0: "data"}, False)
-EVERYWHERE: Tactic = ({}, False)
+)  # output features of a product: heads, hidden units, gates, logits
+# Kernels sharded by input features, whose product is summed over `model`; embeddings.
+ROW_PARALLEL: Rule = ({-2: "model"}, True)
+FSDP_ONLY: Rule = ({}, True)
+BATCH: Rule = ({0: "data"}, False)
+REPLICATED: Rule = ({}, False)
 
-# (path regex, tactic); the first that matches counts. Parameters, their moments and
-# averages have the same ends of paths.
-Rules = tuple[tuple[str, Tactic], ...]
+# (path regex, rule); the first match applies. Paths of parameters, their moments and
+# their averages have the same suffixes.
+Rules = tuple[tuple[str, Rule], ...]
 RULES: Rules = (
-    (r"^extra/carry/", EXAMPLES),  # of streams, one of the batch's rows each
-    (r"^extra/book/", EVERYWHERE),  # of all examples: codes, their counts and sums
-    (r"/u$", EVERYWHERE),  # spectral normalization's vectors
-    (r"/embed/embedding$", ROWS),
-    (r"/(out|down)/kernel$", ROWS),
-    (r"/(qkv|q|kv|up|head)/(kernel|bias)$", COLUMNS),
-    (r"/layer_\d+/(kernel|recurrent_kernel|bias)$", COLUMNS),  # recurrent
-    (r"/blocks/.*/(bias|scale)$", EVERYWHERE),  # vectors of scanned layers
-    (r"/(Spectral)?Dense_\d+/kernel$", WHOLE),
-    (r"/(mean|log_var|projection|auxiliary)/kernel$", WHOLE),
-    # Whole, for XLA divides some convolutions wrongly on CPUs (docs/LOG.md).
-    (r"/((Spectral)?Conv(Transpose)?_\d+|layers_\d+)/kernel$", WHOLE),
-    (r"/position/embedding$", WHOLE),
-    (r"/inputs$", WHOLE),  # of a VampPrior
-    (r"kernel/[ab]$", WHOLE),  # of `lora`; gradients lack its name in their paths
+    (r"^extra/carry/", BATCH),  # of streams, each a row of the batch
+    (r"^extra/book/", REPLICATED),  # statistics of all examples: codes, counts, sums
+    (r"/u$", REPLICATED),  # spectral normalization's vectors
+    (r"/embed/embedding$", ROW_PARALLEL),
+    (r"/(out|down)/kernel$", ROW_PARALLEL),
+    (r"/(qkv|q|kv|up|head)/(kernel|bias)$", COLUMN_PARALLEL),
+    (r"/layer_\d+/(kernel|recurrent_kernel|bias)$", COLUMN_PARALLEL),  # recurrent
+    (r"/blocks/.*/(bias|scale)$", REPLICATED),  # vectors of scanned layers
+    (r"/(Spectral)?Dense_\d+/kernel$", FSDP_ONLY),
+    (r"/(mean|log_var|projection|auxiliary)/kernel$", FSDP_ONLY),
+    # Not sharded over `model`: XLA partitions some convolutions incorrectly on CPUs
+    # (docs/LOG.md).
+    (r"/((Spectral)?Conv(Transpose)?_\d+|layers_\d+)/kernel$", FSDP_ONLY),
+    (r"/position/embedding$", FSDP_ONLY),
+    (r"/inputs$", FSDP_ONLY),  # of a VampPrior
+    (r"kernel/[ab]$", FSDP_ONLY),  # of `lora`, whose name is absent in paths of gradients
 )
 
 
-def tactic(path: str, rules: Rules = RULES) -> Tactic | None:
-    """What the first matching rule says of a leaf, or None."""
+def match_rule(path: str, rules: Rules = RULES) -> Rule | None:
+    """Return the first rule that matches the path of a leaf, or None."""
     return next((found for pattern, found in rules if re.search(pattern, path)), None)
 
 
-def axes_of(
+def leaf_axes(
     path: str, shape: Sequence[int], sizes: Mapping[str, int], fsdp: bool, rules: Rules = RULES
 ) -> tuple:
-    """Of one trial's leaf. A rule's axis that does not divide stays whole; fsdp divides
-    the longest axis that is left and does.
+    """Return the mesh axis, or None, of each axis of one trial's leaf. An axis that is
+    not divisible is not sharded; fsdp shards the longest of the others that is.
     """
-    found = tactic(path, rules)
+    found = match_rule(path, rules)
     require(
         found is not None or len(shape) < 2,
         f"no rule of sharding.RULES names {path} {tuple(shape)}",
     )
-    divided, rest = found or EVERYWHERE
+    divided, rest = found or REPLICATED
     axes: list[str | None] = [None] * len(shape)
     for axis, name in divided.items():
         if len(shape) >= abs(axis) and shape[axis] % sizes[name] == 0 and sizes[name] > 1:
@@ -80,30 +81,30 @@ def axes_of(
     return tuple(axes)
 
 
-def spec(
+def partition_spec(
     path: str, shape: Sequence[int], mesh: Mesh, fsdp: bool = False, rules: Rules = RULES
 ) -> PartitionSpec:
-    """The PartitionSpec of a leaf of stacked states: the trial axis, then the rules."""
-    return PartitionSpec("trial", *axes_of(path, shape[1:], mesh.shape, fsdp, rules))
+    """Return the PartitionSpec of a leaf of stacked states: trial axis, then rules."""
+    return PartitionSpec("trial", *leaf_axes(path, shape[1:], mesh.shape, fsdp, rules))
 
 
-def specs(states: PyTree, mesh: Mesh, fsdp: bool = False, rules: Rules = RULES) -> PyTree:
-    """Of every leaf."""
+def partition_specs(states: PyTree, mesh: Mesh, fsdp: bool = False, rules: Rules = RULES) -> PyTree:
+    """Return the PartitionSpec of every leaf of stacked states."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: spec(path_of(path), leaf.shape, mesh, fsdp, rules), states
+        lambda path, leaf: partition_spec(path_of(path), leaf.shape, mesh, fsdp, rules), states
     )
 
 
-def within(mesh: Mesh) -> Mesh | AbstractMesh:
-    """The mesh as a constraint inside a program names it: where each part of the trial
-    axis works by itself, what is left of it.
+def constraint_mesh(mesh: Mesh) -> Mesh | AbstractMesh:
+    """Return the mesh that constraints inside a program name: within a shard_map over
+    the trial axis, the mesh of the other axes.
     """
     inside = jax.sharding.get_abstract_mesh()
     return mesh if inside.empty else inside
 
 
-def aware(f: Callable, mesh: Mesh, sequence: bool) -> Callable:
-    """f, within which networks and methods say to `layout` what an array's axes are."""
+def with_axis_rules(f: Callable, mesh: Mesh, sequence: bool) -> Callable:
+    """Return f with the rules that map logical axis names to the axes of a mesh."""
     if mesh.shape["data"] == mesh.shape["model"] == 1:
         return f
     of = dict(examples="data", heads="model", hidden="model", vocabulary="model") | (
@@ -116,62 +117,67 @@ def aware(f: Callable, mesh: Mesh, sequence: bool) -> Callable:
             for size, axis in zip(x.shape, map(of.get, names), strict=False)
         ]
         return (
-            jax.lax.with_sharding_constraint(x, NamedSharding(within(mesh), PartitionSpec(*spec)))
+            jax.lax.with_sharding_constraint(
+                x, NamedSharding(constraint_mesh(mesh), PartitionSpec(*spec))
+            )
             if any(spec)
             else x
         )
 
     def heard(*args):
-        with listening(constrain):
+        with logical_axis_rules(constrain):
             return f(*args)
 
     return heard
 
 
-def laid(mesh: Mesh, fsdp: bool) -> Callable:
-    """A function that lays a tree of one trial's parameters, or of their gradients, out
-    by the rules.
+def constrain_params(mesh: Mesh, fsdp: bool) -> Callable:
+    """Return a function that constrains a tree of one trial's parameters, or of their
+    gradients, to the shardings of the rules.
     """
 
     def constrain(path, x):
-        spec = PartitionSpec(*axes_of("params/" + path_of(path), x.shape, mesh.shape, fsdp))
-        return jax.lax.with_sharding_constraint(x, NamedSharding(within(mesh), spec))
+        spec = PartitionSpec(*leaf_axes("params/" + path_of(path), x.shape, mesh.shape, fsdp))
+        return jax.lax.with_sharding_constraint(x, NamedSharding(constraint_mesh(mesh), spec))
 
     return lambda params: jax.tree_util.tree_map_with_path(constrain, params)
 
 
-def gathered(f: Callable, mesh: Mesh, new: bool = False) -> Callable:
-    """f(state, ...) of parameters, and averages of them, that are divided over the data
-    axis: they are gathered before it, once. new: f returns (state, ...), whose
-    parameters are divided again.
+def all_gather_params(f: Callable, mesh: Mesh, new: bool = False) -> Callable:
+    """Return f(state, ...) with parameters, and their averages, gathered from the data
+    axis first. If `new`, f returns (state, ...), and its parameters are sharded again.
     """
 
     def whole(state):
         extra = {
-            name: laid(mesh, False)(value) if name == "ema" else value
+            name: constrain_params(mesh, False)(value) if name == "ema" else value
             for name, value in state.extra.items()
         }
         return state.replace(
-            params=laid(mesh, False)(state.params), **({} if new else dict(extra=extra))
+            params=constrain_params(mesh, False)(state.params), **({} if new else dict(extra=extra))
         )
 
     def run(state, *rest):
         out = f(whole(state), *rest)
-        return (out[0].replace(params=laid(mesh, True)(out[0].params)), *out[1:]) if new else out
+        return (
+            (out[0].replace(params=constrain_params(mesh, True)(out[0].params)), *out[1:])
+            if new
+            else out
+        )
 
     return run
 
 
-def scattered(mesh: Mesh) -> Callable:
-    """A gradient summed over the data axis, of which each device keeps its part of the
-    parameters: a reduce-scatter.
+def reduce_scatter_grads(mesh: Mesh) -> Callable:
+    """Return a function that sums gradients over the data axis and leaves each device
+    the shard of its parameters.
     """
-    return lambda grads: laid(mesh, True)(laid(mesh, False)(grads))
+    return lambda grads: constrain_params(mesh, True)(constrain_params(mesh, False)(grads))
 
 
-def divided(mesh: Mesh, batch_size: int) -> tuple[Callable, Callable]:
-    """Two functions: one lays every array of a batch out along the mesh's data axis,
-    the other keeps each whole on every device.
+def batch_constraints(mesh: Mesh, batch_size: int) -> tuple[Callable, Callable]:
+    """Return two functions on batches: one shards every array along the mesh's data
+    axis, the other replicates it.
     """
     parts = mesh.shape["data"]
     require(
@@ -183,7 +189,10 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Callable, Callable]:
 
     def constrain(spec):
         return lambda batch: jax.tree.map(
-            lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(within(mesh), spec)), batch
+            lambda x: jax.lax.with_sharding_constraint(
+                x, NamedSharding(constraint_mesh(mesh), spec)
+            ),
+            batch,
         )
 
     return constrain(PartitionSpec("data")), constrain(PartitionSpec())

@@ -1,5 +1,6 @@
-"""Four transforms of a step: feed, repeat, vectorize and shard make of it the one
-compiled program that trains any number of trials for any number of steps.
+"""Four transforms of a step: `feed_batches`, `repeat_steps`, `vectorize` and `shard`
+turn it into one compiled program that trains any number of trials for any number of
+steps.
 """
 
 from collections.abc import Callable
@@ -10,29 +11,28 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aigc_jax.core import axes
 from aigc_jax.core.method import PyTree
-from aigc_jax.core.rng import SAMPLE, fold
+from aigc_jax.core.rng import SAMPLE, fold_in
 
 
 def traced_once(f: Callable) -> Callable:
-    """f, whose operations are found once for all calls with the same shapes, and which
-    leaves no call of its own in the program.
+    """Return f, traced once for all calls with the same shapes and inlined into the
+    program that calls it.
     """
-    return jax.jit(lambda *args: f(*args), inline=True)  # jit knows functions by identity
+    return jax.jit(lambda *args: f(*args), inline=True)  # jit's cache is keyed by identity
 
 
-def feed(step: Callable, source: Callable) -> Callable:
-    """(state, batch) -> ... becomes (state, arrays) -> ...: the batch is source(arrays,
-    key, step), inside the program.
+def feed_batches(step: Callable, source: Callable) -> Callable:
+    """Turn (state, batch) -> ... into (state, arrays) -> ..., which takes its batch,
+    source(arrays, key, step), inside the program.
     """
     return lambda state, arrays: step(state, source(arrays, state.key, state.step))
 
 
-def repeat(step: Callable, capacity: int = 1024) -> Callable:
-    """(state, arrays, n) -> (state, metrics [capacity]): n steps, n traced, so that
-    every length is the same program.
+def repeat_steps(step: Callable, capacity: int = 1024) -> Callable:
+    """Return (state, arrays, n) -> (state, metrics [capacity]), which does n steps. n
+    is traced, so that one program serves every length; it must not exceed the capacity.
 
-    Row i of the metrics is that of the i-th of these steps; rows from n on are zero. n
-    must not exceed the capacity.
+    Row i of the metrics is that of the i-th of these steps; rows from n on are zero.
     """
 
     def run(state, arrays, n):
@@ -50,15 +50,15 @@ def repeat(step: Callable, capacity: int = 1024) -> Callable:
     return run
 
 
-def total(
+def evaluate_batches(
     evaluate: Callable, take: Callable, batch_size: int, lay: Callable = lambda batch: batch
 ) -> Callable:
-    """(state, arrays, start, count, first, last) -> sums of `evaluate` over rows start
-    .. start + count of the arrays, in batches, of which it does those from `first` on
-    up to `last`.
+    """Return (state, arrays, start, count, first, last) -> sums of `evaluate` over the
+    batches first .. last - 1 of the split in rows start .. start + count - 1 of the
+    arrays.
 
-    The very last batch is filled up with the last row at weight 0. All four are traced:
-    every split is the same program.
+    The last batch of the split is padded with its last row at weight 0. All four
+    numbers are traced, so that one program serves every split.
     """
 
     def run(state, arrays, start, count, first, last):
@@ -80,18 +80,20 @@ def total(
     return run
 
 
-def draw(sampler: Callable, take: Callable, lay: Callable = lambda batch: batch) -> Callable:
-    """(state, arrays, seed, rows [B], index [B], class [B]) -> samples [B, ...],
+def sample_batch(
+    sampler: Callable, take: Callable, lay: Callable = lambda batch: batch
+) -> Callable:
+    """Return (state, arrays, seed, rows [B], index [B], class [B]) -> samples [B, ...],
     conditioned on these rows of the arrays, or of these classes.
 
-    A sample depends on the state's key, the user's seed, its index and its row or class
-    alone, not on how many are drawn at once.
+    A sample depends only on the state's key, the user's seed, its index and its row or
+    class, not on how many are drawn at once.
     """
 
     def run(state, arrays, seed, rows, index, label):
         places = lay({"rows": rows, "index": index, "class": label})
         batch = lay(take(arrays, places.pop("rows"))) | places
-        return sampler(state, fold(state.key, SAMPLE, seed), batch)
+        return sampler(state, fold_in(state.key, SAMPLE, seed), batch)
 
     return run
 
@@ -105,24 +107,27 @@ ROUTES = {
 
 
 def vectorize(f: Callable, route: str = "vmap", chunk: int = 0) -> Callable:
-    """f(state, ...) for states with a leading trial axis [N, ...]; what follows the
-    state is shared by the trials.
+    """Return f(state, ...) for states with a leading trial axis [N, ...]; all trials
+    share the arguments after the state.
 
-    vmap: all trials at once, or a chunk of so many after another. map: one whole call
-    after another, in the same program.
+    Args:
+      f: (state, ...) -> results, for one trial.
+      route: "vmap" runs all trials at once, or chunks of them sequentially; "map" runs
+        the trials sequentially, in the same program.
+      chunk: trials of a chunk for "vmap"; 0: all trials at once.
     """
     apply = ROUTES[route]
     return lambda states, *rest: apply(lambda state: f(state, *rest), states, chunk)
 
 
-def on_each(f: Callable, mesh: Mesh) -> Callable:
-    """A vectorized f(states, *rest) run by each device of a mesh on its part of the
-    examples, with what `axes` has them tell each other: what jax.pmap does, which
-    since JAX 0.8 is a shard_map too, on a mesh that others share.
+def per_device(f: Callable, mesh: Mesh) -> Callable:
+    """Return a vectorized f(states, *rest) that each device of a mesh runs on its part
+    of the examples, with the collectives of `axes`. Equivalent to jax.pmap, which since
+    JAX 0.8 is a shard_map too.
     """
 
     def run(*args):
-        with axes.mapped("data"):
+        with axes.data_axis("data"):
             return f(*args)
 
     return jax.shard_map(
@@ -133,14 +138,20 @@ def on_each(f: Callable, mesh: Mesh) -> Callable:
 def shard(
     f: Callable, mesh: Mesh, specs: PyTree, arrays: PyTree, rest: int, donate: bool = False
 ) -> Callable:
-    """jit of a vectorized f(states, arrays, *rest) over a mesh: the states laid out by
-    `specs`, the arrays by the shardings `arrays`, the `rest` further arguments
-    replicated, what comes out divided along the trial axis. Each part of that axis runs
-    f on its own trials: a loop over it would not be divided otherwise, and what XLA
-    divides by itself it gets wrong for the VQ-VAE on CPUs (docs/LOG.md).
+    """Return the jit of a vectorized f(states, arrays, *rest) over a mesh, with results
+    sharded along the trial axis.
 
-    donate: the states' buffers are reused for the first part of the result, which is
-    the new states.
+    Each part of the trial axis runs f on its own trials by a shard_map: XLA would not
+    partition a loop over that axis, and partitions the VQ-VAE incorrectly on CPUs
+    (docs/LOG.md).
+
+    Args:
+      f: (states, arrays, *rest) -> results with a leading trial axis.
+      mesh: a mesh with the axes of `core.mesh.AXES`.
+      specs: PartitionSpecs of the states.
+      arrays: shardings of the arrays.
+      rest: number of further arguments, which are replicated.
+      donate: reuse the states' buffers for the new states, the first of the results.
     """
     if mesh.shape["trial"] > 1:
         f = jax.shard_map(

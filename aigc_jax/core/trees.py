@@ -7,12 +7,12 @@ from aigc_jax.core.method import PyTree
 
 
 def path_of(path: tuple) -> str:
-    """'params/g/Dense_0/kernel' of a key path of `jax.tree_util`."""
+    """Return a key path of `jax.tree_util` as 'params/g/Dense_0/kernel'."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def widen(tree: PyTree) -> PyTree:
-    """Numbers narrower than float32 in float32; all else as it is."""
+def to_float32(tree: PyTree) -> PyTree:
+    """Convert leaves of floating dtypes narrower than float32 to float32."""
     wide = lambda x: (
         x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if jnp.issubdtype(x.dtype, jnp.floating)

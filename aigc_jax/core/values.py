@@ -1,4 +1,4 @@
-"""Values of a config as the types of the table `keys`, within its ranges."""
+"""Conversion of config values to the types of the table `keys`, with range checks."""
 
 import ast
 import math
@@ -20,12 +20,12 @@ from aigc_jax.core.schema import (
 )
 from aigc_jax.utils.errors import UserError, brief, choose, require
 
-MOST_LETTERS = 4096  # of a text
+MOST_LETTERS = 4096  # maximum length of a string
 
 
-def convert(key: Key, value: Any) -> Any:
-    """`value`, or the text of it, as the key's type; a UserError where it is of
-    another, out of range or none of the allowed.
+def convert_value(key: Key, value: Any) -> Any:
+    """Convert a value, or its string form, to the key's type; raise a UserError if the
+    type does not match, or the value is out of range or not allowed.
     """
     name = f"config.{key.name}"
     value = _typed(key.type, value, f"{name} = {brief(value)}", name)
@@ -37,16 +37,16 @@ def convert(key: Key, value: Any) -> Any:
     return value
 
 
-def _entries(value, place=""):
-    """[(index, entry)] of what a range is of: the entries of a tuple, at any depth, or
-    the value itself.
+def _entries(value: Any, place: str = "") -> list[tuple[str, Any]]:
+    """Return [(index, entry)] of the values that a range applies to: the entries of a
+    tuple, at any depth, or the value itself.
     """
     if not isinstance(value, tuple):
         return [(place, value)]
     return [found for i, part in enumerate(value) for found in _entries(part, f"{place}[{i}]")]
 
 
-def _check_range(key: Key, value, shown: str):
+def _check_range(key: Key, value: Any, shown: str) -> None:
     if isinstance(value, str):
         require(
             len(value) <= MOST_LETTERS and "\0" not in value,
@@ -65,7 +65,7 @@ def _check_range(key: Key, value, shown: str):
     )
 
 
-def _plain(number) -> str:
+def _plain(number: float | None) -> str:
     return f"{number:,}" if isinstance(number, int) and abs(number) < 10**15 else f"{number:g}"
 
 
@@ -80,8 +80,8 @@ TYPES = {
 }
 
 
-def _typed(kind, value, shown: str, name: str):
-    """`value` as a type of the table; `shown` is how an error names it."""
+def _typed(kind: Any, value: Any, shown: str, name: str) -> Any:
+    """Convert `value` to a type of the table; `shown` denotes the value in errors."""
     if kind == DURATION:
         return _duration(value, name)
     options = typing.get_args(kind) if typing.get_origin(kind) is not tuple else ()
@@ -106,8 +106,8 @@ def _typed(kind, value, shown: str, name: str):
     return _number(kind, value, wrong)
 
 
-def _parsed(text: str, kind, wrong: UserError):
-    """What a text of the command line says."""
+def _parsed(text: str, kind: Any, wrong: UserError) -> Any:
+    """Parse a string from the command line."""
     word = text.strip()
     if word.lower() in ("true", "false"):
         return word.lower() == "true"
@@ -118,11 +118,11 @@ def _parsed(text: str, kind, wrong: UserError):
         return ast.literal_eval(word)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         if kind is float and word.lower() in ("inf", "-inf", "nan"):
-            return float(word)  # named by `_number`
+            return float(word)  # reported by `_number`
         raise wrong from None
 
 
-def _number(kind, value, wrong: UserError):
+def _number(kind: Any, value: Any, wrong: UserError) -> Any:
     if kind is bool:
         if value not in (True, False) or not isinstance(value, int):
             raise wrong
@@ -143,8 +143,8 @@ def _number(kind, value, wrong: UserError):
     return int(value)
 
 
-def _duration(value, name: str):
-    """A duration as a text, or of a resolved config an integer."""
+def _duration(value: Any, name: str) -> Any:
+    """Check a duration, a string or an integer (if resolved), and return a string."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise UserError(
             f"{name} = {brief(value)} is no duration, such as '1000 steps' or '10 epochs'"

@@ -1,4 +1,4 @@
-"""Data sets as arrays in memory: one function each, one line each in the table."""
+"""Data sets as arrays: each has a function that loads it and a row in `DATASETS`."""
 
 from ml_collections import ConfigDict
 
@@ -29,7 +29,7 @@ DATASETS = {
     "cifar10": cifar.cifar10,
     "npz": npz.npz,
     "folder": folder.folder,
-    "tfds": records.prepared,
+    "tfds": records.prepared_records,
     "ring": toy.ring,
     "grid": toy.grid,
     "shakespeare": corpora.shakespeare,
@@ -38,7 +38,7 @@ DATASETS = {
     "nottingham": corpora.nottingham,
     "pydoc": corpora.pydoc,
     "stdlib": corpora.stdlib,
-    "text": corpora.text,
+    "text": corpora.text_dataset,
     "tokens": token_files.tokens,
     "pairs": pairs.tsv,
     "multi30k": pairs.multi30k,
@@ -47,5 +47,11 @@ DATASETS = {
 
 
 def load(config: ConfigDict, data_dir: str = "", download: bool = False) -> Dataset:
-    """The data set that `config` (a config's `data` section) names."""
+    """Load the data set that config.name selects from `DATASETS`.
+
+    Args:
+      config: the `data` section of a config.
+      data_dir: a directory to search before the default ones; "" for none.
+      download: whether to download missing files, where the data set supports it.
+    """
     return choose(DATASETS, config.name, "config.data.name")(config, data_dir, download)

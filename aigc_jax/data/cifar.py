@@ -1,5 +1,5 @@
-"""CIFAR-10 (Krizhevsky 2009), as its author distributes it: in binary batches, or in
-pickles, which are read as data.
+"""CIFAR-10 (Krizhevsky 2009) in the author's formats: binary batches, or pickles, which
+are parsed without executing code.
 """
 
 import io
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset
-from aigc_jax.data.images import LICENCES, divided, from_prepared, registered
+from aigc_jax.data.images import LICENCES, from_prepared, hold_out_valid, locate_dataset
 from aigc_jax.utils import restricted_pickle
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, first_line, require
@@ -24,9 +24,9 @@ from aigc_jax.utils.files import is_regular, open_regular
 SIDE, COLOURS, CLASSES = 32, 3, 10
 PIXELS = SIDE * SIDE * COLOURS
 RECORDS = 10_000  # in a batch
-MOST_BYTES = 2**26  # of a batch, which has half as many
+MOST_BYTES = 2**26  # read of a batch, which has about half that size
 TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
-# form -> (archive, the directory in it, how files are called)
+# form -> (archive, its directory, pattern of file names)
 FORMS = {
     "binary": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "{}.bin"),
     "python": ("cifar-10-python.tar.gz", "cifar-10-batches-py", "{}"),
@@ -40,78 +40,80 @@ CHECKSUMS = {
 
 
 def cifar10(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """45,000 + 5,000 + 10,000 colour pictures of 32x32 in ten classes, from the binary
-    or the Python archive, packed or unpacked, or prepared by tensorflow-datasets; valid
-    are the last of the training pictures.
+    """Load 45,000 + 5,000 + 10,000 colour images of 32x32 in ten classes, from the
+    binary or the Python archive, packed or unpacked, or prepared by
+    tensorflow-datasets. The valid split is the last 5,000 training images.
     """
-    found = place(data_dir)
+    found = locate_archive(data_dir)
     if found is None:
-        archive = FORMS["binary"][0]  # the one that is downloaded
-        paths, folder, about = registered(
+        archive = FORMS["binary"][0]  # the archive to download
+        paths, folder, about = locate_dataset(
             "cifar10", {archive: CHECKSUMS[archive]}, data_dir, download
         )
         if folder:
-            return divided(from_prepared(folder, "train"), from_prepared(folder, "test"), about)
+            return hold_out_valid(
+                from_prepared(folder, "train"), from_prepared(folder, "test"), about
+            )
         found = "binary", paths[archive]
     form, path = found
-    parts = {name: batch(form, called, raw) for name, called, raw in pieces(form, path)}
+    parts = {name: parse_batch(form, called, raw) for name, called, raw in read_pieces(form, path)}
     for name in (*TRAIN, TEST):
         require(name in parts, f"cifar10: {FORMS[form][2].format(name)} is missing in {path}")
     train = {key: np.concatenate([parts[name][key] for name in TRAIN]) for key in parts[TEST]}
     sums = {path.name: CHECKSUMS[path.name]} if is_regular(path) else {}
-    return divided(
+    return hold_out_valid(
         train, parts[TEST], dict(licence=LICENCES["cifar10"], source=f"{path}", files=sums)
     )
 
 
-def place(data_dir: str) -> tuple[str, Path] | None:
-    """("binary" or "python", its directory or verified archive) in cifar10/ or at the
-    top of the first root that has one.
+def locate_archive(data_dir: str) -> tuple[str, Path] | None:
+    """Return ("binary" or "python", path of the unpacked directory or of the verified
+    archive), from cifar10/ in a search directory or from the search directory itself;
+    None where none exists.
     """
-    for root in files.roots(data_dir):
-        for form, (archive, folder, _) in FORMS.items():
-            for where in (root / "cifar10", root):
-                if (where / folder).is_dir():
-                    return form, where / folder
-                if is_regular(path := where / archive):
-                    files.verify(
-                        "cifar10",
-                        path,
-                        file_sha256(path),
-                        CHECKSUMS[archive],
-                        files.advice("cifar10"),
-                    )
-                    return form, path
+    roots = files.search_roots(data_dir)
+    places = ((root, form) for root in roots for form in FORMS)
+    for where, form in ((w, form) for root, form in places for w in (root / "cifar10", root)):
+        archive, folder, _ = FORMS[form]
+        if (where / folder).is_dir():
+            return form, where / folder
+        if is_regular(path := where / archive):
+            hint, found = files.download_hint("cifar10"), file_sha256(path)
+            files.verify_sha256("cifar10", path, found, CHECKSUMS[archive], hint)
+            return form, path
     return None
 
 
-def pieces(form: str, path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """(batch, what to call it, its bytes) of all batches that are there. An archive is
-    read in one pass; nothing is unpacked to the disk.
+def read_pieces(form: str, path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (batch, its name in error messages, its bytes) of all existing batches. An
+    archive is read in one pass and not unpacked to disk.
     """
     _, folder, pattern = FORMS[form]
     names = {pattern.format(name): name for name in (*TRAIN, TEST)}
     if path.is_dir():
-        for file, name in names.items():
-            if os.path.lexists(path / file):
-                with open_regular(path / file) as f:
-                    yield name, f"{path / file}", f.read(MOST_BYTES)
+        for file in (file for file in names if os.path.lexists(path / file)):
+            with open_regular(path / file) as f:
+                yield names[file], f"{path / file}", f.read(MOST_BYTES)
         return
     members = {f"{folder}/{file}": name for file, name in names.items()}
     try:
         with open_regular(path) as packed, tarfile.open(fileobj=packed) as tar:
-            for info in tar:
-                if info.isreg() and info.name in members:
-                    content = tar.extractfile(info)
-                    assert content is not None  # as of every regular member
-                    yield members[info.name], f"{path}:{info.name}", content.read(MOST_BYTES)
+            for info in (info for info in tar if info.isreg() and info.name in members):
+                content = tar.extractfile(info)
+                assert content is not None  # true of every regular member
+                yield members[info.name], f"{path}:{info.name}", content.read(MOST_BYTES)
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as e:
         raise UserError(f"{path} cannot be unpacked: {first_line(e)}") from None
 
 
-def batch(form: str, called: str, raw: bytes) -> dict[str, np.ndarray]:
-    """{"x": uint8 [n, 32, 32, 3], "label": int32 [n]} of one batch, whose rows are the
-    red plane, the green and the blue one.
+def parse_batch(form: str, called: str, raw: bytes) -> dict[str, np.ndarray]:
+    """Return {"x": uint8 [n, 32, 32, 3], "label": int32 [n]} of one batch. In the file,
+    an image is its red, green and blue planes, in that order.
+
+    Args:
+      form: "binary" or "python".
+      called: the name of the batch, for error messages.
+      raw: the bytes of the batch.
     """
     x, labels = READERS[form](called, raw)
     strange = [
@@ -126,7 +128,9 @@ def batch(form: str, called: str, raw: bytes) -> dict[str, np.ndarray]:
 
 
 def read_binary(called: str, raw: bytes) -> tuple[np.ndarray, list]:
-    """Records of a byte of label and the bytes of a picture."""
+    """Return the images [n, 3072] and labels of a binary batch, whose records are a
+    byte of label and the bytes of an image.
+    """
     require(
         len(raw) == RECORDS * (1 + PIXELS),
         f"{called} has {len(raw)} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS)}",
@@ -136,8 +140,9 @@ def read_binary(called: str, raw: bytes) -> tuple[np.ndarray, list]:
 
 
 def read_python(called: str, raw: bytes) -> tuple[np.ndarray, list]:
-    """A pickle of Python 2: a dictionary of an array and a list. Of the array only
-    shape, order and bytes leave it, so that no object is made.
+    """Return the images [n, 3072] and labels of a pickle of Python 2, a dictionary of
+    an array and a list. Only the array's shape, memory order and bytes are read from
+    the pickle, so that it constructs no object.
     """
     content = restricted_pickle.read(io.BytesIO(raw), ALLOWED, path=called)
     require(
@@ -165,21 +170,20 @@ READERS = {"binary": read_binary, "python": read_python}
 
 
 class Array:
-    """What stands for an array: its state is (version, shape, type, order, bytes)."""
+    """A placeholder for an array; its state is (version, shape, type, order, bytes)."""
 
     def __setstate__(self, state):
         self.state = state
 
 
 class Kind(str):
-    """A type's name; its further state (byte order) says nothing of single bytes."""
+    """The name of a dtype, whose state (byte order) has no meaning for single bytes."""
 
     def __setstate__(self, state):
         pass
 
 
-# What NumPy's functions of making arrays are in these pickles; they themselves are
-# never called.
+# Replacements of the NumPy functions that these pickles name, which are never called.
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): lambda *_: Array(),
     ("numpy", "ndarray"): None,

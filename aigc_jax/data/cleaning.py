@@ -10,15 +10,15 @@ from ml_collections import ConfigDict
 from aigc_jax.utils import files
 from aigc_jax.utils.errors import UserError, choose
 
-# Cleaning, in this order: script, normal form, case, control characters, stop words.
+# The order of cleaning: script, normal form, case, control characters, stop words.
 
 
 Clean = Callable[[str], str]
 
 
 def opencc() -> Clean:
-    """Return the function text -> text in simplified characters; a UserError where the
-    package opencc is not installed.
+    """Return a function that converts a text to simplified characters; raise a
+    UserError where the package opencc is not installed.
     """
     try:
         from opencc import OpenCC
@@ -40,10 +40,14 @@ CONTROL: dict[str, Clean] = {
 }
 
 
-def cleaner(config: ConfigDict, script: str) -> Clean:
-    """text -> text, as the config's keys script, normalize, lower, control and
-    stop_words say. Stop words are normalized and written small as the text is; a word
-    is a run of letters, digits and underscores.
+def make_cleaner(config: ConfigDict, script: str) -> Clean:
+    """Return text -> text, configured by the keys script, normalize, lower, control and
+    stop_words. Stop words are normalized and lowercased like the text; a word is a run
+    of letters, digits and underscores.
+
+    Args:
+      config: the `data` section of a config.
+      script: replaces config.script.
     """
     steps: list[Clean] = [
         choose(SCRIPTS, script, "config.data.script")(),

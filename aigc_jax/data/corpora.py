@@ -1,4 +1,4 @@
-"""Texts: found, split and tokenized once."""
+"""Data sets of text: locate the files, decode and split them into documents."""
 
 import glob
 import os
@@ -30,7 +30,7 @@ SUFFIXES = (".txt", ".md")
 # The file of char-rnn, with the SHA-256 that tensorflow-datasets 4.9 registers
 # (url_checksums/tiny_shakespeare.txt).
 SHAKESPEARE = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
-# Directories of the standard library that hold no code of its own, or none to read.
+# Directories of the standard library that have no source of its own, or tests.
 NOT_CODE = {
     "test",
     "tests",
@@ -41,18 +41,22 @@ NOT_CODE = {
     "__pycache__",
 }
 
-# Where texts come from: (config.data, data_dir, download) -> Dataset.
+# Loaders: (config.data, data_dir, download) -> Dataset.
 
 
 def shakespeare(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """Shakespeare's plays as one text of 1,115,394 characters (Karpathy's char-rnn)."""
-    look = lambda: files.find("tiny_shakespeare", SHAKESPEARE, data_dir, config.name)
+    """Load Shakespeare's plays as one text of 1,115,394 characters (from Karpathy's
+    char-rnn).
+    """
+    look = lambda: files.find_file("tiny_shakespeare", SHAKESPEARE, data_dir, config.name)
     paths = look()
     if paths is None and download:
-        files.fetch("tiny_shakespeare", data_dir)
+        files.fetch_file("tiny_shakespeare", data_dir)
         paths = look()
     if paths is None:
-        raise files.missing("tiny_shakespeare", SHAKESPEARE, data_dir, files.advice(config.name))
+        raise files.missing_error(
+            "tiny_shakespeare", SHAKESPEARE, data_dir, files.download_hint(config.name)
+        )
     path = paths["input.txt"]
     play = decode_text(files.read_bytes(path), path)
     about = dict(
@@ -64,37 +68,38 @@ def shakespeare(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
 
 
 def tang_poems(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """20,011 poems of the Tang dynasty in traditional characters, each a text;
-    simplified ones where a file of them lies beside.
+    """Load 20,011 poems of the Tang dynasty in traditional characters, each a text. For
+    config.script = 'simplified', use the file of simplified characters if it is in the
+    same directory.
     """
-    path, script = located("tang_poems", "tang_20k.txt", data_dir), config.script
+    path, script = find_located("tang_poems", "tang_20k.txt", data_dir), config.script
     beside = path.with_name("tang_20k_simplified.txt")
     if script == "simplified" and is_regular(beside):
         path, script = beside, "as_is"
-    poems = [line for line in split_lines(decoded(path)) if line]
+    poems = [line for line in split_lines(decode_files(path)) if line]
     return windows_of(
         config, poems, about_files([path], "MIT; the poems are public domain"), script
     )
 
 
 def journey_to_the_west(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """The novel, in simplified characters, as one text."""
-    path = located("journey_to_the_west", "xiyouji.txt", data_dir)
-    return windows_of(config, [decoded(path)], about_files([path], "public domain"))
+    """Load the novel, in simplified characters, as one text."""
+    path = find_located("journey_to_the_west", "xiyouji.txt", data_dir)
+    return windows_of(config, [decode_files(path)], about_files([path], "public domain"))
 
 
 def nottingham(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """Folk tunes in ABC notation, each a text: from one line `X:` to the next."""
-    first = located("nottingham", "*.abc", data_dir)
+    """Load folk tunes in ABC notation, each a text that begins with a line `X:`."""
+    first = find_located("nottingham", "*.abc", data_dir)
     paths = sorted(first.parent.glob("*.abc"))
-    blocks = [block for path in paths for block in re.split(r"(?m)^(?=X:)", decoded(path))]
+    blocks = [block for path in paths for block in re.split(r"(?m)^(?=X:)", decode_files(path))]
     return windows_of(
         config, [block for block in blocks if block.startswith("X:")], about_files(paths, "GPL-3.0")
     )
 
 
 def pydoc(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """Python's reference as `help()` shows it, each topic a text: always at hand."""
+    """Load the topics of Python's `help()`, each a text; always available."""
     from pydoc_data.topics import topics
 
     about = dict(source=f"pydoc_data.topics of Python {sys.version.split()[0]}", licence="PSF-2.0")
@@ -102,41 +107,46 @@ def pydoc(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
 
 
 def stdlib(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """The source of Python's standard library but for its tests, each file a text:
-    always at hand.
+    """Load the source of Python's standard library without its tests, each file a text;
+    always available.
     """
-    root, texts = library()
+    root, texts = find_library()
     return windows_of(config, list(texts.values()), about_files(texts, "PSF-2.0", root))
 
 
-def library() -> tuple[Path, dict[Path, str]]:
-    """Where Python's standard library lies, and its modules but for its tests."""
+def find_library() -> tuple[Path, dict[Path, str]]:
+    """Return the directory of Python's standard library, and {path: source} of its
+    modules without the tests.
+    """
     root = Path(sysconfig.get_path("stdlib"))
     inside = lambda path: path.relative_to(root)
     found = sorted(
-        (p for p in files.walk(root, (".py",)) if not NOT_CODE & set(inside(p).parts[:-1])),
+        (p for p in files.walk_files(root, (".py",)) if not NOT_CODE & set(inside(p).parts[:-1])),
         key=lambda p: inside(p).as_posix(),
     )
     texts = {}
     for path in found:
         try:
             texts[path] = read_text(path)
-        except UserError:  # written in another encoding
+        except UserError:  # not UTF-8
             continue
     return root, texts
 
 
-def text(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """The user's own: a file, all .txt and .md files below a directory, or those of a
-    glob such as books/*.html; each file a text.
+def text_dataset(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """Load the user's own texts, each file a text: data.path is a file, a directory,
+    whose .txt and .md files are read recursively, or a glob such as books/*.html.
     """
     require(
         config.path != "",
         "config.data.path = '' must name a file, a directory or a glob for config.data.name "
         "= 'text'",
     )
-    places = [expand_user(config.path), *(root / config.path for root in files.roots(data_dir))]
-    paths = next(filter(None, map(matching, places)), None)
+    places = [
+        expand_user(config.path),
+        *(root / config.path for root in files.search_roots(data_dir)),
+    ]
+    paths = next(filter(None, map(matching_files, places)), None)
     if paths is None:
         require(
             not any(map(os.path.isdir, places)),
@@ -152,12 +162,14 @@ def text(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         )
     root = Path(os.path.commonpath([p.parent for p in paths]))
     return windows_of(
-        config, [decoded(path) for path in paths], about_files(paths, "the user's own", root)
+        config, [decode_files(path) for path in paths], about_files(paths, "the user's own", root)
     )
 
 
-def matching(place: Path) -> list[Path]:
-    """The file, those below the directory, or of the glob; names what is skipped."""
+def matching_files(place: Path) -> list[Path]:
+    """Return the readable files of a path, which is a file, a directory or a glob.
+    Print a warning that names the skipped files.
+    """
     if is_regular(place):
         return [place]
     if os.path.isdir(place):
@@ -173,12 +185,14 @@ def matching(place: Path) -> list[Path]:
     return sorted(found)
 
 
-def located(name: str, pattern: str, data_dir: str) -> Path:
-    """The first file of a data set that nothing downloads."""
-    for root in files.roots(data_dir):
+def find_located(name: str, pattern: str, data_dir: str) -> Path:
+    """Return the first file of a data set that matches the pattern; raise a UserError
+    where none does. For data sets without a download.
+    """
+    for root in files.search_roots(data_dir):
         if found := sorted(filter(is_regular, (root / name).glob(pattern))):
             return found[0]
-    raise files.missing(
+    raise files.missing_error(
         name,
         {pattern: ""},
         data_dir,
@@ -186,8 +200,10 @@ def located(name: str, pattern: str, data_dir: str) -> Path:
     )
 
 
-def decoded(path: Path) -> str:
-    """A file of UTF-8, to the byte but for its byte order mark: line ends stay."""
+def decode_files(path: Path) -> str:
+    """Return the text of a UTF-8 file. Line endings are preserved; a byte order mark is
+    removed.
+    """
     content = read_text(path)
     require(content != "", f"{path} is empty")
     require(
@@ -198,7 +214,7 @@ def decoded(path: Path) -> str:
 
 
 def about_files(paths: Iterable[Path], licence: str, root: Path | None = None) -> dict:
-    """What to tell people: where the files lie, whose they are, and their SHA-256."""
+    """Return `Dataset.about` of text files: their directory, licence and SHA-256."""
     paths = list(paths)
     root = root or paths[0].parent
     return dict(

@@ -1,5 +1,5 @@
-"""What a data set is to the rest of the code, and its batches as a pure function of
-(arrays, key, step).
+"""The interface of a data set: its arrays, its splits, and its batches as a pure
+function of (arrays, key, step).
 """
 
 import hashlib
@@ -11,56 +11,57 @@ import numpy as np
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.utils.errors import UserError, require
 
-# split -> (its first example, how many)
+# split -> (index of its first example, number of examples)
 Bounds = dict[str, tuple[int, int]]
 
 
 class Spec(NamedTuple):
-    """What methods, metrics and pictures may know of a data set."""
+    """The static properties of a data set that methods, metrics and plots may use."""
 
     kind: str  # "image": [H, W, C] in [-1, 1]; "points": [D]; "text": windows of [T] tokens
     shape: tuple[int, ...]
     n_train: int
     classes: int = 0
-    centres: Any = None  # [M, D] of a mixture of M Gaussians
-    sigma: float = 0.0  # its standard deviation, along each axis
-    # Values of an image are levels + 1 equidistant ones; 0 where they are continuous.
+    centres: Any = None  # of a mixture of M Gaussians: the means [M, D]
+    sigma: float = 0.0  # of a mixture: the standard deviation along each axis
+    # Pixels have levels + 1 equidistant values; 0: continuous values.
     levels: int = 0
-    vocabulary: int = 0  # of text: how many tokens there are
-    start: int = 0  # of text: the token after which one begins; -1 where none is
-    mask: int = -1  # of text: the token that hides another; -1 where none is
+    vocabulary: int = 0  # of text: the number of tokens
+    start: int = 0  # of text: the token that precedes a text; -1: none
+    mask: int = -1  # of text: the mask token; -1: none
 
 
 class Dataset(NamedTuple):
-    """All splits lie in the same arrays, one after another, so that one program serves
-    each of them.
+    """A data set whose splits are consecutive ranges of the same arrays, so that one
+    program serves all splits.
     """
 
-    # Name -> array with examples as its leading axis: NumPy's, a mapped one, or what
-    # reads the rows that index it (and has shape, dtype, nbytes and len).
+    # Name -> array with the examples as its leading axis: a NumPy array, a memory map,
+    # or an object that reads the indexed rows (and has shape, dtype, nbytes and len).
     arrays: dict[str, Any]
     splits: Bounds  # train, valid, test -> (start, count)
-    # (arrays, rows [B]) -> batch: the examples as the networks see them, of NumPy's or
-    # JAX's arrays.
+    # (arrays, rows [B]) -> batch: the inputs of the networks, from NumPy or JAX arrays.
     take: Callable
     spec: Spec
-    about: dict[str, Any]  # where it lies, size, licence, checksums: for people
-    # (arrays, rows, words uint32 [B]) -> batch: what training takes instead, varied by
-    # the words, each of which lasts an epoch.
+    about: dict[str, Any]  # for the user: location, size, licence, checksums
+    # (arrays, rows, words uint32 [B]) -> batch: replaces `take` in training. The random
+    # words, constant within an epoch, augment the examples.
     vary: Callable | None = None
-    tokenizer: Tokenizer | None = None  # of text: what its numbers stand for
+    tokenizer: Tokenizer | None = None  # of text: decodes the tokens
 
 
 def text_spec(
     tokenizer: Tokenizer, shape: tuple[int, ...], n_train: int, start: int, kind: str = "text"
 ) -> Spec:
-    """The spec of a data set of a tokenizer's tokens."""
+    """Return the spec of a data set of tokens, with the tokenizer's vocabulary."""
     mask = -1 if tokenizer.mask is None else tokenizer.mask
     return Spec(kind, shape, n_train, vocabulary=tokenizer.size, start=start, mask=mask)
 
 
 def end_of(tokenizer: Tokenizer) -> int:
-    """The token between texts; a UserError where the tokenizer has none."""
+    """Return the end-of-text token, which separates texts; raise a UserError where the
+    tokenizer has none.
+    """
     if tokenizer.end is None:
         raise UserError(
             "config.data.tokenizer = 'file': the tokenizer has no end of text, which must stand "
@@ -70,8 +71,8 @@ def end_of(tokenizer: Tokenizer) -> int:
 
 
 def without_arrays(spec: Spec) -> Dataset:
-    """A stand-in that knows the spec alone: enough to build a method and to draw what
-    is conditioned on nothing.
+    """Return a data set that has the spec alone: enough to build a method and to draw
+    unconditional samples.
     """
     return Dataset(
         {},
@@ -83,39 +84,47 @@ def without_arrays(spec: Spec) -> Dataset:
 
 
 def spec_to_json(spec: Spec) -> dict:
-    """Return the spec as JSON has it; `spec_from_json` is the inverse."""
+    """Return the spec as a JSON object; `spec_from_json` is the inverse."""
     return spec._asdict() | dict(
         centres=None if spec.centres is None else np.asarray(spec.centres).tolist()
     )
 
 
 def spec_from_json(plain: dict) -> Spec:
-    """Return the spec that `spec_to_json` was given."""
+    """Return the spec of a JSON object that `spec_to_json` made."""
     centres = None if plain["centres"] is None else np.array(plain["centres"])
     return Spec(**plain | dict(shape=tuple(plain["shape"]), centres=centres))
 
 
-def images(
+def make_images(
     splits: dict[str, dict[str, np.ndarray]], levels: int, about: dict, classes: int = 0
 ) -> Dataset:
-    """A data set of pictures: {"train": {"x": uint8 [n, H, W, C], "label": [n]}, ...}
-    with values 0 .. levels, or floats in between.
+    """Return a data set of images.
+
+    Args:
+      splits: {"train": {"x": [n, H, W, C], "label": [n]}, ...}, where x has uint8
+        values 0 .. levels, or floats in that range; labels are optional.
+      levels: the value of white; black is 0.
+      about: `Dataset.about`.
+      classes: the number of classes; 0 without labels.
     """
-    arrays, bounds = join(splits)
+    arrays, bounds = join_splits(splits)
     return images_of(arrays, bounds, levels, about, classes)
 
 
 def images_of(
     arrays: dict[str, Any], bounds: Bounds, levels: int, about: dict, classes: int = 0
 ) -> Dataset:
-    """Likewise, of arrays that hold the splits one after another, at these bounds."""
+    """Return a data set of images from arrays that store the splits consecutively; as
+    `make_images` otherwise.
+    """
     whole = levels if arrays["x"].dtype == np.uint8 else 0
     spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes, levels=whole)
 
     def take(arrays, rows):
         batch = {name: array[rows] for name, array in arrays.items()}
-        # 2 x - levels is exact, so that only the product rounds, and it is the same
-        # number wherever it is computed
+        # 2 x - levels is exact, so that only the product rounds, and the result is the
+        # same on every device.
         return batch | dict(
             x=(np.float32(2) * batch["x"].astype(np.float32) - np.float32(levels))
             * np.float32(1 / levels)
@@ -124,22 +133,24 @@ def images_of(
     return Dataset(arrays, bounds, take, spec, about)
 
 
-def points(
+def make_points(
     splits: dict[str, dict[str, np.ndarray]],
     about: dict,
     centres: np.ndarray | None = None,
     sigma: float = 0.0,
 ) -> Dataset:
-    """A data set of points: {"train": {"x": float32 [n, D]}, ...}, as they are."""
-    arrays, bounds = join(splits)
+    """Return a data set of points {"train": {"x": float32 [n, D]}, ...}, without
+    scaling.
+    """
+    arrays, bounds = join_splits(splits)
     spec = Spec("points", arrays["x"].shape[1:], bounds["train"][1], 0, centres, sigma)
     return Dataset(
         arrays, bounds, lambda arrays, rows: {k: a[rows] for k, a in arrays.items()}, spec, about
     )
 
 
-def join(splits: dict[str, dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], Bounds]:
-    """The arrays of all splits one after another, and {split: (start, count)}."""
+def join_splits(splits: dict[str, dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], Bounds]:
+    """Return the concatenated arrays of all splits, and {split: (start, count)}."""
     bounds = bounds_of(
         {
             name: len(next(iter(splits[name].values())))
@@ -152,8 +163,8 @@ def join(splits: dict[str, dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray
 
 
 def bounds_of(counts: dict[str, int]) -> Bounds:
-    """{split: (start, count)} of splits with so many examples, one after another.
-    Without a test split, the valid one is both.
+    """Return {split: (start, count)} of consecutive splits with `counts` examples.
+    Without a test split, the valid split is used for both.
     """
     for name, count in counts.items():
         require(
@@ -165,8 +176,10 @@ def bounds_of(counts: dict[str, int]) -> Bounds:
     return bounds | dict(test=bounds.get("test", bounds["valid"]))
 
 
-def divide(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """80 % train, 10 % valid, 10 % test, by a permutation that is always the same."""
+def divide_splits(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """Split arrays into 80 % train, 10 % valid and 10 % test by a permutation that
+    depends only on the seed and the number of examples.
+    """
     n = len(next(iter(arrays.values())))
     order = np.random.RandomState(seed).permutation(n)
     tenth = n // 10
@@ -178,20 +191,20 @@ def divide(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dict[str, 
     return {name: {k: a[rows] for k, a in arrays.items()} for name, rows in cuts.items()}
 
 
-PIECE_BYTES = 2**26  # that are read at once
+PIECE_BYTES = 2**26  # read at once
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 of the arrays, or of what they call their identity, and of where the
-    splits lie, so that a resumed run cannot go on with other data.
+    """Return the SHA-256 of the arrays, or of their `identity` where they have one, and
+    of the bounds of the splits, so that a resumed run cannot continue with other data.
     """
     digest = hashlib.sha256(repr(sorted(dataset.splits.items())).encode())
     for name, array in sorted(dataset.arrays.items()):
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        if hasattr(array, "identity"):  # of records that it would take hours to read
+        if hasattr(array, "identity"):  # reading all records would take hours
             digest.update(array.identity.encode())
             continue
-        # Row by row, for arrays may be larger than the memory.
+        # In blocks of rows: arrays may be larger than the memory.
         each = max(1, PIECE_BYTES * len(array) // max(array.nbytes, 1))
         for low in range(0, len(array), each):
             digest.update(np.ascontiguousarray(array[low : low + each]).view(np.uint8).data)

@@ -1,4 +1,4 @@
-"""Where data files lie, whether they are whole, and how they are fetched."""
+"""Data files: search, verification, download, and a cache of arrays."""
 
 import contextlib
 import errno
@@ -17,44 +17,51 @@ from aigc_jax.utils.errors import UserError, command, first_line, nearest, requi
 from aigc_jax.utils.terminal import print_warning
 
 
-def roots(data_dir: str) -> list[Path]:
-    """The directories to search: data_dir, $AIGC_DATA_DIR, ~/tensorflow_datasets."""
+def search_roots(data_dir: str) -> list[Path]:
+    """Return the directories to search: data_dir, $AIGC_DATA_DIR and
+    ~/tensorflow_datasets.
+    """
     given = [data_dir, os.environ.get("AIGC_DATA_DIR", ""), "~/tensorflow_datasets"]
     return [files.expand_user(d) for d in given if d]
 
 
-def find(
+def find_file(
     name: str, checksums: dict[str, str], data_dir: str, called: str = ""
 ) -> dict[str, Path] | None:
-    """The files of one data set, each verified, from the first root that has any of
-    them; None where none has. A file may lie there packed, as FILE.gz. `called` is its
-    name in a config, where that is not the directory's.
+    """Return {file: verified path} of a data set, from the first search directory that
+    has any of the files; None where none has. A file may be compressed, as FILE.gz.
 
-    Raises a UserError where a file is missing beside the others, or is not the one
-    whose SHA-256 is registered.
+    Args:
+      name: the directory of the data set.
+      checksums: {file: SHA-256}.
+      data_dir: a directory to search before the default ones; "" for none.
+      called: the data set's name in a config, by default `name`.
+
+    Raises:
+      UserError: some of the files are missing, or a SHA-256 differs.
     """
-    for root in roots(data_dir):
+    for root in search_roots(data_dir):
         paths = {file: plain_or_packed(root / name / file) for file in checksums}
         if not any(map(files.is_regular, paths.values())):
             continue
         for file, path in paths.items():
             if not files.is_regular(path):
                 raise UserError(
-                    f"{name}: {file} is missing in {path.parent}; {advice(called or name)}"
+                    f"{name}: {file} is missing in {path.parent}; {download_hint(called or name)}"
                 )
-            verify(
+            verify_sha256(
                 name,
                 path,
                 file_sha256(path) if path.name == file else unpacked_sha256(path),
                 checksums[file],
-                advice(called or name),
+                download_hint(called or name),
             )
         return paths
     return None
 
 
-def verify(name: str, path: Path, found: str, registered: str, remedy: str) -> None:
-    """A UserError where a file's SHA-256 is not the registered one."""
+def verify_sha256(name: str, path: Path, found: str, registered: str, remedy: str) -> None:
+    """Raise a UserError where a file's SHA-256 is not the registered one."""
     if found != registered:
         raise UserError(
             f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as "
@@ -63,14 +70,14 @@ def verify(name: str, path: Path, found: str, registered: str, remedy: str) -> N
 
 
 def plain_or_packed(path: Path) -> Path:
-    """Return the path, or the .gz beside it where that alone is a regular file."""
+    """Return the path, or the path with .gz appended if only that is a regular file."""
     packed = path.with_name(path.name + ".gz")
     return packed if files.is_regular(packed) and not files.is_regular(path) else path
 
 
 def unpacked_sha256(path: Path) -> str:
-    """SHA-256 of what a gzip file holds; of nothing where it cannot be unpacked. No
-    more is unpacked at once than a piece.
+    """Return the SHA-256 of the uncompressed contents of a gzip file, or "" where they
+    cannot be uncompressed. Reads in pieces of 1 MiB.
     """
     digest = hashlib.sha256()
     try:
@@ -83,8 +90,8 @@ def unpacked_sha256(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What a file holds, unpacked where its name ends in .gz; a UserError where it
-    cannot be read.
+    """Return the contents of a file, uncompressed if its name ends in .gz; raise a
+    UserError where they cannot be read.
     """
     try:
         with files.open_regular(path) as f:
@@ -93,39 +100,42 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {first_line(e)}") from None
 
 
-def prepared(name: str, data_dir: str) -> Path | None:
-    """The newest version of a data set that tensorflow-datasets prepared in one of the
-    roots, or None.
+def prepared_path(name: str, data_dir: str) -> Path | None:
+    """Return the directory of the newest version of a data set that tensorflow-datasets
+    prepared, from the first search directory that has one, or None.
     """
-    for root in roots(data_dir):
+    for root in search_roots(data_dir):
         versions = sorted((root / name).glob("[0-9]*.[0-9]*.[0-9]*/dataset_info.json"))
         if versions:
             return versions[-1].parent
     return None
 
 
-def advice(name: str) -> str:
-    """Return how to fetch the data set, for the end of an error message."""
+def download_hint(name: str) -> str:
+    """Return the end of an error message: the command that downloads a data set."""
     return f"get it with: {command('data', name=name, download=True)}"
 
 
-def missing(name: str, checksums: dict[str, str], data_dir: str, remedy: str = "") -> UserError:
-    """The sentence for a data set that is nowhere; it ends in what to do, which is to
-    download it unless `remedy` says otherwise.
+def missing_error(
+    name: str, checksums: dict[str, str], data_dir: str, remedy: str = ""
+) -> UserError:
+    """Return the error for a data set that is not found. The message ends in `remedy`,
+    by default the `download_hint`.
     """
-    places = ", ".join(str(root / name) for root in roots(data_dir))
+    places = ", ".join(str(root / name) for root in search_roots(data_dir))
+    file = next(iter(checksums))
     return UserError(
-        f"{name}: {next(iter(checksums))} not found (looked in {places}); {remedy or advice(name)}"
+        f"{name}: {file} not found (looked in {places}); {remedy or download_hint(name)}"
     )
 
 
-def fetch(name: str, data_dir: str) -> None:
-    """Download the raw files of a tensorflow-datasets builder into the first root, with
-    its URLs and checksums.
+def fetch_file(name: str, data_dir: str) -> None:
+    """Download the raw files of a tensorflow-datasets builder, with its URLs and
+    checksums, into the first search directory.
     """
     import tensorflow_datasets as tfds
 
-    target = roots(data_dir)[0] / name
+    target = search_roots(data_dir)[0] / name
     target.mkdir(parents=True, exist_ok=True)
     infos = tfds.builder_cls(name).url_infos
     manager = tfds.download.DownloadManager(
@@ -136,15 +146,15 @@ def fetch(name: str, data_dir: str) -> None:
     )
     try:
         got = manager.download({info.filename: url for url, info in infos.items()})
-    except Exception as e:  # a library's many network errors: one sentence for all
+    except Exception as e:  # one user-facing error for all network errors of the library
         raise UserError(f"{name}: the download failed: {first_line(e)}") from None
     for file, path in got.items():
         os.replace(path, target / file)
 
 
-def walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """The files below a directory that end in one of the suffixes. Hidden ones are left
-    out; links to directories are not followed.
+def walk_files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files below a directory that end in one of the suffixes. Hidden files
+    and directories are ignored; links to directories are not followed.
     """
     for directory, inner, names in os.walk(root):
         inner[:] = [d for d in inner if not d.startswith(".")]
@@ -156,10 +166,17 @@ def walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
 def find_readable(
     root: Path, suffixes: tuple[str, ...], other: tuple[str, ...] = ()
 ) -> tuple[list[str], dict[str, str]]:
-    """(paths below a directory that end in one of the suffixes, {path: why it is not
-    read}), both relative to it and sorted. Read are regular files, and links to such
-    within the directory. Links to directories, and files that end in one of `other`,
-    are named among those that are not.
+    """Find the readable files below a directory.
+
+    Args:
+      root: the directory.
+      suffixes: of the wanted files.
+      other: suffixes of files to report as skipped.
+
+    Returns:
+      The paths of regular files, and of links to regular files within the directory,
+      that end in one of the suffixes; and {path: reason} of skipped ones, links to
+      directories included. Paths are relative to the directory and sorted.
     """
     inside = root.resolve()
     found: list[str] = []
@@ -172,25 +189,24 @@ def find_readable(
         links = [d for d in inner if os.path.islink(os.path.join(directory, d))]
         skipped |= {relative(d): "is a link to a directory" for d in links}
         for name in (n for n in names if not n.startswith(".")):
-            if name.lower().endswith(suffixes):
-                obstacle = find_link_obstacle(Path(directory, name), inside)
-                if obstacle:
-                    skipped[relative(name)] = obstacle
-                else:
-                    found.append(relative(name))
+            is_wanted = name.lower().endswith(suffixes)
+            if is_wanted and (obstacle := find_link_obstacle(Path(directory, name), inside)):
+                skipped[relative(name)] = obstacle
+            elif is_wanted:
+                found.append(relative(name))
             elif other and name.lower().endswith(other):
                 skipped[relative(name)] = f"{Path(name).suffix.lower()} files are not read"
     return sorted(found), dict(sorted(skipped.items()))
 
 
 def find_link_obstacle(path: Path, inside: Path) -> str:
-    """Why a file of a directory is not read: it is not regular, or a link out of the
-    directory; "" where nothing is wrong with it.
+    """Return why a file of a directory is not read: it is not regular, or a link out of
+    the directory; "" where it is readable.
     """
     if path.is_symlink():
         try:
             target = path.resolve()
-        except (OSError, RuntimeError):  # links that go in a circle
+        except (OSError, RuntimeError):  # circular links
             return "is a link to itself"
         if not target.is_relative_to(inside):
             return "is a link out of the directory"
@@ -198,15 +214,15 @@ def find_link_obstacle(path: Path, inside: Path) -> str:
 
 
 def describe_skipped(skipped: dict[str, str], total: int, what: str) -> str:
-    """One line that names the first files that were not read, and why."""
+    """Return a one-line message that names the first skipped files and the reasons."""
     named = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
     more = "; ..." if len(skipped) > 5 else ""
     return f"skipped {len(skipped):,} of {total:,} {what} ({named}{more})"
 
 
-def tenth(text: str) -> int:
-    """0 .. 9 by the SHA-256 of a text: what it names stays in its split when others
-    come and go.
+def hash_decile(text: str) -> int:
+    """Return 0 .. 9 by the SHA-256 of a text, so that an example's split does not
+    depend on which other examples exist.
     """
     return (
         int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8], "big")
@@ -214,13 +230,21 @@ def tenth(text: str) -> int:
     )
 
 
-def directory(path: str, data_dir: str, name: str, holds: str) -> Path:
-    """The directory config.data.path, or the one of that name among the data sets."""
+def data_directory(path: str, data_dir: str, name: str, holds: str) -> Path:
+    """Return the directory that config.data.path names, as a path or as the name of a
+    data set in a search directory. Raise a UserError where none exists.
+
+    Args:
+      path: config.data.path.
+      data_dir: a directory to search before the default ones; "" for none.
+      name: config.data.name, for error messages.
+      holds: the contents of such a directory, for error messages.
+    """
     require(
         path != "",
         f"config.data.path = '' must name a directory of {holds} for config.data.name = {name!r}",
     )
-    places = [files.expand_user(path), *(root / path for root in roots(data_dir))]
+    places = [files.expand_user(path), *(root / path for root in search_roots(data_dir))]
     found = next((p for p in places if os.path.isdir(p)), None)
     if found is None:
         parents = [place.parent for place in places if os.path.isdir(place.parent)]
@@ -232,19 +256,28 @@ def directory(path: str, data_dir: str, name: str, holds: str) -> Path:
 
 
 def keep_array(cached: Path, write: Callable, described: dict, what: str) -> bool:
-    """`write(file)` an array as .npy beside `cached`, and then `cached`, which
-    describes it: where it is, the array is. Were both written?
+    """Write an array to the cache, and return whether that succeeded. The .npy file is
+    written before the description, whose existence implies that of the array.
+
+    Args:
+      cached: the path of the description; the array has the suffix .npy instead.
+      write: writes the array, as .npy, to an open file.
+      described: the description, to which the SHA-256 of the array is added.
+      what: the kind of the contents, for warnings.
     """
     array = cached.with_suffix(".npy")
     whole = lambda f: f.write(
         documents.encode(cached, described | dict(array_sha256=file_sha256(array)), "cache")
     )
-    return keep(array, write, what) and keep(cached, whole, what)
+    return store_array(array, write, what) and store_array(cached, whole, what)
 
 
 def kept_array(cached: Path) -> tuple[np.ndarray, dict]:
-    """The array, mapped, and what describes it. An OSError where they are not there,
-    another where they are damaged.
+    """Return the memory-mapped array and its description, which `keep_array` wrote.
+
+    Raises:
+      OSError: the files do not exist.
+      Exception: of another type, where the files are damaged.
     """
     described = documents.read(cached, "cache")
     if described is None:
@@ -254,9 +287,9 @@ def kept_array(cached: Path) -> tuple[np.ndarray, dict]:
     return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), described
 
 
-def keep(cached: Path, write: Callable, what: str) -> bool:
-    """`write(file)` a file of the cache, whole or not at all; where it cannot be
-    written, `what` is made again the next time.
+def store_array(cached: Path, write: Callable, what: str) -> bool:
+    """Write a file of the cache atomically with `write(file)`, and return whether that
+    succeeded. An OSError prints a warning, and the next run computes `what` again.
     """
     part = cached.with_suffix(f".{os.getpid()}.part")
     try:

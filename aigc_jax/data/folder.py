@@ -1,12 +1,13 @@
 """Images from a directory tree of files such as PNG: untrusted input, decoded once."""
 
 import hashlib
+import itertools
 import json
 import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -27,40 +28,40 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Formats of pictures that Pillow decodes by itself; of an animation, or of several
-# pages, the first.
+# Image formats that Pillow decodes itself. Of an animation, or of several pages, the
+# first image is used.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-# Formats that are named and not read: their decoders are other programs, large, or
-# seldom looked at.
+# Formats that are reported but not read: their decoders are other programs, large, or
+# seldom reviewed.
 NOT_READ = (
     ".avif", ".dng", ".eps", ".exr", ".heic", ".heif", ".ico", ".jp2", ".jxl", ".pbm", ".pdf",
     ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".xcf",
 )  # fmt: skip
-SMALLEST, LARGEST = 8, 1024  # pixels a side that are drawn; smaller files are skipped
+SMALLEST, LARGEST = 8, 1024  # bounds of config.data.size, pixels; smaller files are skipped
 MOST_PIXELS = 100_000_000  # of a file; more may be a decompression bomb
 TOO_MANY = f"it has more than {MOST_PIXELS:,} pixels"
-# Mode of a PNG of 2 or 4 bits -> how far apart its grey levels are in 8 bits.
+# Mode of a PNG of 2 or 4 bits -> the distance of its grey levels in 8 bits.
 GREY_STEPS = {"L;2": 85, "L;4": 17}
 AT_ONCE = 1024  # files that are decoded before the first of them is written
-DECODER = 3  # raise it when `decode` gives other pixels: caches of another number are not read
+DECODER = 3  # increase when `decode_image` yields other pixels: invalidates older caches
 
 COLOURS = {"rgb": "RGB", "grey": "L"}
 # config.data.split -> the split of each tenth of the hash values. 80/20: valid and test
-# are the same pictures.
+# are the same images.
 SPLITS = {"80/10/10": ("train",) * 8 + ("valid", "test"), "80/20": ("train",) * 8 + ("valid",) * 2}
 
 
 def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """All files below data.path that end in one of SUFFIXES, as pictures of data.size
-    pixels a side in data.colour (rgb or grey).
+    """Load all files below data.path that end in one of SUFFIXES, as square images of
+    data.size pixels a side in data.colour (rgb or grey).
 
-    Each is resized with antialiasing until its shorter side fits and cropped to its
-    centre. Its class is the directory it lies in; its split, the hash of its relative
-    path, whatever other files there are. A file that cannot be read is skipped and
-    named.
+    Images are resized with antialiasing until the shorter side fits, and cropped to the
+    centre. The class of an image is its directory. Its split is determined by the hash
+    of its relative path and does not depend on other files. Files that cannot be read
+    are skipped, and named in a warning.
     """
-    root = files.directory(config.path, data_dir, config.name, "pictures")
+    root = files.data_directory(config.path, data_dir, config.name, "pictures")
     choose(COLOURS, config.colour, "config.data.colour")
     tenths = choose(SPLITS, config.split, "config.data.split")
     require(
@@ -72,10 +73,10 @@ def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     require(
         total, f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}"
     )
-    split_of = {name: tenths[files.tenth(name)] for name in paths}
-    # In the order of the array: split by split.
+    split_of = {name: tenths[files.hash_decile(name)] for name in paths}
+    # The splits are consecutive in the array.
     paths.sort(key=lambda name: ("train", "valid", "test").index(split_of[name]))
-    x, skipped = pictures(root, paths, config.size, config.colour)
+    x, skipped = read_images(root, paths, config.size, config.colour)
     skipped = not_read | skipped
     names = [p for p in paths if p not in skipped]
     require(
@@ -85,72 +86,79 @@ def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     )
     if skipped:
         print_warning(files.describe_skipped(skipped, total, "pictures"))
-    arrays, about, classes = (
-        dict(x=x),
-        dict[str, Any](source=str(root), licence="the user's own"),
-        Counter(map(os.path.dirname, names)),
-    )
+    arrays, classes = dict(x=x), Counter(map(os.path.dirname, names))
+    about: dict[str, Any] = dict(source=str(root), licence="the user's own")
     if len(classes) > 1:
         about["classes"] = dict(sorted(classes.items()))
         number = {name: i for i, name in enumerate(about["classes"])}
         arrays["label"] = np.array([number[os.path.dirname(name)] for name in names], np.int32)
     counts = Counter(map(split_of.get, names))
-    return images_of(
-        arrays,
-        bounds_of({split: counts[split] for split in dict.fromkeys(tenths)}),
-        255,
-        about,
-        len(about.get("classes", ())),
-    )
+    bounds = bounds_of({split: counts[split] for split in dict.fromkeys(tenths)})
+    return images_of(arrays, bounds, 255, about, len(about.get("classes", ())))
 
 
-def pictures(
+def read_images(
     root: Path, paths: list[str], size: int, colour: str
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """All pictures that can be read, decoded once: kept in the user's cache under the
-    hash of every file's name and content, and mapped from there, so that no more of
-    them need be in memory than are looked at.
+    """Decode all readable images once.
+
+    The decoded images are stored in the user's cache, under the hash of every file's
+    name and contents, and memory-mapped, so that only accessed images occupy memory.
+
+    Returns:
+      The images, uint8 [n, size, size, C], and {path: reason} of the skipped files.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = list(progress("reading", pool.map(lambda p: digest(root / p), paths), len(paths)))
-        key = hashlib.sha256(
-            json.dumps([DECODER, size, colour, paths, hashes]).encode()
-        ).hexdigest()
+        digests = pool.map(lambda p: digest_files(root / p), paths)
+        hashes = list(report_progress("reading", digests, len(paths)))
+        settings = json.dumps([DECODER, size, colour, paths, hashes])
+        key = hashlib.sha256(settings.encode()).hexdigest()
         cached = cache_dir("pictures") / f"{key}.json"
         try:
             x, described = files.kept_array(cached)
             return x, described["skipped"]
-        except OSError:  # not there
+        except OSError:  # not cached yet
             pass
-        except Exception:  # a damaged file is damaged in many ways
+        except Exception:  # a damaged file raises exceptions of many types
             print_warning(f"{cached} is damaged: decoding again")
         skipped: dict[str, str] = {}
-
-        def decoded():
-            skipped.clear()
-            with warnings.catch_warnings():
-                # Pillow warns of what `decode` refuses, and of odd metadata
-                warnings.simplefilter("ignore")
-                for low in range(0, len(paths), AT_ONCE):
-                    some = paths[low : low + AT_ONCE]
-                    for name, found in zip(
-                        some, pool.map(lambda p: attempt(root, p, size, colour), some), strict=True
-                    ):
-                        if isinstance(found, str):
-                            skipped[name] = found
-                        yield found
-
+        decode = lambda name: try_decode(root, name, size, colour)
+        decoded = lambda: report_progress(
+            "decoding", decode_all(paths, decode, pool, skipped), len(paths)
+        )
         shape = (len(paths), size, size, 3 if colour == "rgb" else 1)
-        write_all = lambda f: write(f, progress("decoding", decoded(), len(paths)), shape)
+        write_all = lambda f: write_cache(f, decoded(), shape)
         if files.keep_array(cached, write_all, dict(skipped=skipped), "decoded pictures"):
             return files.kept_array(cached)[0], skipped
-        kept = [x for x in progress("decoding", decoded(), len(paths)) if not isinstance(x, str)]
+        kept = [x for x in decoded() if not isinstance(x, str)]
     return (np.stack(kept) if kept else np.zeros((0, *shape[1:]), np.uint8)), skipped
 
 
-def write(f: BinaryIO, decoded: Iterable[np.ndarray | str], shape: tuple[int, ...]) -> None:
-    """The pictures, at most shape[0] of them, as an .npy file, one after another; what
-    is no picture is left out.
+def decode_all(
+    paths: list[str],
+    decode: Callable[[str], np.ndarray | str],
+    pool: ThreadPoolExecutor,
+    skipped: dict[str, str],
+) -> Iterator[np.ndarray | str]:
+    """Yield the image of every path, or the reason why it is skipped, which is also
+    stored in `skipped`.
+    """
+    skipped.clear()
+    with warnings.catch_warnings():
+        # Pillow warns about files that `decode_image` refuses, and about odd metadata.
+        warnings.simplefilter("ignore")
+        parts = (paths[low : low + AT_ONCE] for low in range(0, len(paths), AT_ONCE))
+        # Only one part is decoded at a time, which bounds the memory.
+        items = (zip(some, pool.map(decode, some), strict=True) for some in parts)
+        for name, found in itertools.chain.from_iterable(items):
+            if isinstance(found, str):
+                skipped[name] = found
+            yield found
+
+
+def write_cache(f: BinaryIO, decoded: Iterable[np.ndarray | str], shape: tuple[int, ...]) -> None:
+    """Write the decoded images, at most shape[0], to an .npy file as they arrive; skip
+    the reasons of skipped files.
     """
     head = lambda n: np.lib.format.write_array_header_1_0(
         f, dict(descr="|u1", fortran_order=False, shape=(n, *shape[1:]))
@@ -162,41 +170,42 @@ def write(f: BinaryIO, decoded: Iterable[np.ndarray | str], shape: tuple[int, ..
             f.write(x.tobytes())
             count += 1
     f.seek(0)
-    # The header of a smaller number is as long: NumPy fills it up to a multiple of 64
-    # bytes, with room for digits.
+    # The header with a smaller number has the same length: NumPy pads it to a multiple
+    # of 64 bytes, with room for digits.
     head(count)
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; where it cannot be read, the reason, which
-    then stands for them.
+def digest_files(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; where the file cannot be read, the reason,
+    which replaces the hash in the cache's key.
     """
     try:
         with open_regular(path) as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
-    except (UserError, OSError) as e:  # no permission, gone: skipped later, by the same words
+    except (UserError, OSError) as e:  # no permission, deleted: skipped later, same message
         return first_line(e)
 
 
-def attempt(root: Path, name: str, size: int, colour: str) -> np.ndarray | str:
-    """The decoded picture, or in a few words why it is skipped."""
+def try_decode(root: Path, name: str, size: int, colour: str) -> np.ndarray | str:
+    """Return the decoded image, or a short reason why it is skipped."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return decode(root / name, size, colour)
-    except Image.DecompressionBombError:  # Pillow's own bound, above ours
+        return decode_image(root / name, size, colour)
+    except Image.DecompressionBombError:  # Pillow's own limit, above MOST_PIXELS
         return TOO_MANY
     except UnidentifiedImageError:
         return f"none of {', '.join(FORMATS)}"
     except Exception as e:
-        # a decoder of untrusted files fails in many ways, none of which may end the run
+        # Decoders of untrusted files raise errors of many types; none may end the run.
         return first_line(e, 80)
 
 
-def decode(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 [size, size, C]
-    """One file as it is meant to be seen: turned by its EXIF tag, 16 bits scaled to 8,
-    palette and CMYK converted, transparent parts on white; resized by a Lanczos filter
-    with antialiasing until the shorter side is `size`, and cropped to the centre.
+def decode_image(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 [size, size, C]
+    """Decode one file as it is meant to be displayed: rotated by its EXIF tag, 16 bits
+    scaled to 8, palette and CMYK converted, transparent parts composited on white.
+    Resize it by a Lanczos filter with antialiasing until the shorter side is `size`,
+    and crop it to the centre.
     """
     from PIL import Image, ImageOps
 
@@ -215,9 +224,11 @@ def decode(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 [size,
 
 
 def to_eight_bits(image: "PIL.ImageFile.ImageFile", file: BinaryIO) -> "PIL.Image.Image":
-    """A picture of 8 bits a channel. Pillow's own conversion would cut 16 bits of grey
-    off at 255 and colours to their upper byte, and it compares a PNG's transparent
-    colour (tRNS), which has the bits of the file, with pixels that are scaled to 8
+    """Convert an image to 8 bits per channel.
+
+    Pillow's own conversion would clip 16 bits of grey at 255 and truncate colours to
+    the upper byte. It also compares a PNG's transparent colour (tRNS), which has the
+    bit depth of the file, with pixels that are scaled to 8 bits
     (https://www.w3.org/TR/png-3/#11tRNS).
     """
     raw = image.tile[0][3] if image.format == "PNG" and image.tile else ""
@@ -246,8 +257,8 @@ def to_eight_bits(image: "PIL.ImageFile.ImageFile", file: BinaryIO) -> "PIL.Imag
 def read_sixteen_bits(
     image: "PIL.Image.Image", file: BinaryIO
 ) -> np.ndarray:  # -> uint16 [H, W, 3]
-    """The colours of a PNG of 16 bits a channel, of which Pillow gives the upper byte,
-    or, read in the other byte order, the lower one.
+    """Return the colours of a PNG of 16 bits per channel. Pillow decodes the upper byte
+    or, with the other byte order, the lower byte.
     """
     from PIL import Image
 
@@ -259,8 +270,8 @@ def read_sixteen_bits(
         return upper << 8 | np.asarray(again)
 
 
-def progress(verb: str, items: Iterable[T], total: int) -> Iterator[T]:
-    """The items, with a line of progress on a terminal."""
+def report_progress(verb: str, items: Iterable[T], total: int) -> Iterator[T]:
+    """Yield the items, and print a progress line where stderr is a terminal."""
     for i, item in enumerate(items, 1):
         if sys.stderr.isatty() and (i % 100 == 0 or i == total):
             print(

@@ -1,4 +1,4 @@
-"""Data sets of pictures."""
+"""Data sets of images: digits, MNIST, Fashion-MNIST, binarized MNIST."""
 
 import gzip
 import math
@@ -10,13 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files
-from aigc_jax.data.dataset import Dataset, divide, images
+from aigc_jax.data.dataset import Dataset, divide_splits, make_images
 from aigc_jax.utils.errors import UserError, first_line, require
 from aigc_jax.utils.files import open_regular
 
 
 def digits(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """1,797 handwritten digits of 8x8 pixels, 17 grey levels, from scikit-learn."""
+    """Load scikit-learn's 1,797 handwritten digits of 8x8 pixels, 17 grey levels."""
     from sklearn.datasets import load_digits
 
     raw = load_digits()
@@ -25,7 +25,7 @@ def digits(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         source="scikit-learn's load_digits (UCI optical recognition of handwritten digits)",
         licence="CC BY 4.0",
     )
-    return images(divide(arrays), 16, about, classes=10)
+    return make_images(divide_splits(arrays), 16, about, classes=10)
 
 
 # File names and SHA-256 as registered by tensorflow-datasets 4.9
@@ -76,16 +76,16 @@ LICENCES = {
     "binarized_mnist": "MIT (Larochelle)",
     "cifar10": "none stated (Krizhevsky)",
 }
-MOST_RATIO = 1032  # deflate packs no more bytes into one (RFC 1951: 258 in two bits)
+MOST_RATIO = 1032  # of uncompressed to compressed bytes (RFC 1951: 258 bytes in two bits)
 MOST_AXES = 4
-VALID = 5_000  # the last of the 60,000 training pictures, held out
+VALID = 5_000  # held-out images: the last of the 60,000 (CIFAR-10: 50,000) training images
 
 
 def mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """MNIST or Fashion-MNIST: 55,000 + 5,000 + 10,000 pictures of 28x28, from raw IDX
-    files or prepared by tensorflow-datasets.
+    """Load MNIST or Fashion-MNIST, 55,000 + 5,000 + 10,000 images of 28x28, from raw
+    IDX files or prepared by tensorflow-datasets.
     """
-    paths, folder, about = registered(config.name, CHECKSUMS[config.name], data_dir, download)
+    paths, folder, about = locate_dataset(config.name, CHECKSUMS[config.name], data_dir, download)
     if folder:
         train, test = from_prepared(folder, "train"), from_prepared(folder, "test")
     else:
@@ -93,11 +93,15 @@ def mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         train, test = (
             dict(x=i[..., None], label=l.astype(np.int32)) for i, l in (raw[:2], raw[2:])
         )
-    return divided(train, test, about)
+    return hold_out_valid(train, test, about)
 
 
-def divided(train: dict[str, np.ndarray], test: dict[str, np.ndarray], about: dict) -> Dataset:
-    """Pictures of ten classes, the last of the training ones held out."""
+def hold_out_valid(
+    train: dict[str, np.ndarray], test: dict[str, np.ndarray], about: dict
+) -> Dataset:
+    """Return a data set of images of ten classes. The last VALID training images are
+    the valid split.
+    """
     cut = len(train["x"]) - VALID
     require(
         cut > 0,
@@ -108,15 +112,15 @@ def divided(train: dict[str, np.ndarray], test: dict[str, np.ndarray], about: di
         valid={k: a[cut:] for k, a in train.items()},
         test=test,
     )
-    return images(splits, 255, about, classes=10)
+    return make_images(splits, 255, about, classes=10)
 
 
 def binarized_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """MNIST in black and white, drawn once and for all from its grey levels: 50,000 +
-    10,000 + 10,000 pictures of 28x28 (Larochelle & Murray 2011), from the raw .amat
+    """Load MNIST with binary pixels, a fixed sample of its grey levels: 50,000 +
+    10,000 + 10,000 images of 28x28 (Larochelle & Murray 2011), from the raw .amat
     files, plain or gzipped, or prepared by tensorflow-datasets.
     """
-    paths, folder, about = registered(config.name, AMAT, data_dir, download)
+    paths, folder, about = locate_dataset(config.name, AMAT, data_dir, download)
     names = dict(train="train", valid="validation", test="test")
     if folder:
         splits = {split: from_prepared(folder, theirs) for split, theirs in names.items()}
@@ -124,24 +128,35 @@ def binarized_mnist(config: ConfigDict, data_dir: str, download: bool) -> Datase
         splits = {
             split: dict(x=read_amat(paths[f"binarized_mnist_{split}.amat"])) for split in names
         }
-    return images(splits, 1, about)
+    return make_images(splits, 1, about)
 
 
-def registered(
+def locate_dataset(
     name: str, checksums: dict[str, str], data_dir: str, download: bool
 ) -> tuple[dict[str, Path], Path | None, dict]:
-    """Where a data set of tensorflow-datasets lies: ({file: path}, None) as raw files
-    or ({}, directory) as prepared; what to tell people about it. A UserError where it
-    is nowhere.
+    """Locate a data set of tensorflow-datasets, and download it if requested.
+
+    Args:
+      name: of the data set.
+      checksums: {file: SHA-256} of the raw files.
+      data_dir: a directory to search before the default ones; "" for none.
+      download: whether to download a missing data set.
+
+    Returns:
+      ({file: path}, None, about) of raw files, or ({}, directory, about) of a prepared
+      version, where about is `Dataset.about`.
+
+    Raises:
+      UserError: the data set is not found, or damaged.
     """
-    paths, about = files.find(name, checksums, data_dir), dict(licence=LICENCES[name])
-    if paths is None and (folder := files.prepared(name, data_dir)):
+    paths, about = files.find_file(name, checksums, data_dir), dict(licence=LICENCES[name])
+    if paths is None and (folder := files.prepared_path(name, data_dir)):
         return {}, folder, about | dict(source=f"{folder} (prepared by tensorflow-datasets)")
     if paths is None and download:
-        files.fetch(name, data_dir)
-        paths = files.find(name, checksums, data_dir)
+        files.fetch_file(name, data_dir)
+        paths = files.find_file(name, checksums, data_dir)
     if paths is None:
-        raise files.missing(name, checksums, data_dir)
+        raise files.missing_error(name, checksums, data_dir)
     parent = next(iter(paths.values())).parent
     return (
         paths,
@@ -154,7 +169,9 @@ def registered(
 
 
 def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
-    """Lines of 784 numbers 0 or 1 with a space after each but the last."""
+    """Return the images in a file with 784 numbers 0 or 1 per line, separated by
+    spaces.
+    """
     raw = np.frombuffer(files.read_bytes(path), np.uint8)
     if (
         raw.size == 0
@@ -167,8 +184,8 @@ def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in a gzipped IDX file: two zero bytes, type 8, the number of
-    axes, their sizes (big-endian), the data.
+    """Return the uint8 array in a gzipped IDX file, which has two zero bytes, the type
+    8, the number of axes, their sizes (big-endian) and the data.
     """
     no_idx = UserError(f"{path} is no whole IDX file of bytes")
     with open_regular(path) as packed:
@@ -178,8 +195,7 @@ def read_idx(path: Path) -> np.ndarray:
                 head = f.read(4)
                 rank = head[3] if head[:3] == b"\0\0\x08" and len(head) == 4 else 0
                 sizes = f.read(4 * rank)
-                if not 0 < rank <= MOST_AXES or len(sizes) < 4 * rank:
-                    raise no_idx
+                require(0 < rank <= MOST_AXES and len(sizes) == 4 * rank, no_idx.args[0])
                 shape = np.frombuffer(sizes, ">u4").tolist()
                 count = math.prod(shape)
                 require(
@@ -187,7 +203,7 @@ def read_idx(path: Path) -> np.ndarray:
                     f"{path}: its header says {count:,} bytes, which its "
                     f"{most // MOST_RATIO:,} cannot unpack to",
                 )
-                raw = f.read(count + 1)  # the one more, if it is there, is one too many
+                raw = f.read(count + 1)  # one more byte, to detect trailing data
         except (OSError, EOFError, zlib.error) as e:
             raise UserError(f"{path} cannot be unpacked: {first_line(e)}") from None
     if len(raw) != count:
@@ -196,7 +212,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
-    """One split that tensorflow-datasets prepared, read without TensorFlow."""
+    """Return one split that tensorflow-datasets prepared, read without TensorFlow."""
     import tensorflow_datasets as tfds
 
     try:
@@ -213,7 +229,7 @@ def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
             f"{folder} cannot be read without TensorFlow ({first_line(e)}); "
             "prepare it with file_format='array_record'"
         ) from None
-    except Exception as e:  # a damaged directory is damaged in many ways
+    except Exception as e:  # a damaged directory raises exceptions of many types
         raise UserError(
             f"{folder} has records of {split} that cannot be read: {first_line(e)}"
         ) from None

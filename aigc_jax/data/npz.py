@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.data.dataset import Dataset, divide, images, points
+from aigc_jax.data.dataset import Dataset, divide_splits, make_images, make_points
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, choose, first_line, require
 from aigc_jax.utils.files import expand_user, open_regular
@@ -15,24 +15,24 @@ SPLITS = ("train", "valid", "test")
 NAMES = {
     f"{prefix}{name}" for prefix in ("", *(f"{s}_" for s in SPLITS)) for name in ("x", "label")
 }
-# config.data.range -> the values that stand for black and white
+# config.data.range -> the values of black and white
 VALUES = {"0..255": (0, 255), "0..1": (0, 1), "-1..1": (-1, 1)}
 RANGES = {"auto": None, **VALUES}
-# config.data.layout -> where the channels of [N, ?, ?, ?] are
+# config.data.layout -> the channel axis of [N, ?, ?, ?]
 LAYOUTS = {"auto": None, "NHWC": 3, "NCHW": 1}
-BRIGHT = 128  # whole numbers whose largest is less may be of 0..255, or of a range of their own
+BRIGHT = 128  # integers with a smaller maximum may be in 0..255, or in a range of their own
 CHANNELS = ((1, 3), (2, 4))  # usual numbers of channels, and less usual ones
-ROUNDING = 1e-5  # of the range, by which values may lie outside of it
+ROUNDING = 1e-5  # fraction of the range by which values may exceed it
 MOST_CLASSES = 2**16
 
 
 def npz(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """data.path=FILE.npz: `x` as images [N, H, W], [N, H, W, C] or [N, C, H, W], or
-    points [N, D] of floats; optionally `label` [N]. Divided 80/10/10, unless train_x,
-    valid_x and test_x are given.
+    """Load the arrays in data.path=FILE.npz: `x`, images [N, H, W], [N, H, W, C] or
+    [N, C, H, W], or points [N, D] of floats; optionally `label` [N]. Split 80/10/10,
+    unless the file has train_x, valid_x and test_x.
 
-    The range of the values and the place of the channels are recognised where they are
-    certain; else a UserError names data.range or data.layout, which say them.
+    The range of the values and the channel axis are inferred where they are
+    unambiguous; otherwise a UserError requests data.range or data.layout.
     """
     require(
         config.path != "",
@@ -52,16 +52,18 @@ def npz(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     convert = convert_points if first.ndim == 2 else convert_images
     converted, levels, values = convert(name, [a["x"] for a in parts.values()], config)
     splits = {p: a | dict(x=x) for (p, a), x in zip(parts.items(), converted, strict=True)}
-    splits = {s: splits[f"{s}_"] for s in SPLITS} if given else divide(splits[""])
+    splits = {s: splits[f"{s}_"] for s in SPLITS} if given else divide_splits(splits[""])
     if first.ndim == 2:
-        return points(splits, about)
+        return make_points(splits, about)
     labels = [a["label"] for a in splits.values() if "label" in a]
     classes = 1 + max((int(label.max(initial=0)) for label in labels), default=-1)
-    return images(splits, levels, about | dict(values=values), classes)
+    return make_images(splits, levels, about | dict(values=values), classes)
 
 
 def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
-    """The arrays of a file that have a name in NAMES; others are not read."""
+    """Return the arrays of a file whose names are in NAMES; others are not read. Raise
+    a UserError where the file is invalid.
+    """
     with open_regular(path, name) as file:
         try:
             found = np.load(file, allow_pickle=False)
@@ -77,16 +79,16 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
             return {key: found[key] for key in found.files if key in NAMES}
         except UserError:
             raise
-        except Exception as e:  # zipfile, NumPy and zlib each have errors of their own
+        except Exception as e:  # zipfile, NumPy and zlib raise errors of their own types
             raise UserError(f"{name} is no readable .npz file: {first_line(e)}") from None
 
 
 def check_memory(name: str, found: np.lib.npyio.NpzFile) -> None:
     """Raise a UserError where the arrays of an open file would not fit in the memory:
-    few bytes may unpack to a thousand times as many.
+    compressed bytes may expand a thousandfold.
     """
     members = {f"{key}.npy" for key in NAMES} | NAMES
-    assert found.zip is not None  # as of every open file
+    assert found.zip is not None  # true of every open file
     needed = sum(member.file_size for member in found.zip.infolist() if member.filename in members)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     require(
@@ -97,7 +99,14 @@ def check_memory(name: str, found: np.lib.npyio.NpzFile) -> None:
 
 
 def check_split(path: Path, raw: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """x as numbers, floats in float32, and label as int32, of one split."""
+    """Return the validated arrays of one split: x, converted to float32 if it has
+    floats, and label, if present, as int32.
+
+    Args:
+      path: of the file, for error messages.
+      raw: {name: array} of the file.
+      prefix: of the names of this split's arrays: "train_", for example, or "".
+    """
     name, x = f"{path}: {prefix}x", raw[prefix + "x"]
     require(
         x.ndim in (2, 3, 4) and x.dtype.kind in "buif",
@@ -106,7 +115,7 @@ def check_split(path: Path, raw: dict[str, np.ndarray], prefix: str) -> dict[str
     )
     require(x.size > 0, f"{name} is empty: {x.shape}")
     if x.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # named below
+        with np.errstate(over="ignore"):  # overflow is reported below
             x = x.astype(np.float32)
         finite = np.isfinite(x).reshape(len(x), -1).all(1)
         require(
@@ -120,7 +129,9 @@ def check_split(path: Path, raw: dict[str, np.ndarray], prefix: str) -> dict[str
 
 
 def check_labels(name: str, label: np.ndarray, count: int) -> np.ndarray:  # -> int32 [N]
-    """Whole numbers from 0, of any type. More than MOST_CLASSES are refused."""
+    """Return labels of any dtype as int32. Raise a UserError where they are not
+    integers 0 .. MOST_CLASSES - 1.
+    """
     require(
         label.shape == (count,) and label.dtype.kind in "buif",
         f"{name} is {label.dtype} {label.shape}; it must be whole numbers from 0, [{count}]",
@@ -144,7 +155,9 @@ def check_labels(name: str, label: np.ndarray, count: int) -> np.ndarray:  # -> 
 def convert_points(
     name: str, parts: list[np.ndarray], config: ConfigDict
 ) -> tuple[list[np.ndarray], int, str]:
-    """Points stay as they are."""
+    """Return points unchanged, 0 levels and no range; raise a UserError where `parts`
+    are not floats, or where the config has keys for images.
+    """
     require(
         parts[0].dtype.kind == "f",
         f"{name} is {parts[0].dtype} {parts[0].shape}; "
@@ -163,8 +176,16 @@ def convert_points(
 def convert_images(
     name: str, parts: list[np.ndarray], config: ConfigDict
 ) -> tuple[list[np.ndarray], int, str]:
-    """[N, H, W, C] in 0 .. levels, of bytes where all values are whole numbers; levels;
-    and what the values were taken for, for people.
+    """Convert images to [N, H, W, C] with values 0 .. levels.
+
+    Args:
+      name: of the array, for error messages.
+      parts: the images of each split.
+      config: the `data` section of a config, with range and layout.
+
+    Returns:
+      The images, as uint8 where all values are integers and black is 0, otherwise as
+      float32; levels; and the range and layout of the input, for the user.
     """
     layout = find_layout(name, parts[0].shape, config.layout)
     if parts[0].ndim == 3:
@@ -184,8 +205,8 @@ def convert_images(
 
 
 def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
-    """NHWC, NCHW or NHW: as it is given, or by the one axis whose length is a usual
-    number of channels.
+    """Return NHW, NHWC or NCHW: the layout `given`, unless it is "auto", or the layout
+    in which the channel axis, and no other, has a usual number of channels.
     """
     choose(LAYOUTS, given, "config.data.layout")
     if len(shape) == 3:
@@ -211,7 +232,10 @@ def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
 
 
 def find_range(name: str, parts: list[np.ndarray], whole: bool, given: str) -> str:
-    """The range that the values are in: as given, or the only one they can mean."""
+    """Return the key of VALUES for the range of the values: `given`, unless it is
+    "auto", or the only possible range. Raise a UserError where the range is ambiguous,
+    or where values are outside of it.
+    """
     choose(RANGES, given, "config.data.range")
     low, high = min(x.min().item() for x in parts), max(x.max().item() for x in parts)
 

@@ -1,5 +1,5 @@
-"""The order of examples as a pure function of (key, step): shuffles without tables,
-streams, orders that never change.
+"""The order of examples as a pure function of (key, step): shuffles without stored
+permutations, streams, fixed orders.
 """
 
 import functools
@@ -13,25 +13,33 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.core.method import Array
-from aigc_jax.core.rng import DATA, fold
+from aigc_jax.core.rng import DATA, fold_in
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.utils.errors import choose, require
 
 
-def mix(x: Any) -> Any:
-    """MurmurHash3's finalizer, a bijection: output bits depend on all input bits."""
+def mix_words(x: Any) -> Any:
+    """Apply MurmurHash3's finalizer to uint32, a bijection whose output bits depend on
+    all input bits.
+    """
     x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
 
 
 def permute(index: Any, keys: Any, n: int) -> Any:  # [B], [B, R] or [1, R] -> [B]
-    """Where a keyed pseudo-random permutation of 0 .. n-1 sends each index, in O(1) an
-    index, without a table; of NumPy arrays and of JAX's the same.
+    """Apply a keyed pseudo-random permutation of 0 .. n-1 to each index, in O(1) per
+    index and without a table. NumPy and JAX arrays yield the same values.
 
-    R rounds of a Feistel network on the digits of a two-digit number of radices a * b
-    >= n; what falls past n is sent on until it does not (cycle walking: Black & Rogaway
-    2002, sections 3 and 4). a and b lie next to sqrt(n), so that few do.
+    R rounds of a Feistel network act on the digits of a two-digit number with radices
+    a * b >= n. Results >= n are permuted again until they are below n (cycle walking:
+    Black & Rogaway 2002, sections 3 and 4). Few are, because a and b are close to
+    sqrt(n).
+
+    Args:
+      index: integers below n, [B].
+      keys: round keys uint32 [B, R], or [1, R] for the same permutation of all indices.
+      n: the size of the domain.
     """
     a = math.isqrt(n - 1) + 1
     b = -(-n // a)
@@ -40,9 +48,9 @@ def permute(index: Any, keys: Any, n: int) -> Any:  # [B], [B, R] or [1, R] -> [
         left, right = x // b, x % b
         for r in range(keys.shape[-1]):
             if r % 2:
-                right = (right + mix(left ^ keys[:, r]) % b) % b
+                right = (right + mix_words(left ^ keys[:, r]) % b) % b
             else:
-                left = (left + mix(right ^ keys[:, r]) % a) % a
+                left = (left + mix_words(right ^ keys[:, r]) % a) % a
         return left * b + right
 
     if isinstance(index, np.ndarray):
@@ -55,26 +63,26 @@ def permute(index: Any, keys: Any, n: int) -> Any:  # [B], [B, R] or [1, R] -> [
 
 
 ROUNDS = 6
-FIXED_KEYS = mix(np.arange(1, ROUNDS + 1, dtype=np.uint32))[None]
+FIXED_KEYS = mix_words(np.arange(1, ROUNDS + 1, dtype=np.uint32))[None]
 
 
 def fixed_order(index: np.ndarray, count: int) -> np.ndarray:  # [n] -> int64 [n]
-    """Numbers `index` of a pseudo-random order of 0 .. count-1 that is the same on
-    every machine; it repeats after `count`.
+    """Return entries `index` of a pseudo-random order of 0 .. count-1 that is the same
+    on every machine and has period `count`.
 
-    Whatever takes a part of a split (metrics, samples that are conditioned on examples)
-    takes it in this order: splits may be sorted by class, or hold the classes one after
-    another, where the first n, every k-th, or any other arithmetic progression would
-    miss some of them.
+    Metrics and samplers that use a part of a split (for example to condition samples
+    on examples) take it in this order: splits may be sorted by class, or cycle through
+    the classes, where the first n, every k-th, or any other arithmetic progression of
+    examples would miss some of the classes.
     """
     return permute(np.asarray(index, np.int64) % count, FIXED_KEYS, count).astype(np.int64)
 
 
 def divided_product(r: Array, b: int, n: int) -> tuple[Array, Array]:
-    """(r b // n, r b mod n) of unsigned numbers r < n < 2^30, whose product may be too
-    long for 32 bits: digit after digit of b.
+    """Return (r b // n, r b mod n) for unsigned r < n < 2^30. The product may exceed 32
+    bits: it is computed digit by digit of b.
     """
-    # Bits of a digit: the rest shifted by them, and r times the digit, stay below 2^32.
+    # Bits of a digit: the remainder shifted by them plus r times a digit is below 2^32.
     bits = 31 - n.bit_length()
     whole, rest = jnp.zeros_like(r), jnp.zeros_like(r)
     for i in reversed(range(-(-b.bit_length() // bits))):
@@ -83,16 +91,16 @@ def divided_product(r: Array, b: int, n: int) -> tuple[Array, Array]:
     return whole, rest
 
 
-def endless(n: int, batch_size: int) -> Callable:
-    """step -> (place [B], each): the examples of a step in an endless stream of epochs
-    of n.
+def endless_rows(n: int, batch_size: int) -> Callable:
+    """Return step -> (place [B], each), the positions of a batch in an endless stream
+    of epochs of n examples.
 
-    Example i of step s is number p = s B + i of the stream; its epoch is p // n, its
-    place there p mod n. A batch may begin in one epoch and end in the next. `each(f)`
-    is f(epoch) for every example, computed once an epoch.
+    Example i of step s has position p = s B + i in the stream, epoch p // n and place
+    p mod n within the epoch. A batch may begin in one epoch and end in the next.
+    `each(f)` is f(epoch) of every example, computed once per epoch.
     """
     require(n < 2**30, f"{n:,} training examples are more than 2^30")
-    epochs = batch_size // n + 2  # that a batch may touch
+    epochs = batch_size // n + 2  # that a batch may span
 
     def at(step):
         step = step.astype(jnp.uint32)
@@ -107,44 +115,51 @@ def endless(n: int, batch_size: int) -> Callable:
     return at
 
 
-def shuffled(n: int, batch_size: int) -> Callable:
-    """(key, step) -> rows [B]: step after step runs through 0 .. n-1 in a new order
-    each epoch, without a remainder: a row is where the permutation of its epoch sends
-    an example's place in it.
+def shuffled_rows(n: int, batch_size: int) -> Callable:
+    """Return (key, step) -> rows [B]. Successive steps visit 0 .. n-1 in a new order
+    each epoch, and no example is dropped: a row is the image of the example's place
+    under the permutation of its epoch.
     """
-    at = endless(n, batch_size)
+    at = endless_rows(n, batch_size)
 
     def rows(key, step):
         place, each = at(step)
-        keys = each(lambda epoch: jax.random.bits(fold(key, DATA, epoch), (ROUNDS,), jnp.uint32))
+        keys = each(lambda epoch: jax.random.bits(fold_in(key, DATA, epoch), (ROUNDS,), jnp.uint32))
         return permute(place, keys, n).astype(jnp.int32)
 
     return rows
 
 
-def varied(n: int, batch_size: int) -> Callable:
-    """(key, step) -> uint32 [B]: a word for each example, the same in all its epoch."""
-    at = endless(n, batch_size)
+def augmented_source(n: int, batch_size: int) -> Callable:
+    """Return (key, step) -> uint32 [B], a random word per example that is constant
+    within an epoch.
+    """
+    at = endless_rows(n, batch_size)
     return lambda key, step: at(step)[1](
-        lambda epoch: jax.random.bits(fold(key, DATA, epoch, 1), (), jnp.uint32)
+        lambda epoch: jax.random.bits(fold_in(key, DATA, epoch, 1), (), jnp.uint32)
     )
 
 
-def shuffle(key_of: Callable, dataset: Dataset, config: ConfigDict, batch_size: int) -> Callable:
-    """Every example once an epoch, in a new order; varied where the data set can be."""
+def shuffle_source(
+    key_of: Callable, dataset: Dataset, config: ConfigDict, batch_size: int
+) -> Callable:
+    """Return (key, step) -> {"rows": [B], "words": [B]}, which visits every example
+    once per epoch, in a new order. "words" are present where `Dataset.vary` is.
+    """
     n = dataset.splits["train"][1]
-    parts = dict(rows=shuffled(n, batch_size)) | (
-        {} if dataset.vary is None else dict(words=varied(n, batch_size))
+    parts = dict(rows=shuffled_rows(n, batch_size)) | (
+        {} if dataset.vary is None else dict(words=augmented_source(n, batch_size))
     )
     return lambda key, step: {name: f(key_of(key, config.seed), step) for name, f in parts.items()}
 
 
-def streams(dataset: Dataset, config: ConfigDict, batch_size: int) -> Callable:
-    """B contiguous streams, for truncated back-propagation: the example of stream b
-    follows, step after step, the one before it.
+def stream_source(dataset: Dataset, config: ConfigDict, batch_size: int) -> Callable:
+    """Return (key, step) -> {"rows": [B], "fresh": [B]} of B contiguous streams, for
+    truncated back-propagation: at each step, stream b continues with the example after
+    its last one.
 
-    Each has n // B examples and then begins anew, which `fresh` [B] says; up to B - 1
-    examples at the end are left out.
+    A stream has n // B examples and then restarts, which "fresh" marks; up to B - 1
+    examples at the end of the split are dropped.
     """
     n = dataset.splits["train"][1]
     require(
@@ -159,18 +174,18 @@ def streams(dataset: Dataset, config: ConfigDict, batch_size: int) -> Callable:
     )
 
 
-# config.data.order -> (dataset, config.data, batch_size) -> (key, step) -> rows [B] and
-# what goes with them
+# config.data.order -> (dataset, config.data, batch_size) -> (key, step) -> {"rows":
+# [B], ...}
 ORDERS: dict[str, Callable[[Dataset, ConfigDict, int], Callable]] = {
-    "trial": functools.partial(shuffle, lambda key, seed: key),
-    "shared": functools.partial(shuffle, lambda key, seed: jax.random.key(seed)),
-    "stream": streams,
+    "trial": functools.partial(shuffle_source, lambda key, seed: key),
+    "shared": functools.partial(shuffle_source, lambda key, seed: jax.random.key(seed)),
+    "stream": stream_source,
 }
 
 
-def places(dataset: Dataset, config: ConfigDict, batch_size: int) -> Callable:
-    """(key, step) -> {"rows": [B], ...} of the training split, and perhaps "words" [B]
-    by which they vary, or what else is to be known of them.
+def batch_places(dataset: Dataset, config: ConfigDict, batch_size: int) -> Callable:
+    """Return (key, step) -> {"rows": [B], ...} of the training split, by config.order.
+    Further entries are "words" [B], which augment the examples, or "fresh" [B].
     """
     require(
         batch_size > 0,
@@ -179,18 +194,24 @@ def places(dataset: Dataset, config: ConfigDict, batch_size: int) -> Callable:
     return choose(ORDERS, config.order, "config.data.order")(dataset, config, batch_size)
 
 
-def source(
+def batch_source(
     dataset: Dataset,
     config: ConfigDict,
     batch_size: int,
     lay: Callable = lambda batch: batch,
     whole: Callable = lambda places: places,
 ) -> Callable:
-    """`source(arrays, key, step) -> batch` of the training split. `lay` divides the
-    batch over the devices; `whole` keeps what it is of on all of them, which is less
-    work than agreeing on it.
+    """Return (arrays, key, step) -> batch of the training split.
+
+    Args:
+      dataset: the data set.
+      config: the `data` section of a config.
+      batch_size: examples per step, B.
+      lay: constrains a batch to be sharded over the devices.
+      whole: constrains the rows and words to be replicated: to compute them on every
+        device costs less than to communicate them.
     """
-    at = places(dataset, config, batch_size)
+    at = batch_places(dataset, config, batch_size)
 
     def draw(arrays, key, step):
         picked = lay(whole(at(key, step)) | dict(index=jnp.arange(batch_size, dtype=jnp.int32)))

@@ -1,32 +1,33 @@
-"""Pairs of texts, a source and a target, as rows of tokens filled up to one length."""
+"""Pairs of texts, a source and a target, as rows of tokens padded to one length."""
 
 import ast
 import itertools
 import re
 import textwrap
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import cleaning, corpora, files, tokenizers, windows
-from aigc_jax.data.dataset import Dataset, end_of, join, text_spec
+from aigc_jax.data.dataset import Dataset, end_of, join_splits, text_spec
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.utils.errors import UserError, choose, require
 from aigc_jax.utils.files import decode_text, expand_user, is_regular, split_lines
 
-MULTI30K = dict(train="train", valid="val", test="test_2016_flickr")  # split -> the files' name
+MULTI30K = dict(train="train", valid="val", test="test_2016_flickr")  # split -> file name
 LANGUAGES = ("en", "de", "fr")
-# The most tokens of a held-out side: so many times config.data.length, or so many where
-# that is more.
+# The most tokens of either side of a held-out pair: MOST_TIMES * config.data.length, or
+# MOST_TOKENS if that is more.
 MOST_TIMES, MOST_TOKENS = 64, 16_384
 
 Rows = list[tuple[np.ndarray, np.ndarray]]  # the tokens of pairs
 
 
 def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """29,000 + 1,014 + 1,000 captions of pictures in English, German and French
-    (Elliott et al. 2016), from the first to the second language of config.languages,
-    such as "en-de".
+    """Load Multi30k, 29,000 + 1,014 + 1,000 captions of images in English, German and
+    French (Elliott et al. 2016), as pairs from the first to the second language of
+    config.languages, such as "en-de".
     """
     given = tuple(config.languages.split("-"))
     require(
@@ -34,7 +35,7 @@ def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         f"config.data.languages = {config.languages!r} must name two of "
         f"{', '.join(LANGUAGES)}, such as 'en-de'",
     )
-    first = corpora.located("multi30k", f"train.{given[0]}*", data_dir)
+    first = corpora.find_located("multi30k", f"train.{given[0]}*", data_dir)
     splits, paths = {}, []
     for split, name in MULTI30K.items():
         sides = []
@@ -60,12 +61,12 @@ def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
             f"{len(sides[1]):,} of {given[1]}",
         )
         splits[split] = list(zip(*sides, strict=True))
-    return pairs(config, splits, corpora.about_files(paths, "none stated"))
+    return pair_dataset(config, splits, corpora.about_files(paths, "none stated"))
 
 
 def tsv(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """The user's own pairs: data.path is a file with a source, a tab and a target on
-    each line; split by the hash of the source.
+    """Load the user's own pairs: data.path is a file with a source, a tab and a target
+    on each line; split by the hash of the source.
     """
     require(
         config.path != "",
@@ -75,7 +76,7 @@ def tsv(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     path = expand_user(config.path)
     numbered = {
         number: line.split("\t")
-        for number, line in enumerate(split_lines(corpora.decoded(path)), 1)
+        for number, line in enumerate(split_lines(corpora.decode_files(path)), 1)
         if line
     }
     for number, row in numbered.items():
@@ -83,32 +84,33 @@ def tsv(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     rows = numbered.values()
     tenths = choose(windows.SPLITS, config.split, "config.data.split")
     splits = {
-        name: [(row[0], row[1]) for row in rows if tenths[files.tenth(row[0])] == name]
+        name: [(row[0], row[1]) for row in rows if tenths[files.hash_decile(row[0])] == name]
         for name in dict.fromkeys(tenths)
     }
-    return pairs(config, splits, corpora.about_files([path], "the user's own"))
+    return pair_dataset(config, splits, corpora.about_files([path], "the user's own"))
 
 
 def docstrings(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """Functions of Python's standard library, from the docstring to the function
-    without it: always at hand; split by the hash of the docstring.
+    """Load the functions of Python's standard library as pairs from the docstring to
+    the function without its docstring; split by the hash of the docstring. Always
+    available.
     """
-    root, sources = corpora.library()
+    root, sources = corpora.find_library()
     rows = [pair for source in sources.values() for pair in functions(source)]
     tenths = choose(windows.SPLITS, config.split, "config.data.split")
     splits = {
-        name: [row for row in rows if tenths[files.tenth(row[0])] == name]
+        name: [row for row in rows if tenths[files.hash_decile(row[0])] == name]
         for name in dict.fromkeys(tenths)
     }
-    return pairs(config, splits, corpora.about_files(sources, "PSF-2.0", root))
+    return pair_dataset(config, splits, corpora.about_files(sources, "PSF-2.0", root))
 
 
 def functions(source: str) -> list[tuple[str, str]]:
-    """(docstring in its quotes, function without it) of each function that has both,
-    with the indentation of a function of a module.
+    """Return [(quoted docstring, function without its docstring)] of the functions that
+    have a docstring and a body, dedented to the module level.
     """
     try:
-        # Lines as Python counts them: form feeds end none.
+        # Lines as Python counts them: a form feed ends no line.
         tree, rows = ast.parse(source), re.split(r"\r\n|\r|\n", source)
     except (SyntaxError, ValueError, RecursionError):
         return []
@@ -120,7 +122,7 @@ def functions(source: str) -> list[tuple[str, str]]:
         if not said or len(node.body) < 2 or '"""' in said:
             continue
         first, last = node.body[0].lineno, node.body[0].end_lineno
-        assert last is not None  # as of every parsed node
+        assert last is not None  # true of every parsed node
         if node.lineno < first and last < node.body[1].lineno:  # on lines of its own
             code = textwrap.dedent(
                 "\n".join(rows[node.lineno - 1 : first - 1] + rows[last : node.end_lineno])
@@ -129,12 +131,20 @@ def functions(source: str) -> list[tuple[str, str]]:
     return found
 
 
-def pairs(config: ConfigDict, splits: dict[str, list[tuple[str, str]]], about: dict) -> Dataset:
-    """{split: [(source, target)]} with one tokenizer, fit to both sides
-    (`tokenizers.fitted_part`); by config.joined as one text each.
+def pair_dataset(
+    config: ConfigDict, splits: dict[str, list[tuple[str, str]]], about: dict
+) -> Dataset:
+    """Return the data set of pairs, with one tokenizer that is fit to both sides of
+    `tokenizers.fitted_part`.
+
+    Args:
+      config: the `data` section of a config. config.joined selects `prefix_lm`, a row
+        for each pair, instead of `encoder_decoder`, two rows.
+      splits: {split: [(source, target)]}.
+      about: `Dataset.about`, to which statistics of the text are added.
     """
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
-    clean = cleaning.cleaner(config, config.script)
+    clean = cleaning.make_cleaner(config, config.script)
     splits = {
         name: [(clean(a) + "\n" * config.joined, clean(b)) for a, b in rows]
         for name, rows in splits.items()
@@ -157,17 +167,20 @@ def pairs(config: ConfigDict, splits: dict[str, list[tuple[str, str]]], about: d
         tokenizer=tokenizer.kind,
         loses=tokenizer.loses,
     )
-    return (joined if config.joined else apart)(config, encoded, tokenizer, about | dict(text=more))
+    return (prefix_lm if config.joined else encoder_decoder)(
+        config, encoded, tokenizer, about | dict(text=more)
+    )
 
 
-def apart(
+def encoder_decoder(
     config: ConfigDict, encoded: dict[str, Rows], tokenizer: Tokenizer, about: dict
 ) -> Dataset:
-    """Two rows of tokens a pair.
+    """Return a data set with two rows of tokens per pair.
 
-    config.length is the most tokens of either side in training: longer pairs are left
-    out, and counted in about["text"]["left_out"]. No held-out pair is; rows are as wide
-    as the longest of them, and one that is beyond all measure is refused.
+    config.length is the most tokens of either side in training: longer training pairs
+    are dropped, and counted in about["text"]["left_out"]. Held-out pairs are never
+    dropped: rows are as wide as the longest, and a UserError refuses pairs that exceed
+    both MOST_TIMES * config.length and MOST_TOKENS.
     """
     longest = lambda rows: max((len(side) for row in rows for side in row), default=0)
     short = [row for row in encoded["train"] if longest([row]) <= config.length]
@@ -183,47 +196,58 @@ def apart(
             f"go with config.data.length = {config.length}: shorten or remove it",
         )
     width = max(config.length, *(longest(rows) for rows in encoded.values()))
-    arrays, bounds = join({name: filled(rows, width, tokenizer) for name, rows in encoded.items()})
+    arrays, bounds = join_splits(
+        {name: pad_tokens(rows, width, tokenizer) for name, rows in encoded.items()}
+    )
     spec = text_spec(tokenizer, (width, width + 1), bounds["train"][1], end_of(tokenizer), "pairs")
     about = about | dict(text=about["text"] | dict(left_out=left_out))
 
-    def at(arrays, rows, width):
-        """source [B, S], tokens [B, T + 1] and their masks: 1 for tokens that count,
-        the end included.
-        """
-        source, tokens = (
-            arrays["source"][rows, :width].astype(np.int32),
-            arrays["target"][rows, : width + 2].astype(np.int32),
-        )
-        places = lambda x: np.arange(x.shape[1], dtype=np.int32)
-        source_mask = (places(source) < arrays["source_length"][rows][:, None]).astype(np.float32)
-        mask = (places(tokens[:, 1:]) < arrays["target_length"][rows][:, None] + 1).astype(
-            np.float32
-        )
-        size = arrays["sizes"][tokens[:, 1:]].astype(np.float32) * mask[..., None]
-        return dict(
-            source=source,
-            source_mask=source_mask,
-            tokens=tokens,
-            mask=mask,
-            characters=size[..., 0],
-            bytes=size[..., 1],
-        )
-
-    take, vary = (
-        (lambda arrays, rows: at(arrays, rows, width)),
-        (lambda arrays, rows, words: at(arrays, rows, config.length)),
+    return Dataset(
+        arrays | dict(sizes=tokenizer.sizes),
+        bounds,
+        lambda arrays, rows: take_pairs(arrays, rows, width),
+        spec,
+        about,
+        lambda arrays, rows, words: take_pairs(arrays, rows, config.length),
+        tokenizer,
     )
-    return Dataset(arrays | dict(sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer)
 
 
-def joined(
+def take_pairs(arrays: dict[str, Any], rows: Any, width: int) -> dict[str, Any]:
+    """Return the batch of `rows`: source [B, S], tokens [B, T + 1], and their masks,
+    which are 1 for tokens that count, the end token of the target included.
+
+    Args:
+      arrays: of the data set.
+      rows: [B].
+      width: the most tokens of either side.
+    """
+    source, tokens = (
+        arrays["source"][rows, :width].astype(np.int32),
+        arrays["target"][rows, : width + 2].astype(np.int32),
+    )
+    places = lambda x: np.arange(x.shape[1], dtype=np.int32)
+    source_mask = (places(source) < arrays["source_length"][rows][:, None]).astype(np.float32)
+    mask = (places(tokens[:, 1:]) < arrays["target_length"][rows][:, None] + 1).astype(np.float32)
+    size = arrays["sizes"][tokens[:, 1:]].astype(np.float32) * mask[..., None]
+    return dict(
+        source=source,
+        source_mask=source_mask,
+        tokens=tokens,
+        mask=mask,
+        characters=size[..., 0],
+        bytes=size[..., 1],
+    )
+
+
+def prefix_lm(
     config: ConfigDict, encoded: dict[str, Rows], tokenizer: Tokenizer, about: dict
 ) -> Dataset:
-    """One row of tokens a pair: an end, the source, the target, ends up to
-    config.length; longer pairs are left out of all splits, and counted in
-    about["text"]["left_out"]. In a batch, `mask` [B, T] is 1 on the target and the
-    first end after it.
+    """Return a data set with one row of tokens per pair: an end token, the source, the
+    target, and end tokens as padding up to config.length.
+
+    Longer pairs are dropped from all splits, and counted in about["text"]["left_out"].
+    In a batch, `mask` [B, T] is 1 on the target and the first end token after it.
     """
     short = {
         name: [row for row in rows if sum(map(len, row)) < config.length]
@@ -239,13 +263,13 @@ def joined(
             line[1 : 1 + sum(map(len, row))] = np.concatenate(row)
         lengths = np.array([[len(a), len(a) + len(b)] for a, b in rows], np.int32)
         parts[name] = dict(tokens=tokens, lengths=lengths)
-    arrays, bounds = join(parts)
+    arrays, bounds = join_splits(parts)
     spec = text_spec(tokenizer, (config.length,), bounds["train"][1], end_of(tokenizer))
 
     def take(arrays, rows):
         tokens = arrays["tokens"][rows].astype(np.int32)
         first, last = arrays["lengths"][rows].T[..., None]
-        place = np.arange(config.length, dtype=np.int32)  # of what is predicted
+        place = np.arange(config.length, dtype=np.int32)  # of the predicted tokens
         mask = ((place >= first) & (place <= last)).astype(np.float32)
         sizes = arrays["sizes"][tokens[:, 1:]].astype(np.float32) * mask[..., None]
         return dict(tokens=tokens, mask=mask, characters=sizes[..., 0], bytes=sizes[..., 1])
@@ -254,9 +278,10 @@ def joined(
     return Dataset(arrays | dict(sizes=tokenizer.sizes), bounds, take, spec, about, None, tokenizer)
 
 
-def filled(rows: Rows, length: int, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
-    """One split: source [n, S]; target [n, S + 2], an end on either side; filled up
-    with ends; and their lengths without.
+def pad_tokens(rows: Rows, length: int, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
+    """Return the arrays of one split: source [n, S] and target [n, S + 2], which has an
+    end token on either side, both padded with end tokens; and source_length [n] and
+    target_length [n], which count no end tokens.
     """
     kind = np.uint16 if tokenizer.size <= 2**16 else np.int32
     out = dict(

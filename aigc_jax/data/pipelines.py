@@ -1,10 +1,10 @@
-"""How a data set's examples come to a program: from arrays that lie on its devices, or
-from the host, batch by batch.
+"""Input pipelines: programs take their batches from arrays on the devices, or from
+blocks of batches that the host sends.
 
-From the host (memory-mapped files, for example) come blocks of batches, the next of
-which is taken while the device works. A batch is the same function of (key, step)
-either way, so that nothing is to be remembered between two of them: a resumed run, on
-any number of hosts, goes on with what it would have seen.
+The host reads its arrays (memory-mapped files, for example) in blocks, and prefetches
+the next block while the devices compute. Both pipelines compute a batch as the same
+function of (key, step) and have no other state: a resumed run, on any number of hosts,
+continues with the batches of an uninterrupted run.
 """
 
 import functools
@@ -18,21 +18,28 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from aigc_jax.core.distributed import put
+from aigc_jax.core.distributed import to_devices
+from aigc_jax.core.method import Array
 from aigc_jax.data import order
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.utils.errors import require
 
-# Of the batches that are sent to the devices at once; up to three such blocks exist.
+# Size of a block of batches sent to the devices; up to three blocks exist at once.
 BLOCK_BYTES = 2**26
 
 
 class FromDevice:
-    """All arrays lie whole on every device, and programs take batches of them by
-    themselves.
+    """An input pipeline with all arrays replicated on every device, from which programs
+    gather their batches.
 
-    config: a config's `data`. examples: of a training step. batch_size: of an
-    evaluation's or sampler's batch. lay, whole: `data.order.source`'s.
+    Args:
+      dataset: the data set.
+      config: the `data` section of a config.
+      examples: the number of examples of a training step.
+      batch_size: the number of examples of a batch in evaluation and sampling.
+      mesh: the devices.
+      capacity: the most steps that one call of the training program runs.
+      constraints: `lay` and `whole` of `data.order.batch_source`.
     """
 
     def __init__(
@@ -43,49 +50,48 @@ class FromDevice:
         batch_size: int,
         mesh: Mesh,
         capacity: int,
-        lay: Callable | None = None,
-        whole: Callable | None = None,
+        constraints: tuple[Callable, Callable] | None = None,
     ) -> None:
         self.batch_size, self.capacity, self.take = batch_size, capacity, dataset.take
-        self.sharding = NamedSharding(mesh, PartitionSpec())  # of what programs are given
+        self.sharding = NamedSharding(mesh, PartitionSpec())  # of the programs' `arrays`
         for name, x in dataset.arrays.items():
             require(
                 len(x) < 2**31,
                 f"config.run.data = 'device' has room for 2^31 {name}, and there are "
                 f"{len(x):,}; 'host' has no such limit",
             )
-        self.source = order.source(
-            dataset, config, examples, *([lay, whole] if lay and whole else [])
-        )
-        arrays = {name: put(np.asarray(x), self.sharding) for name, x in dataset.arrays.items()}
-        # What each kind of program is given: the arrays themselves.
+        self.source = order.batch_source(dataset, config, examples, *(constraints or ()))
+        arrays = {
+            name: to_devices(np.asarray(x), self.sharding) for name, x in dataset.arrays.items()
+        }
+        # The `arrays` argument of each kind of program: the arrays of the data set.
         self.training = self.evaluating = self.drawing = arrays
 
     def steps(self, key: np.ndarray, step: int) -> dict:
-        """What the program of training is given for the steps after `step`."""
+        """Return the training program's `arrays` for the steps from `step` on."""
         return self.training
 
     def most(self, step: int) -> int:
-        """How many steps it may then do."""
+        """Return how many steps the training program may run from `step` on."""
         return self.capacity
 
     def split(self, start: int, count: int) -> Iterator[tuple[int, int, dict]]:
-        """(first batch, the one after the last, what the program of evaluation is
-        given) until a split is through.
+        """Yield (first batch, last batch + 1, the evaluation program's `arrays`) until
+        the split is complete.
         """
         yield 0, -(-count // self.batch_size), self.evaluating
 
     def rows(self, rows: np.ndarray) -> dict:
-        """What the program of a sampler is given, for these rows [B]."""
+        """Return the sampling program's `arrays` for these rows [B]."""
         return self.drawing
 
 
 class FromHost:
-    """Likewise, of arrays of any kind that can be indexed by rows and stay where they
-    are. Every process reads the examples of its own devices.
+    """An input pipeline whose arrays, of any kind that can be indexed by rows, remain
+    on the host. Each process reads the examples of its own devices.
 
-    Programs are given {"first": a step or row, "batches": {name: [K, B, ...]} from it
-    on}.
+    Programs receive a block {"first": step or row, "batches": {name: [K, B, ...]}}, the
+    K batches from that step or row on. The arguments are those of `FromDevice`.
     """
 
     def __init__(
@@ -96,58 +102,48 @@ class FromHost:
         batch_size: int,
         mesh: Mesh,
         capacity: int,
-        lay: Callable | None = None,
-        whole: Callable | None = None,
+        constraints: tuple[Callable, Callable] | None = None,
     ) -> None:
-        parts = PartitionSpec(None, "data" if lay else None)
+        parts = PartitionSpec(None, "data" if constraints else None)
         self.sharding = dict(
             first=NamedSharding(mesh, PartitionSpec()), batches=NamedSharding(mesh, parts)
         )
-        places = order.places(dataset, config, examples)
-        # Examples of a stream are not varied, for each follows on the one before.
+        self.examples, self._at = examples, order.batch_places(dataset, config, examples)
+        self._lay = constraints[0] if constraints else lambda batch: batch
+        # Streams are not augmented: each example must continue the previous one.
         take = dataset.vary if dataset.vary and config.order != "stream" else dataset.take
-        self.trained = Reader(
-            dataset,
-            take,
-            examples,
-            self.sharding["batches"],
-            capacity,
-        )
-        self.looked = Reader(dataset, dataset.take, batch_size, self.sharding["batches"], capacity)
+        blocks = self.sharding["batches"]
+        self.trained = Reader(dataset, take, examples, blocks, capacity)
+        self.looked = Reader(dataset, dataset.take, batch_size, blocks, capacity)
         self.capacity, self.batch_size = self.trained.batches, batch_size
-        self.training, self.evaluating, self.drawing = (
-            self.trained.like(),
-            self.looked.like(),
-            self.looked.like(1),
-        )
+        self.training = self.trained.like()
+        self.evaluating, self.drawing = self.looked.like(), self.looked.like(1)
         self._pool = ThreadPoolExecutor(1)
         self._coming: dict[tuple[int, bytes], Future] = {}
-        lay = lay or (lambda batch: batch)
-
-        def source(arrays, key, step):
-            rest = {
-                name: x for name, x in places(key, step).items() if name not in ("rows", "words")
-            }
-            index = jnp.arange(examples, dtype=jnp.int32)
-            return lay(
-                {name: x[step - arrays["first"]] for name, x in arrays["batches"].items()}
-                | rest
-                | dict(index=index)
-            )
-
-        self.source = source
-        self.take = lambda arrays, rows: {
-            name: x[(rows[0] - arrays["first"]) // batch_size]
-            for name, x in arrays["batches"].items()
-        }
         chosen = lambda key, step: [
-            x for name, x in places(key, step).items() if name in ("rows", "words")
+            x for name, x in self._at(key, step).items() if name in ("rows", "words")
         ]
         self._places = jax.jit(jax.vmap(chosen, (None, 0)))
 
+    def source(self, arrays: dict, key: Array, step: Array) -> dict[str, Array]:
+        """Return the training batch of a step, from a block."""
+        places = self._at(key, step)
+        rest = {name: x for name, x in places.items() if name not in ("rows", "words")}
+        index = jnp.arange(self.examples, dtype=jnp.int32)
+        return self._lay(
+            {name: x[step - arrays["first"]] for name, x in arrays["batches"].items()}
+            | rest
+            | dict(index=index)
+        )
+
+    def take(self, arrays: dict, rows: Array) -> dict[str, Array]:
+        """Return the batch of these rows [B], from a block."""
+        number = (rows[0] - arrays["first"]) // self.batch_size
+        return {name: x[number] for name, x in arrays["batches"].items()}
+
     def steps(self, key: np.ndarray, step: int) -> dict:
-        """Return the block of batches that holds `step`, and begin to read the next one
-        in a thread. Waits for the block itself, which the call before has begun.
+        """Return the block of batches that contains `step`, and start to read the next
+        block in a thread. Waits for the block, which the previous call started to read.
         """
         asked, block = self._coming, step // self.capacity
         now, coming = ((number, key.tobytes()) for number in (block, block + 1))
@@ -158,12 +154,12 @@ class FromHost:
         return given
 
     def most(self, step: int) -> int:
-        """Return how many steps are left in the block that holds `step`."""
+        """Return the number of steps from `step` to the end of its block."""
         return self.capacity - step % self.capacity
 
     def split(self, start: int, count: int) -> Iterator[tuple[int, int, dict]]:
-        """Yield (first batch, the one after the last, a block of them) until `count`
-        rows from `start` on are through; the last row fills up the last batch.
+        """Yield (first batch, last batch + 1, block of these batches) of `count` rows
+        from `start` on; the last batch is padded with the last row.
         """
         end, each = -(-count // self.batch_size), self.looked.batches
         for low in range(0, end, each):
@@ -181,7 +177,7 @@ class FromHost:
 
     def _block(self, key, number):
         first = number * self.capacity
-        # On the CPU: a device that trains would let it wait.
+        # On the CPU, because a device would queue this computation behind training.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             places = self._places(
                 jax.random.wrap_key_data(key, impl="threefry2x32"),
@@ -191,7 +187,15 @@ class FromHost:
 
 
 class Reader:
-    """Blocks of K batches [K, B, ...] as the networks see them, by `sharding`."""
+    """A reader of blocks of K batches [K, B, ...], sharded by `sharding`.
+
+    Args:
+      dataset: the data set.
+      take: `Dataset.take` or `Dataset.vary`.
+      batch_size: the number of examples of a batch, B.
+      sharding: of the blocks.
+      most: the most batches of a block; `BLOCK_BYTES` may allow fewer.
+    """
 
     def __init__(
         self, dataset: Dataset, take: Callable, batch_size: int, sharding: NamedSharding, most: int
@@ -202,7 +206,7 @@ class Reader:
             batch_size,
             sharding,
         )
-        # 2^30 rows at most: more could not be numbered on a device.
+        # Shapes have at most 2^30 rows: int32 could not index more.
         some = lambda shape: (min(shape[0], 2**30), *shape[1:])
         arrays = {
             name: jax.ShapeDtypeStruct(some(x.shape), x.dtype) for name, x in dataset.arrays.items()
@@ -215,22 +219,24 @@ class Reader:
         self.batches = max(1, min(most, BLOCK_BYTES // max(size, 1)))
 
     def like(self, batches: int | None = None) -> dict:
-        """What programs are given, of so many batches, in shape."""
+        """Return the shapes of a block of `batches` batches (default: a full block)."""
         of = lambda s: jax.ShapeDtypeStruct(
             (batches or self.batches, *s.shape), s.dtype, sharding=self.sharding
         )
         return dict(first=np.int32(0), batches=jax.tree.map(of, self.one))
 
     def read(self, *places: np.ndarray) -> dict[str, jax.Array]:
-        """Return a block {name: [K, B, ...]} of the examples of rows [K, B]; where
-        examples vary, `places` are the rows and their random words [K, B]. Reads those
-        of this process's devices alone.
+        """Return a block {name: [K, B, ...]} of examples. Only the examples of this
+        process's devices are read.
+
+        Args:
+          *places: the rows [K, B]; with `Dataset.vary` also the random words [K, B].
         """
 
         @functools.cache
         def part(low, high):
             mine = [x[:, low:high] for x in places]
-            # 64 bits, for the bytes of rows that are far apart are more than 2^31.
+            # 64 bits, because byte offsets of rows may exceed 2^31.
             rows = mine[0].reshape(-1).astype(np.int64)
             taken = self.take(self.arrays, rows, *(x.reshape(-1) for x in mine[1:]))
             return {name: x.reshape(*mine[0].shape, *x.shape[1:]) for name, x in taken.items()}

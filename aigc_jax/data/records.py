@@ -1,5 +1,5 @@
-"""Pictures that tensorflow-datasets prepared as array_record files, read record by
-record: as many as a disk holds.
+"""Images that tensorflow-datasets prepared as array_record files, read record by
+record: their number is limited only by the disk.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from aigc_jax.data.dataset import Dataset, bounds_of, images_of
 from aigc_jax.utils.errors import UserError, first_line, nearest, require
 from aigc_jax.utils.files import expand_user, is_regular, open_regular, require_regular
 
-WHOLE, PIECES = 2**26, 2**10  # bytes of a file that are hashed, in so many pieces of a larger one
-HELD_OUT = 10  # one in so many training pictures, the last, where there is no split of validation
+WHOLE, PIECES = 2**26, 2**10  # bytes hashed per file; pieces hashed of a larger file
+HELD_OUT = 10  # without a validation split, the last 1 / HELD_OUT of train replaces it
 
 
 class Records:
-    """Sources of records one after another; the records of the rows that were asked for
-    last are kept, for each of their features.
+    """Concatenated sources of records. The records of the last requested rows are
+    cached, so that each feature of a batch reuses them.
     """
 
     def __init__(self, sources: Sequence, identity: str, where: Path) -> None:
@@ -37,33 +37,35 @@ class Records:
         self._last: tuple[np.ndarray | None, list[dict]] = (None, [])
 
     def of(self, rows: np.ndarray) -> list[dict]:
-        """Return the records of `rows` [n], in their order. The result of the last call
-        is cached for all features; a UserError where a record cannot be read.
+        """Return the records of `rows` [n], in that order; raise a UserError where a
+        record cannot be read. The result of the last call is cached for all features.
         """
         with self._lock:
             if self._last[0] is None or not np.array_equal(self._last[0], rows):
-                which = np.searchsorted(self.starts, rows, side="right") - 1
-                found: list[dict] = [{}] * len(rows)
-                for i in np.unique(which):
-                    here = np.flatnonzero(which == i)
-                    for place, record in zip(
-                        here, self._read(i, (rows[here] - self.starts[i]).tolist()), strict=True
-                    ):
-                        found[place] = record
-                self._last = rows.copy(), found
+                self._last = rows.copy(), self._read_rows(rows)
             return self._last[1]
+
+    def _read_rows(self, rows: np.ndarray) -> list[dict]:
+        which = np.searchsorted(self.starts, rows, side="right") - 1
+        found: list[dict] = [{}] * len(rows)
+        for i in np.unique(which):
+            here = np.flatnonzero(which == i)
+            read = self._read(i, (rows[here] - self.starts[i]).tolist())
+            for place, record in zip(here, read, strict=True):
+                found[place] = record
+        return found
 
     def _read(self, i, rows):
         try:
             return self.sources[i].__getitems__(rows)
-        except Exception as e:  # a damaged file is damaged in many ways
+        except Exception as e:  # a damaged file raises exceptions of many types
             raise UserError(
                 f"{self.where} has records that cannot be read: {first_line(e)}"
             ) from None
 
 
 class Feature:
-    """One feature of all records as an array [n, ...], read only as asked for."""
+    """One feature of all records as an array [n, ...] that reads only indexed rows."""
 
     def __init__(self, records: Records, name: str, shape: tuple[int, ...], dtype: Any) -> None:
         self.records, self.name, self.dtype = records, name, np.dtype(dtype)
@@ -85,30 +87,28 @@ class Feature:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-def prepared(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """Pictures `image` [H, W, C] of bytes, perhaps with a class `label`, in the
-    directory data.path of a prepared version, or of that name among the data sets.
-    Splits train, validation (or the last tenth of train) and test (or validation).
-    """
+def open_sources(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Return the builder of a prepared version, and {split: data source}."""
     import tensorflow_datasets as tfds
 
-    folder = find(config.path, data_dir)
-    parts = sorted(p for p in folder.iterdir() if not p.is_dir())
-    for part in parts:
-        require_regular(part)
     try:
         builder = tfds.builder_from_directory(folder)
-        sources = {
+        return builder, {
             split: builder.as_data_source(split)
             for split in ("train", "validation", "test")
             if split in builder.info.splits
         }
     except Exception as e:
-        # a damaged directory is damaged in many ways; other formats need TensorFlow
+        # A damaged directory raises exceptions of many types; other formats need
+        # TensorFlow.
         raise UserError(
             f"{folder} cannot be read without TensorFlow ({first_line(e)}); prepare it with "
             "file_format='array_record'"
         ) from None
+
+
+def image_features(builder: Any, folder: Path) -> tuple[dict, tuple[int, int, int]]:
+    """Return the features of a prepared version, and the shape of its images."""
     features = (
         dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
     )
@@ -118,6 +118,23 @@ def prepared(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
             f"{folder} has no feature image of bytes [H, W, C], all of one size; it has "
             + (", ".join(features) or "none")
         )
+    return features, shape
+
+
+def prepared_records(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """Load images that tensorflow-datasets prepared.
+
+    The records have a feature `image`, uint8 [H, W, C], and optionally a class `label`.
+    data.path is the directory of a prepared version, or the name of a data set in the
+    search directories. The splits are train, validation (by default the last tenth of
+    train) and test (by default validation).
+    """
+    folder = find_records(config.path, data_dir)
+    parts = sorted(p for p in folder.iterdir() if not p.is_dir())
+    for part in parts:
+        require_regular(part)
+    builder, sources = open_sources(folder)
+    features, shape = image_features(builder, folder)
     require(
         "train" in sources,
         f"{folder} has no split train; it has {', '.join(builder.info.splits) or 'none'}",
@@ -150,9 +167,9 @@ def prepared(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
 
 
 def sample_sha256(path: Path) -> str:
-    """SHA-256 of a file of at most WHOLE bytes; of a larger one, of PIECES pieces that
-    are spread evenly over it, the first and the last among them: another file of the
-    same size has another.
+    """Return the SHA-256 of a file of at most WHOLE bytes. Of a larger file, hash
+    PIECES evenly spaced pieces, the first and the last included, which distinguish
+    files of the same size.
     """
     hashed, size = hashlib.sha256(), path.stat().st_size
     each = WHOLE // PIECES
@@ -165,25 +182,27 @@ def sample_sha256(path: Path) -> str:
     return hashed.hexdigest()
 
 
-def find(path: str, data_dir: str) -> Path:
-    """Return the directory of the prepared data set that config.data.path names; a
-    UserError where there is none, with the nearest name that there is.
+def find_records(path: str, data_dir: str) -> Path:
+    """Return the directory of the prepared data set that config.data.path names. Raise
+    a UserError where none exists, with the most similar existing name.
     """
     require(
         path != "",
         "config.data.path = '' must name a prepared data set for config.data.name = 'tfds'",
     )
     given = expand_user(path)
-    found = given if is_regular(given / "dataset_info.json") else files.prepared(path, data_dir)
+    found = (
+        given if is_regular(given / "dataset_info.json") else files.prepared_path(path, data_dir)
+    )
     if found is None:
         known = [
             p.parent.parent.name
-            for root in files.roots(data_dir)
+            for root in files.search_roots(data_dir)
             for p in root.glob("*/*/dataset_info.json")
         ]
         raise UserError(
             f"config.data.path = {path!r} is no directory with a dataset_info.json, and no "
             "data set that was prepared in "
-            f"{', '.join(map(str, files.roots(data_dir)))}{nearest(path, known)}"
+            f"{', '.join(map(str, files.search_roots(data_dir)))}{nearest(path, known)}"
         )
     return found

@@ -1,5 +1,5 @@
-"""Stacked MNIST: three digits as the colours of one picture, and so 1,000 modes that
-can be counted.
+"""Stacked MNIST: three digits as the colour channels of one image, which makes 1,000
+modes that can be counted.
 """
 
 import jax
@@ -9,20 +9,20 @@ from ml_collections import ConfigDict
 
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.data.images import mnist
-from aigc_jax.data.order import mix
+from aigc_jax.data.order import mix_words
 
 # Examples of each split; Lin et al. 2018, section 4.2, train on 128,000.
 COUNTS = dict(train=128_000, valid=10_000, test=10_000)
 
 
 def stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """Three digits a, b, c of MNIST as red, green and blue, with label 100 a + 10 b +
-    c.
+    """Load MNIST, with three digits a, b, c of a split as the red, green and blue
+    channels of an example, and label 100 a + 10 b + c.
 
-    Nothing is stored but MNIST: example i has, as its colour c, the digit at place
-    mix(3 i + c) mod n of the n in its own split, so that a batch is made where it is
-    needed. Che et al. 2017, section 4; Srivastava et al. 2017, section 4.2; Lin et al.
-    2018, section 4.2.
+    Only MNIST is stored. Channel c of example i is the digit with index mix(3 i + c)
+    mod n of the n digits in the same split (`mix_words`), so that a batch is computed
+    on the device that needs it. Che et al. 2017, section 4; Srivastava et al. 2017,
+    section 4.2; Lin et al. 2018, section 4.2.
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
@@ -41,7 +41,7 @@ def stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         split = (rows >= starts[1]).astype(np.int32) + (rows >= starts[2])
         begin, count = np_.take(first, split), np_.take(there, split)
         places = [
-            begin + mix(rows.astype(np.uint32) * np.uint32(3) + np.uint32(c)) % count
+            begin + mix_words(rows.astype(np.uint32) * np.uint32(3) + np.uint32(c)) % count
             for c in range(3)
         ]
         red, green, blue = (digits.take(arrays, place.astype(np.int32)) for place in places)

@@ -1,5 +1,5 @@
-"""Texts that are tokens already, in files that are mapped and never read whole: as many
-as a disk holds.
+"""Tokenized texts in memory-mapped files, which are never read into memory in full:
+their size is limited only by the disk.
 """
 
 import os
@@ -11,23 +11,23 @@ from ml_collections import ConfigDict
 
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data.dataset import Dataset, end_of, text_spec
-from aigc_jax.data.windows import layout, takers
+from aigc_jax.data.windows import window_layout, window_readers
 from aigc_jax.utils.errors import UserError, first_line, require
 from aigc_jax.utils.files import open_regular, require_regular
 
-# Split -> how the names of its files begin.
+# Split -> prefixes of the names of its files.
 SPLITS = dict(train=("train",), valid=("val", "valid", "validation"), test=("test",))
 SUFFIXES = (".bin", ".npy")
-# The first of 256 numbers of 32 bits before the tokens of llm.c's files (Karpathy's
-# llm.c, dev/data/data_common.py), and the tokens' type. nanoGPT's files are tokens of
-# 16 bits alone.
+# Magic number -> dtype of the tokens: llm.c's files begin with a header of 256 int32
+# that starts with this number (Karpathy's llm.c, dev/data/data_common.py).
+# nanoGPT's files have no header, and tokens of 16 bits.
 HEADS: dict[int, np.dtype] = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
 HEAD_BYTES = 1024
-PIECE = 2**24  # tokens that are looked at at once
+PIECE = 2**24  # tokens that are checked at once
 
 
 class Joined:
-    """Arrays [n] one after another as one; no more is read than is asked for."""
+    """Arrays [n], concatenated into one array that reads only indexed elements."""
 
     def __init__(self, parts: Iterable[np.ndarray]) -> None:
         self.parts = [p for p in parts if len(p)]
@@ -59,12 +59,44 @@ class Joined:
         return out
 
 
-def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
-    """Files of tokens in the directory data.path, train*, val* and test*, in the order
-    of their names: .bin as nanoGPT or llm.c write them, or .npy. What they stand for
-    says data.tokenizer_path. Without test files the valid ones are both.
+def map_files(folder: Path, named: str, size: int) -> dict[str, dict[Path, np.ndarray]]:
+    """Return {split: {file: memory-mapped tokens}} of a directory.
+
+    Args:
+      folder: the directory.
+      named: its name in the config, for error messages.
+      size: the number of tokens of the vocabulary.
+
+    Raises:
+      UserError: files are missing, differ in dtype, or have tokens not below `size`.
     """
-    folder = files.directory(config.path, data_dir, config.name, "token files")
+    found = {}
+    for split, names in SPLITS.items():
+        paths = sorted(
+            p for p in folder.iterdir() if p.suffix in SUFFIXES and p.stem.startswith(names)
+        )
+        require(
+            paths or split == "test",
+            f"config.data.path = {named!r} has no file {names[0]}*.bin or {names[0]}*.npy",
+        )
+        if paths:
+            found[split] = {p: map_tokens(p) for p in paths}
+    kind = next(iter(found["train"].values())).dtype
+    for path, part in (item for parts in found.values() for item in parts.items()):
+        require(
+            part.dtype == kind, f"{path} has tokens of {part.dtype}, and other files have {kind}"
+        )
+        check_tokens(path, part, size)
+    return found
+
+
+def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+    """Load tokenized texts from the files train*, val* and test* in the directory
+    data.path, sorted by name: .bin in the format of nanoGPT or llm.c, or .npy.
+    data.tokenizer_path names the tokenizer that made them. Without test files, the
+    valid split is used for both.
+    """
+    folder = files.data_directory(config.path, data_dir, config.name, "token files")
     require(
         config.tokenizer == "file",
         f"config.data.tokenizer = {config.tokenizer!r} must be 'file' for config.data.name "
@@ -72,27 +104,11 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         "config.data.tokenizer_path name what the tokens stand for: a tokenizer.json, a run "
         "or a GPT-2 directory",
     )
-    tokenizer, found = tokenizers.build((), config), {}
-    for split, names in SPLITS.items():
-        paths = sorted(
-            p for p in folder.iterdir() if p.suffix in SUFFIXES and p.stem.startswith(names)
-        )
-        if not paths:
-            require(
-                split == "test",
-                f"config.data.path = {config.path!r} has no file {names[0]}*.bin or "
-                f"{names[0]}*.npy",
-            )
-            continue
-        found[split] = {p: mapped(p) for p in paths}
+    tokenizer = tokenizers.build((), config)
+    found = map_files(folder, config.path, tokenizer.size)
     kind = next(iter(found["train"].values())).dtype
-    for path, part in (item for parts in found.values() for item in parts.items()):
-        require(
-            part.dtype == kind, f"{path} has tokens of {part.dtype}, and other files have {kind}"
-        )
-        check(path, part, tokenizer.size)
     counts = {split: sum(map(len, parts.values())) for split, parts in found.items()}
-    bounds, end = layout(counts, config.length), end_of(tokenizer)
+    bounds, end = window_layout(counts, config.length), end_of(tokenizer)
     pieces = []
     for split, parts in found.items():
         pieces += [*parts.values(), np.full(-counts[split] % config.length, end, kind)]
@@ -105,7 +121,7 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         text=dict(tokens=total, tokenizer=tokenizer.kind, loses=tokenizer.loses),
     )
     spec = text_spec(tokenizer, (config.length,), bounds["train"][1], end)
-    take, vary = takers(config.length)
+    take, vary = window_readers(config.length)
     return Dataset(
         dict(tokens=Joined(pieces), sizes=tokenizer.sizes),
         bounds,
@@ -117,13 +133,15 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     )
 
 
-def mapped(path: Path) -> np.ndarray:  # [n]
-    """The tokens of a file."""
+def map_tokens(path: Path) -> np.ndarray:  # [n]
+    """Return the memory-mapped tokens of a file; raise a UserError where its format is
+    invalid.
+    """
     require_regular(path)
     if path.suffix == ".npy":
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as e:  # a damaged file is damaged in many ways
+        except Exception as e:  # a damaged file raises exceptions of many types
             raise UserError(f"{path} cannot be read: {first_line(e)}") from None
         require(
             array.ndim == 1 and array.dtype.kind in "iu" and array.dtype.itemsize <= 4,
@@ -154,8 +172,8 @@ def mapped(path: Path) -> np.ndarray:  # [n]
     return np.memmap(path, kind, "r", offset=skip, shape=(count,))
 
 
-def check(path: Path, array: np.ndarray, size: int) -> None:
-    """A token that stands for nothing is a UserError."""
+def check_tokens(path: Path, array: np.ndarray, size: int) -> None:
+    """Raise a UserError where a token is not in a vocabulary of `size` tokens."""
     for low in range(0, len(array), PIECE):
         piece = array[low : low + PIECE]
         if int(piece.max()) >= size or int(piece.min()) < 0:

@@ -1,21 +1,22 @@
-"""A text's tokens as windows of one length."""
+"""Token windows of a fixed length."""
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files, tokenizers
-from aigc_jax.data.cleaning import cleaner
+from aigc_jax.data.cleaning import make_cleaner
 from aigc_jax.data.dataset import Dataset, Spec, end_of, text_spec
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.utils.disk import cache_dir
 from aigc_jax.utils.errors import choose, require
 from aigc_jax.utils.terminal import print_warning
 
-LAYOUT = 2  # raise it when the same texts give other tokens: caches of another number are not read
+LAYOUT = 2  # increase when the same texts yield other tokens: invalidates older caches
 
 
 # From texts to windows.
@@ -24,21 +25,27 @@ LAYOUT = 2  # raise it when the same texts give other tokens: caches of another 
 def windows_of(
     config: ConfigDict, texts: list[str], about: dict, script: str | None = None
 ) -> Dataset:
-    """The data set of all windows of config.length tokens, and the one that follows
-    each of them.
+    """Return the data set of all windows of config.length + 1 tokens: the inputs, and
+    the targets shifted by one token.
 
-    Where there are several texts, each is followed by the tokenizer's `end`, and so is
-    each part of one that a split's border cuts.
+    An end token follows each of several texts, also each part of a text that the
+    boundary of a split divides. A single text has no end token.
+
+    Args:
+      config: the `data` section of a config.
+      texts: the documents, before cleaning; empty ones are dropped.
+      about: `Dataset.about`, to which statistics of the text are added.
+      script: replaces config.script.
     """
     clean, tenths = (
-        cleaner(config, config.script if script is None else script),
+        make_cleaner(config, config.script if script is None else script),
         choose(SPLITS, config.split, "config.data.split"),
     )
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
     texts = [cleaned for cleaned in map(clean, texts) if cleaned]
     parts = (by_content if len(texts) >= MANY else by_position)(texts, tenths)
-    tokenizer, tokens, counts = tokenized(config, parts, len(texts) > 1)
-    bounds = layout(counts, config.length)
+    tokenizer, tokens, counts = tokenize_splits(config, parts, len(texts) > 1)
+    bounds = window_layout(counts, config.length)
     letters, total = sum(map(len, texts)), sum(counts.values())
     about = about | dict(
         text=dict(
@@ -50,21 +57,21 @@ def windows_of(
             loses=tokenizer.loses,
         )
     )
-    start = beginning(tokenizer, parts["train"], len(texts) > 1)
+    start = start_token(tokenizer, parts["train"], len(texts) > 1)
     spec = text_spec(tokenizer, (config.length,), bounds["train"][1], start)
-    take, vary = takers(config.length)
+    take, vary = window_readers(config.length)
     return Dataset(
         dict(tokens=tokens, sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer
     )
 
 
-def takers(length: int) -> tuple[Callable, Callable]:
-    """`take` and `vary` of windows of `length` tokens: where they stand, and all moved
-    on by as much as an epoch's word says.
+def window_readers(length: int) -> tuple[Callable, Callable]:
+    """Return `Dataset.take` and `Dataset.vary` of windows of `length` tokens. `vary`
+    shifts all windows of an epoch by its random word modulo `length`.
     """
 
-    # [B] -> {"tokens": [B, T + 1], "characters": [B, T], "bytes": [B, T]}, of which the
-    # last two are of tokens[:, 1:].
+    # [B] -> {"tokens": [B, T + 1], "characters": [B, T], "bytes": [B, T]}; the last two
+    # are sizes of tokens[:, 1:].
     def at(arrays, first):
         tokens = arrays["tokens"][first[:, None] + np.arange(length + 1, dtype=np.int32)].astype(
             np.int32
@@ -77,9 +84,10 @@ def takers(length: int) -> tuple[Callable, Callable]:
     return take, vary
 
 
-def beginning(tokenizer: Tokenizer, train: list[str], several: bool) -> int:
-    """The token after which a text begins: the one between texts; of a single text the
-    last of its line break, or its first.
+def start_token(tokenizer: Tokenizer, train: list[str], several: bool) -> int:
+    """Return the token that precedes a generated text: the end token that separates
+    several texts; for a single text the last token of its line break, or its first
+    token if it has no line break.
     """
     if several:
         return end_of(tokenizer)
@@ -87,10 +95,12 @@ def beginning(tokenizer: Tokenizer, train: list[str], several: bool) -> int:
     return int(tokenizer.encode(line_break)[-1] if line_break else tokenizer.encode(train[0])[0])
 
 
-def layout(counts: dict[str, int], length: int) -> dict[str, tuple[int, int]]:
-    """{split: (first window, windows)} of splits with so many tokens, each from a
-    multiple of `length` on. A training window can move on by length - 1 tokens and
-    still lie in its split.
+def window_layout(counts: dict[str, int], length: int) -> dict[str, tuple[int, int]]:
+    """Return {split: (first window, number of windows)} of splits with `counts` tokens.
+
+    Each split begins at a multiple of `length`. A training window shifted by up to
+    length - 1 tokens remains within its split. Raise a UserError where a split is
+    shorter than a window.
     """
     bounds, first = {}, 0
     for name, count in counts.items():
@@ -105,12 +115,12 @@ def layout(counts: dict[str, int], length: int) -> dict[str, tuple[int, int]]:
     return bounds | dict(test=bounds.get("test", bounds["valid"]))
 
 
-def blank(vocabulary: int, length: int, windows: int) -> Dataset:
-    """A text of nothing but token 0, with as many training windows: what a program is
-    compiled for does not hang on what a text says.
+def placeholder_dataset(vocabulary: int, length: int, windows: int) -> Dataset:
+    """Return a data set of text, all tokens 0, with `windows` training windows. A
+    program compiled for it serves any text, because it depends on shapes alone.
     """
-    bounds = layout(dict(train=(windows + 1) * length, valid=10 * length), length)
-    take, vary = takers(length)
+    bounds = window_layout(dict(train=(windows + 1) * length, valid=10 * length), length)
+    take, vary = window_readers(length)
     tokens = np.zeros((windows + 12) * length, np.uint16 if vocabulary <= 2**16 else np.int32)
     spec = Spec("text", (length,), bounds["train"][1], vocabulary=vocabulary, mask=vocabulary - 1)
     return Dataset(
@@ -118,15 +128,58 @@ def blank(vocabulary: int, length: int, windows: int) -> Dataset:
     )
 
 
-def tokenized(
+def tokenize_splits(
     config: ConfigDict, parts: dict[str, list[str]], several: bool
 ) -> tuple[Tokenizer, np.ndarray, dict[str, int]]:
-    """All splits as one cached array; `tokenizers.fitted_part` fits the tokenizer."""
+    """Tokenize all splits, or read them from the cache.
+
+    The tokenizer is read from its file, or fit to `tokenizers.fitted_part`.
+
+    Returns:
+      The tokenizer; the tokens [n] of all splits, each padded to a multiple of
+      config.length; and {split: number of tokens without padding}.
+    """
+    given = tokenizers.build((), config) if config.tokenizer == "file" else None
+    cached = token_cache(config, parts, several, given)
+    try:
+        tokens, described = files.kept_array(cached)
+        return tokenizers.from_json(described["tokenizer"]), np.asarray(tokens), described["counts"]
+    except OSError:  # not cached yet
+        pass
+    except Exception:  # a damaged file raises exceptions of many types
+        print_warning(f"{cached} is damaged: tokenizing again")
+    tokenizer = given or tokenizers.build(tokenizers.fitted_part(parts, config), config)
+    end = np.array([end_of(tokenizer)] * several, np.int32)
+    join = lambda texts: np.concatenate(
+        [np.zeros(0, np.int32), *(ids for part in texts for ids in (tokenizer.encode(part), end))]
+    )
+    ids = {name: join(texts) for name, texts in parts.items()}
+    counts = {name: len(x) for name, x in ids.items()}
+    window_layout(counts, config.length)  # raises where a split is too short, before caching
+    filler = tokenizer.size - 1 if tokenizer.end is None else tokenizer.end  # never read
+    filled = [np.append(x, np.full(-len(x) % config.length, filler)) for x in ids.values()]
+    tokens = np.concatenate(filled).astype(np.uint16 if tokenizer.size <= 2**16 else np.int32)
+    save = lambda f: np.save(f, tokens, allow_pickle=False)
+    files.keep_array(cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens")
+    return tokenizer, tokens, counts
+
+
+def token_cache(
+    config: ConfigDict, parts: dict[str, list[str]], several: bool, given: Tokenizer | None
+) -> Path:
+    """Return the path of the cached tokens, named by a hash of the texts and of the
+    settings of tokenization.
+
+    Args:
+      config: the `data` section of a config.
+      parts: {split: texts}.
+      several: whether end tokens separate the texts.
+      given: the tokenizer, where it is read from a file.
+    """
     hashes = {
         name: [hashlib.sha256(part.encode()).hexdigest() for part in texts]
         for name, texts in parts.items()
     }
-    given = tokenizers.build((), config) if config.tokenizer == "file" else None
     settings = [
         LAYOUT,
         config.tokenizer,
@@ -136,36 +189,14 @@ def tokenized(
         several,
         hashes,
     ]
-    cached = (
-        cache_dir("texts") / f"{hashlib.sha256(json.dumps(settings).encode()).hexdigest()}.json"
-    )
-    try:
-        tokens, described = files.kept_array(cached)
-        return tokenizers.from_json(described["tokenizer"]), np.asarray(tokens), described["counts"]
-    except OSError:  # not there
-        pass
-    except Exception:  # a damaged file is damaged in many ways
-        print_warning(f"{cached} is damaged: tokenizing again")
-    tokenizer = given or tokenizers.build(tokenizers.fitted_part(parts, config), config)
-    end = np.array([end_of(tokenizer)] * several, np.int32)
-    join = lambda texts: np.concatenate(
-        [np.zeros(0, np.int32), *(ids for part in texts for ids in (tokenizer.encode(part), end))]
-    )
-    ids = {name: join(texts) for name, texts in parts.items()}
-    counts = {name: len(x) for name, x in ids.items()}
-    layout(counts, config.length)  # before it is kept: is every split long enough?
-    filler = tokenizer.size - 1 if tokenizer.end is None else tokenizer.end  # which nobody reads
-    filled = [np.append(x, np.full(-len(x) % config.length, filler)) for x in ids.values()]
-    tokens = np.concatenate(filled).astype(np.uint16 if tokenizer.size <= 2**16 else np.int32)
-    save = lambda f: np.save(f, tokens, allow_pickle=False)
-    files.keep_array(cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens")
-    return tokenizer, tokens, counts
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    return cache_dir("texts") / f"{digest}.json"
 
 
-MANY = 100  # documents; as many are divided whole, fewer are cut by position
+MANY = 100  # from this number of documents on, splits consist of complete documents
 
 # config.data.split -> the split of each tenth of the texts. Without a test split, the
-# valid one is both.
+# valid split is used for both.
 SPLITS = {
     "80/10/10": ("train",) * 8 + ("valid", "test"),
     "90/10": ("train",) * 9 + ("valid",),
@@ -174,8 +205,10 @@ SPLITS = {
 
 
 def by_content(texts: list[str], tenths: Sequence[str]) -> dict[str, list[str]]:
-    """Each text by the hash of its contents: the same text twice is in one split."""
-    which = [tenths[files.tenth(text)] for text in texts]
+    """Assign each text to a split by the hash of its contents, so that duplicates are
+    in the same split.
+    """
+    which = [tenths[files.hash_decile(text)] for text in texts]
     return {
         name: [text for text, its in zip(texts, which, strict=True) if its == name]
         for name in dict.fromkeys(tenths)
@@ -183,8 +216,8 @@ def by_content(texts: list[str], tenths: Sequence[str]) -> dict[str, list[str]]:
 
 
 def by_position(texts: list[str], tenths: Sequence[str]) -> dict[str, list[str]]:
-    """The first tenths of all characters, those after them, and so on; a text that a
-    border cuts is two.
+    """Divide the concatenated characters into consecutive tenths. A text that contains
+    the boundary of a split is divided into two.
     """
     starts = np.cumsum([0, *map(len, texts)]).tolist()
     border = lambda tenth: starts[-1] * tenth // 10

@@ -1,1 +1,1 @@
-"""A trained run as an object: load, sample, evaluate, generate."""
+"""Inference with a trained run: load, sample, evaluate, generate."""

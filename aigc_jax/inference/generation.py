@@ -1,21 +1,22 @@
-"""Text from a run, written on after prompts as people read it."""
+"""Text generation by a run: continuations of prompts and targets of source texts."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TextIO
 
 import jax
 import numpy as np
 
-from aigc_jax.core.rng import SAMPLE, fold
-from aigc_jax.methods.decoding import PLAIN, Choice, Writer, check_range
+from aigc_jax.core.rng import SAMPLE, fold_in
+from aigc_jax.methods.decoding import PLAIN, SamplingParams, TextDecoder, check_range
 from aigc_jax.utils.errors import UserError, argument, require
 from aigc_jax.utils.files import BYTE_ORDER_MARK, read_text
 from aigc_jax.utils.terminal import print_text
 
-# Texts that are written at once, however many there are: it bounds the memory.
+# Number of texts that are decoded at once, whatever the number of prompts: it bounds
+# the memory.
 ROWS = 64
-MOST = 10_000_000  # tokens of a text, texts of a call
+MOST = 10_000_000  # limit of the tokens of a text and of the texts of a call
 SEEDS = 2**32
 
 
@@ -25,9 +26,9 @@ def check_numbers(num: int, seed: int) -> None:
     check_range("seed", seed, 0, SEEDS - 1, whole=True)
 
 
-def encode_prompts(run, prompts: list[str]) -> list[np.ndarray]:
-    """The tokens of each prompt, after the token with which a text begins where the
-    prompt is empty or a source that is to be answered.
+def encode_prompts(run: Any, prompts: list[str]) -> list[np.ndarray]:
+    """Return the token ids of each prompt. The start token is prepended to an empty
+    prompt, and to the source sequences of a prefix LM (config.data.joined).
     """
     out = []
     for prompt in prompts:
@@ -42,50 +43,90 @@ def encode_prompts(run, prompts: list[str]) -> list[np.ndarray]:
     return out
 
 
-def continuations(
-    run, prompts: list[str], num: int, choice: Choice, seed: int = 0, report=None, first: int = 0
+def stream_continuations(
+    run: Any,
+    prompts: list[str],
+    num: int,
+    choice: SamplingParams,
+    seed: int = 0,
+    report: Callable[[str], None] | None = None,
+    first: int = 0,
 ) -> Iterator[list[str]]:
-    """What a run's network writes after each prompt, at most `num` tokens: yields a
-    piece of text per prompt, again and again; each is what its whole characters allow.
-    The same seed gives the same text. An empty prompt is the beginning of a text; a
-    source that is to be answered stands at one. first: the number of the first prompt
-    among all, which keys its noise.
+    """Yield lists with the next piece of text of each prompt's continuation.
+
+    Pieces end at character boundaries: the bytes of an incomplete character are held
+    back. An empty prompt continues from the start token, which also precedes the source
+    of a prefix LM.
+
+    Args:
+      run: a run of a method that generates text.
+      prompts: the texts to continue.
+      num: maximum number of tokens per prompt.
+      choice: sampling parameters.
+      seed: the same seed gives the same text.
+      report: called with a warning where a prompt exceeds the network's positions.
+      first: index of the first prompt among all prompts, which keys its noise.
     """
     check_numbers(num, seed)
     tokenizer, language = run.tokenizer, run.programs.method.language
     net, encoded = language.net, encode_prompts(run, prompts)
     longest, limit = max(map(len, encoded)), net.capacity
-    writer = Writer(language.apply, net, run.state.params, choice, run.ends)
+    writer = TextDecoder(language.apply, net, run.state.params, choice, run.ends)
     if limit and longest > limit - writer.chunk and report:
         report(
             f"the prompt has {longest:,} tokens and the network {limit:,} positions: only "
             f"the last {limit - writer.chunk:,} count"
         )
     streams = [tokenizer.stream() for _ in prompts]
-    for tokens in writer.write(encoded, num, fold(run.state.key, SAMPLE, seed), first):
+    for tokens in writer.write(encoded, num, fold_in(run.state.key, SAMPLE, seed), first):
         yield [stream(row[row >= 0]) for stream, row in zip(streams, tokens, strict=True)]
 
 
-def asked(run, prompt: str) -> str:
-    """A prompt as the run's data have it: in joined pairs a line break ends it."""
+def format_prompt(run: Any, prompt: str) -> str:
+    """Return a prompt in the format of the run's data: a line break ends the source of
+    a prefix LM.
+    """
     return prompt + "\n" * run.config.data.joined
 
 
-def texts(run, prompts, num, choice, seed=0, report=None) -> list[str]:
-    """The whole continuations, of as many prompts at once as ROWS."""
+def generate_texts(
+    run: Any,
+    prompts: list[str],
+    num: int,
+    choice: SamplingParams,
+    seed: int = 0,
+    report: Callable[[str], None] | None = None,
+) -> list[str]:
+    """Return the complete continuations, decoded in batches of ROWS prompts. Arguments
+    are those of `stream_continuations`.
+    """
     out = []
     for first in range(0, len(prompts), ROWS):
-        pieces = continuations(run, prompts[first : first + ROWS], num, choice, seed, report, first)
+        pieces = stream_continuations(
+            run, prompts[first : first + ROWS], num, choice, seed, report, first
+        )
         out += ["".join(column) for column in zip(*pieces, strict=True)]
     return out
 
 
-def completions(run, prompts, num, choice, seed=0, report=None) -> list[str]:
-    """What a run makes of prompts: an encoder-decoder its answers, any other model of
-    text what it writes after them.
+def generate_completions(
+    run: Any,
+    prompts: list[str],
+    num: int,
+    choice: SamplingParams,
+    seed: int = 0,
+    report: Callable[[str], None] | None = None,
+) -> list[str]:
+    """Return the completion of each prompt: its target by an encoder-decoder, its
+    continuation by any other model of text.
+
+    Arguments are those of `stream_continuations`; an encoder-decoder decodes by beam
+    search and accepts no sampling parameters.
     """
     if run.programs.method.language.begin is None:
-        return texts(run, [asked(run, prompt) for prompt in prompts], num, choice, seed, report)
+        return generate_texts(
+            run, [format_prompt(run, prompt) for prompt in prompts], num, choice, seed, report
+        )
     check_numbers(num, seed)
     choice.check()
     given = [
@@ -100,12 +141,16 @@ def completions(run, prompts, num, choice, seed=0, report=None) -> list[str]:
     return [
         text
         for first in range(0, len(prompts), ROWS)
-        for text in answers(run, prompts[first : first + ROWS], report)
+        for text in translate(run, prompts[first : first + ROWS], report)
     ]
 
 
-def answers(run, sources: list[str], report=None) -> list[str]:
-    """What an encoder-decoder makes of each source, by beam search of config.beams."""
+def translate(
+    run: Any, sources: list[str], report: Callable[[str], None] | None = None
+) -> list[str]:
+    """Return the target of each source by an encoder-decoder's beam search with
+    config.beams hypotheses.
+    """
     width, tokenizer = run.spec.shape[0], run.tokenizer
     rows = np.full((len(sources), width), tokenizer.end, np.int32)
     mask: np.ndarray = np.zeros(rows.shape, np.float32)
@@ -122,8 +167,18 @@ def answers(run, sources: list[str], report=None) -> list[str]:
     return [tokenizer.text(row) for row in np.asarray(drawn)]
 
 
-def converse(run, num, choice, seed, report, source=None, out=None):
-    """Read a prompt a line, print its answer as it is written, until the input ends."""
+def interactive_loop(
+    run: Any,
+    num: int,
+    choice: SamplingParams,
+    seed: int,
+    report: Callable[[str], None] | None,
+    source: Any = None,
+    out: Any = None,
+) -> None:
+    """Read one prompt per line and print its completion as it is decoded, until the
+    input ends.
+    """
     source, out = source or sys.stdin, out or sys.stdout
     for turn in range(2**31):
         out.write("> " if source.isatty() else "")
@@ -136,18 +191,18 @@ def converse(run, num, choice, seed, report, source=None, out=None):
             return
         prompt = (line.removeprefix(BYTE_ORDER_MARK) if turn == 0 else line).rstrip("\r\n")
         if run.programs.method.language.begin is not None:
-            print_text(answers(run, [prompt], report)[0], out)
+            print_text(translate(run, [prompt], report)[0], out)
         else:
-            prompt = asked(run, prompt)
+            prompt = format_prompt(run, prompt)
             stream_to(
                 out,
                 prompt,
-                continuations(run, [prompt], num, choice, (seed + turn) % SEEDS, report),
+                stream_continuations(run, [prompt], num, choice, (seed + turn) % SEEDS, report),
             )
 
 
 def stream_to(out: TextIO, prompt: str, pieces: Iterable[Sequence[str]]) -> str:
-    """A prompt and what follows it, as it comes; returns the whole."""
+    """Print a prompt and the pieces of its continuation, and return the full text."""
     parts = [prompt]
     print_text(prompt, out, end="")
     for (piece,) in pieces:
@@ -158,7 +213,7 @@ def stream_to(out: TextIO, prompt: str, pieces: Iterable[Sequence[str]]) -> str:
 
 
 def read_prompt(path: str) -> str:
-    """The text of a prompt file with line feeds, without its last line break."""
+    """Return the text of a prompt file with LF line breaks, but for a final one."""
     return (
         read_text(path, f"{argument('prompt_file')}={path}")
         .replace("\r\n", "\n")

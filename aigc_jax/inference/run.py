@@ -1,9 +1,10 @@
-"""A run on disk as a Python object: sample, evaluate, look at its rows."""
+"""A run on disk as a Python object: sample, evaluate, generate text, read its rows."""
 
 import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,47 +20,49 @@ from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
 from aigc_jax.inference import generation
 from aigc_jax.media import images
-from aigc_jax.methods.decoding import Choice, check_range
-from aigc_jax.metrics.inputs import equally
-from aigc_jax.metrics.pairwise import nearest
-from aigc_jax.metrics.two_sample_test import scores
-from aigc_jax.training import feature_extractors, gpt2_weights, resume
+from aigc_jax.methods.decoding import SamplingParams, check_range
+from aigc_jax.metrics.inputs import equal_parts
+from aigc_jax.metrics.pairwise import nearest_neighbours
+from aigc_jax.metrics.two_sample_test import discriminant_scores
+from aigc_jax.training import feature_extractors, gpt2_weights, identity
 from aigc_jax.training.checkpoints import Checkpoints
+from aigc_jax.training.evaluation import Evaluator, example_blocks, read_examples
 from aigc_jax.training.programs import Programs, without_opt
-from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.serialization import digest, fill, flatten
+from aigc_jax.training.run_dir import TOKENIZER, RunDir
+from aigc_jax.training.serialization import digest_leaves, flatten_state, restore_like
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError, argument, check_type, choose, listing, require
 from aigc_jax.utils.terminal import print_warning
 
-SHOWN = 8  # trials of a sweep that an error names
+SHOWN = 8  # number of a sweep's trials that an error message lists
 
 
 class Run:
-    """What `aigc_jax.load` returns.
+    """A run at one of its checkpoints, as `aigc_jax.load` returns it.
 
-    config      the resolved config
-    state       the TrainState, without a trial axis; `opt` is {} where the best
-                checkpoint was asked for
-    step        its step
-    meta        the checkpoint's metadata
+    Attributes:
+      config: the resolved config.
+      state: the TrainState without a trial axis; for the best checkpoint, `opt` is {}.
+      step: the step of the state.
+      meta: the checkpoint's metadata.
     """
 
-    data_dir = ""  # where data sets lie, if not in the usual places
-    inception = ""  # the file of weights that the last evaluation was given
-    mesh = None  # as the config says
+    data_dir = ""  # directory of the data sets; by default the usual locations
+    inception = ""  # weights file that the last evaluation used
+    mesh = None  # the config's mesh
 
     def __init__(
         self, workdir: str | Path, checkpoint: str = "latest", data_dir: str | None = None
     ) -> None:
         self.dir = RunDir(workdir)
         self.stored = self.dir.config()
-        self.config = resume.stored_config(self.stored)
+        self.config = identity.stored_config(self.stored)
         self.data_dir = self.config.run.data_dir if data_dir is None else data_dir
         self.spec = spec_from_json(self.stored["spec"])
         with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
             found = checkpoints.newest(print_warning)
-        require(found is not None, f"{workdir} has no good checkpoint yet")
+        if found is None:
+            raise UserError(f"{workdir} has no good checkpoint yet")
         self.mesh = mesh_or_one(self.config.run.mesh, self.config.batch_size)
         self.programs = Programs(self.config, without_arrays(self.spec), 1, self.mesh)
         state, best, self.meta = found
@@ -69,31 +72,31 @@ class Run:
                 bool(best) and self.meta["best"][0] is not None,
                 f"{workdir} has no best checkpoint: config.best = {self.config.best!r}",
             )
-            self.states = self.programs.place(
-                fill(without_opt(shapes), best, "the best checkpoint")
+            self.states = self.programs.to_mesh(
+                restore_like(without_opt(shapes), best, "the best checkpoint")
             )
             self.step = self.meta["best"][0]["step"]
         elif checkpoint == "latest":
-            self.states = self.programs.place(fill(shapes, state, "the checkpoint"))
+            self.states = self.programs.to_mesh(restore_like(shapes, state, "the checkpoint"))
             self.step = self.meta["step"]
         else:
             raise UserError(f"{argument('checkpoint')}={checkpoint} is neither latest nor best")
 
     @functools.cached_property
     def full(self) -> Programs:
-        """The programs with the run's data set, which is loaded when first needed."""
-        return Programs(
-            self.config,
-            data.load(self.config.data, self.data_dir),
-            1,
-            self.mesh,
-            extractor=self.extractor,
-        )
+        """The programs with the run's data set, which is loaded on first use."""
+        dataset = data.load(self.config.data, self.data_dir)
+        return Programs(self.config, dataset, 1, self.mesh)
+
+    @functools.cached_property
+    def evaluator(self) -> Evaluator:
+        """The evaluator of the run on its data set."""
+        return Evaluator(self.full, self.extractor)
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """Of a run on text, as it lies in the run's directory."""
-        path = self.dir / resume.TOKENIZER
+        """The tokenizer of a run on text, read from the run's directory."""
+        path = self.dir / TOKENIZER
         found = tokenizers.read(path)
         require(
             found.sha256 == self.stored.get("tokenizer"),
@@ -104,7 +107,7 @@ class Run:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """The tokens that end a text."""
+        """The ids of the tokens that end a text."""
         return () if self.tokenizer.end is None else (self.tokenizer.end,)
 
     @property
@@ -112,15 +115,15 @@ class Run:
         """The TrainState of this run, without the trial axis."""
         return jax.tree.map(lambda x: x[0], self.states)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Run({str(self.dir.path)!r}, step {self.step:,})"
 
-    def _check_split(self, split):
+    def _check_split(self, split: str) -> None:
         splits = self.programs.dataset.splits
         require(split in splits, f"{argument('split')}={split} is none of {', '.join(splits)}")
 
     def rows(self, split: str | None = None) -> list[dict]:
-        """The rows of rows.jsonl, of one split or of all."""
+        """Return the rows of rows.jsonl, of one split or of all."""
         return [row for row in self.dir.rows() if split in (None, row["split"])]
 
     def sample(
@@ -131,17 +134,22 @@ class Run:
         split: str = "test",
         label: int | None = None,
     ) -> np.ndarray | list[str]:  # -> [num, ...] on the host, or num texts
-        """Samples of one of the method's samplers, by default of its first ("prior",
-        "text"), 64 or as many as make one image; the same for the same seed. Images and
-        points are an array, as `draw` returns it; of a run on text they are a list of
-        str, each up to its end, by default 8.
+        """Return samples: images and points as the array of `draw`, texts as a list of
+        str, each up to its end.
+
+        Args:
+          num: number of samples; by default the size of the sampler's image grid, or 64
+            without a grid; 8 texts.
+          what: name of the sampler, by default the method's first ("prior", "text").
+          seed: the same seed gives the same samples.
+          split, label: as in `draw`.
         """
         samples = self.draw(num, what, seed, split, label)
         return [self.tokenizer.text(row) for row in samples] if self.is_text else samples
 
     @property
     def is_text(self) -> bool:
-        """Are its samples texts?"""
+        """Whether the samples are texts."""
         return self.spec.kind in ("text", "pairs")
 
     @property
@@ -150,7 +158,7 @@ class Run:
         return next(iter(self.programs.method.samplers))
 
     def sample_shape(self, what: str) -> tuple[int, ...]:
-        """Of one sample of images or points by a sampler; nothing is drawn."""
+        """Return the shape of one image or point by a sampler, without sampling."""
         sampler = choose(self.programs.method.samplers, what, "what")
         one = jax.ShapeDtypeStruct((1,), "int32")
         batch = {
@@ -165,6 +173,7 @@ class Run:
         self,
         prompts: list[str],
         num_tokens: int = 256,
+        *,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
@@ -172,15 +181,17 @@ class Run:
         repetition: float = 1.0,
         seed: int = 0,
     ) -> list[str]:
-        """What a language model writes after each prompt, without the prompt: at most
-        `num_tokens` tokens, up to the end of the text. The numbers are those of
-        `methods.decoding.Choice` and of `aigc sample`; the same seed gives the
-        same texts, whatever the number of prompts. "" is the beginning of a text. Of an
-        encoder-decoder, and of a run on joined pairs, the prompts are sources and the
-        texts their targets; an encoder-decoder searches with config.beams and takes
-        none of the numbers. Raises a UserError for a number out of range.
+        """Return a language model's continuation of each prompt, without the prompt: at
+        most `num_tokens` tokens, up to the end of the text.
+
+        The sampling parameters are those of `methods.decoding.SamplingParams` and of
+        `aigc sample`. The same seed gives the same texts, whatever the number of
+        prompts. "" is the beginning of a text. Of an encoder-decoder, and of a prefix
+        LM (config.data.joined), the prompts are sources and the texts their targets; an
+        encoder-decoder decodes by beam search with config.beams hypotheses and accepts
+        no sampling parameters. Raises a UserError for a number out of range.
         """
-        choice = Choice(temperature, top_k, top_p, min_p, repetition)
+        choice = SamplingParams(temperature, top_k, top_p, min_p, repetition)
         require(
             self.programs.method.language is not None,
             f"config.method = {self.config.method!r} writes no text after a prompt",
@@ -189,7 +200,9 @@ class Run:
             isinstance(prompt, str) for prompt in prompts
         )
         require(sound, f"prompts = {prompts!r:.60} must be a list of texts")
-        return generation.completions(self, prompts, num_tokens, choice, seed, print_warning)
+        return generation.generate_completions(
+            self, prompts, num_tokens, choice, seed, print_warning
+        )
 
     def draw(
         self,
@@ -199,11 +212,14 @@ class Run:
         split: str = "test",
         label: int | None = None,
     ) -> np.ndarray:  # [num, ...] on the host
-        """Samples as arrays, by default of the method's first sampler: of images the
-        values that files hold and metrics measure (`media.images.as_saved`), of text
-        tokens. What they are conditioned on, where they are, comes from the split; the
-        data set need not be there for those that are conditioned on nothing. label:
-        samples of that class alone, of a generator that knows classes.
+        """Return samples as an array: images with the values that files and metrics use
+        (`media.images.as_saved`), texts as tokens. `num`, `what` and `seed` are those
+        of `sample`.
+
+        Args:
+          split: split of the examples that conditional samplers use. Unconditional
+            samplers need no data set on disk.
+          label: class of all samples, for a class-conditional generator.
         """
         what = what or self.default_sampler
         self._check_split(split)
@@ -220,7 +236,7 @@ class Run:
             f"{argument('label')}={label} must be one of 0 .. {self.classes - 1}",
         )
         sampler = choose(self.programs.method.samplers, what, "what")
-        default = 8 if self.is_text else math.prod(self.programs.method.sheets.get(what, (8, 8)))
+        default = 8 if self.is_text else math.prod(sampler.grid or (8, 8))
         num = default if num is None else num
         check_range("num", num, 1, generation.MOST, whole=True)
         require(
@@ -228,44 +244,37 @@ class Run:
             f"{argument('what')}=text needs a token that begins a text, and the tokenizer has "
             "none: give prompts",
         )
-        one = jax.ShapeDtypeStruct((1,), "int32")
-        try:
-            jax.eval_shape(sampler, self.state, jax.random.key(0), {"index": one, "class": one})
-            programs = self.programs
-        except KeyError:  # it asks the batch for more
-            programs = self.full
-        samples = programs.draw(self.states, what, num, split, seed, each, first)[0]
-        is_map = what in self.programs.method.maps
-        return samples if is_map else images.as_saved(samples, self.spec)
+        programs = self.full if sampler.conditioned else self.programs
+        samples = programs.draw(self.states, what, num, split, seed, each=each, first=first)[0]
+        return images.as_saved(samples, self.spec) if sampler.is_image else samples
 
     def neighbours(
         self, num: int | None = None, seed: int = 0, label: int | None = None
     ) -> np.ndarray:  # -> [num, 2, ...]
-        """Samples of the prior, each beside the training example that is nearest to it
-        in pixels: is it a copy?
+        """Return samples of the prior, each paired with its nearest training example in
+        pixel space, which shows copies of training examples.
         """
         samples = self.draw(num or 32, "prior", seed, label=label)
-        train = (block["x"] for block in self.full.blocks("train"))
-        return np.stack([samples, nearest(samples, train)[0]], axis=1)
+        train = (block["x"] for block in example_blocks(self.full.dataset, "train"))
+        return np.stack([samples, nearest_neighbours(samples, train)[0]], axis=1)
 
     def separated(
         self, num: int | None = None, seed: int = 0, label: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:  # -> [2, k, ...], [2, k]
-        """k examples of the test split and k samples of the prior, each in the order of
-        what a linear classifier of features says of them
-        (`metrics.two_sample_test.scores`: the higher, the more like an example), and
-        that; by default of 2,000 samples. Classes are as frequent as in the split.
-        label: examples and samples of that class alone.
+        """Return k examples of the test split and k samples of the prior, each sorted
+        by `metrics.two_sample_test.discriminant_scores` (the higher, the more like an
+        example), and these scores; by default of 2,000 samples. Classes are as frequent
+        as in the split. label: the only class of the examples and the samples.
         """
-        examples, num = self.full.examples("test"), num or 2000
+        examples, num = read_examples(self.full.dataset, "test"), num or 2000
         if label is None:
-            labels = self.full.labels("test", num)
+            labels = self.full.class_labels("test", num)
             fake = self.full.draw(self.states, "prior", num, "test", seed, labels=labels)[0]
-            sets = equally(examples["x"], images.as_saved(fake, self.spec))
+            sets = equal_parts(examples["x"], images.as_saved(fake, self.spec))
         else:
             fake = self.draw(num, "prior", seed, label=label)
-            sets = equally(examples["x"][examples["label"] == label], fake)
-        found = scores(*(self.full.extract(x)[0] for x in sets))
+            sets = equal_parts(examples["x"][examples["label"] == label], fake)
+        found = discriminant_scores(*(self.evaluator.extract(x)[0] for x in sets))
         require(
             np.isfinite(found).all(),
             f"{argument('what')}=separability needs at least 4 samples and 4 examples, all finite; "
@@ -278,12 +287,13 @@ class Run:
 
     @property
     def classes(self) -> int:
-        """How many classes the sampler "prior" can draw; 0 where it knows none."""
-        return self.programs.classes
+        """Number of classes of the sampler "prior"; 0 where it is not conditional."""
+        return self.programs.num_classes
 
     def columns(self, what: str) -> int | None:
-        """Of a grid of such samples, where that is given."""
-        return self.programs.method.sheets.get(what, (None, None))[1]
+        """Return the number of columns of a sampler's image grid, None without one."""
+        sampler = self.programs.method.samplers.get(what)
+        return sampler.grid[1] if sampler and sampler.grid else None
 
     def evaluate(
         self,
@@ -292,9 +302,13 @@ class Run:
         metrics: Sequence[str] | None = None,
         inception: str = "",
     ) -> dict[str, float]:
-        """The method's metrics over a whole split, and those of config.metrics, or of
-        the given names, with so many samples. inception: a file of Inception's weights,
-        instead of config.extractor.
+        """Return the method's own metrics over a complete split, and sample metrics.
+
+        Args:
+          split: name of the split.
+          samples: number of samples, by default config.metric_samples.
+          metrics: names of the sample metrics, by default config.metrics.
+          inception: file of Inception's weights, instead of config.extractor.
         """
         self._check_split(split)
         if samples is not None:
@@ -304,30 +318,31 @@ class Run:
                 "metrics", metrics, (list, tuple), "a list of names such as ['frechet_pixels']"
             )
         if inception != self.inception:
-            self.inception, self.full.look = inception, None
-        return self.full.evaluate(
+            self.inception = inception
+            self.evaluator.forget_features()
+        return self.evaluator.evaluate(
             self.states, split, self.config.metric_samples if samples is None else samples, metrics
         )[0]
 
     @property
     def signatures(self) -> dict[str, str]:
-        """How the last evaluation divided texts, {"bleu_signature": ...}."""
-        return self.full.signatures[0]
+        """Tokenizations of the last evaluation's metrics, {"bleu_signature": ...}."""
+        return self.evaluator.signatures[0]
 
-    def extractor(self, config: ConfigDict | None = None):
-        """What metrics see images through: the last `inception` or config.extractor."""
+    def extractor(self, config: ConfigDict | None = None) -> Any:
+        """Return the feature extractor: the last `inception`, or config.extractor."""
         changes = {"run.data_dir": self.data_dir} | (
             {"extractor": self.inception} if self.inception else {}
         )
-        return feature_extractors.extractor(configs.override(self.config, changes))
+        return feature_extractors.make_extractor(configs.override(self.config, changes))
 
     def checkpoint_hash(self) -> str:
         """Return the digest of the state without `opt`, the origin of samples."""
-        return digest(flatten(without_opt(self.states)))
+        return digest_leaves(flatten_state(without_opt(self.states)))
 
 
 class Pretrained(Run):
-    """A GPT-2 directory as a run that has no data and no rows: to write text with."""
+    """A GPT-2 directory as a run without data and rows, for text generation."""
 
     def __init__(self, path: str | Path) -> None:
         self.dir, self.step, self.meta = RunDir(path), 0, {}
@@ -335,7 +350,7 @@ class Pretrained(Run):
         gpt2_weights.check_tokens(path, self.tokenizer)
         start = gpt2_weights.first_token(path, self.tokenizer, self.ends)
         self.spec = Spec("text", (context,), 1, vocabulary=self.tokenizer.size, start=start)
-        self.config = configs.resolve(gpt2_weights.config(path), 1, 1)
+        self.config = configs.resolve(gpt2_weights.gpt2_config(path), 1, 1)
         self.stored = dict(hash=configs.hash_of(self.config))
         self.programs = Programs(self.config, without_arrays(self.spec), 1)
         shapes = without_opt(self.programs.shapes)
@@ -347,23 +362,25 @@ class Pretrained(Run):
             params={},
             hp={k: np.zeros(1, np.float32) for k in shapes.hp},
         )
-        self.states = self.programs.place(fill(shapes, flatten(rest) | ours, str(path)))
+        self.states = self.programs.to_mesh(
+            restore_like(shapes, flatten_state(rest) | ours, str(path))
+        )
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the directory's own files."""
+        """The tokenizer of the directory's files."""
         return read_tokenizer(self.dir.path)
 
     @functools.cached_property
     def ends(self) -> tuple[int, ...]:
-        """The tokens that end a text, by the directory's config.json."""
+        """The ids of the tokens that end a text, by the directory's config.json."""
         return gpt2_weights.end_tokens(self.dir.path, self.tokenizer)
 
 
 def load(workdir: str | Path, checkpoint: str = "latest", data_dir: str | None = None) -> Run:
-    """The run in a work directory, at its latest or best good checkpoint; or a GPT-2
-    directory. Raises a UserError where there is none, and one that names the trials
-    where the directory is a sweep.
+    """Return the run in a work directory at its latest or best valid checkpoint, or a
+    GPT-2 directory as a run. Raise a UserError where the directory holds neither; for a
+    sweep, the error message lists the trials.
     """
     if (Path(workdir) / "sweep.json").is_file():
         trials = sorted(str(path.parent) for path in Path(workdir).glob("trials/*/config.json"))

@@ -1,10 +1,10 @@
-"""Train one run in this process, and open it: what `aigc_jax.train` and the verb
-`train` of the command line do.
+"""Training of one run in this process, for `aigc_jax.train` and the verb `train` of the
+command line.
 """
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -12,9 +12,11 @@ from ml_collections import ConfigDict
 from aigc_jax.core import config as configs
 from aigc_jax.core import distributed
 from aigc_jax.inference.run import Run, load
-from aigc_jax.training import resume
+from aigc_jax.training import identity
 from aigc_jax.training import train as training
+from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
+from aigc_jax.training.train import Options, open_trials, prepare
 from aigc_jax.utils.errors import UserError, argument, brief, check_type, require
 from aigc_jax.utils.terminal import print_warning
 
@@ -33,18 +35,19 @@ def train(
 ) -> Run:
     """Train a config in a work directory, in this process, and return the finished run.
 
-    A run that was cut off there resumes to the bytes that it would have reached without
-    the interruption; a finished one is returned as it is.
+    An interrupted run in the directory resumes, and its results are bitwise identical
+    to those of an uninterrupted run; a finished run is returned unchanged.
 
-    config     the name of a shipped config, the path of a Python file with
-               get_config(), or a ConfigDict; None: the config of the run in `workdir`
-    workdir    where everything is left: checkpoints, rows, samples, curves
-    overrides  {"hp.lr": 1e-3, "steps": "10 epochs"}: keys of the config to set
-    extend     steps in all to go on to, instead of config.steps, with a schedule that
-               does not depend on the end
-    restart    remove the run in `workdir` and begin again at step 0
-    download   fetch missing data
-    profile    the first and the last of the steps to trace, into WORKDIR/profile
+    Args:
+      config: the name of a shipped config, the path of a Python file with
+        get_config(), or a ConfigDict; None: the config of the run in `workdir`.
+      workdir: directory of the checkpoints, rows, samples and curves.
+      overrides: config keys to set, {"hp.lr": 1e-3, "steps": "10 epochs"}.
+      extend: total number of steps to train to, instead of config.steps; the schedule
+        must not depend on the last step.
+      restart: remove the run in `workdir` and begin again at step 0.
+      download: fetch missing data.
+      profile: the first and the last of the steps to trace, into WORKDIR/profile.
 
     >>> import aigc_jax
     >>> small = {"steps": 20, "batch_size": 32, "z": 8, "metric_samples": 64}
@@ -57,10 +60,14 @@ def train(
     >>> run.rows("test")[-1]["step"]
     20
 
-    Raises a UserError where the config, the data or the directory cannot be used, and
-    where the run diverged. Ctrl-C (in a notebook: interrupt) and SIGTERM save first:
-    then KeyboardInterrupt or SystemExit is raised, and the same call resumes.
-    config.run.deterministic counts only where JAX has used no device before.
+    config.run.deterministic has an effect only before JAX first uses a device.
+
+    Raises:
+      UserError: the config, the data or the directory cannot be used, or the run
+        diverged.
+      KeyboardInterrupt: Ctrl-C (in a notebook: interrupt) was pressed. The run was
+        saved, and the same call resumes.
+      SystemExit: SIGTERM was received. The run was saved, and the same call resumes.
     """
     status = train_run(
         config,
@@ -79,35 +86,67 @@ def train(
 
 
 def train_run(
-    config,
-    workdir,
-    overrides=None,
+    config: ConfigDict | str | Path | None,
+    workdir: str | Path,
+    overrides: Mapping | None = None,
     *,
-    extend=None,
-    restart=False,
-    download=False,
-    profile=(),
-    processes=(),
+    extend: int | None = None,
+    restart: bool = False,
+    download: bool = False,
+    profile: Sequence[int] = (),
+    processes: Sequence = (),
 ) -> dict:
-    """The STATUS of a run that is trained, done or preempted; any other raises a
-    UserError. processes: the arguments of `core.distributed.begin`; the rest is as in
-    `train`.
+    """Train a run and return its STATUS, which is done or preempted.
+
+    Args:
+      processes: the arguments of `core.distributed.initialize`; the other arguments are
+        those of `train`.
+
+    Raises:
+      UserError: the run ended with any other status.
     """
-    check_type("workdir", workdir, (str, Path), "a directory")
-    require(str(workdir), f"{argument('workdir')}='' must name a directory")
+    _check_directory(workdir)
     if overrides is not None:
         check_type("overrides", overrides, Mapping, "a dict such as {'hp.lr': 1e-3}")
     if extend is not None:
         check_type("extend", extend, int, "a number of steps")
-    require(
-        not (Path(workdir) / "sweep.json").exists(),
-        f"{workdir} is a sweep: a run needs a directory of its own",
-    )
-    config, changes = choose_config(config, workdir, dict(overrides or {}))
+    _check_profile(profile)
+    chosen, changes = choose_config(config, workdir, dict(overrides or {}))
     require(
         not restart or extend is None,
         f"{argument('restart')} begins again, {argument('extend')} goes on: give one",
     )
+    if chosen.run.deterministic:  # read when JAX first initializes its backend
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = flags if DETERMINISTIC in flags else f"{flags} {DETERMINISTIC}"
+    distributed.initialize(*processes)
+    dataset, resolved = prepare([chosen], download)
+    with (
+        distributed.StopSignal() as stop,
+        open_trials(resolved, [workdir], dataset, [changes], extend, restart) as trials,
+    ):
+        programs = Programs(trials[0].config, dataset, 1)
+        options = Options(profile=tuple(profile))
+        (status,) = training.train(programs, trials, workdir, stop, options)
+    require(
+        status["status"] in ("done", "preempted"),
+        f"{workdir} {status['status']}: {status.get('reason')}; the last good checkpoint is kept",
+    )
+    return status
+
+
+def _check_directory(workdir: str | Path) -> None:
+    """Raise a UserError unless the directory may hold a run."""
+    check_type("workdir", workdir, (str, Path), "a directory")
+    require(str(workdir), f"{argument('workdir')}='' must name a directory")
+    require(
+        not (Path(workdir) / "sweep.json").exists(),
+        f"{workdir} is a sweep: a run needs a directory of its own",
+    )
+
+
+def _check_profile(profile: Sequence[int]) -> None:
+    """Raise a UserError unless `profile` is empty or a first and a last step."""
     check_type("profile", profile, (tuple, list), "the first and the last step, such as (10, 15)")
     require(
         not profile
@@ -117,36 +156,22 @@ def train_run(
         f"{argument('profile')}={brief(profile)} must be the first and the last of the steps to "
         "trace, such as (10, 15)",
     )
-    if config.run.deterministic:  # read when jax first starts its back end
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = flags if DETERMINISTIC in flags else f"{flags} {DETERMINISTIC}"
-    distributed.begin(*processes)
-    status = training.train(
-        [config],
-        [workdir],
-        extend=extend,
-        download=download,
-        changes=[changes],
-        restart=restart,
-        profile=profile,
-    )[0]
-    require(
-        status["status"] in ("done", "preempted"),
-        f"{workdir} {status['status']}: {status.get('reason')}; the last good checkpoint is kept",
-    )
-    return status
 
 
-def choose_config(config, workdir, overrides: dict) -> tuple[ConfigDict, dict]:
-    """The config to train, and what the overrides change in the one that was given."""
+def choose_config(
+    config: ConfigDict | str | Path | None, workdir: str | Path, overrides: dict
+) -> tuple[ConfigDict, dict]:
+    """Return the config to train, and the changes that `overrides` make to `config`."""
     if config is not None:
         given = configs.load(config)
         chosen = configs.override(given, overrides)
-        return chosen, configs.difference(configs.leaves(given), configs.leaves(chosen))
+        return chosen, configs.difference(
+            configs.flatten_config(given), configs.flatten_config(chosen)
+        )
     run = RunDir(workdir)
     if not (run / "config.json").exists():
         raise UserError(
             f"{workdir} is no run yet: name a config, such as {argument('config')}=gan_digits"
         )
-    stored = configs.complete(resume.stored_config(run.config()))
+    stored = configs.fill_defaults(identity.stored_config(run.config()))
     return configs.override(stored, overrides), {}

@@ -1,1 +1,1 @@
-"""Arrays as files that people look at or listen to, each with its origin."""
+"""Arrays as image, plot, text and music files, each with provenance metadata."""

@@ -1,7 +1,11 @@
-"""Images from arrays: grids of samples. Pillow is imported where it is used."""
+"""Arrays as images: 8-bit values, grids of samples, PNG files.
+
+Only `save_png` imports Pillow.
+"""
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -9,8 +13,8 @@ from aigc_jax.utils.documents import write_atomically
 
 
 def shape_of_grid(num: int) -> tuple[int, int]:
-    """(rows, columns) for num cells: filled exactly where the sides stay within 1 :
-    2.5, else nearly square.
+    """Return (rows, columns) for `num` cells: without empty cells if the ratio of the
+    sides is then at most 2.5, otherwise nearly square.
     """
     rows = max(r for r in range(1, math.isqrt(num) + 1) if num % r == 0)
     if num / rows <= 2.5 * rows:
@@ -20,16 +24,17 @@ def shape_of_grid(num: int) -> tuple[int, int]:
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:  # in [-1, 1] -> 0 .. 255
-    """8-bit grey levels: (x + 1) 127.5, rounded half up, clipped; 128 for NaN."""
+    """Return 8-bit grey levels: (x + 1) 127.5, rounded half up, clipped; NaN is 128."""
     return (np.clip(np.nan_to_num(images), -1, 1) * 127.5 + 128).astype(np.uint8)
 
 
 def as_saved(samples: np.ndarray, spec) -> np.ndarray:  # [N, ...] -> the same shape
-    """Samples as a file holds them, which is what metrics measure: images [N, (K,) H,
-    W, C] are clipped to [-1, 1] and, where the data are whole grey levels, rounded to
-    the 256 levels of a PNG, the same numbers as those of 8-bit data. What is not finite
-    becomes NaN; whatever is no image (points, latents, likelihoods, tokens) is left
-    alone.
+    """Return the values that a file of the samples stores; metrics use the same values.
+
+    Images [N, (K,) H, W, C] are clipped to [-1, 1] and, if the data are integer grey
+    levels, rounded to the 256 levels of a PNG, to the same numbers as 8-bit data.
+    Values that are not finite become NaN. Samples that are not images (points, latents,
+    likelihoods, tokens) are returned unchanged.
     """
     if spec.kind != "image" or samples.shape[1:][-3:] != tuple(spec.shape):
         return samples
@@ -44,8 +49,8 @@ def as_saved(samples: np.ndarray, spec) -> np.ndarray:  # [N, ...] -> the same s
     return out
 
 
-def grid(images: np.ndarray, columns=None) -> np.ndarray:
-    """The pictures side by side with a line of two pixels between them, small ones
+def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Return the images in one grid, separated by lines of two pixels; small images are
     enlarged to about 56 pixels.
     """
     n, h, w, c = images.shape
@@ -61,8 +66,10 @@ def grid(images: np.ndarray, columns=None) -> np.ndarray:
     return out
 
 
-def save_png(path, pixels: np.ndarray, origin: dict[str, str]):  # [H, W, C] uint8, C of 1 or 3
-    """A PNG with its origin in text chunks."""
+def save_png(
+    path: Path, pixels: np.ndarray, origin: dict[str, str]
+) -> None:  # [H, W, C] uint8, C of 1 or 3
+    """Write a PNG with its origin in text chunks."""
     from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
@@ -76,8 +83,8 @@ def save_png(path, pixels: np.ndarray, origin: dict[str, str]):  # [H, W, C] uin
 
 
 def is_drawable(shape, spec) -> bool:
-    """Whether a sample of this shape is an image or a point of the data's own space, or
-    several of one example [K, ...].
+    """Return whether a sample of this shape is an image or a point in the space of the
+    data, or K of them [K, ...] for one example.
     """
     own = tuple(spec.shape)
     several = len(shape) - len(own) in (0, 1) and tuple(shape[-len(own) :]) == own

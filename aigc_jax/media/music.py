@@ -1,8 +1,8 @@
-"""Music as text: the part of ABC notation (standard 2.1) that tunes of one voice use,
-read as notes, checked, written as MIDI.
+"""Music in ABC notation (standard 2.1): a parser for tunes of one voice, a check of
+their bars, and MIDI files.
 
 Times are fractions of a whole note. Chord symbols, grace notes, decorations and words
-are left out; repeats are played once.
+are ignored; repeats are played once.
 """
 
 import re
@@ -15,19 +15,19 @@ from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.errors import UserError, require
 
 SEMITONES = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)
-FIFTHS = "FCGDAEB"  # the order in which sharps come
+FIFTHS = "FCGDAEB"  # the order in which key signatures add sharps
 SHARPS = {
     tonic: n
     for n, tonic in enumerate(
         ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#"), -7
     )
 }
-# Mode -> how many sharps it has more than the major key of its tonic.
+# Mode -> the number of its sharps minus that of the major key with the same tonic.
 MODES = dict(maj=0, ion=0, m=-3, min=-3, aeo=-3, mix=-1, dor=-2, phr=-4, lyd=1, loc=-5)
 ACCIDENTALS = {"": None, "^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
-LONGEST = 64  # whole notes; no length may be more
+LONGEST = 64  # whole notes: the maximum length of a note
 
-# What a line of music is made of, tried in this order.
+# The tokens of a line of music, matched in this order.
 TOKEN = re.compile(
     r"""(?P<skip>"[^"]*"|\{[^}]*\}|![^!]*!|\\|[~.$`)HLMOPSTuv-]|\s+|\((?!\d))"""
     r"|(?P<inline>\[[A-Za-z]:[^\]]*\])"
@@ -42,37 +42,39 @@ TOKEN = re.compile(
 NOTE = re.compile(
     r"(?P<accidental>[_^=]*)(?P<letter>[A-Ga-g])(?P<octave>[,']*)(?P<length>\d*/*\d*)"
 )
-TUPLETS = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}  # so many notes in the time of
+TUPLETS = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}  # number of notes -> number whose time they take
 
 
 class Note(NamedTuple):
-    """A note of a tune; start and length are counted in whole notes."""
+    """A note of a tune, with start and length in whole notes."""
 
     start: Fraction
     length: Fraction
-    pitch: int  # of MIDI: 60 is the middle C
+    pitch: int  # MIDI number: 60 is middle C
 
 
 class Bar(NamedTuple):
-    """A bar of a tune: its length, and that of its meter, in whole notes."""
+    """A bar of a tune, with its length and that of its meter in whole notes."""
 
     length: Fraction
-    whole: Fraction  # what its meter asks for
-    # Whether it may be shorter: at the edge of a tune or a part, a repeat or an ending.
+    whole: Fraction  # the length that the meter requires
+    # Whether the bar may be shorter: at the edge of a tune, part, repeat or ending.
     edge: bool
 
 
 class Tune(NamedTuple):
-    """A tune of one voice, as `read` returns it."""
+    """A tune of one voice; `read_tune` parses it from ABC notation."""
 
     title: str
-    tempo: Fraction  # whole notes a minute
+    tempo: Fraction  # whole notes per minute
     notes: list[Note]
     bars: list[Bar]
 
 
-def duration(text: str) -> Fraction:
-    """'' 1, '3' 3, '/' 1/2, '//' 1/4, '3/2' 3/2."""
+def parse_duration(text: str) -> Fraction:
+    """Return the factor of a note's length: 1 for '', 3 for '3', 1/2 for '/', 1/4 for
+    '//', 3/2 for '3/2'. Raise a UserError for other text.
+    """
     found = re.fullmatch(r"(\d{0,4})(/{0,6})(\d{0,4})", text)
     if not found:
         raise UserError(f"{text[:20]!r} is no length of a note")
@@ -87,16 +89,16 @@ def duration(text: str) -> Fraction:
     return value
 
 
-def meter(text: str) -> Fraction:
-    """Of a bar: C 1, C| 1, 6/8 3/4."""
+def parse_meter(text: str) -> Fraction:
+    """Return the length of a bar in whole notes: 1 for C and C|, 3/4 for 6/8."""
     found = re.fullmatch(r"(\d{1,2})/(\d{1,2})", {"C": "4/4", "C|": "2/2"}.get(text, text))
     if not (found and int(found[1]) and int(found[2])):
         raise UserError(f"the meter {text!r} is neither C, C| nor a fraction such as 6/8")
     return Fraction(int(found[1]), int(found[2]))
 
 
-def signature(text: str) -> dict[str, int]:
-    """letter -> sharps of a key such as G, Am, Bb or Edor."""
+def key_signature(text: str) -> dict[str, int]:
+    """Return {letter: 1 for sharp, -1 for flat} of a key such as G, Am, Bb or Edor."""
     found = re.match(r"([A-G][#b]?)\s*([A-Za-z]{0,3})", text)
     if not found or found[1] not in SHARPS:
         raise UserError(f"the key {text!r} does not begin with a letter from A to G")
@@ -109,12 +111,12 @@ def signature(text: str) -> dict[str, int]:
 
 
 class Reader:
-    """Goes through a tune once; `bars` and `notes` grow."""
+    """A parser that reads a tune once and appends to `bars` and `notes`."""
 
     def __init__(self):
         self.title, self.tempo, self.notes, self.bars = "", None, [], []
         self.meter, self.unit, self.key = Fraction(1), None, {}
-        # `edge`: whether the open bar begins at the edge of a part.
+        # `edge`: whether the current bar begins at the edge of a part.
         self.now, self.begun, self.edge = Fraction(0), Fraction(0), True
         self.accidentals, self.tuplet, self.broken, self.last = (
             {},
@@ -123,16 +125,16 @@ class Reader:
             (0, Fraction(0)),
         )
 
-    def field(self, name: str, value: str):
-        """Take in a field such as M:6/8; fields that no note depends on are ignored."""
+    def field(self, name: str, value: str) -> None:
+        """Apply a field such as M:6/8; fields that do not affect notes are ignored."""
         if name == "T":
             self.title = self.title or value
         elif name == "M" and value != "none":
-            self.meter = meter(value)
+            self.meter = parse_meter(value)
         elif name == "L":
-            self.unit = meter(value)
+            self.unit = parse_meter(value)
         elif name == "K":
-            self.key = signature(value)
+            self.key = key_signature(value)
         elif name == "Q":
             found = re.search(r"(?:(\d{1,2})/(\d{1,2})\s*=\s*)?(\d{1,4})\s*$", value)
             if found and int(found[3]) and (not found[2] or int(found[2])):
@@ -142,8 +144,10 @@ class Reader:
         elif name == "P":
             self.close(edge=True)
 
-    def close(self, edge: bool):
-        """A bar line. What is before the first note is no bar."""
+    def close(self, edge: bool) -> None:
+        """End the current bar, unless it has no notes or rests; `edge`: whether the bar
+        line is the edge of a part.
+        """
         if self.now > self.begun:
             self.bars.append(Bar(self.now - self.begun, self.meter, self.edge or edge))
             self.edge = edge
@@ -151,9 +155,9 @@ class Reader:
             self.edge, self.bars[-1:] = True, [bar._replace(edge=True) for bar in self.bars[-1:]]
         self.begun, self.accidentals = self.now, {}
 
-    def advance(self, text: str, pitches: list[int]):
-        """A note, a chord or a rest of that length."""
-        length = duration(text) * (
+    def advance(self, text: str, pitches: list[int]) -> None:
+        """Append a note, a chord, or for no pitches a rest, whose length is `text`."""
+        length = parse_duration(text) * (
             self.unit or (Fraction(1, 16) if self.meter < Fraction(3, 4) else Fraction(1, 8))
         )
         left, factor = self.tuplet
@@ -166,8 +170,9 @@ class Reader:
         self.now += length
 
     def pitch(self, found) -> int:
-        """Return the MIDI pitch of a match of NOTE, by its accidental, those before it
-        in the bar, and the key; a UserError where MIDI has no such pitch.
+        """Return the MIDI pitch of a match of NOTE, from its accidental, earlier
+        accidentals in the bar, and the key. Raise a UserError for a pitch outside the
+        range of MIDI.
         """
         letter, marks = found["letter"].upper(), found["accidental"]
         require(marks in ACCIDENTALS, f"{marks!r} is no accidental")
@@ -183,9 +188,10 @@ class Reader:
         require(0 <= value < 128, f"{found[0]!r} is no pitch that MIDI has")
         return value
 
-    def lean(self, marks: str):
-        """a > b: the first is half as long again, the second half as long; >> and <<
-        once more so.
+    def lean(self, marks: str) -> None:
+        """Apply a broken rhythm: `a > b` multiplies the lengths of a and b by 3/2 and
+        1/2, `a >> b` by 7/4 and 1/4, `a >>> b` by 15/8 and 1/8; `<` reverses the
+        factors.
         """
         require(self.notes and len(marks) <= 3, f"{marks!r} stands after no note")
         short = Fraction(1, 2 ** len(marks))
@@ -195,9 +201,9 @@ class Reader:
         self.now += length * (first - 1)
         self.broken = second
 
-    def line(self, text: str):
-        """Take in a line of notes, bars and inline fields; a UserError at the first
-        token that is not of ABC notation.
+    def line(self, text: str) -> None:
+        """Parse a line of notes, bars and inline fields. Raise a UserError at the first
+        token that is not ABC notation.
         """
         at = 0
         while at < len(text):
@@ -229,9 +235,9 @@ class Reader:
                 self.advance(found["rest_length"], [])
 
 
-def read(text: str) -> Tune:
-    """The tune of a text that begins with its fields. Raises a UserError where a line
-    is no ABC.
+def read_tune(text: str) -> Tune:
+    """Parse a text in ABC notation, which begins with its fields. Raise a UserError for
+    a line that is not ABC notation, and for a tune without a key or notes.
     """
     reader, music = Reader(), False
     for number, line in enumerate(text.split("\n"), 1):
@@ -251,11 +257,11 @@ def read(text: str) -> Tune:
 
 
 def bars_add_up(text: str) -> bool:
-    """Is it a tune of at least four bars whose notes fill each as its meter says? Bars
-    at the edge of a part may be shorter.
+    """Return whether the text is a tune of at least four bars, each as long as its
+    meter requires; bars at the edge of a part may be shorter.
     """
     try:
-        bars = read(text).bars
+        bars = read_tune(text).bars
     except UserError:
         return False
     return len(bars) >= 4 and all(
@@ -263,19 +269,21 @@ def bars_add_up(text: str) -> bool:
     )
 
 
-TICKS = 480  # of a quarter note
+TICKS = 480  # per quarter note
 
 
-def midi(tune: Tune) -> bytes:
-    """A Standard MIDI File of format 0: one track, a piano."""
+def to_midi(tune: Tune) -> bytes:
+    """Return a Standard MIDI File of format 0: one track, played by a piano."""
     events = [(note.start + note.length, 0, note.pitch) for note in tune.notes] + [
         (note.start, 1, note.pitch) for note in tune.notes
     ]
-    microseconds = max(1, min(round(60e6 / (4 * tune.tempo)), 2**24 - 1))  # of a quarter note
+    microseconds = max(1, min(round(60e6 / (4 * tune.tempo)), 2**24 - 1))  # per quarter note
     track, now = bytearray(b"\0\xff\x51\x03" + microseconds.to_bytes(3, "big")), 0
-    for time, on, pitch in sorted(events):  # at one time notes end before others begin
+    for time, on, pitch in sorted(events):  # at equal times, ends before starts
         ticks = round(time * 4 * TICKS)
-        track += variable(ticks - now) + bytes([0x90 if on else 0x80, pitch, 80 if on else 0])
+        track += variable_length(ticks - now) + bytes(
+            [0x90 if on else 0x80, pitch, 80 if on else 0]
+        )
         now = ticks
     track += b"\0\xff\x2f\0"
     return (
@@ -287,8 +295,10 @@ def midi(tune: Tune) -> bytes:
     )
 
 
-def variable(number: int) -> bytes:
-    """MIDI's numbers of any length: 7 bits a byte, the first bit 1 but in the last."""
+def variable_length(number: int) -> bytes:
+    """Return a variable-length quantity of MIDI: 7 bits per byte, and a first bit that
+    is 1 in all bytes but the last.
+    """
     out = bytes([number & 0x7F])
     while number := number >> 7:
         out = bytes([0x80 | number & 0x7F]) + out
@@ -296,14 +306,16 @@ def variable(number: int) -> bytes:
 
 
 def write_midi(stem: Path, texts: list[str]) -> list[Path]:
-    """STEM_1.mid and so on, for each of the texts that is a tune; returns the files."""
+    """Write STEM_1.mid and so on, one file for each text that is a tune, numbered by
+    its position among the texts; return the paths.
+    """
     written = []
     for i, text in enumerate(texts, 1):
         try:
-            tune = read(text)
+            tune = read_tune(text)
         except UserError:
             continue
         path = stem.with_name(f"{stem.name}_{i}.mid")
-        write_atomically(path, midi(tune))
+        write_atomically(path, to_midi(tune))
         written.append(path)
     return written

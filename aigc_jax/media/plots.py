@@ -1,28 +1,36 @@
-"""Plots of samples and rows: scatter plots, curves. Matplotlib is imported late."""
+"""Scatter plots of samples, plots of separability, and curves of metrics.
+
+Matplotlib is imported when a figure is created.
+"""
 
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from aigc_jax.media.images import grid
+from aigc_jax.media.images import image_grid
 from aigc_jax.utils.documents import write_atomically
 
 
-def _figure(width, height, layout="constrained"):
+def _figure(width: float, height: float, layout: Any = "constrained"):
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout=layout, dpi=100)
 
 
-def _save_figure(path, figure, origin):
+def _save_figure(path: Path, figure, origin: dict[str, str]) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={k: str(v) for k, v in origin.items()})
     write_atomically(path, buffer.getvalue())
 
 
-def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, K, D]: the first two coordinates
-    """Draw the first two coordinates of samples [N, K, D]: N series of K points, joined
-    by a line, and the modes of the data where the spec knows them.
+def save_scatter(
+    path: Path, samples: np.ndarray, spec, origin: dict[str, str]
+) -> None:  # [N, K, D]: the first two coordinates
+    """Write a scatter plot of the first two coordinates of samples [N, K, D]: N series
+    of K points, each connected by a line, and the modes of the data if the spec has
+    them.
     """
     figure = _figure(5, 5)
     axes = figure.subplots()
@@ -51,9 +59,25 @@ def save_scatter(path, samples: np.ndarray, spec, origin):  # [N, K, D]: the fir
     _save_figure(path, figure, origin)
 
 
-def save_separability(path, sets: np.ndarray, scores: np.ndarray, told: float, origin, shown=16):
-    """What a linear classifier says of examples and of samples: its scores, the share
-    that it is right about, and the pictures that it is surest of on either side.
+def save_separability(
+    path: Path,
+    sets: np.ndarray,
+    scores: np.ndarray,
+    told: float,
+    origin: dict[str, str],
+    shown: int = 16,
+) -> None:
+    """Write a figure of a linear classifier's separation of examples and samples: its
+    scores, its accuracy, and the images with the most extreme scores of either set.
+
+    Args:
+      path: the PNG file.
+      sets: images [2, K, H, W, C] of examples and samples, each in ascending order of
+        the scores.
+      scores: scores [2, K] of examples and samples, positive if classified as example.
+      told: the accuracy of the classifier.
+      origin: metadata of the file.
+      shown: number of images per strip.
     """
     figure = _figure(9, 5.4)
     axes = figure.subplots(5, 1, height_ratios=(3.4, 1, 1, 1, 1))
@@ -80,7 +104,7 @@ def save_separability(path, sets: np.ndarray, scores: np.ndarray, told: float, o
         "the surest of examples": sets[0, ::-1][:shown],
     }
     for ax, (title, images) in zip(axes[1:], strips.items(), strict=True):
-        pixels = grid(images, shown)
+        pixels = image_grid(images, shown)
         ax.imshow(
             pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255
         )
@@ -92,8 +116,10 @@ def save_separability(path, sets: np.ndarray, scores: np.ndarray, told: float, o
 COLOURS = {"train": "tab:orange", "valid": "tab:blue", "test": "tab:green"}
 
 
-def save_curves(path, rows: list[dict], origin: dict[str, str]):
-    """One panel per value, one line per split, over training steps."""
+def save_curves(path: Path, rows: list[dict], origin: dict[str, str]) -> None:
+    """Write curves over training steps, with one panel per value and one line per
+    split; without values, write nothing.
+    """
     names = list(
         dict.fromkeys(k for row in rows for k, v in row.items() if k not in ("step", "split"))
     )
@@ -125,8 +151,9 @@ def save_curves(path, rows: list[dict], origin: dict[str, str]):
 
 
 def _panels(count: int, columns: int = 3, width: float = 4.2, height: float = 2.8) -> list:
-    """So many axes in rows of one new figure, each in a cell of width x height inches.
-    Their margins are fixed: measuring all labels first would take as long as drawing.
+    """Return `count` axes in rows of a new figure, each in a cell of width x height
+    inches. The margins are fixed: measuring all labels first would take as long as
+    drawing.
     """
     left, bottom, right, top = 0.62, 0.42, 0.12, 0.28  # inches
     columns = min(columns, count)

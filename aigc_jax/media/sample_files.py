@@ -1,16 +1,18 @@
-"""Samples as files that people open: pictures as .png, text as .txt."""
+"""Samples as files: images and points as .png, text as .txt."""
 
 from pathlib import Path
 
 import numpy as np
 
-from aigc_jax.media.images import grid, is_drawable, save_png
+from aigc_jax.media.images import image_grid, is_drawable, save_png
 from aigc_jax.media.plots import save_scatter
 from aigc_jax.utils.documents import write_atomically
 
 
-def save(stem: Path, samples: np.ndarray, dataset, origin: dict[str, str], columns=None) -> Path:
-    """Write samples [N, ...] for this data set beside `stem`; return the file."""
+def save_drawn(
+    stem: Path, samples: np.ndarray, dataset, origin: dict[str, str], columns: int | None = None
+) -> Path:
+    """Write samples [N, ...] of a data set to `stem` with a suffix; return the path."""
     if dataset.tokenizer is None:
         path = stem.with_suffix(".png")
         save_samples(path, samples, dataset.spec, origin, columns)
@@ -20,8 +22,8 @@ def save(stem: Path, samples: np.ndarray, dataset, origin: dict[str, str], colum
     return path
 
 
-def save_texts(path: Path, texts: list[str], origin: dict[str, str]):
-    """Texts one after another, each below its number, all below their origin."""
+def save_texts(path: Path, texts: list[str], origin: dict[str, str]) -> None:
+    """Write texts to one file, which begins with their origin; a number heads each."""
     head = ", ".join(f"{key} {value}" for key, value in origin.items())
     write_atomically(
         path,
@@ -29,11 +31,18 @@ def save_texts(path: Path, texts: list[str], origin: dict[str, str]):
     )
 
 
-def save_samples(path, samples: np.ndarray, spec, origin: dict[str, str], columns=None):
-    """Samples that are drawable: images in a grid, several [N, K, H, W, C] of one
-    example above one another, and channels that are neither grey nor RGB as grey images
-    likewise; points in the plane over the modes of the data, several [N, K, D] of one
-    example joined by lines.
+def save_samples(
+    path: Path, samples: np.ndarray, spec, origin: dict[str, str], columns: int | None = None
+) -> None:
+    """Write drawable samples as a PNG: images as a grid, points as a scatter plot with
+    the modes of the data.
+
+    The K images [N, K, H, W, C] of one example form a column, as do channels that are
+    neither grey nor RGB, each as a grey image. Lines connect the K points [N, K, D] of
+    one example.
+
+    Raises:
+      ValueError: if the samples are not images or points of the spec.
     """
     if not is_drawable(samples.shape[1:], spec):
         raise ValueError(f"samples {list(samples.shape)} are no {spec.kind} {list(spec.shape)}")
@@ -46,6 +55,8 @@ def save_samples(path, samples: np.ndarray, spec, origin: dict[str, str], column
                 ),
                 1,
             )
-        save_png(path, grid(samples.reshape(len(samples), -1, width, channels), columns), origin)
+        save_png(
+            path, image_grid(samples.reshape(len(samples), -1, width, channels), columns), origin
+        )
     else:
         save_scatter(path, samples.reshape(len(samples), -1, samples.shape[-1]), spec, origin)

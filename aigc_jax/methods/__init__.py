@@ -1,14 +1,20 @@
-"""Methods: what a GAN, a VAE, a language model is, as a `core.method.Method`. One file
-each, one line each in the table.
+"""Generative models and a classifier, each as a `core.method.Method`: one module and
+one entry of METHODS per method.
 """
 
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
 from aigc_jax.core.gradients import mean_gradients
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import classifier, gan, lm, mlm, seq2seq, vae, vqvae
 from aigc_jax.utils.errors import choose, require
 
 # config.method -> a module with make(resolved config, spec, gradients) -> Method and
-# examples(config) -> training examples a step; coupled(config, devices), where there is
-# one, names what makes a loss no mean over examples, or over devices' means, or ''
+# examples(config) -> training examples per step; optionally batch_coupling(config,
+# devices) -> the config entry that makes the loss differ from a mean over examples (or
+# over the devices' means), or ''
 METHODS = {
     "gan": gan,
     "vae": vae,
@@ -20,16 +26,16 @@ METHODS = {
 }
 
 
-def make(config, spec, gradients=mean_gradients):
-    """The Method that a resolved config describes, for data of the given spec;
-    `gradients` is how its losses are differentiated.
+def make_method(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients):
+    """Return the Method of a resolved config for data with this spec; `gradients`
+    differentiates its losses, as `core.gradients.mean_gradients` does.
     """
     module, parts = choose(METHODS, config.method, "config.method"), config.accumulate
     require(
         parts > 0 and config.batch_size % parts == 0,
         f"config.accumulate = {parts} does not divide config.batch_size = {config.batch_size}",
     )
-    coupled = getattr(module, "coupled", lambda config, devices=False: "")
+    coupled = getattr(module, "batch_coupling", lambda config, devices=False: "")
     for divided, key, devices in (
         (parts > 1, f"accumulate = {parts}", False),
         (config.run.parallel == "pmap", "run.parallel = 'pmap'", True),
@@ -43,6 +49,6 @@ def make(config, spec, gradients=mean_gradients):
     return module.make(config, spec, gradients)
 
 
-def examples(config) -> int:
-    """How many training examples one step of the config's method takes."""
+def examples_per_step(config: ConfigDict) -> int:
+    """Return the number of training examples per step of the config's method."""
     return choose(METHODS, config.method, "config.method").examples(config)

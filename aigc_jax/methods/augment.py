@@ -1,28 +1,34 @@
-"""Random changes of pictures [B, H, W, C] in [-1, 1] that gradients pass through (Zhao
-et al. 2020, "differentiable augmentation").
+"""Differentiable random augmentations of images [B, H, W, C] in [-1, 1] (Zhao et al.
+2020).
 
-Each is (x, key, index) -> x; example i is changed by what fold_in(key, index[i]) draws.
+Each is a function (x, key, index) -> x; fold_in(key, index[i]) keys the augmentation of
+example i.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.core.rng import fold
+from aigc_jax.core.method import Array
+from aigc_jax.core.rng import fold_in
 
-REACH = 1 / 8  # of a side: how far pictures are moved
-HOLE = 1 / 2  # of a side: the square that is cut out
+REACH = 1 / 8  # of a side: the largest translation
+HOLE = 1 / 2  # of a side: the side of the square that is cut out
 
 
-def uniform(key, index, shape=(), low=0.0, high=1.0):  # [B] -> [B, *shape]
-    """Uniform numbers, each row keyed by its own index."""
-    return jax.vmap(lambda i: jax.random.uniform(fold(key, i), shape, minval=low, maxval=high))(
+def uniform(
+    key: Array, index: Array, shape: Sequence[int] = (), low: float = 0.0, high: float = 1.0
+) -> Array:  # [B] -> [B, *shape]
+    """Return uniform numbers in [low, high), each row keyed by its own index."""
+    return jax.vmap(lambda i: jax.random.uniform(fold_in(key, i), shape, minval=low, maxval=high))(
         index
     )
 
 
-def colour(x, key, index):
-    """Brightness by U(-1/2, 1/2), saturation by U(0, 2), contrast by U(1/2, 3/2), for
-    values in [-1, 1].
+def colour(x: Array, key: Array, index: Array):
+    """Shift brightness by U(-1/2, 1/2), scale saturation by U(0, 2) and contrast by
+    U(1/2, 3/2), for values in [-1, 1].
     """
     u = uniform(key, index, (3,)).astype(x.dtype)[:, :, None, None, None]
     x = x + (u[:, 0] - 0.5)
@@ -32,8 +38,8 @@ def colour(x, key, index):
     return (x - mean) * (u[:, 2] + 0.5) + mean
 
 
-def translation(x, key, index):
-    """Moved by up to 1/8 of a side each way; zeros come in."""
+def translation(x: Array, key: Array, index: Array):
+    """Translate images by up to 1/8 of a side in each direction, padded with zeros."""
     _, height, width, channels = x.shape
     reach = [max(1, round(side * REACH)) for side in (height, width)]
     around = jnp.pad(x, ((0, 0), (reach[0],) * 2, (reach[1],) * 2, (0, 0)))
@@ -45,11 +51,11 @@ def translation(x, key, index):
     return jax.vmap(cut)(around, start)
 
 
-def cutout(x, key, index):
-    """A square of half a side is zero, its centre anywhere in the picture."""
+def cutout(x: Array, key: Array, index: Array):
+    """Set a square of half a side to zero, centred at a random point of the image."""
     places = []
     for axis, side in enumerate(x.shape[1:3]):
-        centre = jnp.floor(uniform(fold(key, axis), index) * (side + 1 - side % 2))[:, None]
+        centre = jnp.floor(uniform(fold_in(key, axis), index) * (side + 1 - side % 2))[:, None]
         at = jnp.arange(side)
         half = round(side * HOLE) // 2
         places.append((at >= centre - half) & (at < centre - half + round(side * HOLE)))

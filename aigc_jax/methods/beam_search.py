@@ -1,23 +1,46 @@
-"""Beam search with a sequence network, inside a program."""
+"""Beam search with a sequence network, inside a compiled program."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from aigc_jax.core.method import Array, PyTree
 from aigc_jax.methods.decoding import next_logits
 
 
 def search(
-    apply: Callable, net, carry, first, width: int, length: int, end: int, penalty: float = 0.0
-):  # [B] -> [B, length], [B]
-    """The best texts that beam search of `width` finds after the tokens `first`, filled
-    up with `end`, and their scores: log p / ((5 + n) / 6)^penalty of n tokens, the end
-    included (Wu et al. 2016, eq. 14). At most `length` tokens.
+    apply: Callable,
+    net: Any,
+    carry: PyTree,
+    first,
+    width: int,
+    length: int,
+    *,
+    end: int,
+    penalty: float = 0.0,
+) -> tuple[Array, ...]:  # [B] -> [B, length], [B]
+    """Return the best texts that beam search finds after the tokens `first`.
 
-    Of the 2 W best continuations of the W live texts, those among the first W that end
-    are finished; the W best of the others live on. The search for a row ends when W
-    texts are finished; those that are cut off at `length` count too.
+    The score of a text of n tokens, including its end, is log p / ((5 + n) / 6)^penalty
+    (Wu et al. 2016, eq. 14). Among the 2 W best continuations of the W live beams,
+    those among the first W that end are finished, and the W best of the others stay
+    alive. The search for a row ends when W texts are finished; texts truncated at
+    `length` are candidates too.
+
+    Args:
+      apply: (tokens, carry) -> (logits, carry).
+      net: the network.
+      carry: the network's carry for the batch.
+      first: tokens [B] after which the texts begin.
+      width: the number W of beams.
+      length: maximal number of tokens.
+      end: the token that ends a text.
+      penalty: exponent of the length normalization.
+
+    Returns:
+      Tokens [B, length], padded with `end`, and scores [B].
     """
     which = jnp.arange(len(first))[:, None]
     normalize = lambda score, n: score / ((5 + n) / 6) ** penalty
@@ -45,18 +68,27 @@ def search(
     return _better(state["best"], normalize(state["score"], length), state["tokens"], cut_off)
 
 
-def _state(n, carry, last, tokens, score, best, finished) -> dict:
-    """n: tokens so far; last [B, W], tokens [B, W, T] and score [B, W] of the live
-    texts; best: the finished text [B, T] of the highest score [B]; finished [B]: how
-    many have ended.
+def _state(
+    n: Array, carry: PyTree, last: Array, tokens: Array, score: Array, best: tuple, finished: Array
+) -> dict:
+    """Return the loop state as a dict.
+
+    Args:
+      n: number of tokens generated.
+      carry: the network's carry, of B W rows.
+      last: the last token [B, W] of each live text.
+      tokens: the live texts [B, W, T].
+      score: the log probabilities [B, W] of the live texts.
+      best: the finished text [B, T] with the highest score, and that score [B].
+      finished: number [B] of finished texts.
     """
     return dict(
         n=n, carry=carry, last=last, tokens=tokens, score=score, best=best, finished=finished
     )
 
 
-def _begin(carry, first, width, length, end, axis) -> dict:
-    """One live text a row, and width - 1 that have no probability."""
+def _begin(carry: PyTree, first: Array, width: int, length: int, end: int, axis: int) -> dict:
+    """Return the state of one live text and width - 1 texts of score -inf per row."""
     batch = len(first)
     none = jnp.full((batch, width, length), end, jnp.int32)
     score = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf).astype(jnp.float32)
@@ -67,8 +99,10 @@ def _begin(carry, first, width, length, end, axis) -> dict:
     return _state(jnp.int32(0), carry, last, none, score, best, jnp.zeros(batch, jnp.int32))
 
 
-def _continuations(logits, score):  # [B W, V], [B, W] -> scores, live texts and tokens [B, 2 W]
-    """The best continuations of the live texts, the best first."""
+def _continuations(
+    logits: Array, score: Array
+) -> tuple[Array, ...]:  # [B W, V], [B, W] -> scores, live texts and tokens [B, 2 W]
+    """Return the 2 W best continuations of the live texts, in descending order."""
     batch, width = score.shape
     logp = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(batch, width, -1)
     size = logp.shape[-1]
@@ -77,8 +111,10 @@ def _continuations(logits, score):  # [B W, V], [B, W] -> scores, live texts and
     return score, flat // size, (flat % size).astype(jnp.int32)
 
 
-def _better(best, score, tokens, allowed):  # ([B, T], [B]), [B, C], [B, C, T], [B, C] -> as best
-    """The best so far, or the best of C others."""
+def _better(
+    best: tuple[Array, Array], score: Array, tokens: Array, allowed: Array
+) -> tuple[Array, Array]:  # ([B, T], [B]), [B, C], [B, C, T], [B, C] -> as best
+    """Return the best of `best` and of C candidates that are allowed, per row."""
     score = jnp.where(allowed, score, -jnp.inf)
     top = jnp.argmax(score, axis=1)
     value = jnp.take_along_axis(score, top[:, None], 1)[:, 0]
@@ -87,6 +123,6 @@ def _better(best, score, tokens, allowed):  # ([B, T], [B]), [B, C], [B, C, T], 
     return text, jnp.maximum(value, best[1])
 
 
-def _rows(carry, rows, axis):
-    """A carry whose batch consists of these rows of another."""
+def _rows(carry: PyTree, rows, axis: int):
+    """Return the carry of these rows of a batch."""
     return jax.tree.map(lambda x: x if x.ndim == 0 else jnp.take(x, rows, axis=axis), carry)

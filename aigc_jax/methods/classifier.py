@@ -1,111 +1,117 @@
-"""A classifier of pictures: it generates nothing; metrics judge by its features and
-probabilities what others generate (`training.feature_extractors`).
+"""A classifier of images. It generates nothing; metrics use its features and class
+probabilities to evaluate generative models (`training.feature_extractors`).
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
-from aigc_jax.core.method import Method, TrainState
-from aigc_jax.core.rng import INIT, fold
-from aigc_jax.core.trees import widen
+from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
+from aigc_jax.core.rng import INIT, fold_in
+from aigc_jax.core.trees import to_float32
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import optimizers
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import check_keys, network, working
+from aigc_jax.methods.networks import check_keys, loss_dtype, make_network, weighted_means
+from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models.classifier import Classifier
-from aigc_jax.models.layers import largest
+from aigc_jax.models.layers import first_max
 from aigc_jax.utils.errors import require
 
 KEYS = ("optimizer", "schedule.name", "schedule.warmup")
 
 
-def examples(config) -> int:
-    """Training examples a step."""
+def examples(config: ConfigDict) -> int:
+    """Return the number of training examples per step."""
     return config.batch_size
 
 
-def net_of(config, spec) -> Classifier:
-    """The network config.model for labelled pictures."""
+def make_classifier(config: ConfigDict, spec: Spec) -> Classifier:
+    """Return the network config.model for labelled images."""
     require(
         spec.kind == "image" and spec.classes > 1,
         f"config.data.name = {config.data.name!r} has no labelled pictures, and "
         "config.method = 'classifier' learns from them",
     )
-    return network(Classifier, config.model, "model", config, classes=spec.classes)
+    return make_network(Classifier, config.model, "model", config, classes=spec.classes)
 
 
-def sight(config, spec):
-    """(parameters, pictures [B, H, W, C] in [-1, 1]) -> (features [B, D], probabilities
-    of the classes [B, K]).
+def features_and_probabilities(config: ConfigDict, spec: Spec):
+    """Return (parameters, images [B, H, W, C] in [-1, 1]) -> (features [B, D], class
+    probabilities [B, K]).
     """
-    net = net_of(config, spec)
+    net = make_classifier(config, spec)
 
     def look(params, x):
-        logits, features = widen(net.apply({"params": params["net"]}, x))
+        logits, features = to_float32(net.apply({"params": params["net"]}, x))
         return features, jax.nn.softmax(logits)
 
     return look
 
 
-def make(config, spec, gradients=mean_gradients) -> Method:
-    """The least cross-entropy of the labels."""
+def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
+    """Return the method that minimizes the cross-entropy of the labels."""
     check_keys(config, KEYS)
-    net, optimizer = net_of(config, spec), optimizers.make(config)
+    return ClassifierMethod(config, spec).as_method(gradients)
 
-    def logits(params, x):
-        return widen(net.apply({"params": params["net"]}, x)[0])
 
-    def errors(params, batch):  # -> [B], [B, K]
-        out = logits(params, batch["x"])
-        return token_losses.cross_entropy(out, batch["label"], 0.0, spec.classes), out
+class ClassifierMethod:
+    """The functions of a `core.method.Method`, as pure methods."""
 
-    def init(key, hp):
-        params = net.init(fold(key, INIT), jnp.zeros((1, *spec.shape), working(config)))["params"]
-        return TrainState(
-            jnp.int32(0),
-            key,
-            dict(net=params),
-            dict(net=optimizer(hp["lr"], hp, 0).init(params)),
-            {},
-            hp,
-        )
+    def __init__(self, config: ConfigDict, spec: Spec) -> None:
+        self.config, self.spec = config, spec
+        self.net, self.optimizer = make_classifier(config, spec), optimizers.make_optimizer(config)
 
-    def step(state, batch):
-        hp = state.hp
+    def as_method(self, gradients: Callable) -> Method:
+        """Return the classifier as a `core.method.Method`."""
+        make_loss = lambda state, batch, key: (self.loss, batch)
+        step = single_network_step(make_loss, self.optimizer, gradients)
+        samplers = dict(saliency=Sampler(self.saliency, conditioned=True, is_image=False))
+        return Method(self.init, step, self.evaluate, weighted_means, samplers)
 
-        def loss(params, batch, key):
-            value = errors(params, batch)[0].mean()
-            return value, dict(loss=value)
+    def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
+        """Return the state before the first step."""
+        one = jnp.zeros((1, *self.spec.shape), loss_dtype(self.config))
+        params = self.net.init(fold_in(key, INIT), one)["params"]
+        return initial_state(key, hp, dict(net=params), self.optimizer)
 
-        grads, metrics = gradients(loss, state.params, batch, fold(state.key, state.step))
-        params, opt = optimizers.apply(
-            optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"]
-        )
-        return state.replace(
-            step=state.step + 1, params=dict(net=params), opt=dict(net=opt)
-        ), metrics
+    def logits(self, params: PyTree, x: Array) -> Array:  # [B, H, W, C] -> [B, K]
+        """Return the logits of the classes."""
+        return to_float32(self.net.apply({"params": params["net"]}, x)[0])
 
-    def evaluate(state, batch):
-        nats, out = errors(state.params, batch)
+    def nats(
+        self, params: PyTree, batch: dict[str, Array]
+    ) -> tuple[Array, Array]:  # -> [B], [B, K]
+        """Return the cross-entropy of the labels, and the logits."""
+        out = self.logits(params, batch["x"])
+        return token_losses.cross_entropy(out, batch["label"], 0.0, self.spec.classes), out
+
+    def loss(self, params: PyTree, batch: dict[str, Array], key: Array) -> tuple[Array, dict]:
+        """Return the mean cross-entropy, and the metrics."""
+        value = self.nats(params, batch)[0].mean()
+        return value, dict(loss=value)
+
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+        """Return sums over the batch of cross-entropies and correct predictions."""
+        nats, out = self.nats(state.params, batch)
         right = (out.argmax(-1) == batch["label"]).astype(nats.dtype)
         return {
             name: jnp.sum(batch["weight"] * v)
             for name, v in dict(loss=nats, accuracy=right, weight=jnp.ones_like(nats)).items()
         }
 
-    def summarize(sums):
-        return {
-            name: float(np.float64(sums[name]) / np.float64(sums["weight"]))
-            for name in ("loss", "accuracy")
-        }
+    def saliency(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, *shape]
+        """Return the gradient of the most likely class's logit with respect to the
+        pixels, scaled to a largest absolute value of 1 (Simonyan et al. 2014,
+        section 3, without their absolute value).
 
-    def saliency(state, key, batch):  # -> [B, *shape]
-        """The gradient of the likeliest class's logit by the pixels, its largest value
-        1 or -1: light where ink makes the class likelier, dark where it makes it less
-        likely (Simonyan et al. 2014, section 3, without their absolute value).
+        It is light where ink makes the class more likely, and dark where ink makes the
+        class less likely.
         """
-        slope = jax.grad(lambda x: largest(logits(state.params, x)).sum())(batch["x"])
+        slope = jax.grad(lambda x: first_max(self.logits(state.params, x)).sum())(batch["x"])
         return slope / jnp.maximum(jnp.abs(slope).max((1, 2, 3), keepdims=True), 1e-12)
-
-    return Method(init, step, evaluate, summarize, dict(saliency=saliency), maps=("saliency",))

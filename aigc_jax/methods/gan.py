@@ -1,59 +1,68 @@
-"""Generative adversarial networks (Goodfellow et al. 2014): a game between a generator
-and a discriminator.
+"""Generative adversarial networks (Goodfellow et al. 2014).
 
-One step: `critic_steps` updates of the discriminator, each on real examples and noise
-of its own, then one update of the generator against the discriminator that came out, on
-the noise of the last of them. With the same noise and the same generator, the last
-discriminator loss and the generator loss contain one and the same generator pass; the
-compiler merges the two (a test counts the matrix products).
+One step consists of `critic_steps` updates of the discriminator, each on separate real
+examples and noise, followed by one update of the generator against the updated
+discriminator, on the noise of the last discriminator update. The last discriminator
+loss and the generator loss share their noise and generator, and so their generator
+pass; the compiler merges the two passes (a test counts the matrix products).
 
-The menu, every part with every other: config.loss (`methods.losses.gan.GAN`),
-config.network (`models.gan_dcgan.NETWORKS`), and in config.game
+All options can be combined: config.loss (`methods.losses.gan.GAN`), config.network
+(`models.gan_dcgan.NETWORKS`), and in config.game
 
-regularizers   of `gan_penalties`, several at once
-condition      how labels come in (`gan_networks`)
-pack           examples that the discriminator judges together (Lin et al. 2018)
-unroll         updates that the generator looks ahead: its loss is that against the
-               discriminator after so many more updates on the same batch,
-               differentiated through them (Metz et al. 2017, eq. 7)
-augment        of `augment`, on whatever the discriminator sees in training
+regularizers   any number of the penalties of `gan_penalties`
+condition      how the networks are conditioned on labels (`gan_networks`)
+pack           number of examples per discriminator input (Lin et al. 2018)
+unroll         number of unrolled discriminator updates: the generator's loss is that
+               against the discriminator after this number of further updates on the
+               same batch, differentiated through them (Metz et al. 2017, eq. 7)
+augment        augmentations of `augment`, on all discriminator inputs in training
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
-from aigc_jax.core.method import Method, TrainState
-from aigc_jax.core.rng import EVALUATE, INIT, fold
+from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
+from aigc_jax.core.rng import EVALUATE, INIT, fold_in
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import gan_penalties, optimizers
-from aigc_jax.methods.gan_networks import Players
-from aigc_jax.methods.gan_penalties import PICTURES_ONLY, REGULARIZERS, Position
+from aigc_jax.methods.gan_networks import GanNetworks
+from aigc_jax.methods.gan_penalties import PICTURES_ONLY, REGULARIZERS, PenaltyInputs
 from aigc_jax.methods.losses import gan as gan_losses
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import ROW, between, check_images, check_keys
+from aigc_jax.methods.networks import (
+    ROW,
+    check_images,
+    check_keys,
+    interpolate_noise,
+    weighted_means,
+)
 from aigc_jax.models.discriminator import GROUP, group_size
 from aigc_jax.models.normalization import BatchNorm
 from aigc_jax.utils.errors import choose, require
 
 KEYS = ("network", "z", "loss", "critic_steps", "optimizer", "schedule.name", "schedule.warmup")
 
-# Examples of noise whose statistics normalize a generator that is sampled.
+# Size of the noise batch whose statistics normalize the generator in sampling.
 STANDING = 128
-# Keys of an update are folded with these; its noise is keyed by examples.
+# Streams folded into the key of an update; the noise is keyed by example.
 AUGMENT, PENALTY, OTHER = (2**31 + i for i in range(3))
 
 
-def examples(config) -> int:
-    """Training examples a step: each critic update has its own, as many as it judges
-    together for each logit.
+def examples(config: ConfigDict) -> int:
+    """Return the number of training examples per step: every discriminator update takes
+    batch_size packs.
     """
     return config.batch_size * config.critic_steps * config.game.pack
 
 
-def coupled(config, devices=False) -> str:
-    """What makes the loss no mean over examples, or ''; over devices, whose parts are
-    whole packs, and whose moments are those of all.
+def batch_coupling(config: ConfigDict, devices: bool = False) -> str:
+    """Return the config entry that makes the loss differ from a mean over examples (if
+    `devices`: over devices, where packs are complete and batch moments global), or ''.
     """
     game, (g, d) = config.game, (config.model[side] for side in "gd")
     reasons = {
@@ -71,8 +80,8 @@ def coupled(config, devices=False) -> str:
     return next((reason for reason, there in reasons.items() if there), "")
 
 
-def examine(config, spec):
-    """A UserError where the parts of the config do not suit one another or the data."""
+def validate(config: ConfigDict, spec: Spec) -> None:
+    """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     check_images(config, spec)
     require(
@@ -104,30 +113,157 @@ def examine(config, spec):
         )
 
 
-def make(config, spec, gradients=mean_gradients) -> Method:
-    """The game of config.loss between the two networks config.model.g and
-    config.model.d (see KEYS for the rest).
+def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
+    """Return the GAN of the networks config.model.g and config.model.d with the loss
+    config.loss (see KEYS for the remaining options).
     """
-    examine(config, spec)
-    loss = choose(gan_losses.GAN, config.loss, "config.loss")
-    optimizer, players, game = optimizers.make(config), Players(config, spec), config.game
-    cross_entropy = lambda logits, label: token_losses.cross_entropy(
-        logits, label, 0.0, spec.classes
-    ).mean()
+    validate(config, spec)
+    return GAN(config, spec, gradients).as_method()
 
-    def init(key, hp):
-        params, stats = players.init(fold(key, INIT))
-        opt = {name: optimizer(hp["lr_" + name], hp, 0).init(p) for name, p in params.items()}
+
+class Trained(NamedTuple):
+    """Parameters and optimiser state of one network within a step."""
+
+    params: PyTree
+    opt: PyTree
+
+
+class GAN:
+    """The functions of a `core.method.Method`, as pure methods: the attributes depend
+    on the config alone and never change.
+    """
+
+    def __init__(self, config: ConfigDict, spec: Spec, gradients: Callable):
+        self.config, self.game, self.spec, self.gradients = config, config.game, spec, gradients
+        self.loss = choose(gan_losses.GAN, config.loss, "config.loss")
+        self.optimizer, self.players = optimizers.make_optimizer(config), GanNetworks(config, spec)
+
+    def as_method(self) -> Method:
+        """Return the GAN as a `core.method.Method`."""
+        classes = self.players.classes
+        samplers = dict(
+            prior=Sampler(self.prior, grid=(ROW, classes) if classes else None, classes=classes),
+            interpolation=Sampler(self.interpolation, grid=(ROW, ROW)),
+        )
+        return Method(self.init, self.step, self.evaluate, weighted_means, samplers)
+
+    # -- training
+
+    def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
+        """Return the state before the first step."""
+        params, stats = self.players.init(fold_in(key, INIT))
+        opt = {n: self.optimizer(hp["lr_" + n], hp, 0).init(p) for n, p in params.items()}
         return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"], stats=stats), hp)
 
-    def play(params, stats, hp, batch, key, side):
-        """The loss of one side, ([], {its metrics, stats: of both}); real and generated
-        examples are batches of their own (Radford et al. 2016, section 3).
+    def step(
+        self, state: TrainState, batch: dict[str, Array]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """Update the discriminator `critic_steps` times, then the generator once."""
+        key, hp, count = fold_in(state.key, state.step), state.hp, self.config.critic_steps
+        stats_g = state.extra["stats"]["g"]
+
+        def update_critic(i, carry):
+            d, stats_d = carry
+            stats, part = dict(g=stats_g, d=stats_d), take_minibatch(batch, i, count)
+            d, metrics, stats_d = self.update_discriminator(
+                state, d, state.params["g"], stats, part, fold_in(key, i)
+            )
+            return (d, stats_d), metrics
+
+        last = count - 1
+        carry = (Trained(state.params["d"], state.opt["d"]), state.extra["stats"]["d"])
+        # The last update is outside the loop, so that the compiler can merge its
+        # generator pass with that of the generator update.
+        if last:
+            carry = jax.lax.fori_loop(0, last, lambda i, carry: update_critic(i, carry)[0], carry)
+        (d, stats_d), metrics_d = update_critic(last, carry)
+        stats, part = dict(g=stats_g, d=stats_d), take_minibatch(batch, last, count)
+        g, metrics_g, stats_g = self.update_generator(state, d, stats, part, fold_in(key, last))
+        ema = optimizers.update_average(state.extra["ema"], g.params, hp["ema_decay"], state.step)
+        return TrainState(
+            step=state.step + 1,
+            key=state.key,
+            params=dict(g=g.params, d=d.params),
+            opt=dict(g=g.opt, d=d.opt),
+            extra=dict(ema=ema, stats=dict(g=stats_g, d=stats_d)),
+            hp=hp,
+        ), metrics_d | metrics_g
+
+    def update_discriminator(
+        self,
+        state: TrainState,
+        d,
+        g: PyTree,
+        stats: PyTree,
+        batch: dict[str, Array],
+        key: Array,
+        nudge: float = 0.0,
+    ):
+        """Update the discriminator `d` once against the generator parameters g; `nudge`
+        is added to its gradient. Return (d, metrics, the discriminator's new stats).
         """
+        hp = state.hp
+        loss_d = lambda d, batch, key: self.side_loss(
+            dict(g=g, d=d), stats, hp, batch, key, "discriminator"
+        )
+        grads, metrics = self.gradients(loss_d, d.params, batch, key)
+        stats = metrics.pop("stats")
+        grads = jax.tree.map(lambda x: x + nudge, grads) if nudge else grads
+        optimizer = self.optimizer(hp["lr_d"], hp, state.step)
+        params, opt = optimizers.apply_updates(optimizer, grads, d.opt, d.params)
+        params = gan_penalties.bound_parameters(self.game.regularizers, hp, params)
+        return Trained(params, opt), metrics, stats["d"]
+
+    def update_generator(
+        self, state: TrainState, d: Trained, stats: PyTree, batch: dict[str, Array], key: Array
+    ) -> tuple[Trained, dict[str, Array], PyTree]:
+        """Update the generator once against the discriminator `d`. Return (g, metrics,
+        the generator's new stats).
+        """
+        hp = state.hp
+
+        def loss_g(g, batch, key):
+            ahead = d.params
+            if self.game.unroll:
+                ahead = self.unrolled_discriminator(state, d, g, stats, batch, key)
+            return self.side_loss(dict(g=g, d=ahead), stats, hp, batch, key, "generator")
+
+        grads, metrics = self.gradients(loss_g, state.params["g"], batch, key)
+        optimizer = self.optimizer(hp["lr_g"], hp, state.step)
+        params, opt = optimizers.apply_updates(optimizer, grads, state.opt["g"], state.params["g"])
+        return Trained(params, opt), metrics, metrics.pop("stats")["g"]
+
+    def unrolled_discriminator(
+        self, state: TrainState, d, g: PyTree, stats: PyTree, batch: dict[str, Array], key: Array
+    ):
+        """Return the parameters of `d` after `unroll` further updates against g, as a
+        function of g. The square root of Adam has no derivative where a gradient is
+        exactly 0, hence the nudge.
+        """
+        once = lambda d, _: (
+            self.update_discriminator(state, d, g, stats, batch, key, nudge=1e-12)[0],
+            None,
+        )
+        return jax.lax.scan(once, d, None, self.game.unroll)[0].params
+
+    def side_loss(
+        self,
+        params: PyTree,
+        stats: PyTree,
+        hp: dict[str, Array],
+        batch: dict[str, Array],
+        key: Array,
+        side: str,
+    ):
+        """Return the loss of one side, "discriminator" or "generator", and its metrics
+        with the new "stats" of both networks. Real and generated examples are separate
+        batches (Radford et al. 2016, section 3).
+        """
+        game, players = self.game, self.players
         label, index = batch.get("label"), batch["index"]
         z = players.noise(key, index)
         fake, g_stats = players.generate(params["g"], stats["g"], z, label, train=True)
-        change = dict(key=fold(key, AUGMENT), index=index) if game.augment else {}
+        change = dict(key=fold_in(key, AUGMENT), index=index) if game.augment else {}
         (real_logits, real_classes), d_stats = players.discriminate(
             params["d"], stats["d"], batch["x"], label, True, **change
         )
@@ -135,113 +271,46 @@ def make(config, spec, gradients=mean_gradients) -> Method:
             params["d"], d_stats, fake, label, True, **change
         )
 
-        def position():
+        def penalty_inputs():
             d = lambda x: players.discriminate(params["d"], stats["d"], x, label, True)[0][0]
             g = lambda z: players.generate(params["g"], stats["g"], z, label, True)[0]
-            return Position(
-                d,
-                g,
-                batch["x"],
-                fake,
-                z,
-                players.noise(fold(key, OTHER), index),
-                fold(key, PENALTY),
-                index,
-            )
+            other = players.noise(fold_in(key, OTHER), index)
+            return PenaltyInputs(d, g, batch["x"], fake, z, other, fold_in(key, PENALTY), index)
 
         if side == "discriminator":
-            value = loss.discriminator_loss(real_logits, fake_logits, hp["smoothing"]).mean()
+            value = self.loss.discriminator_loss(real_logits, fake_logits, hp["smoothing"]).mean()
         else:
-            value = loss.generator_loss(real_logits, fake_logits).mean()
+            value = self.loss.generator_loss(real_logits, fake_logits).mean()
         metrics = {f"{side[0]}_loss": value}
-        if game.condition == "auxiliary":
-            named = cross_entropy(fake_classes, label) + (
-                cross_entropy(real_classes, label) if side == "discriminator" else 0
+        if fake_classes is not None and real_classes is not None:
+            class_loss = self.class_loss(fake_classes, label) + (
+                self.class_loss(real_classes, label) if side == "discriminator" else 0
             )
-            metrics[f"{side[0]}_classes"] = named
-            value = value + hp["auxiliary"] * named
-        penalty, each = gan_penalties.total(game.regularizers, hp, side, position)
+            metrics[f"{side[0]}_classes"] = class_loss
+            value = value + hp["auxiliary"] * class_loss
+        penalty, each = gan_penalties.total_penalty(game.regularizers, hp, side, penalty_inputs)
         return value + penalty, metrics | each | dict(stats=dict(g=g_stats, d=d_stats))
 
-    def step(state, batch):
-        key, hp = fold(state.key, state.step), state.hp
+    def class_loss(self, logits: Array, label: Array | None) -> Array:  # [B, K], [B] -> []
+        """Return the cross-entropy of the auxiliary classifier."""
+        return token_losses.cross_entropy(logits, label, 0.0, self.spec.classes).mean()
 
-        def update(params, opt, g, stats, batch, key, nudge=0.0):
-            """One update of the discriminator against the generator g; `nudge` is added
-            to its gradient.
-            """
-            play_d = lambda d, batch, key: play(
-                dict(g=g, d=d), stats, hp, batch, key, "discriminator"
-            )
-            grads, metrics = gradients(play_d, params, batch, key)
-            stats = metrics.pop("stats")
-            grads = jax.tree.map(lambda x: x + nudge, grads) if nudge else grads
-            params, opt = optimizers.apply(
-                optimizer(hp["lr_d"], hp, state.step), grads, opt, params
-            )
-            return gan_penalties.bounded(game.regularizers, hp, params), opt, metrics, stats["d"]
+    # -- evaluation
 
-        def critic(i, carry):
-            params, opt, d_stats = carry
-            stats = dict(g=state.extra["stats"]["g"], d=d_stats)
-            part = minibatch(batch, i, config.critic_steps)
-            params, opt, metrics, d_stats = update(
-                params, opt, state.params["g"], stats, part, fold(key, i)
-            )
-            return (params, opt, d_stats), metrics
-
-        last = config.critic_steps - 1
-        carry = (state.params["d"], state.opt["d"], state.extra["stats"]["d"])
-        # The last is outside the loop, where the compiler sees both generator passes.
-        if last:
-            carry = jax.lax.fori_loop(0, last, lambda i, carry: critic(i, carry)[0], carry)
-        (d_params, d_opt, d_stats), d_metrics = critic(last, carry)
-        stats = dict(g=state.extra["stats"]["g"], d=d_stats)
-
-        def ahead(g, batch, key):
-            """The discriminator after `unroll` more updates against g, a function of g.
-            Where a gradient is exactly 0, Adam's root has no derivative: hence the
-            nudge.
-            """
-            once = lambda carry, _: (
-                update(carry[0], carry[1], g, stats, batch, key, nudge=1e-12)[:2],
-                None,
-            )
-            return jax.lax.scan(once, (d_params, d_opt), None, game.unroll)[0][0]
-
-        def play_g(g, batch, key):
-            d = ahead(g, batch, key) if game.unroll else d_params
-            return play(dict(g=g, d=d), stats, hp, batch, key, "generator")
-
-        grads, g_metrics = gradients(
-            play_g, state.params["g"], minibatch(batch, last, config.critic_steps), fold(key, last)
-        )
-        g_params, g_opt = optimizers.apply(
-            optimizer(hp["lr_g"], hp, state.step), grads, state.opt["g"], state.params["g"]
-        )
-        new = g_metrics.pop("stats")
-        ema = optimizers.average(state.extra["ema"], g_params, hp["ema_decay"], state.step)
-        return TrainState(
-            step=state.step + 1,
-            key=state.key,
-            params=dict(g=g_params, d=d_params),
-            opt=dict(g=g_opt, d=d_opt),
-            extra=dict(ema=ema, stats=dict(g=new["g"], d=d_stats)),
-            hp=hp,
-        ), d_metrics | g_metrics
-
-    def evaluate(state, batch):
-        """The game as it stands: raw weights; the noise is the same at every
-        evaluation. Packs that are not whole do not count.
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+        """Return sums over the batch of logits, losses and accuracies of the current
+        (not averaged) weights. The noise is the same at every evaluation; incomplete
+        packs are ignored.
         """
+        players, pack, loss = self.players, self.game.pack, self.loss
         stats = state.extra["stats"]
-        batch = jax.tree.map(lambda x: x[: len(x) // game.pack * game.pack], batch)
+        batch = jax.tree.map(lambda x: x[: len(x) // pack * pack], batch)
         label = batch.get("label")
-        z = players.noise(fold(state.key, EVALUATE), batch["index"])
+        z = players.noise(fold_in(state.key, EVALUATE), batch["index"])
         fake, _ = players.generate(state.params["g"], stats["g"], z, label)
         (real, classes), _ = players.discriminate(state.params["d"], stats["d"], batch["x"], label)
         (fake, _), _ = players.discriminate(state.params["d"], stats["d"], fake, label)
-        values = dict(real_logit=real, fake_logit=fake)
+        values: dict[str, Any] = dict(real_logit=real, fake_logit=fake)
         if not loss.relative:  # a two-sample loss has no sum over examples
             values |= dict(
                 d_loss=loss.discriminator_loss(real, fake), g_loss=loss.generator_loss(real, fake)
@@ -252,62 +321,60 @@ def make(config, spec, gradients=mean_gradients) -> Method:
             )
         if classes is not None:
             values |= dict(class_accuracy_real=classes.argmax(-1) == label)
-        weight = batch["weight"].reshape(-1, game.pack).min(-1)
+        weight = batch["weight"].reshape(-1, pack).min(-1)
         return {name: jnp.sum(v * weight) for name, v in values.items()} | dict(
             weight=jnp.sum(weight)
         )
 
-    def summarize(sums):
-        return {
-            name: float(np.float64(v) / np.float64(sums["weight"]))
-            for name, v in sums.items()
-            if name != "weight"
-        }
+    # -- samples
 
-    def standing(state):
-        """The statistics of the averaged generator over noise that is always the same
-        ("standing statistics", Brock et al. 2019). It never trained: running
-        statistics, averaged or not, are those of other weights.
+    def standing_stats(self, state: TrainState):
+        """Return the statistics of the averaged generator on a fixed batch of noise
+        ("standing statistics", Brock et al. 2019). The averaged weights were never
+        trained: running statistics, averaged or not, belong to other weights.
         """
         stats = dict(state.extra["stats"]["g"])
         if "batch_stats" not in stats:
             return stats
         zeros = stats | dict(batch_stats=jax.tree.map(jnp.zeros_like, stats["batch_stats"]))
         index = jnp.arange(STANDING, dtype=jnp.int32)
-        _, new = players.generate(
+        _, new = self.players.generate(
             state.extra["ema"],
             zeros,
-            players.noise(fold(state.key, EVALUATE), index),
-            in_turn(index),
+            self.players.noise(fold_in(state.key, EVALUATE), index),
+            self.cycle_classes(index),
             train=True,
         )
-        # Running moments that began at zero hold this share of the batch's.
+        # One update of running moments that were 0 yields this share of the batch
+        # moments.
         moments = jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), new["batch_stats"])
         return stats | dict(batch_stats=moments)
 
-    def in_turn(index):  # [B] -> [B]: the classes one after another
-        return index % max(players.classes, 1)
+    def cycle_classes(self, index: Array) -> Array:  # [B] -> [B]
+        """Return the class index modulo the number of classes."""
+        return index % max(self.players.classes, 1)
 
-    def prior(state, key, batch):
-        """Images of the averaged generator for noise ~ N(0, 1), by class."""
-        z = players.noise(key, batch["index"])
-        return players.generate(state.extra["ema"], standing(state), z, batch.get("class"))[0]
+    def generate(
+        self, state: TrainState, z: Array, label: Array | None
+    ) -> Array:  # [B, Z], [B] -> [B, ...]
+        """Return images of the averaged generator for noise and classes."""
+        stats = self.standing_stats(state)
+        return self.players.generate(state.extra["ema"], stats, z, label)[0]
 
-    def interpolation(state, key, batch):
-        """Rows of images between two draws of noise, on the sphere (White 2016)."""
-        z, row = between(players.noise, key, batch["index"], players.dtype)
-        return players.generate(state.extra["ema"], standing(state), z, in_turn(row))[0]
+    def prior(self, state: TrainState, key: Array, batch: dict[str, Array]):
+        """Return images of the averaged generator for noise ~ N(0, 1), by class."""
+        return self.generate(state, self.players.noise(key, batch["index"]), batch.get("class"))
 
-    sheets = dict(interpolation=(ROW, ROW)) | (
-        dict(prior=(ROW, players.classes)) if players.classes else {}
-    )
-    return Method(
-        init, step, evaluate, summarize, dict(prior=prior, interpolation=interpolation), sheets
-    )
+    def interpolation(self, state: TrainState, key: Array, batch: dict[str, Array]):
+        """Return rows of images that interpolate spherically between two noise vectors
+        (White 2016).
+        """
+        z, row = interpolate_noise(self.players.noise, key, batch["index"], self.players.dtype)
+        return self.generate(state, z, self.cycle_classes(row))
 
 
-def minibatch(batch, i, count):
-    """Every count-th example, from the i-th on: a part that is spread over the devices
-    as the whole is.
+def take_minibatch(batch: dict[str, Array], i, count: int):
+    """Return every count-th example from the i-th on, so that the minibatch is sharded
+    over devices like the full batch.
     """
     return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:])[:, i], batch)

@@ -1,41 +1,49 @@
-"""The two networks of a game as functions of parameters, and what comes between them:
-labels, packing, augmentation.
+"""The generator and the discriminator of a GAN as functions of parameters, with labels,
+packing and augmentation.
 
-B examples, Z noise, K classes; a discriminator that sees m examples at once gives B / m
-logits.
+Shapes: B examples, Z noise, K classes. A discriminator of packs of m examples returns
+B / m logits.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from aigc_jax.core.rng import fold, noise
-from aigc_jax.core.trees import widen
+from aigc_jax.core.method import Array, PyTree
+from aigc_jax.core.rng import example_noise, fold_in
+from aigc_jax.core.trees import to_float32
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.augment import AUGMENTATIONS
-from aigc_jax.methods.networks import network, working
+from aigc_jax.methods.networks import loss_dtype, make_network
 from aigc_jax.models import gan_dcgan as networks
 from aigc_jax.utils.errors import choose, require
 
-# config.game.condition -> the discriminator's head. The generator's noise is followed
-# by the one-hot label in all of them.
+# config.game.condition -> the discriminator's head. All conditional GANs append the
+# one-hot label to the generator's noise.
 CONDITIONS = {
     "none": "plain",
-    # the label as further channels of the discriminator's input (Mirza & Osindero 2014)
+    # the label as additional channels of the discriminator's input (Mirza & Osindero
+    # 2014)
     "concatenation": "plain",
     "projection": "projection",
     "auxiliary": "auxiliary",
 }
 
 
-class Players:
-    """config.model.g and config.model.d. `stats` of each are its collections beside the
-    parameters: {} where nothing is normalized.
+class GanNetworks:
+    """The networks config.model.g and config.model.d.
+
+    `stats` of a network are its variable collections besides the parameters: {} without
+    normalization.
     """
 
-    def __init__(self, config, spec):
+    def __init__(self, config: ConfigDict, spec: Spec):
         game = config.game
         Generator, Discriminator = choose(networks.NETWORKS, config.network, "config.network")
         head = choose(CONDITIONS, game.condition, "config.game.condition")
-        self.game, self.spec, self.z, self.dtype = game, spec, config.z, working(config)
+        self.game, self.spec, self.z, self.dtype = game, spec, config.z, loss_dtype(config)
         self.classes = spec.classes if game.condition != "none" else 0
         self.augment = [
             choose(AUGMENTATIONS, name, f"config.game.augment[{i}]")
@@ -61,8 +69,8 @@ class Players:
             self.classes if game.condition == "concatenation" else 0
         )
         self.seen = (*spec.shape[:-1], depth)
-        self.g = network(Generator, config.model.g, "model.g", config, shape=spec.shape)
-        self.d = network(
+        self.g = make_network(Generator, config.model.g, "model.g", config, shape=spec.shape)
+        self.d = make_network(
             Discriminator,
             config.model.d,
             "model.d",
@@ -72,42 +80,67 @@ class Players:
             classes=self.classes,
         )
 
-    def init(self, key):
-        """({"g": parameters, "d": ...}, {"g": stats, "d": ...})"""
+    def init(self, key: Array) -> tuple[dict, dict]:
+        """Return ({"g": parameters, "d": ...}, {"g": stats, "d": ...})."""
         label = jnp.zeros((1, self.classes)) if self.classes else None
-        g = self.g.init(fold(key, 0), jnp.zeros((1, self.z + self.classes)))
-        d = self.d.init(fold(key, 1), jnp.zeros((1, *self.seen)), label=label)
+        g = self.g.init(fold_in(key, 0), jnp.zeros((1, self.z + self.classes)))
+        d = self.d.init(fold_in(key, 1), jnp.zeros((1, *self.seen)), label=label)
         nets = dict(g=dict(g), d=dict(d))
         return {k: net.pop("params") for k, net in nets.items()}, nets
 
-    def noise(self, key, index):  # [B] -> [B, Z]
-        """Return the noise of the examples `index`, whatever their batch."""
-        return noise(key, index, (self.z,), self.dtype)
+    def noise(self, key: Array, index: Array) -> Array:  # [B] -> [B, Z]
+        """Return the noise of the examples `index`, independent of batching."""
+        return example_noise(key, index, (self.z,), self.dtype)
 
-    def onehot(self, label):  # [B] -> [B, K]; None where nothing is conditioned on labels
-        """Return the labels as the networks take them, None if unconditional."""
+    def onehot(self, label: Array | None) -> Array | None:  # [B] -> [B, K]; None if unconditional
+        """Return the labels as inputs of the networks, None if unconditional."""
         return jax.nn.one_hot(label, self.classes, dtype=self.dtype) if self.classes else None
 
     def generate(
-        self, params, stats, z, label=None, train=False
-    ):  # [B, Z], [B] -> [B, *shape], stats
-        """Return generated examples, and the stats that follow: those given where
-        `train` is False.
+        self,
+        params: PyTree,
+        stats: PyTree,
+        z: Array,
+        label: Array | None = None,
+        train: bool = False,
+    ) -> tuple[Array, PyTree]:  # [B, Z], [B] -> [B, *shape], stats
+        """Return generated examples and the new stats; the stats change only if `train`
+        is True.
         """
         c = self.onehot(label)
         z = z if c is None else jnp.concatenate([z, c], axis=-1)
         x, stats = self.g.apply({"params": params, **stats}, z, train, mutable=list(stats))
-        return widen(x), stats
+        return to_float32(x), stats
 
-    def discriminate(self, params, stats, x, label=None, train=False, key=None, index=None):
-        """[B, *shape], [B] -> ((logits [B / m], logits of classes [B, K] or None),
-        stats); augmented where a key is given.
+    def discriminate(
+        self,
+        params: PyTree,
+        stats: PyTree,
+        x: Array,
+        label: Array | None = None,
+        train: bool = False,
+        key: Array | None = None,
+        index: Any = None,
+    ) -> tuple[tuple[Array, Array | None], PyTree]:
+        """Return the discriminator's logits for examples, and its new stats.
+
+        Args:
+          params: the discriminator's parameters.
+          stats: its stats.
+          x: examples [B, *shape].
+          label: classes [B].
+          train: whether the stats are updated.
+          key: key of the augmentations; None disables augmentation.
+          index: numbers [B] of the examples, which key their augmentation.
+
+        Returns:
+          ((logits [B / m], logits of the classes [B, K] or None), stats).
         """
         if key is not None:
             for i, change in enumerate(self.augment):
-                x = change(x, fold(key, i), index)
+                x = change(x, fold_in(key, i), index)
         c = self.onehot(label)
-        if self.game.condition == "concatenation":
+        if self.game.condition == "concatenation" and c is not None:
             x = jnp.concatenate(
                 [
                     x,
@@ -120,10 +153,10 @@ class Players:
         logits, stats = self.d.apply(
             {"params": params, **stats}, self.packed(x), train, c, mutable=list(stats)
         )
-        return widen(logits), stats
+        return to_float32(logits), stats
 
-    def packed(self, x):  # [B, ..., C] -> [B / m, ..., m C]
-        """m examples as one (Lin et al. 2018, section 3.1)."""
+    def packed(self, x: Array) -> Array:  # [B, ..., C] -> [B / m, ..., m C]
+        """Concatenate packs of m examples by channel (Lin et al. 2018, section 3.1)."""
         if self.game.pack == 1:
             return x
         x = x.reshape(-1, self.game.pack, *x.shape[1:])

@@ -1,25 +1,25 @@
-"""What is added to the game beside its loss: penalties of the discriminator or the
-generator, and bounds on weights.
+"""Regularizers of GANs: penalties of the discriminator or the generator, and bounds on
+weights.
 
-Every one has a weight, the hyper-parameter of its name, whose default is that of its
-paper.
+The weight of each is the hyper-parameter of the same name, whose default is the
+paper's.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.core.method import Array
-from aigc_jax.core.rng import fold
+from aigc_jax.core.method import Array, PyTree
+from aigc_jax.core.rng import fold_in
 from aigc_jax.methods.augment import translation, uniform
 
 
-class Position(NamedTuple):
-    """A moment of the game, as penalties see it. B examples; a discriminator that sees
-    m at once gives B / m logits.
+class PenaltyInputs(NamedTuple):
+    """The arguments of penalties: both networks at their current parameters, and a
+    batch of B examples. A discriminator of packs of m examples returns B / m logits.
     """
 
     d: Callable  # x [B, *shape] -> logits [B / m], as in training
@@ -29,95 +29,99 @@ class Position(NamedTuple):
     z: Array  # [B, Z], the noise of `fake`
     other: Array  # [B, Z], further noise
     key: Array
-    index: Array  # type: ignore[assignment]  # [B]; it hides tuple.index, which nobody calls
+    index: Array  # type: ignore[assignment]  # [B]; hides tuple.index, which is unused
 
 
 class Regularizer(NamedTuple):
-    """What a penalty adds to either loss, and the bound that it puts on weights."""
+    """Terms of the discriminator's and the generator's loss, and a bound on weights."""
 
-    # Position -> [..], whose mean is added to the discriminator's loss
+    # PenaltyInputs -> [..], whose mean is added to the discriminator's loss
     discriminator: Callable | None = None
-    generator: Callable | None = None  # Position -> [], added to the generator's loss
+    generator: Callable | None = None  # PenaltyInputs -> [], added to the generator's loss
     # (the discriminator's parameters, weight) -> parameters, after every update
     bound: Callable | None = None
 
 
-def slope(d, x):  # -> [B / m]
-    """|grad_x d(x)| of each logit, squared: the sum over all values of the examples
-    that it is of.
+def squared_gradient_norm(d, x: Array) -> Array:  # -> [B / m]
+    """Return |grad_x d(x)|^2 for each logit, summed over all values of the examples in
+    its pack.
     """
     logits, pullback = jax.vjp(d, x)
     (grad,) = pullback(jnp.ones_like(logits))
     return jnp.sum(grad.reshape(len(logits), -1) ** 2, axis=-1)
 
 
-def from_one(d, x):  # -> [B / m]
-    """(|grad_x d(x)| - 1)^2"""
-    return (jnp.sqrt(slope(d, x) + 1e-12) - 1) ** 2
+def gradient_norm_penalty(d, x: Array) -> Array:  # -> [B / m]
+    """Return (|grad_x d(x)| - 1)^2 for each logit."""
+    return (jnp.sqrt(squared_gradient_norm(d, x) + 1e-12) - 1) ** 2
 
 
 def gradient_penalty(at):
-    """(|grad d| - 1)^2 at points between real and generated examples, e x + (1 - e)
-    G(z), e ~ U(0, 1) (Gulrajani et al. 2017, eq. 3).
+    """Return (|grad d| - 1)^2 at points between real and generated examples,
+    e x + (1 - e) G(z), e ~ U(0, 1) (Gulrajani et al. 2017, eq. 3).
     """
     e = uniform(at.key, at.index, (1,) * (at.real.ndim - 1)).astype(at.real.dtype)
-    return from_one(at.d, e * at.real + (1 - e) * at.fake)
+    return gradient_norm_penalty(at.d, e * at.real + (1 - e) * at.fake)
 
 
 def dragan(at):
-    """(|grad d| - 1)^2 near real examples, x + e s u / 2, e ~ U(0, 1) of an example and
-    u ~ U(0, 1) of a value, s the standard deviation of the whole batch (Kodali et al.
-    2017, section 2.3, with the noise of the authors' program).
+    """Return (|grad d| - 1)^2 near real examples, at x + e s u / 2, with e ~ U(0, 1)
+    per example, u ~ U(0, 1) per value, and s the standard deviation of the entire batch
+    (Kodali et al. 2017, section 2.3, with the noise of the authors' program).
     """
-    e = uniform(fold(at.key, 0), at.index, (1,) * (at.real.ndim - 1))
-    u = uniform(fold(at.key, 1), at.index, at.real.shape[1:])
-    return from_one(at.d, at.real + (e * u * at.real.std() / 2).astype(at.real.dtype))
+    e = uniform(fold_in(at.key, 0), at.index, (1,) * (at.real.ndim - 1))
+    u = uniform(fold_in(at.key, 1), at.index, at.real.shape[1:])
+    return gradient_norm_penalty(at.d, at.real + (e * u * at.real.std() / 2).astype(at.real.dtype))
 
 
 def r1(at):
-    """|grad d(x)|^2 / 2 at real examples (Mescheder et al. 2018, eq. 9)."""
-    return slope(at.d, at.real) / 2
+    """Return |grad d(x)|^2 / 2 at real examples (Mescheder et al. 2018, eq. 9)."""
+    return squared_gradient_norm(at.d, at.real) / 2
 
 
 def r2(at):
-    """|grad d(G(z))|^2 / 2 at generated examples (Mescheder et al. 2018, eq. 10)."""
-    return slope(at.d, at.fake) / 2
+    """Return |grad d(G(z))|^2 / 2 at generated examples (ibid., eq. 10)."""
+    return squared_gradient_norm(at.d, at.fake) / 2
 
 
-def unmoved(d, x, key, index):
-    """(d(x) - d(T(x)))^2, T a small translation."""
+def translation_penalty(d, x: Array, key: Array, index: Array):
+    """Return (d(x) - d(T(x)))^2, where T is a small random translation."""
     return (d(x) - d(translation(x, key, index))) ** 2
 
 
 def consistency(at):
-    """The discriminator says the same of real pictures that are moved a little (Zhang
-    et al. 2020, eq. 4; no mirroring, which turns digits into something else).
+    """Return the squared change of the logits of real images under small translations
+    (Zhang et al. 2020, eq. 4; without mirroring, which does not preserve digits).
     """
-    return unmoved(at.d, at.real, at.key, at.index)
+    return translation_penalty(at.d, at.real, at.key, at.index)
 
 
 def balanced_consistency(at):
-    """And of generated ones (Zhao et al. 2021, algorithm 1)."""
-    return unmoved(at.d, at.real, fold(at.key, 0), at.index) + unmoved(
-        at.d, at.fake, fold(at.key, 1), at.index
+    """Return the squared change of the logits of real and of generated images under
+    small translations (Zhao et al. 2021, algorithm 1).
+    """
+    return translation_penalty(at.d, at.real, fold_in(at.key, 0), at.index) + translation_penalty(
+        at.d, at.fake, fold_in(at.key, 1), at.index
     )
 
 
 def mode_seeking(at):
-    """1 / (|G(z) - G(z')| / |z - z'| + 1e-5), mean absolute differences over the whole
-    batch: noise that differs must give samples that do (Mao et al. 2019, eq. 3, to be
-    minimized as the authors do).
+    """Return 1 / (|G(z) - G(z')| / |z - z'| + 1e-5), with mean absolute differences
+    over the entire batch (Mao et al. 2019, eq. 3, minimized as in the authors'
+    program).
+
+    The penalty encourages different samples for different noise.
     """
     apart = lambda a, b: jnp.abs(a - b).mean()
     return 1 / (apart(at.fake, at.g(at.other)) / apart(at.z, at.other) + 1e-5)
 
 
-def clip(params: Any, most):
-    """All weights within [-c, c] (Arjovsky et al. 2017, algorithm 1)."""
+def clip(params: Any, most: Array):
+    """Clip all weights to [-c, c], c = `most` (Arjovsky et al. 2017, algorithm 1)."""
     return jax.tree.map(lambda p: jnp.clip(p, -most, most).astype(p.dtype), params)
 
 
-# config.game.regularizers -> what it is
+# config.game.regularizers -> regularizer
 REGULARIZERS = {
     "gradient_penalty": Regularizer(gradient_penalty),
     "dragan": Regularizer(dragan),
@@ -131,22 +135,32 @@ REGULARIZERS = {
 PICTURES_ONLY = ("consistency", "balanced_consistency")
 
 
-def total(names, hp, side: str, position: Callable):  # -> [], {name: []}
-    """The weighted sum of the penalties of one side, and each by itself without its
-    weight; `position()` is only asked where there is one.
+def total_penalty(
+    names: Sequence[str], hp: dict[str, Array], side: str, position: Callable
+) -> tuple[Array | float, dict[str, Array]]:  # -> [], {name: []}
+    """Return the weighted sum of the penalties of one side.
+
+    Args:
+      names: names of regularizers.
+      hp: hyper-parameters, with the weight of each.
+      side: "discriminator" or "generator".
+      position: () -> `PenaltyInputs`, called only where a penalty applies.
+
+    Returns:
+      The sum, and {name: penalty without its weight}.
     """
     value, each = 0.0, {}
     for number, name in enumerate(names):
         penalty = getattr(REGULARIZERS[name], side)
         if penalty is not None:
             at = position()
-            each[name] = penalty(at._replace(key=fold(at.key, number))).mean()
+            each[name] = penalty(at._replace(key=fold_in(at.key, number))).mean()
             value = value + hp[name] * each[name]
     return value, each
 
 
-def bounded(names, hp, params):
-    """The discriminator's parameters, within what is asked of them."""
+def bound_parameters(names: Sequence[str], hp: dict[str, Array], params: PyTree):
+    """Apply the regularizers' bounds to the discriminator's parameters."""
     rules = [
         functools.partial(bound, most=hp[n]) for n in names if (bound := REGULARIZERS[n].bound)
     ]

@@ -1,6 +1,7 @@
-"""A network of `models/vae.py` as distributions: q(z | x), p(z), p(x | z) as functions
-of parameters, with the shapes K draws, B batch, Z latents; and what can be seen of the
-latents.
+"""The distributions q(z | x), p(z) and p(x | z) of a network of `models/vae.py`, as
+functions of parameters, and samplers that visualize the latents.
+
+Shapes: K draws, B batch, Z latents.
 """
 
 import functools
@@ -9,18 +10,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
+from ml_collections import ConfigDict
 
-from aigc_jax.core.method import Array
-from aigc_jax.core.rng import fold, noise
-from aigc_jax.core.trees import widen
+from aigc_jax.core.method import Array, PyTree, Sampler, TrainState
+from aigc_jax.core.rng import example_noise, fold_in
+from aigc_jax.core.trees import to_float32
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.losses import latents as latent_losses
-from aigc_jax.methods.networks import ROW, between, network, working
-from aigc_jax.methods.observation import held_out, observe
+from aigc_jax.methods.networks import ROW, interpolate_noise, loss_dtype, make_network
+from aigc_jax.methods.observation import Observation, eval_binarization_key
 from aigc_jax.models import vae as networks
 from aigc_jax.utils.errors import choose
 
-LATTICE = 20  # pictures along each side of the manifold
-REACH = 3.0  # standard deviations that a traversal goes to either side
+LATTICE = 20  # images along each side of the manifold
+REACH = 3.0  # range of a traversal to either side, in standard deviations
 
 
 class Draw(NamedTuple):
@@ -36,15 +39,15 @@ class Draw(NamedTuple):
 class Model:
     """The distributions q(z | x), p(z) and p(x | z) of config.network."""
 
-    def __init__(self, config, spec):
+    def __init__(self, config: ConfigDict, spec: Spec):
         self.config, self.spec, self.sizes, self.vamp = (
             config,
             spec,
             config.z,
             config.prior == "vamp",
         )
-        self.observation, self.dtype = observe(config, spec), working(config)
-        self.net = network(
+        self.observation, self.dtype = Observation(config, spec), loss_dtype(config)
+        self.net = make_network(
             choose(networks.NETWORKS, config.network, "config.network"),
             config.model,
             "model",
@@ -55,45 +58,53 @@ class Model:
             classes=spec.classes if config.conditional else 0,
         )
 
-    def call(self, params, what, *args):
-        """Return the network's method `what` of `args`, in float32 at least."""
-        return widen(self.net.apply({"params": params["net"]}, *args, method=what))
+    def call(self, params: PyTree, what, *args):
+        """Return the result of the network's method `what`, in float32 at least."""
+        return to_float32(self.net.apply({"params": params["net"]}, *args, method=what))
 
-    def onehot(self, label):  # [B] -> [B, classes]; None where nothing is conditioned on labels
-        """Return the labels as the network takes them, None if unconditional."""
+    def onehot(
+        self, label: Array | None
+    ) -> Array | None:  # [B] -> [B, classes]; None if unconditional
+        """Return the labels as inputs of the network, None if unconditional."""
         return (
             jax.nn.one_hot(label, self.spec.classes, dtype=self.dtype)
             if self.config.conditional
             else None
         )
 
-    def data(self, batch, key):
-        """The images whose likelihood is meant, and their labels by `onehot`."""
+    def data(self, batch: dict[str, Array], key: Array):
+        """Return the images whose likelihood is evaluated, and their one-hot labels."""
         return self.observation.target(batch, key), self.onehot(
             batch["label"]
         ) if self.config.conditional else None
 
-    def infer(self, params, x, c, key, index, k) -> list[Draw]:
-        """k latents of every layer for every example, from the data up."""
+    def infer(
+        self, params: PyTree, x: Array, c: Array | None, key: Array, index: Array, k
+    ) -> list[Draw]:
+        """Sample k latents of every layer for every example, from the data up."""
         below, draws = x, []
         for i, size in enumerate(self.sizes):
             mean, log_var = self.call(params, "encode", i, below, c)
-            epsilon = jnp.moveaxis(noise(fold(key, i), index, (k, size), self.dtype), 1, 0)
+            epsilon = jnp.moveaxis(
+                example_noise(fold_in(key, i), index, (k, size), self.dtype), 1, 0
+            )
             below = mean + jnp.exp(0.5 * log_var) * epsilon
             draws.append(Draw(below, mean, log_var))
         return draws
 
-    def log_px(self, params, hp, x, c, z):  # -> [K, B]
-        """log p(x | z) of the lowest latents."""
+    def log_px(
+        self, params: PyTree, hp: dict[str, Array], x: Array, c: Array | None, z: Array
+    ) -> Array:  # -> [K, B]
+        """Return log p(x | z) for the lowest latents."""
         return self.observation.log_prob(hp, x, *self.call(params, "decode", 0, z, c))
 
-    def pseudo_inputs(self, params):  # -> [C, *shape], in the range of the data
-        """Return the pseudo-inputs of the VampPrior as data."""
+    def pseudo_inputs(self, params: PyTree) -> Array:  # -> [C, *shape], in the range of the data
+        """Return the pseudo-inputs of the VampPrior."""
         return self.observation.squash(self.call(params, "pseudo_inputs"))
 
-    def log_prior(self, params, z):  # [..., Z] -> [...]
-        """Return log p(z) of the top layer: standard normal, or for a VampPrior the
-        mixture of the posteriors of the pseudo-inputs.
+    def log_prior(self, params: PyTree, z: Array) -> Array:  # [..., Z] -> [...]
+        """Return log p(z) of the top layer: a standard normal density, or for a
+        VampPrior the mixture of the posteriors of the pseudo-inputs.
         """
         if not self.vamp:
             return latent_losses.log_normal(z, jnp.zeros((), self.dtype), jnp.zeros((), self.dtype))
@@ -101,110 +112,124 @@ class Model:
             z, *self.call(params, "encode", 0, self.pseudo_inputs(params))
         )
 
-    def gaps(self, params, c, draws):
-        """log q - log p of every layer's draws, [K, B] each: in the mean KL."""
+    def gaps(self, params: PyTree, c: Array | None, draws: list[Draw]):
+        """Return log q - log p of the draws of every layer, [K, B] each; the
+        expectation is the KL divergence.
+        """
         above = [self.call(params, "decode", i, d.z, c) for i, d in enumerate(draws) if i]
         log_p = [
             latent_losses.log_normal(d.z, *p) for d, p in zip(draws[:-1], above, strict=True)
         ] + [self.log_prior(params, draws[-1].z)]
         return [latent_losses.log_normal(*d) - p for d, p in zip(draws, log_p, strict=True)]
 
-    def weights(self, params, hp, x, c, draws):
-        """log p(x | z) and log q(z | x) - log p(z), [K, B] each: the weights' parts."""
+    def weights(
+        self, params: PyTree, hp: dict[str, Array], x: Array, c: Array | None, draws: list[Draw]
+    ):
+        """Return the terms of log importance weights, [K, B] each: log p(x | z) and
+        log q(z | x) - log p(z).
+        """
         return self.log_px(params, hp, x, c, draws[0].z), sum(self.gaps(params, c, draws))
 
-    def elbo(self, params, hp, x, c, draws):
-        """E log p(x | z) and KL(q || p), [B] each, the latter's top layer in closed
-        form where it has one.
+    def elbo(
+        self, params: PyTree, hp: dict[str, Array], x: Array, c: Array | None, draws: list[Draw]
+    ):
+        """Return E log p(x | z) and KL(q || p), [B] each. The KL of the top layer is in
+        closed form where that exists.
         """
         kl = self.gaps(params, c, draws)
         if not self.vamp:
             kl[-1] = jnp.broadcast_to(latent_losses.kl_normal(*draws[-1][1:]).sum(-1), kl[-1].shape)
         return self.log_px(params, hp, x, c, draws[0].z).mean(0), sum(kl).mean(0)
 
-    def top(self, params, key, index):  # -> [B, Z]
-        """Draws of the prior."""
-        z = noise(fold(key, 0), index, self.sizes[-1:], self.dtype)
+    def top(self, params: PyTree, key: Array, index: Array) -> Array:  # -> [B, Z]
+        """Sample latents of the top layer from the prior."""
+        z = example_noise(fold_in(key, 0), index, self.sizes[-1:], self.dtype)
         if self.vamp:
             chosen = jax.vmap(
-                lambda i: jax.random.randint(fold(key, 1, i), (), 0, self.net.pseudo)
+                lambda i: jax.random.randint(fold_in(key, 1, i), (), 0, self.net.pseudo)
             )(index)
             mean, log_var = self.call(params, "encode", 0, self.pseudo_inputs(params)[chosen])
             z = mean + jnp.exp(0.5 * log_var) * z
         return z
 
-    def down(self, params, label, key, index, z):  # [B], ..., [B, Z] -> [B, *shape]
-        """Expected pictures of top latents; what lies between them is drawn. Where
-        there are no labels, `label` is not read.
+    def down(
+        self, params: PyTree, label: Array | None, key: Array, index: Array, z: Array
+    ) -> Array:  # [B], ..., [B, Z] -> [B, *shape]
+        """Return the expected images for latents z of the top layer; the layers below
+        are sampled. `label` is ignored if the network is unconditional.
         """
         c = self.onehot(label)
         for i in range(len(self.sizes) - 1, 0, -1):
             mean, log_var = self.call(params, "decode", i, z, c)
-            z = mean + jnp.exp(0.5 * log_var) * noise(
-                fold(key, i), index, self.sizes[i - 1 : i], self.dtype
+            z = mean + jnp.exp(0.5 * log_var) * example_noise(
+                fold_in(key, i), index, self.sizes[i - 1 : i], self.dtype
             )
         return self.observation.picture(self.call(params, "decode", 0, z, c)[0])
 
     # -- samplers: (state, key, batch) -> [B, ...]
 
-    def prior(self, state, key, batch):
-        """Expected images p(x | z) for z of the prior, of the batch's classes."""
+    def prior(self, state: TrainState, key: Array, batch: dict[str, Array]):
+        """Return expected images for latents from the prior, of the batch's classes."""
         index, label = batch["index"], batch.get("class")
         z = self.top(state.params, key, index)
-        return self.down(state.params, label, fold(key, 2), index, z)
+        return self.down(state.params, label, fold_in(key, 2), index, z)
 
-    def reconstruction(self, state, key, batch):  # -> [B, 2, *shape]
-        """Pictures and what one draw of their latents makes of them."""
-        x, c = self.data(batch, held_out(self.config))
+    def reconstruction(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, 2, *shape]
+        """Return images and their reconstructions from one draw of their latents."""
+        x, c = self.data(batch, eval_binarization_key(self.config))
         z = self.infer(state.params, x, c, key, batch["index"], 1)[0].z[0]
         again = self.observation.picture(self.call(state.params, "decode", 0, z, c)[0])
         return jnp.stack([self.observation.show(x), again], axis=1)
 
-    def interpolation(self, state, key, batch):
-        """Rows of pictures between two draws of the prior, along the sphere (White
-        2016, section 2.1).
+    def interpolation(self, state: TrainState, key: Array, batch: dict[str, Array]):
+        """Return rows of images that interpolate spherically between two draws from the
+        prior (White 2016, section 2.1).
         """
-        z, pair = between(
+        z, pair = interpolate_noise(
             functools.partial(self.top, state.params), key, batch["index"], self.dtype
         )
-        return self.down(state.params, pair % max(self.spec.classes, 1), fold(key, 2), pair, z)
+        return self.down(state.params, pair % max(self.spec.classes, 1), fold_in(key, 2), pair, z)
 
-    def traversal(self, state, key, batch):
-        """For every latent a row of pictures in which it goes from -3 to 3, the others
-        as in one draw of the prior.
+    def traversal(self, state: TrainState, key: Array, batch: dict[str, Array]):
+        """Return a row of images for every latent, in which that latent varies from -3
+        to 3 and the others are fixed to one draw from the prior.
         """
         size, index, zero = self.sizes[-1], batch["index"], jnp.zeros_like(batch["index"])
         at = jnp.linspace(-REACH, REACH, ROW, dtype=self.dtype)[index % ROW]
         turned = jnp.arange(size) == (index // ROW % size)[:, None]
         z = jnp.where(turned, at[:, None], self.top(state.params, key, zero))
-        return self.down(state.params, zero, fold(key, 2), zero, z)
+        return self.down(state.params, zero, fold_in(key, 2), zero, z)
 
-    def manifold(self, state, key, batch):
-        """The unit square, 20 x 20, through the inverse of the normal distribution
-        function (Kingma & Welling 2013, figure 4).
+    def manifold(self, state: TrainState, key: Array, batch: dict[str, Array]):
+        """Return images of a 20 x 20 grid of the unit square, mapped to latents by the
+        inverse normal distribution function (Kingma & Welling 2013, figure 4).
         """
         index, zero = batch["index"] % LATTICE**2, jnp.zeros_like(batch["index"])
         u = (jnp.stack([index % LATTICE, index // LATTICE], -1) + 0.5) / LATTICE
         return self.down(state.params, zero, key, zero, ndtri(u.astype(self.dtype)))
 
-    def latents(self, state, key, batch):  # -> [B, 3, Z]
-        """One draw of the lowest layer's latents of every picture, their mean and their
-        log variance: to be saved as .npy.
+    def latents(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, 3, Z]
+        """Return one draw of the lowest layer's latents for every image, their mean and
+        their log variance, to be saved as .npy.
         """
-        x, c = self.data(batch, held_out(self.config))
+        x, c = self.data(batch, eval_binarization_key(self.config))
         z, mean, log_var = self.infer(state.params, x, c, key, batch["index"], 1)[0]
         return jnp.stack([z[0], mean, log_var], axis=1)
 
-    def samplers(self):
-        """The samplers that the model has, and rows and columns of their pictures."""
-        names = ["prior", "reconstruction", "latents", "interpolation", "traversal"] + [
-            "manifold"
-        ] * (self.sizes == (2,))
-        sheets = dict(
-            interpolation=(ROW, ROW), traversal=(self.sizes[-1], ROW), manifold=(LATTICE, LATTICE)
+    def samplers(self) -> dict[str, Sampler]:
+        """Return the model's samplers by name."""
+        classes = self.spec.classes if self.config.conditional else 0
+        found = dict(
+            prior=Sampler(self.prior, grid=(ROW, classes) if classes else None, classes=classes),
+            reconstruction=Sampler(self.reconstruction, conditioned=True),
+            latents=Sampler(self.latents, conditioned=True),
+            interpolation=Sampler(self.interpolation, grid=(ROW, ROW)),
+            traversal=Sampler(self.traversal, grid=(self.sizes[-1], ROW)),
         )
-        if self.config.conditional:
-            sheets["prior"] = (ROW, self.spec.classes)
-        return {name: getattr(self, name) for name in names}, {
-            k: v for k, v in sheets.items() if k in [*names, "prior"]
-        }
+        if self.sizes == (2,):
+            found["manifold"] = Sampler(self.manifold, grid=(LATTICE, LATTICE))
+        return found

@@ -1,44 +1,50 @@
-"""Language models: p(text) = prod_t p(token_t | tokens before it), by a Transformer or
-a recurrent network alike.
+"""Language models: p(text) = prod_t p(token_t | preceding tokens), by a Transformer or
+a recurrent network.
 
-Both are (tokens [B, T], carry) -> (logits [B, T, V], carry). Trained on windows of the
-text in any order, a network begins each with an empty carry. With config.data.order =
-"stream" the windows of a row follow one another, and a recurrent network's carry goes
-on from step to step without a gradient between them (truncated back-propagation through
-time: Williams & Peng 1990). Of pairs joined to one text (config.data.joined) the
-answers alone are learned.
+Both are functions (tokens [B, T], carry) -> (logits [B, T, V], carry). Trained on
+shuffled windows of a text, a network begins each window with an empty carry. With
+config.data.order = "stream" the windows of a row are consecutive, and a recurrent
+network's carry persists from step to step, without a gradient between steps (truncated
+back-propagation through time: Williams & Peng 1990). For pairs concatenated to one text
+(config.data.joined) the loss covers only the answers.
 
-With config.lora.rank a low-rank adaptation of the parameters is trained, and they stay
-as they are (`lora`).
+With config.lora.rank a low-rank adaptation is trained while the network's own
+parameters are frozen (`lora`).
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
-from aigc_jax.core.method import Language, Method, TrainState
-from aigc_jax.core.rng import INIT, fold
+from aigc_jax.core.method import Array, Language, Method, PyTree, Sampler, TrainState
+from aigc_jax.core.rng import INIT, fold_in
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import decoding, lora, optimizers
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import apart, check_keys, network
+from aigc_jax.methods.networks import check_keys, dropout_key, make_network
+from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models import recurrent, transformer
 from aigc_jax.utils.errors import choose, require
 
 KEYS = ("network", "smoothing", "optimizer", "schedule.name", "schedule.warmup")
 
+FILLER = -1  # padding after an answer
+
 NETWORKS = {"transformer": transformer.Decoder, "recurrent": recurrent.Recurrent}
 
 
-def examples(config) -> int:
-    """Training examples a step: windows of config.data.length tokens."""
+def examples(config: ConfigDict) -> int:
+    """Return the number of training examples, windows of tokens, per step."""
     return config.batch_size
 
 
-def build(config, spec):
-    """The network config.model for a vocabulary and windows as the data have them."""
+def make_language_network(config: ConfigDict, spec: Spec):
+    """Return the network config.model for the data's vocabulary and window length."""
     require(
         spec.kind == "text",
         f"config.data.name = {config.data.name!r} holds no text, and config.method = "
@@ -47,7 +53,7 @@ def build(config, spec):
         * (spec.kind == "pairs"),
     )
     choice = choose(NETWORKS, config.network, "config.network")
-    net = network(choice, config.model, "model", config, vocabulary=spec.vocabulary)
+    net = make_network(choice, config.model, "model", config, vocabulary=spec.vocabulary)
     require(
         net.capacity is None or net.capacity >= spec.shape[0],
         f"config.model.context = {net.capacity} positions are less than config.data.length "
@@ -56,9 +62,9 @@ def build(config, spec):
     return net
 
 
-def per_token(sums) -> dict[str, float]:
-    """Loss in nats a token, its exponential, and bits a character and a byte, which
-    vocabularies may differ in.
+def token_metrics(sums: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the loss in nats per token, the perplexity, and bits per character and per
+    byte, which are comparable between vocabularies.
     """
     nats = np.float64(sums["nats"])
     loss = nats / np.float64(sums["tokens"])
@@ -69,18 +75,15 @@ def per_token(sums) -> dict[str, float]:
     return dict(loss=float(loss), perplexity=float(np.exp(loss))) | bits
 
 
-def make(config, spec, gradients=mean_gradients) -> Method:
-    """Next-token prediction by config.model on windows of the text (see KEYS)."""
+def validate(config: ConfigDict, spec: Spec) -> None:
+    """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
-    lora.check(config)
+    lora.check_rank(config)
     require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
-    net, optimizer = build(config, spec), optimizers.make(config)
-    streams = config.data.order == "stream"
     require(
-        not streams or config.network == "recurrent",
+        config.data.order != "stream" or config.network == "recurrent",
         "config.data.order = 'stream' is for config.network = 'recurrent', whose carry goes on",
     )
-
     require(
         config.loss_chunk >= 0
         and (not config.loss_chunk or spec.shape[0] % config.loss_chunk == 0),
@@ -91,126 +94,163 @@ def make(config, spec, gradients=mean_gradients) -> Method:
         not config.loss_chunk or config.network == "transformer",
         f"config.loss_chunk is for config.network = 'transformer', not {config.network!r}",
     )
-    trained = "lora" if config.lora.rank else "net"
 
-    def apply(params, tokens, carry=None, key=None, method=None):
-        rngs = None if key is None else {"dropout": key}
-        return net.apply(
-            {"params": lora.merged(config, params)}, tokens, carry, rngs=rngs, method=method
+
+def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
+    """Return the language model config.model on windows of a text (see KEYS)."""
+    validate(config, spec)
+    return LanguageModel(config, spec).as_method(gradients)
+
+
+class LanguageModel:
+    """The functions of a `core.method.Method`, as pure methods."""
+
+    def __init__(self, config: ConfigDict, spec: Spec) -> None:
+        self.config, self.spec = config, spec
+        self.net, self.optimizer = (
+            make_language_network(config, spec),
+            optimizers.make_optimizer(config),
+        )
+        self.streams = config.data.order == "stream"
+        self.trained = "lora" if config.lora.rank else "net"
+
+    def as_method(self, gradients: Callable) -> Method:
+        """Return the model as a `core.method.Method`."""
+        step = single_network_step(
+            self.make_loss,
+            self.optimizer,
+            gradients,
+            self.trained,
+            rows=("carry",) * self.streams,
+            update_extra=lambda state, rows, key: (rows, {}),
+        )
+        samplers = dict(
+            text=Sampler(self.text),
+            answer=Sampler(self.answer, conditioned=True),
+            reference=Sampler(self.reference, conditioned=True),
+        )
+        return Method(
+            self.init,
+            step,
+            self.evaluate,
+            token_metrics,
+            samplers,
+            language=Language(self.net, self.apply),
+            compiler=self.net.compiler,
         )
 
-    # Returns of each token [B, T] its loss, and whether it counts, and the carry.
-    def errors(params, batch, smoothing=0.0, carry=None, key=None):
+    def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
+        """Return the state before the first step."""
+        one = jnp.zeros((1, self.spec.shape[0]), jnp.int32)
+        params = dict(net=self.net.init(fold_in(key, INIT), one)["params"])
+        if self.trained == "lora":
+            params["lora"] = lora.init_adaptation(self.config, fold_in(key, INIT), params["net"])
+        extra = dict(carry=self.net.carry(self.config.batch_size, 0)) if self.streams else {}
+        return initial_state(key, hp, params, self.optimizer, self.trained, extra)
+
+    def apply(
+        self,
+        params: PyTree,
+        tokens: Array,
+        carry: PyTree = None,
+        dropout: Array | None = None,
+        method: str | None = None,
+    ) -> tuple[Array, PyTree]:  # [B, T] -> [B, T, V], carry
+        """Return the logits of tokens that continue a carry, and the next carry.
+
+        Args:
+          params: all parameters, with those of the adaptation where present.
+          tokens: tokens [B, T].
+          carry: the carry before the first of them; None for an empty one.
+          dropout: key of dropout; None for no dropout.
+          method: name of a method of the network to call instead.
+        """
+        rngs = None if dropout is None else {"dropout": dropout}
+        variables = {"params": lora.merge_adaptation(self.config, params)}
+        return self.net.apply(variables, tokens, carry, rngs=rngs, method=method)
+
+    def nats(
+        self,
+        params: PyTree,
+        batch: dict[str, Array],
+        smoothing: float = 0.0,
+        dropout: Array | None = None,
+    ) -> tuple[Array, Array, PyTree]:  # -> [B, T], [B, T], carry
+        """Return the cross-entropy of each token, the loss mask, and the carry."""
         tokens, target = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
-        if chunk := config.loss_chunk:
-            x, carry = apply(params, tokens, carry, key, "features")
+        carry, vocabulary = batch.get("carry"), self.spec.vocabulary
+        if chunk := self.config.loss_chunk:
+            x, carry = self.apply(params, tokens, carry, dropout, "features")
             score = lambda x, target: token_losses.cross_entropy(
-                logits_of(params, x), target, smoothing, spec.vocabulary
+                self.logits(params, x), target, smoothing, vocabulary
             )
             each = token_losses.in_chunks(score, x, target, chunk)
         else:
-            logits, carry = apply(params, tokens, carry, key)
-            each = token_losses.cross_entropy(logits, target, smoothing, spec.vocabulary)
+            logits, carry = self.apply(params, tokens, carry, dropout)
+            each = token_losses.cross_entropy(logits, target, smoothing, vocabulary)
         mask = batch.get("mask", jnp.ones_like(each))
         return each * mask, mask, carry
 
-    def logits_of(params, x):
-        return net.apply({"params": lora.merged(config, params)}, x, method="logits")
+    def logits(self, params: PyTree, features: Array) -> Array:  # [B, T, D] -> [B, T, V]
+        """Return the logits for features of the network."""
+        variables = {"params": lora.merge_adaptation(self.config, params)}
+        return self.net.apply(variables, features, method="logits")
 
-    def init(key, hp):
-        params = net.init(fold(key, INIT), jnp.zeros((1, spec.shape[0]), jnp.int32))["params"]
-        params = dict(net=params) | (
-            {} if trained == "net" else dict(lora=lora.init(config, fold(key, INIT), params))
-        )
-        extra = dict(carry=net.carry(config.batch_size, 0)) if streams else {}
-        return TrainState(
-            jnp.int32(0),
-            key,
-            params,
-            {trained: optimizer(hp["lr"], hp, 0).init(params[trained])},
-            extra,
-            hp,
-        )
+    def make_loss(
+        self, state: TrainState, batch: dict[str, Array], key: Array
+    ) -> tuple[Callable, dict[str, Array]]:
+        """Return the mean cross-entropy of the unmasked tokens, and its batch."""
+        share = batch["mask"].mean() if "mask" in batch else 1
+        if self.streams:
+            fresh = batch["fresh"][:, None]
+            carry = jax.tree.map(lambda c: jnp.where(fresh, 0, c), state.extra["carry"])
+            batch = batch | dict(carry=carry)
 
-    def step(state, batch):
-        hp = state.hp
-        share = batch["mask"].mean() if "mask" in batch else 1  # of the tokens that count
-        if streams:
-            batch = batch | dict(
-                carry=jax.tree.map(
-                    lambda c: jnp.where(batch["fresh"][:, None], 0, c), state.extra["carry"]
-                )
-            )
-
-        def loss(part, batch, key):
-            dropout = apart(key, batch["index"], config)
-            each, _, carry = errors(
-                state.params | {trained: part}, batch, config.smoothing, batch.get("carry"), dropout
-            )
+        def loss(params, batch, key):
+            dropout = dropout_key(key, batch["index"], self.config)
+            each, _, carry = self.nats(params, batch, self.config.smoothing, dropout)
             value = each.mean() / share
-            return value, dict(loss=value) | (dict(carry=carry) if streams else {})
+            return value, dict(loss=value) | (dict(carry=carry) if self.streams else {})
 
-        grads, metrics = gradients(
-            loss,
-            state.params[trained],
-            batch,
-            fold(state.key, state.step),
-            rows=("carry",) * streams,
-        )
-        extra = dict(carry=metrics.pop("carry")) if streams else {}
-        part, opt = optimizers.apply(
-            optimizer(hp["lr"], hp, state.step), grads, state.opt[trained], state.params[trained]
-        )
-        return state.replace(
-            step=state.step + 1,
-            params=state.params | {trained: part},
-            opt={trained: opt},
-            extra=extra,
-        ), metrics
+        return loss, batch
 
-    def evaluate(state, batch):
-        """Each window by itself, from an empty carry."""
-        each, counts, _ = errors(state.params, batch)
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+        """Return sums over tokens; every window begins with an empty carry."""
+        each, counts, _ = self.nats(state.params, batch)
         sums = dict(nats=each, tokens=counts, characters=batch["characters"], bytes=batch["bytes"])
         return {name: jnp.sum(batch["weight"][:, None] * value) for name, value in sums.items()}
 
-    def text(state, key, batch):  # -> [B, T]
-        """As many tokens as a training window has, from the beginning of a text on."""
-        return decoding.free(
-            lambda tokens, carry: apply(state.params, tokens, carry),
-            net,
+    def text(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, T]
+        """Sample unconditional texts of the length of a training window."""
+        return decoding.generate(
+            lambda tokens, carry: self.apply(state.params, tokens, carry),
+            self.net,
             key,
             batch["index"],
-            spec.start,
-            spec.shape[0],
+            self.spec.start,
+            self.spec.shape[0],
         )
 
-    def asked(batch):  # -> [B, T]: the answers of joined pairs, the second half of any other window
-        half = jnp.arange(spec.shape[0]) >= spec.shape[0] // 2
+    def answer_mask(self, batch: dict[str, Array]) -> Array:  # -> [B, T]
+        """Return the mask of the tokens to generate: the answers of concatenated pairs,
+        or the second half of any other window.
+        """
+        half = jnp.arange(self.spec.shape[0]) >= self.spec.shape[0] // 2
         return (
             batch["mask"]
             if "mask" in batch
             else jnp.broadcast_to(half, batch["tokens"][:, 1:].shape)
         )
 
-    filler = -1  # no token: it is no text
+    def answer(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, T]
+        """Return greedy completions of prompts."""
+        apply = lambda tokens, carry: self.apply(state.params, tokens, carry)
+        mask = self.answer_mask(batch)
+        written = decoding.complete_masked(apply, self.net, batch["tokens"], mask)
+        return decoding.pack_masked(written, mask, FILLER)
 
-    def answer(state, key, batch):  # -> [B, T]
-        on = lambda tokens, carry: apply(state.params, tokens, carry)
-        return decoding.to_front(
-            decoding.answer(on, net, batch["tokens"], asked(batch)), asked(batch), filler
-        )
-
-    def reference(state, key, batch):  # -> [B, T]
-        return decoding.to_front(batch["tokens"][:, 1:], asked(batch), filler)
-
-    samplers = dict(text=text, answer=answer, reference=reference)
-    return Method(
-        init,
-        step,
-        evaluate,
-        per_token,
-        samplers,
-        language=Language(net, apply),
-        compiler=net.compiler,
-    )
+    def reference(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, T]
+        """Return the answers of the data."""
+        return decoding.pack_masked(batch["tokens"][:, 1:], self.answer_mask(batch), FILLER)

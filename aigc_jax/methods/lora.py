@@ -1,8 +1,8 @@
 """Low-rank adaptation of trained weights (Hu et al. 2022): W + (alpha / r) A B with A
-[in, r] and B [r, out], of which A and B alone are trained.
+[in, r] and B [r, out], where only A and B are trained.
 
-A begins as normal numbers of variance 1 / in and B at 0, so that the network begins as
-it was.
+A is initialized with normal numbers of variance 1 / in and B with zeros, so that the
+adapted network initially equals the original.
 """
 
 import re
@@ -10,15 +10,17 @@ import re
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
 
-from aigc_jax.core.rng import fold
+from aigc_jax.core.method import Array, PyTree
+from aigc_jax.core.rng import fold_in
 from aigc_jax.utils.errors import UserError, listing, require
 
 SEED = 1  # folded into the key of the network's own parameters
 
 
-def check(config):
-    """Raise a UserError unless config.lora is right for config.method."""
+def check_rank(config: ConfigDict) -> None:
+    """Raise a UserError unless config.lora has valid keys and values."""
     keys = dict(rank=0, alpha=0.0, match="")
     require(
         set(config.lora) == set(keys),
@@ -36,9 +38,9 @@ def check(config):
         ) from None
 
 
-def init(config, key, params) -> dict:
-    """{path of a kernel: {"a" [..., in, r], "b" [..., r, out]}} for every kernel whose
-    path matches config.lora.match.
+def init_adaptation(config: ConfigDict, key: Array, params: PyTree) -> dict:
+    """Return {path of a kernel: {"a" [..., in, r], "b" [..., r, out]}} for every kernel
+    whose path matches config.lora.match.
     """
     rank = config.lora.rank
     kernels = {
@@ -56,13 +58,15 @@ def init(config, key, params) -> dict:
     for i, path in enumerate(chosen):
         *more, rows, columns = kernels[path].shape
         kind = kernels[path].dtype
-        a = jax.random.normal(fold(key, SEED, i), (*more, rows, rank), kind) * rows**-0.5
+        a = jax.random.normal(fold_in(key, SEED, i), (*more, rows, rank), kind) * rows**-0.5
         out[path] = dict(a=a, b=jnp.zeros((*more, rank, columns), kind))
     return out
 
 
-def merged(config, params) -> dict:
-    """The network's parameters "net" of `params`, with those of "lora" added."""
+def merge_adaptation(config: ConfigDict, params: PyTree) -> dict:
+    """Return the network's parameters params["net"], with the adaptation params["lora"]
+    added where present.
+    """
     if "lora" not in params:
         return params["net"]
     flat, scale = flatten_dict(params["net"], sep="/"), config.lora.alpha / config.lora.rank

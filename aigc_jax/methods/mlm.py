@@ -1,38 +1,57 @@
-"""Masked language model (Devlin et al. 2019): an encoder guesses tokens that were
-hidden from it, from both sides.
+"""Masked language model (Devlin et al. 2019): an encoder predicts masked tokens from
+their context on both sides.
 
-Of each window a share config.masked of the tokens is chosen: 80 % of them are replaced
-by the mask, 10 % by a random token, 10 % stay (ibid., section 3.1). The loss is that of
-the chosen ones alone.
+A fraction config.masked of the tokens of each window is selected: 80 % of them are
+replaced by the mask token, 10 % by a random token, and 10 % are unchanged (ibid.,
+section 3.1). The loss is the cross-entropy of the selected tokens alone.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
-from aigc_jax.core.method import Method, TrainState
-from aigc_jax.core.rng import EVALUATE, INIT, fold
+from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
+from aigc_jax.core.rng import EVALUATE, INIT, fold_in
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import optimizers
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import apart, check_keys, network
+from aigc_jax.methods.networks import check_keys, dropout_key, make_network
+from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models import transformer
 from aigc_jax.utils.errors import require
 
 KEYS = ("masked", "optimizer", "schedule.name", "schedule.warmup")
 
 
-def examples(config) -> int:
-    """Training examples a step: windows of config.data.length tokens."""
+def examples(config: ConfigDict) -> int:
+    """Return the number of training examples, windows of tokens, per step."""
     return config.batch_size
 
 
-def hide(key, index, tokens, share, mask, size):  # [], [B], [B, T] -> [B, T], [B, T]
-    """What the encoder sees, and which tokens it has to guess (as 0 and 1)."""
+def mask_tokens(
+    key: Array, index: Array, tokens: Array, share: float, mask: int, size: int
+) -> tuple[Array, ...]:  # [], [B], [B, T] -> [B, T], [B, T]
+    """Select tokens at random and mask them.
+
+    Args:
+      key: key of the selection.
+      index: numbers [B] of the windows, which key their selection.
+      tokens: tokens [B, T].
+      share: probability that a token is selected.
+      mask: the mask token.
+      size: size of the vocabulary, from which random tokens are drawn.
+
+    Returns:
+      The encoder's input [B, T], and the selection [B, T] as 0 and 1.
+    """
 
     def row(i, tokens):
-        u, v = jax.random.uniform(fold(key, i), (2, len(tokens)))
-        other = jax.random.randint(fold(key, i, 1), tokens.shape, 0, size)
+        u, v = jax.random.uniform(fold_in(key, i), (2, len(tokens)))
+        other = jax.random.randint(fold_in(key, i, 1), tokens.shape, 0, size)
         return jnp.where(
             u < share, jnp.where(v < 0.8, mask, jnp.where(v < 0.9, other, tokens)), tokens
         ), (u < share).astype(jnp.float32)
@@ -40,8 +59,8 @@ def hide(key, index, tokens, share, mask, size):  # [], [B], [B, T] -> [B, T], [
     return jax.vmap(row)(index, tokens)
 
 
-def make(config, spec, gradients=mean_gradients) -> Method:
-    """The encoder config.model on windows of a text, with a token that hides others."""
+def validate(config: ConfigDict, spec: Spec) -> None:
+    """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     require(
         spec.kind == "text",
@@ -49,78 +68,93 @@ def make(config, spec, gradients=mean_gradients) -> Method:
         "reads text",
     )
     require(0 < config.masked < 1, f"config.masked = {config.masked} must lie in (0, 1)")
-    net = network(transformer.Encoder, config.model, "model", config, vocabulary=spec.vocabulary)
-    require(
-        net.context >= spec.shape[0],
-        f"config.model.context = {net.context} positions are less than config.data.length = "
-        f"{config.data.length} tokens",
-    )
     require(
         spec.mask >= 0,
         f"config.data.tokenizer = {config.data.tokenizer!r}: the tokenizer has no token "
         "that hides others, which "
         "config.method = 'mlm' needs",
     )
-    optimizer, mask = optimizers.make(config), spec.mask
 
-    def hidden(batch, key):
-        """The tokens [B, T], what is seen of them, and which of them count."""
-        tokens = batch["tokens"][:, :-1]
-        seen, chosen = hide(key, batch["index"], tokens, config.masked, mask, spec.vocabulary)
+
+def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
+    """Return the masked language model of the encoder config.model."""
+    validate(config, spec)
+    return MaskedLanguageModel(config, spec).as_method(gradients)
+
+
+class MaskedLanguageModel:
+    """The functions of a `core.method.Method`, as pure methods."""
+
+    def __init__(self, config: ConfigDict, spec: Spec) -> None:
+        self.config, self.spec = config, spec
+        self.optimizer = optimizers.make_optimizer(config)
+        self.net = make_network(
+            transformer.Encoder, config.model, "model", config, vocabulary=spec.vocabulary
+        )
+        require(
+            self.net.context >= spec.shape[0],
+            f"config.model.context = {self.net.context} positions are less than "
+            f"config.data.length = {config.data.length} tokens",
+        )
+
+    def as_method(self, gradients: Callable) -> Method:
+        """Return the model as a `core.method.Method`."""
+        step = single_network_step(self.make_loss, self.optimizer, gradients)
+        samplers = dict(filled=Sampler(self.filled, conditioned=True))
+        return Method(self.init, step, self.evaluate, self.summarize, samplers)
+
+    def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
+        """Return the state before the first step."""
+        one = jnp.zeros((1, self.spec.shape[0]), jnp.int32)
+        params = self.net.init(fold_in(key, INIT), one, one + 1)["params"]
+        return initial_state(key, hp, dict(net=params), self.optimizer)
+
+    def mask(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+        """Return the tokens [B, T], the encoder's input "seen" and the selection
+        "chosen" as 0 and 1.
+        """
+        tokens, vocabulary = batch["tokens"][:, :-1], self.spec.vocabulary
+        seen, chosen = mask_tokens(
+            key, batch["index"], tokens, self.config.masked, self.spec.mask, vocabulary
+        )
         return dict(tokens=tokens, seen=seen, chosen=chosen)
 
-    def guess(params, seen, dropout=None):  # [B, T] -> [B, T, V]
+    def logits(
+        self, params: PyTree, seen: Array, dropout: Array | None = None
+    ) -> Array:  # [B, T] -> [B, T, V]
+        """Return the logits of every token; `dropout` is the key of dropout."""
         rngs = None if dropout is None else {"dropout": dropout}
-        return net.apply({"params": params["net"]}, seen, jnp.ones_like(seen), rngs=rngs)
+        return self.net.apply({"params": params["net"]}, seen, jnp.ones_like(seen), rngs=rngs)
 
-    def init(key, hp):
-        one = jnp.zeros((1, spec.shape[0]), jnp.int32)
-        params = net.init(fold(key, INIT), one, one + 1)["params"]
-        return TrainState(
-            jnp.int32(0),
-            key,
-            dict(net=params),
-            dict(net=optimizer(hp["lr"], hp, 0).init(params)),
-            {},
-            hp,
-        )
+    def make_loss(
+        self, state: TrainState, batch: dict[str, Array], key: Array
+    ) -> tuple[Callable, dict[str, Array]]:
+        """Return the mean cross-entropy of the selected tokens, and its batch."""
+        masked = self.mask(batch, fold_in(key, 0)) | dict(index=batch["index"])
+        share = jnp.maximum(masked["chosen"].mean(), 1 / masked["chosen"].size)
 
-    def step(state, batch):
-        hp, key = state.hp, fold(state.key, state.step)
-        given = hidden(batch, fold(key, 0)) | dict(index=batch["index"])
-        share = jnp.maximum(given["chosen"].mean(), 1 / given["chosen"].size)
-
-        def loss(params, given, key):
-            logits = guess(params, given["seen"], apart(fold(key, 1), given["index"], config))
-            value = (
-                jnp.mean(
-                    given["chosen"]
-                    * token_losses.cross_entropy(logits, given["tokens"], 0.0, spec.vocabulary)
-                )
-                / share
-            )
+        def loss(params, masked, key):
+            dropout = dropout_key(fold_in(key, 1), masked["index"], self.config)
+            logits = self.logits(params, masked["seen"], dropout)
+            nats = token_losses.cross_entropy(logits, masked["tokens"], 0.0, self.spec.vocabulary)
+            value = jnp.mean(masked["chosen"] * nats) / share
             return value, dict(loss=value)
 
-        grads, metrics = gradients(loss, state.params, given, key)
-        params, opt = optimizers.apply(
-            optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"]
-        )
-        return state.replace(
-            step=state.step + 1, params=dict(net=params), opt=dict(net=opt)
-        ), metrics
+        return loss, masked
 
-    def evaluate(state, batch):
-        """The same tokens hidden at every evaluation."""
-        given = hidden(batch, fold(state.key, EVALUATE))
-        logits, tokens = guess(state.params, given["seen"]), given["tokens"]
-        nats = token_losses.cross_entropy(logits, tokens, 0.0, spec.vocabulary)
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+        """Return sums over the selected tokens; the selection never changes."""
+        masked = self.mask(batch, fold_in(state.key, EVALUATE))
+        logits, tokens = self.logits(state.params, masked["seen"]), masked["tokens"]
+        nats = token_losses.cross_entropy(logits, tokens, 0.0, self.spec.vocabulary)
         sums = dict(nats=nats, right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(nats))
         return {
-            name: jnp.sum(batch["weight"][:, None] * given["chosen"] * value)
+            name: jnp.sum(batch["weight"][:, None] * masked["chosen"] * value)
             for name, value in sums.items()
         }
 
-    def summarize(sums):
+    def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+        """Return loss in nats, perplexity and accuracy per selected token."""
         loss = np.float64(sums["nats"]) / np.float64(sums["tokens"])
         return dict(
             loss=float(loss),
@@ -128,11 +162,8 @@ def make(config, spec, gradients=mean_gradients) -> Method:
             accuracy=float(np.float64(sums["right"]) / np.float64(sums["tokens"])),
         )
 
-    def filled(state, key, batch):  # -> [B, T]
-        """Windows whose hidden tokens are the likeliest."""
-        given = hidden(batch, key)
-        return jnp.where(
-            given["chosen"] > 0, jnp.argmax(guess(state.params, given["seen"]), -1), given["seen"]
-        ).astype(jnp.int32)
-
-    return Method(init, step, evaluate, summarize, dict(filled=filled))
+    def filled(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, T]
+        """Return windows whose selected tokens are replaced by the most likely ones."""
+        masked = self.mask(batch, key)
+        likeliest = jnp.argmax(self.logits(state.params, masked["seen"]), -1)
+        return jnp.where(masked["chosen"] > 0, likeliest, masked["seen"]).astype(jnp.int32)

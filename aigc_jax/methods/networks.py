@@ -1,31 +1,37 @@
-"""What the methods' builders check and translate alike."""
+"""Checks of configs and construction of networks, shared by the methods."""
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
 
-from aigc_jax.core.config import leaves
-from aigc_jax.core.rng import fold
+from aigc_jax.core.config import flatten_config
+from aigc_jax.core.method import Array
+from aigc_jax.core.rng import fold_in
+from aigc_jax.data.dataset import Spec
 from aigc_jax.models.layers import ACTIVATIONS, NORMS
 from aigc_jax.utils.errors import choose, nearest, require
 
-# Fields of networks that name an entry of a table; a network's own `choices` come
-# before them.
+# Fields of networks whose values are names in a table; a network's own `choices` take
+# precedence.
 NAMED = dict(activation=ACTIVATIONS, output=ACTIVATIONS, norm=NORMS)
 
 # config.precision -> (dtype of the networks' arithmetic, dtype of the parameters).
-# Losses, latents and metrics are never narrower than float32.
+# Losses, latents and metrics have at least float32.
 PRECISIONS = {
     "float32": (jnp.float32, jnp.float32),
     "float64": (jnp.float64, jnp.float64),
     "bfloat16": (jnp.bfloat16, jnp.float32),
-    "bfloat16_all": (jnp.bfloat16, jnp.bfloat16),  # moments too
+    "bfloat16_all": (jnp.bfloat16, jnp.bfloat16),  # optimiser moments too
 }
 
 
-def dtypes(config) -> dict:
-    """The keyword arguments of every network."""
+def dtypes(config: ConfigDict) -> dict:
+    """Return the keyword arguments `dtype` and `param_dtype` of every network."""
     dtype, param_dtype = choose(PRECISIONS, config.precision, "config.precision")
     double = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # jax adds it at run time
     require(
@@ -35,14 +41,14 @@ def dtypes(config) -> dict:
     return dict(dtype=dtype, param_dtype=param_dtype)
 
 
-def working(config):
-    """The dtype of what is not a network's: losses, latents, pictures."""
+def loss_dtype(config: ConfigDict):
+    """Return the dtype of values outside networks: losses, latents and images."""
     return jnp.promote_types(dtypes(config)["dtype"], jnp.float32)
 
 
-def check_keys(config, keys):
+def check_keys(config: ConfigDict, keys: Sequence[str]) -> None:
     """Raise a UserError unless the config has these dotted keys."""
-    known = leaves(config)
+    known = flatten_config(config)
     for key in keys:
         require(
             key in known,
@@ -50,7 +56,7 @@ def check_keys(config, keys):
         )
 
 
-def check_images(config, spec):
+def check_images(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError unless the data are images or points."""
     require(
         spec.kind in ("image", "points"),
@@ -59,9 +65,18 @@ def check_images(config, spec):
     )
 
 
-def network(module, section, key, config, **more):
-    """`module(**section)` with the config's dtypes: the whole bridge from a config to a
-    network, with readable errors.
+def make_network(module: Any, section: Mapping, key: str, config: ConfigDict, **more: Any) -> Any:
+    """Return the network `module(**section, **more)` with the config's dtypes.
+
+    Args:
+      module: a network class.
+      section: the section of the config with the network's fields.
+      key: name of that section, for error messages.
+      config: the complete config.
+      **more: fields that are not in the section.
+
+    Raises:
+      UserError: if a field is unknown or missing, or its value is invalid.
     """
     fields = {
         f.name: f.default
@@ -81,32 +96,53 @@ def network(module, section, key, config, **more):
             f"config.{key}.{name} is missing; {module.__name__} needs it",
         )
     net = module(**section, **more, **dtypes(config))
-    require(not net.misfit(), f"config.{key}.{net.misfit()}")
+    require(not net.shape_error(), f"config.{key}.{net.shape_error()}")
     return net
 
 
-def apart(key, index, config):  # [b] -> key
-    """The key of what is drawn for a whole part of a batch at once, such as dropout: of
-    each part another.
+def weighted_means(sums: dict[str, np.ndarray]):
+    """Return {name: sum / weight} of sums over examples, where the entry `weight` is
+    the sum of the examples' weights.
     """
-    return key if len(index) == config.batch_size else fold(key, index[0])
+    return {
+        name: float(np.float64(value) / np.float64(sums["weight"]))
+        for name, value in sums.items()
+        if name != "weight"
+    }
 
 
-ROW = 8  # pictures of one interpolation or traversal
+def dropout_key(key: Array, index: Array, config: ConfigDict):  # [b] -> key
+    """Return the key of noise that is drawn once for all examples of a part of a batch,
+    such as dropout: the key differs between parts.
+    """
+    return key if len(index) == config.batch_size else fold_in(key, index[0])
 
 
-def between(draw, key, index, dtype):  # [B] -> [B, Z], [B]
-    """Rows of ROW noises between two draws, draw(key, index [B]) -> [B, Z], along the
-    sphere (White 2016, section 2.1); and which row each is of.
+ROW = 8  # images of one interpolation or traversal
+
+
+def interpolate_noise(
+    draw: Callable, key: Array, index: Array, dtype: Any
+) -> tuple[Array, ...]:  # [B] -> [B, Z], [B]
+    """Interpolate spherically between pairs of noise vectors (White 2016, section 2.1).
+
+    Args:
+      draw: (key, index [B]) -> noise [B, Z].
+      key: key of the endpoints.
+      index: numbers of the results: ROW consecutive ones form one interpolation.
+      dtype: dtype of the interpolation parameter.
+
+    Returns:
+      Noise [B, Z], and the number [B] of the interpolation that each vector belongs to.
     """
     row, t = index // ROW, (index % ROW / (ROW - 1)).astype(dtype)[:, None]
-    first, last = (draw(fold(key, end), row) for end in (0, 1))
-    return spherical(first, last, t), row
+    first, last = (draw(fold_in(key, end), row) for end in (0, 1))
+    return slerp(first, last, t), row
 
 
-def spherical(a, b, t):  # [B, Z], [B, Z], [B, 1] -> [B, Z]
-    """sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, w the angle between a and b
-    (Shoemake 1985; White 2016, section 2.1).
+def slerp(a: Array, b: Array, t: Array) -> Array:  # [B, Z], [B, Z], [B, 1] -> [B, Z]
+    """Return sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, where w is the angle
+    between a and b (Shoemake 1985; White 2016, section 2.1).
     """
     length = lambda x: jnp.linalg.norm(x, axis=-1, keepdims=True)
     angle = jnp.arccos(

@@ -1,101 +1,105 @@
-"""What pictures are to a likelihood p(x | z): shared by the methods that have a
-decoder.
+"""Images as observations of a likelihood p(x | z), for all methods with a decoder.
 
-Bernoulli likelihoods see pictures in [0, 1], all others in [-1, 1]. With
-config.binarize = "dynamic" grey levels are probabilities, from which black and white is
-drawn anew each step (Salakhutdinov & Murray 2008).
+Bernoulli likelihoods take images in [0, 1], all others images in [-1, 1]. With
+config.binarize = "dynamic" grey levels are probabilities, from which binary images are
+resampled at each step (Salakhutdinov & Murray 2008).
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from aigc_jax.core.rng import EVALUATE, fold
+from aigc_jax.core.method import Array
+from aigc_jax.core.rng import EVALUATE, fold_in
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.losses import likelihoods
-from aigc_jax.methods.networks import working
+from aigc_jax.methods.networks import loss_dtype
 from aigc_jax.utils.errors import choose, require
 
 BINARIZE = ("none", "dynamic")
 
 
-class Observation(NamedTuple):
-    """What a likelihood p(x | z) takes from a batch, returns, and shows as images."""
-
-    scale: str  # of the `methods.losses.likelihoods.Likelihood`
-    target: Callable  # (batch, key) -> x [B, *shape], whose likelihood is meant
-    # (hp, x [B, *shape], location [..., B, *shape], scale) -> log p(x | z) [..., B]
-    log_prob: Callable
-    # real numbers [..., *shape] -> the range of x: (0, 1), (-1, 1), or of points all
-    squash: Callable
-    picture: Callable  # location -> the expected picture, in [-1, 1]
-    show: Callable  # x -> itself, in [-1, 1]
-    bits: float  # dimensions times log 2 where bits per dimension mean something, else 0
-
-
-def held_out(config):
-    """The key by which held-out pictures become black and white: once and for all,
-    alike for every trial.
+def eval_binarization_key(config: ConfigDict):
+    """Return the key that binarizes images for evaluation: constant, and equal for all
+    trials.
     """
-    return fold(jax.random.key(config.data.seed), EVALUATE)
+    return fold_in(jax.random.key(config.data.seed), EVALUATE)
 
 
-def observe(config, spec) -> Observation:
-    """config.likelihood and config.binarize for data of the given spec; a UserError
-    where they do not go together.
+def validate(config: ConfigDict, spec: Spec) -> None:
+    """Raise a UserError where config.likelihood, config.binarize and the data are
+    incompatible.
     """
-    likelihood, dtype = (
-        choose(likelihoods.LIKELIHOODS, config.likelihood, "config.likelihood"),
-        working(config),
-    )
+    likelihood = choose(likelihoods.LIKELIHOODS, config.likelihood, "config.likelihood")
     choose(dict.fromkeys(BINARIZE), config.binarize, "config.binarize")
-    black, name = config.likelihood == "bernoulli", f"config.data.name = {config.data.name!r}"
-    if black:
+    name = f"config.data.name = {config.data.name!r}"
+    if config.likelihood == "bernoulli":
         require(
             spec.levels == 1 or (config.binarize == "dynamic" and spec.kind == "image"),
             f"config.likelihood = 'bernoulli' is for black and white, and {name} is not: "
             "config.binarize = 'dynamic' draws such "
             "pictures from grey ones, config.data.name = 'binarized_mnist' has them",
         )
-    else:
-        require(
-            config.binarize == "none",
-            f"config.binarize = {config.binarize!r} goes with config.likelihood = "
-            f"'bernoulli', not {config.likelihood!r}",
-        )
-        require(
-            spec.levels or not likelihood.discrete,
-            f"config.likelihood = {config.likelihood!r} is for whole grey levels, and "
-            f"{name} has none",
-        )
-    axes = tuple(range(-len(spec.shape), 0))
-
-    def target(batch, key):
-        x = ((batch["x"] + 1) / 2 if black else batch["x"]).astype(dtype)
-        if config.binarize == "none":
-            return x
-        uniform = jax.vmap(lambda i: jax.random.uniform(fold(key, i), spec.shape, dtype))(
-            batch["index"]
-        )
-        return (uniform < x).astype(dtype)
-
-    def log_prob(hp, x, location, scale):
-        scale = 2 * jnp.log(hp["sigma"]) if likelihood.scale == "hp" else scale
-        return likelihood.log_prob(x, location, scale, spec.levels).sum(axes)
-
-    def show(x):
-        return 2 * x - 1 if black else x
-
-    bits = math.log(2) * math.prod(spec.shape) if likelihood.discrete and not black else 0.0
-    squash = jax.nn.sigmoid if black else jnp.tanh if spec.kind == "image" else lambda x: x
-    return Observation(
-        likelihood.scale,
-        target,
-        log_prob,
-        squash,
-        lambda location: show(likelihood.mean(location)),
-        show,
-        bits,
+        return
+    require(
+        config.binarize == "none",
+        f"config.binarize = {config.binarize!r} goes with config.likelihood = "
+        f"'bernoulli', not {config.likelihood!r}",
     )
+    require(
+        spec.levels or not likelihood.discrete,
+        f"config.likelihood = {config.likelihood!r} is for whole grey levels, and {name} has none",
+    )
+
+
+class Observation:
+    """The likelihood p(x | z) of a config: its targets, log probabilities and images.
+
+    Attributes:
+      scale: as in `methods.losses.likelihoods.Likelihood`.
+      bits: number of dimensions times log 2 where bits per dimension are defined, else
+        0.
+    """
+
+    def __init__(self, config: ConfigDict, spec: Spec) -> None:
+        validate(config, spec)
+        self.likelihood = likelihoods.LIKELIHOODS[config.likelihood]
+        self.spec, self.dtype, self.scale = spec, loss_dtype(config), self.likelihood.scale
+        self.is_binary = config.likelihood == "bernoulli"
+        self.is_drawn = config.binarize == "dynamic"
+        has_bits = self.likelihood.discrete and not self.is_binary
+        self.bits = math.log(2) * math.prod(spec.shape) if has_bits else 0.0
+
+    def target(self, batch: dict[str, Array], key: Array) -> Array:  # -> [B, *shape]
+        """Return the images whose likelihood is evaluated."""
+        x = ((batch["x"] + 1) / 2 if self.is_binary else batch["x"]).astype(self.dtype)
+        if not self.is_drawn:
+            return x
+        uniform = jax.vmap(
+            lambda i: jax.random.uniform(fold_in(key, i), self.spec.shape, self.dtype)
+        )(batch["index"])
+        return (uniform < x).astype(self.dtype)
+
+    def log_prob(
+        self, hp: dict[str, Array], x: Array, location: Array, scale: Array | None
+    ) -> Array:  # [B, *shape], [..., B, *shape] -> [..., B]
+        """Return log p(x | z) for the location and scale of a decoder."""
+        scale = 2 * jnp.log(hp["sigma"]) if self.scale == "hp" else scale
+        axes = tuple(range(-len(self.spec.shape), 0))
+        return self.likelihood.log_prob(x, location, scale, self.spec.levels).sum(axes)
+
+    def squash(self, x: Array) -> Array:
+        """Map real numbers to the range of x: (0, 1), (-1, 1), or R for points."""
+        if self.is_binary:
+            return jax.nn.sigmoid(x)
+        return jnp.tanh(x) if self.spec.kind == "image" else x
+
+    def picture(self, location: Array) -> Array:
+        """Return the expected image for a location, in [-1, 1]."""
+        return self.show(self.likelihood.mean(location))
+
+    def show(self, x: Array) -> Array:
+        """Return x rescaled to [-1, 1]."""
+        return 2 * x - 1 if self.is_binary else x

@@ -1,30 +1,34 @@
-"""Optimisers and schedules as functions of traced hyper-parameters: a learning rate is
-data, not code.
+"""Optimisers and schedules as functions of traced hyper-parameters: learning rates are
+data of a compiled program.
 
-An optimiser is rebuilt from `state.hp` inside the traced step; only its state lives
-between steps.
+An optimiser is rebuilt from `state.hp` inside the traced step; only the optimiser state
+persists between steps.
 """
 
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from aigc_jax.core.hparams import READ_BY
-from aigc_jax.core.trees import widen
+from aigc_jax.core.method import Array, PyTree
+from aigc_jax.core.trees import to_float32
 from aigc_jax.methods.schedules import SCHEDULES
 from aigc_jax.utils.errors import UserError, choose, listing, require
 
 
-def clip(most):
-    """Gradients whose joint norm is above `most` scaled to it (Pascanu et al. 2013,
-    algorithm 1); 0 leaves all as they are. As optax's, with the squares summed 32 rows
-    at a time: on CPUs XLA sums what is longer in a tree of small windows, which took a
-    tenth of a small GPT's step. Columns stay apart: they may lie on several devices.
+def clip(most: Array):
+    """Return the clipping of gradients to a global norm of at most `most` (Pascanu et
+    al. 2013, algorithm 1); 0 disables clipping.
+
+    Equivalent to optax.clip_by_global_norm, but squares are summed 32 rows at a time:
+    on CPUs XLA sums longer axes in a tree of small windows, which took a tenth of the
+    step of a small GPT. Columns are not mixed: they may be sharded over devices.
     """
 
     def squares(g):  # [...] -> []
@@ -41,17 +45,19 @@ def clip(most):
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def adam(lr, hp, eps=1e-8):
-    """-lr m / (sqrt(v) + eps), m and v the bias-corrected moving averages of gradients
-    and their squares (Kingma & Ba 2015, algorithm 1).
+def adam(lr: Array, hp: dict[str, Array], eps: float = 1e-8):
+    """Return Adam: -lr m / (sqrt(v) + eps), where m and v are the bias-corrected moving
+    averages of gradients and their squares (Kingma & Ba 2015, algorithm 1).
     """
     return optax.adam(lr, b1=hp["beta1"], b2=hp["beta2"], eps=eps)
 
 
-def adamw(lr, hp):
-    """Adam with decoupled weight decay, -lr (m / (sqrt(v) + eps) + decay w) (Loshchilov
-    & Hutter 2019), after clipping of the gradients' joint norm. Decayed are weights
-    that multiply: kernels and embeddings; not biases nor the scales of norms.
+def adamw(lr: Array, hp: dict[str, Array]):
+    """Return Adam with decoupled weight decay, -lr (m / (sqrt(v) + eps) + decay w)
+    (Loshchilov & Hutter 2019), after clipping by global norm.
+
+    Weight decay applies to kernels and embeddings, not to biases and normalization
+    scales.
     """
     decayed = lambda params: jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key.endswith(("kernel", "embedding")), params
@@ -64,31 +70,35 @@ def adamw(lr, hp):
     )
 
 
-def adagrad(lr, hp):
-    """-lr g / sqrt(s + 1e-7), s the sum of all squared gradients (Duchi et al. 2011,
-    figure 1); 0 where s is 0.
+def adagrad(lr: Array, hp: dict[str, Array]):
+    """Return Adagrad: -lr g / sqrt(s + 1e-7), where s is the sum of all squared
+    gradients (Duchi et al. 2011, figure 1); 0 where s is 0.
     """
     return optax.adagrad(lr, initial_accumulator_value=0.0)
 
 
-def rmsprop(lr, hp):
-    """-lr g / sqrt(v + 1e-8), v = beta2 v + (1 - beta2) g^2 from 0 (Tieleman & Hinton
-    2012). The 1e-8 stands inside the root, as in optax and TensorFlow; PyTorch's stands
+def rmsprop(lr: Array, hp: dict[str, Array]):
+    """Return RMSProp: -lr g / sqrt(v + 1e-8), v = beta2 v + (1 - beta2) g^2, initially
+    0 (Tieleman & Hinton 2012).
+
+    The 1e-8 is inside the square root, as in optax and TensorFlow; in PyTorch it is
     outside, -lr g / (sqrt(v) + 1e-8).
     """
     return optax.rmsprop(lr, decay=hp["beta2"])
 
 
-def sgd(lr, hp):
-    """-lr m, m = beta1 m + g from 0: undamped momentum (Polyak 1964; PyTorch's)."""
+def sgd(lr: Array, hp: dict[str, Array]):
+    """Return SGD with undamped momentum: -lr m, m = beta1 m + g, initially 0 (Polyak
+    1964; as in PyTorch).
+    """
     return optax.sgd(lr, momentum=hp["beta1"])
 
 
 class Optimizer(NamedTuple):
-    """An update rule, and the hyper-parameters that it reads."""
+    """An update rule and the hyper-parameters that the rule reads."""
 
     make: Callable  # (lr, hp) -> optax transformation
-    hparams: tuple[str, ...]  # what it reads of hp, names of `core.keys.HP`
+    hparams: tuple[str, ...]  # names of the entries of hp that `make` reads
 
 
 RULES: dict[str, Callable] = {
@@ -102,18 +112,18 @@ RULES: dict[str, Callable] = {
 OPTIMIZERS = {name: Optimizer(rule, READ_BY["optimizer"][name]) for name, rule in RULES.items()}
 
 
-# config.moments -> dtype of an optimiser's state
+# config.moments -> dtype of the optimiser state; None: that of the parameters
 MOMENTS = {"": None, "bfloat16": jnp.bfloat16}
 
 
-def stored(rule, dtype=None):
-    """An optimiser whose state lies in `dtype`, or in that of the parameters, and is
-    worked on in float32 where that is narrower.
+def with_state_dtype(rule: optax.GradientTransformation, dtype: Any | None = None):
+    """Return an optimiser whose state is stored in `dtype` (by default the dtype of the
+    parameters) and updated in float32 at least.
     """
     narrow = lambda x: x.astype(dtype) if dtype and jnp.issubdtype(x.dtype, jnp.floating) else x
 
     def update(grads, state, params=None):
-        updates, new = rule.update(widen(grads), widen(state), params)
+        updates, new = rule.update(to_float32(grads), to_float32(state), params)
         return updates, jax.tree.map(lambda x, old: x.astype(old.dtype), new, state)
 
     return optax.GradientTransformation(
@@ -121,9 +131,9 @@ def stored(rule, dtype=None):
     )
 
 
-def make(config):
-    """`optimizer(lr, hp, step) -> optax transformation` of a config with `optimizer`,
-    `schedule` and `steps`.
+def make_optimizer(config: ConfigDict):
+    """Return `optimizer(lr, hp, step) -> optax transformation` for config.optimizer,
+    config.schedule, config.steps, config.moments and config.frozen.
     """
     rule = choose(OPTIMIZERS, config.optimizer, "config.optimizer").make
     schedule = choose(SCHEDULES, config.schedule.name, "config.schedule.name")
@@ -132,19 +142,19 @@ def make(config):
         warmup < end, f"config.schedule.warmup = {warmup} steps must be below config.steps = {end}"
     )
     kept = choose(MOMENTS, config.moments, "config.moments")
-    update = lambda lr, hp, step: stored(rule(lr * schedule(step, end, warmup), hp), kept)
+    update = lambda lr, hp, step: with_state_dtype(rule(lr * schedule(step, end, warmup), hp), kept)
     if not config.frozen:
         return update
-    stays = frozen(config)
+    stays = frozen_mask(config)
     labels = lambda params: jax.tree.map({False: "trained", True: "frozen"}.get, stays(params))
     return lambda *now: optax.multi_transform(
         dict(trained=update(*now), frozen=optax.set_to_zero()), labels
     )
 
 
-def frozen(config):
-    """params -> the same tree of whether each stays as it is: does its path, such as
-    layer_0/kernel, match config.frozen?
+def frozen_mask(config: ConfigDict):
+    """Return params -> a tree of bool: whether each parameter is frozen because its
+    path, such as layer_0/kernel, matches config.frozen.
     """
     try:
         pattern = re.compile(config.frozen)
@@ -158,11 +168,11 @@ def frozen(config):
     )
 
 
-def check_frozen(config, params):
-    """Raise a UserError unless config.frozen leaves some of a method's {network:
-    parameters} to train and, where it is given, matches some.
+def check_frozen(config: ConfigDict, params: PyTree) -> None:
+    """Raise a UserError if config.frozen matches all of a method's {network:
+    parameters}, or is not empty and matches none.
     """
-    stays = jax.tree.leaves({name: frozen(config)(net) for name, net in params.items()})
+    stays = jax.tree.leaves({name: frozen_mask(config)(net) for name, net in params.items()})
     require(
         not all(stays),
         f"config.frozen = {config.frozen!r} matches all parameters: nothing is left to train",
@@ -176,16 +186,20 @@ def check_frozen(config, params):
     )
 
 
-def apply(optimizer, grads, opt, params):
-    """One update: (new params, new optimiser state)."""
+def apply_updates(
+    optimizer: optax.GradientTransformation, grads: PyTree, opt: PyTree, params: PyTree
+):
+    """Return (new params, new optimiser state) after one update."""
     updates, opt = optimizer.update(grads, opt, params)
     return optax.apply_updates(params, updates), opt
 
 
-def average(mean, new, decay, step):
-    """Exponential moving average, leaf by leaf: d * mean + (1 - d) * new with d =
-    min(decay, (1 + step) / (10 + step)), so that in short runs too the first, untrained
-    weights are forgotten: after `step` steps it holds about the last tenth of them.
+def update_average(mean: PyTree, new: PyTree, decay: Array, step: Array | int):
+    """Return the exponential moving average d * mean + (1 - d) * new of every leaf,
+    with d = min(decay, (1 + step) / (10 + step)).
+
+    The bound discards the untrained initial weights in short runs too: after `step`
+    steps the average covers about the last tenth of the steps.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
     return jax.tree.map(lambda m, n: (decay * m + (1 - decay) * n).astype(m.dtype), mean, new)

@@ -1,44 +1,50 @@
-"""Learning rates as functions of the step and of traced hyper-parameters."""
+"""Learning rate and KL weight schedules, as functions of the step."""
 
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
+from aigc_jax.core.method import Array
 from aigc_jax.utils.errors import choose, require
 
 
-def constant(step, end, warmup):
-    """1 after a linear warm-up."""
+def constant(step: Array | int, end: int, warmup: int):
+    """Return a linear warm-up to 1, then 1."""
     return jnp.minimum(1.0, (step + 1) / max(warmup, 1))
 
 
-def linear(step, end, warmup):
-    """From 1 after the warm-up down to 0 at the end."""
+def linear(step: Array | int, end: int, warmup: int):
+    """Return a linear warm-up to 1, then a linear decay to 0 at the end."""
     return constant(step, end, warmup) * jnp.clip((end - step) / max(end - warmup, 1), 0.0, 1.0)
 
 
-def cosine(step, end, warmup):
-    """Half a cosine from 1 after warm-up to 0 (Loshchilov & Hutter 2017, eq. 5)."""
+def cosine(step: Array | int, end: int, warmup: int):
+    """Return a linear warm-up to 1, then half a cosine to 0 at the end (Loshchilov &
+    Hutter 2017, eq. 5).
+    """
     progress = jnp.clip((step - warmup) / max(end - warmup, 1), 0.0, 1.0)
     return constant(step, end, warmup) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
-def inverse_sqrt(step, end, warmup):
-    """sqrt(warmup / step) after linear warm-up (Vaswani et al. 2017, eq. 3, peak 1)."""
+def inverse_sqrt(step: Array | int, end: int, warmup: int):
+    """Return a linear warm-up to 1, then sqrt(warmup / step) (Vaswani et al. 2017,
+    eq. 3, scaled to a peak of 1).
+    """
     return constant(step, end, warmup) * jnp.sqrt(
         max(warmup, 1) / jnp.maximum(step + 1, max(warmup, 1))
     )
 
 
-def burda(step, end, warmup):
-    """10^(-i/7) in the i-th of eight stages, each three times as long as the one before
-    (Burda et al. 2016, section 5: 3^i epochs of 3,280), in proportion to the end.
+def burda(step: Array | int, end: int, warmup: int):
+    """Return 10^(-i/7) in stage i of eight, each three times as long as its predecessor
+    (Burda et al. 2016, section 5: 3^i epochs of 3,280), scaled to `end` steps.
     """
     done = step / end * (3**8 - 1) / 2
     edges = jnp.array([(3**i - 1) / 2 for i in range(1, 8)])
     return constant(step, end, warmup) * 10.0 ** (-jnp.sum(done >= edges) / 7)
 
 
-# Multipliers of a traced peak rate: (step [], end, warmup) -> []. The end and the
-# warm-up are Python numbers of steps.
+# Multipliers of a traced peak learning rate: (step [], end, warmup) -> []. The end and
+# the warm-up are Python integers, in steps.
 SCHEDULES = {
     "constant": constant,
     "linear": linear,
@@ -61,8 +67,8 @@ ANNEALING = {
 }
 
 
-def annealing(config):
-    """`weight(step) -> []` of a config with `anneal`."""
+def make_annealing(config: ConfigDict):
+    """Return the schedule `weight(step) -> []` of config.anneal."""
     name, period = config.anneal.name, config.anneal.period
     rule = choose(ANNEALING, name, "config.anneal.name")
     require(

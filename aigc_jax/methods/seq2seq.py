@@ -1,31 +1,35 @@
-"""Sequence to sequence (Vaswani et al. 2017): p(target | source) = prod_t p(target_t |
-target before it, source), by an encoder-decoder.
+"""Sequence to sequence learning with an encoder-decoder (Vaswani et al. 2017):
+p(target | source) = prod_t p(target_t | preceding target tokens, source).
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
-from aigc_jax.core.method import Language, Method, TrainState
-from aigc_jax.core.rng import INIT, fold
+from aigc_jax.core.method import Array, Language, Method, PyTree, Sampler, TrainState
+from aigc_jax.core.rng import INIT, fold_in
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import beam_search, optimizers
-from aigc_jax.methods.lm import per_token
+from aigc_jax.methods.lm import token_metrics
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import apart, check_keys, network
+from aigc_jax.methods.networks import check_keys, dropout_key, make_network
+from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models import transformer
 from aigc_jax.utils.errors import require
 
 KEYS = ("smoothing", "beams", "length_penalty", "optimizer", "schedule.name", "schedule.warmup")
 
 
-def examples(config) -> int:
-    """Training examples a step: pairs."""
+def examples(config: ConfigDict) -> int:
+    """Return the number of training examples, pairs of texts, per step."""
     return config.batch_size
 
 
-def make(config, spec, gradients=mean_gradients) -> Method:
-    """The Transformer config.model on pairs of texts with one vocabulary. A target
-    begins after, and ends with, the token spec.start.
-    """
+def validate(config: ConfigDict, spec: Spec) -> None:
+    """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     require(
         not config.data.joined,
@@ -40,91 +44,125 @@ def make(config, spec, gradients=mean_gradients) -> Method:
     )
     require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
     require(config.beams > 0, f"config.beams = {config.beams} must be at least 1")
-    net = network(
-        transformer.EncoderDecoder, config.model, "model", config, vocabulary=spec.vocabulary
-    )
-    room, optimizer = spec.shape[1], optimizers.make(config)
-    require(
-        net.context >= max(spec.shape),
-        f"config.model.context = {net.context} positions are less than the "
-        f"{max(spec.shape)} of the longest pair",
-    )
 
-    def errors(params, batch, smoothing=0.0, key=None):  # -> [B, T], 0 where the target has ended
-        logits = net.apply(
+
+def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
+    """Return the Transformer config.model for pairs of texts with a shared vocabulary.
+    The token spec.start precedes a target, and ends it.
+    """
+    validate(config, spec)
+    return SequenceToSequence(config, spec).as_method(gradients)
+
+
+class SequenceToSequence:
+    """The functions of a `core.method.Method`, as pure methods."""
+
+    def __init__(self, config: ConfigDict, spec: Spec) -> None:
+        self.config, self.spec = config, spec
+        self.optimizer = optimizers.make_optimizer(config)
+        self.net = make_network(
+            transformer.EncoderDecoder, config.model, "model", config, vocabulary=spec.vocabulary
+        )
+        require(
+            self.net.context >= max(spec.shape),
+            f"config.model.context = {self.net.context} positions are less than the "
+            f"{max(spec.shape)} of the longest pair",
+        )
+
+    def as_method(self, gradients: Callable) -> Method:
+        """Return the model as a `core.method.Method`."""
+        samplers: dict[str, Callable] = dict(
+            answer=partial(self.answer, self.config.beams),
+            greedy=partial(self.answer, 1),
+            reference=self.reference,
+        )
+        return Method(
+            self.init,
+            single_network_step(self.make_loss, self.optimizer, gradients),
+            self.evaluate,
+            token_metrics,
+            {name: Sampler(draw, conditioned=True) for name, draw in samplers.items()},
+            language=Language(self.net, self.apply, self.begin),
+        )
+
+    def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
+        """Return the state before the first step."""
+        one = jnp.zeros((1, 2), jnp.int32)
+        params = self.net.init(fold_in(key, INIT), one, one + 1, one)["params"]
+        return initial_state(key, hp, dict(net=params), self.optimizer)
+
+    def nats(
+        self,
+        params: PyTree,
+        batch: dict[str, Array],
+        smoothing: float = 0.0,
+        dropout: Array | None = None,
+    ) -> Array:  # -> [B, T]
+        """Return the cross-entropy of every token, 0 after the end of the target."""
+        logits = self.net.apply(
             {"params": params["net"]},
             batch["source"],
             batch["source_mask"],
             batch["tokens"][:, :-1],
-            rngs=None if key is None else {"dropout": key},
+            rngs=None if dropout is None else {"dropout": dropout},
         )
         return batch["mask"] * token_losses.cross_entropy(
-            logits, batch["tokens"][:, 1:], smoothing, spec.vocabulary
+            logits, batch["tokens"][:, 1:], smoothing, self.spec.vocabulary
         )
 
-    def init(key, hp):
-        one = jnp.zeros((1, 2), jnp.int32)
-        params = net.init(fold(key, INIT), one, one + 1, one)["params"]
-        return TrainState(
-            jnp.int32(0),
-            key,
-            dict(net=params),
-            dict(net=optimizer(hp["lr"], hp, 0).init(params)),
-            {},
-            hp,
-        )
-
-    def step(state, batch):
-        hp, share = state.hp, batch["mask"].mean()  # of the tokens that count
+    def make_loss(
+        self, state: TrainState, batch: dict[str, Array], key: Array
+    ) -> tuple[Callable, dict[str, Array]]:
+        """Return the mean cross-entropy of the unmasked tokens, and its batch."""
+        share = batch["mask"].mean()
 
         def loss(params, batch, key):
-            value = (
-                errors(params, batch, config.smoothing, apart(key, batch["index"], config)).mean()
-                / share
-            )
+            dropout = dropout_key(key, batch["index"], self.config)
+            value = self.nats(params, batch, self.config.smoothing, dropout).mean() / share
             return value, dict(loss=value)
 
-        grads, metrics = gradients(loss, state.params, batch, fold(state.key, state.step))
-        params, opt = optimizers.apply(
-            optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"]
-        )
-        return state.replace(
-            step=state.step + 1, params=dict(net=params), opt=dict(net=opt)
-        ), metrics
+        return loss, batch
 
-    def evaluate(state, batch):
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+        """Return sums over the tokens of the targets."""
         sums = dict(
-            nats=errors(state.params, batch),
+            nats=self.nats(state.params, batch),
             tokens=batch["mask"],
             characters=batch["characters"],
             bytes=batch["bytes"],
         )
         return {name: jnp.sum(batch["weight"][:, None] * value) for name, value in sums.items()}
 
-    def apply(params, tokens, carry):
-        return net.apply({"params": params["net"]}, tokens, carry, method="decode")
+    def apply(self, params: PyTree, tokens: Array, carry: PyTree) -> tuple[Array, PyTree]:
+        """Return the logits of tokens that continue a carry, and the next carry."""
+        return self.net.apply({"params": params["net"]}, tokens, carry, method="decode")
 
-    def begin(params, source, mask, length):
-        """The carry of a decoder that has written nothing yet."""
-        return net.apply({"params": params["net"]}, source, mask, method="encode") | net.carry(
-            len(source), length
-        )
+    def begin(self, params: PyTree, source: Array, mask: Array, length: int) -> PyTree:
+        """Return the initial carry of the decoder for encoded sources."""
+        memory = self.net.apply({"params": params["net"]}, source, mask, method="encode")
+        return memory | self.net.carry(len(source), length)
 
-    def answer(beams):
-        def draw(state, key, batch):  # -> [B, T]
-            first = jnp.full(len(batch["index"]), spec.start, jnp.int32)
-            carry = begin(state.params, batch["source"], batch["source_mask"], room)
-            on = lambda tokens, carry: apply(state.params, tokens, carry)
-            return beam_search.search(
-                on, net, carry, first, beams, room, spec.start, config.length_penalty
-            )[0]
+    def answer(
+        self, beams: int, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, T]
+        """Return the targets found by beam search with this number of beams."""
+        start, room = self.spec.start, self.spec.shape[1]
+        first = jnp.full(len(batch["index"]), start, jnp.int32)
+        carry = self.begin(state.params, batch["source"], batch["source_mask"], room)
+        apply = lambda tokens, carry: self.apply(state.params, tokens, carry)
+        return beam_search.search(
+            apply,
+            self.net,
+            carry,
+            first,
+            beams,
+            room,
+            end=start,
+            penalty=self.config.length_penalty,
+        )[0]
 
-        return draw
-
-    language = Language(net, apply, begin)
-    samplers = dict(
-        answer=answer(config.beams),
-        greedy=answer(1),
-        reference=lambda state, key, batch: batch["tokens"][:, 1:],
-    )
-    return Method(init, step, evaluate, per_token, samplers, language=language)
+    def reference(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, T]
+        """Return the targets of the data."""
+        return batch["tokens"][:, 1:]

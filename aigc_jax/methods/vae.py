@@ -1,27 +1,31 @@
-"""Variational autoencoders (Kingma & Welling 2013): a bound of log p(x), maximized over
-the network's q(z | x) and p(x | z) alike.
+"""Variational autoencoders (Kingma & Welling 2013): a lower bound of log p(x) is
+maximized with respect to q(z | x) and p(x | z).
 
-A step draws k latents for every example from q, takes one of BOUNDS on them and, if
-config.penalty names one, adds hp.penalty times a divergence between the latents of the
-whole batch and what they should be. The weight of the KL divergence is hp.beta times a
-multiplier that may warm up (config.anneal).
+A step samples k latents from q for every example and evaluates one of BOUNDS on them.
+If config.penalty is not "none", hp.penalty times a divergence between the latents of
+the entire batch and their target distribution is added. The weight of the KL divergence
+is hp.beta times the schedule config.anneal.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
-from aigc_jax.core.method import Method, TrainState
-from aigc_jax.core.rng import EVALUATE, INIT, fold, noise
+from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
+from aigc_jax.core.rng import EVALUATE, INIT, example_noise, fold_in
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import optimizers, schedules
-from aigc_jax.methods.latents import Model
+from aigc_jax.methods.latents import Draw, Model
 from aigc_jax.methods.losses import latents as latent_losses
 from aigc_jax.methods.losses import likelihoods
 from aigc_jax.methods.networks import check_images, check_keys
-from aigc_jax.methods.observation import held_out
+from aigc_jax.methods.observation import eval_binarization_key
+from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.utils.errors import choose, require
 
 KEYS = (
@@ -31,7 +35,7 @@ KEYS = (
 
 PRIORS = ("normal", "vamp")
 PENALTIES = ("none", "tc", "mmd")
-# Choices that need a single stochastic layer.
+# Options that require a single stochastic layer.
 SINGLE = (
     ("prior", "vamp"),
     ("bound", "dreg"),
@@ -40,51 +44,86 @@ SINGLE = (
     ("penalty", "mmd"),
 )
 
-# A latent is active whose posterior mean has at least this variance over the data
-# (Burda et al. 2016, section 5.3).
+# A latent is active if its posterior mean has a variance over the data above this
+# threshold (Burda et al. 2016, section 5.3).
 ACTIVE = 0.01
-# Values that the decoder writes at once while a likelihood is estimated: 8 MB, and for
-# convolutions up to 100 times that.
+# Number of decoder outputs at a time when a likelihood is estimated: 8 MB, and up to
+# 100 times that for convolutions.
 CHUNK = 2**21
 
 
-def examples(config) -> int:
-    """Training examples a step."""
+def examples(config: ConfigDict) -> int:
+    """Return the number of training examples per step."""
     return config.batch_size
 
 
-# -- bounds to be maximized, as losses: (model, params, hp, x, c, draws, weight of the
-# KL) -> ([], log p(x | z), KL)
+# -- Bounds as losses: (model, params, hp, x, c, draws, weight of the KL) -> (the
+# negative bound [], log p(x | z), KL)
 
 
-def elbo(model, params, hp, x, c, draws, beta):
-    """E log p(x | z) - beta KL(q(z | x) || p(z)) (Kingma & Welling 2013, eq. 3; beta:
-    Higgins et al. 2017, eq. 4).
+def elbo(
+    model: Model,
+    params: PyTree,
+    hp: dict[str, Array],
+    x: Array,
+    c: Array | None,
+    draws: list[Draw],
+    beta: Array,
+):
+    """Return the negative of E log p(x | z) - beta KL(q(z | x) || p(z)) (Kingma &
+    Welling 2013, eq. 3; beta: Higgins et al. 2017, eq. 4).
     """
     log_p, kl = model.elbo(params, hp, x, c, draws)
     return (beta * kl - log_p).mean(), log_p, kl
 
 
-def free_bits(model, params, hp, x, c, draws, beta):
-    """As the ELBO, but no latent's KL counts for less than hp.free_bits nats in the
-    mean over the batch.
+def free_bits(
+    model: Model,
+    params: PyTree,
+    hp: dict[str, Array],
+    x: Array,
+    c: Array | None,
+    draws: list[Draw],
+    beta: Array,
+):
+    """Return the negative ELBO in which the batch mean of the KL of each latent is at
+    least hp.free_bits nats.
     """
     log_p = model.log_px(params, hp, x, c, draws[0].z).mean(0)
     kl = latent_losses.kl_normal(*draws[0][1:])
     return beta * latent_losses.free_bits(kl, hp["free_bits"]) - log_p.mean(), log_p, kl.sum(-1)
 
 
-def iwae(model, params, hp, x, c, draws, beta):
-    """log of the mean of k importance weights (Burda et al. 2016, eq. 8)."""
+def iwae(
+    model: Model,
+    params: PyTree,
+    hp: dict[str, Array],
+    x: Array,
+    c: Array | None,
+    draws: list[Draw],
+    beta: Array,
+):
+    """Return the negative log of the mean of k importance weights (Burda et al. 2016,
+    eq. 8).
+    """
     log_p, gap = model.weights(params, hp, x, c, draws)
     return -latent_losses.iwae(log_p - beta * gap).mean(), log_p, gap
 
 
-def dreg(model, params, hp, x, c, draws, beta):
-    """The same value with the doubly reparameterized gradient for q: sum_k w_k^2 (d log
-    w_k / d z_k) (d z_k / d q), w normalized, and none through the parameters of log q
-    itself (Tucker et al. 2019, eq. 8). Both passes below are one: the compiler merges
-    them.
+def dreg(
+    model: Model,
+    params: PyTree,
+    hp: dict[str, Array],
+    x: Array,
+    c: Array | None,
+    draws: list[Draw],
+    beta: Array,
+):
+    """Return the loss `iwae` with the doubly reparameterized gradient for q: sum_k
+    w_k^2 (d log w_k / d z_k) (d z_k / d q), w normalized, without a gradient through
+    the parameters of log q (Tucker et al. 2019, eq. 8).
+
+    The compiler merges the two forward passes below.
     """
     (draw,) = draws
 
@@ -101,7 +140,7 @@ def dreg(model, params, hp, x, c, draws, beta):
     still = jax.lax.stop_gradient
     weight = still(jax.nn.softmax(log_w(draw.z)[0], axis=0))
     value, log_p, gap = log_w(latent_losses.scale_gradient(draw.z, weight[..., None]))
-    # The sum is 0, but its gradient is not.
+    # The value of the sum is 0, its gradient is not.
     bound = latent_losses.iwae(still(value)) + jnp.sum(weight * (value - still(value)), axis=0)
     return -bound.mean(), log_p, gap
 
@@ -109,15 +148,17 @@ def dreg(model, params, hp, x, c, draws, beta):
 BOUNDS = {"elbo": elbo, "free_bits": free_bits, "iwae": iwae, "dreg": dreg}
 
 
-def coupled(config, devices=False) -> str:
-    """What makes the loss no mean over examples, or ''."""
+def batch_coupling(config: ConfigDict, devices: bool = False) -> str:
+    """Return the config entry that makes the loss differ from a mean over examples, or
+    ''.
+    """
     if config.penalty != "none":
         return f"config.penalty = {config.penalty!r}"
     return "config.bound = 'free_bits'" if config.bound == "free_bits" else ""
 
 
-def examine(config, spec):
-    """A UserError where the parts of the config do not suit one another or the data."""
+def validate(config: ConfigDict, spec: Spec) -> None:
+    """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     check_images(config, spec)
     for key, table in (("prior", PRIORS), ("bound", BOUNDS), ("penalty", PENALTIES)):
@@ -159,62 +200,77 @@ def examine(config, spec):
     )
 
 
-def make(config, spec, gradients=mean_gradients) -> Method:
-    """config.bound of the network config.model with latents of sizes config.z, from the
-    data up (see KEYS for the rest).
+def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
+    """Return the VAE of the network config.model with the bound config.bound. config.z
+    are the sizes of the latent layers, from the data up (see KEYS for other options).
     """
-    examine(config, spec)
-    model, bound = Model(config, spec), BOUNDS[config.bound]
-    optimizer, anneal = optimizers.make(config), schedules.annealing(config)
+    validate(config, spec)
+    return VAE(config, spec).as_method(gradients)
 
-    def penalty(key, index, draw):  # -> []
+
+class VAE:
+    """The functions of a `core.method.Method`, as pure methods."""
+
+    def __init__(self, config: ConfigDict, spec: Spec) -> None:
+        self.config, self.spec = config, spec
+        self.model, self.bound = Model(config, spec), BOUNDS[config.bound]
+        self.optimizer = optimizers.make_optimizer(config)
+        self.anneal = schedules.make_annealing(config)
+
+    def as_method(self, gradients: Callable) -> Method:
+        """Return the autoencoder as a `core.method.Method`."""
+        step = single_network_step(self.make_loss, self.optimizer, gradients)
+        likelihood = Sampler(self.log_likelihood, conditioned=True)
+        samplers = self.model.samplers() | dict(log_likelihood=likelihood)
+        return Method(self.init, step, self.evaluate, self.summarize, samplers)
+
+    def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
+        """Return the state before the first step."""
+        c = self.model.onehot(jnp.zeros(1, jnp.int32))
+        one = jnp.zeros((1, *self.spec.shape), self.model.dtype)
+        params = self.model.net.init(fold_in(key, INIT), one, c)["params"]
+        return initial_state(key, hp, dict(net=params), self.optimizer)
+
+    def penalty(self, key: Array, index: Array, draw: Draw) -> Array:  # -> []
+        """Return the divergence config.penalty of the latents of the entire batch."""
+        config, model = self.config, self.model
         if config.penalty == "tc":
-            return latent_losses.total_correlation(draw.z[0], draw.mean, draw.log_var, spec.n_train)
-        return latent_losses.mmd(draw.z[0], noise(key, index, config.z, model.dtype))
+            return latent_losses.total_correlation(
+                draw.z[0], draw.mean, draw.log_var, self.spec.n_train
+            )
+        return latent_losses.mmd(draw.z[0], example_noise(key, index, config.z, model.dtype))
 
-    def init(key, hp):
-        c = model.onehot(jnp.zeros(1, jnp.int32))
-        params = model.net.init(fold(key, INIT), jnp.zeros((1, *spec.shape), model.dtype), c)[
-            "params"
-        ]
-        return TrainState(
-            jnp.int32(0),
-            key,
-            dict(net=params),
-            dict(net=optimizer(hp["lr"], hp, 0).init(params)),
-            {},
-            hp,
-        )
-
-    def step(state, batch):
-        hp, beta = state.hp, state.hp["beta"] * anneal(state.step)
+    def make_loss(
+        self, state: TrainState, batch: dict[str, Array], key: Array
+    ) -> tuple[Callable, dict[str, Array]]:
+        """Return the negative bound plus the penalty, and its batch."""
+        config, model = self.config, self.model
+        hp, beta = state.hp, state.hp["beta"] * self.anneal(state.step)
 
         def loss(params, batch, key):
-            x, c = model.data(batch, fold(key, 0))
-            draws = model.infer(params, x, c, fold(key, 1), batch["index"], config.k)
-            value, log_p, kl = bound(model, params, hp, x, c, draws, beta)
+            x, c = model.data(batch, fold_in(key, 0))
+            draws = model.infer(params, x, c, fold_in(key, 1), batch["index"], config.k)
+            value, log_p, kl = self.bound(model, params, hp, x, c, draws, beta)
             metrics = dict(reconstruction=-log_p.mean(), kl=kl.mean())
             if config.penalty != "none":
-                metrics[config.penalty] = penalty(fold(key, 2), batch["index"], draws[0])
+                metrics[config.penalty] = self.penalty(fold_in(key, 2), batch["index"], draws[0])
                 value = value + hp["penalty"] * metrics[config.penalty]
             return value, dict(loss=value) | metrics
 
-        grads, metrics = gradients(loss, state.params, batch, fold(state.key, state.step))
-        params, opt = optimizers.apply(
-            optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"]
-        )
-        return state.replace(
-            step=state.step + 1, params=dict(net=params), opt=dict(net=opt)
-        ), metrics
+        return loss, batch
 
-    def evaluate(state, batch):
-        """The bounds with beta = 1, the same draws at every evaluation."""
-        x, c = model.data(batch, held_out(config))
-        draws = model.infer(state.params, x, c, fold(state.key, EVALUATE), batch["index"], config.k)
-        log_p, kl = model.elbo(state.params, state.hp, x, c, draws)
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+        """Return sums over the batch of the bounds with beta = 1 and of the moments of
+        the posterior means. The noise is the same at every evaluation.
+        """
+        config, model, params = self.config, self.model, state.params
+        x, c = model.data(batch, eval_binarization_key(config))
+        key = fold_in(state.key, EVALUATE)
+        draws = model.infer(params, x, c, key, batch["index"], config.k)
+        log_p, kl = model.elbo(params, state.hp, x, c, draws)
         sums = dict(neg_elbo=kl - log_p, reconstruction=-log_p, kl=kl)
         if config.bound in ("iwae", "dreg"):
-            log_p, gap = model.weights(state.params, state.hp, x, c, draws)
+            log_p, gap = model.weights(params, state.hp, x, c, draws)
             sums["neg_iwae"] = -latent_losses.iwae(log_p - gap)
         for i, draw in enumerate(draws):
             mean = draw.mean if i == 0 else draw.mean[0]
@@ -223,37 +279,33 @@ def make(config, spec, gradients=mean_gradients) -> Method:
             name: jnp.tensordot(batch["weight"].astype(v.dtype), v, 1) for name, v in sums.items()
         } | dict(weight=jnp.sum(batch["weight"]))
 
-    def summarize(sums):
+    def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+        """Return the means over examples, and the number of active latents."""
         mean = {name: np.float64(v) / np.float64(sums["weight"]) for name, v in sums.items()}
         out = {name: float(v) for name, v in mean.items() if np.ndim(v) == 0 and name != "weight"}
-        if model.observation.bits:
-            out["bits_per_dim"] = out["neg_elbo"] / model.observation.bits
-        for i in range(len(config.z)):
+        if self.model.observation.bits:
+            out["bits_per_dim"] = out["neg_elbo"] / self.model.observation.bits
+        layers = len(self.config.z)
+        for i in range(layers):
             active = np.sum(mean[f"square_{i}"] - mean[f"mean_{i}"] ** 2 > ACTIVE)
-            out["active_units" if len(config.z) == 1 else f"active_units_{i + 1}"] = float(active)
+            out["active_units" if layers == 1 else f"active_units_{i + 1}"] = float(active)
         return out
 
-    def log_likelihood(state, key, batch):  # -> [B]
-        """log p(x) by importance sampling: log of the mean of p(x, z) / q(z | x) over
-        config.nll_samples draws (Burda et al. 2016, eq. 8), a few at a time.
+    def log_likelihood(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B]
+        """Estimate log p(x) by importance sampling: the log of the mean of p(x, z) /
+        q(z | x) over config.nll_samples draws (Burda et al. 2016, eq. 8), in chunks.
         """
-        most = max(1, CHUNK // (len(batch["index"]) * math.prod(spec.shape)))
-        chunk = max(
-            n for n in range(1, min(most, config.nll_samples) + 1) if config.nll_samples % n == 0
-        )
-        x, c = model.data(batch, held_out(config))
+        model, count = self.model, self.config.nll_samples
+        most = max(1, CHUNK // (len(batch["index"]) * math.prod(self.spec.shape)))
+        chunk = max(n for n in range(1, min(most, count) + 1) if count % n == 0)
+        x, c = model.data(batch, eval_binarization_key(self.config))
 
         def body(i, total):
-            draws = model.infer(state.params, x, c, fold(key, i), batch["index"], chunk)
+            draws = model.infer(state.params, x, c, fold_in(key, i), batch["index"], chunk)
             log_p, gap = model.weights(state.params, state.hp, x, c, draws)
             return jnp.logaddexp(total, jax.nn.logsumexp(log_p - gap, axis=0))
 
-        total = jax.lax.fori_loop(
-            0, config.nll_samples // chunk, body, jnp.full(len(x), -jnp.inf, model.dtype)
-        )
-        return total - math.log(config.nll_samples)
-
-    samplers, sheets = model.samplers()
-    return Method(
-        init, step, evaluate, summarize, samplers | dict(log_likelihood=log_likelihood), sheets
-    )
+        none = jnp.full(len(x), -jnp.inf, model.dtype)
+        return jax.lax.fori_loop(0, count // chunk, body, none) - math.log(count)

@@ -1,60 +1,79 @@
 """VQ-VAE (van den Oord et al. 2017): an autoencoder whose latents are entries e_i of a
-codebook, one for every place.
+codebook, one for every spatial position.
 
-The decoder sees the code next to each of the encoder's outputs; its gradient is handed
-to the encoder as if nothing had happened between them ("straight through"). The
-codebook has no gradient: each code moves to the average of the outputs that chose it
-(ibid., appendix A.1), and one that hardly any choose is set to an output of the batch,
-drawn at random (after Dhariwal et al. 2020, section 3.3). The codes of a picture have
-no prior here: there is nothing to draw new pictures from.
+The decoder's input is the code nearest to each output of the encoder; the gradient is
+passed to the encoder unchanged ("straight-through estimator"). The codebook has no
+gradient: each code moves to the moving average of the outputs assigned to it (ibid.,
+appendix A.1), and a rarely used code is reset to a random output of the batch (after
+Dhariwal et al. 2020, section 3.3). No prior over codes is learned, so the model cannot
+generate new images.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
-from aigc_jax.core.method import Method, TrainState
-from aigc_jax.core.rng import INIT, fold
-from aigc_jax.core.trees import widen
+from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
+from aigc_jax.core.rng import INIT, fold_in
+from aigc_jax.core.trees import to_float32
+from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import optimizers
 from aigc_jax.methods.losses import likelihoods
-from aigc_jax.methods.networks import check_keys, network, working
-from aigc_jax.methods.observation import held_out, observe
+from aigc_jax.methods.networks import check_keys, loss_dtype, make_network, weighted_means
+from aigc_jax.methods.observation import Observation, eval_binarization_key
+from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models import vqvae
 from aigc_jax.utils.errors import choose, require
 
 KEYS = ("codes", "likelihood", "binarize", "optimizer", "schedule.name", "schedule.warmup")
 
 
-def examples(config) -> int:
-    """Training examples a step."""
+def examples(config: ConfigDict) -> int:
+    """Return the number of training examples per step."""
     return config.batch_size
 
 
-def nearest(z, codebook):  # [..., D], [N, D] -> [...]
-    """The index of the code with the least Euclidean distance (eq. 1)."""
+def nearest_code(z: Array, codebook: Array) -> Array:  # [..., D], [N, D] -> [...]
+    """Return the index of the code with the smallest Euclidean distance (eq. 1)."""
     return jnp.argmin(jnp.sum(codebook**2, -1) - 2 * z @ codebook.T, axis=-1)
 
 
-def straight_through(z, code):  # 2 x [..., D] -> [..., D]
-    """The code, with the gradient of z."""
+def straight_through(z: Array, code: Array) -> Array:  # 2 x [..., D] -> [..., D]
+    """Return the code, with the gradient of z."""
     return z + jax.lax.stop_gradient(code - z)
 
 
-def perplexity(counts):  # [N] -> []
-    """exp of the entropy of the codes' shares: how many are in use, N if all alike."""
+def perplexity(counts: Any) -> Array:  # [N] -> []
+    """Return exp of the entropy of the code frequencies: the effective number of codes,
+    N for uniform usage.
+    """
     share = counts / jnp.maximum(counts.sum(), 1)
     return jnp.exp(
         -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0))
     )
 
 
-def moved(book, z, chosen, decay, restart, key):
-    """The codebook {codes [N, D], counts [N], sums [N, D]} after a batch: counts and
-    sums are moving averages of how many outputs z [M, D] chose each code and of their
-    sum, a code is sum / count. Where the count is below `restart` times its fair share
-    M / N, the code is set to a random output of the batch, as if it had its share.
+def update_codebook(
+    book: dict[str, Array], z: Array, chosen: Array, decay: Array, restart: Array, key: Array
+):
+    """Return the codebook {codes [N, D], counts [N], sums [N, D]} after a batch.
+
+    Counts and sums are moving averages of the number of outputs assigned to each code
+    and of their sum; a code is sum / count. A code whose count is below `restart` times
+    the uniform share M / N is reset to a random output of the batch, with count M / N.
+
+    Args:
+      book: the codebook before the batch.
+      z: the encoder's outputs [M, D].
+      chosen: the indices [M] of their codes.
+      decay: decay of the moving averages.
+      restart: threshold of the count, as a fraction of M / N.
+      key: key of the random outputs.
     """
     n = len(book["counts"])
     which = jax.nn.one_hot(chosen, n, dtype=z.dtype)
@@ -68,54 +87,81 @@ def moved(book, z, chosen, decay, restart, key):
     return dict(codes=sums / counts[:, None], counts=counts, sums=sums)
 
 
-def make(config, spec, gradients=mean_gradients) -> Method:
-    """The autoencoder config.model with a codebook of config.codes codes."""
+def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
+    """Return the autoencoder config.model with a codebook of config.codes codes."""
     check_keys(config, KEYS)
     choose(likelihoods.LIKELIHOODS, config.likelihood, "config.likelihood")
     require(config.codes > 1, f"config.codes = {config.codes} must be at least 2")
-    seen, dtype, optimizer = observe(config, spec), working(config), optimizers.make(config)
-    net = network(vqvae.VQVAE, config.model, "model", config, shape=spec.shape, scale=seen.scale)
+    return VQVAE(config, spec).as_method(gradients)
 
-    def call(params, what, *args):
-        return widen(net.apply({"params": params["net"]}, *args, method=what))
 
-    def encode(params, book, x):
-        """The encoder's outputs z [B, h, w, D], the numbers of their codes [B, h, w],
-        the codes [B, h, w, D].
-        """
-        z = call(params, "encode", x)
-        chosen = nearest(z, book["codes"])
+class VQVAE:
+    """The functions of a `core.method.Method`, as pure methods."""
+
+    def __init__(self, config: ConfigDict, spec: Spec) -> None:
+        self.config, self.spec, self.dtype = config, spec, loss_dtype(config)
+        self.observation = Observation(config, spec)
+        self.optimizer = optimizers.make_optimizer(config)
+        shapes = dict(shape=spec.shape, scale=self.observation.scale)
+        self.net = make_network(vqvae.VQVAE, config.model, "model", config, **shapes)
+
+    def as_method(self, gradients: Callable) -> Method:
+        """Return the autoencoder as a `core.method.Method`."""
+        step = single_network_step(
+            self.make_loss,
+            self.optimizer,
+            gradients,
+            rows=("z", "chosen"),
+            update_extra=self.update_extra,
+        )
+        samplers = dict(reconstruction=Sampler(self.reconstruction, conditioned=True))
+        return Method(self.init, step, self.evaluate, self.summarize, samplers)
+
+    def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
+        """Return the state before the first step."""
+        one = jnp.zeros((1, *self.spec.shape), self.dtype)
+        params = self.net.init(fold_in(key, INIT), one)["params"]
+        # All counts are 0, so that the first batch resets all codes.
+        none = jnp.zeros((self.config.codes, self.net.size), self.dtype)
+        book = dict(codes=none, counts=none[:, 0], sums=none)
+        return initial_state(key, hp, dict(net=params), self.optimizer, extra=dict(book=book))
+
+    def call(self, params: PyTree, method: str, *args: Array) -> Any:
+        """Return the result of a method of the network, in float32 at least."""
+        return to_float32(self.net.apply({"params": params["net"]}, *args, method=method))
+
+    def encode(
+        self, params: PyTree, book: dict[str, Array], x: Array
+    ) -> tuple[Array, Array, Array]:  # -> [B, h, w, D], [B, h, w], [B, h, w, D]
+        """Return the encoder's outputs, the indices of their codes, and the codes."""
+        z = self.call(params, "encode", x)
+        chosen = nearest_code(z, book["codes"])
         return z, chosen, book["codes"][chosen]
 
-    def errors(params, hp, x, z, codes):
-        """-log p(x | codes) and |z - codes|^2 (the third term of eq. 3), summed over
-        places, [B] each.
+    def decode(self, params: PyTree, codes: Array) -> Array:  # [B, h, w, D] -> [B, *shape]
+        """Return the expected images of codes."""
+        return self.observation.picture(self.call(params, "decode", codes)[0])
+
+    def terms(
+        self, params: PyTree, hp: dict[str, Array], x: Array, z: Array, codes: Array
+    ) -> tuple[Array, Array]:  # -> [B], [B]
+        """Return -log p(x | codes) and |z - codes|^2 (the third term of eq. 3), summed
+        over positions.
         """
-        reconstruction = -seen.log_prob(hp, x, *call(params, "decode", straight_through(z, codes)))
+        decoded = self.call(params, "decode", straight_through(z, codes))
+        reconstruction = -self.observation.log_prob(hp, x, *decoded)
         return reconstruction, jnp.sum((z - jax.lax.stop_gradient(codes)) ** 2, axis=(1, 2, 3))
 
-    def init(key, hp):
-        params = net.init(fold(key, INIT), jnp.zeros((1, *spec.shape), dtype))["params"]
-        # Codes without a count: the first batch sets all of them.
-        none = jnp.zeros((config.codes, net.size), dtype)
-        book = dict(codes=none, counts=none[:, 0], sums=none)
-        return TrainState(
-            jnp.int32(0),
-            key,
-            dict(net=params),
-            dict(net=optimizer(hp["lr"], hp, 0).init(params)),
-            dict(book=book),
-            hp,
-        )
-
-    def step(state, batch):
-        hp, key = state.hp, fold(state.key, state.step)
+    def make_loss(
+        self, state: TrainState, batch: dict[str, Array], key: Array
+    ) -> tuple[Callable, dict[str, Array]]:
+        """Return the loss (eq. 3 without its second term), and its batch."""
 
         def loss(params, batch, key):
-            x = seen.target(batch, fold(key, 0))
-            z, chosen, codes = encode(params, state.extra["book"], x)
-            reconstruction, distance = errors(params, hp, x, z, codes)
-            value = (reconstruction + hp["commitment"] * distance).mean()
+            x = self.observation.target(batch, fold_in(key, 0))
+            z, chosen, codes = self.encode(params, state.extra["book"], x)
+            reconstruction, distance = self.terms(params, state.hp, x, z, codes)
+            value = (reconstruction + state.hp["commitment"] * distance).mean()
             return value, dict(
                 loss=value,
                 reconstruction=reconstruction.mean(),
@@ -124,60 +170,49 @@ def make(config, spec, gradients=mean_gradients) -> Method:
                 chosen=chosen,
             )
 
-        grads, metrics = gradients(loss, state.params, batch, key, rows=("z", "chosen"))
-        z, chosen = metrics.pop("z"), metrics.pop("chosen")
-        book = moved(
-            state.extra["book"],
-            z.reshape(-1, net.size),
-            chosen.ravel(),
-            hp["ema_decay"],
-            hp["restart"],
-            fold(key, 1),
-        )
-        used = jax.nn.one_hot(chosen.ravel(), config.codes, dtype=dtype).sum(0)
-        params, opt = optimizers.apply(
-            optimizer(hp["lr"], hp, state.step), grads["net"], state.opt["net"], state.params["net"]
-        )
-        state = state.replace(
-            step=state.step + 1, params=dict(net=params), opt=dict(net=opt), extra=dict(book=book)
-        )
-        return state, metrics | dict(perplexity=perplexity(used))
+        return loss, batch
 
-    def evaluate(state, batch):
-        x = seen.target(batch, held_out(config))
-        z, chosen, codes = encode(state.params, state.extra["book"], x)
+    def update_extra(
+        self, state: TrainState, rows: dict[str, Array], key: Array
+    ) -> tuple[dict, dict[str, Array]]:
+        """Return the codebook after a batch, and the perplexity of its codes."""
+        z, chosen, hp = rows["z"].reshape(-1, self.net.size), rows["chosen"].ravel(), state.hp
+        book = update_codebook(
+            state.extra["book"], z, chosen, hp["ema_decay"], hp["restart"], fold_in(key, 1)
+        )
+        used = jax.nn.one_hot(chosen, self.config.codes, dtype=self.dtype).sum(0)
+        return dict(book=book), dict(perplexity=perplexity(used))
+
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+        """Return sums over the batch of the terms of the loss, of the squared error in
+        pixels, and of the uses of each code.
+        """
+        x = self.observation.target(batch, eval_binarization_key(self.config))
+        z, chosen, codes = self.encode(state.params, state.extra["book"], x)
+        reconstruction, commitment = self.terms(state.params, state.hp, x, z, codes)
+        error = self.decode(state.params, codes) - self.observation.show(x)
+        used = jax.nn.one_hot(chosen.reshape(len(x), -1), self.config.codes, dtype=self.dtype)
         values = dict(
-            zip(
-                ("reconstruction", "commitment"),
-                errors(state.params, state.hp, x, z, codes),
-                strict=True,
-            )
+            reconstruction=reconstruction,
+            commitment=commitment,
+            squared_error=jnp.sum(error**2, axis=(1, 2, 3)),
+            used=used.sum(1),
         )
-        values["squared_error"] = jnp.sum(
-            (seen.picture(call(state.params, "decode", codes)[0]) - seen.show(x)) ** 2,
-            axis=(1, 2, 3),
-        )
-        values["used"] = jax.nn.one_hot(chosen.reshape(len(x), -1), config.codes, dtype=dtype).sum(
-            1
-        )
-        return {
-            name: jnp.tensordot(batch["weight"].astype(dtype), v, 1) for name, v in values.items()
-        } | dict(weight=jnp.sum(batch["weight"]))
-
-    def summarize(sums):
-        out = {
-            k: float(np.float64(v) / np.float64(sums["weight"]))
-            for k, v in sums.items()
-            if k not in ("used", "weight")
-        }
-        return out | dict(perplexity=float(perplexity(np.float64(sums["used"]))))
-
-    def reconstruction(state, key, batch):  # -> [B, 2, *shape]
-        """Pictures and what their codes make of them."""
-        x = seen.target(batch, held_out(config))
-        codes = encode(state.params, state.extra["book"], x)[2]
-        return jnp.stack(
-            [seen.show(x), seen.picture(call(state.params, "decode", codes)[0])], axis=1
+        weight = batch["weight"].astype(self.dtype)
+        return {name: jnp.tensordot(weight, v, 1) for name, v in values.items()} | dict(
+            weight=jnp.sum(batch["weight"])
         )
 
-    return Method(init, step, evaluate, summarize, dict(reconstruction=reconstruction))
+    def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+        """Return the means over examples, and the perplexity of the codes."""
+        used = np.float64(sums["used"])
+        means = weighted_means({name: value for name, value in sums.items() if name != "used"})
+        return means | dict(perplexity=float(perplexity(used)))
+
+    def reconstruction(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, 2, *shape]
+        """Return images and their reconstructions."""
+        x = self.observation.target(batch, eval_binarization_key(self.config))
+        codes = self.encode(state.params, state.extra["book"], x)[2]
+        return jnp.stack([self.observation.show(x), self.decode(state.params, codes)], axis=1)

@@ -1,9 +1,9 @@
-"""Metrics over whole data sets: pure functions of arrays, on the host, in float64.
+"""Metrics over data sets: pure functions of arrays, on the host, in float64.
 
-Each is (Given) -> {name: float}: of one trial, its samples, the examples of a split and
-what an extractor of features sees in both; one that divides texts into words adds how,
-as {"NAME_signature": str}. One function, one table line. Samples that are not finite
-make a metric nan (of `modes`: 0), never an error.
+Each is a function MetricInputs -> {name: float} of one trial's samples, the examples of
+a split and the features of both; metrics that tokenize texts add the tokenization as
+{"NAME_signature": str}. Each metric is one function and one entry of METRICS. Samples
+that are not finite yield nan (0 for `modes`), never an error.
 """
 
 from aigc_jax.metrics import (
@@ -22,15 +22,15 @@ from aigc_jax.metrics import (
 from aigc_jax.metrics.inputs import MOST
 from aigc_jax.utils.errors import choose, require
 
-__all__ = ["EXTRACTED", "METRICS", "card", "definition", "find_metrics"]
+__all__ = ["EXTRACTED", "METRICS", "find_metrics", "format_metric", "metric_definition"]
 
 # config.metrics -> function
 METRICS = {
     "frechet": frechet.frechet_features,
     "frechet_pixels": frechet.frechet_pixels,
     "kid": kid.kernel_distance,
-    "prdc": precision_recall.cover,
-    "classifier_score": classifier_scores.score,
+    "prdc": precision_recall.manifold_statistics,
+    "classifier_score": classifier_scores.inception_score,
     "class_accuracy": classifier_scores.class_accuracy,
     "stacked_modes": mode_coverage.stacked_modes,
     "neighbours": memorization.neighbours,
@@ -39,12 +39,12 @@ METRICS = {
     "diversity": diversity.diversity,
     "modes": mode_coverage.modes,
     "nll": nll.nll,
-    "bleu": text.answered,
-    "bleu_greedy": text.answered_greedily,
-    "rouge": text.overlap,
-    "variety": text.varied,
+    "bleu": text.bleu_of_answers,
+    "bleu_greedy": text.bleu_of_greedy,
+    "rouge": text.rouge_of_answers,
+    "variety": text.text_variety,
 }
-# Those that look at features or classes.
+# Metrics that use features or class probabilities.
 EXTRACTED = (
     "frechet",
     "kid",
@@ -55,13 +55,14 @@ EXTRACTED = (
     "separability",
 )
 
-# The sampler that they draw from, where it is not "prior".
+# Metric -> the sampler that it uses, if not "prior".
 SAMPLER = dict(
     nll="log_likelihood", bleu="answer", bleu_greedy="greedy", rouge="answer", variety="text"
 )
 
 _equal, _first = (lambda n, m: (min(n, m, MOST),) * 2), (lambda n, m: (min(n, m),) * 2)
-# How many of n samples and m examples are used, where it is not all of both.
+# Metric -> numbers of samples and examples used out of n samples and m examples, if not
+# all.
 USED = {
     "kid": lambda n, m: (min(n, MOST), min(m, MOST)),
     "prdc": _equal,
@@ -77,9 +78,17 @@ USED = {
 )
 
 
-def find_metrics(names, samplers, method: str, key="config.metrics") -> list:
-    """The functions of these names, for a method with these samplers; `key` is what a
-    wrong one was given for.
+def find_metrics(names, samplers, method: str, key: str = "config.metrics") -> list:
+    """Return the metrics of these names, for a method with these samplers.
+
+    Args:
+      names: keys of METRICS.
+      samplers: names of the method's samplers.
+      method: name of the method, for error messages.
+      key: config key or flag that specified the names, for error messages.
+
+    Raises:
+      UserError: if a metric does not exist or needs another sampler.
     """
     found = [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
     for i, name in enumerate(names):
@@ -92,10 +101,12 @@ def find_metrics(names, samplers, method: str, key="config.metrics") -> list:
     return found
 
 
-def card(name: str, samples: int, examples: int, split: str, extractor=None, signature="") -> str:
-    """What a value of this metric rests on: its definition, how many samples against
-    how many examples, the extractor of features, the signature of sacrebleu where it
-    counts words.
+def format_metric(
+    name: str, samples: int, examples: int, split: str, extractor=None, signature: str = ""
+) -> str:
+    """Describe how a value of this metric was computed: its definition, the numbers of
+    samples and examples, the feature extractor, and sacrebleu's signature for metrics
+    of words.
     """
     n, m = USED.get(name, lambda *both: both)(samples, examples)
     parts = [
@@ -109,9 +120,9 @@ def card(name: str, samples: int, examples: int, split: str, extractor=None, sig
         else ""
     )
     words = f"; words by {signature}" if signature else ""
-    return f"{name}: {definition(name)}\n  {' against '.join(parts)}{seen}{words}"
+    return f"{name}: {metric_definition(name)}\n  {' against '.join(parts)}{seen}{words}"
 
 
-def definition(name: str) -> str:
-    """Return the first paragraph of the docstring of a metric, as one line."""
+def metric_definition(name: str) -> str:
+    """Return the first paragraph of a metric's docstring, as one line."""
     return " ".join((METRICS[name].__doc__ or "").split("\n\n")[0].split())

@@ -1,16 +1,19 @@
-"""What a classifier of real pictures sees in generated ones."""
+"""Metrics of generated images by the class probabilities of a classifier."""
 
 import math
 
 import numpy as np
 
+from aigc_jax.metrics.inputs import MetricInputs
 from aigc_jax.utils.errors import require
 
 
 def classifier_score(p: np.ndarray) -> float:  # [n, K] -> []
-    """exp of the mean of KL(p(y | x) || p(y)), p(y) the mean of p(y | x) over the
-    samples (Salimans et al. 2016, section 4): from 1, all alike or undecided, to K,
-    each decided and all classes equally frequent.
+    """Return exp of the mean of KL(p(y | x) || p(y)), where p(y) is the mean of
+    p(y | x) over the samples (Salimans et al. 2016, section 4).
+
+    The score ranges from 1, for equal or uniform p(y | x), to K, for one-hot p(y | x)
+    and equally frequent classes.
     """
     if not np.isfinite(p).all():
         return math.nan
@@ -19,18 +22,18 @@ def classifier_score(p: np.ndarray) -> float:  # [n, K] -> []
     return float(np.exp((p * (log(p) - log(p.mean(0)))).sum(1).mean()))
 
 
-def score(given) -> dict[str, float]:
+def inception_score(given: MetricInputs) -> dict[str, float]:
     """exp(mean KL(p(y | x) || p(y))) of a classifier's probabilities: 1 at worst, the
     number of classes at best.
 
-    The Inception score of Salimans et al. 2016 where the classifier is Inception, over
-    all samples at once. It never looks at an example.
+    It is the Inception score of Salimans et al. 2016 if the classifier is Inception,
+    over all samples at once. Real examples are not used.
     """
     return dict(classifier_score=classifier_score(given.extract(given.draw("prior"))[1]))
 
 
-def class_accuracy(given) -> dict[str, float]:
-    """The share of samples that a classifier takes for the class they were drawn for.
+def class_accuracy(given: MetricInputs) -> dict[str, float]:
+    """The share of samples that a classifier assigns to the class they were drawn for.
 
     Classes are as frequent as in the split.
     """

@@ -4,13 +4,17 @@ import math
 
 import numpy as np
 
-LARGEST = 1024  # values of a picture: eigenvalues of a covariance cost the cube of it
+from aigc_jax.metrics.inputs import MetricInputs
+
+LARGEST = 1024  # values of an image; the eigendecomposition's cost grows with its cube
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> distance
-    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), m means, S
-    covariances (Dowson & Landau 1982, eq. 4; Heusel et al. 2017, eq. 6). In float64, by
-    symmetric eigenvalues, so that fewer samples than dimensions do no harm.
+    """Return |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), m means, S
+    covariances (Dowson & Landau 1982, eq. 4; Heusel et al. 2017, eq. 6).
+
+    Computed in float64 from symmetric eigenvalues, which is accurate for fewer samples
+    than dimensions too.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -25,8 +29,8 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> distanc
 
 
 def _roots(values):
-    """Square roots of eigenvalues; those that are rounding errors of zero, of either
-    sign, count as zero.
+    """Return the square roots of eigenvalues; eigenvalues within rounding error of 0,
+    of either sign, count as 0.
     """
     smallest = values.max(initial=0) * len(values) * np.finfo(np.float64).eps
     return np.sqrt(np.where(values > smallest, values, 0))
@@ -35,8 +39,8 @@ def _roots(values):
 def area_average(
     images: np.ndarray, largest: int = LARGEST
 ) -> np.ndarray:  # [n, H, W, C] -> [n, D], D <= largest
-    """Pictures shrunk by averaging areas until they have at most `largest` values;
-    small ones as they are.
+    """Downsample images by area averaging to at most `largest` values; smaller images
+    are unchanged.
     """
     n, h, w, c = images.shape
     shrink = math.sqrt(largest / (h * w * c))
@@ -49,7 +53,7 @@ def area_average(
 
 
 def _boxes(size: int, parts: int) -> np.ndarray:  # -> [parts, size], rows sum to 1
-    """How much of each pixel lies in each of `parts` equal stretches."""
+    """Return the share of each of `parts` equal intervals that each pixel covers."""
     edges = np.linspace(0, size, parts + 1)
     overlap = np.minimum(edges[1:, None], np.arange(1, size + 1)) - np.maximum(
         edges[:-1, None], np.arange(size)
@@ -57,11 +61,12 @@ def _boxes(size: int, parts: int) -> np.ndarray:  # -> [parts, size], rows sum t
     return np.clip(overlap, 0, None) * parts / size
 
 
-def frechet_pixels(given) -> dict[str, float]:
-    """The Fréchet distance on pixels in [-1, 1], area-averaged to at most 1,024 values.
-    Not FID: no Inception network.
+def frechet_pixels(given: MetricInputs) -> dict[str, float]:
+    """The Fréchet distance of pixels in [-1, 1], area-averaged to at most 1,024 values.
+    It is not the FID, which uses Inception features.
 
-    Comparable only at the same number of samples: it falls as they grow.
+    Values are comparable only for equal numbers of samples: the distance decreases with
+    the number of samples.
     """
     samples, real = given.draw("prior"), given.real["x"]
     if given.spec.kind == "image":
@@ -69,11 +74,11 @@ def frechet_pixels(given) -> dict[str, float]:
     return dict(frechet_pixels=frechet(samples, real))
 
 
-def frechet_features(given) -> dict[str, float]:
-    """The Fréchet distance of an extractor's features: FID where they are Inception's
-    (Heusel et al. 2017, eq. 6).
+def frechet_features(given: MetricInputs) -> dict[str, float]:
+    """The Fréchet distance of an extractor's features: the FID if the extractor is
+    Inception (Heusel et al. 2017, eq. 6).
 
-    Comparable only with the same extractor and the same number of samples: it falls as
-    they grow.
+    Values are comparable only for the same extractor and equal numbers of samples: the
+    distance decreases with the number of samples.
     """
     return dict(frechet=frechet(*given.features()))

@@ -1,4 +1,4 @@
-"""What a metric is given of a trial, and what several metrics do with it."""
+"""The inputs of metrics, and functions of them that several metrics share."""
 
 import hashlib
 from collections import OrderedDict
@@ -9,52 +9,52 @@ import numpy as np
 
 from aigc_jax.data.order import fixed_order
 
-MOST = 10_000  # examples of each kind where all pairs are compared
-KEPT = 3  # sets of pictures whose features are remembered: the examples, the samples, and one more
+MOST = 10_000  # examples of each kind, for metrics that compare all pairs
+KEPT = 3  # image sets whose features are cached: the examples, the samples and one more
 
 
-class Given(NamedTuple):
-    """The only argument of a metric."""
+class MetricInputs(NamedTuple):
+    """The argument of a metric."""
 
-    # (name of a sampler) -> config.metric_samples of its samples, as files hold them;
-    # what they are conditioned on are examples of the split in `fixed_order`
+    # (name of a sampler) -> config.metric_samples of its samples, as saved in files;
+    # conditional samplers are conditioned on examples of the split in `fixed_order`
     draw: Callable
-    split: str  # that is judged
-    of: Callable  # (split) -> its examples as the networks see them, {"x": [n, ...], ...}
+    split: str  # to evaluate
+    of: Callable  # (split) -> its examples as network inputs, {"x": [n, ...], ...}
     spec: Any  # of the data
     # images [n, H, W, C] in [-1, 1] -> (features [n, D], class probabilities [n, K])
     extract: Callable
-    # () -> the classes [n] that samples of "prior" were drawn for, as frequent as in
-    # the split; None where it knows none
+    # () -> the classes [n] of the samples of "prior", as frequent as in the split; None
+    # for unconditional samplers
     labels: Callable = lambda: None
-    # (split) -> what `of` returns, in parts: a split may be too large for memory
-    blocks: Callable | None = None
+    # (split) -> blocks of `of(split)`, for splits that exceed the memory
+    blocks: Callable = lambda split: iter(())
 
     @property
     def real(self) -> dict:
-        """The examples of the split that is judged."""
+        """The examples of the evaluated split."""
         return self.of(self.split)
 
     def features(self) -> tuple[np.ndarray, np.ndarray]:  # -> [m, D], [n, D]
-        """Of the split's examples and of the samples, in float64."""
+        """Return the features of the split's examples and the samples, in float64."""
         of = lambda pictures: np.asarray(self.extract(pictures)[0], np.float64)
         return of(self.real["x"]), of(self.draw("prior"))
 
 
-def take_part(x: np.ndarray, most: int) -> np.ndarray:  # [n, ...] -> [at most `most`, ...]
-    """The first `most` of them in `fixed_order`: a random part, and always the same."""
+def random_part(x: np.ndarray, most: int) -> np.ndarray:  # [n, ...] -> [at most `most`, ...]
+    """Return at most `most` examples: the first in the pseudo-random `fixed_order`."""
     return x if len(x) <= most else x[np.sort(fixed_order(np.arange(most), len(x)))]
 
 
-def equally(a: np.ndarray, b: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
-    """As many of one as of the other."""
+def equal_parts(a: np.ndarray, b: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
+    """Return equally large random parts of both sets, at most `most` examples each."""
     count = min(len(a), len(b), most)
-    return take_part(a, count), take_part(b, count)
+    return random_part(a, count), random_part(b, count)
 
 
 def in_batches(look: Callable, pictures: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """look(pictures), a tuple of arrays [n, ...], `size` of them at once, the last ones
-    filled up with zeros: one compilation.
+    """Return look(pictures), a tuple of arrays [n, ...], computed in batches of `size`
+    images. The last batch is padded with zeros, so that `look` is compiled only once.
     """
     parts = []
     for first in range(0, max(1, len(pictures)), size):
@@ -64,10 +64,11 @@ def in_batches(look: Callable, pictures: np.ndarray, size: int) -> tuple[np.ndar
     return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
 
 
-def remembered(extract: Callable, kept: int = KEPT) -> Callable:
-    """`extract`, which sees the same pictures only once as long as they are among the
-    last few sets. What is not finite has features and probabilities nan, whatever a
-    network makes of it.
+def cache_features(extract: Callable, kept: int = KEPT) -> Callable:
+    """Return `extract` with a cache of the results for the last `kept` sets of images.
+
+    Images that are not finite have nan features and probabilities, whatever the network
+    returns for them.
     """
     memory = OrderedDict()
 

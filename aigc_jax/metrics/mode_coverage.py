@@ -1,18 +1,19 @@
-"""How many modes a generator covers, and how well (Srivastava et al. 2017; Lin et al.
-2018, section 4.1).
+"""The number of modes that a generator covers, and the quality of samples (Srivastava
+et al. 2017; Lin et al. 2018, section 4.1).
 """
 
 import math
 
 import numpy as np
 
+from aigc_jax.metrics.inputs import MetricInputs
 from aigc_jax.utils.errors import require
 
 
-def stacked(classes: np.ndarray, modes: int) -> dict[str, float]:  # [n] -> 2 x []
-    """Of samples that were given one of `modes` classes each: how many classes occur,
-    and KL(q || p) in nats, q their shares, p uniform (Srivastava et al. 2017; Lin et
-    al. 2018, section 4.2).
+def stacked_mode_statistics(classes: np.ndarray, modes: int) -> dict[str, float]:  # [n] -> 2 x []
+    """Return the number of classes, of `modes`, that occur among samples, and
+    KL(q || p) in nats, q the class frequencies, p uniform (Srivastava et al. 2017; Lin
+    et al. 2018, section 4.2).
     """
     share = np.bincount(classes, minlength=modes) / len(classes)
     share = share[share > 0]
@@ -21,9 +22,10 @@ def stacked(classes: np.ndarray, modes: int) -> dict[str, float]:  # [n] -> 2 x 
     )
 
 
-def triples(pictures: np.ndarray, extract) -> np.ndarray | None:  # [n, H, W, 3] -> [n]
-    """100 a + 10 b + c of what a classifier of digits takes the three colours for, each
-    by itself; None where what it sees is no number.
+def digit_triples(pictures: np.ndarray, extract) -> np.ndarray | None:  # [n, H, W, 3] -> [n]
+    """Return 100 a + 10 b + c, where a, b and c are the digits that a classifier
+    assigns to the three colour channels separately; None if a probability is not
+    finite.
     """
     p = (
         [extract(pictures[..., c : c + 1])[1] for c in range(pictures.shape[-1])]
@@ -41,31 +43,33 @@ def triples(pictures: np.ndarray, extract) -> np.ndarray | None:  # [n, H, W, 3]
     return 100 * a + 10 * b + c
 
 
-def stacked_modes(given) -> dict[str, float]:
-    """How many of the 1,000 triples of digits occur among the samples, each colour
-    classified by itself, and KL(q || uniform) in nats.
+def stacked_modes(given: MetricInputs) -> dict[str, float]:
+    """The number of the 1,000 triples of digits that occur among the samples, each
+    colour channel classified separately, and KL(q || uniform) in nats.
 
-    Srivastava et al. 2017; Lin et al. 2018, section 4.2: 26,000 samples there. Of n
-    perfect ones about 1,000 (1 - exp(-n / 1,000)) triples occur, and the divergence is
-    about 999 / 2 n.
+    Srivastava et al. 2017; Lin et al. 2018, section 4.2, with 26,000 samples. Among n
+    perfect samples about 1,000 (1 - exp(-n / 1,000)) triples occur, and the divergence
+    is about 999 / 2 n.
     """
-    found = triples(given.draw("prior"), given.extract)
+    found = digit_triples(given.draw("prior"), given.extract)
     return (
-        dict(stacked_modes=math.nan, stacked_kl=math.nan) if found is None else stacked(found, 1000)
+        dict(stacked_modes=math.nan, stacked_kl=math.nan)
+        if found is None
+        else stacked_mode_statistics(found, 1000)
     )
 
 
-def modes(given) -> dict[str, float]:
-    """How many modes of a known mixture have a good sample, the share of good samples,
-    and KL(q || uniform) of the nearest modes.
+def modes(given: MetricInputs) -> dict[str, float]:
+    """The number of modes of a known mixture that have a high-quality sample, the share
+    of high-quality samples, and KL(q || uniform) of the nearest modes.
 
     For samples in the plane, with the data's centres and standard deviation sigma:
 
-    modes         how many have a high-quality sample: one within 3 sigma (Euclidean) of
-                  them, their nearest mode
-    high_quality  the share of samples that are
-    reverse_kl    KL(q || p) in nats; q: the share of samples nearest to each mode, p:
-                  uniform
+    modes         number of modes with a high-quality sample, which is one within 3
+                  sigma (Euclidean) of its nearest mode
+    high_quality  the share of samples of high quality
+    reverse_kl    KL(q || p) in nats, where q are the shares of samples nearest to each
+                  mode, and p is uniform
     """
     spec = given.spec
     require(

@@ -4,14 +4,17 @@ import math
 
 import numpy as np
 
+from aigc_jax.metrics.inputs import MetricInputs
 
-def nll(given) -> dict[str, float]:
+
+def nll(given: MetricInputs) -> dict[str, float]:
     """The mean of -log p(x) in nats over `config.metric_samples` random examples of the
     split.
 
-    And its standard error over them. These are always the same (`fixed_order`); no
-    example twice. By the method's own estimator ("log_likelihood"; for a VAE importance
-    sampling, which exceeds the true value in the mean and nears it with its draws).
+    With its standard error over the examples, which are distinct and always the same
+    (`fixed_order`). Estimated by the method's sampler "log_likelihood": for a VAE
+    importance sampling, whose expectation exceeds the true value and approaches it with
+    the number of draws.
     """
     values = -np.asarray(given.draw("log_likelihood"), np.float64)[: len(given.real["x"])]
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan

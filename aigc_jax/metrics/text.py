@@ -1,5 +1,5 @@
-"""Metrics of texts: against references (BLEU, ROUGE), and of how much texts repeat
-themselves, one another or a corpus.
+"""Metrics of texts: agreement with references (BLEU, ROUGE), and repetition within
+texts, between texts, or of a corpus.
 """
 
 import importlib.util
@@ -8,7 +8,9 @@ from collections import Counter
 
 import numpy as np
 
-# Scripts that write words without blanks between them: (first, last) code points.
+from aigc_jax.metrics.inputs import MetricInputs
+
+# Scripts without spaces between words: (first, last) code points.
 KANA = ((0x3041, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D))
 HAN = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
 # Thai, Lao, Tibetan, Burmese, Khmer
@@ -16,15 +18,16 @@ OTHERS = ((0x0E00, 0x0EFF), (0x0F00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF)
 
 
 def is_in(character: str, ranges) -> bool:
-    """Whether a character is of one of the ranges of code points."""
+    """Return whether a character is in one of the ranges of code points."""
     return any(low <= ord(character) <= high for low, high in ranges)
 
 
 def choose_tokenization(texts: list[str]) -> str:
-    """The name of sacrebleu's tokenization for the script of most letters: "zh" for
-    Chinese, "ja-mecab" for Japanese (a tenth of its letters kana) where its optional
-    packages are installed, else "char" as for other scripts without blanks between
-    words; "13a", the default, for the rest.
+    """Return the name of sacrebleu's tokenization for the script of most letters.
+
+    It is "zh" for Chinese; for Japanese (more than a tenth of the letters kana)
+    "ja-mecab" if its optional packages are installed, else "char"; "char" for other
+    scripts without spaces between words; and the default "13a" otherwise.
     """
     letters = [c for text in texts for c in text if c.isalpha()]
     count = lambda ranges: sum(is_in(c, ranges) for c in letters)
@@ -38,16 +41,18 @@ def choose_tokenization(texts: list[str]) -> str:
 
 
 def make_bleu(texts: list[str], **options):
-    """sacrebleu's BLEU for the script of the texts."""
+    """Return sacrebleu's BLEU with the tokenization for the script of the texts."""
     from sacrebleu.metrics import BLEU
 
     return BLEU(tokenize=choose_tokenization(texts), **options)
 
 
 def bleu(hypotheses: list[str], references: list[str]) -> tuple[float, str]:
-    """Corpus BLEU in percent, one reference each (Papineni et al. 2002), and its
-    signature, without which no two values can be compared: sacrebleu's (Post 2018), its
-    tokenization chosen by the references' script (`choose_tokenization`).
+    """Return corpus BLEU in percent with one reference each (Papineni et al. 2002), and
+    its signature, without which values are not comparable.
+
+    Both are sacrebleu's (Post 2018), with the tokenization for the script of the
+    references (`choose_tokenization`).
     """
     metric = make_bleu(references)
     score = metric.corpus_score(hypotheses, [references])
@@ -55,9 +60,9 @@ def bleu(hypotheses: list[str], references: list[str]) -> tuple[float, str]:
 
 
 class Words:
-    """The tokenizer that rouge-score is given: lower-case runs of letters, digits and
-    marks of any script; a letter of a script without blanks is a word. Of ASCII it is
-    rouge-score's own.
+    """A tokenizer for rouge-score: lower-case runs of letters, digits and marks of any
+    script. A letter of a script without spaces is a word. For ASCII it is equivalent to
+    rouge-score's own tokenizer.
     """
 
     def tokenize(self, text: str) -> list[str]:
@@ -69,9 +74,10 @@ class Words:
 
 
 def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
-    """ROUGE-1, -2 and -L (Lin 2004): the mean F-measure in [0, 1] of shared words,
-    shared pairs of words, and the longest common subsequence, by the rouge-score
-    package with stemming off and the words of any script (`Words`).
+    """Return ROUGE-1, -2 and -L (Lin 2004): the mean F-measures in [0, 1] of shared
+    words, shared pairs of words, and the longest common subsequence.
+
+    Computed by the rouge-score package without stemming, with the tokenizer `Words`.
     """
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -82,15 +88,15 @@ def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
     return {name: float(np.mean([score[name].fmeasure for score in scores])) for name in names}
 
 
-def grams(text: str, n: int, unit: str = "words") -> list[tuple]:
-    """The runs of n words (separated by blanks) or characters of a text."""
+def count_ngrams(text: str, n: int, unit: str = "words") -> list[tuple]:
+    """Return the n-grams of words (separated by spaces) or characters of a text."""
     parts = text.split() if unit == "words" else text
     return [tuple(parts[i : i + n]) for i in range(len(parts) - n + 1)]
 
 
 def split_words(texts: list[str]) -> list[str]:
-    """The texts with blanks between words: of scripts without them as BLEU divides
-    them, of others as they are.
+    """Return the texts with spaces between words: scripts without spaces are tokenized
+    as for BLEU, other texts are unchanged.
     """
     if choose_tokenization(texts) == "13a":
         return texts
@@ -98,17 +104,17 @@ def split_words(texts: list[str]) -> list[str]:
 
 
 def distinct(texts: list[str], n: int, unit: str = "words") -> float:
-    """Different n-grams divided by all n-grams of the texts together (Li et al. 2016,
-    section 5.2): 1 where none comes twice.
+    """Return the number of distinct n-grams divided by the number of all n-grams of all
+    texts (Li et al. 2016, section 5.2): 1 without repetitions.
     """
     texts = split_words(texts) if unit == "words" else texts
-    counts = Counter(gram for text in texts for gram in grams(text, n, unit))
+    counts = Counter(gram for text in texts for gram in count_ngrams(text, n, unit))
     return len(counts) / max(sum(counts.values()), 1)
 
 
 def self_bleu(texts: list[str]) -> tuple[float, str]:
-    """The mean BLEU-4 in percent of each text with all others as its references (Zhu et
-    al. 2018, section 3), 100 where all are one, and sacrebleu's signature.
+    """Return the mean BLEU-4 in percent of each text with all others as its references
+    (Zhu et al. 2018, section 3), 100 for identical texts, and sacrebleu's signature.
     """
     metric = make_bleu(texts, effective_order=True)
     others = (texts[:i] + texts[i + 1 :] for i in range(len(texts)))
@@ -117,9 +123,11 @@ def self_bleu(texts: list[str]) -> tuple[float, str]:
 
 
 def longest_copy(text: str, corpus: str) -> int:
-    """Characters of the longest run of a text that stands in the corpus too. What is a
-    copy at one place is at most one character longer at the next, so that each place is
-    looked at once for a longer one.
+    """Return the length in characters of the longest substring of a text that occurs in
+    the corpus.
+
+    Each start is tested only for substrings longer than the best so far, so that the
+    number of searches is linear in the length of the text.
     """
     best, i = 0, 0
     while i + best < len(text):
@@ -129,38 +137,39 @@ def longest_copy(text: str, corpus: str) -> int:
     return best
 
 
-# -- as metrics of a run: Given -> {name: float, "{metric}_signature": str}. Texts are
-# of the split's
-# examples in `fixed_order`.
+# -- Metrics of a run: MetricInputs -> {name: float, "{metric}_signature": str}, on the
+# split's examples in `fixed_order`.
 
 
-def compared(given, what="answer") -> tuple[list[str], list[str]]:
-    """A method's answers to examples of the split, no example twice, and what the data
-    say: targets of pairs, the second halves of windows of a text.
+def answers_and_references(
+    given: MetricInputs, what: str = "answer"
+) -> tuple[list[str], list[str]]:
+    """Return a method's answers to distinct examples of the split, and the references:
+    targets of pairs, or the second halves of windows of a text.
     """
     count = len(given.real["tokens"])
     return given.draw(what)[:count], given.draw("reference")[:count]
 
 
-def answered(given) -> dict[str, float | str]:
-    """BLEU in percent of the method's answers, an encoder-decoder's by beam search."""
-    value, signature = bleu(*compared(given))
+def bleu_of_answers(given: MetricInputs) -> dict[str, float | str]:
+    """BLEU in percent of the method's answers, by beam search for encoder-decoders."""
+    value, signature = bleu(*answers_and_references(given))
     return dict(bleu=value, bleu_signature=signature)
 
 
-def answered_greedily(given) -> dict[str, float | str]:
-    """As `bleu`, but an encoder-decoder takes the likeliest token again and again."""
-    value, signature = bleu(*compared(given, "greedy"))
+def bleu_of_greedy(given: MetricInputs) -> dict[str, float | str]:
+    """BLEU in percent of the method's answers, by greedy decoding."""
+    value, signature = bleu(*answers_and_references(given, "greedy"))
     return dict(bleu_greedy=value, bleu_greedy_signature=signature)
 
 
-def overlap(given) -> dict[str, float]:
-    """ROUGE of the method's answers."""
-    return rouge(*compared(given))
+def rouge_of_answers(given: MetricInputs) -> dict[str, float]:
+    """ROUGE-1, -2 and -L of the method's answers: mean F-measures in [0, 1]."""
+    return rouge(*answers_and_references(given))
 
 
-def varied(given) -> dict[str, float | str]:
-    """distinct-1 and -2 of words, and self-BLEU of at most 100 texts from nothing."""
+def text_variety(given: MetricInputs) -> dict[str, float | str]:
+    """distinct-1 and -2 of words, and self-BLEU of at most 100 unconditional texts."""
     texts = given.draw("text")
     value, signature = self_bleu(texts[:100])
     return dict(

@@ -1,25 +1,30 @@
-"""Can a linear classifier tell generated examples from real ones?"""
+"""A classifier two-sample test: a linear classifier of real and generated examples."""
 
 import math
 
 import numpy as np
 
-from aigc_jax.metrics.inputs import equally
+from aigc_jax.metrics.inputs import MetricInputs, equal_parts
 
 RIDGE = 0.01  # of the mean variance of the features
 
 
-def scores(real: np.ndarray, fake: np.ndarray) -> np.ndarray:  # [n, D], [m, D] -> [2, k]
-    """What least squares for +1 (real) and -1 (fake) with a ridge, which is Fisher's
-    linear discriminant, says of k real and of k fake examples that it has not seen: of
-    two halves each judges the classifier of the other. nan where something is not
-    finite, or too little is there.
+def discriminant_scores(
+    real: np.ndarray, fake: np.ndarray
+) -> np.ndarray:  # [n, D], [m, D] -> [2, k]
+    """Return held-out scores of k real and k fake examples by Fisher's linear
+    discriminant, fitted as ridge regression to +1 (real) and -1 (fake).
+
+    The classifier fitted on each half of the examples scores the other half. Scores are
+    nan if a feature is not finite or a kind has fewer than 4 examples.
     """
-    x = np.stack(equally(np.asarray(real, np.float64), np.asarray(fake, np.float64)))  # [2, k, D]
+    x = np.stack(
+        equal_parts(np.asarray(real, np.float64), np.asarray(fake, np.float64))
+    )  # [2, k, D]
     if x.shape[1] < 4 or not np.isfinite(x).all():
         return np.full(x.shape[:2], math.nan)
-    # One permutation for both kinds: classes may come in turn, and copies of an example
-    # must not lie in both halves.
+    # One permutation for both kinds: the order may cycle through the classes, and
+    # copies of an example must not be in both halves.
     halves = np.array_split(np.random.RandomState(0).permutation(x.shape[1]), 2)
     out = np.empty(x.shape[:2])
     for one, other in (halves, halves[::-1]):
@@ -40,9 +45,10 @@ def _judged(train, test):  # [2, n, D], [2, m, D] -> [2, m]
     return score
 
 
-def told(found: np.ndarray) -> float:  # [2, k] -> []
-    """The share of `scores` of the right sign (Lopez-Paz & Oquab 2017, eq. 2). 0.5:
-    they cannot be told apart; 1: they always can. A tie counts half.
+def classifier_accuracy(found: np.ndarray) -> float:  # [2, k] -> []
+    """Return the share of `discriminant_scores` with the correct sign (Lopez-Paz &
+    Oquab 2017, eq. 2): 0.5 for indistinguishable, 1 for separable sets. Ties count
+    half.
     """
     return (
         float(np.mean(np.sign(found) * [[1], [-1]] + 1) / 2)
@@ -51,16 +57,16 @@ def told(found: np.ndarray) -> float:  # [2, k] -> []
     )
 
 
-def separable(real: np.ndarray, fake: np.ndarray) -> float:  # [n, D], [m, D] -> []
-    """`told` of their scores."""
-    return told(scores(real, fake))
+def two_sample_accuracy(real: np.ndarray, fake: np.ndarray) -> float:  # [n, D], [m, D] -> []
+    """Return the `classifier_accuracy` of the `discriminant_scores` of two sets."""
+    return classifier_accuracy(discriminant_scores(real, fake))
 
 
-def separability(given) -> dict[str, float]:
-    """Held-out accuracy of a linear classifier of features that tells samples from
-    examples: 0.5 it cannot, 1 it always can.
+def separability(given: MetricInputs) -> dict[str, float]:
+    """Held-out accuracy of a linear classifier of features that separates samples from
+    examples: 0.5 for indistinguishable, 1 for separable sets.
 
-    Lopez-Paz & Oquab 2017 with least squares on features. As many samples as examples,
-    at most 10,000.
+    Lopez-Paz & Oquab 2017 with least squares on features. Equal numbers of samples and
+    examples are used, at most 10,000.
     """
-    return dict(separability=separable(*given.features()))
+    return dict(separability=two_sample_accuracy(*given.features()))

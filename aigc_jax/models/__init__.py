@@ -1,1 +1,1 @@
-"""Linen modules only: they know no loss, optimiser, mesh or config."""
+"""Flax Linen modules, independent of losses, optimizers, meshes and configs."""

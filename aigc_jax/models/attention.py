@@ -1,23 +1,25 @@
-"""Attention and what tells it where tokens stand: pure functions."""
+"""Attention and position encodings, as pure functions."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 
+from aigc_jax.core.method import Array
 
-def sinusoidal(position, width):  # [T] -> [T, D]
-    """sin(p / 10000^(2i/D)) and cos of the same, the sines first (Vaswani et al. 2017,
-    section 3.5, but for the order of columns).
+
+def sinusoidal_encoding(position: Array, width: int) -> Array:  # [T] -> [T, D]
+    """Return sin(p / 10000^(2i/D)) and cos of the same angles, with the sines first
+    (Vaswani et al. 2017, section 3.5, except for the order of the columns).
     """
     angle = position[:, None] * 10000.0 ** (-jnp.arange(0, width, 2) / width)
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)[:, :width]
 
 
-def rotary(x, position):  # [B, T, N, H], [T] -> [B, T, N, H]
-    """Coordinates i and i + H/2 turned by the angle p / 10000^(2i/H) (Su et al. 2021,
-    eq. 34): the product of a query and a key so turned depends on the difference of
-    their positions alone.
+def rotary_encoding(x: Array, position: Array) -> Array:  # [B, T, N, H], [T] -> [B, T, N, H]
+    """Rotate the coordinates i and i + H/2 by the angle p / 10000^(2i/H) (Su et al.
+    2021, eq. 34): the product of a rotated query and a rotated key depends only on the
+    difference of their positions.
     """
     half = x.shape[-1] // 2
     angle = position[:, None] * 10000.0 ** (-jnp.arange(half) / half)
@@ -26,10 +28,10 @@ def rotary(x, position):  # [B, T, N, H], [T] -> [B, T, N, H]
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def alibi_slopes(heads):  # -> [N]
-    """2^(-8 i / N) for i = 1 .. N where N is a power of two; else those of the next
-    lower power, and every other one of the next higher (Press et al. 2022, section 3
-    and their code).
+def alibi_slopes(heads: int) -> Array:  # -> [N]
+    """Return the slopes 2^(-8 i / N) for i = 1 .. N if N is a power of two; otherwise
+    the slopes of the next lower power of two, then every other slope of the next higher
+    (Press et al. 2022, section 3 and their code).
     """
     low = 2 ** int(math.log2(heads))
     slopes = [2 ** (-8 * i / low) for i in range(1, low + 1)]
@@ -38,10 +40,19 @@ def alibi_slopes(heads):  # -> [N]
 
 
 # [B, T, N, H], 2 x [B, S, K, H] -> [B, T, N, H]
-def attention(q, k, v, bias=None, mask=None, causal=False):
-    """softmax(q k^T / sqrt(H) + bias) v (Vaswani et al. 2017, eq. 1). cuDNN's fused
-    kernel where it can be had; jax.nn's own code takes the softmax in float32 whatever
-    the inputs, so that float64 is written out.
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None = None,
+    mask: Array | None = None,
+    causal: bool = False,
+) -> Array:
+    """Return softmax(q k^T / sqrt(H) + bias) v (Vaswani et al. 2017, eq. 1).
+
+    On GPUs, 16-bit inputs without a bias use cuDNN's fused kernel. float64 inputs use
+    `attend`: `jax.nn.dot_product_attention` computes the softmax in float32 for every
+    dtype.
     """
     if q.dtype != jnp.float64:
         fused = (
@@ -56,10 +67,13 @@ def attention(q, k, v, bias=None, mask=None, causal=False):
     return attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias, seen)
 
 
-def attend(q, k, v, bias=None, mask=None):  # [B, T, N, H], 2 x [B, K, S, H] -> [B, T, N, H]
-    """The same of keys and values that lie head by head, as a cache keeps them: a token
-    that is written reads all of them, and on CPUs a product over another order copies
-    them first (docs/LOG.md).
+def attend(
+    q: Array, k: Array, v: Array, bias: Array | None = None, mask: Array | None = None
+) -> Array:  # [B, T, N, H], 2 x [B, K, S, H] -> [B, T, N, H]
+    """Return `attention` for keys and values stored head by head, the order of a cache.
+
+    Every generated token reads all keys and values; with another order of the axes a
+    product on CPUs would copy them first (docs/LOG.md).
     """
     b, t, heads, size = q.shape
     groups = q.reshape(b, t, k.shape[1], -1, size)

@@ -1,21 +1,23 @@
 """Convolutions whose gradients are written by hand.
 
 Why this file exists. XLA differentiates a convolution into convolutions with dilated
-inputs and with the batch contracted, which on CPUs are slow by themselves (jax#23783,
-jax#31662: forward and backward of one 5x5 stride-2 transposed layer take 2,300 ms, as
-here 165), pathological inside loops (jax#12868: a 3x3 weight gradient takes 25 ms under
-jit and 3,346 in `lax.scan`), and become grouped convolutions where trials are vmapped
-over their kernels (jax#13800). When these are mended, `lax` can replace it.
+inputs and with the batch contracted. On CPUs these are slow (jax#23783, jax#31662:
+forward and backward of one 5x5 stride-2 transposed layer take 2,300 ms, and 165 ms
+with this file), pathological inside loops (jax#12868: a 3x3 weight gradient takes 25 ms
+under jit and 3,346 ms in `lax.scan`), and become grouped convolutions where trials are
+vmapped over their kernels (jax#13800). When these are fixed, `lax` can replace this
+file.
 
-Everything comes from one trilinear form over pictures x [B, H, W, C], kernels w [K, L,
-C, O] and outputs y [B, h, w, O],
+All functions follow from one trilinear form over images x [B, H, W, C], kernels w [K,
+L, C, O] and outputs y [B, h, w, O],
 
     T(x, w, y) = sum  x[b, s i + k - p, c] w[k, c, o] y[b, i, o]        (and likewise
                       along the other axis),
 
-whose three partial gradients are `correlate` (by y: the convolution), `spread` (by x:
-the transposed convolution) and `match` (by w: the gradient of the kernel). The
-derivatives of each are the other two, so that derivatives of any order stay among them.
+whose three partial gradients are `correlate` (by y: the convolution), `conv_input_grad`
+(by x: the transposed convolution) and `conv_kernel_grad` (by w: the gradient of the
+kernel). The derivatives of each are the other two, so that derivatives of any order
+use these three functions only.
 """
 
 from collections.abc import Sequence
@@ -27,16 +29,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aigc_jax.models.reductions import over
+from aigc_jax.core.method import Array
+from aigc_jax.models.reductions import broadcast_leading
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-def explicit_pads(padding) -> Pads | None:
-    """Explicit padding as Flax takes it, a number, one of each axis or (before, after)
-    of each, as the latter; None of SAME and VALID. Others of Flax's names, such as
-    CIRCULAR, raise a ValueError.
+def explicit_pads(padding: Any) -> Pads | None:
+    """Return explicit padding as (before, after) of each axis; None for SAME and VALID.
+
+    Args:
+      padding: as in Flax: a number, a number per axis, or (before, after) per axis.
+
+    Raises:
+      ValueError: for Flax's other names, such as CIRCULAR.
     """
     found = nn.linear.canonicalize_padding(padding, 2)
     if found not in ("SAME", "VALID") and isinstance(found, str):
@@ -47,8 +54,12 @@ def explicit_pads(padding) -> Pads | None:
     return (above, below), (left, right)
 
 
-def conv_pads(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], padding) -> Pads:
-    """SAME, VALID or explicit padding of a convolution, (before, after) by axis."""
+def conv_pads(
+    size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], padding: Any
+) -> Pads:
+    """Return the padding of a convolution, SAME, VALID or explicit, as (before, after)
+    of each axis.
+    """
     if found := explicit_pads(padding):
         return found
     rows, columns = lax.padtype_to_pads(size, kernel, strides, padding)
@@ -56,7 +67,9 @@ def conv_pads(size: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
 
 
 def transpose_pads(kernel: int, stride: int, padding: str) -> tuple[int, int]:
-    """SAME or VALID padding of the dilated input in `lax.conv_transpose`, by axis."""
+    """Return the SAME or VALID padding (before, after) of one axis of the dilated input
+    in `lax.conv_transpose`.
+    """
     if padding == "VALID":
         return kernel - 1, stride - 1 + max(kernel - stride, 0)
     total = kernel + stride - 2
@@ -65,35 +78,40 @@ def transpose_pads(kernel: int, stride: int, padding: str) -> tuple[int, int]:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def correlate(x, w, strides, pads):  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
-    """The convolution (without flipping the kernel): y[b, i, o] = sum x[b, s i + k - p,
-    c] w[k, c, o].
+def correlate(
+    x: Array, w: Array, strides: tuple[int, ...], pads: Any
+) -> Array:  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
+    """Return the convolution without flipping the kernel: y[b, i, o] = sum x[b, s i + k
+    - p, c] w[k, c, o].
     """
     return lax.conv_general_dilated(x, w, strides, pads, dimension_numbers=NHWC)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def spread(y, w, size, strides, pads):  # [B, h, w, O], [K, L, C, O] -> [B, *size, C]
-    """The transpose of `correlate` for pictures of `size`: x[b, s i + k - p, c] = sum
-    w[k, c, o] y[b, i, o].
+def conv_input_grad(
+    y: Array, w: Array, size: tuple[int, ...], strides: tuple[int, ...], pads: Any
+) -> Array:  # [B, h, w, O], [K, L, C, O] -> [B, *size, C]
+    """Return the transpose of `correlate` for images of `size`: x[b, s i + k - p, c] =
+    sum w[k, c, o] y[b, i, o].
 
-    Along the rows, the outputs s a + q of one q meet the taps s n + r with r = (q + p)
-    mod s alone: one ordinary convolution of y for each q, whose rows are interleaved.
-    Along the columns, t neighbouring outputs are the channels of one column ("depth to
-    space"), for which the kernel is filled up with zeros to a multiple of t: a 5x5
-    kernel of stride 2 does 30/25 of its own work. Both axes as channels would do 36/25;
-    neither leaves an interleaving of single columns that costs more than the zeros.
+    Rows: the output rows s a + q of one phase q depend only on the taps s n + r with r
+    = (q + p) mod s. Each phase is one ordinary convolution of y, and the rows of the
+    phases are interleaved. Columns: t neighbouring columns are computed as the channels
+    of one column ("depth to space"), for which the kernel is padded with zeros to a
+    multiple of t: a 5x5 kernel of stride 2 does 30/25 of the necessary work. Both axes
+    as channels would do 36/25; neither would require interleaving single columns, which
+    costs more than the zeros.
 
-    Where pictures have so few channels that all taps of one output fit into its own (64
-    -> 1: 16 ms as above, 3 ms as here), every output is one row of a matrix product,
-    whose taps are added in place.
+    If all K L C taps of a position of y number at most its O channels (64 -> 1: 16 ms
+    as above, 3 ms this way), one matrix product computes the taps of every position,
+    and the taps are added at their positions.
     """
     (s, t), (k, l, c, o) = strides, w.shape
     (top, _), (left, _) = pads
     h, v = y.shape[1:3]
     if k * l * c <= o:
         parts = (y @ w.reshape(k * l * c, o).T).reshape(*y.shape[:3], k, l, c)
-        # Padding after the last output, from which the place of the tap is subtracted.
+        # Padding after the last output, before the offset of the tap is subtracted.
         ends = (top + size[0] - (s * (h - 1) + 1), left + size[1] - (t * (v - 1) + 1))
 
         def place(i, j):
@@ -106,7 +124,8 @@ def spread(y, w, size, strides, pads):  # [B, h, w, O], [K, L, C, O] -> [B, *siz
             return lax.pad(parts[:, :, :, i, j], jnp.zeros((), parts.dtype), around)
 
         return sum(place(i, j) for i in range(k) for j in range(l))
-    before = -left % t  # zeros before the taps, so that the groups of columns begin at the first
+    # Zeros before the taps, so that the groups of columns begin at the first column.
+    before = -left % t
     w = jnp.pad(w, ((0, max(0, s - k)), (before, -(before + l) % t), (0, 0), (0, 0)))
     taps = w.shape[1] // t
     w = w.reshape(-1, taps, t, c, o).transpose(0, 1, 4, 2, 3).reshape(-1, taps, o, t * c)
@@ -124,12 +143,14 @@ def spread(y, w, size, strides, pads):  # [B, h, w, O], [K, L, C, O] -> [B, *siz
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def match(x, y, window, strides, pads):  # [B, H, W, C], [B, h, w, O] -> [*window, C, O]
-    """How kernels of `window` answer to pictures and outputs: w[k, c, o] = sum_{b, i}
-    x[b, s i + k - p, c] y[b, i, o].
+def conv_kernel_grad(
+    x: Array, y: Array, window: tuple[int, ...], strides: tuple[int, ...], pads: Any
+) -> Array:  # [B, H, W, C], [B, h, w, O] -> [*window, C, O]
+    """Return the gradient of kernels of size `window`: w[k, c, o] = sum_{b, i} x[b, s i
+    + k - p, c] y[b, i, o].
 
-    An ordinary convolution of x as [C, H, W, B] with y as [h, w, B, O], dilated by the
-    stride.
+    This is an ordinary convolution of x as [C, H, W, B] with y as [h, w, B, O], dilated
+    by the stride.
     """
     sides = zip(window, strides, pads, x.shape[1:3], y.shape[1:3], strict=True)
     around = [(lo, k - 1 - n - lo + m * (h - 1) + 1) for k, m, (lo, _), n, h in sides]
@@ -147,28 +168,32 @@ def match(x, y, window, strides, pads):  # [B, H, W, C], [B, h, w, O] -> [*windo
 correlate.defvjp(
     lambda x, w, strides, pads: (correlate(x, w, strides, pads), (x, w)),
     lambda strides, pads, saved, y: (
-        spread(y, saved[1], saved[0].shape[1:3], strides, pads),
-        match(saved[0], y, saved[1].shape[:2], strides, pads),
+        conv_input_grad(y, saved[1], saved[0].shape[1:3], strides, pads),
+        conv_kernel_grad(saved[0], y, saved[1].shape[:2], strides, pads),
     ),
 )
-spread.defvjp(
-    lambda y, w, size, strides, pads: (spread(y, w, size, strides, pads), (y, w)),
+conv_input_grad.defvjp(
+    lambda y, w, size, strides, pads: (conv_input_grad(y, w, size, strides, pads), (y, w)),
     lambda size, strides, pads, saved, x: (
         correlate(x, saved[1], strides, pads),
-        match(x, saved[0], saved[1].shape[:2], strides, pads),
+        conv_kernel_grad(x, saved[0], saved[1].shape[:2], strides, pads),
     ),
 )
-match.defvjp(
-    lambda x, y, window, strides, pads: (match(x, y, window, strides, pads), (x, y)),
+conv_kernel_grad.defvjp(
+    lambda x, y, window, strides, pads: (conv_kernel_grad(x, y, window, strides, pads), (x, y)),
     lambda window, strides, pads, saved, w: (
-        spread(saved[1], w, saved[0].shape[1:3], strides, pads),
+        conv_input_grad(saved[1], w, saved[0].shape[1:3], strides, pads),
         correlate(saved[0], w, strides, pads),
     ),
 )
 
 
-def conv(x, kernel, strides=(1, 1), padding="SAME"):  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
-    """`lax.conv_general_dilated` in NHWC and HWIO, padding SAME, VALID or explicit."""
+def conv(
+    x: Array, kernel: Array, strides: tuple[int, ...] = (1, 1), padding: str = "SAME"
+) -> Array:  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
+    """Return `lax.conv_general_dilated` in NHWC and HWIO; the padding is SAME, VALID or
+    explicit.
+    """
     strides = tuple(strides)
     return correlate(
         x, kernel, strides, conv_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
@@ -176,10 +201,13 @@ def conv(x, kernel, strides=(1, 1), padding="SAME"):  # [B, H, W, C], [K, L, C, 
 
 
 # [B, h, w, C], [K, L, C, O] -> [B, H, W, O]
-def conv_transpose(x, kernel, strides=(1, 1), padding="SAME"):
-    """`lax.conv_transpose`: SAME gives s h, VALID s (h - 1) + K at the least s h,
-    explicit padding (p, q) of the dilated input s (h - 1) + p + q - K + 2; the kernel
-    is not flipped.
+def conv_transpose(
+    x: Array, kernel: Array, strides: tuple[int, ...] = (1, 1), padding: str = "SAME"
+) -> Array:
+    """Return `lax.conv_transpose`, which does not flip the kernel.
+
+    The size of the output is s h for SAME, max(s (h - 1) + K, s h) for VALID, and
+    s (h - 1) + p + q - K + 2 for explicit padding (p, q) of the dilated input.
     """
     strides = tuple(strides)
     given = explicit_pads(padding) or [
@@ -190,13 +218,13 @@ def conv_transpose(x, kernel, strides=(1, 1), padding="SAME"):
         x.shape[1:3], kernel.shape[:2], strides, given, strict=True
     ):
         size.append(s * (h - 1) + before + after - k + 2)
-        pads.append((k - 1 - before, k - 1 - after))  # of the convolution whose transpose this is
-    return spread(x, kernel[::-1, ::-1].swapaxes(2, 3), tuple(size), strides, tuple(pads))
+        pads.append((k - 1 - before, k - 1 - after))  # of the convolution that is transposed
+    return conv_input_grad(x, kernel[::-1, ::-1].swapaxes(2, 3), tuple(size), strides, tuple(pads))
 
 
 class Conv(nn.Module):
-    """`flax.linen.Conv` in two dimensions: the same parameters, initialisers and
-    results for the fields that it has.
+    """`flax.linen.Conv` in two dimensions, with a subset of its fields: the same
+    parameters, initializers and results.
     """
 
     features: int
@@ -210,14 +238,16 @@ class Conv(nn.Module):
     bias_init: Any = nn.initializers.zeros_init()
     apply_to = staticmethod(conv)
 
-    def adjust(self, kernel, train):
-        """What the input is convolved with."""
+    def adjust(self, kernel: Array, train: bool):
+        """Return the kernel of the convolution; subclasses may override it."""
         return kernel
 
     @nn.compact
-    def __call__(self, x, train=False):  # [B, H, W, C] -> [B, h, w, features]
-        """Return the convolution of x with the adjusted kernel, plus the bias if there
-        is one; for ConvTranspose the transposed convolution.
+    def __call__(
+        self, x: Array, train: bool = False
+    ) -> Array:  # [B, H, W, C] -> [B, h, w, features]
+        """Return the convolution of x with the adjusted kernel, transposed for
+        ConvTranspose, plus the bias if `use_bias`.
         """
         kernel = self.param(
             "kernel",
@@ -234,12 +264,12 @@ class Conv(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         strides = (self.strides,) * 2 if isinstance(self.strides, int) else tuple(self.strides)
         y = self.apply_to(x, kernel, strides, self.padding)
-        return y if bias is None else y + over(bias, y.shape)
+        return y if bias is None else y + broadcast_leading(bias, y.shape)
 
 
 class ConvTranspose(Conv):
-    """`flax.linen.ConvTranspose` in two dimensions, with transpose_kernel = False: the
-    same parameters, initialisers and results for the fields that it has.
+    """`flax.linen.ConvTranspose` in two dimensions, with transpose_kernel = False and a
+    subset of its fields: the same parameters, initializers and results.
     """
 
     apply_to = staticmethod(conv_transpose)  # [B, h, w, C] -> [B, H, W, features]

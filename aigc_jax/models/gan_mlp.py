@@ -1,4 +1,4 @@
-"""Dense generators [B, Z] -> [B, *shape], discriminators [B, *shape] -> logits [B]."""
+"""MLP generators [B, Z] -> [B, *shape] and discriminators [B, *shape] -> logits [B]."""
 
 import math
 from typing import Any
@@ -6,20 +6,21 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from aigc_jax.core.method import Array
 from aigc_jax.models.discriminator import Discriminator
-from aigc_jax.models.layers import ACTIVATIONS, Network, largest, normalize
-from aigc_jax.models.spectral_norm import dense
+from aigc_jax.models.layers import ACTIVATIONS, Network, first_max, normalize
+from aigc_jax.models.spectral_norm import make_dense
 
 
-def initial(std):
-    """The keyword of a dense layer whose kernel begins as N(0, std^2); its own where
-    std is None.
+def normal_initializer(std: float | None) -> dict:
+    """Return keyword arguments of a dense layer for an initial kernel from N(0, std^2);
+    none, for the default initializer, if std is None.
     """
     return {} if std is None else dict(kernel_init=nn.initializers.normal(std))
 
 
-def of_points(net) -> str:
-    """Return why a network of dense layers cannot have its norm, or ''."""
+def of_points(net: nn.Module) -> str:
+    """Return an error message if dense layers do not support the norm, or ''."""
     return (
         "norm = 'instance' is for pictures; dense layers have one value a channel"
         if net.norm == "instance"
@@ -28,57 +29,68 @@ def of_points(net) -> str:
 
 
 class MLPGenerator(Network):
-    """Dense layers of the given widths, then one to the data's shape: z 100 -> 256 ReLU
-    -> 784 tanh with widths (256,).
+    """Dense layers of these widths, then one to the shape of the data: z 100 -> 256
+    ReLU -> 784 tanh with widths (256,).
     """
 
     shape: tuple[int, ...]
     widths: tuple[int, ...]
     activation: str
-    output: str  # "tanh" for pictures in [-1, 1], "identity" for points
+    output: str  # "tanh" for images in [-1, 1], "identity" for points
     norm: str = "none"
     spectral: bool = False
-    std: float | None = None  # of the first kernels; LeCun's if not given
+    std: float | None = None  # of the initial kernels; None: LeCun's initializer
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
-    misfit = of_points
+    shape_error = of_points
 
     @nn.compact
-    def __call__(self, z, train=False):  # [B, Z] -> [B, *shape]
-        """Return examples [B, *shape] of noise [B, Z]."""
+    def __call__(self, z: Array, train: bool = False) -> Array:  # [B, Z] -> [B, *shape]
+        """Return samples [B, *shape] from noise [B, Z]."""
         x, types = z, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for width in self.widths:
-            x = dense(self, x, width, train, use_bias=self.norm == "none", **initial(self.std))
+            x = make_dense(
+                self, x, width, train, use_bias=self.norm == "none", **normal_initializer(self.std)
+            )
             x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
-        x = dense(self, x, math.prod(self.shape), train, **initial(self.std))
+        x = make_dense(self, x, math.prod(self.shape), train, **normal_initializer(self.std))
         return ACTIVATIONS[self.output](x).reshape(-1, *self.shape)
 
 
 class MLPDiscriminator(Discriminator):
-    """Dense layers of the given widths, then one to a logit: 784 -> 256 LeakyReLU 0.2
-    -> 1 with widths (256,). With `pieces` above 1 a layer takes the largest of so many
-    linear functions before its activation (maxout, Goodfellow et al. 2013).
-    Normalization, where there is any, is on all layers but the first.
+    """Dense layers of these widths, then one to a logit: 784 -> 256 LeakyReLU 0.2 -> 1
+    with widths (256,).
+
+    With `pieces` above 1, a layer takes the maximum of `pieces` linear functions before
+    its activation (maxout, Goodfellow et al. 2013). All layers but the first are
+    normalized, if `norm` is not "none".
     """
 
     shape: tuple[int, ...]
     widths: tuple[int, ...]
     activation: str
     pieces: int = 1
-    std: float | None = None  # of the first kernels; LeCun's if not given
+    std: float | None = None  # of the initial kernels; None: LeCun's initializer
 
-    misfit = of_points
+    shape_error = of_points
 
     @nn.compact
-    def __call__(self, x, train=False, label=None):  # [B, *shape], [B, K] -> [B], [B, K]
-        """Return the logits of examples, and those of the K classes or None."""
+    def __call__(
+        self, x: Array, train: bool = False, label: Array | None = None
+    ) -> tuple[Array, Array | None]:  # [B, *shape], [B, K] -> [B], [B, K]
+        """Return the logits of examples, and the logits of the K classes or None."""
         x, types = x.reshape(x.shape[0], -1), dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for i, width in enumerate(self.widths):
             norm = self.norm if i else "none"
-            x = dense(
-                self, x, width * self.pieces, train, use_bias=norm == "none", **initial(self.std)
+            x = make_dense(
+                self,
+                x,
+                width * self.pieces,
+                train,
+                use_bias=norm == "none",
+                **normal_initializer(self.std),
             )
-            x = x if self.pieces == 1 else largest(x.reshape(len(x), width, self.pieces))
+            x = x if self.pieces == 1 else first_max(x.reshape(len(x), width, self.pieces))
             x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
-        return self.verdict(x, label, train, **initial(self.std))
+        return self.head_logits(x, label, train, **normal_initializer(self.std))

@@ -1,19 +1,26 @@
-"""Inception-v3 (Szegedy et al. 2016, table 1 and figures 5 to 7) as the Fréchet
-Inception Distance has it (Heusel et al. 2017): the TensorFlow network of 2015-12-05
-with 1,008 logits, after its port in pytorch-fid 0.3.0. It differs from torchvision's in
-that average pools leave out the padding and that the last block pools by the maximum.
-For inference: batch normalization is a scale and a shift.
+"""Inception-v3 (Szegedy et al. 2016, table 1 and figures 5 to 7), the variant of the
+Fréchet Inception Distance (Heusel et al. 2017).
 
-A block is a table of branches, a branch a row of layers (name, features, kernel,
-stride, padding) and names of POOLS. A tuple of layers in a row is several layers on the
-same input, side by side.
+This is the TensorFlow network of 2015-12-05 with 1,008 logits, after its port in
+pytorch-fid 0.3.0. Unlike torchvision's network, its average pools exclude the padding
+and its last block uses max pooling. The module is for inference only: batch
+normalization is folded into a scale and a shift.
+
+A block is a tuple of branches. A branch is a sequence of layers (name, features,
+kernel, stride, padding) and names in POOLS; a tuple of layers within a branch stands
+for parallel layers on the same input, whose outputs are concatenated.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-EPSILON = 1e-3  # of the batch normalizations that were folded
+from aigc_jax.core.method import Array
+
+EPSILON = 1e-3  # of the folded batch normalizations
 SIZE, FEATURES, LOGITS = 299, 2048, 1008
 HALF = (2, "VALID")
 
@@ -28,8 +35,10 @@ STEM = (
 )
 
 
-def a(pool):
-    """35x35 (figure 5)."""
+def a(pool: Any):
+    """Return the branches of a 35x35 block (figure 5); `pool` is the number of features
+    of its pooling branch.
+    """
     return (
         (("branch1x1", 64, 1),),
         (("branch5x5_1", 48, 1), ("branch5x5_2", 64, 5)),
@@ -45,8 +54,10 @@ B = (
 )
 
 
-def c(width):
-    """17x17, its 7x7 kernels in factors (figure 6)."""
+def c(width: int):
+    """Return the branches of a 17x17 block, with 7x7 kernels factorized into 1x7 and
+    7x1 (figure 6).
+    """
     row, column = (1, 7), (7, 1)
     double = (
         ("branch7x7dbl_1", width, 1),
@@ -75,8 +86,8 @@ D = (
 )
 
 
-def e(pool):
-    """8x8 (figure 7)."""
+def e(pool: Any):
+    """Return the branches of an 8x8 block (figure 7); `pool` is a name in POOLS."""
     sides = lambda name: ((f"{name}a", 384, (1, 3)), (f"{name}b", 384, (3, 1)))
     return (
         (("branch1x1", 320, 1),),
@@ -110,7 +121,7 @@ POOLS = {
 
 
 class Layer(nn.Module):
-    """relu(scale (x * kernel) + shift)"""
+    """Convolution with folded batch normalization: relu(scale (x * kernel) + shift)."""
 
     features: int
     kernel: int | tuple[int, int]
@@ -118,8 +129,8 @@ class Layer(nn.Module):
     padding: str = "SAME"
 
     @nn.compact
-    def __call__(self, x):  # [B, H, W, C] -> [B, h, w, features]
-        """Return the activations, by a convolution in full float32."""
+    def __call__(self, x: Array) -> Array:  # [B, H, W, C] -> [B, h, w, features]
+        """Return the activations, computed in full float32 precision."""
         size = (self.kernel,) * 2 if isinstance(self.kernel, int) else self.kernel
         kernel = self.param(
             "kernel",
@@ -129,7 +140,7 @@ class Layer(nn.Module):
         )
         scale = self.param("scale", nn.initializers.ones, (self.features,), jnp.float32)
         shift = self.param("shift", nn.initializers.zeros, (self.features,), jnp.float32)
-        # whole float32 on GPUs too: distances are of these numbers
+        # Full float32 precision on GPUs too: metrics are distances between features.
         y = lax.conv_general_dilated(
             x,
             kernel,
@@ -141,8 +152,10 @@ class Layer(nn.Module):
         return nn.relu(y * scale + shift)
 
 
-def walk(x, row):  # [B, H, W, C] -> [B, h, w, D]
-    """Apply a row of layers in turn, within the module whose __call__ this is in."""
+def walk(x: Array, row: Sequence) -> Array:  # [B, H, W, C] -> [B, h, w, D]
+    """Apply the layers of a branch one after another, as submodules of the module whose
+    __call__ is running.
+    """
     for part in row:
         if isinstance(part, str):
             x = POOLS[part](x)
@@ -155,24 +168,24 @@ def walk(x, row):  # [B, H, W, C] -> [B, h, w, D]
 
 
 class Block(nn.Module):
-    """Branches on the same input, side by side."""
+    """Parallel branches on the same input."""
 
     branches: tuple
 
     @nn.compact
-    def __call__(self, x):  # [B, H, W, C] -> [B, h, w, D]
+    def __call__(self, x: Array) -> Array:  # [B, H, W, C] -> [B, h, w, D]
         """Return the outputs of all branches, concatenated along the channels."""
         return jnp.concatenate([walk(x, row) for row in self.branches], axis=-1)
 
 
 class InceptionV3(nn.Module):
-    """Pictures in [-1, 1] -> features, the means of the last block over its 8x8 places,
-    and the logits of 1,008 classes.
+    """The network from images in [-1, 1] to features, the means of the last block over
+    its 8x8 positions, and to the logits of 1,008 classes.
     """
 
     @nn.compact
-    def __call__(self, x):  # [B, 299, 299, 3] -> [B, 2048], [B, 1008]
-        """Return the features of images and the logits of the classes."""
+    def __call__(self, x: Array) -> tuple[Array, ...]:  # [B, 299, 299, 3] -> [B, 2048], [B, 1008]
+        """Return the features and the class logits of images."""
         x = walk(x, STEM)
         for name, branches in BLOCKS.items():
             x = Block(branches, name=name)(x)

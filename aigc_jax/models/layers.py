@@ -1,40 +1,43 @@
-"""Parts that several networks share."""
+"""Activations, normalization, dropout and helpers that several networks share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aigc_jax.core.method import Array
 from aigc_jax.models.normalization import BatchNorm
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 
-def _gelu(x):
-    """GELU and its derivative."""
-    # The bound keeps the exponential finite where the value is 0 anyway, below -4.
+def _gelu(x: Array):
+    """Return GELU and its derivative."""
+    # The bound makes the exponential finite below -4, where the value is 0 anyway.
     e = jnp.exp(jnp.minimum(-2 * SQRT_2_OVER_PI * (x + 0.044715 * x**3), 40.0))
     slope = 2 * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x**2)
     return x / (1 + e), ((1 + e) + x * e * slope) / ((1 + e) * (1 + e))
 
 
 @jax.custom_vjp
-def gelu(x):
-    """x / (1 + exp(-2 u)) with u = sqrt(2 / pi) (x + 0.044715 x^3): the approximation x
-    (1 + tanh u) / 2 of Hendrycks & Gimpel 2016, which GPT-2 has. Written so it takes a
-    third of the time of `jax.nn.gelu` on CPUs: an exponential is less work than a tanh,
-    and XLA does not compute twice what ends in a division (docs/LOG.md).
+def gelu(x: Array):
+    """Return x / (1 + exp(-2 u)) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+
+    This is the approximation x (1 + tanh u) / 2 of Hendrycks & Gimpel 2016, which GPT-2
+    uses. In this form it takes a third of the time of `jax.nn.gelu` on CPUs: an
+    exponential is cheaper than a tanh, and XLA does not recompute an expression that
+    ends in a division (docs/LOG.md).
     """
     return _gelu(x)[0]
 
 
 gelu.defvjp(lambda x: (gelu(x), x), lambda x, g: (g * _gelu(x)[1],))
 
-# The names that configs use. The slope of "leaky_relu" is that of DCGAN (Radford et al.
-# 2016), the other that of Maas et al. 2013.
+# Activations by their names in configs. The slope of "leaky_relu" is that of DCGAN
+# (Radford et al. 2016), the other that of Maas et al. 2013.
 ACTIVATIONS: dict[str, Callable] = {
     "identity": lambda x: x,
     "relu": nn.relu,
@@ -45,18 +48,18 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 
 
-def over_axes(layer, x, types):
-    """Of each example by itself, then a scale and a shift for each channel."""
+def over_axes(layer, x: Array, types: dict):
+    """Normalize each example separately, then apply a scale and shift per channel."""
     return layer(epsilon=1e-5, use_fast_variance=False, **types)(x)
 
 
-# Normalization of [B, ..., C], by the names that configs use: (x, train, types) -> x. A
-# layer before one needs no bias.
+# Normalization of [B, ..., C] by its name in configs: (x, train, types) -> x. A layer
+# before a normalization needs no bias.
 NORMS = {
     "none": lambda x, train, types: x,
     "batch": lambda x, train, types: BatchNorm(**types)(x, train),
-    # over all values of an example (Ba et al. 2016; of pictures as Gulrajani et al.
-    # 2017, section 4), over each channel's (Ulyanov et al. 2016)
+    # "layer": over all values of an example (Ba et al. 2016; of images as in Gulrajani
+    # et al. 2017, section 4); "instance": over each channel (Ulyanov et al. 2016)
     "layer": lambda x, train, types: over_axes(
         partial(nn.LayerNorm, reduction_axes=tuple(range(1, x.ndim))), x, types
     ),
@@ -64,56 +67,58 @@ NORMS = {
 }
 
 
-def normalize(norm: str, x, train: bool, types: dict):  # [B, ..., C] -> [B, ..., C]
-    """One of NORMS as the next layer of the module whose __call__ this is in."""
+def normalize(norm: str, x: Array, train: bool, types: dict) -> Array:  # [B, ..., C] -> [B, ..., C]
+    """Apply one of NORMS as a submodule of the module whose __call__ is running."""
     return NORMS[norm](x, train, types)
 
 
 class Network(nn.Module):
-    """What the config describes: `misfit()` says in what its fields do not suit the
-    shape of the data, or ''; `compiler` as Method's.
-    """
+    """Base class of the networks that a config describes."""
 
     @property
     def compiler(self) -> dict[str, dict]:
-        """Options of the compiler that suit the network, by platform."""
+        """The compiler options that suit the network, by platform, as in `Method`."""
         return {}
 
-    def misfit(self) -> str:
-        """Return why the fields do not suit the shape of the data; '' where they do."""
+    def shape_error(self) -> str:
+        """Return an error message if the fields do not suit the shape of the data,
+        or ''.
+        """
         return ""
 
 
-def padded(vocabulary: int) -> int:
-    """Rows of a table of embeddings, columns of logits: a multiple of 128, which
-    divides over devices and fills their lanes.
+def pad_vocabulary(vocabulary: int) -> int:
+    """Return the number of rows of an embedding table and of logits: the vocabulary
+    rounded up to a multiple of 128, which divides over devices and fills their lanes.
     """
     return -(-vocabulary // 128) * 128
 
 
-def largest(x):  # [..., K] -> [...]
-    """The largest along the last axis, with a gradient to the first that is as large.
+def first_max(x: Array) -> Array:  # [..., K] -> [...]
+    """Return the maximum along the last axis, whose gradient goes to the first maximum.
 
-    The gradient of `max` divides by how many are equal to the largest, and there is
-    none where a program computes them twice with other roundings.
+    The gradient of `max` divides by the number of values equal to the maximum, and none
+    is equal where a program computes the values twice with different rounding.
     """
     first = jnp.argmax(x, axis=-1, keepdims=True)
     return jnp.where(jnp.arange(x.shape[-1]) == first, x, 0).sum(-1)
 
 
-def mask_logits(logits, vocabulary: int):  # [..., V] -> [..., V]
-    """The logits, those of ids past the vocabulary so low that they have no probability
-    and no gradient.
+def mask_logits(logits: Array, vocabulary: int) -> Array:  # [..., V] -> [..., V]
+    """Return the logits, with those of ids past the vocabulary set to -1e9, so that
+    they have no probability and no gradient.
     """
     return jnp.where(
         jnp.arange(logits.shape[-1]) < vocabulary, logits, jnp.asarray(-1e9, logits.dtype)
     )
 
 
-def dropout(module, x, rate: float):
-    """x / (1 - rate) with probability 1 - rate, else 0, value by value (Srivastava et
-    al. 2014), where `apply` is given a "dropout" key. The rate is a multiple of 2^-16:
-    a value costs 16 random bits, which are what dropout's time goes into on CPUs.
+def dropout(module, x: Array, rate: float):
+    """Return each value as x / (1 - rate) with probability 1 - rate, else 0 (Srivastava
+    et al. 2014); without a "dropout" key in `apply`, return x.
+
+    The rate is rounded to a multiple of 2^-16, so that a value needs 16 random bits:
+    their generation dominates the time of dropout on CPUs.
     """
     if not rate or not module.has_rng("dropout"):
         return x
@@ -122,13 +127,17 @@ def dropout(module, x, rate: float):
     return jnp.where(bits < kept, x * (2**16 / kept), 0)
 
 
-LEAST = 4  # pixels a side of the smallest picture in a network whose depth follows from the data
+# Pixels a side of the smallest image in a network whose depth follows from the data.
+LEAST = 4
 
 
-def halvings(shape, width) -> tuple[int, ...]:
-    """Channels of the halves of a picture, as long as they are whole and have at least
-    4 pixels a side: twice as many each time, from `width` up to 8 width (Radford et al.
-    2016, figure 1). Width 64: 28x28 -> (64, 128), 64x64 -> (64, 128, 256, 512).
+def count_halvings(shape: Sequence[int], width: int | None) -> tuple[int, ...]:
+    """Return the channels after each halving of an image.
+
+    The image is halved as long as its sides are even and the halves have at least 4
+    pixels a side. Each halving doubles the channels, from `width` up to 8 width
+    (Radford et al. 2016, figure 1). Width 64: 28x28 -> (64, 128), 64x64 -> (64, 128,
+    256, 512).
     """
     height, wide = shape[:2]
     channels: tuple[int, ...] = ()
@@ -141,8 +150,8 @@ def halvings(shape, width) -> tuple[int, ...]:
     return channels
 
 
-def undivided(layers, shape) -> str:
-    """Why pictures cannot be halved once a layer, or ''."""
+def divisibility_error(layers: Sequence[int], shape: tuple[int, ...]) -> str:
+    """Return an error message if a layer cannot halve its images, or ''."""
     times = 2 ** len(layers)
     whole = shape[0] % times == shape[1] % times == 0
     return (
@@ -153,9 +162,9 @@ def undivided(layers, shape) -> str:
     )
 
 
-def unclear(net) -> str:
-    """Why the layers of a network with `channels` or `width` do not follow from them
-    and the shape of the data, or ''.
+def choice_error(net: nn.Module) -> str:
+    """Return an error message if `channels` or `width` and the shape of the data do not
+    determine the layers of a network, or ''.
     """
     if len(net.shape) != 3:
         return (

@@ -1,11 +1,11 @@
-"""Recurrent networks on tokens: tanh RNN, LSTM, GRU. (tokens [B, T], carry) -> (logits
-[B, T, V], carry).
+"""Recurrent networks on tokens, (tokens [B, T], carry) -> (logits [B, T, V], carry):
+tanh RNN, LSTM and GRU.
 
-The recurrences are written for speed: what does not depend on the state before is left
-outside of the loop over time. Inputs are projected in one matrix product before it; its
-backward pass gives the gradients of the pre-activations alone, and that of the
-recurrent weight is one product after it. Differentiated as they stand, the weight's
-gradient would be a sum of T small products. Dropout is on where `apply` is given a
+The recurrences are written for speed: computations that do not depend on the previous
+state are outside the loop over time. One matrix product before the loop projects the
+inputs. The backward loop computes only the gradients of the pre-activations, and one
+product after it the gradient of the recurrent weight, which automatic differentiation
+would compute as a sum of T small products. Dropout is active if `apply` receives a
 "dropout" key.
 """
 
@@ -15,19 +15,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.core.axes import axes
-from aigc_jax.models.layers import Network, dropout, mask_logits, padded
+from aigc_jax.core.axes import with_logical_constraint
+from aigc_jax.core.method import Array, PyTree
+from aigc_jax.models.layers import Network, dropout, mask_logits, pad_vocabulary
 from aigc_jax.models.reductions import Dense, project
 
 
-def loop(forward, backward):
-    """A recurrence f(w, x, state) -> (hs, state) with its gradients: w [H, G H], x [T,
-    B, G H] the projected inputs, state a tuple of [B, H] whose last is h; hs [T, B, H].
+def scan_steps(forward, backward):
+    """Return a recurrence f(w, x, state) -> (hs, state) with its own gradients.
 
-    forward    (x + h w [B, G H] or what the cell makes of both, state) -> (state,
-               saved): one step
-    backward   (saved, state before, state after, d state) -> (d x [B, G H], d (h w) [B,
-               G H], d state before but for the way through h w)
+    f scans over T steps: w [H, G H] is the recurrent weight of G gates, x [T, B, G H]
+    are the projected inputs, and the state is a tuple of [B, H] whose last entry is h;
+    hs is [T, B, H].
+
+    Args:
+      forward: one step, (x [B, G H], h w [B, G H], state) -> (new state, saved).
+      backward: its gradient, (saved, state before, state after, d state after) ->
+        (d x [B, G H], d (h w) [B, G H], d state before without the path through h w).
     """
 
     def run(w, x, state):
@@ -45,8 +49,8 @@ def loop(forward, backward):
     def vjp(kept, gradients):
         w, saved, before, after = kept
         d_hs, d_end = gradients
-        # Transposed once: within each step's product it costs that product a half more
-        # where the batch is small.
+        # Transposed once, before the loop: a transpose within the product of each step
+        # makes that product 1.5 times as expensive where the batch is small.
         transposed = w.T
 
         def step(d, at):
@@ -65,20 +69,22 @@ def loop(forward, backward):
     return f
 
 
-def rnn_forward(x, product, state):
-    """h_t = tanh(x_t + W h_{t-1}) (Elman 1990)."""
+def rnn_forward(x: Array, product, state: Array):
+    """Compute one step of the tanh RNN: h_t = tanh(x_t + W h_{t-1}) (Elman 1990)."""
     return (jnp.tanh(x + product),), ()
 
 
-def rnn_backward(saved, before, after, d):
+def rnn_backward(saved: tuple, before, after, d):
     """Return (d x, d (W h), d state before) of `rnn_forward`, [B, H] each."""
     d_x = d[0] * (1 - after[0] ** 2)
     return d_x, d_x, (jnp.zeros_like(d[0]),)
 
 
-def lstm_forward(x, product, state):
-    """c_t = f c_{t-1} + i g, h_t = o tanh(c_t); i, f, o sigmoids and g a tanh of x_t +
-    W h_{t-1} (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+def lstm_forward(x: Array, product, state: Array):
+    """Compute one step of the LSTM: c_t = f c_{t-1} + i g and h_t = o tanh(c_t).
+
+    i, f and o are sigmoids and g a tanh of x_t + W h_{t-1} (Hochreiter & Schmidhuber
+    1997, with the forget gate of Gers et al. 2000).
     """
     i, f, g, o = jnp.split(x + product, 4, axis=-1)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
@@ -86,9 +92,9 @@ def lstm_forward(x, product, state):
     return (c, o * jnp.tanh(c)), (i, f, g, o)
 
 
-def lstm_backward(saved, before, after, d):
-    """Return (d x, d (W h), d state before) of `lstm_forward`: [B, 4 H] twice, then
-    that of c and 0, for h is in the product alone.
+def lstm_backward(saved: tuple, before, after, d):
+    """Return (d x, d (W h), d state before) of `lstm_forward`: [B, 4 H] twice, then the
+    gradient of c, and 0 for h, which enters only through the product.
     """
     i, f, g, o = saved
     tanh_c = jnp.tanh(after[0])
@@ -105,10 +111,11 @@ def lstm_backward(saved, before, after, d):
     return d_x, d_x, (d_c * f, jnp.zeros_like(d_c))
 
 
-def gru_forward(x, product, state):
-    """h_t = (1 - z) n + z h_{t-1}, n = tanh(x_n + r W_n h_{t-1}), r and z sigmoids (Cho
-    et al. 2014, with the reset gate after the product, so that there is one product a
-    step).
+def gru_forward(x: Array, product, state: Array):
+    """Compute one step of the GRU: h_t = (1 - z) n + z h_{t-1} with n = tanh(x_n + r
+    W_n h_{t-1}) and sigmoids r and z (Cho et al. 2014).
+
+    The reset gate r is applied after the product, so that a step has one product.
     """
     (r, z, n), (pr, pz, pn) = jnp.split(x, 3, axis=-1), jnp.split(product, 3, axis=-1)
     r, z = jax.nn.sigmoid(r + pr), jax.nn.sigmoid(z + pz)
@@ -116,9 +123,9 @@ def gru_forward(x, product, state):
     return ((1 - z) * n + z * state[0],), (r, z, n, pn)
 
 
-def gru_backward(saved, before, after, d):
-    """Return (d x, d (W h), d state before) of `gru_forward`: [B, 3 H] twice, then what
-    reaches h past the product.
+def gru_backward(saved: tuple, before, after, d):
+    """Return (d x, d (W h), d state before) of `gru_forward`: [B, 3 H] twice, then the
+    gradient of h without the path through the product.
     """
     r, z, n, pn = saved
     d_n = d[0] * (1 - z) * (1 - n**2)
@@ -130,20 +137,22 @@ def gru_backward(saved, before, after, d):
     )
 
 
-# cell -> (recurrence, gates, arrays of its state)
+# cell -> (recurrence, number of gates, number of arrays in its state)
 CELLS = {
-    "rnn": (loop(rnn_forward, rnn_backward), 1, 1),
-    "lstm": (loop(lstm_forward, lstm_backward), 4, 2),
-    "gru": (loop(gru_forward, gru_backward), 3, 1),
+    "rnn": (scan_steps(rnn_forward, rnn_backward), 1, 1),
+    "lstm": (scan_steps(lstm_forward, lstm_backward), 4, 2),
+    "gru": (scan_steps(gru_forward, gru_backward), 3, 1),
 }
 
 
 class Layer(nn.Module):
-    """One recurrence over [B, T, D]. Kernels begin as uniform numbers, the input's of
-    variance 1 / D, the recurrent one's within 1 / sqrt(H) as PyTorch's do; biases at 0,
-    those of an LSTM's forget gate at 1 (Jozefowicz et al. 2015, section 4). Orthogonal
-    ones would need a QR decomposition, which several at once never return from on a CPU
-    with jaxlib 0.10.2 (docs/LOG.md).
+    """One recurrence over [B, T, D].
+
+    Initial kernels are uniform: that of the input with variance 1 / D, the recurrent
+    one within 1 / sqrt(H), as in PyTorch. Initial biases are 0, and 1 for the forget
+    gate of an LSTM (Jozefowicz et al. 2015, section 4). Orthogonal kernels would need a
+    QR decomposition: with jaxlib 0.10.2 several concurrent ones never return on a CPU
+    (docs/LOG.md).
     """
 
     cell: str
@@ -152,7 +161,9 @@ class Layer(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, state):  # [B, T, D], state -> [B, T, H], state
+    def __call__(
+        self, x: Array, state: Array
+    ) -> tuple[Array, Array]:  # [B, T, D], state -> [B, T, H], state
         """Return h after every step, and the state after the last one."""
         run, gates, _ = CELLS[self.cell]
 
@@ -182,8 +193,8 @@ class Layer(nn.Module):
 
 
 class Recurrent(Network):
-    """Embedding, recurrent layers, logits; dropout between them but never on the way
-    through time (Zaremba et al. 2014).
+    """Embedding, recurrent layers and logits, with dropout between layers but not
+    between time steps (Zaremba et al. 2014).
     """
 
     vocabulary: int
@@ -198,17 +209,18 @@ class Recurrent(Network):
 
     choices = dict(cell=CELLS)
     carry_axis = 0  # of the batch in a carry
-    capacity = None  # positions that there are: any number
+    capacity = None  # no limit on the number of positions
 
-    def misfit(self) -> str:
-        """Return why `dropout` is no rate, or ''."""
+    def shape_error(self) -> str:
+        """Return an error message if `dropout` is not in [0, 1), or ''."""
         return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must lie in [0, 1)"
 
     @property
     def compiler(self) -> dict[str, dict]:
-        """Of few rows by a weight that no core's cache holds, XLA's own product on CPUs
-        takes two thirds of the time of YNNPACK's; of small weights it takes a fifth
-        longer (docs/LOG.md).
+        """The compiler options, which choose the product of a few rows by a weight on
+        CPUs. For a weight larger than a core's cache XLA's own product takes two thirds
+        of the time of YNNPACK's; for small weights it takes a fifth longer
+        (docs/LOG.md).
         """
         wide = CELLS[self.cell][1] * self.width**2 * 4 > 2**21
         return (
@@ -218,33 +230,42 @@ class Recurrent(Network):
         )
 
     def carry(self, batch: int, length: int = 0):
-        """The state before the first token: zeros, whose size no length changes."""
+        """Return the state before the first token: zeros, independent of `length`."""
         return tuple(
             tuple(jnp.zeros((batch, self.width), self.dtype) for _ in range(CELLS[self.cell][2]))
             for _ in range(self.layers)
         )
 
     @nn.compact
-    def __call__(self, tokens, carry=None):  # [B, T], carry -> [B, T, V], carry
-        """Return the logits [B, T, V] of tokens [B, T] that follow on `carry`, and the
-        carry after them; None is the carry before the first token.
+    def __call__(
+        self, tokens: Array, carry: PyTree | None = None
+    ) -> tuple[Array, PyTree]:  # [B, T], carry -> [B, T, V], carry
+        """Return the logits of tokens that follow `carry`, and the next carry; None is
+        the carry before the first token.
         """
         carry = self.carry(len(tokens)) if carry is None else carry
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         normal = nn.initializers.normal(self.embedding**-0.5)
         embed = nn.Embed(
-            padded(self.vocabulary), self.embedding, embedding_init=normal, name="embed", **types
+            pad_vocabulary(self.vocabulary),
+            self.embedding,
+            embedding_init=normal,
+            name="embed",
+            **types,
         )
-        x, states = axes(dropout(self, embed(tokens), self.dropout), "examples"), []
+        x, states = (
+            with_logical_constraint(dropout(self, embed(tokens), self.dropout), "examples"),
+            [],
+        )
         for i, state in enumerate(carry):
             x, state = Layer(self.cell, self.width, name=f"layer_{i}", **types)(x, state)
-            x = axes(dropout(self, x, self.dropout), "examples")
+            x = with_logical_constraint(dropout(self, x, self.dropout), "examples")
             states.append(state)
         if self.tied and self.embedding != self.width:
             x = Dense(self.embedding, name="projection", **types)(x)
         logits = (
             project(x, embed.embedding.T.astype(x.dtype))
             if self.tied
-            else Dense(padded(self.vocabulary), name="head", **types)(x)
+            else Dense(pad_vocabulary(self.vocabulary), name="head", **types)(x)
         )
         return mask_logits(logits, self.vocabulary), tuple(states)

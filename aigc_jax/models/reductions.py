@@ -1,10 +1,10 @@
 """Sums over all axes but the last, and their transposes, as matrix products.
 
 Why this file exists. On CPUs XLA rewrites a long sum over leading axes into a tree of
-`reduce_window`, one thread's work and without vector instructions: the sum of [128, 28,
-28, 64] takes 29 ms, as a product with a row of ones 9. Biases and batch normalization
-of convolutional networks are made of such sums, forwards and backwards; half a training
-step went into them.
+`reduce_window`, which runs on one thread without vector instructions: the sum of [128,
+28, 28, 64] takes 29 ms, but 9 ms as a product with a row of ones. Biases and batch
+normalization of convolutional networks need such sums in the forward and the backward
+pass, where they took half of a training step.
 """
 
 from collections.abc import Callable
@@ -14,34 +14,44 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from aigc_jax.core.method import Array
+
 
 @jax.custom_vjp
-def total(x):  # [..., C] -> [C]
-    """The sum over all axes but the last."""
+def sum_leading(x: Array) -> Array:  # [..., C] -> [C]
+    """Return the sum over all axes but the last."""
     rows = x.reshape(-1, x.shape[-1])
     return jnp.ones(len(rows), x.dtype) @ rows
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def over(b, shape):  # [C] -> [*shape], whose last axis is C
-    """b at every place: `broadcast_to`, whose transpose is `total`."""
+def broadcast_leading(
+    b: Array, shape: tuple[int, ...]
+) -> Array:  # [C] -> [*shape], whose last axis is C
+    """Broadcast b to `shape`, as `jnp.broadcast_to` but with `sum_leading` as its
+    transpose.
+    """
     return jnp.broadcast_to(b, shape)
 
 
-total.defvjp(lambda x: (total(x), x), lambda x, g: (over(g, x.shape),))
-over.defvjp(lambda b, shape: (over(b, shape), None), lambda shape, _, g: (total(g),))
+sum_leading.defvjp(lambda x: (sum_leading(x), x), lambda x, g: (broadcast_leading(g, x.shape),))
+broadcast_leading.defvjp(
+    lambda b, shape: (broadcast_leading(b, shape), None), lambda shape, _, g: (sum_leading(g),)
+)
 
 
 @jax.custom_vjp
-def project(x, w):  # [..., D], [D, F] -> [..., F]
-    """x w. Its gradient for w is x^T g as one product that has [D, F] already; as JAX
-    transposes a product it is (g^T x)^T, and on CPUs a transposed copy of what is
-    wider, which of logits is most of all.
+def project(x: Array, w: Array) -> Array:  # [..., D], [D, F] -> [..., F]
+    """Return x w, with a gradient for w that needs no transposed copy.
+
+    The gradient is x^T g, one product of shape [D, F]. JAX transposes a product to
+    (g^T x)^T instead, and on CPUs copies the wider operand transposed: of all layers
+    the logits are the widest.
     """
     return x @ w
 
 
-def _project_gradients(saved, g):
+def _project_gradients(saved: tuple, g: Array):
     x, w = saved
     flat = lambda y: y.reshape(-1, y.shape[-1])
     return g @ w.T, jax.lax.dot_general(flat(x), flat(g), (((0,), (0,)), ((), ())))
@@ -51,7 +61,9 @@ project.defvjp(lambda x, w: (x @ w, (x, w)), _project_gradients)
 
 
 class Dense(nn.Module):
-    """x kernel + bias by `project` and `over`; parameters as in `flax.linen.Dense`."""
+    """A dense layer, x kernel + bias, by `project` and `broadcast_leading`; its
+    parameters are those of `flax.linen.Dense`.
+    """
 
     features: int
     use_bias: bool = True
@@ -59,13 +71,13 @@ class Dense(nn.Module):
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
-    def adjust(self, kernel, train):
-        """What the input is multiplied by."""
+    def adjust(self, kernel: Array, train: bool):
+        """Return the matrix that multiplies the input; subclasses may override it."""
         return kernel
 
     @nn.compact
-    def __call__(self, x, train=False):  # [..., D] -> [..., F]
-        """Return x times the adjusted kernel, plus the bias if there is one."""
+    def __call__(self, x: Array, train: bool = False) -> Array:  # [..., D] -> [..., F]
+        """Return x times the adjusted kernel, plus the bias if `use_bias`."""
         kernel = self.param(
             "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype
         )
@@ -73,7 +85,7 @@ class Dense(nn.Module):
         y = project(x.astype(self.dtype), kernel.astype(self.dtype))
         if not self.use_bias:
             return y
-        return y + over(
+        return y + broadcast_leading(
             self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype).astype(
                 self.dtype
             ),

@@ -1,10 +1,11 @@
 """Transformers (Vaswani et al. 2017): decoder-only, encoder-only and encoder-decoder,
-of the same blocks.
+made of the same blocks.
 
-Every decoder has one contract, (tokens [B, T], carry) -> (logits [B, T, V], carry):
-with carry=None the whole sequence at once, with a carry the next T tokens after those
-that it remembers. A carry holds the keys and values of all layers, room for S
-positions, and how many there are. Dropout is on where `apply` is given a "dropout" key.
+Every decoder has one contract, (tokens [B, T], carry) -> (logits [B, T, V], carry).
+With carry=None the tokens are a complete sequence; with a carry they follow the tokens
+stored in it. A carry holds the keys and values of all layers, with room for S
+positions, and the number of stored positions. Dropout is active if `apply` receives a
+"dropout" key.
 """
 
 import math
@@ -13,33 +14,35 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.core.axes import axes
-from aigc_jax.models.attention import alibi_slopes, sinusoidal
-from aigc_jax.models.layers import Network, dropout, mask_logits, padded
+from aigc_jax.core.axes import with_logical_constraint
+from aigc_jax.core.method import Array, PyTree
+from aigc_jax.models.attention import alibi_slopes, sinusoidal_encoding
+from aigc_jax.models.layers import Network, dropout, mask_logits, pad_vocabulary
 from aigc_jax.models.reductions import Dense, project
 from aigc_jax.models.transformer_blocks import CHOICES, STD, Part, Stack
 
 
 class Tokens(Part, Network, kw_only=True):
-    """What all networks on tokens share: embeddings, positions, logits."""
+    """Base class of Transformers on tokens: embeddings, positions and logits."""
 
     vocabulary: int
-    context: int  # positions that there are
+    context: int  # number of positions
     tied: bool = True  # logits through the embedding's transpose (Press & Wolf 2017)
     scan: bool = False
     remat: bool = False
     keep: str = "nothing"
 
     choices = CHOICES
-    # causal: a position sees those before it alone; cross: it sees an encoder's output.
+    # causal: a position attends only to itself and those before it; cross: positions
+    # attend to an encoder's output.
     causal, cross = True, False
 
     carry_axis = property(lambda self: 1 if self.scan else 0)  # of the batch in a carry
     capacity = property(lambda self: self.context)  # the most positions that a carry can hold
 
-    def misfit(self) -> str:
-        """Return why the width, the heads, the positions or the dropout do not go
-        together, or ''.
+    def shape_error(self) -> str:
+        """Return an error message if the width, heads, positions or dropout are
+        invalid, or ''.
         """
         if self.width % self.heads:
             return f"width = {self.width} does not divide by heads = {self.heads}"
@@ -52,8 +55,8 @@ class Tokens(Part, Network, kw_only=True):
             )
         return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must lie in [0, 1)"
 
-    def setup(self):
-        """Create the blocks, the embeddings, and the head if it is not tied."""
+    def setup(self) -> None:
+        """Create the blocks, the embeddings, and the head unless `tied`."""
         normal = nn.initializers.normal(STD)
         self.stack = Stack(
             scan=self.scan,
@@ -64,30 +67,36 @@ class Tokens(Part, Network, kw_only=True):
             **self.shared,
         )
         self.embed = nn.Embed(
-            padded(self.vocabulary), self.width, embedding_init=normal, **self.types
+            pad_vocabulary(self.vocabulary), self.width, embedding_init=normal, **self.types
         )
         if self.positions == "learned":
             self.position = nn.Embed(self.context, self.width, embedding_init=normal, **self.types)
         if not self.tied:
-            self.head = Dense(padded(self.vocabulary), False, kernel_init=normal, **self.types)
+            self.head = Dense(
+                pad_vocabulary(self.vocabulary), False, kernel_init=normal, **self.types
+            )
 
-    def start(self, tokens, position):  # [B, T], [T] -> [B, T, D]
-        """Return the embeddings of tokens at these positions, after dropout."""
+    def start(self, tokens: Array, position: Array) -> Array:  # [B, T], [T] -> [B, T, D]
+        """Return the embeddings of tokens at their positions, after dropout."""
         x = self.embed(tokens)
         if self.positions == "learned":
             x = x + self.position(position)
         if self.positions == "sinusoidal":
-            # Scaled to the size of the embeddings.
-            x = x + sinusoidal(position, self.width).astype(x.dtype) * STD * math.sqrt(2)
-        return axes(dropout(self, x, self.dropout), "examples", "positions")
+            # Scaled to the standard deviation of the embeddings.
+            x = x + sinusoidal_encoding(position, self.width).astype(x.dtype) * STD * math.sqrt(2)
+        return with_logical_constraint(dropout(self, x, self.dropout), "examples", "positions")
 
-    def logits(self, x):  # [B, T, D] -> [B, T, V]
-        """Return the logits of the next token, with ids past the vocabulary masked."""
+    def logits(self, x: Array) -> Array:  # [B, T, D] -> [B, T, V]
+        """Return the logits of the next tokens, with ids past the vocabulary masked."""
         out = project(x, self.embed.embedding.T.astype(x.dtype)) if self.tied else self.head(x)
-        return mask_logits(axes(out, "examples", None, "vocabulary"), self.vocabulary)
+        return mask_logits(
+            with_logical_constraint(out, "examples", None, "vocabulary"), self.vocabulary
+        )
 
-    def places(self, tokens, carry, **more):
-        """Where T tokens after those of the carry stand, and what they may look at."""
+    def places(self, tokens: Array, carry: PyTree, **more):
+        """Return {position, bias, mask} of T tokens that follow the carry, the `at`
+        argument of `Stack`, with further entries `more`.
+        """
         done = 0 if carry is None else carry["length"]
         position = done + jnp.arange(tokens.shape[1])
         keys = (
@@ -100,8 +109,8 @@ class Tokens(Part, Network, kw_only=True):
         mask = None if carry is None else (keys <= position[:, None])[None, None]
         return dict(position=position, bias=bias, mask=mask) | more
 
-    def carry(self, batch, length):
-        """An empty carry with room for `length` positions."""
+    def carry(self, batch: int, length: int):
+        """Return an empty carry with room for `length` positions."""
         shape = (batch, self.kv_heads or self.heads, length, self.size)
         empty = lambda lead=(): dict(
             k=jnp.zeros((*lead, *shape), self.dtype), v=jnp.zeros((*lead, *shape), self.dtype)
@@ -111,11 +120,11 @@ class Tokens(Part, Network, kw_only=True):
 
 
 class Decoder(Tokens, kw_only=True):
-    """A language model: each position sees those before it and itself."""
+    """A language model: each position attends to itself and those before it."""
 
-    def features(self, tokens, carry=None):
-        """Return what `logits` reads, [B, T, D], of tokens [B, T] that follow on
-        `carry`, and the carry after them.
+    def features(self, tokens: Array, carry: PyTree | None = None) -> tuple[Array, PyTree]:
+        """Return the input [B, T, D] of `logits` for tokens [B, T] that follow `carry`,
+        and the next carry.
         """
         at = self.places(tokens, carry)
         x, layers = self.stack(
@@ -123,52 +132,64 @@ class Decoder(Tokens, kw_only=True):
         )
         return x, carry and dict(length=carry["length"] + tokens.shape[1], layers=layers)
 
-    def __call__(self, tokens, carry=None):  # [B, T], carry -> [B, T, V], carry
+    def __call__(
+        self, tokens: Array, carry: PyTree | None = None
+    ) -> tuple[Array, PyTree]:  # [B, T], carry -> [B, T, V], carry
         """Return the logits of tokens that follow `carry`, and the next carry."""
         x, carry = self.features(tokens, carry)
         return self.logits(x), carry
 
 
 class Encoder(Tokens, kw_only=True):
-    """A masked language model (Devlin et al. 2019): real positions see one another."""
+    """A masked language model (Devlin et al. 2019): each position attends to all that
+    are not padding.
+    """
 
     causal = False
 
-    def __call__(self, tokens, mask):  # [B, T], [B, T] -> [B, T, V]
-        """Return the logits of tokens; `mask` is 1 where a token is no padding."""
+    def __call__(self, tokens: Array, mask: Array) -> Array:  # [B, T], [B, T] -> [B, T, V]
+        """Return the logits of tokens; `mask` is 0 at padding, else 1."""
         at = self.places(tokens, None, mask=mask[:, None, None].astype(bool))
         return self.logits(self.stack(self.start(tokens, at["position"]), None, None, at)[0])
 
 
 class EncoderDecoder(Tokens, kw_only=True):
-    """The Transformer of Vaswani et al. 2017, with one vocabulary and one table of
-    embeddings for both sides. A decoder's carry begins with `encode`: {memory: keys and
-    values of every layer, mask, length, layers}.
+    """The Transformer of Vaswani et al. 2017, with one vocabulary and one embedding
+    table for encoder and decoder.
+
+    `encode` creates the first part of the decoder's carry, {memory: keys and values of
+    every layer, mask}; `carry` creates the rest, {length, layers}.
     """
 
     cross = True
 
-    def setup(self):
-        """Create the decoder's parts, and the encoder's blocks beside them."""
+    def setup(self) -> None:
+        """Create the decoder and the blocks of the encoder."""
         super().setup()
         self.encoder = Stack(remat=self.remat, keep=self.keep, causal=False, **self.shared)
 
-    def misfit(self) -> str:
-        """Return why the fields do not go together, or ''; `scan` is not supported."""
-        return super().misfit() or ("scan = True is for networks of one stack" if self.scan else "")
+    def shape_error(self) -> str:
+        """Return an error message for invalid fields, among them `scan`, or ''."""
+        return super().shape_error() or (
+            "scan = True is for networks of one stack" if self.scan else ""
+        )
 
-    def encode(self, source, mask):  # [B, S], [B, S] -> carry without room
-        """Return a carry that holds the encoded source, and no room for tokens yet;
-        `mask` is 1 where a token is no padding.
+    def encode(
+        self, source: Array, mask: Array
+    ) -> dict[str, PyTree]:  # [B, S], [B, S] -> carry without room
+        """Return a carry with the encoded source and without room for tokens; `mask` is
+        0 at padding, else 1.
         """
         mask = mask[:, None, None].astype(bool)
         at = self.places(source, None, mask=mask)
         memory = self.encoder(self.start(source, at["position"]), None, None, at)[0]
         return dict(memory=self.stack.remember(memory), mask=mask)
 
-    def decode(self, tokens, carry):  # [B, T], carry -> [B, T, V], carry
-        """Return the logits of tokens that follow on `carry`, and the carry after them:
-        unchanged where it has no room, as in training.
+    def decode(
+        self, tokens: Array, carry: PyTree
+    ) -> tuple[Array, PyTree]:  # [B, T], carry -> [B, T, V], carry
+        """Return the logits of tokens that follow `carry`, and the next carry. A carry
+        without room, as in training, is returned unchanged.
         """
         past = carry if "layers" in carry else None
         at = self.places(tokens, past, memory_mask=carry["mask"])
@@ -179,6 +200,10 @@ class EncoderDecoder(Tokens, kw_only=True):
             dict(length=past["length"] + tokens.shape[1], layers=layers) if past else {}
         )
 
-    def __call__(self, source, mask, tokens):  # [B, S], [B, S], [B, T] -> [B, T, V]
-        """Return the logits of `tokens`, each given the source and those before it."""
+    def __call__(
+        self, source: Array, mask: Array, tokens: Array
+    ) -> Array:  # [B, S], [B, S], [B, T] -> [B, T, V]
+        """Return the logits of `tokens`, conditioned on the source and the tokens
+        before.
+        """
         return self.decode(tokens, self.encode(source, mask))[0]

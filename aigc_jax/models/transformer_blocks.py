@@ -1,32 +1,35 @@
 """The blocks of a Transformer: attention, MLP, and stacks of both.
 
-T positions of a sequence, D its width, N heads of H coordinates, S positions of what is
-attended to. A cache holds the keys and values of one block, a carry those of all.
+Axes: T positions of a sequence, D its width, N heads of H coordinates, S positions that
+are attended to. A cache holds the keys and values of one block, a carry those of all
+blocks.
 """
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from aigc_jax.core.axes import axes
-from aigc_jax.models.attention import attend, attention, rotary
+from aigc_jax.core.axes import with_logical_constraint
+from aigc_jax.core.method import Array, PyTree
+from aigc_jax.models.attention import attend, attention, rotary_encoding
 from aigc_jax.models.layers import ACTIVATIONS, dropout
 from aigc_jax.models.normalization import LayerNorm
 from aigc_jax.models.reductions import Dense
 
 RMS = partial(LayerNorm, centred=False, use_bias=False)
 NORMS: dict[str, type[LayerNorm] | partial[LayerNorm]] = {"layer": LayerNorm, "rms": RMS}
-# What a block that is computed again keeps all the same: nothing, or its products with
-# weights, so that attention and what is done value by value are computed again alone.
+# Values that a block with `remat` stores for the backward pass: none, or its products
+# with weights, so that only attention and elementwise operations are recomputed.
 KEPT = {"nothing": None, "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 CHOICES = dict(
     keep=KEPT,
     positions=dict.fromkeys(("learned", "sinusoidal", "rotary", "alibi", "none")),
-    # where norms stand: x + f(norm(x)), or norm(x + f(x)) as in the paper
+    # position of the norms: x + f(norm(x)), or norm(x + f(x)) as in the paper
     place=dict.fromkeys(("before", "after")),
     mlp=dict.fromkeys(("relu", "gelu", "swiglu")),
     norm=NORMS,
@@ -35,13 +38,13 @@ STD = 0.02  # of initial weights (Radford et al. 2018, section 4.1)
 
 
 class Part(nn.Module):
-    """The fields that all parts of one network share."""
+    """Base class with the fields that all submodules of one network share."""
 
     width: int
     heads: int
     layers: int
     # Heads of keys and values, each shared by heads / kv_heads of the queries (Ainslie
-    # et al. 2023); 0: as many as heads.
+    # et al. 2023); 0: equal to heads.
     kv_heads: int = 0
     hidden: int = 0  # of the MLP; 0: 4 width, for swiglu 8/3 width rounded up to a multiple of 64
     mlp: str = "gelu"
@@ -56,7 +59,7 @@ class Part(nn.Module):
 
     @property
     def shared(self) -> dict:
-        """The keyword arguments of a part of this one."""
+        """The fields of `Part`, as keyword arguments of a submodule."""
         return {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(Part)
@@ -65,7 +68,7 @@ class Part(nn.Module):
 
     @property
     def size(self) -> int:
-        """Of a head."""
+        """The width of a head."""
         return self.width // self.heads
 
     @property
@@ -73,31 +76,37 @@ class Part(nn.Module):
         """The dtypes of a layer's computations and parameters, as keyword arguments."""
         return dict(dtype=self.dtype, param_dtype=self.param_dtype)
 
-    def dense(self, features, name=None, residual=False):
-        """Weights of standard deviation 0.02, those of the two per layer that write
-        into the residual stream divided by the square root of their number (Radford et
-        al. 2019, section 2.3).
+    def dense(self, features: int, name: str | None = None, residual: bool = False):
+        """Return a dense layer with initial weights of standard deviation 0.02.
+
+        residual: for the two layers per block that are added to the residual stream;
+        their standard deviation is divided by the square root of their number, 2
+        `layers` (Radford et al. 2019, section 2.3).
         """
         std = STD / math.sqrt(2 * self.layers) if residual else STD
         return Dense(
             features, self.bias, name=name, kernel_init=nn.initializers.normal(std), **self.types
         )
 
-    def normalize(self, name=None):
-        """Return a layer of `norm`: "layer" has a bias if `bias`, "rms" has none."""
+    def normalize(self, name: str | None = None):
+        """Return the layer `norm`: "layer" has a bias if `bias`, "rms" has none."""
         types = self.types | (dict(use_bias=self.bias) if self.norm == "layer" else {})
         return NORMS[self.norm](name=name, **types)
 
 
 class Attention(Part, kw_only=True):
-    """Self-attention of every position to those before it and itself, or to all."""
+    """Self-attention; with `causal`, each position attends only to itself and the
+    positions before it.
+    """
 
     causal: bool
 
     @nn.compact
-    def __call__(self, x, cache, at):  # [B, T, D] -> [B, T, D], cache
-        """Return the attended values [B, T, D] and the cache with the T new keys and
-        values; without a cache (None) the T tokens attend to one another alone.
+    def __call__(
+        self, x: Array, cache: PyTree, at: dict
+    ) -> tuple[Array, PyTree]:  # [B, T, D] -> [B, T, D], cache
+        """Return the attended values and the cache with the T new keys and values.
+        Without a cache (None) the T tokens attend only to one another.
         """
         kv = self.kv_heads or self.heads
         q, k, v = jnp.split(
@@ -106,7 +115,9 @@ class Attention(Part, kw_only=True):
             axis=-1,
         )
         q, k, v = (
-            axes(y.reshape(*y.shape[:2], -1, self.size), "examples", None, "heads")
+            with_logical_constraint(
+                y.reshape(*y.shape[:2], -1, self.size), "examples", None, "heads"
+            )
             for y in (q, k, v)
         )
         if self.qk_norm:
@@ -115,7 +126,7 @@ class Attention(Part, kw_only=True):
                 NORMS["rms"](name="k_norm", **self.types)(k),
             )
         if self.positions == "rotary":
-            q, k = rotary(q, at["position"]), rotary(k, at["position"])
+            q, k = rotary_encoding(q, at["position"]), rotary_encoding(k, at["position"])
         if cache is None:
             y = attention(q, k, v, at["bias"], at["mask"], self.causal)
         else:
@@ -131,8 +142,8 @@ class Attention(Part, kw_only=True):
 class CrossAttention(Part):
     """Queries from x; keys and values from an encoder's output, computed once."""
 
-    def setup(self):
-        """Create the projections of queries, of keys and values, and of the output."""
+    def setup(self) -> None:
+        """Create the projections of queries, keys and values, and the output."""
         self.q, self.kv, self.out = (
             self.dense(self.width),
             self.dense(2 * self.width),
@@ -146,9 +157,11 @@ class CrossAttention(Part):
         )
         return dict(k=k, v=v)
 
-    def __call__(self, x, memory, mask):  # [B, T, D], keys and values, [B, 1, 1, S] -> [B, T, D]
-        """Return the values of `memory` that the positions of x attend to; `mask` is
-        True where the memory is no padding.
+    def __call__(
+        self, x: Array, memory: dict[str, Array], mask: Array
+    ) -> Array:  # [B, T, D], keys and values, [B, 1, 1, S] -> [B, T, D]
+        """Return the attention of x over `memory`; `mask` is False at padding of the
+        memory.
         """
         q = self.q(x).reshape(*x.shape[:2], self.heads, self.size)
         return self.out(attention(q, memory["k"], memory["v"], mask=mask).reshape(x.shape))
@@ -158,8 +171,8 @@ class Mlp(Part):
     """Two dense layers with an activation between them; "swiglu" gates the first."""
 
     @nn.compact
-    def __call__(self, x):  # [B, T, D] -> [B, T, D]
-        """Return x through both layers, position by position."""
+    def __call__(self, x: Array) -> Array:  # [B, T, D] -> [B, T, D]
+        """Return the output of both layers at each position."""
         if self.mlp == "swiglu":  # Shazeer 2020, eq. 6
             a, b = jnp.split(
                 self.dense(2 * (self.hidden or -(-8 * self.width // 192) * 64), "up")(x), 2, axis=-1
@@ -167,20 +180,20 @@ class Mlp(Part):
             x = nn.silu(a) * b
         else:
             x = ACTIVATIONS[self.mlp](self.dense(self.hidden or 4 * self.width, "up")(x))
-        x = axes(x, "examples", None, "hidden")
+        x = with_logical_constraint(x, "examples", None, "hidden")
         return self.dense(self.width, "down", residual=True)(x)
 
 
 class Block(Part, kw_only=True):
-    """Attention, cross-attention where there is a memory, MLP: each with a norm,
-    dropout and a residual connection.
+    """Self-attention, cross-attention if `cross`, and an MLP, each with a norm, dropout
+    and a residual connection.
     """
 
     causal: bool
     cross: bool = False
 
-    def setup(self):
-        """Create the layers and their norms; cross-attention only with `cross`."""
+    def setup(self) -> None:
+        """Create the layers and their norms."""
         self.attention, self.norm_attention = (
             Attention(causal=self.causal, **self.shared),
             self.normalize(),
@@ -190,16 +203,20 @@ class Block(Part, kw_only=True):
         self.feed_forward, self.norm_feed_forward = Mlp(**self.shared), self.normalize()
 
     def remember(self, memory):
-        """Return the keys and values of an encoder's output [B, S, D], for `memory`."""
+        """Return the `memory` of an encoder's output [B, S, D]: its keys and values."""
         return self.cross_attention.remember(memory)
 
-    def add(self, x, norm, f):
-        """x + f(norm(x)), or norm(x + f(x))."""
+    def add(self, x: Array, norm: Callable, f: Callable) -> Array:
+        """Return x + f(norm(x)) or norm(x + f(x)), according to `place`."""
         y = dropout(self, f(norm(x) if self.place == "before" else x), self.dropout)
-        return axes(x + y if self.place == "before" else norm(x + y), "examples", "positions")
+        return with_logical_constraint(
+            x + y if self.place == "before" else norm(x + y), "examples", "positions"
+        )
 
-    def __call__(self, x, cache, memory, at):  # [B, T, D] -> [B, T, D], cache
-        """Return x after all layers, and the cache after these T tokens or None."""
+    def __call__(
+        self, x: Array, cache: PyTree, memory: PyTree, at: dict
+    ) -> tuple[Array, PyTree]:  # [B, T, D] -> [B, T, D], cache
+        """Return x after all layers, and the cache after these T tokens, or None."""
         kept = [cache]
 
         def attend(y):
@@ -215,10 +232,11 @@ class Block(Part, kw_only=True):
 
 
 class Stack(Part, kw_only=True):
-    """All blocks and the last norm: written out, or as one `scan` over stacked
-    parameters, which compiles sooner; with `remat` a block's intermediate values are
-    computed again in the backward pass instead of kept, but for those that `keep`
-    names.
+    """All blocks and the last norm.
+
+    scan: apply the blocks as one scan over stacked parameters, which compiles faster
+    than separate blocks. remat: recompute the intermediate values of a block in the
+    backward pass, except those that the policy `keep` saves.
     """
 
     causal: bool
@@ -227,7 +245,7 @@ class Stack(Part, kw_only=True):
     remat: bool = False
     keep: str = "nothing"
 
-    def setup(self):
+    def setup(self) -> None:
         """Create the blocks, as one scanned module or a list, and the last norm."""
         more = dict(causal=self.causal, cross=self.cross, **self.shared)
         block = (
@@ -251,12 +269,15 @@ class Stack(Part, kw_only=True):
             self.last = self.normalize()
 
     def remember(self, memory):
-        """Return every block's keys and values of an encoder's output [B, S, D]."""
+        """Return the keys and values of an encoder's output [B, S, D] in each block."""
         return tuple(layer.remember(memory) for layer in self.layer)
 
-    def __call__(self, x, caches, memories, at):  # [B, T, D] -> [B, T, D], caches
+    def __call__(
+        self, x: Array, caches: PyTree, memories: PyTree, at: dict
+    ) -> tuple[Array, PyTree]:  # [B, T, D] -> [B, T, D], caches
         """Return x after all blocks and the last norm, and the caches after these T
-        tokens. Caches and memories are None, or one entry a block: stacked if `scan`.
+        tokens. Caches and memories are None or have one entry per block, stacked if
+        `scan`.
         """
         if self.scan:
             x, caches = self.blocks(x, caches, memories, at)

@@ -1,13 +1,15 @@
-"""Variational autoencoders with L stochastic layers: q(z_1 | x) q(z_2 | z_1) ... from
-the data up, p(z_L), ... p(z_1 | z_2) p(x | z_1) from the top down (Kingma & Welling
-2013, appendix C; Burda et al. 2016, section 2). All distributions of latents are normal
-with diagonal covariances.
+"""Variational autoencoders with L stochastic layers (Kingma & Welling 2013, appendix C;
+Burda et al. 2016, section 2).
 
-A network has `encode(i, below, c) -> (mean, log_var)` of the i-th latents, from 0, the
-nearest to the data, and `decode(i, above, c)`: for i > 0 (mean, log_var) of the latents
-below, for i = 0 (location, scale) of the data, as
-`methods.losses.likelihoods.LIKELIHOODS` read them. Leading axes are free. c [B,
-classes] are one-hot labels, or None.
+The encoder is q(z_1 | x) q(z_2 | z_1) ..., from the data up; the decoder is p(z_L) ...
+p(z_1 | z_2) p(x | z_1), from the top down. All distributions of latents are normal with
+diagonal covariances.
+
+A network has `encode(i, below, c) -> (mean, log_var)` of the i-th latents, where i = 0
+is the layer next to the data, and `decode(i, above, c)`, which returns (mean, log_var)
+of the latents below for i > 0, and for i = 0 (location, scale) of the data, the
+arguments of `methods.losses.likelihoods.LIKELIHOODS`. Latents may have any leading
+axes. c [B, classes] are one-hot labels, or None.
 """
 
 import math
@@ -16,37 +18,44 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from aigc_jax.core.method import Array
 from aigc_jax.models.conv import Conv, ConvTranspose
-from aigc_jax.models.layers import ACTIVATIONS, Network, halvings, unclear, undivided
+from aigc_jax.models.layers import (
+    ACTIVATIONS,
+    Network,
+    choice_error,
+    count_halvings,
+    divisibility_error,
+)
 
-FLOOR = -7.0  # of a learned scale's logarithm: less than a quarter of a grey level
+FLOOR = -7.0  # lower bound of a learned log scale: less than a quarter of a grey level
 
 
-def floored(log_scale):
-    """Bounded below without a kink (after Rybkin et al. 2021, section 3): the
-    likelihood of a pixel that is always black has no bound.
+def floor_log_var(log_scale):
+    """Return the log scale with the smooth lower bound FLOOR (after Rybkin et al. 2021,
+    section 3). Without it, the likelihood of a pixel that is always black is unbounded.
     """
     return FLOOR + nn.softplus(log_scale - FLOOR)
 
 
 class Perceptron(nn.Module):
-    """Dense layers of the given widths, each with the activation."""
+    """Dense layers of these widths, each followed by the activation."""
 
     widths: tuple[int, ...]
     activation: str
     types: Any
 
     @nn.compact
-    def __call__(self, x):  # [..., D] -> [..., widths[-1]]
-        """Return the last layer's activations; x itself where there is no layer."""
+    def __call__(self, x: Array):  # [..., D] -> [..., widths[-1]]
+        """Return the activations of the last layer; x if `widths` is empty."""
         for width in self.widths:
             x = ACTIVATIONS[self.activation](nn.Dense(width, **self.types)(x))
         return x
 
 
 class Normal(nn.Module):
-    """A normal distribution of `size` latents whose mean and log variance are linear in
-    what a perceptron makes of the input.
+    """A normal distribution of `size` latents, whose mean and log variance are linear
+    in the output of a perceptron.
     """
 
     size: int
@@ -55,8 +64,8 @@ class Normal(nn.Module):
     types: Any
 
     @nn.compact
-    def __call__(self, x):  # [..., D] -> 2 x [..., size]
-        """Return mean and log variance, [..., size] each."""
+    def __call__(self, x: Array) -> tuple[Array, ...]:  # [..., D] -> 2 x [..., size]
+        """Return the mean and the log variance, [..., size] each."""
         x = Perceptron(self.widths, self.activation, self.types)(x)
         return nn.Dense(self.size, name="mean", **self.types)(x), nn.Dense(
             self.size, name="log_var", **self.types
@@ -64,16 +73,16 @@ class Normal(nn.Module):
 
 
 class Flat(nn.Module):
-    """Pictures as rows of numbers."""
+    """A layer that flattens each example."""
 
     @nn.compact
-    def __call__(self, x):  # [B, *shape] -> [B, D]
-        """Return x as rows of D = prod(shape) numbers."""
+    def __call__(self, x: Array) -> Array:  # [B, *shape] -> [B, D]
+        """Return x with D = prod(shape)."""
         return x.reshape(x.shape[0], -1)
 
 
 class Convolutions(nn.Module):
-    """Convolutions that halve the picture, as rows of numbers: 28x28x1 -> 14x14x32 ->
+    """Convolutions that halve the image, then a flattening: 28x28x1 -> 14x14x32 ->
     7x7x64 -> 3136 with layers (32, 64).
     """
 
@@ -83,8 +92,8 @@ class Convolutions(nn.Module):
     types: Any
 
     @nn.compact
-    def __call__(self, x):  # [B, H, W, C] -> [B, D]
-        """Return the last layer's activations as rows of D numbers."""
+    def __call__(self, x: Array) -> Array:  # [B, H, W, C] -> [B, D]
+        """Return the activations of the last layer, flattened."""
         for features in self.layers:
             x = ACTIVATIONS[self.activation](
                 Conv(features, (self.kernel,) * 2, strides=2, **self.types)(x)
@@ -93,8 +102,8 @@ class Convolutions(nn.Module):
 
 
 class Values(nn.Module):
-    """A linear layer from what a perceptron makes of latents to `outputs` numbers for
-    every value of the data.
+    """A perceptron on latents, then a linear layer to `outputs` numbers for every value
+    of the data.
     """
 
     shape: tuple[int, ...]
@@ -104,17 +113,17 @@ class Values(nn.Module):
     types: Any
 
     @nn.compact
-    def __call__(self, z):  # [B, Z] -> outputs x [B, *shape]
-        """Return `outputs` arrays [B, *shape] in a list."""
+    def __call__(self, z: Array) -> list[Array]:  # [B, Z] -> outputs x [B, *shape]
+        """Return a list of `outputs` arrays [B, *shape]."""
         x = Perceptron(self.widths, self.activation, self.types)(z)
         x = nn.Dense(self.outputs * math.prod(self.shape), **self.types)(x)
         return [part.reshape(-1, *self.shape) for part in jnp.split(x, self.outputs, axis=-1)]
 
 
 class Deconvolutions(nn.Module):
-    """A perceptron and a dense layer to small pictures, transposed convolutions that
-    double them, one more to the data's channels: z -> 7x7x64 -> 14x14x64 -> 28x28x32 ->
-    28x28x1 with layers (64, 32).
+    """A perceptron and a dense layer to small images, transposed convolutions that
+    double their size, and one to the channels of the data: z -> 7x7x64 -> 14x14x64 ->
+    28x28x32 -> 28x28x1 with layers (64, 32).
     """
 
     shape: tuple[int, ...]
@@ -126,8 +135,8 @@ class Deconvolutions(nn.Module):
     types: Any
 
     @nn.compact
-    def __call__(self, z):  # [B, Z] -> outputs x [B, H, W, C]
-        """Return `outputs` arrays [B, H, W, C] in a list."""
+    def __call__(self, z: Array) -> list[Array]:  # [B, Z] -> outputs x [B, H, W, C]
+        """Return a list of `outputs` arrays [B, H, W, C]."""
         height, width, colours = self.shape
         times = 2 ** len(self.layers)
         small = (height // times, width // times, self.layers[0])
@@ -146,9 +155,9 @@ class Deconvolutions(nn.Module):
 
 
 class MLPVAE(Network):
-    """Dense layers throughout: 784 -> widths[0] -> z[0] -> widths[1] -> z[1] ..., and
-    back in the opposite order; with widths ((500,),) and z (20,) 784-500-20-500-784
-    (Kingma & Welling 2013, appendix C).
+    """A VAE of dense layers: 784 -> widths[0] -> z[0] -> widths[1] -> z[1] ..., and a
+    decoder in the opposite order. With widths ((500,),) and z (20,) the layers are
+    784-500-20-500-784 (Kingma & Welling 2013, appendix C).
     """
 
     shape: tuple[int, ...]
@@ -156,7 +165,7 @@ class MLPVAE(Network):
     scale: str  # of `methods.losses.likelihoods.Likelihood`
     widths: tuple[tuple[int, ...], ...]  # between the data and z[0], between z[0] and z[1], ...
     activation: str
-    classes: int = 0  # of the labels that it is conditioned on
+    classes: int = 0  # of the labels that condition the network
     pseudo: int | None = None  # pseudo-inputs of a VampPrior
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -168,11 +177,11 @@ class MLPVAE(Network):
 
     @property
     def outputs(self):
-        """The decoder's numbers for a value of the data: 2 where each has a scale."""
+        """The decoder's outputs per value of the data: 2 if each value has a scale."""
         return 2 if self.scale == "pixel" else 1
 
-    def misfit(self):
-        """Return why `widths` and `z` do not go together, or ''."""
+    def shape_error(self) -> str:
+        """Return an error message if `widths` and `z` differ in length, or ''."""
         if len(self.widths) != len(self.z):
             return (
                 f"widths = {self.widths} are for {len(self.widths)} stochastic layers, and "
@@ -181,13 +190,13 @@ class MLPVAE(Network):
         return ""
 
     def bottom(self):
-        """What reads the data, and what writes them."""
+        """Return the first module of the encoder and the last module of the decoder."""
         return Flat(), Values(
             self.shape, self.outputs, self.widths[0][::-1], self.activation, self.types
         )
 
-    def setup(self):
-        """Create the layers of q and p, the scale and the pseudo-inputs."""
+    def setup(self) -> None:
+        """Create the layers of q and p, and the scale and pseudo-inputs if learned."""
         self.reader, writer = self.bottom()
         above = range(1, len(self.z))
         self.q = [
@@ -208,20 +217,29 @@ class MLPVAE(Network):
                 "inputs", nn.initializers.normal(1.0), (self.pseudo, *self.shape), self.param_dtype
             )
 
-    def encode(self, i, below, c=None):  # [..., D] -> 2 x [..., Z]
-        """Return mean and log variance of q(z_i | below): the layer below, or data for
-        i = 0.
+    def encode(
+        self, i: int, below, c: Array | None = None
+    ) -> tuple[Array, ...]:  # [..., D] -> 2 x [..., Z]
+        """Return the mean and the log variance of q(z_i | below), where `below` are the
+        latents of the layer below, or the data for i = 0.
         """
         if i == 0:
             below = self.reader(below)
-        return self.q[i](joined(below, c))
+        return self.q[i](join_condition(below, c))
 
-    def decode(self, i, above, c=None):
-        """Return the parameters of p(below | above), given z_i [..., Z] as `above`:
-        mean and log variance, [..., Z'] each; for i = 0 the location [..., *shape] and
-        its log scale, which is of the same shape, one number [] or None.
+    def decode(self, i: int, above, c: Array | None = None):
+        """Return the parameters of p(below | above).
+
+        Args:
+          i: index of the stochastic layer of `above`.
+          above: latents z_i [..., Z].
+          c: one-hot labels [B, classes], or None.
+
+        Returns:
+          For i > 0 the mean and the log variance, [..., Z'] each. For i = 0 the
+          location [..., *shape], and the log scale: of the same shape, [] or None.
         """
-        above = joined(above, c)
+        above = join_condition(above, c)
         if i:
             return self.p[i](above)
         out = [
@@ -230,14 +248,14 @@ class MLPVAE(Network):
         ]
         if self.scale == "scalar":
             out.append(self.spread)
-        return out[0], floored(out[1]) if len(out) > 1 else None
+        return out[0], floor_log_var(out[1]) if len(out) > 1 else None
 
-    def pseudo_inputs(self):  # -> [C, *shape], any real numbers
-        """Return the pseudo-inputs as they are stored, before `Observation.squash`."""
+    def pseudo_inputs(self) -> Array:  # -> [C, *shape], any real numbers
+        """Return the stored pseudo-inputs, before `Observation.squash`."""
         return self.inputs
 
-    def __call__(self, x, c=None):  # touches every parameter, for `init`
-        """Return the outputs of all layers, for `init`: those of p are of latents 0."""
+    def __call__(self, x: Array, c: Array | None = None):  # touches every parameter, for `init`
+        """Return the outputs of all layers, for `init`; the latents of p are zeros."""
         below = x
         for i in range(len(self.z)):
             below, _ = self.encode(i, below, c)
@@ -249,9 +267,12 @@ class MLPVAE(Network):
 
 
 class ConvVAE(MLPVAE):
-    """Convolutions next to the data, dense layers above: 28x28x1 -> 14x14x32 -> 7x7x64
-    -> widths[0] -> z[0] with channels (32, 64), or width 32, which has as many layers
-    as the picture allows (8 to 128 pixels, grey or colour); and back.
+    """A VAE of convolutions next to the data and dense layers above, with a decoder in
+    the opposite order.
+
+    28x28x1 -> 14x14x32 -> 7x7x64 -> widths[0] -> z[0] with channels (32, 64), or with
+    width 32. `width` sets the number of convolutions to the number of possible halvings
+    of the image (8 to 128 pixels, grey or colour).
     """
 
     kernel: int = 4
@@ -260,17 +281,21 @@ class ConvVAE(MLPVAE):
 
     @property
     def layers(self):
-        """The channels of every halving, from the data down."""
-        return self.channels or halvings(self.shape, self.width)
+        """The channels of every halving, from the largest images to the smallest."""
+        return self.channels or count_halvings(self.shape, self.width)
 
-    def misfit(self):
-        """Return why the data cannot be halved once a layer, or why MLPVAE's fields do
-        not go together, or ''.
+    def shape_error(self) -> str:
+        """Return an error message if a layer cannot halve the data or if the fields of
+        MLPVAE do not match, or ''.
         """
-        return unclear(self) or undivided(self.layers, self.shape) or super().misfit()
+        return (
+            choice_error(self)
+            or divisibility_error(self.layers, self.shape)
+            or super().shape_error()
+        )
 
     def bottom(self):
-        """Return the convolutions that read the data, and those that write them."""
+        """Return the convolutions of the encoder and those of the decoder."""
         reader = Convolutions(self.layers, self.kernel, self.activation, self.types)
         return reader, Deconvolutions(
             self.shape,
@@ -283,8 +308,10 @@ class ConvVAE(MLPVAE):
         )
 
 
-def joined(x, c):  # [..., D], [B, classes] -> [..., D + classes]
-    """Return x with the one-hot labels c after it; x itself where c is None."""
+def join_condition(
+    x: Array, c: Array | None
+) -> Array:  # [..., D], [B, classes] -> [..., D + classes]
+    """Return x and the one-hot labels c concatenated; x if c is None."""
     return (
         x
         if c is None

@@ -1,33 +1,39 @@
-"""The encoder, decoder and codes of a VQ-VAE (van den Oord et al. 2017)."""
+"""The encoder and decoder of a VQ-VAE (van den Oord et al. 2017)."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from aigc_jax.core.method import Array
 from aigc_jax.models.conv import Conv, ConvTranspose
-from aigc_jax.models.layers import ACTIVATIONS, Network, undivided
-from aigc_jax.models.vae import floored
+from aigc_jax.models.layers import ACTIVATIONS, Network, divisibility_error
+from aigc_jax.models.vae import floor_log_var
 
 
 class Residual(nn.Module):
-    """x + Conv 1x1 (act (Conv 3x3 (act x))) (van den Oord et al. 2017, section 4.1)."""
+    """A residual block: x + Conv 1x1 (act (Conv 3x3 (act x))) (van den Oord et al.
+    2017, section 4.1).
+    """
 
     activation: str
     types: Any
 
     @nn.compact
-    def __call__(self, x):  # [B, H, W, C] -> [B, H, W, C]
-        """Return x plus the two convolutions' output."""
+    def __call__(self, x: Array) -> Array:  # [B, H, W, C] -> [B, H, W, C]
+        """Return x plus the output of the two convolutions."""
         act, features = ACTIVATIONS[self.activation], x.shape[-1]
         y = Conv(features, (3, 3), **self.types)(act(x))
         return x + Conv(features, (1, 1), **self.types)(act(y))
 
 
 class VQVAE(Network):
-    """Convolutions that halve the picture, residual blocks, `size` numbers for every
-    place, and back (van den Oord et al. 2017, section 4.1): 28x28x1 -> 14x14x64 ->
-    7x7x128 -> 7x7x16 with channels (64, 128) and size 16.
+    """A convolutional encoder to a vector of `size` values at every position, and the
+    decoder that mirrors it (van den Oord et al. 2017, section 4.1).
+
+    The encoder halves the image by one strided convolution per entry of `channels`,
+    then applies residual blocks and a 1x1 convolution: 28x28x1 -> 14x14x64 -> 7x7x128
+    -> 7x7x16 with channels (64, 128) and size 16.
     """
 
     shape: tuple[int, int, int]
@@ -35,22 +41,22 @@ class VQVAE(Network):
     size: int  # of a code
     channels: tuple[int, ...]
     kernel: int
-    residual: int  # blocks on either side
+    residual: int  # blocks in the encoder, and in the decoder
     activation: str
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
-    def misfit(self):
-        """Return why the data cannot be halved once a layer, or ''."""
+    def shape_error(self) -> str:
+        """Return an error message if a layer cannot halve the data, or ''."""
         if len(self.shape) != 3:
             return (
                 f"channels = {self.channels} are for pictures, and the data are points "
                 f"{list(self.shape)}"
             )
-        return undivided(self.channels, self.shape)
+        return divisibility_error(self.channels, self.shape)
 
-    def setup(self):
-        """Create encoder and decoder, and the scale where it is one number."""
+    def setup(self) -> None:
+        """Create the encoder, the decoder, and the log scale if it is one parameter."""
         types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         kernel, act = (self.kernel,) * 2, ACTIVATIONS[self.activation]
         outputs = self.shape[-1] * (2 if self.scale == "pixel" else 1)
@@ -81,19 +87,24 @@ class VQVAE(Network):
         if self.scale == "scalar":
             self.spread = self.param("spread", nn.initializers.zeros, (), self.param_dtype)
 
-    def encode(self, x):  # [B, H, W, C] -> [B, h, w, size]
-        """Return a vector for every place of the image, before it becomes a code."""
+    def encode(self, x: Array) -> Array:  # [B, H, W, C] -> [B, h, w, size]
+        """Return the vector at every position, before quantization."""
         return self.down(x)
 
-    def decode(self, codes):
-        """Return the location [B, H, W, C] of codes [B, h, w, size] and its log scale,
-        which is of the same shape, one number [] or None.
+    def decode(self, codes: Array):
+        """Return the parameters of the likelihood of the data.
+
+        Args:
+          codes: quantized vectors [B, h, w, size].
+
+        Returns:
+          The location [B, H, W, C], and the log scale: of the same shape, [] or None.
         """
         out = jnp.split(self.up(codes), 2 if self.scale == "pixel" else 1, axis=-1)
         if self.scale == "scalar":
             out.append(self.spread)
-        return out[0], floored(out[1]) if len(out) > 1 else None
+        return out[0], floor_log_var(out[1]) if len(out) > 1 else None
 
-    def __call__(self, x):  # touches every parameter, for `init`
-        """Return the decoded vectors, without codes; for `init`."""
+    def __call__(self, x: Array):  # touches every parameter, for `init`
+        """Return the decoder's output without quantization; for `init`."""
         return self.decode(self.encode(x))

@@ -1,1 +1,1 @@
-"""Many trials: lists of overrides, groups as programs, engines, tables and reports."""
+"""Sweeps: overrides, groups of trials as programs, engines, tables and reports."""

@@ -1,10 +1,10 @@
-"""Sweeps as Python objects: what `aigc_jax.sweep` and `aigc_jax.load` do."""
+"""The Python API of sweeps: `aigc_jax.sweep` and `aigc_jax.load`."""
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -13,49 +13,51 @@ from aigc_jax.sweeps import grid as grids
 from aigc_jax.sweeps import plots, report
 from aigc_jax.sweeps.engines import DEFAULT_SETTINGS
 from aigc_jax.sweeps.evidence import Results
-from aigc_jax.sweeps.request import carry_out, check_metric, finish, make_request
+from aigc_jax.sweeps.request import check_metric, make_request, run_request, write_outcome
 from aigc_jax.sweeps.sweep import Sweep as SweepDir
 from aigc_jax.utils.errors import UserError, argument, check_type, listing, nearest, require
 from aigc_jax.utils.terminal import print_warning
 
-if TYPE_CHECKING:  # sweeps are started and looked at without jax
+if TYPE_CHECKING:  # sweeps are started and inspected without jax
     from aigc_jax.inference.run import Run
 
-SHOWN = 8  # trials that an error names
+SHOWN = 8  # most trials that an error message names
 
 
 class Sweep:
     """A sweep on disk, finished or not.
 
-    path      its directory
-    module    the experiment, whose own table and figure are shown
+    Args:
+      path: the directory of the sweep.
+      module: the experiment, whose own table and figure are shown.
     """
 
     def __init__(self, path: str | Path, module: ModuleType | None = None):
         self.dir, self.module = SweepDir(path), module
-        self.dir.stored()  # a UserError where there is no sweep
+        self.dir.stored()  # raises a UserError if the directory is not a sweep
 
     @property
     def path(self) -> Path:
-        """The sweep's directory."""
+        """The directory of the sweep."""
         return self.dir.path
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Sweep({str(self.path)!r}, {len(self.dir.stored()['trials'])} trials)"
 
     def rows(self, split: str | None = None) -> list[dict]:
-        """All rows of all trials, or those of a split: {trial, the keys that vary,
-        seed, step, split, values}; `pandas.DataFrame(sweep.rows())` is a table.
+        """Return the rows of all trials, or those of one split: {trial, varied keys,
+        seed, step, split, values}. `pandas.DataFrame(sweep.rows())` is a table.
         """
         return [row for row in self.dir.rows() if split in (None, row["split"])]
 
     def trials(self) -> list[dict]:
-        """Every trial: {trial, the keys that vary, seed, status}, in their order."""
+        """Return every trial, in order: {trial, varied keys, seed, status}."""
         return self.dir.results().trials
 
     def names(self, overrides: Mapping | None = None, **keys) -> list[str]:
-        """The trials that have these values: names({"hp.lr": 1e-3}) or names(lr=1e-3),
-        where one key alone ends in `.lr`. Of no overrides, all trials.
+        """Return the names of the trials with these values: names({"hp.lr": 1e-3}), or
+        names(lr=1e-3) if exactly one key ends in `.lr`. Without overrides, return the
+        names of all trials.
         """
         found = self._configs()
         wanted = dict(overrides or {})
@@ -65,7 +67,7 @@ class Sweep:
         for name, config in found.items():
             try:
                 changed = configs.override(config, wanted)
-            except UserError as e:  # a key or a value that its method does not know
+            except UserError as e:  # a key or value that the trial's method does not have
                 errors.append(e)
                 continue
             if configs.hash_of(changed) == configs.hash_of(config):
@@ -74,13 +76,18 @@ class Sweep:
             raise errors[0]
         return out
 
-    def runs(self, overrides: Mapping | None = None, checkpoint="latest", **keys) -> "list[Run]":
-        """The trials that have these values, as in `names`, as runs."""
+    def runs(
+        self, overrides: Mapping | None = None, checkpoint: str = "latest", **keys
+    ) -> "list[Run]":
+        """Return the runs of the trials with these values, as in `names`."""
         return [self._load(name, checkpoint) for name in self.names(overrides, **keys)]
 
-    def run(self, overrides: Mapping | None = None, checkpoint="latest", **keys) -> "Run":
-        """The one trial that has these values: sweep.run(lr=1e-3, seed=0). A UserError
-        where none has them or several do.
+    def run(self, overrides: Mapping | None = None, checkpoint: str = "latest", **keys) -> "Run":
+        """Return the run of the only trial with these values: sweep.run(lr=1e-3,
+        seed=0).
+
+        Raises:
+          UserError: no trial or several trials have these values.
         """
         names = self.names(overrides, **keys)
         given = ", ".join(f"{k} = {v!r}" for k, v in (dict(overrides or {}) | keys).items())
@@ -93,14 +100,17 @@ class Sweep:
         return self._load(names[0], checkpoint)
 
     def table(self, metric: str = "") -> str:
-        """A Markdown table of means over seeds, the experiment's own or the default, as
-        in table.md. metric: "test/loss"; by default the experiment's, or config.best.
+        """Return the Markdown table of table.md: the experiment's own table, or the
+        default table of means over seeds.
+
+        Args:
+          metric: such as "test/loss"; by default the experiment's, or config.best.
         """
         return report.table_of(self._results(metric), self.module, print_warning)
 
-    def figure(self, metric: str = ""):
-        """A matplotlib Figure of the metric over steps, the experiment's own or the
-        default, as in figure.png.
+    def figure(self, metric: str = "") -> Any:
+        """Return the matplotlib Figure of figure.png: the experiment's own figure, or
+        the default, the metric over steps.
         """
         found = self._results(metric)
         draw, layout = report.figure_of(found, self.module, print_warning)
@@ -108,18 +118,18 @@ class Sweep:
         figure._repr_png_ = lambda: _to_png(figure)  # a notebook shows it
         return figure
 
-    def _load(self, name, checkpoint):
+    def _load(self, name: str, checkpoint: str) -> Any:
         from aigc_jax.inference.run import load
 
         return load(self.dir.trial(name).path, checkpoint)
 
-    def _results(self, metric) -> Results:
+    def _results(self, metric: str) -> Results:
         found = self.dir.results()
         require(found.rows, f"{self.path} has no row yet")
         return found._replace(metric=metric or report.own_metric(found, self.module))
 
     def _configs(self) -> dict[str, ConfigDict]:
-        """{trial: its config}, in the order of the trials."""
+        """Return {trial: config}, in the order of the trials."""
         found = {
             name: config
             for group in self.dir.all_groups()
@@ -129,8 +139,10 @@ class Sweep:
 
 
 def _full_key(name: str, given: Iterable[ConfigDict]) -> str:
-    """The only key of the configs that is `name` or ends in it: "hp.lr" of "lr"."""
-    keys = list(dict.fromkeys(key for config in given for key in configs.leaves(config)))
+    """Return the only key of the configs that is `name` or ends in `name`: "hp.lr" for
+    "lr". Raise a UserError if no key or several keys match.
+    """
+    keys = list(dict.fromkeys(key for config in given for key in configs.flatten_config(config)))
     found = [key for key in keys if key == name] or [k for k in keys if k.endswith(f".{name}")]
     near = nearest(name, [key.rsplit(".", 1)[-1] for key in keys])
     require(found, f"{name}: no key of the sweep's configs ends in it{near}")
@@ -138,7 +150,7 @@ def _full_key(name: str, given: Iterable[ConfigDict]) -> str:
     return found[0]
 
 
-def _to_png(figure) -> bytes:
+def _to_png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -160,30 +172,40 @@ def sweep(
     restart: bool = False,
     download: bool = False,
 ) -> Sweep:
-    """Train every trial of a grid or an experiment, in processes of their own, and
-    return the sweep. What is finished in `workdir` is not trained again.
+    """Train every trial of a grid or an experiment in separate processes and return the
+    sweep. Trials that are finished in `workdir` are not trained again.
 
-    config           the name of a shipped config, the path of a Python file with
-                     get_config(), or a ConfigDict
-    grid             {"hp.lr": [1e-4, 1e-3], "z": [(2,), (8,)]}, of which all pairs are
-                     trained; or a list of overrides, {"hp.lr": 1e-4, "seed": 3} each,
-                     such as `aigc_jax.sweeps.grid` makes
-    seeds            seeds 0 to seeds - 1 of each
-    workdir          where everything is left: rows.csv, table.md, figure.png, and a run
-                     directory a trial
-    overrides        {"steps": "10 epochs"}: keys of the config of all trials
-    experiment       instead of config, grid and seeds: the name or the path of an
-                     experiment file with CONFIG and sweep() or search(suggest)
-    engine, slots    where the programs run, "local", "slurm", "ray" or "k8s", and how
-                     many at a time: of "local" by default one a GPU, else one
-    engine_settings  what other engines read: cpus, gpus, time, partition, slurm,
-                     address, image, claim, as on the command line
-    route            trials of a program: all at once ("vmap"), one after another
-                     ("map"), or the faster ("auto")
-    metric           what table.md and figure.png show: "valid/loss"; by default
-                     config.best
-    restart          remove what groups that are not finished, or damaged, left
-    download         fetch missing data
+    On Ctrl-C (in a notebook: interrupt) or SIGTERM the processes save, and
+    KeyboardInterrupt is raised; the same call resumes the sweep. GPU memory that this
+    process has allocated is not available to the trials.
+
+    Args:
+      config: the name of a shipped config, the path of a Python file with
+        get_config(), or a ConfigDict.
+      grid: {"hp.lr": [1e-4, 1e-3], "z": [(2,), (8,)]}, whose Cartesian product is
+        trained; or a list of overrides, each such as {"hp.lr": 1e-4, "seed": 3}, as
+        `aigc_jax.sweeps.grid` makes.
+      seeds: train each point of the grid with the seeds 0 to seeds - 1.
+      workdir: the output directory of rows.csv, table.md, figure.png, and one run
+        directory per trial.
+      overrides: keys of the config of all trials, such as {"steps": "10 epochs"}.
+      experiment: instead of config, grid and seeds, the name or the path of an
+        experiment file with CONFIG and sweep() or search(suggest).
+      engine: where the programs run, "local", "slurm", "ray" or "k8s".
+      slots: the number of concurrent programs; by default, "local" runs one per GPU,
+        or one without GPUs.
+      engine_settings: settings of the other engines: cpus, gpus, time, partition,
+        slurm, address, image, claim, as on the command line.
+      route: run the trials of a program all at once ("vmap"), one after another
+        ("map"), or by the faster of both ("auto").
+      metric: the metric of table.md and figure.png, such as "valid/loss"; by default
+        config.best.
+      restart: delete the output of unfinished or damaged groups first.
+      download: download missing data.
+
+    Raises:
+      UserError: an argument is wrong (raised before training), or trials could not be
+        finished; `aigc_jax.load(workdir)` then returns the sweep with the others.
 
     >>> import aigc_jax
     >>> small = {"steps": 12, "model.widths": ((12,),), "z": (2,), "nll_samples": 10}
@@ -202,49 +224,54 @@ def sweep(
     2
     >>> sweep.figure("valid/neg_elbo").axes[0].get_ylabel()
     'valid neg_elbo'
-
-    Raises a UserError for a mistake, before anything is trained, and where trials could
-    not be finished; `aigc_jax.load(workdir)` has the others. Ctrl-C (in a notebook:
-    interrupt) and SIGTERM have the processes save: then KeyboardInterrupt is raised,
-    and the same call resumes. Memory of a GPU that this process has taken for itself
-    is not free for the trials.
     """
-    check_type("workdir", workdir, (str, Path), "a directory")
-    require(str(workdir), f"{argument('workdir')} must be a directory, where all is left")
-    if overrides is not None:
-        check_type("overrides", overrides, Mapping, "a dict such as {'steps': '10 epochs'}")
-    for name, value in dict(seeds=seeds, slots=slots).items():
-        check_type(name, value, int, f"a number of {name}")
-    settings = dict(engine_settings or {})
-    known = [name for name in DEFAULT_SETTINGS if name != "slots"]
-    for name in settings:
-        require(
-            name in known,
-            f"engine_settings[{name!r}] is none of {listing(known)}{nearest(name, known)}",
-        )
+    _check_arguments(workdir, overrides, seeds, slots, engine_settings or {})
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))
     check_metric(metric)
     require(
         experiment is not None or grid or seeds,
         f"{argument('grid')} and {argument('seeds')} say what is swept: give one of them",
     )
-    settings = DEFAULT_SETTINGS | settings | dict(engine=engine, slots=slots, workdir=workdir)
+    settings = DEFAULT_SETTINGS | dict(engine_settings or {})
+    settings |= dict(engine=engine, slots=slots, workdir=workdir)
     try:
-        complete = carry_out(request, SimpleNamespace(**settings), route, restart, download)
+        complete = run_request(request, SimpleNamespace(**settings), route, restart, download)
     except KeyboardInterrupt:
         print_warning("stopped, and what ran was told to save; the same call resumes")
         raise
-    if complete is not None:  # else the engine wrote down what is to be run, no more
-        finish(SweepDir(workdir), request.module, complete, metric, _say_nothing)
+    if complete is not None:  # None: the engine wrote a manifest and ran nothing
+        write_outcome(SweepDir(workdir), request.module, complete, metric, _say_nothing)
     return Sweep(workdir, request.module)
 
 
-def _say_nothing(text, end="\n"):
-    """The table is `Sweep.table`."""
+def _check_arguments(
+    workdir: str | Path,
+    overrides: Mapping | None,
+    seeds: int,
+    slots: int,
+    engine_settings: Mapping,
+) -> None:
+    """Raise a UserError if an argument of `sweep` has a wrong type."""
+    check_type("workdir", workdir, (str, Path), "a directory")
+    require(str(workdir), f"{argument('workdir')} must be a directory, where all is left")
+    if overrides is not None:
+        check_type("overrides", overrides, Mapping, "a dict such as {'steps': '10 epochs'}")
+    for name, value in dict(seeds=seeds, slots=slots).items():
+        check_type(name, value, int, f"a number of {name}")
+    known = [name for name in DEFAULT_SETTINGS if name != "slots"]
+    for name in engine_settings:
+        require(
+            name in known,
+            f"engine_settings[{name!r}] is none of {listing(known)}{nearest(name, known)}",
+        )
 
 
-def _as_grids(grid) -> list[list[dict]]:
-    """Lists of overrides, of which all combinations are meant."""
+def _say_nothing(text: str, end: str = "\n") -> None:
+    """Print nothing: `Sweep.table` returns the table."""
+
+
+def _as_grids(grid: Any) -> list[list[dict]]:
+    """Return lists of overrides, whose Cartesian product is the grid."""
     if not isinstance(grid, Mapping):
         check_type("grid", grid, (list, tuple, Iterator), "a dict such as {'hp.lr': [1e-4, 1e-3]}")
         given = list(grid)
@@ -266,10 +293,15 @@ def _as_grids(grid) -> list[list[dict]]:
 def load(
     path: str | Path, checkpoint: str = "latest", data_dir: str | None = None
 ) -> "Run | Sweep":
-    """The run in a work directory, at its "latest" or "best" good checkpoint, the sweep
-    in one, or a GPT-2 directory as a run. A UserError where there is none of them.
+    """Load the run or the sweep in a work directory, or a GPT-2 directory as a run.
 
-    data_dir   where data sets lie, instead of config.run.data_dir
+    Args:
+      path: the directory.
+      checkpoint: load the "latest" or the "best" valid checkpoint of a run.
+      data_dir: the directory of the data sets, instead of config.run.data_dir.
+
+    Raises:
+      UserError: the directory contains none of them.
 
     >>> aigc_jax.load("runs/gan").step
     20

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs in their configs, their last rows, their curves."""
+"""Comparison of runs: the differences of their configs, their last rows and curves."""
 
 import json
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.text_table import table
 
-MOST = 8  # columns of a table
-WIDTH = 24  # characters of a value where there are many runs
+MOST = 8  # most columns of a table
+WIDTH = 24  # characters of a value in a table with one line per run
 
 
-def differences(runs: list[RunDir]) -> dict[str, list[str]]:
-    """{key: its value in each run} of the keys of their configs that are not alike."""
-    leaves = [configs.leaves(configs.from_json(run.config()["config"])) for run in runs]
+def find_differences(runs: list[RunDir]) -> dict[str, list[str]]:
+    """Return {key: value in each run} of the config keys whose values differ."""
+    leaves = [configs.flatten_config(configs.from_json(run.config()["config"])) for run in runs]
     keys = dict.fromkeys(key for config in leaves for key in config)
     values = {key: [json.dumps(config.get(key)) for config in leaves] for key in keys}
     return {key: column for key, column in values.items() if len(set(column)) > 1}
 
 
 def names_of(runs: Sequence[RunDir]) -> list[str]:
-    """Their directories' names, with as many parents as make them differ."""
+    """Return the runs' directory names, with enough parents to make them unique."""
     parts = [run.path.absolute().parts for run in runs]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-depth:]) for p in parts]
@@ -36,7 +36,7 @@ def names_of(runs: Sequence[RunDir]) -> list[str]:
 
 
 def last_values(rows: list[dict], names: Sequence[str]) -> dict[str, list]:
-    """{split and metric: the last value of each run}, and each split's last step."""
+    """Return {"split metric": last value of each run}, with each split's last step."""
     out = {}
     for split in dict.fromkeys(row["split"] for row in rows):
         last = tables.last_rows(rows, split)
@@ -46,7 +46,9 @@ def last_values(rows: list[dict], names: Sequence[str]) -> dict[str, list]:
 
 
 def shared_metric(rows: list[dict], best: str) -> str:
-    """config.best where a row has it, else most runs' metric, valid ones first."""
+    """Return config.best if a row has it, else the metric of most runs; ties go to the
+    valid split, then train, then test.
+    """
     order = ("valid", "train", "test")
     runs: dict[tuple[str, str], set[str]] = {}
     for row in rows:
@@ -61,26 +63,26 @@ def shared_metric(rows: list[dict], best: str) -> str:
 
 
 def side_by_side(columns: dict[str, list], names: Sequence[str], title: str) -> str:
-    """A table with a column a run; of many runs one with a line a run, of the first
-    MOST columns, and the names of the others below.
+    """Return a table with one column per run; for more than MOST runs, a table with one
+    line per run and the first MOST keys, followed by the names of the other keys.
     """
     if len(names) <= MOST:
         return table([(key, *values) for key, values in columns.items()], (title, *names))
     shown, rest = list(columns)[:MOST], list(columns)[MOST:]
-    lines = [(name, *(clipped(columns[key][i]) for key in shown)) for i, name in enumerate(names)]
+    lines = [(name, *(clip_text(columns[key][i]) for key in shown)) for i, name in enumerate(names)]
     more = f"\nand {len(rest)} more: {', '.join(rest)}" if rest else ""
     return table(lines, (title, *shown)) + more
 
 
-def clipped(value: Any) -> Any:
-    """At most WIDTH characters of a text: its ends, where paths differ."""
+def clip_text(value: Any) -> Any:
+    """Shorten a text to WIDTH characters: its start and its end, where paths differ."""
     if not isinstance(value, str) or len(value) <= WIDTH:
         return value
     return f"{value[: WIDTH // 3]}...{value[-(WIDTH - WIDTH // 3 - 3) :]}"
 
 
-def compare(paths: Sequence[str | Path], out: Path | None, metric: str = "") -> str:
-    """The tables as text; the curves of one metric are drawn into the file `out`."""
+def compare_runs(paths: Sequence[str | Path], out: Path | None, metric: str = "") -> str:
+    """Return the tables as text, and plot the curves of a metric to the file `out`."""
     runs = [RunDir(path) for path in paths]
     for run in runs:
         require(
@@ -88,7 +90,7 @@ def compare(paths: Sequence[str | Path], out: Path | None, metric: str = "") -> 
             f"{run.path} is a sweep: compare its trials, {run.path}/trials/*",
         )
     require(len(runs) > 1, "compare needs two runs or more")
-    names, columns = names_of(runs), differences(runs)
+    names, columns = names_of(runs), find_differences(runs)
     rows = [
         dict(trial=name) | row for name, run in zip(names, runs, strict=True) for row in run.rows()
     ]
@@ -100,9 +102,9 @@ def compare(paths: Sequence[str | Path], out: Path | None, metric: str = "") -> 
     found, last = Results(rows, trials, ["run"]), last_values(rows, names)
     first = [f"{split} step", f"{split} {name}"]
     last = {key: last[key] for key in dict.fromkeys([*first, *last])}
-    notes = [*tables.notes(found, split, name), *lacking(rows, names, split, name)]
+    notes = [*tables.missing_trials(found, split, name), *runs_lacking(rows, names, split, name)]
     if out is not None:
-        draw = lambda axes: plots.draw(found, metric, axes)
+        draw = lambda axes: plots.draw_curves(found, metric, axes)
         with disk_errors(out):
             plots.save_figure(out, draw, size=plots.size_for(len(names)), notes=notes)
     return "\n\n".join(
@@ -110,8 +112,8 @@ def compare(paths: Sequence[str | Path], out: Path | None, metric: str = "") -> 
     )
 
 
-def lacking(rows: list[dict], names: Sequence[str], split: str, name: str) -> list[str]:
-    """Which runs the figure cannot show."""
-    found = plots.curves(rows, set(names), split, name)
+def runs_lacking(rows: list[dict], names: Sequence[str], split: str, name: str) -> list[str]:
+    """Return a note with the runs that have no value of the metric."""
+    found = plots.trial_curves(rows, set(names), split, name)
     absent = [n for n in names if n not in found]
     return [f"No {split}/{name} of: {', '.join(absent)}."] * bool(absent)

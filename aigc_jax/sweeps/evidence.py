@@ -1,8 +1,8 @@
-"""Committed evidence of an experiment: a directory of rows.csv, table.md, figure.png,
-environment.json.
+"""Committed evidence of an experiment: a directory with rows.csv, table.md, figure.png
+and environment.json.
 
-Table and figure are made from the rows. Of a sweep there is trials.json too: what the
-rows alone do not say, such as the trials without a row.
+Table and figure are made from the rows. The evidence of a sweep also has trials.json,
+with the information that the rows lack, such as the trials without a row.
 """
 
 import csv
@@ -16,30 +16,32 @@ from aigc_jax.utils.terminal import print_text
 
 
 class Results(NamedTuple):
-    """What table and figure of a sweep are made from."""
+    """The data of a sweep's table and figure."""
 
     rows: list[dict]  # trial, the keys in `varied`, seed, step, split, values
     trials: list[dict]  # each trial of the sweep: trial, the keys in `varied`, seed, status
-    varied: list[str]  # config keys in which trials differ, but for the seed
+    varied: list[str]  # config keys in which trials differ, except the seed
     best: str = ""  # config.best
-    metric: str = ""  # what is shown: "test/loss"; "": what the experiment or config.best says
+    metric: str = ""  # the metric to show: "test/loss"; "": the experiment's, or config.best
 
 
 def differing_keys(configs: list[dict], first: Iterable[str] = ()) -> list[str]:
-    """The keys of {key: value} that differ between configs, those of `first` first."""
+    """Return the keys of {key: value} that differ between configs, those of `first`
+    first.
+    """
     keys = dict.fromkeys([*first, *(key for config in configs for key in config)])
     return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
 
 
 def to_cell(value: object) -> int | float | str | None:
-    """A value of a config as a cell of a table: a number, a text, None for nothing."""
+    """Convert a value of a config to a table cell: a number, a text, or None."""
     if value is None or isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return value
     return str(value)
 
 
 def as_csv(rows: list[dict]) -> str:
-    """Columns are the keys of all rows in order of appearance."""
+    """Return rows as CSV, whose columns are their keys in order of appearance."""
     out = io.StringIO()
     writer = csv.DictWriter(
         out, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n"
@@ -50,21 +52,23 @@ def as_csv(rows: list[dict]) -> str:
 
 
 def write_rows(folder: Path, rows: list[dict], environment: Path) -> None:
-    """rows.csv; environment.json, copied from a run's."""
+    """Write rows.csv, and environment.json as a copy of a run's."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.csv").write_text(as_csv(rows), newline="")
     (folder / "environment.json").write_text(environment.read_text())
 
 
 def replace_rows(folder: Path, column: str, rows: list[dict], environment: Path) -> None:
-    """As `write_rows`; old rows stay where no new one has their value of a column."""
+    """Write rows as `write_rows`; existing rows whose value of the column is in no new
+    row are retained.
+    """
     new = {row[column] for row in rows}
     there = read_rows(folder) if (folder / "rows.csv").is_file() else []
     write_rows(folder, [row for row in there if row[column] not in new] + rows, environment)
 
 
-def number(text: str) -> int | float | str | None:
-    """A whole number, a number, a text as it is, None for nothing."""
+def parse_cell(text: str) -> int | float | str | None:
+    """Parse a CSV cell as an int, a float or a text; an empty cell is None."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -76,31 +80,34 @@ def number(text: str) -> int | float | str | None:
 def read_rows(folder: Path) -> list[dict]:
     """Return the rows of rows.csv, with numbers as numbers and empty cells as None."""
     with open(folder / "rows.csv", newline="") as f:
-        return [{key: number(text) for key, text in row.items()} for row in csv.DictReader(f)]
+        return [{key: parse_cell(text) for key, text in row.items()} for row in csv.DictReader(f)]
 
 
 def write_results(folder: Path, results: Results, environment: Path) -> None:
-    """rows.csv, trials.json and environment.json; `read_results` is the inverse."""
+    """Write rows.csv, trials.json and environment.json; inverse of `read_results`."""
     write_rows(folder, results.rows, environment)
     kept = {name: value for name, value in results._asdict().items() if name != "rows"}
     documents.write(folder / "trials.json", kept)
 
 
 def read_results(folder: Path) -> Results | None:
-    """None where no trials.json was kept."""
+    """Read the results that `write_results` wrote; None without a trials.json."""
     kept = documents.read(folder / "trials.json")
     return None if kept is None else Results(rows=read_rows(folder), **kept)
 
 
-def render(
+def render_figure(
     folder: Path,
     table: str,
     figure: Callable,
     size: tuple[float, float],
     panels: tuple[int, int] = (1, 1),
 ) -> None:
-    """table.md, and figure.png as `figure(axes)` draws it; axes is an array where there
-    are several panels, rows x columns.
+    """Write table.md, and figure.png as `figure(axes)` draws it.
+
+    Args:
+      size: width and height in inches.
+      panels: rows and columns; with several panels, axes is an array.
     """
     from matplotlib.figure import Figure
 

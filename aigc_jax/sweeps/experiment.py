@@ -1,17 +1,18 @@
-"""Experiment files: one question each, as trials and as a figure of their rows.
+"""Experiment files: each defines the trials of one question and a figure of their rows.
 
-CONFIG          the config: a path relative to the folder above the experiment's, or the
-                name of a shipped one; OVERRIDES, optional: what all trials have else
-sweep()         yields overrides (aigc_jax.sweeps.grid); or instead of it
-search(suggest) returns the overrides of one trial, made of what it is suggested
-(aigc_jax.sweeps.search); with it go
-                OBJECTIVE = "valid/loss", and, optional, MODE = "min" or "max", BATCH =
-                8 trials at a time, TRIALS = 64 in all
-figure(rows, axes), table(rows)    optional: what is drawn and written by default is in
-                                   `tables`
-PANELS          optional: rows and columns of the figure, whose axes figure() then gets
-                as an array; SIZE: its inches
-METRIC          optional: what the default table and figure show, such as
+CONFIG          the config: a path relative to the parent of the experiment's folder, or
+                the name of a shipped config
+OVERRIDES       optional: overrides of all trials
+sweep()         yields overrides (aigc_jax.sweeps.grid)
+search(suggest) instead of sweep(): returns the overrides of one trial, from suggested
+                values (aigc_jax.sweeps.search); it requires OBJECTIVE = "valid/loss",
+                and optionally reads MODE = "min" or "max", BATCH = 8 trials at a time
+                and TRIALS = 64 in total
+figure(rows, axes), table(rows)    optional: instead of the defaults in `tables`
+PANELS          optional: rows and columns of the figure; figure() then receives an
+                array of axes
+SIZE            optional: the figure's width and height in inches
+METRIC          optional: the metric of the default table and figure, such as
                 "test/neg_elbo"
 HALVING         optional: dict(metric="valid/loss", rungs=("1 epoch", "4 epochs"),
                 factor=2)
@@ -33,11 +34,11 @@ from aigc_jax.utils.errors import argument, check_type, nearest, require
 from aigc_jax.utils.python_files import find_file, import_file, user_code
 
 HALVING = ("metric", "rungs", "factor", "mode")
-PREFIX = "experiment_"  # of the modules' names
+PREFIX = "experiment_"  # prefix of the modules' names
 
 
 def load(path: str | Path) -> ModuleType:
-    """The module of an experiment file; `find_file` says which file is meant."""
+    """Import an experiment file, which `find_file` locates, and return the module."""
     check_type("experiment", path, (str, Path), "a name or a path")
     path = find_file(path, "experiment")
     module = import_file(path, "experiment")
@@ -46,12 +47,12 @@ def load(path: str | Path) -> ModuleType:
 
 
 def is_int(value: object) -> bool:
-    """Return whether a value is an integer, and no truth value."""
+    """Return whether a value is an integer and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_pair(value: object, of: Any = (int, float)) -> bool:
-    """Two positive numbers."""
+    """Return whether a value is a pair of positive numbers, at most 1000."""
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2
@@ -59,7 +60,7 @@ def is_pair(value: object, of: Any = (int, float)) -> bool:
     )
 
 
-# field -> (what its value must be, in words)
+# field -> (predicate of its value, description of the values it accepts)
 FIELDS = {
     "CONFIG": (
         lambda v: isinstance(v, (str, Path)),
@@ -85,9 +86,11 @@ FIELDS = {
 
 
 def check_fields(module: ModuleType, path: str | Path) -> None:
-    """A UserError for a field of a wrong type where the experiment is a sweep or a
-    search, and for a name that nothing in the file reads and that is almost a field
-    which the file lacks.
+    """Raise a UserError for a misspelt field, and for a field of a wrong type if the
+    experiment is a sweep or a search.
+
+    A misspelt field is a name that nothing in the file reads and that is close to a
+    field which the file lacks.
     """
     source = ast.parse(Path(path).read_text())
     read = {
@@ -119,8 +122,8 @@ def check_fields(module: ModuleType, path: str | Path) -> None:
             )
 
 
-def base(module: ModuleType, path: str | Path) -> ConfigDict:
-    """The config of an experiment."""
+def base_config(module: ModuleType, path: str | Path) -> ConfigDict:
+    """Return the config of an experiment, with its OVERRIDES."""
     require(
         hasattr(module, "CONFIG"),
         f"{argument('experiment')}={path} has no CONFIG, the path of a config file such as "
@@ -131,8 +134,10 @@ def base(module: ModuleType, path: str | Path) -> ConfigDict:
     return configs.override(configs.load(config), getattr(module, "OVERRIDES", {}))
 
 
-def overrides(module: ModuleType, path: str | Path) -> list[dict]:
-    """The trials of an experiment; none for search(suggest), which draws them later."""
+def trial_overrides(module: ModuleType, path: str | Path) -> list[dict]:
+    """Return the overrides of sweep(); none for search(suggest), which draws them
+    during the search.
+    """
     swept, searched = hasattr(module, "sweep"), hasattr(module, "search")
     require(
         swept or searched,
@@ -166,18 +171,20 @@ def overrides(module: ModuleType, path: str | Path) -> list[dict]:
 
 
 class Search(NamedTuple):
-    """The search of an experiment: what draws overrides, its objective, its size."""
+    """The search of an experiment: its function, objective and size."""
 
     function: Callable  # (suggest) -> overrides
     objective: str
     mode: str
     batch: int
     trials: int
-    name: str = "search"  # of the experiment: with config.seed it decides what is drawn
+    name: str = "search"  # of the experiment: with config.seed it seeds the search
 
 
-def search(module: ModuleType) -> Search | None:
-    """search(suggest) of an experiment and what goes with it, checked and complete."""
+def search_of(module: ModuleType) -> Search | None:
+    """Return the search of an experiment, validated, with defaults filled in; None if
+    the experiment has none.
+    """
     if not hasattr(module, "search"):
         return None
     name = getattr(module, "__name__", "search").removeprefix(PREFIX)
@@ -203,8 +210,10 @@ def search(module: ModuleType) -> Search | None:
     return it
 
 
-def halving(module: ModuleType) -> dict | None:
-    """HALVING of an experiment, checked and complete."""
+def halving_of(module: ModuleType) -> dict | None:
+    """Return HALVING of an experiment, validated, with defaults filled in; None if the
+    experiment has none.
+    """
     given = getattr(module, "HALVING", None)
     if given is None:
         return None
@@ -235,7 +244,9 @@ def halving(module: ModuleType) -> dict | None:
 
 
 def check_rungs(rungs: Any) -> None:
-    """Durations, each longer than the one before where their units are the same."""
+    """Raise a UserError unless the rungs are durations, each longer than the previous
+    rung if both have the same unit.
+    """
     wrong = (
         f"HALVING['rungs'] = {rungs!r} must be durations such as ('1 epoch', '4 epochs'), "
         "each longer than the one before"

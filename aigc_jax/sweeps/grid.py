@@ -1,5 +1,5 @@
-"""Sweeps as lists of overrides, {"hp.lr": 1e-3, "seed": 0}, and how to make them:
-products, pairs, seeds, random draws.
+"""Sweeps as lists of overrides such as {"hp.lr": 1e-3, "seed": 0}, made by products,
+zipping, seeds and random draws.
 """
 
 import itertools
@@ -12,24 +12,24 @@ from aigc_jax.utils.errors import argument, require
 
 
 def values(key: str, *choices: Any) -> list[dict]:
-    """One override a value: values("hp.lr", 1e-4, 1e-3)."""
+    """Return one override per value: values("hp.lr", 1e-4, 1e-3)."""
     return [{key: choice} for choice in choices]
 
 
-MOST_TRIALS = 100_000  # of a sweep: each is a directory
+MOST_TRIALS = 100_000  # of a sweep: each trial is a directory
 
-Draw = Callable[[_random.Random], Any]  # of a value
+Draw = Callable[[_random.Random], Any]  # draws a value
 
 
 def seeds(n: int) -> list[dict]:
-    """Seeds 0 .. n - 1."""
+    """Return overrides of the seed by 0 .. n - 1."""
     require(0 < n <= MOST_TRIALS, f"seeds({n}): there must be 1 to {MOST_TRIALS:,}")
     return values("seed", *range(n))
 
 
 def product(*sweeps: Iterable[dict]) -> list[dict]:
-    """Each override of the first with each of the second, and so on; the last varies
-    fastest. Of a key that several set the last counts.
+    """Return the Cartesian product of sweeps; the last sweep varies fastest, and the
+    last value wins if several sweeps set a key.
     """
     given = [list(sweep) for sweep in sweeps]
     count = math.prod(map(len, given))
@@ -41,7 +41,9 @@ def product(*sweeps: Iterable[dict]) -> list[dict]:
 
 
 def zipped(*sweeps: Sequence[dict]) -> list[dict]:
-    """The first of each together, the second of each, and so on, of equal lengths."""
+    """Return the i-th overrides of all sweeps merged, for each i; the sweeps must have
+    equal lengths.
+    """
     lengths = [len(list(sweep)) for sweep in sweeps]
     require(
         len(set(lengths)) <= 1,
@@ -51,7 +53,7 @@ def zipped(*sweeps: Sequence[dict]) -> list[dict]:
 
 
 def chain(*sweeps: Iterable[dict]) -> list[dict]:
-    """One after another."""
+    """Return the concatenation of sweeps."""
     return [dict(part) for sweep in sweeps for part in sweep]
 
 
@@ -63,25 +65,29 @@ def _merged(parts) -> dict:
 
 
 def loguniform(low: float, high: float) -> Draw:
-    """exp of a uniform number between log low and log high."""
+    """Return a draw for `random`: a log-uniform number from low to high, rounded to 6
+    significant digits.
+    """
     require(0 < low < high, f"loguniform({low}, {high}) needs 0 < low < high")
     return lambda draw: float(f"{math.exp(draw.uniform(math.log(low), math.log(high))):.6g}")
 
 
 def uniform(low: float, high: float) -> Draw:
-    """Return a draw for `random`: a number from low to high, of 6 digits."""
+    """Return a draw for `random`: a uniform number from low to high, rounded to 6
+    significant digits.
+    """
     require(low < high, f"uniform({low}, {high}) needs low < high")
     return lambda draw: float(f"{draw.uniform(low, high):.6g}")
 
 
 def choice(*options: Any) -> Draw:
-    """Return a draw for `random`: one of the options, all equally likely."""
+    """Return a draw for `random`: one of the options, with equal probabilities."""
     return lambda draw: draw.choice(options)
 
 
 def random(n: int, draws: dict, seed: int = 0) -> list[dict]:
-    """n overrides whose values are drawn: random(20, {"hp.lr": loguniform(1e-5,
-    1e-2)}). The first m are the same however many there are.
+    """Return n random overrides: random(20, {"hp.lr": loguniform(1e-5, 1e-2)}). The
+    first m overrides do not depend on n.
     """
     return [
         {key: f(_random.Random(f"{seed}/{i}/{key}")) for key, f in draws.items()} for i in range(n)
@@ -89,12 +95,12 @@ def random(n: int, draws: dict, seed: int = 0) -> list[dict]:
 
 
 def parse(text: str) -> list[dict]:
-    """One grid of the command line, KEY=VALUE,VALUE,...: values as those of a config's
-    key there.
+    """Parse one grid of the command line, KEY=VALUE,VALUE,..., whose values are written
+    as those of config keys on the command line.
 
-    Commas divide values, but not within quotes or brackets: z=(3,),(5,). A value in
-    quotes is what is between them: data.path="a,b",c. Blanks around values do not
-    count. The texts are converted by `core.config.override`.
+    Commas separate values, except within quotes or brackets: z=(3,),(5,). The quotes
+    around a value are removed: data.path="a,b",c. Spaces around values are ignored.
+    `core.config.override` converts the texts.
     """
     key, equals, given = text.partition("=")
     require(
@@ -108,14 +114,14 @@ def parse(text: str) -> list[dict]:
 QUOTES, BRACKETS = "'\"", {")": "(", "]": "["}
 
 
-def _split(given, text) -> list[str]:
-    """At commas outside quotes and brackets, without the blanks around them."""
+def _split(given: str, text: str) -> list[str]:
+    """Split at commas outside quotes and brackets, and strip spaces of the parts."""
     parts, quote = [""], ""
     opened: list[str] = []
     for c in given:
         if quote:
             quote = "" if c == quote else quote
-        elif c in QUOTES and (opened or not parts[-1].strip()):  # not the apostrophe of it's
+        elif c in QUOTES and (opened or not parts[-1].strip()):  # not an apostrophe, as in it's
             quote = c
         elif c in BRACKETS.values():
             opened.append(c)
@@ -138,7 +144,7 @@ def _split(given, text) -> list[str]:
     return parts
 
 
-def _unquote(text) -> str:
-    """What is between the quotes of a text that is nothing but one quoted text."""
+def _unquote(text: str) -> str:
+    """Remove the quotes of a text that is one quoted text; return others unchanged."""
     quoted = len(text) > 1 and text[0] in QUOTES and text.find(text[0], 1) == len(text) - 1
     return text[1:-1] if quoted else text

@@ -1,32 +1,39 @@
-"""How the groups of a sweep are carried out: jobs to an engine, again for what
-crashed, and a look at how it stands.
+"""Running the groups of a sweep: jobs for an engine, a second attempt for groups that
+crashed, and the status of the sweep.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import plots
-from aigc_jax.sweeps.engines.base import HELD, REFUSED, STOPPED, Engine, Job
+from aigc_jax.sweeps.engines.base import (
+    EXIT_LOCKED,
+    EXIT_PREEMPTED,
+    EXIT_REFUSED,
+    Ended,
+    Engine,
+    Job,
+)
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import FINAL, Trial, groups_of
-from aigc_jax.training.progress import clock
+from aigc_jax.training.progress import format_seconds
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import argument, require
-from aigc_jax.utils.locks import hold
+from aigc_jax.utils.locks import try_lock
 from aigc_jax.utils.subprocesses import command_line
 from aigc_jax.utils.terminal import StatusLine, print_text, print_warning
 from aigc_jax.utils.text_table import table
 
-LOOK_SECONDS = 5.0  # between lines where the output is no terminal
+LOOK_SECONDS = 5.0  # between status lines if the output is not a terminal
 
 
-def job(group: Group, **options) -> Job:
-    """The process that trains a group; options: of the verb `group`."""
+def group_job(group: Group, **options) -> Job:
+    """Return the job that trains a group. options: those of the verb `group`."""
     return Job(
         group.name,
         command_line("group", workdir=group.path.absolute(), **options),
@@ -34,18 +41,27 @@ def job(group: Group, **options) -> Job:
     )
 
 
-def carry_out(
+def run_groups(
     sweep: Sweep,
     engine: Engine,
     options: dict | None = None,
     report: Callable[[str], None] = print_warning,
 ) -> bool | None:
-    """Run every group that is not finished: one that crashes once more, with half the
-    chunk; one that is refused (missing data, a wrong key) no more. True if all are
-    finished in the end; None if the engine runs nothing. options: of the verb `group`,
-    such as route.
+    """Run every unfinished group.
+
+    A group that crashes is run once more, with half the chunk; a group that is refused
+    (missing data, a wrong key) is not run again.
+
+    Args:
+      sweep: the sweep.
+      engine: runs the jobs of the groups.
+      options: options of the verb `group`, such as route.
+      report: called with messages about groups that stopped, crashed or were refused.
+
+    Returns:
+      Whether all groups are finished; None if the engine runs nothing.
     """
-    view = View(sweep)
+    view = SweepStatus(sweep)
     try:
         return _run_groups(sweep, engine, options or {}, report, view)
     except BaseException:
@@ -53,57 +69,75 @@ def carry_out(
         raise
 
 
-def _run_groups(sweep, engine, options, report, view) -> bool | None:
-    tried = set()
-    # Figures are needed at the end; now there is time to import what draws them.
-    threading.Thread(target=plots.prepare, daemon=True).start()
+def _run_groups(
+    sweep: Sweep, engine: Engine, options: dict, report: Callable, view: "SweepStatus"
+) -> bool | None:
+    tried: set[str] = set()
+    # The figures at the end need matplotlib: import it while the jobs run.
+    threading.Thread(target=plots.import_matplotlib, daemon=True).start()
     while True:
         groups = {g.name: g for g in sweep.groups() if not g.finished()}
         todo = [g for name, g in groups.items() if name not in tried and not g.held()]
         if not groups or (not todo and all(name in tried for name in groups)):
             view.show(last=True)
             return not groups
-        if not todo:  # others are at them
+        if not todo:  # other processes train the remaining groups
             view.show()
             time.sleep(1.0)
             continue
-        ended = engine.run([job(g, **options) for g in todo], view.show)
+        ended = engine.run([group_job(g, **options) for g in todo], view.show)
         if ended is None:
             return None
-        crashed = {
-            name: end for name, end in ended.items() if end.code not in (0, HELD, STOPPED, REFUSED)
-        }
-        refused = {name: end for name, end in ended.items() if end.code == REFUSED}
-        stopped = {name: end for name, end in ended.items() if end.code == STOPPED}
-        for name, end in stopped.items():
-            report(f"group {name} stopped: {end.reason}")
-        if stopped:
+        if _report_stopped(ended, report):
             return False
-        for name, end in refused.items():
+        half = [group_job(groups[name], **options, halve=True) for name in _crashed(ended)]
+        _report_failed(ended, groups, report)
+        again = (engine.run(half, view.show) if half else None) or {}
+        if any(end.code == EXIT_PREEMPTED for end in again.values()):
+            return False
+        for name in _crashed(again, and_refused=True):
+            report(
+                f"group {name} crashed again: {again[name].reason}; its log: "
+                f"{groups[name].path / 'log.txt'}"
+            )
+            groups[name].give_up(again[name].reason)
+        tried |= {name for name, end in (ended | again).items() if end.code != EXIT_LOCKED}
+
+
+def _crashed(ended: dict[str, Ended], and_refused: bool = False) -> list[str]:
+    """Return the names of the groups whose exit code is neither success, preemption,
+    lock nor refusal; with `and_refused`, also those of refused groups.
+    """
+    well = {0, EXIT_LOCKED, EXIT_PREEMPTED} | (set() if and_refused else {EXIT_REFUSED})
+    return [name for name, end in ended.items() if end.code not in well]
+
+
+def _report_stopped(ended: dict[str, Ended], report: Callable) -> bool:
+    """Report the preempted groups; return whether any group was preempted."""
+    stopped = {name: end for name, end in ended.items() if end.code == EXIT_PREEMPTED}
+    for name, end in stopped.items():
+        report(f"group {name} stopped: {end.reason}")
+    return bool(stopped)
+
+
+def _report_failed(ended: dict[str, Ended], groups: dict[str, Group], report: Callable) -> None:
+    """Report the refused groups, mark their trials as failed, and report the crashed
+    groups.
+    """
+    for name, end in ended.items():
+        if end.code == EXIT_REFUSED:
             report(f"group {name} cannot be trained: {end.reason}")
             groups[name].give_up(end.reason)
-        for name, end in crashed.items():
-            report(f"group {name} crashed: {end.reason}; once more with half the chunk")
-        half = [job(groups[name], **options, halve=True) for name in crashed]
-        again = (engine.run(half, view.show) if half else None) or {}
-        for name, end in again.items():
-            if end.code == STOPPED:
-                return False
-            if end.code not in (0, HELD):
-                report(
-                    f"group {name} crashed again: {end.reason}; its log: "
-                    f"{groups[name].path / 'log.txt'}"
-                )
-                groups[name].give_up(end.reason)
-        tried |= {name for name, end in (ended | again).items() if end.code != HELD}
+    for name in _crashed(ended):
+        report(f"group {name} crashed: {ended[name].reason}; once more with half the chunk")
 
 
-def restart(sweep: Sweep) -> None:
-    """Remove what unfinished or damaged groups left, so that they begin again."""
+def clear_unfinished(sweep: Sweep) -> None:
+    """Delete the output of unfinished or damaged groups, so that they start again."""
     for group in sweep.all_groups():
         if group.finished() and not group.is_damaged():
             continue
-        with hold(group.path) as mine:
+        with try_lock(group.path) as mine:
             require(
                 mine,
                 f"another process is at work in {group.path}: stop it before {argument('restart')}",
@@ -111,21 +145,21 @@ def restart(sweep: Sweep) -> None:
             group.clear()
 
 
-class View:
-    """How a sweep stands: on one line of a terminal or of a notebook, or now and then
-    in a log.
+class SweepStatus:
+    """The status of a sweep: one updated line of a terminal or a notebook, or periodic
+    lines of a log.
     """
 
     def __init__(self, sweep: Sweep, file: TextIO | None = None) -> None:
         self.sweep, self.seen = sweep, 0.0
         self.status = StatusLine(file, LOOK_SECONDS, terminal_seconds=1.0)
         self.best, self.mode = (sweep.stored()[key] for key in ("best", "best_mode"))
-        # file -> (how much was read, the best value so far)
+        # run directory -> (bytes of rows.jsonl that were read, best value so far)
         self.tails: dict[Path, tuple[int, float | None]] = {}
 
     def show(self, last: bool = False) -> None:
-        """Print the line where it is due: each second on a terminal, in a log every
-        LOOK_SECONDS if it changed; `last` prints at once and ends the line.
+        """Print the line if it is due: every second on a terminal, every LOOK_SECONDS
+        in a log if it changed. `last` prints immediately and ends the line.
         """
         if time.monotonic() - self.seen < self.status.seconds and not last:
             return
@@ -133,7 +167,7 @@ class View:
         self.status.write(self.line(), last)
 
     def line(self) -> str:
-        """Return the counts by status, the best value so far and the time left."""
+        """Return the counts by status, the best value so far and the remaining time."""
         counts: dict[str, int] = {}
         left = 0.0
         best: tuple[float, str] | None = None
@@ -150,10 +184,12 @@ class View:
         parts = [f"{count} {status}" for status, count in counts.items()]
         if best:
             parts.append(f"{self.best} {best[0]:.4g} ({best[1].rsplit('-', 1)[0] or best[1]})")
-        return ", ".join(parts) + (f"; {clock(left)} left" if left else "")
+        return ", ".join(parts) + (f"; {format_seconds(left)} left" if left else "")
 
     def best_of(self, run: RunDir) -> float | None:
-        """The best config.best so far in a trial's rows, of which only new are read."""
+        """Return the best value of the metric config.best in a trial's rows so far;
+        reads only the rows that are new since the last call.
+        """
         path, (done, best) = run / "rows.jsonl", self.tails.get(run.path, (0, None))
         try:
             size = path.stat().st_size
@@ -175,9 +211,9 @@ class View:
         return best
 
 
-def _value_in(line: bytes, split, name) -> float | None:
-    """A row's value of a metric; None where it has none, or is no row: what reads the
-    whole file says so.
+def _value_in(line: bytes, split: str, name: str) -> float | None:
+    """Return a row's value of a metric; None without a value or for a malformed row,
+    which raises an error where the complete file is read.
     """
     try:
         row = documents.parse_line(line, "rows.jsonl")
@@ -187,7 +223,9 @@ def _value_in(line: bytes, split, name) -> float | None:
 
 
 def seconds_left(group: Group) -> float:
-    """Until the end of a running group, from its last timing."""
+    """Return the estimated seconds until a running group ends, from its last timing; 0
+    if unknown.
+    """
     times = documents.read_lines(group.dirs[0] / "timings.jsonl", lenient=True)
     found = documents.peek(group.dirs[0] / "config.json")
     if not times or not found or "running" not in group.statuses() or times[-1]["steps_per_s"] <= 0:
@@ -195,22 +233,22 @@ def seconds_left(group: Group) -> float:
     return max(found["config"]["steps"] - times[-1]["step"], 0) / times[-1]["steps_per_s"]
 
 
-def watch(sweep: Sweep) -> None:
-    """Show how it stands until nothing is left to be done, or until interrupted."""
-    view = View(sweep)
+def watch_sweep(sweep: Sweep) -> None:
+    """Show the status of a sweep until it is finished or the user interrupts."""
+    view = SweepStatus(sweep)
     while not all(g.finished() for g in sweep.groups()):
         view.show()
         time.sleep(0.5)
     view.show(last=True)
     print_text(
         table(
-            [(g.name, len(g.members), *counted(g)) for g in sweep.groups()],
+            [(g.name, len(g.members), *format_counts(g)) for g in sweep.groups()],
             ("group", "trials", "done", "stopped", "failed", "route"),
         )
     )
 
 
-def counted(group: Group) -> tuple[int, int, int, str]:
+def format_counts(group: Group) -> tuple[int, int, int, str]:
     """Return the numbers of trials that are done, stopped and failed, and the route of
     the group's plan ("-" before it has one).
     """
@@ -226,9 +264,9 @@ def counted(group: Group) -> tuple[int, int, int, str]:
     return count("done"), count("stopped"), count("failed"), route
 
 
-def describe(trials: list[Trial], report: Callable[[str], None] = print_text) -> None:
-    """What a sweep would do, before anything is done: trials, programs, steps, and the
-    memory of each group's program.
+def describe_groups(trials: list[Trial], report: Callable[[str], None] = print_text) -> None:
+    """Report a sweep without running it: its trials, programs, steps, and the memory of
+    each group's program.
     """
     groups = groups_of(trials)
     rows: list[tuple] = []
@@ -247,21 +285,23 @@ def describe(trials: list[Trial], report: Callable[[str], None] = print_text) ->
     report(f"{len(trials)} trials, {len(groups)} program{'s' * (len(groups) != 1)}")
 
 
-def _estimate(members) -> str:
-    """Of the training program of all at once, from the compiled program itself."""
+def _estimate(members: Sequence[Trial]) -> str:
+    """Return the memory of the training program of all members at once, read from the
+    compiled program.
+    """
     from aigc_jax import data, methods
-    from aigc_jax.sweeps.route import memory, needs
+    from aigc_jax.sweeps.route import available_bytes, program_bytes
     from aigc_jax.training.programs import Programs
 
     first = members[0].config
     dataset = data.load(first.data, first.run.data_dir)
-    config = configs.resolve(first, dataset.spec.n_train, methods.examples(first))
+    config = configs.resolve(first, dataset.spec.n_train, methods.examples_per_step(first))
     programs = Programs(config, dataset, len(members))
-    programs.begin_training()
-    there = memory()
-    return f"{needs(programs) / 2**20:,.0f} MiB" + (f" of {there / 2**20:,.0f}" if there else "")
+    programs.compile_training()
+    needed, available = program_bytes(programs), available_bytes()
+    return f"{needed / 2**20:,.0f} MiB" + (f" of {available / 2**20:,.0f}" if available else "")
 
 
-def open_trials(sweep: Sweep) -> int:
-    """Return how many trials have no final status."""
+def count_unfinished(sweep: Sweep) -> int:
+    """Return the number of trials without a final status."""
     return sum(status not in FINAL for g in sweep.groups() for status in g.statuses())

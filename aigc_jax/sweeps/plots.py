@@ -1,4 +1,4 @@
-"""Figures of the rows of a sweep, or of any runs."""
+"""Figures of the rows of a sweep or of other runs."""
 
 import io
 import math
@@ -10,17 +10,26 @@ from typing import Any
 import numpy as np
 
 from aigc_jax.sweeps.evidence import Results
-from aigc_jax.sweeps.tables import combinations, counted, parts_of, plural, short, shown
+from aigc_jax.sweeps.tables import (
+    comparable_trials,
+    format_value,
+    group_by_values,
+    parts_of,
+    short_keys,
+    with_plural,
+)
 from aigc_jax.utils.documents import write_atomically
 
-INSIDE = 16  # lines that a legend inside the axes names
-NAMED = 60  # lines that a legend beside them names
+INSIDE = 16  # most lines of a legend inside the axes
+NAMED = 60  # most lines of a legend next to the axes
 CHARACTERS_PER_INCH = 18  # of the notes below a figure
-LINE_STYLES = ("-", "--", "-.", ":")  # in turn, where colours alone are too near
+LINE_STYLES = ("-", "--", "-.", ":")  # cycled if the colours of many lines are too similar
 
 
-def curves(rows: list[dict], names: Collection[str], split: str, name: str) -> dict[str, dict]:
-    """{trial: {step: value}} of the trials that have any value of a metric."""
+def trial_curves(
+    rows: list[dict], names: Collection[str], split: str, name: str
+) -> dict[str, dict]:
+    """Return {trial: {step: value}} of the trials that have any value of a metric."""
     out: dict[str, dict] = {}
     for row in rows:
         if row["trial"] in names and row["split"] == split and row.get(name) is not None:
@@ -29,29 +38,35 @@ def curves(rows: list[dict], names: Collection[str], split: str, name: str) -> d
 
 
 def mean_curve(curves: dict[str, dict], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps that all of some trials have, and the values [steps, trials] there."""
+    """Return the steps that all named trials have, and the values [steps, trials]."""
     steps = sorted(set.intersection(*(set(curves[name]) for name in names))) if names else []
     values = [[curves[name][step] for name in names] for step in steps]
     return np.array(steps), np.array(values).reshape(len(steps), len(names))
 
 
-def draw(found: Results, metric: str, axes: Any) -> None:
-    """The metric over steps: a line per combination of varied values, the mean over its
-    seeds, and a band of one standard error; a thin line for each trial that ended
-    before the others.
+def draw_curves(found: Results, metric: str, axes: Any) -> None:
+    """Plot a metric over steps: per combination of varied values, a line of the mean
+    over seeds with a band of one standard error, and a thin line for each trial that
+    ended before the others.
     """
     split, name = parts_of(metric, found.rows, found.varied)
-    lines = combinations(found.trials, found.varied)
+    lines = group_by_values(found.trials, found.varied)
     for number, (values, members) in enumerate(lines.items()):
-        own = curves(found.rows, set(members), split, name)
+        own = trial_curves(found.rows, set(members), split, name)
         ends = {trial: dict(step=max(line)) for trial, line in own.items()}
-        complete = counted(found, ends, members)
+        complete = comparable_trials(found, ends, members)
         steps, y = mean_curve(own, complete)
         style = line_style(number, len(lines))
-        count = f"{len(complete)} of {plural(len(members))}" if len(complete) < len(members) else ""
-        pairs = zip(short(found.varied), map(shown, values), strict=True)
+        count = (
+            f"{len(complete)} of {with_plural(len(members))}"
+            if len(complete) < len(members)
+            else ""
+        )
+        pairs = zip(short_keys(found.varied), map(format_value, values), strict=True)
         label = ", ".join(f"{key} = {value}" for key, value in pairs)
-        label = f"{label} ({count})" if label and count else label or count or plural(len(members))
+        label = (
+            f"{label} ({count})" if label and count else label or count or with_plural(len(members))
+        )
         if len(steps):
             draw_mean(steps, y, style | dict(label=label), axes)
         for shorter in (own[trial] for trial in own if trial not in complete):
@@ -63,7 +78,7 @@ def draw(found: Results, metric: str, axes: Any) -> None:
 
 
 def draw_mean(steps: np.ndarray, y: np.ndarray, style: dict, axes: Any) -> None:
-    """The mean of y [steps, trials] and its band."""
+    """Plot the mean of y [steps, trials] over trials, with its standard error."""
     mean, count = y.mean(1), y.shape[1]
     axes.plot(steps, mean, linewidth=1.3, marker=marker_of(steps), **style)
     if count > 1:
@@ -74,12 +89,12 @@ def draw_mean(steps: np.ndarray, y: np.ndarray, style: dict, axes: Any) -> None:
 
 
 def marker_of(steps: Sequence | np.ndarray) -> str:
-    """A line of one point is seen by its marker alone."""
+    """Return a marker for a line of one point, which is invisible without, else ''."""
     return "." if len(steps) == 1 else ""
 
 
 def line_style(number: int, count: int) -> dict:
-    """Colour and dashes of a line among others."""
+    """Return the colour and the line style of line `number` of `count` lines."""
     import matplotlib
 
     if count == 1:
@@ -91,19 +106,21 @@ def line_style(number: int, count: int) -> dict:
 
 
 def size_for(lines: int) -> tuple[float, float]:
-    """Inches of a figure with room for the legend of so many lines."""
+    """Return the size in inches of a figure with space for a legend of many lines."""
     if lines <= INSIDE or lines > NAMED:
         return 6, 4
     return 7 + 2.5 * legend_columns(lines), 6
 
 
 def legend_columns(lines: int) -> int:
-    """Return in how many columns a legend of so many lines is set, 30 in each."""
+    """Return the number of columns of a legend, with 30 lines per column."""
     return -(-lines // 30)
 
 
 def add_legend(axes: Any) -> None:
-    """Inside the axes; beside them if long; of too many lines their number alone."""
+    """Add a legend inside the axes, next to the axes if it is long, or only the number
+    of lines if it would have more than NAMED.
+    """
     labels = axes.get_legend_handles_labels()[1]
     if not labels:
         return
@@ -123,8 +140,8 @@ def add_legend(axes: Any) -> None:
         )
 
 
-def prepare() -> None:
-    """Import what `save_figure` needs, which takes half a second."""
+def import_matplotlib() -> None:
+    """Import the modules that `save_figure` needs, which takes half a second."""
     import matplotlib.backends.backend_agg
     import matplotlib.backends.backend_pdf
     import matplotlib.figure  # noqa: F401
@@ -136,7 +153,12 @@ def draw_figure(
     panels: tuple[int, int] = (1, 1),
     notes: Sequence[str] = (),
 ) -> Any:
-    """A matplotlib Figure as `figure(axes)` draws it, above the notes."""
+    """Return a matplotlib Figure that `figure(axes)` draws, with notes below.
+
+    Args:
+      size: width and height in inches.
+      panels: rows and columns; with several panels, axes is an array.
+    """
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=size, layout="constrained", dpi=100)
@@ -148,21 +170,21 @@ def draw_figure(
 
 
 def save_figure(path: Path, figure: Callable, **more: Any) -> None:
-    """A figure, .png or .pdf, by `draw_figure`; the same bytes of the same rows."""
+    """Write the figure of `draw_figure` to a .png or .pdf; same rows, same bytes."""
     buffer, kind = io.BytesIO(), path.suffix[1:]
     metadata = dict(CreationDate=None) if kind == "pdf" else None
     draw_figure(figure, **more).savefig(buffer, format=kind, metadata=metadata)
     write_atomically(path, buffer.getvalue())
 
 
-def save(
+def save_results(
     folder: Path,
     table: str,
     figure: Callable,
     names: Sequence[str] = ("figure.png", "figure.pdf"),
     **more: Any,
 ) -> None:
-    """table.md and the figure."""
+    """Write table.md and the figure files."""
     write_atomically(folder / "table.md", table)
     for name in names:
         save_figure(folder / name, figure, **more)

@@ -1,4 +1,4 @@
-"""Table and figure of a sweep, or of the results that are kept beside an experiment."""
+"""Table and figure of a sweep, or of the committed results of an experiment."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.errors import argument, require
-from aigc_jax.utils.locks import alone
+from aigc_jax.utils.locks import exclusive_lock
 from aigc_jax.utils.terminal import print_text
 
 FIGURES = ("figure.png", "figure.pdf")
@@ -26,36 +26,38 @@ def write_results(
     report: Callable = print_text,
     out: Path | None = None,
 ) -> Results:
-    """Write rows.csv of a sweep, and table.md, figure.png and .pdf into `out` (default:
-    the sweep); print the table.
+    """Write rows.csv of a sweep, and table.md, figure.png and figure.pdf to `out`
+    (default: the sweep's directory); print the table.
     """
     found = sweep.results()
     require(found.rows, f"{sweep.path} has no row yet")
-    with disk_errors(sweep.path), alone(sweep.path):
+    with disk_errors(sweep.path), exclusive_lock(sweep.path):
         documents.write_atomically(sweep.path / "rows.csv", evidence.as_csv(found.rows))
         found = found._replace(rows=evidence.read_rows(sweep.path))
         found = found._replace(metric=metric or own_metric(found, module))
         with disk_errors(out or sweep.path):
-            render(out or sweep.path, found, module, report)
+            render_results(out or sweep.path, found, module, report)
     return found
 
 
 def own_metric(found: Results, module: ModuleType | None) -> str:
-    """METRIC of the experiment; none where no row has it yet, as no trial is done."""
+    """Return METRIC of the experiment, or '' if trials are unfinished and no row has
+    the metric yet.
+    """
     metric = getattr(module, "METRIC", "")
     unfinished = any(trial["status"] != "done" for trial in found.trials)
     return "" if unfinished and not tables.has_metric(metric, found.rows, found.varied) else metric
 
 
-def render(
+def render_results(
     folder: Path | None,
     found: Results,
     module: ModuleType | None = None,
     report: Callable = print_text,
     names: Sequence[str] = FIGURES,
 ) -> None:
-    """Table and figure of a sweep, its experiment's own or the default, with notes;
-    without a folder the table is printed alone.
+    """Write the table and the figure of results, the experiment's own or the defaults,
+    with notes; without a folder, print only the table.
     """
     text = table_of(found, module, report)
     if folder is None:
@@ -63,51 +65,58 @@ def render(
         return
     folder.mkdir(parents=True, exist_ok=True)
     figure, layout = figure_of(found, module, report)
-    plots.save(folder, text, figure, names, **layout)
+    plots.save_results(folder, text, figure, names, **layout)
     report(text, end="")
     report(f"figure: {folder / names[0]}")
 
 
 def notes_of(found: Results) -> list[str]:
-    """Which trials table and figure lack, and why; a UserError if no row has one."""
+    """Return notes about the trials that table and figure lack, with the reasons. Raise
+    a UserError if no row has the metric.
+    """
     if found.metric:
         tables.parts_of(found.metric, found.rows, found.varied)
-    if not found.trials:  # rows of a script, which need not be of a split
+    if not found.trials:  # rows of a script, which need not have splits
         return []
-    return tables.notes(found, tables.split_of(found.rows, found.metric))
+    return tables.missing_trials(found, tables.split_of(found.rows, found.metric))
 
 
 def table_of(found: Results, module: ModuleType | None, report: Callable) -> str:
-    """The experiment's own table, or the default, and notes."""
+    """Return the experiment's own table, or the default table, with notes."""
     notes = notes_of(found)
     own = (
-        attempt(lambda: module.table(found.rows), found, report)
+        try_own(lambda: module.table(found.rows), found, report)
         if module is not None and hasattr(module, "table")
         else None
     )
-    return (own or tables.summary(found)) + "".join(f"\n{note}\n" for note in notes)
+    return (own or tables.summary_table(found)) + "".join(f"\n{note}\n" for note in notes)
 
 
-def figure_of(found: Results, module, report):
-    """(figure, keywords of `plots.draw_figure`): the experiment's own, or default."""
+def figure_of(found: Results, module: ModuleType | None, report: Callable) -> tuple[Callable, dict]:
+    """Return (figure, keywords of `plots.draw_figure`): the experiment's own figure, or
+    the default.
+    """
     return own_figure(found, module, notes_of(found), report) or default_figure(found)
 
 
 def own_figure(
     found: Results, module: ModuleType | None, notes: Sequence[str], report: Callable
 ) -> tuple[Callable, dict] | None:
-    """(figure, keywords of `sweeps.plots.save_figure`) of the experiment, or None."""
+    """Return (figure, keywords of `sweeps.plots.save_figure`) of the experiment's own
+    figure, or None.
+    """
     if module is None or not hasattr(module, "figure"):
         return None
     draw = lambda axes: module.figure(found.rows, axes)
     size, panels = getattr(module, "SIZE", (6, 4)), getattr(module, "PANELS", (1, 1))
-    drawn = attempt(lambda: plots.draw_figure(draw, size, panels), found, report)
+    drawn = try_own(lambda: plots.draw_figure(draw, size, panels), found, report)
     return (draw, dict(size=size, panels=panels, notes=notes)) if drawn else None
 
 
-def attempt(make: Callable[[], T], found: Results, report: Callable) -> T | None:
-    """make(), or None where an experiment's own table or figure fails for want of
-    trials that are missing; with all trials a failure is a bug of the experiment.
+def try_own(make: Callable[[], T], found: Results, report: Callable) -> T | None:
+    """Return make(), an experiment's own table or figure; None if it fails and trials
+    are missing. If all trials are done, a failure is a bug of the experiment and is
+    raised.
     """
     try:
         return make()
@@ -121,13 +130,15 @@ def attempt(make: Callable[[], T], found: Results, report: Callable) -> T | None
         return None
 
 
-def commit(sweep: Sweep, found: Results, folder: Path, module: ModuleType | None) -> None:
-    """Keep rows, trials, table, figure and a run's environment by the experiment."""
+def commit_results(sweep: Sweep, found: Results, folder: Path, module: ModuleType | None) -> None:
+    """Write rows, trials, table, figure and a run's environment to the experiment's
+    folder of results.
+    """
     around = [sweep.trial(t["trial"]) / "environment.json" for t in found.trials]
     around = [path for path in around if path.is_file()]
     require(around, f"{sweep.path}: no trial has an environment.json, which is kept with the rows")
     evidence.write_results(folder, found, around[0])
-    render(folder, found, module, names=FIGURES[:1])
+    render_results(folder, found, module, names=FIGURES[:1])
 
 
 def render_committed(
@@ -137,8 +148,8 @@ def render_committed(
     metric: str = "",
     report: Callable = print_text,
 ) -> None:
-    """Write table and figure of the rows that are kept beside an experiment into `out`;
-    without `out` the table is printed alone.
+    """Write the table and the figure of an experiment's committed rows to `out`;
+    without `out`, print only the table.
     """
     require(
         (folder / "rows.csv").is_file(),
@@ -147,7 +158,7 @@ def render_committed(
     found = evidence.read_results(folder)
     if (
         found is None
-    ):  # kept by a script; what varied is known to the experiment's own functions alone
+    ):  # written by a script: only the experiment's own functions know the varied keys
         require(
             hasattr(module, "table") and hasattr(module, "figure"),
             f"{folder} has no trials.json, and the "
@@ -160,12 +171,12 @@ def render_committed(
             "experiment's own",
         )
         found = Results(evidence.read_rows(folder), trials=[], varied=[])
-    render(out, found._replace(metric=metric or found.metric), module, report, FIGURES[:1])
+    render_results(out, found._replace(metric=metric or found.metric), module, report, FIGURES[:1])
 
 
 def default_figure(found: Results) -> tuple[Callable, dict]:
-    """(figure, keywords of `sweeps.plots.save_figure`) of the metric; in place of a
-    test metric, whose curve has one point, of the valid metric.
+    """Return (figure, keywords of `sweeps.plots.save_figure`) of the metric; a test
+    metric, whose curve has one point, is replaced by the valid metric.
     """
     rows, metric, varied = found.rows, found.metric, found.varied
     if not metric or metric.startswith("test/"):
@@ -173,10 +184,13 @@ def default_figure(found: Results) -> tuple[Callable, dict]:
             rows, metric.replace("test/", "valid/") or found.best, varied
         )
     if not tables.has_metric(metric, rows, varied):
-        notes = [*tables.notes(found, tables.split_of(rows, "")), "No row has a finite number."]
+        notes = [
+            *tables.missing_trials(found, tables.split_of(rows, "")),
+            "No row has a finite number.",
+        ]
         return (lambda axes: None), dict(notes=notes)
-    notes = tables.notes(found, *metric.split("/", 1))
-    lines = len(tables.combinations(found.trials, varied))
-    return (lambda axes: plots.draw(found, metric, axes)), dict(
+    notes = tables.missing_trials(found, *metric.split("/", 1))
+    lines = len(tables.group_by_values(found.trials, varied))
+    return (lambda axes: plots.draw_curves(found, metric, axes)), dict(
         notes=notes, size=plots.size_for(lines)
     )

@@ -1,12 +1,14 @@
-"""What is to be swept, and how it is carried out: one way for `aigc_jax.sweep` and for
+"""Requests for sweeps, their validation and execution, shared by `aigc_jax.sweep` and
 the verb `sweep` of the command line.
 """
 
 import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -23,19 +25,32 @@ from aigc_jax.utils.terminal import print_text
 
 
 class Request(NamedTuple):
-    """What is to be swept, checked and complete."""
+    """A validated request for a sweep."""
 
     base: ConfigDict  # of all trials
-    trials: list[Trial]  # of a search its first batch
-    source: str  # the file that says it
+    trials: list[Trial]  # all trials, or the first batch of a search
+    source: str  # the file of the config or of the experiment, or "ConfigDict"
     module: ModuleType | None = None  # of an experiment
     search: experiments.Search | None = None
     halving: dict | None = None
 
 
-def make_request(config=None, experiment=None, grids=(), seeds=0, overrides=None) -> Request:
-    """A config with grids, each a list of overrides, of which all combinations are
-    trained, and seeds; or an experiment. overrides: of all trials.
+def make_request(
+    config: Any = None,
+    experiment: str | Path | None = None,
+    grids: Sequence[list[dict]] = (),
+    seeds: int = 0,
+    overrides: dict | None = None,
+) -> Request:
+    """Return the request of a config with grids and seeds, or of an experiment.
+
+    Args:
+      config: as in `core.config.load`.
+      experiment: the name or the path of an experiment file, instead of config, grids
+        and seeds.
+      grids: lists of overrides, whose Cartesian product is trained.
+      seeds: train each point with the seeds 0 to seeds - 1; 0: do not vary the seed.
+      overrides: {key: value} for all trials.
     """
     require(
         config is None or experiment is None,
@@ -54,14 +69,16 @@ def make_request(config=None, experiment=None, grids=(), seeds=0, overrides=None
         f"a sweep needs {argument('experiment')}=FILE, or {argument('config')}=FILE with "
         f"{argument('grid')} and {argument('seeds')}=N",
     )
-    given = combine(grids, seeds)
+    given = combine_grids(grids, seeds)
     base = _override(configs.load(config), given, overrides or {})
     source = "ConfigDict" if isinstance(config, ConfigDict) else str(config)
     return Request(base, trials_of(base, given), source)
 
 
-def combine(grids, seeds: int) -> list[dict]:
-    """The trials of grids and seeds, which vary each key once."""
+def combine_grids(grids: Sequence[list[dict]], seeds: int) -> list[dict]:
+    """Return the overrides of the product of grids and seeds. Raise a UserError if a
+    key is varied twice.
+    """
     require(
         0 <= seeds <= grid.MOST_TRIALS,
         f"{argument('seeds')}={seeds} must be a number of seeds, 1 to {grid.MOST_TRIALS:,}",
@@ -77,16 +94,16 @@ def combine(grids, seeds: int) -> list[dict]:
     return grid.product(*grids)
 
 
-def _of_experiment(path, overrides) -> Request:
+def _of_experiment(path: str | Path, overrides: dict) -> Request:
     module = experiments.load(path)
-    base, given = experiments.base(module, path), experiments.overrides(module, path)
-    base, search = _override(base, given, overrides), experiments.search(module)
-    halving = experiments.halving(module)
+    base, given = experiments.base_config(module, path), experiments.trial_overrides(module, path)
+    base, search = _override(base, given, overrides), experiments.search_of(module)
+    halving = experiments.halving_of(module)
     trials = searches.first_batch(base, search) if search else trials_of(base, given)
     return Request(base, trials, str(path), module, search, halving)
 
 
-def _override(base, given, overrides) -> ConfigDict:
+def _override(base: ConfigDict, given: Sequence[dict], overrides: dict) -> ConfigDict:
     for key, value in overrides.items():
         require(
             not given or not all(key in trial for trial in given),
@@ -96,7 +113,7 @@ def _override(base, given, overrides) -> ConfigDict:
 
 
 def check_metric(metric: str) -> None:
-    """A UserError for a metric that no row can have, before anything is trained."""
+    """Raise a UserError for a metric that no row can have, before training."""
     split, _, name = metric.partition("/")
     splits = ("train", "valid", "test")
     require(
@@ -106,14 +123,25 @@ def check_metric(metric: str) -> None:
     )
 
 
-def carry_out(
-    request: Request, settings, route="auto", restart=False, download=False
+def run_request(
+    request: Request,
+    settings: Any,
+    route: str = "auto",
+    restart: bool = False,
+    download: bool = False,
 ) -> bool | None:
-    """Train what is missing in `settings.workdir`. True if all is finished in the end;
-    None where the engine wrote down what is to be run, and runs nothing.
+    """Train the unfinished trials of a request in `settings.workdir`.
 
-    settings   engine, workdir and what engines read: slots, cpus, gpus, time,
-               partition, slurm, address, image, claim
+    Args:
+      settings: engine, workdir and the settings of the engines: slots, cpus, gpus,
+        time, partition, slurm, address, image, claim.
+      route: "auto", "vmap" or "map".
+      restart: delete the output of unfinished or damaged groups first.
+      download: download missing data.
+
+    Returns:
+      Whether all trials are finished; None if the engine wrote a manifest and ran
+      nothing.
     """
     choose(ROUTES, route, "route")
     require(
@@ -132,21 +160,21 @@ def carry_out(
     if request.halving:
         kept = dict(halving=request.halving)
     if restart:
-        launch.restart(sweep)
+        launch.clear_unfinished(sweep)
     if not request.search:
         sweep.add(request.trials, request.source, kept)
     options = dict(route=route, download=download)
-    train = lambda part: launch.carry_out(part, engine, options)
+    train = lambda part: launch.run_groups(part, engine, options)
     with _interruptible(), disk_errors(settings.workdir):
         if not request.search:
             return train(sweep)
-        return searches.carry_out(sweep, request.base, request.search, request.source, train, kept)
+        return searches.run_search(sweep, request.base, request.search, request.source, train, kept)
 
 
 @contextlib.contextmanager
-def _interruptible():
-    """SIGTERM is like Ctrl-C: jobs are told to stop, and may save. Python lets the main
-    thread alone say so.
+def _interruptible() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C, so that the engine stops the jobs and they can save.
+    Only the main thread can set signal handlers in Python; in others, do nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -158,12 +186,20 @@ def _interruptible():
         signal.signal(signal.SIGTERM, before)
 
 
-def finish(sweep: Sweep, module, complete: bool, metric="", report=print_text):
-    """Table and figure of what there is; a UserError where trials are not finished."""
+def write_outcome(
+    sweep: Sweep,
+    module: ModuleType | None,
+    complete: bool,
+    metric: str = "",
+    report: Callable = print_text,
+) -> None:
+    """Write the table and the figure of the existing rows. Raise a UserError if trials
+    are unfinished.
+    """
     if complete or sweep.rows():
         write_results(sweep, module, metric, report)
     require(
         complete,
-        f"{launch.open_trials(sweep)} trials of {sweep.path} are not finished; the same "
+        f"{launch.count_unfinished(sweep)} trials of {sweep.path} are not finished; the same "
         "command goes on with them",
     )

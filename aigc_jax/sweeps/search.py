@@ -1,21 +1,21 @@
-"""Adaptive search: optuna is asked for a batch of trials, which become a part of the
-sweep, and is told what became of them.
+"""Adaptive search: optuna suggests a batch of trials, which is added to the sweep and
+trained, and then receives their objective values.
 
-SWEEP/study.journal    optuna's journal: each trial's parameters, its overrides, and the
-                       value or the failure that was told
-SWEEP/search/          its lock alone: a second search is refused, while sweeps' own
-                       files are open to it
+SWEEP/study.journal    optuna's journal: the parameters and overrides of each trial, and
+                       its reported value or failure
+SWEEP/search/          contains only the search's lock, which refuses a second search
+                       without locking the sweep's own files
 
-A search that is killed at any moment goes on to the trials and the values of one that
-was not. Trials are in the journal before they are trained, a batch is asked for as a
-whole before any of it is told, and each is drawn with a random state of the
-experiment's name, config.seed and its own number, from nothing but what the journal
-says. What a trial is told is read from its directory, so nothing is trained twice.
+A search that is killed at any time resumes and has the same trials and values as an
+uninterrupted search. Trials are journaled before they are trained; a batch is suggested
+completely before any of its values is reported; each trial is sampled with a seed of
+the experiment's name, config.seed and the trial's number, from the journal alone. The
+reported values are read from the trials' directories, so that nothing is trained twice.
 """
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,15 @@ from aigc_jax.sweeps.trials import FINAL, Trial, trials_of
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.errors import UserError, argument, nearest, require
-from aigc_jax.utils.locks import hold
+from aigc_jax.utils.locks import try_lock
 from aigc_jax.utils.terminal import print_text
 
 JOURNAL, LOCKED = "study.journal", "search"
 DIRECTION = dict(min="minimize", max="maximize")
 
 
-def library() -> Any:
-    """optuna, which is no part of the core libraries."""
+def import_optuna() -> Any:
+    """Import optuna, an optional dependency, and return the module."""
     try:
         import optuna
     except ImportError:
@@ -48,16 +48,19 @@ def library() -> Any:
 
 
 class Suggest:
-    """What search(suggest) calls: a value for a name, which is a config's key or any
-    other, from what the trials before it have shown.
+    """The argument of search(suggest). Each method suggests a value for a name, which
+    is a config key or any other name, based on the results of earlier trials.
     """
 
     def __init__(self, trial: Any) -> None:
         self.trial = trial
         self.rounded: dict[str, float] = {}
 
-    def float(self, name, low, high, log=False):
-        """A number between two, of six digits as in `grid`; log: even in its log."""
+    def float(self, name: str, low, high, log: bool = False):
+        """Suggest a float in [low, high], rounded to 6 significant digits as in `grid`.
+
+        log: sample uniformly in the log domain.
+        """
         require(
             low < high and (low > 0 or not log),
             f"suggest.float({name!r}, {low}, {high}) needs {'0 < ' if log else ''}low < high",
@@ -67,8 +70,8 @@ class Suggest:
         self.rounded[name] = float(min(max(float(f"{drawn:.6g}"), low), high))
         return self.rounded[name]
 
-    def int(self, name, low, high, log=False):
-        """A whole number, low and high among them."""
+    def int(self, name: str, low, high, log: bool = False):
+        """Suggest an integer in [low, high], inclusive."""
         require(
             low < high and (low > 0 or not log),
             f"suggest.int({name!r}, {low}, {high}) needs {'0 < ' if log else ''}low < high",
@@ -77,9 +80,9 @@ class Suggest:
             return self.trial.suggest_int(name, low, high, log=log)
 
     def choice(self, name: str, *options: Any) -> Any:
-        """One of the options: choice("optimizer", "adam", "sgd")."""
+        """Suggest one of the options: choice("optimizer", "adam", "sgd")."""
         require(options, f"suggest.choice({name!r}) has no option")
-        # A journal cannot hold tuples: they are drawn by their text.
+        # A journal cannot store tuples: they are represented by their text.
         kept = [o if isinstance(o, (bool, int, float, str)) else str(o) for o in options]
         with _named(f"suggest.choice({name!r}, ...)"):
             return options[kept.index(self.trial.suggest_categorical(name, kept))]
@@ -87,8 +90,8 @@ class Suggest:
 
 @contextlib.contextmanager
 def _named(call):
-    """What optuna refuses, such as options that are no longer those of the trials
-    before, as a sentence.
+    """Convert optuna's ValueErrors, such as for options that differ from those of
+    earlier trials, to UserErrors.
     """
     try:
         yield
@@ -97,12 +100,12 @@ def _named(call):
 
 
 class Study:
-    """The trials that were asked for, in their order, and what was told of them."""
+    """An optuna study: the suggested trials, in order, and their reported values."""
 
     def __init__(self, base: ConfigDict, search: Search, journal: Path | None = None) -> None:
-        """Goes on with a journal, or begins one; None: a study that is not kept."""
-        self.optuna, self.search = library(), search
-        # The best checkpoint of a trial is that of the value it is told with, and a
+        """Resume the study of a journal, or create it; None: a study in memory."""
+        self.optuna, self.search = import_optuna(), search
+        # The best checkpoint of a trial is then that of its reported value, and a
         # group refuses an objective that it does not measure.
         self.base = configs.override(base, dict(best=search.objective, best_mode=search.mode))
         self.study = self._study(
@@ -127,16 +130,17 @@ class Study:
             self._trial(t.user_attrs["overrides"]) for t in self.study.get_trials(deepcopy=False)
         ]
 
-    def _study(self, **more):
+    def _study(self, **more) -> Any:
         return self.optuna.create_study(direction=DIRECTION[self.search.mode], **more)
 
-    def _storage(self, journal):
+    def _storage(self, journal: Path | None) -> Any:
         if journal is None:
             return None
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        # No other process uses it: a torn last line and a lock are a killed one's.
+        # Only this process uses the journal, so a truncated last line and a lock file
+        # were left by a killed process.
         if journal.exists():
             text = journal.read_bytes()
             if not text.endswith(b"\n"):
@@ -148,15 +152,15 @@ class Study:
         except ValueError as e:
             raise UserError(f"{journal} cannot be read: {e}") from None
 
-    def _trial(self, overrides) -> Trial:
-        """The same whether the overrides are as given or out of the journal, which
-        makes lists of tuples.
+    def _trial(self, overrides: dict) -> Trial:
+        """Return the trial of overrides; equal for new overrides and for those read
+        from the journal, which stores tuples as lists.
         """
         return trials_of(self.base, [trials_of(self.base, [overrides])[0].overrides])[0]
 
     def ask(self) -> None:
-        """One more trial, from what is told so far; what is under way counts as bad, so
-        that a batch is spread out.
+        """Add a trial, suggested from the values reported so far. Running trials count
+        as bad (constant liar), so that the trials of a batch are spread out.
         """
         states = self.optuna.trial.TrialState
         text = f"{self.search.name}/{self.base.seed}/{len(self.trials)}"
@@ -166,7 +170,7 @@ class Study:
         )
         before = self.study.get_trials()
         for trial in before:
-            # A sampler ignores failed trials; pruned ones it takes for the worst.
+            # A sampler ignores failed trials, but counts pruned trials as the worst.
             if trial.state == states.FAIL:
                 trial.state = states.PRUNED
             drawing.add_trial(trial)
@@ -183,8 +187,10 @@ class Study:
         )
         self.trials.append(trial)
 
-    def _compatible(self, distributions, before):
-        """Ranges may change while a search goes on, options may not."""
+    def _compatible(self, distributions, before) -> None:
+        """Raise a UserError if the options of a suggestion changed during a search;
+        ranges may change.
+        """
         for name, new in distributions.items():
             for old in {
                 trial.distributions[name] for trial in before if name in trial.distributions
@@ -198,14 +204,14 @@ class Study:
                     ) from None
 
     def untold(self) -> list[int]:
-        """Return the numbers of the trials whose value the study was not told."""
+        """Return the numbers of the trials without a reported value or failure."""
         return [
             t.number for t in self.study.get_trials(deepcopy=False) if not t.state.is_finished()
         ]
 
     def batch(self) -> range:
-        """The numbers of the batch that is under way, complete, or of the next; empty
-        when all trials are told.
+        """Return the trial numbers of the current batch, completed if necessary, or of
+        the next batch; an empty range if all trials have been reported.
         """
         size, count, untold = self.search.batch, len(self.trials), self.untold()
         end = count + size - count % size if count % size or not untold else count
@@ -215,19 +221,21 @@ class Study:
         return range(untold[0] // size * size, len(self.trials)) if untold else range(0)
 
     def first(self, number: int) -> int:
-        """The first trial that equals this one, which is the one that is trained."""
+        """Return the number of the first trial with the same config: only this trial is
+        trained.
+        """
         wanted = configs.hash_of(self.trials[number].config)
         return next(i for i, t in enumerate(self.trials) if configs.hash_of(t.config) == wanted)
 
     def tell(self, number: int, value: float | None) -> None:
-        """A value, or None of a trial that failed."""
+        """Report the value of a trial to the study; None: the trial failed."""
         if value is None:
             self.study.tell(number, state=self.optuna.trial.TrialState.FAIL)
         else:
             self.study.tell(number, value)
 
     def line(self) -> str:
-        """How it stands."""
+        """Return the status of the search: trials reported and failed, best value."""
         states = self.optuna.trial.TrialState
         trials = self.study.get_trials(deepcopy=False)
         counts = {s: sum(t.state == s for t in trials) for s in (states.COMPLETE, states.FAIL)}
@@ -245,8 +253,8 @@ class Study:
 
 
 class Part(Sweep):
-    """A sweep of which only the groups of certain trials are looked at: those before
-    are told, whatever became of them.
+    """A sweep restricted to the groups of certain trials: earlier trials have been
+    reported, whatever their status.
     """
 
     def __init__(self, path: str | Path, names: Iterable[str]) -> None:
@@ -254,13 +262,13 @@ class Part(Sweep):
         self.names = set(names)
 
     def all_groups(self) -> list[Group]:
-        """Return the groups that hold one of the trials."""
+        """Return the groups that contain any of the trials."""
         return [g for g in super().all_groups() if self.names.intersection(g.members)]
 
 
-def outcome(run: RunDir, search: Search) -> float | None:
-    """The best value of the objective in a trial's rows, but for the untrained model's;
-    None where it failed.
+def trial_outcome(run: RunDir, search: Search) -> float | None:
+    """Return the best value of the objective in a trial's rows, except that of the
+    untrained model; None if the trial failed.
     """
     if run.read_status().get("status", "").startswith("failed"):
         return None
@@ -279,12 +287,12 @@ def outcome(run: RunDir, search: Search) -> float | None:
 
 
 def first_batch(base: ConfigDict, search: Search) -> list[Trial]:
-    """What a new search begins with; nothing is written."""
+    """Return the first batch of a new search, without writing anything."""
     study = Study(base, search)
     return [study.trials[n] for n in study.batch() if study.first(n) == n]
 
 
-def carry_out(
+def run_search(
     sweep: Sweep,
     base: ConfigDict,
     search: Search,
@@ -293,23 +301,32 @@ def carry_out(
     extra: dict | None = None,
     report: Callable[[str], None] = print_text,
 ) -> bool:
-    """Ask, train and tell until all trials are told; False where training was stopped
-    before that.
+    """Suggest, train and report batches until all trials are reported.
 
-    run       (sweep) -> trains what is not finished of it: `sweeps.launch.carry_out`
-              with its engine
-    extra     as in Sweep.add
+    A trial whose group crashed is reported as failed, unless its entire batch crashed:
+    then missing data or a missing device are the likelier cause, and a UserError is
+    raised.
 
-    A trial whose group crashed is told as failed, unless all of its batch crashed: then
-    it is likelier that data or a device are missing.
+    Args:
+      sweep: the sweep to which the trials are added.
+      base: the config of all trials.
+      search: the search of an experiment.
+      source: the file of the experiment.
+      run: (sweep) -> trains its unfinished trials: `sweeps.launch.run_groups` with an
+        engine.
+      extra: as in Sweep.add.
+      report: called with the status of the search after each batch.
+
+    Returns:
+      False if training was stopped before all trials were reported, else True.
     """
-    library()
+    import_optuna()
     journal = sweep.path / JOURNAL
     require(
         journal.exists() or not (sweep.path / "sweep.json").exists(),
         f"{sweep.path} is a sweep and no search: take another {argument('workdir')}",
     )
-    with disk_errors(sweep.path), hold(sweep.path / LOCKED) as mine:
+    with disk_errors(sweep.path), try_lock(sweep.path / LOCKED) as mine:
         require(mine, f"another process is searching in {sweep.path}")
         study = Study(base, search, journal)
         if study.trials:
@@ -319,14 +336,21 @@ def carry_out(
                 return False
             for number in sorted(set(numbers).intersection(study.untold())):
                 study.tell(
-                    number, outcome(sweep.trial(study.trials[study.first(number)].id), search)
+                    number, trial_outcome(sweep.trial(study.trials[study.first(number)].id), search)
                 )
             report(study.line())
     return True
 
 
-def _train(sweep, study, numbers, source, run, extra) -> bool:
-    """Have a batch trained; False where it is not finished."""
+def _train(
+    sweep: Sweep,
+    study: "Study",
+    numbers: Sequence[int],
+    source: str,
+    run: Callable,
+    extra: dict | None,
+) -> bool:
+    """Train a batch; return whether all its trials are finished."""
     own = {n: study.trials[n] for n in numbers if study.first(n) == n}
     open_ = [trial.id for n, trial in own.items() if n in study.untold()]
     if not open_:

@@ -1,18 +1,19 @@
-"""The directory of a sweep: its trials, groups of them, and what became of each."""
+"""The directory of a sweep: its trials, their groups, statuses and rows."""
 
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_jax.core.config import (
-    complete,
+    fill_defaults,
+    flatten_config,
     from_json,
     hash_of,
     identity_difference,
-    jsonable,
-    leaves,
     override,
+    to_json,
 )
 from aigc_jax.sweeps.evidence import Results, differing_keys, to_cell
 from aigc_jax.sweeps.trials import FINAL, Trial, check_distinct, check_id, groups_of
@@ -20,11 +21,11 @@ from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.errors import UserError, require
-from aigc_jax.utils.locks import alone, is_held
+from aigc_jax.utils.locks import exclusive_lock, is_held
 
 
 class Group:
-    """SWEEP/groups/<hash> and its members' directories."""
+    """The group in SWEEP/groups/<hash>, with the directories of its members."""
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.name
@@ -36,26 +37,28 @@ class Group:
         self.dirs = [RunDir(path.parent.parent / "trials" / name) for name in self.members]
 
     def configs(self) -> list:
-        """The members' configs; a key that a later version added gets its default."""
+        """Return the members' configs; keys that they lack get their defaults, such as
+        keys that a later version added.
+        """
         given = [m["config"] for m in self.stored["members"]]
-        first = complete(from_json(given[0]))
+        first = fill_defaults(from_json(given[0]))
         changes = [{"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()} for c in given]
         return [override(first, change) for change in changes]
 
     def statuses(self) -> list[str]:
-        """Return the status of every member, in their order."""
+        """Return the status of every member, in order."""
         return [d.known_status() for d in self.dirs]
 
     def finished(self) -> bool:
-        """Return whether no member is left to train."""
+        """Return whether every member has a final status."""
         return all(status in FINAL for status in self.statuses())
 
     def held(self) -> bool:
-        """Is another process at work on it?"""
+        """Return whether another process holds the group's lock."""
         return is_held(self.path)
 
     def is_damaged(self) -> bool:
-        """Is there a trial whose config or rows cannot be used?"""
+        """Return whether the config or the rows of any trial cannot be read."""
         try:
             for run in self.dirs:
                 run.read_json("config.json")
@@ -65,7 +68,7 @@ class Group:
             return True
 
     def clear(self) -> None:
-        """Remove what its trials left, to train them again."""
+        """Delete the checkpoints, plans and trial outputs, to train the group again."""
         for folder in (self.path, *self.path.glob("rung_*")):
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             for name in ("plan.json", "rung.json"):
@@ -74,7 +77,7 @@ class Group:
             run.clear()
 
     def give_up(self, reason: str) -> None:
-        """Its unfinished members crashed, whatever their processes could still say."""
+        """Mark unfinished members as crashed, whatever status their processes wrote."""
         for run, status in zip(self.dirs, self.statuses(), strict=True):
             if status not in (*FINAL, "failed: crashed"):
                 run.path.mkdir(parents=True, exist_ok=True)
@@ -82,21 +85,27 @@ class Group:
 
 
 class Sweep:
-    """A directory."""
+    """A sweep's directory."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def add(self, trials: list[Trial], source: str, extra: dict | None = None) -> None:
-        """Record the trials. Those that are in no group yet form new ones; extra: what
-        goes into group.json beside the members (halving).
+        """Add trials to the sweep; trials that are in no group yet form new groups.
 
-        Raises a UserError, before anything is written, where the directory holds trials
-        of another config or of another halving. A trial whose config is there already
-        is that trial, whatever it is called.
+        A trial with the config of a stored trial is that trial, whatever its name.
+
+        Args:
+          trials: the trials.
+          source: the file of the config or of the experiment.
+          extra: further entries of group.json (halving).
+
+        Raises:
+          UserError: the directory contains trials of another config or of another
+            halving. Raised before anything is written.
         """
         extra = extra or {}
-        with disk_errors(self.path), alone(self.path):
+        with disk_errors(self.path), exclusive_lock(self.path):
             groups = self.all_groups()
             self._check_halving(groups, extra.get("halving"))
             there = [
@@ -123,8 +132,10 @@ class Sweep:
             made = dict(source=source, best=best, best_mode=mode, trials=list(known.values()))
             documents.write(self.path / "sweep.json", made)
 
-    def _check_halving(self, groups, halving):
-        """Trials that were stopped by other rules would be compared with these."""
+    def _check_halving(self, groups: Sequence, halving: dict | None) -> None:
+        """Raise a UserError if the groups have another halving: trials stopped by other
+        rules are not comparable.
+        """
         for group in groups:
             before = group.stored.get("halving")
             require(
@@ -133,12 +144,11 @@ class Sweep:
                 f"{halving}: use another work directory",
             )
 
-    def _check_config(self, trials, there):
-        """The configs of all trials may differ in nothing but what one of them
-        overrides.
+    def _check_config(self, trials: Sequence[Trial], there: Sequence) -> None:
+        """Raise a UserError if configs differ in a key that neither trial overrides.
 
-        there: the trials of the directory. Trials of one source that override the same
-        keys share all else, so one of each such kind is compared.
+        there: the stored trials. Trials of one source that override the same keys are
+        equal in all other keys, so only one trial per set of keys is compared.
         """
         new = {frozenset(t.overrides): t for t in trials}
         old = {frozenset(t.overrides): t for t in there}
@@ -156,17 +166,17 @@ class Sweep:
                     "work directory, or vary the key in the grid",
                 )
 
-    def _write_group(self, members: list[Trial], extra: dict):
+    def _write_group(self, members: list[Trial], extra: dict) -> None:
         text = "\n".join([*(m.id for m in members), json.dumps(extra or None)])
         folder = self.path / "groups" / hashlib.sha256(text.encode()).hexdigest()[:12]
-        kept = [dict(id=m.id, overrides=m.overrides, config=jsonable(m.config)) for m in members]
+        kept = [dict(id=m.id, overrides=m.overrides, config=to_json(m.config)) for m in members]
         folder.mkdir(exist_ok=True)
         made = dict(members=kept) | extra
         documents.write(folder / "group.json", made)
 
     def stored(self) -> dict:
-        """Return sweep.json; a UserError where this is no sweep, or where an id could
-        be a path.
+        """Return the contents of sweep.json. Raise a UserError if the directory is not
+        a sweep, or if an id could be a path.
         """
         found = documents.read(self.path / "sweep.json")
         if found is None:
@@ -176,11 +186,11 @@ class Sweep:
         return found
 
     def all_groups(self) -> list[Group]:
-        """Return the groups on disk, by name."""
+        """Return the groups on disk, sorted by name."""
         return [Group(p.parent) for p in sorted((self.path / "groups").glob("*/group.json"))]
 
     def groups(self) -> list[Group]:
-        """The groups, in the order of their first trials."""
+        """Return the groups, in the order of their first trials."""
         order = {t["id"]: i for i, t in enumerate(self.stored()["trials"])}
         return sorted(
             self.all_groups(), key=lambda g: min(order.get(m, len(order)) for m in g.members)
@@ -191,12 +201,12 @@ class Sweep:
         return RunDir(self.path / "trials" / name)
 
     def results(self) -> Results:
-        """All rows of all trials, and all trials, also those without a row."""
+        """Return the rows of all trials, and all trials, also those without a row."""
         leaves = self._leaves()
         trials = [t["id"] for t in self.stored()["trials"]]
         rows = {name: self.trial(name).rows() for name in trials}
         measured = {key for own in rows.values() for row in own for key in row}
-        # A key may be called as a metric is: "precision" is both.
+        # A key and a metric may have the same name, such as "precision".
         keys = {f"config.{k}" if k in measured else k: k for k in self.varied(leaves)}
         known = {
             name: dict(
@@ -213,23 +223,23 @@ class Sweep:
             best=self.stored()["best"],
         )
 
-    def _status(self, name) -> dict:
+    def _status(self, name: str) -> dict:
         return dict(status=self.trial(name).known_status())
 
     def rows(self) -> list[dict]:
-        """All rows of all trials, in the order of the trials: {trial, what varies,
-        seed, step, split, values}.
+        """Return the rows of all trials, in the order of the trials: {trial, varied
+        keys, seed, step, split, values}.
         """
         return self.results().rows
 
     def _leaves(self) -> dict[str, dict]:
-        """{trial: {key: value}} of the config of every trial."""
+        """Return {trial: {key: value}} of the config of every trial."""
         out: dict[str, dict] = {}
         for group in self.all_groups():
             given = [from_json(m["config"]) for m in group.stored["members"]]
-            full = leaves(complete(given[0]))
+            full = flatten_config(fill_defaults(given[0]))
             each = zip(group.members, given, strict=True)
-            out |= {name: full | leaves(config) for name, config in each}
+            out |= {name: full | flatten_config(config) for name, config in each}
         for trial in self.stored()["trials"]:
             require(
                 trial["id"] in out,
@@ -239,8 +249,8 @@ class Sweep:
         return out
 
     def varied(self, leaves: dict[str, dict] | None = None) -> list[str]:
-        """The keys that the trials' configs differ in, but for the seed and `run.*`;
-        first those that the trials override, in that order.
+        """Return the keys in which the trials' configs differ, except the seed and
+        `run.*`; overridden keys come first, in the order of the overrides.
         """
         leaves = leaves or self._leaves()
         trials = self.stored()["trials"]

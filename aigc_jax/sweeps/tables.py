@@ -1,9 +1,9 @@
-"""Rows of a sweep, or of any runs, as a table and as a figure. What is drawn here knows
-rows alone.
+"""Tables of the rows of a sweep or of other runs, and the statistics of their figures.
+The functions depend on rows alone.
 
-A mean is over trials that ended at the same step. Every trial that should be there is
-known, so that what is missing, failed or unfinished is counted in a line below the
-table and below the figure.
+Means are over trials that ended at the same step. All trials of the sweep are known, so
+that a note below the table and the figure counts the missing, failed and unfinished
+trials.
 """
 
 import math
@@ -16,16 +16,16 @@ from aigc_jax.sweeps.evidence import Results
 from aigc_jax.utils.errors import argument, nearest, require
 
 NOT_METRICS = ("trial", "step", "split", "seed")
-MOST = 8  # metrics in a table
+MOST = 8  # most metrics of a table
 
 
 def last_rows(rows: list[dict], split: str) -> dict[str, dict]:
-    """{trial: its last row of a split}."""
+    """Return {trial: last row of a split}."""
     return {row["trial"]: row for row in rows if row["split"] == split}
 
 
 def metrics_in(rows: Iterable[dict], split: str, varied: Collection[str]) -> list[str]:
-    """Names of the numbers in the rows of a split."""
+    """Return the names of the metrics (numbers) in the rows of a split."""
     names = dict.fromkeys(
         k
         for row in rows
@@ -37,18 +37,20 @@ def metrics_in(rows: Iterable[dict], split: str, varied: Collection[str]) -> lis
 
 
 def known_metrics(rows: Sequence[dict], varied: Collection[str]) -> list[str]:
-    """'split/name' of every number in the rows."""
+    """Return 'split/name' of every metric in the rows."""
     splits = dict.fromkeys(row["split"] for row in rows)
     return [f"{split}/{name}" for split in splits for name in metrics_in(rows, split, varied)]
 
 
 def has_metric(metric: str, rows: Sequence[dict], varied: Collection[str]) -> bool:
-    """Return whether 'split/name' is a number of some row."""
+    """Return whether any row has the metric 'split/name'."""
     return metric in known_metrics(rows, varied)
 
 
 def parts_of(metric: str, rows: Sequence[dict], varied: Collection[str]) -> tuple[str, str]:
-    """('test', 'loss') of 'test/loss'; a UserError where no row has it."""
+    """Return ('test', 'loss') of 'test/loss'. Raise a UserError if no row has the
+    metric.
+    """
     known = known_metrics(rows, varied)
     require(
         metric in known,
@@ -60,7 +62,9 @@ def parts_of(metric: str, rows: Sequence[dict], varied: Collection[str]) -> tupl
 
 
 def default_metric(rows: Sequence[dict], best: str, varied: Collection[str]) -> str:
-    """config.best, else the first number of the valid, the train or the test rows."""
+    """Return config.best if the valid rows have it, else the first metric of the valid,
+    train or test rows, in this order.
+    """
     for split in ("valid", "train", "test"):
         names = metrics_in(rows, split, varied)
         if names:
@@ -70,42 +74,44 @@ def default_metric(rows: Sequence[dict], best: str, varied: Collection[str]) -> 
 
 
 def split_of(rows: Iterable[dict], metric: str) -> str:
-    """The split that a table shows: the metric's, else test, else valid."""
+    """Return the split of a table: that of the metric, else test, else valid."""
     return metric.partition("/")[0] or (
         "test" if any(row["split"] == "test" for row in rows) else "valid"
     )
 
 
-def combinations(trials: Iterable[dict], varied: Collection[str]) -> dict[tuple, list[str]]:
-    """{values of the varied keys: trials}, in the order of the trials."""
+def group_by_values(trials: Iterable[dict], varied: Collection[str]) -> dict[tuple, list[str]]:
+    """Return {values of the varied keys: trials}, in the order of the trials."""
     out: dict[tuple, list[str]] = {}
     for trial in trials:
         out.setdefault(tuple(trial.get(key) for key in varied), []).append(trial["trial"])
     return out
 
 
-def counted(found: Results, last: dict[str, dict], names: Iterable[str]) -> list[str]:
-    """The trials that a mean is over: those whose last row is at the largest step of
-    all, for only their values are of one length, without those that failed, whose last
-    row is of before that.
+def comparable_trials(found: Results, last: dict[str, dict], names: Iterable[str]) -> list[str]:
+    """Return the trials of a mean: those whose last row is at the largest step, because
+    only runs of equal length are comparable, and that did not fail, because the last
+    row of a failed trial is from before the failure.
     """
     failed = {t["trial"] for t in found.trials if t["status"].startswith("failed")}
     steps = {name: last[name]["step"] for name in names if name in last and name not in failed}
     return [name for name, step in steps.items() if step == max(steps.values())]
 
 
-def short(keys: Sequence[str]) -> list[str]:
-    """The last parts of config keys; the keys themselves where two would be alike."""
+def short_keys(keys: Sequence[str]) -> list[str]:
+    """Return the last part of each config key, or the full key if the part is not
+    unique.
+    """
     last = [key.rsplit(".", 1)[-1] for key in keys]
     return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]
 
 
-def summary(found: Results) -> str:
-    """A Markdown table: each combination of varied values with the mean over its seeds
-    of what the last rows hold, the standard error in parentheses, and n: of how many
-    trials, where not of all.
+def summary_table(found: Results) -> str:
+    """Return a Markdown table with one line per combination of varied values: the means
+    of the last rows over its seeds, with the standard error in parentheses, and n, the
+    number of trials in the mean ("n of m" if not all).
 
-    The step of those rows is a column where it is not the same everywhere.
+    The step of the last rows is a column if the steps differ.
     """
     rows, varied, metric = found.rows, found.varied, found.metric
     split = split_of(rows, metric)
@@ -114,12 +120,14 @@ def summary(found: Results) -> str:
         names = [metric.partition("/")[2], *(n for n in names if n != metric.partition("/")[2])]
     names, last = names[:MOST], last_rows(rows, split)
     lines: list[list[str]] = []
-    for values, members in combinations(found.trials, varied).items():
-        own = counted(found, last, members)
+    for values, members in group_by_values(found.trials, varied).items():
+        own = comparable_trials(found, last, members)
         n = f"{len(own)}" if len(own) == len(members) else f"{len(own)} of {len(members)}"
         cells = [mean_and_error([last[t].get(name) for t in own]) for name in names]
-        lines.append([*map(shown, values), n, f"{last[own[0]]['step']}" if own else "", *cells])
-    header = [*short(varied), "n", "step", *(f"{split} {name}" for name in names)]
+        lines.append(
+            [*map(format_value, values), n, f"{last[own[0]]['step']}" if own else "", *cells]
+        )
+    header = [*short_keys(varied), "n", "step", *(f"{split} {name}" for name in names)]
     if len({line[len(varied) + 1] for line in lines} - {""}) < 2:
         header, *lines = (
             [*line[: len(varied) + 1], *line[len(varied) + 2 :]] for line in [header, *lines]
@@ -129,53 +137,55 @@ def summary(found: Results) -> str:
     return "\n".join(parts) + "\n"
 
 
-def notes(found: Results, split: str, name: str = "") -> list[str]:
-    """Which trials a table of a split, or a figure of a metric, lacks, and why."""
+def missing_trials(found: Results, split: str, name: str = "") -> list[str]:
+    """Return notes on the trials that a table of a split or a figure of a metric lacks,
+    with the reasons.
+    """
     trials = found.trials
     rows = [row for row in found.rows if not name or row.get(name) is not None]
     last, out = last_rows(rows, split), []
     statuses = Counter(trial["status"] for trial in trials)
     if set(statuses) - {"done"}:
         out.append(
-            f"{plural(len(trials))}: "
+            f"{with_plural(len(trials))}: "
             f"{', '.join(f'{n} {status}' for status, n in statuses.items())}."
         )
-    groups = combinations(trials, found.varied).values()
-    ended = [name for names in groups for name in counted(found, last, names)]
+    groups = group_by_values(trials, found.varied).values()
+    ended = [name for names in groups for name in comparable_trials(found, last, names)]
     failed = sum(trial["status"].startswith("failed") for trial in trials)
     absent = sum(t["trial"] not in last and not t["status"].startswith("failed") for t in trials)
     shorter = len(trials) - failed - absent - len(ended)
     lacking = f"a value of {split}/{name}" if name else f"a row of the {split} split"
-    without = [f"{plural(failed)} that failed"] * bool(failed)
-    without += [f"{plural(absent)} without {lacking}"] * bool(absent)
-    without += [f"{plural(shorter)} that ended before the others of the line"] * bool(shorter)
+    without = [f"{with_plural(failed)} that failed"] * bool(failed)
+    without += [f"{with_plural(absent)} without {lacking}"] * bool(absent)
+    without += [f"{with_plural(shorter)} that ended before the others of the line"] * bool(shorter)
     if without:
         out.append(
-            f"Means are over {len(ended)} of {plural(len(trials))}, "
+            f"Means are over {len(ended)} of {with_plural(len(trials))}, "
             f"leaving out {', '.join(without)}."
         )
     steps = Counter(last[name]["step"] for name in ended)
     if len(steps) > 1 and "steps" not in found.varied:
         out.append(
             "Last steps differ: "
-            f"{', '.join(f'{step} ({plural(n)})' for step, n in sorted(steps.items()))}."
+            f"{', '.join(f'{step} ({with_plural(n)})' for step, n in sorted(steps.items()))}."
         )
     return out
 
 
-def plural(n: int) -> str:
-    """Return "1 trial", "2 trials" and so on."""
+def with_plural(n: int) -> str:
+    """Return "1 trial", "2 trials", ..."""
     return f"{n} trial{'s' * (n != 1)}"
 
 
-def shown(value: object) -> str:
-    """Return a value as a cell of a table: numbers of 6 digits, '' for None."""
+def format_value(value: object) -> str:
+    """Format a value as a table cell: floats with 6 significant digits, None as ''."""
     return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def mean_and_error(values: Sequence[float | None]) -> str:
-    """'103.4 (0.04)': the mean, and its standard error where there are two values or
-    more; ', n = 2' where some are not there or not finite.
+    """Format values as '103.4 (0.04)': the mean, and its standard error for at least
+    two values; ', n = 2' is appended if values are missing or not finite (None).
     """
     known = [value for value in values if value is not None]
     if not known:

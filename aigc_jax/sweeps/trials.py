@@ -1,4 +1,6 @@
-"""Overrides of a config become trials; those that differ in `seed` and `hp`, groups."""
+"""Trials from overrides of a config, and groups of trials that differ only in `seed`
+and `hp`.
+"""
 
 import json
 import re
@@ -11,13 +13,13 @@ from ml_collections import ConfigDict
 from aigc_jax.core import config as configs
 from aigc_jax.utils.errors import UserError, require
 
-ROUTES = dict.fromkeys(("auto", "vmap", "map"))  # how a group may be asked to run
-FINAL = ("done", "stopped", "failed: diverged")  # results, which are never computed again
+ROUTES = dict.fromkeys(("auto", "vmap", "map"))  # requestable routes of a group
+FINAL = ("done", "stopped", "failed: diverged")  # final statuses: never trained again
 ID = re.compile(r"[A-Za-z0-9.,=_+-]*[0-9a-f]{12}")  # of a trial: a slug and a hash, never a path
 
 
 class Trial(NamedTuple):
-    """One run of a sweep: an override of its base config."""
+    """One run of a sweep: overrides of its base config."""
 
     id: str
     overrides: dict
@@ -25,8 +27,10 @@ class Trial(NamedTuple):
 
 
 def trials_of(base: ConfigDict, overrides: Iterable[dict]) -> list[Trial]:
-    """The trials of a sweep over a config; an unknown key, a wrong value or a trial
-    that is there twice raises a UserError.
+    """Return the trials of a sweep over a config.
+
+    Raises:
+      UserError: an unknown key, an invalid value, or two equal trials.
     """
     out = []
     for number, given in enumerate(overrides):
@@ -36,19 +40,19 @@ def trials_of(base: ConfigDict, overrides: Iterable[dict]) -> list[Trial]:
                 "overrides, such as {'hp.lr': 1e-3, 'seed': 0}"
             )
         config = configs.override(base, given)
-        configs.check(config)
-        name = f"{slug(given)}-{configs.hash_of(config)}".lstrip("-")
-        out.append(Trial(name, {key: configs.leaves(config)[key] for key in given}, config))
+        configs.validate_config(config)
+        name = f"{trial_slug(given)}-{configs.hash_of(config)}".lstrip("-")
+        out.append(Trial(name, {key: configs.flatten_config(config)[key] for key in given}, config))
     require(out, "the sweep has no trial")
     check_distinct(out)
     return out
 
 
 def check_distinct(trials: list[Trial]) -> None:
-    """A UserError where two trials are one run, or may be: how many steps an epoch has
-    is not known before the data are.
+    """Raise a UserError if two trials are the same run, or may be: the number of steps
+    per epoch is unknown until the data are loaded.
     """
-    # what is not a duration -> [(number, durations)]
+    # identity without durations -> [(number, durations)]
     seen: dict[str, list[tuple[int, list[tuple[str, Any]]]]] = {}
     unit = lambda length: length.split()[-1] if isinstance(length, str) else "steps"
     for number, trial in enumerate(trials):
@@ -72,14 +76,14 @@ def check_distinct(trials: list[Trial]) -> None:
         others.append((number, lengths))
 
 
-def slug(overrides: dict) -> str:
-    """'lr=0.001,seed=3': for people to read."""
+def trial_slug(overrides: dict) -> str:
+    """Return a human-readable name of overrides: 'lr=0.001,seed=3'."""
     text = ",".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in overrides.items())
     return re.sub(r"[^A-Za-z0-9.,=_+-]+", "_", text)[:60].strip("_")
 
 
-def static(config: ConfigDict) -> str:
-    """What the trials of one program share."""
+def static_keys(config: ConfigDict) -> str:
+    """Return the part of the config that the trials of one program share, as JSON."""
     kept = {
         k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")
     }
@@ -87,17 +91,17 @@ def static(config: ConfigDict) -> str:
 
 
 def groups_of(trials: Iterable[Trial]) -> list[list[Trial]]:
-    """The trials by what one program must share, in the order of their first."""
+    """Group trials by their static keys, in the order of the groups' first trials."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(static(trial.config), []).append(trial)
+        groups.setdefault(static_keys(trial.config), []).append(trial)
     for members in groups.values():
-        configs.check_together(members[0].config, len(members))
+        configs.check_trials(members[0].config, len(members))
     return list(groups.values())
 
 
 def check_id(name: object, path: Path) -> str:
-    """Return a trial's id, the name of a directory; a UserError where it is none."""
+    """Return a trial's id, a directory's name. Raise a UserError if it is invalid."""
     if not isinstance(name, str) or not ID.fullmatch(name):
         raise UserError(
             f"{path} names a trial {name!r}, which is no id of a trial such as "

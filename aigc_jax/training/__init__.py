@@ -1,1 +1,1 @@
-"""One program of N trials, from a config to a finished run directory."""
+"""Training of N trials as one program, from a config to finished run directories."""

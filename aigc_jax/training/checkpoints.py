@@ -1,17 +1,17 @@
-"""Checkpoints: Orbax trees with a hash, newest two kept, damage noticed and reported.
-Nothing else in the project sees Orbax.
+"""Checkpoints: Orbax trees with a hash; the newest two are retained, and damage is
+detected and reported. Only `serialization` imports Orbax.
 
 CHECKPOINTS/<step>/ holds `state` (stacked TrainStates), `best` (each trial's best so
 far, without its optimiser state; absent where the config names no metric) and
-`meta.json`: the step, what the loop adds, the SHA-256 of every file, and a hash of all
-this. It is written as <step>.saving and renamed when it is whole, so that a killed
-process leaves older ones as they were; and it is verified before Orbax sees a byte of
-it, since Orbax restores flipped bits without a word. What a trial of a group is left
-with is state.npz and best.npz in place of Orbax's directories.
+`meta.json`: the step, the loop's metadata, the SHA-256 of every file, and a hash of all
+this. A checkpoint is written as <step>.saving and renamed when complete, so that a
+killed process leaves older checkpoints intact. All files are verified before Orbax
+reads them, since Orbax restores flipped bits without an error. The exported checkpoint
+of a trial of a group has state.npz and best.npz in place of Orbax's directories.
 
-Of several processes each writes what lies on its own devices, state.0.npz, state.1.npz
-and so on, whose arrays are called NAME|START:STOP,... , and reads what its devices will
-hold: any number of processes goes on with what any other left.
+With several processes, each process writes the shards on its own devices, to
+state.0.npz, state.1.npz and so on, with array names NAME|START:STOP,... , and reads the
+slices that its devices need. Training thus resumes with any number of processes.
 """
 
 import shutil
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import jax
 
-from aigc_jax.core.distributed import first
+from aigc_jax.core.distributed import is_primary
 from aigc_jax.training.serialization import (
     count_bytes,
     file_digests,
@@ -41,8 +41,8 @@ KEEP = 2
 
 
 class Checkpoints:
-    """The checkpoints of one run or group. Use as a context manager: leaving it waits
-    for the last save.
+    """The checkpoints of one run or group; a context manager whose exit waits for the
+    last save.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -51,10 +51,10 @@ class Checkpoints:
         self._saving: Future | None = None
         self._saved, self._left = -1, threading.Event()
 
-    def __enter__(self):
+    def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         try:
             if kind is None:
                 self.wait()
@@ -63,14 +63,22 @@ class Checkpoints:
             self._pool.shutdown()
 
     def steps(self) -> list[int]:
-        """Steps with a finished checkpoint, good or not, newest first."""
+        """Return the steps with a finished checkpoint, valid or not, newest first."""
         names = [p.name for p in self.path.glob("*") if p.is_dir()]
         return sorted((int(n) for n in names if n.isdecimal()), reverse=True)
 
     def save(self, step: int, state: dict, best: dict, meta: dict, plain: bool = False) -> None:
-        """Write flattened trees in the background, each process its share; an error of
-        the save before this one is raised here. plain: as NumPy's .npz, which for many
-        small trees takes a thirtieth of the time.
+        """Write flattened trees in the background, each process its own shards. Errors
+        of the previous save are raised here.
+
+        Args:
+          step: the checkpoint's step; nothing is written unless it is past the last
+            saved step.
+          state: {path: array} of the stacked states.
+          best: the same of the best states so far, {} without any.
+          meta: further contents of meta.json.
+          plain: write NumPy's .npz, which for many small trees takes a thirtieth of the
+            time.
         """
         self.wait()
         if step > self._saved:
@@ -82,12 +90,12 @@ class Checkpoints:
             self._saving = self._pool.submit(write, step, trees, meta, plain)
 
     def wait(self) -> None:
-        """Return when nothing is being written any more, or raise what went wrong."""
+        """Wait for the pending save, and raise its error if it failed."""
         saving, self._saving = self._saving, None
         if saving is not None:
             saving.result()
 
-    def _write(self, step, trees, meta, plain):
+    def _write(self, step: int, trees: dict[str, dict], meta: dict, plain: bool) -> None:
         part = self.path / f"{step}.saving"
         if (self.path / str(step)).exists():
             return
@@ -97,12 +105,12 @@ class Checkpoints:
             (write_npz if plain else write_orbax)(part, trees)
             self._publish(step, meta | dict(files=file_digests(part)))
         except BaseException:
-            shutil.rmtree(part, ignore_errors=True)  # room for what comes next
+            shutil.rmtree(part, ignore_errors=True)  # free its disk space
             raise
 
-    def _write_share(self, step, trees, meta, _):
-        """One of several processes' share. The first waits for the others', which say
-        what they have written in <process>.json.
+    def _write_share(self, step: int, trees: dict[str, dict], meta: dict, _: bool) -> None:
+        """Write the shards of one of several processes, and their digests to
+        <process>.json; process 0 waits for these files and publishes the checkpoint.
         """
         part, me, count = self.path / f"{step}.saving", jax.process_index(), jax.process_count()
         if (self.path / str(step)).exists():
@@ -126,7 +134,7 @@ class Checkpoints:
             return
         said = [part / f"{i}.json" for i in range(count)]
         while not all(path.exists() for path in said):
-            # Another process has ended and this one is about to: none will be written.
+            # Another process has ended and this one is about to: no file will follow.
             if self._left.wait(0.05):
                 return
         found = [documents.read(path, "share") for path in said]
@@ -136,29 +144,34 @@ class Checkpoints:
         shapes = {name: {k: v.shape for k, v in tree.items()} for name, tree in trees.items()}
         self._publish(step, meta | dict(files=dict(sorted(files.items())), shapes=shapes))
 
-    def _publish(self, step, meta):
-        """What was written becomes a checkpoint, and older ones go."""
+    def _publish(self, step: int, meta: dict) -> None:
+        """Write meta.json, rename the directory to its step, and delete old ones."""
         part = self.path / f"{step}.saving"
         documents.write(part / "meta.json", meta | dict(step=step))
         part.rename(self.path / str(step))
         self._delete_old()
 
-    def _delete_old(self):
-        for old in self.steps()[KEEP:] if first() else ():
+    def _delete_old(self) -> None:
+        for old in self.steps()[KEEP:] if is_primary() else ():
             shutil.rmtree((self.path / str(old)).rename(self.path / f"{old}.deleted"))
 
     def tidy(self) -> None:
-        """Remove what killed processes left half done."""
-        for path in self.path.glob("*") if first() else ():
+        """Remove incomplete directories of killed processes."""
+        for path in self.path.glob("*") if is_primary() else ():
             if path.suffix in (".saving", ".deleted"):
                 shutil.rmtree(path, ignore_errors=True)
 
     def read(self, step: int, wanted: Callable | None = None) -> tuple[dict, dict, dict]:
-        """(state, best, meta) of one checkpoint, verified. Raises a UserError that says
-        what is wrong with it.
+        """Verify one checkpoint and return its (state, best, meta).
 
-        wanted: (name of a leaf, its shape) -> the bounds of its pieces that are wanted,
-        of which leaves then consist; else they are whole.
+        Args:
+          step: the checkpoint's step.
+          wanted: (name of a leaf, its shape) -> bounds of the slices to read from a
+            checkpoint of several processes, whose leaves are then `LocalShards`.
+            Without it, and in checkpoints of one process, leaves are complete arrays.
+
+        Raises:
+          UserError: the checkpoint is damaged; the error message names the damage.
         """
         path = self.path / str(step)
         meta = documents.read(path / "meta.json")
@@ -183,11 +196,11 @@ class Checkpoints:
     def newest(
         self, report: Callable[[str], None], wanted: Callable | None = None
     ) -> tuple[dict, dict, dict] | None:
-        """The newest good checkpoint, or None where there is none; each damaged one is
-        reported in one sentence.
+        """Return the newest valid checkpoint, or None without one. An error message is
+        reported for each damaged checkpoint. `wanted` is that of `read`.
 
-        A run beside may delete older checkpoints while they are read: then the newest
-        is looked for again.
+        A concurrent run may delete older checkpoints while they are read: the search
+        then begins again.
         """
         damaged = {}
         while True:
@@ -196,7 +209,7 @@ class Checkpoints:
                 return None
             try:
                 return self.read(steps[0], wanted)
-            except Exception as e:  # Orbax raises whatever it likes where files vanish
+            except Exception as e:  # Orbax raises arbitrary types where files vanish
                 if not (self.path / str(steps[0])).is_dir():
                     continue
                 if not isinstance(e, UserError) or isinstance(e, FormatError):
@@ -204,11 +217,11 @@ class Checkpoints:
                 damaged[steps[0]] = e
                 report(f"{e}; going back to the one before it")
 
-    def set_aside(self, newer_than: int) -> None:
-        """Rename damaged checkpoints that the run will write again, and delete those
-        that a killed process left.
+    def quarantine(self, newer_than: int) -> None:
+        """Rename damaged checkpoints after step `newer_than`, which the run will write
+        again, and delete old ones that a killed process left.
         """
-        for step in self.steps() if first() else ():
+        for step in self.steps() if is_primary() else ():
             if step > newer_than:
                 shutil.rmtree(self.path / f"{step}.damaged", ignore_errors=True)
                 (self.path / str(step)).rename(self.path / f"{step}.damaged")

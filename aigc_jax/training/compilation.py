@@ -1,4 +1,4 @@
-"""Compiled programs: options by platform, and compilation ahead of time."""
+"""Compiled programs: compiler options by platform, and ahead-of-time compilation."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -6,19 +6,24 @@ from typing import Any
 import jax
 from jax.stages import Compiled
 
-# What the compiler is told, by platform. On CPUs XLA hands convolutions one by one to
-# YNNPACK, which takes up to twice as long as its own code for those of gradients
-# (docs/LOG.md); matrix products stay with it.
+# Compiler options by platform. On CPUs XLA passes convolutions one by one to YNNPACK,
+# which takes up to twice as long as XLA's own code for the convolutions of gradients
+# (docs/LOG.md); matrix products stay with YNNPACK.
 COMPILER = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
-# What runs once is not worth much optimization: random numbers compile in a fifth of
-# the time (docs/LOG.md).
+# Options of programs that run once and are not worth much optimization: random number
+# generation compiles in a fifth of the time (docs/LOG.md).
 ONCE = {"cpu": {"xla_backend_optimization_level": 1}}
-COMPILERS = ThreadPoolExecutor(2)  # a compilation keeps little more than one core busy
+COMPILERS = ThreadPoolExecutor(2)  # a compilation uses little more than one core
+
+
+def with_options(by_platform: dict[str, dict], more: dict) -> dict[str, dict]:
+    """Return compiler options by platform, with those of `more` on every platform."""
+    return {platform: options | more for platform, options in by_platform.items()}
 
 
 class Program:
-    """A jitted function that compiles at its first call, once; or beside other work,
-    from `begin` on.
+    """A jitted function that is compiled once: at its first call, or in a thread from
+    `begin` on.
     """
 
     def __init__(self, jitted: Any, options: dict[str, dict] = COMPILER) -> None:
@@ -27,20 +32,26 @@ class Program:
         self.compiled: Compiled | None = None
 
     def begin(self, *args: Any) -> None:
-        """Compile for such arguments, in a thread; what is traced is traced now."""
+        """Trace the function for these arguments now, and compile it in a thread."""
         if self._coming is None:
             lowered, options = self.jitted.lower(*args), self._options.get(jax.default_backend())
             self._coming = COMPILERS.submit(lowered.compile, compiler_options=options)
 
     def result(self) -> Compiled:
-        """The executable, once it is there; it must have been begun."""
+        """Wait for the compilation that `begin` started, and return the executable."""
         if self.compiled is None:
             assert self._coming is not None
             self.compiled = self._coming.result()
         return self.compiled
 
-    def __call__(self, *args):
-        """Run the executable, after compiling it for these arguments if need be."""
+    def memory_stats(self) -> Any:
+        """Return the memory that the executable needs, in bytes by kind."""
+        stats = self.result().memory_analysis()
+        assert stats is not None  # known to every backend with ahead-of-time compilation
+        return stats
+
+    def __call__(self, *args) -> Any:
+        """Run the executable; compile it for these arguments first if necessary."""
         if self.compiled is None:
             self.begin(*args)
         return self.result()(*args)

@@ -1,24 +1,26 @@
-"""What a program costs, read from it: floating-point operations from its jaxpr, bytes
-between devices from what XLA compiled; and what hardware offers.
+"""Costs of a program: floating-point operations counted in its jaxpr, and bytes sent
+between devices read from the compiled HLO; and data-sheet figures of hardware.
 """
 
 import math
 import re
 from collections import Counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
 
-def flops(jaxpr: Jaxpr) -> int:
-    """Of the matrix products and convolutions of a jaxpr, a multiplication and an
-    addition each two: 2 m n k. Loops count as often as they run (XLA's own count sees
-    their bodies once), those of unknown length once; of branches the dearest.
+def count_flops(jaxpr: Jaxpr) -> int:
+    """Return the floating-point operations of a jaxpr's matrix products and
+    convolutions: 2 m n k, where a multiplication and an addition count as two.
+
+    A loop counts its body once per iteration (XLA's own count includes the body once),
+    or once if its length is unknown; a conditional counts its most expensive branch.
     """
     return sum(map(_flops, jaxpr.eqns))
 
 
-def _flops(eqn) -> int:
+def _flops(eqn: Any) -> int:
     name, params = eqn.primitive.name, eqn.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
@@ -30,10 +32,10 @@ def _flops(eqn) -> int:
     if name == "conv_general_dilated":
         kernel = eqn.invars[1].aval.shape
         each = math.prod(kernel[i] for i in params["dimension_numbers"].rhs_spec[1:])
-        # where the input is dilated, as in gradients of strides, only one in so many of
-        # its values is no zero
+        # In a dilated input, as in gradients of strided convolutions, one value in
+        # prod(lhs_dilation) is not a zero of the dilation.
         return 2 * math.prod(eqn.outvars[0].aval.shape) * each // math.prod(params["lhs_dilation"])
-    inside = [flops(inner) for inner in jaxprs_in_params(params)]
+    inside = [count_flops(inner) for inner in jaxprs_in_params(params)]
     if name == "cond":
         return max(inside)
     return sum(inside) * (params["length"] if name == "scan" else 1)
@@ -42,8 +44,8 @@ def _flops(eqn) -> int:
 BYTES = dict(
     pred=1, s8=1, u8=1, bf16=2, f16=2, s16=2, u16=2, f32=4, s32=4, u32=4, f64=8, s64=8, u64=8
 )
-# what a device sends of an array of so many bytes to the n of its group, by a ring:
-# kind -> (bytes of the result, n) -> bytes
+# Bytes that each device sends by the ring algorithm in a group of n devices: kind ->
+# (bytes of the result, n) -> bytes.
 KINDS = {
     "all-reduce": lambda size, n: 2 * size * (n - 1) / n,
     "all-gather": lambda size, n: size * (n - 1) / n,
@@ -55,10 +57,10 @@ OPERATION = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(")
 CALLED = re.compile(r"(?:to_apply|calls|body|true_computation|false_computation)=%?([\w.\-]+)")
 
 
-def sent(hlo: str) -> Counter:
-    """{kind: bytes that each device sends} of a compiled program's text. Loops whose
-    length XLA knows count as often as they run, others once: of
-    `core.transforms.repeat`, one step.
+def collective_bytes(hlo: str) -> Counter:
+    """Return {kind: bytes that each device sends} of a compiled program's HLO text. A
+    loop counts its body once per iteration if XLA knows the trip count, else once: of
+    `core.transforms.repeat_steps`, one step.
     """
     computations: dict[str, list[str]] = {}
     entry: str | None = None
@@ -81,16 +83,17 @@ def sent(hlo: str) -> Counter:
                         _size(operation[1]), _group(line)
                     )
                 trips = re.search(r"known_trip_count[^\d]*(\d+)", line)
-                for called in CALLED.findall(line):
-                    for kind, size in total(called).items():
-                        done[name][kind] += size * (int(trips[1]) if trips else 1)
+                times = int(trips[1]) if trips else 1
+                called = [total(other) for other in CALLED.findall(line)]
+                for kind, size in (item for counter in called for item in counter.items()):
+                    done[name][kind] += size * times
         return done[name]
 
     return total(entry)
 
 
 def _size(shapes: str) -> int:
-    """Bytes of 'f32[8,1024]{1,0}' or a tuple of such."""
+    """Return the bytes of a shape 'f32[8,1024]{1,0}' or of a tuple of shapes."""
     return sum(
         BYTES.get(kind, 4) * math.prod(map(int, filter(None, shape.split(","))))
         for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", shapes)
@@ -98,7 +101,7 @@ def _size(shapes: str) -> int:
 
 
 def _group(line: str) -> int:
-    """How many devices take part: replica_groups={{0,1},{2,3}} or [2,4]<=[8]."""
+    """Return the group size of replica_groups={{0,1},{2,3}} or [2,4]<=[8]."""
     if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
         return int(found[1])
     found = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
@@ -106,7 +109,7 @@ def _group(line: str) -> int:
 
 
 class Hardware(NamedTuple):
-    """One device: operations a second in matrix products, bytes of memory, bytes a
+    """One device: operations per second in matrix products, bytes of memory, bytes per
     second from memory and to other devices (one way).
     """
 
@@ -120,7 +123,7 @@ class Hardware(NamedTuple):
 
 # NVIDIA's data sheets (dense, SXM; float32 as TF32, which is JAX's default; NVLink one
 # way); Google's pages of Cloud TPU versions (float32 in passes of bfloat16, which is
-# JAX's default; interconnect as stated a chip).
+# JAX's default; interconnect as stated per chip).
 HARDWARE = {
     "h100": Hardware("NVIDIA H100 SXM", 989.4e12, 494.7e12, 80e9, 3.35e12, 450e9),
     "h200": Hardware("NVIDIA H200 SXM", 989.4e12, 494.7e12, 141e9, 4.8e12, 450e9),
@@ -128,7 +131,7 @@ HARDWARE = {
     "tpu_v5p": Hardware("TPU v5p", 459e12, 459e12, 95e9, 2.765e12, 600e9),
     "tpu_v6e": Hardware("TPU v6e", 918e12, 918e12, 32e9, 1.6e12, 400e9),
 }
-# How devices call themselves, for those that are here.
+# The device_kind of JAX devices -> their key in HARDWARE.
 _KNOWN = {
     "NVIDIA H100 80GB HBM3": "h100",
     "NVIDIA H200": "h200",
@@ -138,9 +141,9 @@ _KNOWN = {
 }
 
 
-def peak(device_kind: str, precision: str) -> float:
-    """Operations a second in matrix products of a device that calls itself so; 0 where
-    that is not known.
+def peak_flops(device_kind: str, precision: str) -> float:
+    """Return the peak operations per second in matrix products of a JAX device kind; 0
+    where unknown.
     """
     device = HARDWARE.get(_KNOWN.get(device_kind, ""))
     return 0.0 if device is None else device.float32 if precision == "float32" else device.bfloat16

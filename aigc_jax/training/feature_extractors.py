@@ -1,5 +1,5 @@
-"""What metrics see pictures through: a classifier of the data's own kind, which is
-trained once and kept, or Inception from a file.
+"""Feature extractors of images for metrics: a classifier of the same kind of data,
+which is trained once and cached, or Inception from a file.
 
 The classifier of a data set is a run of configs/classifier_mnist.py in the cache,
 CACHE/extractors/classifier_<data>-<hash>, whose hash is that of its config and of the
@@ -24,13 +24,13 @@ from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import fingerprint, spec_from_json
 from aigc_jax.methods import classifier
 from aigc_jax.metrics.inputs import in_batches
-from aigc_jax.training import resume
+from aigc_jax.training import identity
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.serialization import digest, fill
+from aigc_jax.training.serialization import digest_leaves, restore_like
 from aigc_jax.utils.disk import cache_dir, disk_errors
 from aigc_jax.utils.errors import UserError, argument, require
-from aigc_jax.utils.locks import alone
+from aigc_jax.utils.locks import exclusive_lock
 from aigc_jax.utils.python_files import SHARE
 from aigc_jax.utils.subprocesses import command_line, package_path, reason_of
 from aigc_jax.utils.terminal import print_warning
@@ -39,50 +39,51 @@ if TYPE_CHECKING:
     from aigc_jax.training.inception_features import Inception
 
 CONFIG = SHARE / "configs" / "classifier_mnist.py"
-BATCH = 500  # pictures at once
+BATCH = 500  # images per call
 
-# config.data.name -> (the data of its classifier, for how long it trains)
+# config.data.name -> (training data of the classifier, duration of its training)
 CLASSIFIERS = {
     "mnist": ("mnist", "4 epochs"),
-    "stacked_mnist": ("mnist", "4 epochs"),  # each colour by itself
+    "stacked_mnist": ("mnist", "4 epochs"),  # each channel separately
     "fashion_mnist": ("fashion_mnist", "4 epochs"),
     "digits": ("digits", "40 epochs"),
 }
 
 
 class Extractor(NamedTuple):
-    """pictures [n, H, W, C] in [-1, 1] -> (features [n, D], probabilities of the
-    classes [n, K]).
+    """A trained classifier: images [n, H, W, C] in [-1, 1] -> (features [n, D], class
+    probabilities [n, K]).
     """
 
     name: str
     sha256: str  # of its parameters
     look: Callable
-    channels: int  # of the pictures that it was trained on
+    channels: int  # of the images that it was trained on
 
-    def __call__(self, pictures):
-        """Return features and probabilities of images. Of more channels than the
-        classifier's, each group goes through it: [n, D groups], [n, K^groups].
+    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return features and class probabilities of images. Images with more channels
+        than the classifier's are processed in groups of channels: [n, D groups],
+        [n, K^groups].
         """
         parts = [
             self.look(pictures[..., c : c + self.channels])
             for c in range(0, pictures.shape[-1], self.channels)
         ]
         features, p = zip(*parts, strict=True)
-        return np.concatenate(features, axis=1), functools.reduce(jointly, p)
+        return np.concatenate(features, axis=1), functools.reduce(joint_probabilities, p)
 
 
-def jointly(p: np.ndarray, q: np.ndarray) -> np.ndarray:  # [n, K], [n, L] -> [n, K L]
-    """Of pairs of classes, each of which is there independently of the other."""
+def joint_probabilities(p: np.ndarray, q: np.ndarray) -> np.ndarray:  # [n, K], [n, L] -> [n, K L]
+    """Return the joint probabilities of two independent class labels."""
     return (p[:, :, None] * q[:, None, :]).reshape(len(p), -1)
 
 
-def extractor(config: ConfigDict) -> "Extractor | Inception":
-    """What config.extractor names for the data config.data."""
+def make_extractor(config: ConfigDict) -> "Extractor | Inception":
+    """Return the extractor that config.extractor names, for the data config.data."""
     if config.extractor != "classifier":
         from aigc_jax.training import inception_features
 
-        return inception_features.extractor(config.extractor)
+        return inception_features.make_extractor(config.extractor)
     name = config.data.name
     if name not in CLASSIFIERS:
         raise UserError(
@@ -94,36 +95,38 @@ def extractor(config: ConfigDict) -> "Extractor | Inception":
         )
     own = os.environ.get("AIGC_CACHE_DIR")
     root = (Path(own).expanduser() if own else cache_dir("")).absolute() / "extractors"
-    return of_data(*CLASSIFIERS[name], config.run.data_dir, root)
+    return load_classifier(*CLASSIFIERS[name], config.run.data_dir, root)
 
 
 @functools.cache
-def of_data(name: str, steps: str, data_dir: str, root: Path) -> Extractor:
-    """The classifier of a data set below `root`, trained now where it is not there."""
+def load_classifier(name: str, steps: str, data_dir: str, root: Path) -> Extractor:
+    """Return the classifier of a data set cached in `root`, after training it if
+    necessary.
+    """
     given = {
         "data.name": name,
         "steps": steps,
         "run.data_dir": data_dir,
         "run.mesh.data": "1",
-        "run.eval_every": steps,  # nobody looks at it while it trains
+        "run.eval_every": steps,  # evaluations during its training are not used
         "run.save_every": "never",
         "run.tensorboard": "False",
     }
     config = configs.override(configs.load(CONFIG), given)
     dataset = data.load(config.data, data_dir)
     identity = configs.hash_of(
-        configs.resolve(config, dataset.spec.n_train, methods.examples(config))
+        configs.resolve(config, dataset.spec.n_train, methods.examples_per_step(config))
     ) + fingerprint(dataset)
     run = RunDir(root / f"classifier_{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
-    with disk_errors(root), alone(root):
+    with disk_errors(root), exclusive_lock(root):
         if run.read_status().get("status") != "done":
-            train(run.path, name, given)
-    return read(run, f"classifier of {name}")
+            train_classifier(run.path, name, given)
+    return read_classifier(run, f"classifier of {name}")
 
 
-def train(folder: Path, name: str, given: dict) -> None:
-    """Train a classifier in a process of its own, on the CPU, so that it is the same
-    beside a GPU's run.
+def train_classifier(folder: Path, name: str, given: dict) -> None:
+    """Train a classifier in a separate process on the CPU, so that runs on GPUs use the
+    same classifier.
     """
     print_warning(
         f"training the classifier of {name} whose features metrics compare, once, in {folder}"
@@ -152,22 +155,25 @@ def train(folder: Path, name: str, given: dict) -> None:
     )
 
 
-def read(run: RunDir, name: str) -> Extractor:
-    """A finished run of a classifier as an extractor, with its last parameters."""
+def read_classifier(run: RunDir, name: str) -> Extractor:
+    """Return a classifier's finished run as an extractor, with its last parameters."""
     stored = run.config()
-    config, spec = resume.stored_config(stored), spec_from_json(stored["spec"])
+    config, spec = identity.stored_config(stored), spec_from_json(stored["spec"])
     found = Checkpoints(run / "checkpoints").newest(print_warning)
     if found is None:
         raise UserError(f"{run.path} has no good checkpoint: remove it, and it is trained again")
-    method, flat = methods.make(config, spec), {path: value[0] for path, value in found[0].items()}
+    method, flat = (
+        methods.make_method(config, spec),
+        {path: value[0] for path, value in found[0].items()},
+    )
     hp = {key: np.float32(value) for key, value in configs.hparam_values(config).items()}
-    params = fill(jax.eval_shape(method.init, jax.random.key(0), hp), flat, run.path).params
-    see = jax.jit(functools.partial(classifier.sight(config, spec), params))
+    params = restore_like(jax.eval_shape(method.init, jax.random.key(0), hp), flat, run.path).params
+    see = jax.jit(functools.partial(classifier.features_and_probabilities(config, spec), params))
 
     require(spec.kind == "image", f"{run.path} is no classifier of pictures")
     return Extractor(
         name,
-        digest({path: value for path, value in flat.items() if path.startswith("params/")}),
+        digest_leaves({path: value for path, value in flat.items() if path.startswith("params/")}),
         lambda pictures: in_batches(see, pictures, BATCH),
         spec.shape[-1],
     )

@@ -1,9 +1,9 @@
 """GPT-2 (Radford et al. 2019) as Hugging Face's `transformers` stores it: a directory
-with config.json, model.safetensors and the tokenizer's files. Read without pickle, and
-written so that `GPT2LMHeadModel.from_pretrained` loads it.
+with config.json, model.safetensors and the tokenizer's files. Directories are read
+without pickle, and written for `GPT2LMHeadModel.from_pretrained`.
 
-Its layers are those of `models.transformer.Decoder` with the fields of SAME: kernels
-lie as ours do, [in, out].
+The layers are those of `models.transformer.Decoder` with the fields of SAME; kernels
+have the same layout, [in, out].
 """
 
 import json
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.core.config import complete
+from aigc_jax.core.config import fill_defaults
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.data.tokenizers.gpt2 import read_stops, write_tokenizer
 from aigc_jax.utils.errors import UserError, first_line, require
 from aigc_jax.utils.files import read_text
 from aigc_jax.utils.tensor_files import safetensors, safetensors_header
 
-# The fields of a Decoder that GPT-2 has; its width, heads, layers and context are read.
+# Decoder fields of GPT-2; the width, heads, layers and context are read.
 SAME = dict(
     mlp="gelu",
     norm="layer",
@@ -35,7 +35,7 @@ SAME = dict(
     remat=False,
     keep="nothing",
 )
-# What config.json must say, where it says it.
+# Required values of config.json's fields, where present.
 ASSUMED = dict(
     activation_function="gelu_new",
     layer_norm_epsilon=1e-5,
@@ -44,10 +44,10 @@ ASSUMED = dict(
     tie_word_embeddings=True,
     add_cross_attention=False,
 )
-ALIKE = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}  # other names of one function
+ALIKE = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}  # synonyms of one function
 SIZES = dict(width="n_embd", heads="n_head", layers="n_layer", context="n_positions")
-TYPES = ("F32", "F16", "BF16", "F64")  # of the numbers in a file
-# The names of a layer's parameters: theirs -> ours
+TYPES = ("F32", "F16", "BF16", "F64")  # of the arrays in a file
+# Parameters of a layer: name in GPT-2 -> path in the Decoder's layer
 LAYER = {
     f"{theirs}.{a}": f"{ours}/{b}"
     for theirs, ours, kernel in (
@@ -68,8 +68,8 @@ OUTER = {
 }
 
 
-def names(layers: int) -> dict[str, str]:
-    """{their name: our path below params/net}."""
+def parameter_names(layers: int) -> dict[str, str]:
+    """Return {name in GPT-2: path below params/net} of all parameters."""
     inner = {
         f"h.{i}.{theirs}": f"stack/layer_{i}/{ours}"
         for i in range(layers)
@@ -82,13 +82,13 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def is_directory(path: str | Path) -> bool:
-    """Does a directory hold weights of another library, and no run of ours?"""
+    """Return whether a directory holds weights of another library instead of a run."""
     path = Path(path)
     return (path / "config.json").is_file() and any((path / n).is_file() for n in (WEIGHTS, INDEX))
 
 
 def read_json(file: Path) -> dict:
-    """A JSON object of another library's file."""
+    """Return the JSON object in a file of another library."""
     try:
         found = json.loads(read_text(file))
     except (UserError, ValueError, RecursionError) as e:
@@ -103,7 +103,7 @@ def read_json(file: Path) -> dict:
 
 
 def whole_number(file: Path, given: dict, key: str) -> int:
-    """Return given[key]; a UserError unless it is an integer from 1 to 2^31 - 1."""
+    """Return a file's integer `key`; raise a UserError unless in 1 .. 2^31 - 1."""
     value = given.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise UserError(
@@ -114,9 +114,9 @@ def whole_number(file: Path, given: dict, key: str) -> int:
 
 
 def read_model(path: str | Path) -> dict:
-    """The fields of the Decoder that a directory's config.json describes. Raises a
-    UserError where it is no GPT-2, or not that of the weights, of which nothing but the
-    shapes is read.
+    """Return the fields of the Decoder that a directory's config.json describes. Raise
+    a UserError where config.json is no GPT-2's, or disagrees with the shapes of the
+    weights; the weights themselves are not read.
     """
     file = Path(path) / "config.json"
     given = read_json(file)
@@ -142,8 +142,8 @@ def read_model(path: str | Path) -> dict:
     return model
 
 
-def shards(path: Path) -> dict[str, Path]:
-    """{name of a tensor: its file}: one file, or an index of several beside it."""
+def find_shards(path: Path) -> dict[str, Path]:
+    """Return {name of a tensor: its file}, of a single file or an index of several."""
     if (path / WEIGHTS).is_file():
         return dict.fromkeys(safetensors_header(path / WEIGHTS), path / WEIGHTS)
     where, out = read_json(path / INDEX).get("weight_map"), {}
@@ -159,9 +159,9 @@ def shards(path: Path) -> dict[str, Path]:
     return out
 
 
-def headers(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
-    """{name of a tensor, without "transformer.": (its file, its shape, its type)}."""
-    where = shards(path)
+def read_headers(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
+    """Return {name of a tensor, without "transformer.": (file, shape, dtype)}."""
+    where = find_shards(path)
     read = {file: safetensors_header(file) for file in set(where.values())}
     out = {}
     for name, file in where.items():
@@ -171,7 +171,7 @@ def headers(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
 
 
 def shapes_of(model: dict, vocabulary: int) -> dict[str, tuple[int, ...]]:
-    """{their name: shape} of all parameters."""
+    """Return {name in GPT-2: shape} of all parameters."""
     d, hidden = model["width"], model["hidden"]
     kernels = {
         "attn.c_attn": (d, 3 * d),
@@ -192,10 +192,10 @@ def shapes_of(model: dict, vocabulary: int) -> dict[str, tuple[int, ...]]:
 
 
 def check_shapes(path: Path, model: dict, vocabulary: int | None) -> None:
-    """Raise a UserError where the files hold other parameters than a model has: before
-    anything of its size is made.
+    """Raise a UserError where the files' parameters are not those of the model. Called
+    before any array of the model's size is allocated.
     """
-    found, file = headers(path), path / (WEIGHTS if (path / WEIGHTS).is_file() else INDEX)
+    found, file = read_headers(path), path / (WEIGHTS if (path / WEIGHTS).is_file() else INDEX)
     layers = {int(m[1]) for name in found if (m := re.match(r"h\.(\d{1,9})\.", name))}
     there = max(layers, default=-1) + 1
     require(
@@ -221,9 +221,9 @@ def check_shapes(path: Path, model: dict, vocabulary: int | None) -> None:
         )
 
 
-def config(path: str | Path) -> ConfigDict:
-    """The least config that builds the network of a directory."""
-    return complete(
+def gpt2_config(path: str | Path) -> ConfigDict:
+    """Return a minimal config that builds the network of a directory."""
+    return fill_defaults(
         ConfigDict(
             dict(
                 method="lm",
@@ -243,11 +243,11 @@ def config(path: str | Path) -> ConfigDict:
 
 
 def read_params(path: str | Path, rows: int) -> dict[str, np.ndarray]:
-    """{our path below params/net: array} of a directory's weights, of the embedding
-    `rows` rows, filled up with zeros. Raises a UserError where a number is not finite.
+    """Return {path below params/net: array} of a directory's weights. The embedding is
+    cut or zero-padded to `rows` rows. Raise a UserError where a value is not finite.
     """
     path = Path(path)
-    found, ours, out = headers(path), names(read_model(path)["layers"]), {}
+    found, ours, out = read_headers(path), parameter_names(read_model(path)["layers"]), {}
     for file in dict.fromkeys(found[name][0] for name in ours):
         for name, value in safetensors(file).items():
             short = name.removeprefix("transformer.")
@@ -261,10 +261,10 @@ def read_params(path: str | Path, rows: int) -> dict[str, np.ndarray]:
 
 
 def check_tokens(path: str | Path, tokenizer: Tokenizer) -> None:
-    """Raise a UserError where a tokenizer has tokens that a directory's network does
-    not know. Rows of the embedding past the tokenizer's are no tokens.
+    """Raise a UserError where a tokenizer has tokens without a row in a directory's
+    embedding. Surplus rows of the embedding are no tokens.
     """
-    rows = headers(Path(path))["wte.weight"][1][0]
+    rows = read_headers(Path(path))["wte.weight"][1][0]
     fits = tokenizer.size <= rows
     require(
         fits,
@@ -273,8 +273,8 @@ def check_tokens(path: str | Path, tokenizer: Tokenizer) -> None:
 
 
 def first_token(path: str | Path, tokenizer: Tokenizer, ends: tuple[int, ...]) -> int:
-    """The token after which a text begins: bos_token_id of config.json, else the first
-    that ends one; -1 where there is none.
+    """Return the start token of a text: bos_token_id of config.json, else the first of
+    `ends`, else -1.
     """
     given = read_json(Path(path) / "config.json").get("bos_token_id")
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < tokenizer.size:
@@ -283,8 +283,8 @@ def first_token(path: str | Path, tokenizer: Tokenizer, ends: tuple[int, ...]) -
 
 
 def end_tokens(path: str | Path, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The tokens that end a text: eos_token_id of generation_config.json or
-    config.json; where these say nothing, or a token that is none, the tokenizer's.
+    """Return the tokens that end a text: eos_token_id of generation_config.json or
+    config.json; where absent or not in the vocabulary, the tokenizer's.
     """
     stops = read_stops(Path(path))
     known = tuple(i for i in stops or () if i < tokenizer.size)
@@ -292,44 +292,32 @@ def end_tokens(path: str | Path, tokenizer: Tokenizer) -> tuple[int, ...]:
     return known if known or stops == () else own
 
 
-def write(
+def write_directory(
     path: str | Path,
     model: Mapping[str, Any],
     params: dict[str, np.ndarray],
     tokenizer: Tokenizer,
     ends: tuple[int, ...] | None = None,
 ) -> None:
-    """A directory for `transformers`. model: the Decoder's fields; params: {path below
-    params/net: array}; ends: the tokens that end a text, where it is not the
-    tokenizer's. What has no biases has zeros for them, which is the same network.
-    Raises a UserError where the network is no GPT-2.
-    """
-    from safetensors.numpy import save_file
+    """Write a directory that `transformers` loads. Absent biases are written as zeros,
+    which is the same network.
 
-    for key, value in (SAME | dict(kv_heads=model.get("kv_heads", 0) and model["heads"])).items():
-        if key not in ("scan", "remat", "keep", "bias"):
-            require(
-                model.get(key, value) == value,
-                f"config.model.{key} = {model.get(key)!r}: a GPT-2 has {value!r}",
-            )
-    require(not model.get("scan"), "config.model.scan = True: a GPT-2's layers lie one by one")
+    Args:
+      path: the directory, which is made.
+      model: the Decoder's fields.
+      params: {path below params/net: array}.
+      tokenizer: the tokenizer, whose size is the vocabulary's.
+      ends: the tokens that end a text, by default the tokenizer's.
+
+    Raises:
+      UserError: the network is no GPT-2.
+    """
+    check_model(model)
     ends = ends if ends is not None else () if tokenizer.end is None else (tokenizer.end,)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     write_tokenizer(path, tokenizer)
-    hidden = model.get("hidden") or 4 * model["width"]
-    shapes = shapes_of(dict(model) | dict(hidden=hidden), tokenizer.size)
-    theirs = {}
-    for name, ours in names(model["layers"]).items():
-        unbiased = name.endswith("bias") and ours not in params
-        value = np.zeros(shapes[name]) if unbiased else params[ours]
-        theirs[name] = np.ascontiguousarray(value, np.float32)
-    theirs["wte.weight"] = np.ascontiguousarray(theirs["wte.weight"][: tokenizer.size])
-    save_file(
-        {f"transformer.{name}": value for name, value in theirs.items()},
-        path / WEIGHTS,
-        metadata=dict(format="pt"),
-    )
+    write_params(path, model, params, tokenizer.size)
     described = dict(
         model_type="gpt2",
         architectures=["GPT2LMHeadModel"],
@@ -348,3 +336,35 @@ def write(
         **ASSUMED,
     )
     (path / "config.json").write_text(json.dumps(described, indent=1) + "\n")
+
+
+def check_model(model: Mapping[str, Any]) -> None:
+    """Raise a UserError where a Decoder's fields are not those of a GPT-2."""
+    for key, value in (SAME | dict(kv_heads=model.get("kv_heads", 0) and model["heads"])).items():
+        if key not in ("scan", "remat", "keep", "bias"):
+            require(
+                model.get(key, value) == value,
+                f"config.model.{key} = {model.get(key)!r}: a GPT-2 has {value!r}",
+            )
+    require(not model.get("scan"), "config.model.scan = True: a GPT-2's layers lie one by one")
+
+
+def write_params(
+    path: Path, model: Mapping[str, Any], params: dict[str, np.ndarray], size: int
+) -> None:
+    """Write parameters under GPT-2's names; `size` is the vocabulary's."""
+    from safetensors.numpy import save_file
+
+    hidden = model.get("hidden") or 4 * model["width"]
+    shapes = shapes_of(dict(model) | dict(hidden=hidden), size)
+    theirs = {}
+    for name, ours in parameter_names(model["layers"]).items():
+        unbiased = name.endswith("bias") and ours not in params
+        value = np.zeros(shapes[name]) if unbiased else params[ours]
+        theirs[name] = np.ascontiguousarray(value, np.float32)
+    theirs["wte.weight"] = np.ascontiguousarray(theirs["wte.weight"][:size])
+    save_file(
+        {f"transformer.{name}": value for name, value in theirs.items()},
+        path / WEIGHTS,
+        metadata=dict(format="pt"),
+    )

@@ -1,5 +1,5 @@
-"""Features of Inception-v3, by which the Fréchet Inception Distance and its kin are
-defined; its weights are a file that the user has.
+"""Features of Inception-v3, which define the Fréchet Inception Distance and related
+metrics; the weights are a file of the user's.
 """
 
 import re
@@ -21,7 +21,7 @@ from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.files import expand_user, find_obstacle
 
-BATCH = 50  # pictures at once
+BATCH = 50  # images per call
 WHERE = (
     "the weights are pt_inception-2015-12-05-6726825d.pth, whose SHA-256 begins with "
     "6726825d, of the release fid_weights of "
@@ -30,21 +30,21 @@ WHERE = (
 
 
 class Inception(NamedTuple):
-    """pictures [n, H, W, C] in [-1, 1] -> (features [n, 2048], probabilities of the
-    classes [n, 1008]).
+    """Inception-v3: images [n, H, W, C] in [-1, 1] -> (features [n, 2048], class
+    probabilities [n, 1008]).
     """
 
     name: str
     sha256: str  # of the file
     look: Callable
 
-    def __call__(self, pictures):
-        """Return features and probabilities of images, as the class says."""
+    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return features and class probabilities of images."""
         return self.look(pictures)
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
-    """{path: shape} of the network's parameters."""
+def parameter_shapes() -> dict[str, tuple[int, ...]]:
+    """Return {path: shape} of the network's parameters."""
     variables = jax.eval_shape(
         lambda: InceptionV3().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3), jnp.float32))
     )
@@ -54,12 +54,20 @@ def shapes() -> dict[str, tuple[int, ...]]:
     }
 
 
-def params(theirs: dict[str, np.ndarray], path: Path, dtype: Any = np.float32) -> dict:
-    """The parameters of `InceptionV3` from a state dict of PyTorch's: NAME.conv.weight
-    [O, I, H, W] and NAME.bn.* [O] of each layer, fc.weight [O, I] and fc.bias. Batch
+def read_params(theirs: dict[str, np.ndarray], path: Path, dtype: Any = np.float32) -> dict:
+    """Return the parameters of `InceptionV3` from a PyTorch state dict. Batch
     normalization, (y - mean) / sqrt(var + 1e-3) * weight + bias, becomes y * scale +
-    shift. Raises a UserError where a tensor is missing, of another shape, or has values
-    that no network has.
+    shift.
+
+    Args:
+      theirs: the state dict: NAME.conv.weight [O, I, H, W] and NAME.bn.* [O] of each
+        layer, fc.weight [O, I] and fc.bias.
+      path: its file, which error messages name.
+      dtype: dtype of the parameters.
+
+    Raises:
+      UserError: a tensor is missing, has another shape, a negative variance or values
+        that are not finite.
     """
 
     def get(name, shape):
@@ -74,7 +82,7 @@ def params(theirs: dict[str, np.ndarray], path: Path, dtype: Any = np.float32) -
 
     out: dict[str, Any] = {}
     for kernel, (*size, i, o) in (
-        (path, shape) for path, shape in shapes().items() if path.endswith("/kernel")
+        (path, shape) for path, shape in parameter_shapes().items() if path.endswith("/kernel")
     ):
         layer = kernel.removesuffix("/kernel")
         name = layer.replace("/", ".")
@@ -100,25 +108,27 @@ def params(theirs: dict[str, np.ndarray], path: Path, dtype: Any = np.float32) -
     )
 
 
-def enlarged(x: Array) -> Array:  # [B, H, W, C] -> [B, 299, 299, 3]
-    """Bilinear, between pixels' centres, without a filter where it shrinks, as
-    pytorch-fid does (PyTorch's `interpolate` with align_corners=False); grey as three
-    equal colours.
+def resize_images(x: Array) -> Array:  # [B, H, W, C] -> [B, 299, 299, 3]
+    """Resize images bilinearly between pixel centres, without a filter where they
+    shrink, as pytorch-fid does (PyTorch's `interpolate` with align_corners=False).
+    Greyscale is repeated to three channels.
     """
     x = jnp.broadcast_to(x, (*x.shape[:-1], 3)) if x.shape[-1] == 1 else x
     return jax.image.resize(x, (len(x), SIZE, SIZE, 3), "bilinear", antialias=False)
 
 
 @jax.jit
-def see(weights: PyTree, x: Array) -> tuple[Array, Array]:  # [B, H, W, C] -> [B, 2048], [B, 1008]
-    """Features and probabilities of the classes."""
-    out: Any = InceptionV3().apply({"params": weights}, enlarged(x))
+def extract_features(
+    weights: PyTree, x: Array
+) -> tuple[Array, Array]:  # [B, H, W, C] -> [B, 2048], [B, 1008]
+    """Return features and class probabilities of images in [-1, 1]."""
+    out: Any = InceptionV3().apply({"params": weights}, resize_images(x))
     features, logits = out
     return features, jax.nn.softmax(logits)
 
 
 def looked(look: Callable, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
-    """look(pictures) in batches."""
+    """Apply an extractor to images in batches."""
     require(
         pictures.ndim == 4 and pictures.shape[-1] in (1, 3),
         f"Inception sees pictures in one or three colours, not {pictures.shape[1:]}",
@@ -127,8 +137,8 @@ def looked(look: Callable, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def weights_of(path: Path, sha256: str) -> dict:
-    """The parameters in a file, which must be whole where its name tells how its
-    SHA-256 begins, as names of PyTorch's weights do.
+    """Return the parameters in a file. Where the file name holds the first digits of
+    the SHA-256, as those of PyTorch's weights do, the digest must match.
     """
     told = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
     require(
@@ -140,16 +150,18 @@ def weights_of(path: Path, sha256: str) -> dict:
         theirs = tensor_files.read(path)
     except UserError as e:
         raise UserError(f"{e}; {WHERE}") from None
-    return params(theirs, path)
+    return read_params(theirs, path)
 
 
-def extractor(path: str) -> Inception:
-    """Inception-v3 with the weights of a file. Raises a UserError, which tells where
-    there are some, when it is missing, damaged or another's.
+def make_extractor(path: str) -> Inception:
+    """Return Inception-v3 with the weights of a file. Raise a UserError, which names a
+    source of the weights, where the file is missing, damaged or of another network.
     """
     file = expand_user(path)
     obstacle = find_obstacle(file)
     require(not obstacle, f"{file}: {obstacle}; {WHERE}")
     sha256 = file_sha256(file)
     weights = jax.device_put(weights_of(file, sha256))  # once, not with every batch
-    return Inception("inception", sha256, lambda pictures: looked(partial(see, weights), pictures))
+    return Inception(
+        "inception", sha256, lambda pictures: looked(partial(extract_features, weights), pictures)
+    )

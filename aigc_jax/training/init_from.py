@@ -1,4 +1,6 @@
-"""Parameters of another run or a GPT-2 directory as first ones (config.init_from)."""
+"""Initialization with the parameters of another run or a GPT-2 directory
+(config.init_from).
+"""
 
 import re
 from collections.abc import Callable
@@ -15,19 +17,20 @@ from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
 from aigc_jax.training import gpt2_weights
 from aigc_jax.training.checkpoints import Checkpoints
-from aigc_jax.training.resume import TOKENIZER
+from aigc_jax.training.run_dir import TOKENIZER
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError, listing, require
 from aigc_jax.utils.terminal import print_warning
 
 EMBEDDING = "params/net/embed/embedding"  # of every network on tokens
-# What is taken of a state: all but the carry, which belongs to the text it has read.
+# Paths of a state that can be taken: not the carry, which belongs to the text that the
+# other run has read.
 TAKEN = re.compile("params/|extra/(?!carry/)")
-SHOWN = 6  # names of each kind of difference
+SHOWN = 6  # number of names that an error message lists of each kind of difference
 
 
 def stored_state(where: str, states: TrainState) -> dict:
-    """{path: array [1 or N, ...]} of a run's newest checkpoint, or of GPT-2."""
+    """Return {path: array [1 or N, ...]} of a run's newest checkpoint, or of GPT-2."""
     if gpt2_weights.is_directory(where):
         rows = (
             states.params["net"]["embed"]["embedding"].shape[1]
@@ -49,7 +52,7 @@ def stored_state(where: str, states: TrainState) -> dict:
 
 
 def check_tokenizer(where: str, tokenizer: Tokenizer) -> None:
-    """Raise a UserError where a run's tokens differ from the tokenizer's."""
+    """Raise a UserError where the tokens of another run differ from a tokenizer's."""
     theirs = (
         read_tokenizer(Path(where))
         if gpt2_weights.is_directory(where)
@@ -65,8 +68,8 @@ def check_tokenizer(where: str, tokenizer: Tokenizer) -> None:
 
 
 def check_same(theirs: dict, ours: dict, where: str) -> None:
-    """Raise a UserError that lists how two {path: array [N, ...]} differ: what is in
-    one alone, or of another shape.
+    """Raise a UserError that lists the differences of two {path: array [N, ...]}: paths
+    in only one of them, and different shapes.
     """
     shape = lambda x: tuple(x.shape[1:])
     parts = {
@@ -88,7 +91,7 @@ def check_same(theirs: dict, ours: dict, where: str) -> None:
 
 
 def compile_match(config: ConfigDict) -> re.Pattern:
-    """config.init_match; a UserError where it is no regular expression."""
+    """Compile config.init_match; raise a UserError if it is no regular expression."""
     try:
         return re.compile(config.init_match)
     except re.error as e:
@@ -97,16 +100,25 @@ def compile_match(config: ConfigDict) -> re.Pattern:
         ) from None
 
 
-def initialize(
+def take_parameters(
     states: TrainState,
     config: ConfigDict,
     tokenizer: Tokenizer | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> TrainState:
-    """Stacked states with every leaf of `params` and `extra` whose path matches
-    config.init_match taken from another run. Both must have the same ones, but for the
-    run's own low-rank adaptation; tokens must be those of the tokenizer. What
-    config.init_match leaves out is reported.
+    """Replace leaves of stacked states by those of config.init_from: every leaf of
+    `params` and `extra` whose path matches config.init_match.
+
+    Args:
+      states: the stacked states of this run.
+      config: the run's config.
+      tokenizer: the tokenizer of this run's text.
+      report: called with the number of replaced leaves and the paths that
+        config.init_match leaves out.
+
+    Raises:
+      UserError: the leaves of the two runs differ, except for this run's own low-rank
+        adaptation; their tokens differ; or only the other run has an adaptation.
     """
     where, pattern = config.init_from, compile_match(config)
     found = stored_state(where, states)
@@ -120,21 +132,7 @@ def initialize(
         f"config.init_from = {where!r} holds a low-rank adaptation, which config.lora.rank "
         "= 0 would lose: export it first",
     )
-    leaves = {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(states)}
-    ours, theirs = (
-        {name: x for name, x in tree.items() if TAKEN.match(name)} for tree in (leaves, found)
-    )
-    # An adaptation begins as no change of the weights.
-    new = {name for name in ours if name.startswith("params/lora/") and name not in theirs}
-    is_taken = lambda name: bool(pattern.search(name)) and name not in new
-    taken = {name: x for name, x in ours.items() if is_taken(name)}
-    require(
-        any(name.startswith("params/") for name in taken),
-        f"config.init_match = {config.init_match!r} matches no parameter; there are "
-        f"{listing(n for n in ours if n.startswith('params/'))}",
-    )
-    check_same({name: x for name, x in theirs.items() if is_taken(name)}, taken, where)
-    left = [name for name in ours | theirs if not is_taken(name)]
+    taken, left = choose_leaves(states, found, config)
     report(
         f"{len(taken)} arrays begin as in {where}"
         + (f", but not {listing(left, SHOWN)}" if left else "")
@@ -150,3 +148,27 @@ def initialize(
         return np.broadcast_to(other, value.shape).astype(value.dtype)
 
     return jax.tree_util.tree_map_with_path(take, states)
+
+
+def choose_leaves(
+    states: TrainState, found: dict[str, np.ndarray], config: ConfigDict
+) -> tuple[set[str], list[str]]:
+    """Return the paths of the leaves of `states` that config.init_match takes from
+    `found`, and the paths that it leaves out. Raise a UserError where leaves differ.
+    """
+    where, pattern = config.init_from, compile_match(config)
+    leaves = {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(states)}
+    ours, theirs = (
+        {name: x for name, x in tree.items() if TAKEN.match(name)} for tree in (leaves, found)
+    )
+    # A new low-rank adaptation begins as no change of the weights.
+    new = {name for name in ours if name.startswith("params/lora/") and name not in theirs}
+    is_taken = lambda name: bool(pattern.search(name)) and name not in new
+    taken = {name: x for name, x in ours.items() if is_taken(name)}
+    require(
+        any(name.startswith("params/") for name in taken),
+        f"config.init_match = {config.init_match!r} matches no parameter; there are "
+        f"{listing(n for n in ours if n.startswith('params/'))}",
+    )
+    check_same({name: x for name, x in theirs.items() if is_taken(name)}, taken, where)
+    return set(taken), [name for name in ours | theirs if not is_taken(name)]

@@ -1,5 +1,5 @@
-"""Rows sent elsewhere while a run goes on: TensorBoard events (without TensorFlow) and
-Weights & Biases.
+"""Trackers, which export rows during training: TensorBoard events (without TensorFlow)
+and Weights & Biases.
 """
 
 import itertools
@@ -35,9 +35,9 @@ class TensorBoard:
         self._writer.close()
 
 
-def _rename_without_host(file: Path):
-    """events.out.tfevents.TIME.HOST becomes events.out.tfevents.TIME.COUNT; what is
-    open stays so.
+def _rename_without_host(file: Path) -> None:
+    """Rename events.out.tfevents.TIME.HOST to events.out.tfevents.TIME.COUNT; the open
+    file stays open.
     """
     stem = ".".join(file.name.split(".")[:4])
     names = (file.with_name(f"{stem}.{count}") for count in itertools.count())
@@ -48,7 +48,7 @@ class WandB:
     """The same scalars in Weights & Biases, on or offline; files in WORKDIR/wandb."""
 
     def __init__(self, path: Path, config: ConfigDict, step: int) -> None:
-        check(config)
+        check_loggers(config)
         import wandb
 
         self._run = wandb.init(
@@ -74,7 +74,7 @@ class WandB:
         self._run.finish()
 
 
-def check(config: ConfigDict) -> None:
+def check_loggers(config: ConfigDict) -> None:
     """Raise a UserError unless the packages that `config.run` needs are installed."""
     try:
         if config.run.wandb != "off":
@@ -85,7 +85,7 @@ def check(config: ConfigDict) -> None:
         ) from None
 
 
-def start(path: Path, config: ConfigDict, step: int) -> list:
-    """The trackers that `config.run` asks for, going on after a step."""
+def start_loggers(path: Path, config: ConfigDict, step: int) -> list:
+    """Return the trackers that `config.run` enables, for rows after a step."""
     wanted = [TensorBoard] * bool(config.run.tensorboard) + [WandB] * (config.run.wandb != "off")
     return [tracker(path, config, step) for tracker in wanted]

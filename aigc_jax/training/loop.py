@@ -4,228 +4,212 @@ import io
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from aigc_jax import methods
 from aigc_jax.core import distributed
 from aigc_jax.core.method import TrainState
 from aigc_jax.media import sample_files
-from aigc_jax.training import costs, loggers, resume
+from aigc_jax.training import costs
 from aigc_jax.training.checkpoints import Checkpoints
-from aigc_jax.training.init_from import initialize
+from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.programs import Programs, without_opt
 from aigc_jax.training.progress import Profile, Progress
-from aigc_jax.training.serialization import digests, fill, flatten, share
-from aigc_jax.training.trial import Trial, part
+from aigc_jax.training.resume import Beginning
+from aigc_jax.training.serialization import digest_trials, flatten_state, local_leaves
+from aigc_jax.training.trial import Trial, select_trial
 from aigc_jax.utils.documents import plain
 from aigc_jax.utils.errors import require
 
-CALL_SECONDS = 0.5  # of one call of the compiled program
+CALL_SECONDS = 0.5  # duration of one call of the compiled program
+
+
+class Event(NamedTuple):
+    """A periodic action of the loop: every `every` steps (0: never), and after the last
+    step of the run.
+    """
+
+    act: Callable[[], None]
+    every: int
+    at_stop: bool = False  # also where training is to stop before the last step
+
+
+def select_better(
+    better: np.ndarray, best: TrainState, new: TrainState
+) -> TrainState:  # [N], states [N, ...] x 2 -> states [N, ...]
+    """Return `new` for the trials that are better, else `best`."""
+    pick = lambda b, n: jnp.where(better.reshape(-1, *(1,) * (n.ndim - 1)), n, b)
+    return jax.tree.map(pick, best, new)
 
 
 class Loop:
-    """From restored or fresh states to the last step."""
+    """The training loop, from restored or initial states to the last step.
+
+    Args:
+      programs: the compiled programs of the trials.
+      evaluator: the evaluator of their states.
+      trials: the open trials.
+      checkpoints: their common checkpoints.
+      beginning: the states to begin with.
+      stop_at: a step before the last one at which to evaluate, save and stop.
+    """
 
     def __init__(
         self,
-        trials: list[Trial],
         programs: Programs,
+        evaluator: Evaluator,
+        trials: Sequence[Trial],
         checkpoints: Checkpoints,
-        report: Callable[[str], None],
-        profile: Profile,
-        until: int | None = None,
+        beginning: Beginning,
+        stop_at: int | None = None,
     ) -> None:
-        self.trials, self.programs, self.checkpoints, self.report, self.profile = (
-            trials,
-            programs,
-            checkpoints,
-            report,
-            profile,
-        )
+        self.programs, self.evaluator, self.trials = programs, evaluator, trials
         self.config, self.dataset = trials[0].config, programs.dataset
-        self.end = min(until or self.config.steps, self.config.steps)
-        self.step, self.restored = 0, -1
-        self.pending: tuple[int, int, dict] | None = None
-        self.best: TrainState | None = None
-        self.improve = jax.jit(
-            lambda better, best, new: jax.tree.map(
-                lambda b, n: jnp.where(better.reshape(-1, *(1,) * (n.ndim - 1)), n, b), best, new
-            )
+        self.checkpoints = checkpoints
+        self.states, self.best, self.restored = beginning
+        self.step = max(self.restored, 0)
+        self.end = min(stop_at or self.config.steps, self.config.steps)
+        self.pending: tuple[int, int, dict] | None = None  # the running call
+        self.progress = Progress(
+            self.step, self.end, sys.stderr if distributed.is_primary() else io.StringIO()
+        )
+        self._select_better = jax.jit(select_better)
+        run = self.config.run
+        self.events = (
+            Event(lambda: self.evaluate("valid"), run.eval_every, at_stop=True),
+            Event(self.sample, run.sample_every),
+            Event(lambda: self.evaluate("test"), 0),
+            Event(self.save, run.save_every),
         )
 
-    def run(self, stop: distributed.Stop) -> None:
+    def run(
+        self, stop: distributed.StopSignal, untrained: list[dict] | None, profile: Profile
+    ) -> None:
         """Train until the last step, until all trials have failed, or until
-        `stop.signal` is set; save those alive and write their status.
+        `stop.signal` is set; save the trials that have not failed, and write their
+        status.
         """
-        config, every = self.config, self.config.run
         for t in self.trials:
-            t.trackers = loggers.start(t.dir.path, t.config, self.step)
+            t.open_trackers(self.step)
             if t.failed:
                 t.mark_failed()
             else:
                 t.dir.status("running", self.step)
-        if self.restored < 0 and every.eval_every:
-            self.note("valid", self.untrained)
-        self.progress = Progress(
-            self.step, self.end, sys.stderr if distributed.first() else io.StringIO()
-        )
+        if untrained is not None and self.config.run.eval_every:
+            self.record_evaluation("valid", untrained)
+        self.progress.start()
         while self.step < self.end and self.alive():
-            most = min(self.next_event(), self.end, self.profile.bound(self.step)) - self.step
-            n, stopped = distributed.agreed(
-                min(most, self.progress.steps_in(CALL_SECONDS), self.programs.feed.most(self.step)),
-                stop.signal,
-            )
+            n, stopped = distributed.sync_step(self.call_length(profile), stop.signal)
             if stopped:
                 stop.signal = stopped
                 break
-            self.profile.before(self.step)
+            profile.before(self.step)
             self.call(n)
-            if where := self.profile.after(self.step, self.drain):
-                self.report(f"trace: {where}")
+            profile.after(self.step, self.drain)
             if self.step in (self.next_event(self.step - 1), self.end):
                 self.drain()
-                self.events(every)
+                self.run_events()
         self.drain()
         if not self.alive():
             self.progress.end_line()
-        elif self.step == config.steps:
+        elif self.step == self.config.steps:
             self.finish()
         else:
-            self.save()
-            self.checkpoints.wait()
-            self.progress.end_line()
-            if stop.signal:
-                name = signal.Signals(stop.signal).name
-                for t in self.alive():
-                    t.dir.status("preempted", self.step, signal=name)
+            self.pause(stop)
 
     def alive(self) -> list[Trial]:
         """Return the trials that have not failed."""
         return [t for t in self.trials if not t.failed]
 
-    # -- starting
-
-    def restore(self, parent: resume.Parent | None = None) -> None:
-        """Go on from the newest good checkpoint, or from the parent's, or begin."""
-        self.checkpoints.tidy()
-        distributed.wait("tidied")  # from here until `cut` nobody writes
-        found = self.checkpoints.newest(self.report, self.programs.wanted)
-        own, found = found is not None, found or resume.inherited(parent)
-        newest = found[2]["step"] if found else -1
-        require(
-            distributed.same(newest) == newest,
-            f"{self.checkpoints.path} looks different to some of the processes: it must lie "
-            "where all see it",
-        )
-        if found:
-            state, best, meta = found
-            where = f"the checkpoint of step {meta['step']}"
-            self.step = self.restored = meta["step"]
-            self.best = (
-                self.programs.place(fill(without_opt(self.programs.shapes), best, where))
-                if best
-                else None
-            )
-            self.states = self.programs.place(fill(self.programs.shapes, state, where))
-            for t, failed, value in zip(self.trials, meta["failed"], meta["best"], strict=True):
-                t.failed, t.best = failed, value
-        else:
-            self.states = self.programs.init([t.config for t in self.trials])
-            if self.config.init_from:
-                self.states = self.programs.place(
-                    initialize(self.states, self.config, self.dataset.tokenizer, self.report)
-                )
-        resume.cut_rows(
-            self.checkpoints, self.trials, self.restored, found and found[2]["rows"], own
-        )
-        if found:
-            self.report(f"resuming at step {self.step:,}")
-
-    def begin(self) -> None:
-        """The values of an untrained model, before anything is recorded: a config.best
-        that is none of them is a mistake.
+    def evaluate_untrained(self) -> list[dict] | None:
+        """Return the metrics of initial parameters, or None where training resumes or
+        no event needs them. Called before anything is recorded, since a config.best
+        that names none of the metrics raises a UserError.
         """
-        if self.restored < 0 and (self.config.run.eval_every or self.config.best):
-            self.untrained = self.programs.evaluate(
-                self.states, "valid", self.config.metric_samples
-            )
-            require(
-                self.config.best.removeprefix("valid/") in self.untrained[0]
-                or not self.config.best,
-                f"config.best = {self.config.best!r} "
-                "is no row metric; there are " + ", ".join(f"valid/{k}" for k in self.untrained[0]),
-            )
+        if self.restored >= 0 or not (self.config.run.eval_every or self.config.best):
+            return None
+        untrained = self.evaluator.evaluate(self.states, "valid", self.config.metric_samples)
+        require(
+            self.config.best.removeprefix("valid/") in untrained[0] or not self.config.best,
+            f"config.best = {self.config.best!r} "
+            "is no row metric; there are " + ", ".join(f"valid/{k}" for k in untrained[0]),
+        )
+        return untrained
 
-    # -- going on
+    # -- steps
 
     def next_event(self, after: int | None = None) -> int:
-        """The first step past `after` that has something to do beside training."""
+        """Return the first step past `after` with an event."""
         after = self.step if after is None else after
-        run = self.config.run
-        periods = [p for p in (run.eval_every, run.sample_every, run.save_every) if p]
+        periods = [event.every for event in self.events if event.every]
         return min([after - after % p + p for p in periods], default=self.config.steps)
 
+    def call_length(self, profile: Profile) -> int:
+        """Return the number of steps of the next call."""
+        most = min(self.next_event(), self.end, profile.bound(self.step)) - self.step
+        most = min(most, self.programs.most_steps(self.step))
+        return min(most, self.progress.steps_in(CALL_SECONDS))
+
     def call(self, n: int) -> None:
-        """One call of the program, of n steps; meanwhile the rows of the one before."""
-        self.states, metrics = self.programs.train(
-            self.states, self.programs.data(self.states, self.step), np.int32(n)
-        )
+        """Start n steps; meanwhile process the metrics of the previous call."""
+        self.states, metrics = self.programs.train(self.states, self.step, n)
         before, self.pending = self.pending, (self.step, n, metrics)
         self.step += n
-        self.fetch(before)
+        self.process_metrics(before)
 
     def drain(self) -> None:
-        """Fetch the metrics of the call that is under way, so that none is pending."""
+        """Process the metrics of the pending call, so that none remains pending."""
         before, self.pending = self.pending, None
-        self.fetch(before)
+        self.process_metrics(before)
 
-    def fetch(self, call: tuple[int, int, dict] | None) -> None:
-        """Wait for a call's metrics, look for values that are not finite, write the
-        rows that are due.
+    def process_metrics(self, call: tuple[int, int, dict] | None) -> None:
+        """Wait for a call's metrics, mark trials with values that are not finite as
+        failed, and write the rows that are due.
         """
         if call is None:
             return
         first, n, metrics = call
-        values = {name: v[:, :n] for name, v in distributed.host(metrics).items()}
+        values = {name: v[:, :n] for name, v in distributed.to_host(metrics).items()}
         for i, t in enumerate(self.trials):
-            if t.failed:
-                continue
-            bad = [
-                (int(np.argmin(np.isfinite(v[i]))), name)
-                for name, v in values.items()
-                if not np.isfinite(v[i]).all()
-            ]
-            end = min(bad)[0] if bad else n
-            for k in range(end + bool(bad)):
-                if k == end or self.is_logged(first + k + 1):
-                    t.write(
-                        dict(
-                            step=first + k + 1,
-                            split="train",
-                            **{name: plain(v[i, k]) for name, v in values.items()},
-                        )
-                    )
-            if bad:
-                t.failed = dict(step=first + end + 1, metric=min(bad)[1])
-                t.mark_failed()
+            if not t.failed:
+                self.write_rows(t, first, {name: v[i] for name, v in values.items()})
         self.progress.show(
             first + n,
             {name: v[: len(self.trials), n - 1] for name, v in values.items()},
-            self.timing,
+            self.record_speed,
         )
 
+    def write_rows(self, trial: Trial, first: int, values: dict[str, np.ndarray]) -> None:
+        """Write the due rows of a trial's metrics [n] of the steps after `first`. The
+        rows end with the first value that is not finite, where the trial fails.
+        """
+        bad = [
+            (int(np.argmin(np.isfinite(v))), name)
+            for name, v in values.items()
+            if not np.isfinite(v).all()
+        ]
+        end = min(bad)[0] if bad else len(next(iter(values.values())))
+        for k in range(end + bool(bad)):
+            step = first + k + 1
+            if k == end or self.is_logged(step):
+                row = {name: plain(v[k]) for name, v in values.items()}
+                trial.write(dict(step=step, split="train") | row)
+        if bad:
+            trial.failed = dict(step=first + end + 1, metric=min(bad)[1])
+            trial.mark_failed()
+
     def is_logged(self, step: int) -> bool:
-        """Whether a step leaves a row: every so many, and the last of the run."""
+        """Return whether a step has a row: every config.run.log_every, and the last."""
         every = self.config.run.log_every
         return bool(every) and (step % every == 0 or step == self.config.steps)
 
-    def timing(self, step: int, steps_per_second: float, seconds: float) -> None:
-        """Append speed, utilization and memory to every trial's timings.jsonl."""
+    def record_speed(self, step: int, steps_per_second: float, seconds: float) -> None:
+        """Append speed, utilization and memory to the timings.jsonl of every trial."""
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         device = jax.local_devices()[0].memory_stats() or {}
         unit, each = (
@@ -235,9 +219,11 @@ class Loop:
         )
         rate = {
             "steps_per_s": round(steps_per_second, 3),
-            f"{unit}_per_s": round(steps_per_second * methods.examples(self.config) * each),
+            f"{unit}_per_s": round(
+                steps_per_second * methods.examples_per_step(self.config) * each
+            ),
         }
-        if peak := costs.peak(jax.devices()[0].device_kind, self.config.precision):
+        if peak := costs.peak_flops(jax.devices()[0].device_kind, self.config.precision):
             rate["utilization"] = round(
                 self.programs.flops * steps_per_second / (peak * self.programs.mesh.size), 4
             )
@@ -250,26 +236,25 @@ class Loop:
                 device_bytes=device.get("peak_bytes_in_use"),
             )
 
-    def events(self, every: ConfigDict) -> None:
-        """What is due at this step: evaluate, then sample, then save."""
-        last, rung = self.step == self.config.steps, self.step == self.end
-        if not self.alive():
-            return
-        if rung or _due(self.step, every.eval_every):
-            self.evaluate("valid")
-        if last or _due(self.step, every.sample_every):
-            self.sample()
-        if not last and _due(self.step, every.save_every):
-            self.save()
+    # -- events
+
+    def run_events(self) -> None:
+        """Run the events that are due after this step."""
+        ended, stopped = self.step == self.config.steps, self.step == self.end
+        for event in self.events:
+            due = event.every and self.step % event.every == 0
+            if self.alive() and (due or ended or stopped and event.at_stop):
+                event.act()
         self.progress.skip()
 
     def evaluate(self, split: str) -> None:
-        """Write the rows of a split at this step; keep the best parameters."""
-        self.note(split, self.programs.evaluate(self.states, split, self.config.metric_samples))
+        """Evaluate a split, write its rows at this step, update the best parameters."""
+        metrics = self.evaluator.evaluate(self.states, split, self.config.metric_samples)
+        self.record_evaluation(split, metrics)
 
-    def note(self, split: str, values: list[dict[str, float]]) -> None:
-        """Write the rows of an evaluation; keep the best parameters so far."""
-        better = np.zeros(self.programs.width, bool)
+    def record_evaluation(self, split: str, values: list[dict[str, float]]) -> None:
+        """Write the rows of an evaluation, and update the best parameters so far."""
+        better = np.zeros(self.programs.layout.num_padded, bool)
         for i, (t, row) in enumerate(zip(self.trials, values, strict=True)):
             if t.failed:
                 continue
@@ -278,18 +263,18 @@ class Loop:
                 better[i] = t.improves(row[self.config.best.removeprefix("valid/")], self.step)
         if better.any():
             new = without_opt(self.states)
-            self.best = self.improve(better, new if self.best is None else self.best, new)
+            self.best = self._select_better(better, new if self.best is None else self.best, new)
 
     def sample(self) -> None:
-        """Save samples of the method's first sampler, for every trial alive."""
-        what, num = next(iter(self.programs.method.samplers)), self.config.run.samples
-        drawn = self.programs.draw(self.states, what, num, "valid")
-        columns, hashes = self.programs.method.sheets.get(what, (None, None))[1], self.hashes()
+        """Save samples of the method's first sampler, except for failed trials."""
+        what, sampler = next(iter(self.programs.method.samplers.items()))
+        drawn = self.programs.draw(self.states, what, self.config.run.samples, "valid")
+        columns, hashes = sampler.grid and sampler.grid[1], self.hashes()
         for i, t in enumerate(self.trials):
             if not t.failed:
                 folder = t.dir / "samples"
                 folder.mkdir(exist_ok=True)
-                sample_files.save(
+                sample_files.save_drawn(
                     folder / f"step_{self.step:08d}",
                     drawn[i],
                     self.dataset,
@@ -298,19 +283,25 @@ class Loop:
                 )
 
     def hashes(self) -> list[str]:
-        """Of each trial's weights, by which its pictures say whose they are."""
-        return digests(without_opt(self.states), len(self.trials))
+        """Return the digest of each trial's weights, the origin of its images."""
+        return digest_trials(without_opt(self.states), len(self.trials))
 
-    def flat(self, states: TrainState | None, of: Callable = flatten) -> dict:
-        """The trials' states, on the host; or this process's share of them."""
-        return {} if states is None else of(self.programs.trials(states))
+    def flatten(self, states: TrainState | None, of: Callable = flatten_state) -> dict:
+        """Return {path: leaf} of the trials' states on the host; with `local_leaves` as
+        `of`, the shards of this process.
+        """
+        return {} if states is None else of(self.programs.layout.without_padding(states))
 
     def save(self) -> None:
-        """A checkpoint of this step, rows first, unless a parameter is not finite."""
-        state, best = self.flat(self.states, share), self.flat(self.best, share)
+        """Save a checkpoint of this step, after its rows. Trials with parameters that
+        are not finite fail; nothing is saved if all have failed.
+        """
+        state, best = self.flatten(self.states, local_leaves), self.flatten(self.best, local_leaves)
         params = [name for name in state if name.startswith("params/")]
         # finite [parameters, N]
-        finite = distributed.all_of(np.array([distributed.finite(state[name]) for name in params]))
+        finite = distributed.all_processes(
+            np.array([distributed.is_finite(state[name]) for name in params])
+        )
         for i, t in enumerate(self.trials):
             if not finite[:, i].all() and not t.failed:
                 t.failed = dict(step=self.step, metric=params[int(finite[:, i].argmin())])
@@ -325,30 +316,35 @@ class Loop:
             )
             self.checkpoints.save(self.step, state, best, meta)
 
-    def finish(self) -> None:
-        """After the last step: the test rows, the last checkpoint, the curves of a
-        single run, each trial's own checkpoint in a group.
-        """
-        if self.step > self.restored:
-            self.evaluate("test")
-            self.save()
+    # -- the end
+
+    def pause(self, stop: distributed.StopSignal) -> None:
+        """Save before the last step, and write the signal that stopped training."""
+        self.save()
         self.checkpoints.wait()
         self.progress.end_line()
-        alone = (
+        if stop.signal:
+            name = signal.Signals(stop.signal).name
+            for t in self.alive():
+                t.dir.status("preempted", self.step, signal=name)
+
+    def finish(self) -> None:
+        """Draw the curves of a single run, or export the checkpoint of each trial of a
+        group, after the last step.
+        """
+        self.checkpoints.wait()
+        self.progress.end_line()
+        single = (
             jax.process_count() > 1
             or self.checkpoints.path == (self.trials[0].dir / "checkpoints").absolute()
         )
-        state, best = ({}, {}) if alone else (self.flat(self.states), self.flat(self.best))
-        hashes = self.hashes() if alone else []
+        state, best = ({}, {}) if single else (self.flatten(self.states), self.flatten(self.best))
+        hashes = self.hashes() if single else []
         for i, t in enumerate(self.trials):
             if t.failed:
                 continue
-            if alone:
+            if single:
                 t.draw_curves(hashes[i], self.step)
             else:
-                t.export(self.step, part(state, i), part(best, i))
+                t.export(self.step, select_trial(state, i), select_trial(best, i))
             t.dir.status("done", self.step, best=t.best)
-
-
-def _due(step, every):
-    return bool(every) and step % every == 0

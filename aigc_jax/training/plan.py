@@ -1,5 +1,5 @@
-"""What a training step would need of each device of a mesh that need not be there:
-compiled for as many simulated ones, never run.
+"""Resource plan of a training step per device of a mesh, which need not exist: the step
+is compiled for simulated devices and never run.
 """
 
 import math
@@ -15,34 +15,35 @@ from aigc_jax.core import config as configs
 from aigc_jax.core.trees import path_of
 from aigc_jax.data import load
 from aigc_jax.data.dataset import Dataset
-from aigc_jax.data.windows import blank
+from aigc_jax.data.windows import placeholder_dataset
 from aigc_jax.training import costs
 from aigc_jax.training.programs import Programs
 from aigc_jax.utils.text_table import table
 
-# Only the memory of the program is asked for; its machine code never runs.
+# Only the program's memory statistics are used; its machine code never runs.
 QUICK = {"xla_backend_optimization_level": 0}
 
 
 class Plan(NamedTuple):
-    """Of one step, bytes and operations a device."""
+    """Bytes and operations of one step, per device."""
 
     mesh: dict[str, int]
-    parameters: int  # of the whole model, in numbers
+    parameters: int  # of the full model, as a count
     params: int
     opt: int  # moments
     rest: int  # averages, carried states, keys
     temporary: int  # gradients, activations, gathered parameters
     peak: int
-    data: int | None  # None: it was not read
+    data: int | None  # None: the data set was not read
     flops: int
     sent: dict[str, float]
     precision: str
 
     def seconds(self, hardware: costs.Hardware) -> tuple[float, float, float]:
-        """By products, by memory (the state read and written, what is temporary written
-        and read, each once), by what is sent: the longest is a bound of the step that
-        nothing reaches (Williams et al. 2009).
+        """Return the seconds of a step by matrix products, by memory traffic (the state
+        read and written, temporaries written and read, each once) and by communication.
+        The longest is a lower bound of the step's duration, not attained in practice
+        (roofline model, Williams et al. 2009).
         """
         peak = hardware.float32 if self.precision == "float32" else hardware.bfloat16
         moved = 2 * (self.params + self.opt + self.rest + self.temporary)
@@ -53,13 +54,16 @@ class Plan(NamedTuple):
         )
 
 
-def stand_in(config: ConfigDict) -> tuple[Dataset, int | None]:
-    """The config's data set with next to no data, and how many bytes it has: text with
-    a vocabulary of the config's is not even read, None.
+def placeholder_data(config: ConfigDict) -> tuple[Dataset, int | None]:
+    """Return the config's data set with one row per array, and the bytes of the full
+    data set on a device. Text whose vocabulary size the config specifies is not read;
+    its bytes are None.
     """
     if config.method in ("lm", "mlm") and config.data.vocabulary:
         dataset, size = (
-            blank(config.data.vocabulary, config.data.length, methods.examples(config)),
+            placeholder_dataset(
+                config.data.vocabulary, config.data.length, methods.examples_per_step(config)
+            ),
             None,
         )
     else:
@@ -68,29 +72,31 @@ def stand_in(config: ConfigDict) -> tuple[Dataset, int | None]:
     return dataset._replace(arrays={name: x[:1] for name, x in dataset.arrays.items()}), size
 
 
-def resolved(config: ConfigDict, dataset: Dataset) -> ConfigDict:
-    """The config for as many steps that no schedule is too long, and without what is
-    measured beside training.
-    """
+def resolve_for_plan(config: ConfigDict, dataset: Dataset) -> ConfigDict:
+    """Return the config with enough steps for any schedule, and without metrics."""
     changes = {"steps": 10**6, "metrics": (), "best": ""}
     return configs.resolve(
-        configs.override(config, changes), dataset.spec.n_train, methods.examples(config)
+        configs.override(config, changes),
+        dataset.spec.n_train,
+        methods.examples_per_step(config),
     )
 
 
-def make(config: ConfigDict) -> Plan:
-    """Of the devices that JAX sees; the config's mesh says how they are used."""
-    configs.check(config)
-    dataset, size = stand_in(config)
-    config = resolved(config, dataset)
+def make_plan(config: ConfigDict) -> Plan:
+    """Return the plan of a config's training step on JAX's devices, in the config's
+    mesh.
+    """
+    configs.validate_config(config)
+    dataset, size = placeholder_data(config)
+    config = resolve_for_plan(config, dataset)
     programs = Programs(config, dataset, 1, compiler=QUICK)
-    programs.begin_training()
-    compiled = programs.train.result()
-    memory, mesh = compiled.memory_analysis(), programs.mesh
+    programs.compile_training()
+    compiled = programs.training.result()
+    memory, mesh = programs.training.memory_stats(), programs.mesh
     bytes_ = dict.fromkeys(("params", "opt", "rest"), 0)
     leaves, specs = (
         jax.tree_util.tree_leaves_with_path(programs.shapes),
-        jax.tree.leaves(programs.specs(programs.shapes)),
+        jax.tree.leaves(programs.layout.specs(programs.shapes)),
     )
     for (path, leaf), spec in zip(leaves, specs, strict=True):
         kind, shard = (
@@ -109,13 +115,13 @@ def make(config: ConfigDict) -> Plan:
         + memory.temp_size_in_bytes,
         data=size,
         flops=programs.flops // mesh.size,
-        sent=dict(costs.sent(compiled.as_text())),
+        sent=dict(costs.collective_bytes(compiled.as_text() or "")),
         precision=config.precision,
     )
 
 
-def scaled(number: float, unit: str) -> str:
-    """Three digits and a prefix: 6.74 GB, 42 us."""
+def format_si(number: float, unit: str) -> str:
+    """Format a number with three digits and an SI prefix: 6.74 GB, 42 us."""
     powers = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "u": 1e-6}
     prefix = next((p for p, power in powers.items() if number >= power), "" if number == 0 else "u")
     return (
@@ -125,8 +131,8 @@ def scaled(number: float, unit: str) -> str:
     )
 
 
-def report(plan: Plan, hardware: Iterable[str]) -> str:
-    """The plan as two tables: what a device needs, and how fast named ones are."""
+def format_plan(plan: Plan, hardware: Iterable[str]) -> str:
+    """Format the plan as two tables: needs per device, and bounds by hardware name."""
     sizes = [
         ("parameters", plan.params),
         ("optimiser state", plan.opt),
@@ -136,8 +142,8 @@ def report(plan: Plan, hardware: Iterable[str]) -> str:
         *([] if plan.data is None else [("data set, beside it", plan.data)]),
         *((f"sent by {kind}", size) for kind, size in sorted(plan.sent.items())),
     ]
-    rows = [(name, scaled(size, "B")) for name, size in sizes] + [
-        ("floating-point operations", scaled(plan.flops, ""))
+    rows = [(name, format_si(size, "B")) for name, size in sizes] + [
+        ("floating-point operations", format_si(plan.flops, ""))
     ]
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items())
     parts = [table(rows, (f"{plan.parameters:,} parameters on {mesh}", "a device, a step"))]
@@ -149,7 +155,7 @@ def report(plan: Plan, hardware: Iterable[str]) -> str:
         lines.append(
             (
                 device.name,
-                *(scaled(t, "s") for t in (*times, max(times))),
+                *(format_si(t, "s") for t in (*times, max(times))),
                 f"{times[0] / max(times):.0%}",
                 fits,
             )

@@ -1,249 +1,259 @@
-"""The compiled programs of a group of trials: one that trains, one that evaluates, one
-for each kind of sample.
+"""The compiled programs of a group of trials: one for training, one for evaluation, and
+one per sampler.
 
-They are compiled once, ahead of their first call, and cannot compile again: a call with
+Each program is compiled once, ahead of its first call, and never again: a call with
 other shapes raises.
 """
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from aigc_jax import methods, metrics
 from aigc_jax.core import distributed, sharding, transforms
-from aigc_jax.core.config import check_together, hparam_values
+from aigc_jax.core.config import check_trials, hparam_values
 from aigc_jax.core.gradients import mean_gradients
 from aigc_jax.core.mesh import make_mesh
-from aigc_jax.core.method import PyTree, TrainState
+from aigc_jax.core.method import Array, Method, PyTree, TrainState
 from aigc_jax.data import pipelines
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.data.order import fixed_order
 from aigc_jax.data.pipelines import Feed
-from aigc_jax.media import images
 from aigc_jax.methods import optimizers
-from aigc_jax.metrics.inputs import Given, remembered
 from aigc_jax.training import costs
-from aigc_jax.training.compilation import COMPILER, ONCE, Program
-from aigc_jax.utils.errors import UserError, argument, choose, require
+from aigc_jax.training.compilation import COMPILER, ONCE, Program, with_options
+from aigc_jax.training.state_layout import StateLayout
+from aigc_jax.utils.errors import choose, require
 
-BLOCK = 4096  # examples of a split that are taken at once
+# config.run.parallel -> whether each device runs the step on its part of the examples
+PARALLEL = {"jit": False, "pmap": True}
 
 
 def without_opt(states: TrainState) -> TrainState:
-    """What sampling and evaluation need of states."""
+    """Return states without optimiser states, for sampling and evaluation."""
     return states.replace(opt={})
 
 
+def validate(config: ConfigDict, method: Method, mesh: Mesh, num_trials: int) -> None:
+    """Raise a UserError where a method's programs cannot be built for a mesh."""
+    metrics.find_metrics(config.metrics, method.samplers, config.method)
+    pmap = choose(PARALLEL, config.run.parallel, "config.run.parallel")
+    fsdp = config.run.fsdp and mesh.shape["data"] > 1
+    require(
+        not pmap
+        or mesh.shape["trial"] == mesh.shape["model"] == jax.process_count() == 1
+        and not fsdp,
+        "config.run.parallel = 'pmap' divides examples alone, in one process: "
+        f"config.run.mesh = {dict(mesh.shape)} and "
+        f"config.run.fsdp = {config.run.fsdp} ask for more",
+    )
+    check_trials(config, num_trials)
+
+
 class Programs:
-    """Everything that is done with the stacked states [N, ...] of N trials that share
-    their static keys.
+    """The compiled functions of N trials that share their static keys, on their stacked
+    states [N, ...].
 
-    route, chunk: how N trials are one program (`core.transforms.vectorize`); one trial
-    takes "map", which is the plain loop to the last bit.
-
-    compiler: further options, whatever the platform.
-
-    extractor: config -> what metrics see pictures through (`feature_extractors`), asked
-    for when a metric first needs it.
-
-    Where N does not divide over the mesh's trial axis, copies of the last trial fill it
-    up; they are not seen from outside but in the states, whose leaves are [width, ...].
+    Args:
+      config: the config of any of the trials.
+      dataset: the data set of all trials.
+      num_trials: N.
+      mesh: the devices, by default those of config.run.mesh.
+      route: vectorization over trials, as in `core.transforms.vectorize`; by default
+        "map" for one trial, which is bitwise identical to the plain loop, else "vmap".
+      chunk: the number of trials at once, as in `core.transforms.vectorize`.
+      capacity: maximum number of steps of a call.
+      compiler: further compiler options, on every platform.
     """
 
     def __init__(
         self,
         config: ConfigDict,
         dataset: Dataset,
-        count: int,
+        num_trials: int,
         mesh: Mesh | None = None,
+        *,
         route: str | None = None,
         chunk: int = 0,
         capacity: int = 1024,
-        extractor: Callable | None = None,
         compiler: dict | None = None,
     ) -> None:
-        self.route, self.chunk = route or ("map" if count == 1 else "vmap"), chunk
-        self.config, self.dataset, self.count = config, dataset, count
-        self.extractor = extractor
-        self.look: Callable | None = None
-        # of the last evaluation, of each trial
-        self.signatures: list[dict[str, str]] = [{} for _ in range(count)]
+        self.config, self.dataset, self.num_trials = config, dataset, num_trials
+        self.route, self.chunk = route or ("map" if num_trials == 1 else "vmap"), chunk
         self.mesh = make_mesh(config.run.mesh) if mesh is None else mesh
-        self.width = -(-count // self.mesh.shape["trial"]) * self.mesh.shape["trial"]
-        fsdp = config.run.fsdp and self.mesh.shape["data"] > 1
-        gradients = functools.partial(mean_gradients, accumulate=config.accumulate)
-        if fsdp:
-            gradients = functools.partial(gradients, lay=sharding.scattered(self.mesh))
-        self.method = methods.make(config, dataset.spec, gradients)
-        self._metrics = functools.partial(
-            metrics.find_metrics, samplers=self.method.samplers, method=config.method
-        )
-        self._metrics(config.metrics)  # a mistake is named before anything starts
+        self.layout = StateLayout(self.mesh, num_trials, config.run.fsdp)
+        self._fsdp = config.run.fsdp and self.mesh.shape["data"] > 1
+        self._pmap = PARALLEL.get(config.run.parallel, False)
+        self.method = methods.make_method(config, dataset.spec, self._gradients())
+        validate(config, self.method, self.mesh, num_trials)
         self.batch_size = config.batch_size
-        examples = methods.examples(config)
-        # Whether each device runs the step by itself.
-        alone = choose(dict(jit=False, pmap=True), config.run.parallel, "config.run.parallel")
-        require(
-            not alone
-            or self.mesh.shape["trial"] == self.mesh.shape["model"] == jax.process_count() == 1
-            and not fsdp,
-            "config.run.parallel = 'pmap' divides examples alone, in one process: "
-            f"config.run.mesh = {dict(self.mesh.shape)} and "
-            f"config.run.fsdp = {config.run.fsdp} ask for more",
+        self._constraints = sharding.batch_constraints(self.mesh, self.batch_size)
+        self.feed = self._make_feed(capacity)
+        self._options = with_options(COMPILER | self.method.compiler, compiler or {})
+        self._key: np.ndarray | None = None
+        self._init_program = Program(jax.jit(self._init), ONCE)
+        # Shapes of states without padding, as in a checkpoint.
+        self.shapes = self._init_program.jitted.eval_shape(
+            np.zeros(num_trials, np.uint32), self._stack_hparams([config] * num_trials)
         )
-        lay, whole = sharding.divided(self.mesh, self.batch_size)
-        check_together(config, count)
-        self.feed: Feed = choose(pipelines.FEEDS, config.run.data, "config.run.data")(
-            dataset,
+        # Checked on the parameters of the trained networks alone.
+        optimizers.check_frozen(config, {n: self.shapes.params[n] for n in self.shapes.opt})
+        self.training = self._build_training()
+        self._evaluation = self._build_evaluation()
+        self._sampling = {
+            what: self._build(
+                transforms.sample_batch(sampler, self.feed.take, self._constraints[0])
+            )
+            for what, sampler in self.method.samplers.items()
+        }
+
+    def _make_feed(self, capacity: int) -> Feed:
+        """Return the feed that supplies the programs with batches."""
+        config = self.config
+        return choose(pipelines.FEEDS, config.run.data, "config.run.data")(
+            self.dataset,
             config.data,
-            examples,
+            methods.examples_per_step(config),
             self.batch_size,
             self.mesh,
             capacity,
-            *(() if alone else (lay, whole)),
-        )
-        feed = self.feed
-        self.arrays, self.capacity = feed.training, feed.capacity
-        self._key: np.ndarray | None = None
-        step = (
-            sharding.gathered(self.method.step, self.mesh, new=True) if fsdp else self.method.step
-        )
-        self.step = step = transforms.feed(step, feed.source)
-        options = {
-            platform: found | (compiler or {})
-            for platform, found in (COMPILER | self.method.compiler).items()
-        }
-        self._start = Program(jax.jit(self._init), ONCE)
-        # Shapes of states without padding, as those of a restored checkpoint.
-        self.shapes = self._start.jitted.eval_shape(
-            np.zeros(count, np.uint32), self._stacked([config] * count)
-        )
-        # The parameters of the networks that are trained.
-        optimizers.check_frozen(
-            config, {name: self.shapes.params[name] for name in self.shapes.opt}
+            None if self._pmap else self._constraints,
         )
 
-        def build(f, rest, donate=False):
-            specs = self.specs(self.shapes if donate else without_opt(self.shapes))
-            f = f if donate or not fsdp else sharding.gathered(f, self.mesh)
-            each = alone and donate
-            f = transforms.vectorize(
-                f if each else sharding.aware(f, self.mesh, config.run.sequence),
-                self.route,
-                self.chunk,
+    def _gradients(self) -> Callable:
+        """Return the function that computes gradients of the method's losses."""
+        gradients = functools.partial(mean_gradients, accumulate=self.config.accumulate)
+        if self._fsdp:
+            gradients = functools.partial(gradients, lay=sharding.reduce_scatter_grads(self.mesh))
+        return gradients
+
+    def step(self, state: TrainState, arrays: PyTree) -> tuple[TrainState, dict[str, Array]]:
+        """Run one step of one trial, on a batch from the feed's arrays."""
+        step = self.method.step
+        if self._fsdp:
+            step = sharding.all_gather_params(step, self.mesh, new=True)
+        return transforms.feed_batches(step, self.feed.source)(state, arrays)
+
+    def _build_training(self) -> Program:
+        """Return the program of n steps of all trials; the states are donated."""
+        f = transforms.repeat_steps(self.step, self.feed.capacity)
+        if not self._pmap:
+            f = sharding.with_axis_rules(f, self.mesh, self.config.run.sequence)
+        f = transforms.vectorize(f, self.route, self.chunk)
+        if self._pmap:
+            f = transforms.per_device(f, self.mesh)
+        specs = self.layout.specs(self.shapes)
+        jitted = transforms.shard(f, self.mesh, specs, self.feed.sharding, 1, donate=True)
+        return Program(jitted, self._options)
+
+    def _build_evaluation(self) -> Program:
+        """Return the program of the evaluation's sums over batches of a split."""
+        return self._build(
+            transforms.evaluate_batches(
+                self.method.evaluate, self.feed.take, self.batch_size, self._constraints[0]
             )
-            return Program(
-                transforms.shard(
-                    transforms.on_each(f, self.mesh) if each else f,
-                    self.mesh,
-                    specs,
-                    feed.sharding,
-                    rest,
-                    donate,
-                ),
-                options,
-            )
-
-        self.train = build(transforms.repeat(step, feed.capacity), 1, donate=True)
-        self._evaluate = build(
-            transforms.total(self.method.evaluate, feed.take, self.batch_size, lay), 4
         )
-        self._draw = {
-            what: build(transforms.draw(f, feed.take, lay), 4)
-            for what, f in self.method.samplers.items()
-        }
 
-    def specs(self, states: TrainState) -> PyTree:
-        """How states lie on the mesh."""
-        return sharding.specs(states, self.mesh, self.config.run.fsdp)
+    def _build(self, f: Callable) -> Program:
+        """Return the program of f(state, arrays, ...) for all trials, where f has four
+        further arguments.
+        """
+        if self._fsdp:
+            f = sharding.all_gather_params(f, self.mesh)
+        f = transforms.vectorize(
+            sharding.with_axis_rules(f, self.mesh, self.config.run.sequence), self.route, self.chunk
+        )
+        specs = self.layout.specs(without_opt(self.shapes))
+        return Program(transforms.shard(f, self.mesh, specs, self.feed.sharding, 4), self._options)
 
-    def _init(self, seeds, hp):
+    def _init(self, seeds: Array, hp: dict[str, Array]) -> TrainState:
         return jax.vmap(lambda seed, hp: self.method.init(jax.random.key(seed), hp))(seeds, hp)
 
-    def _stacked(self, trials):
+    def _stack_hparams(self, configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
         dtype = jnp.float64 if self.config.precision == "float64" else jnp.float32
-        values = [hparam_values(c) for c in trials]
+        values = [hparam_values(c) for c in configs]
         return {name: np.array([v[name] for v in values], dtype) for name in values[0]}
 
+    # -- states
+
     def init(self, configs: Sequence[ConfigDict]) -> TrainState:
-        """The states of trials before their first step: one config a trial, which may
-        differ in `seed` and `hp`.
+        """Return the states of trials before their first step, of one config per trial;
+        configs may differ in `seed` and `hp`.
         """
         seeds = np.array([c.seed for c in configs], np.uint32)
-        return self.place(self._start(seeds, self._stacked(configs)))
+        return self.to_mesh(self._init_program(seeds, self._stack_hparams(configs)))
 
-    def start_as(self, other: "Programs") -> None:
-        """Draw first weights with the other's program, for the same trials."""
-        self._start = other._start
+    def share_init(self, other: "Programs") -> None:
+        """Share the initialization program of other Programs of the same trials."""
+        self._init_program = other._init_program
 
-    def place(self, states: TrainState) -> TrainState:
-        """The states [N, ...], with their optimisers' or without, filled up, on the
-        devices as the rules lay them out.
+    def to_mesh(self, states: TrainState) -> TrainState:
+        """Pad states [N, ...], with optimiser states or without, and store them on the
+        mesh.
         """
-        if self.width > self.count:
-            places = np.minimum(np.arange(self.width), self.count - 1)
-            states = jax.tree.map(lambda x: x[places], states)
-        self._key = None  # that of these states, when `data` asks for it
-        return jax.tree.map(
-            lambda x, spec: distributed.put(x, NamedSharding(self.mesh, spec)),
-            states,
-            self.specs(states),
-        )
+        self._key = None  # `train` reads the key of these states once
+        return self.layout.to_mesh(states)
 
-    def wanted(self, name: str, shape: Sequence[int]) -> list:
-        """The bounds of the pieces of a state's leaf that this process's devices hold,
-        of so many trials as there are.
-        """
-        if self.width > self.count or jax.process_count() == 1:
-            return [tuple((0, n) for n in shape)]
-        return distributed.wanted(
-            shape,
-            NamedSharding(self.mesh, sharding.spec(name, shape, self.mesh, self.config.run.fsdp)),
-        )
+    # -- compilation
 
-    def trials(self, states: TrainState) -> TrainState:
-        """The states [N, ...] of the trials, without what fills them up."""
-        return (
-            states if self.width == self.count else jax.tree.map(lambda x: x[: self.count], states)
-        )
+    def compile_training(self) -> None:
+        """Begin to compile the training program in a thread."""
+        states = self.layout.padded_shapes(self.shapes)
+        self.training.begin(states, self.feed.training, np.int32(0))
 
-    def _filled(self):
-        return jax.tree.map(
-            lambda s: jax.ShapeDtypeStruct((self.width, *s.shape[1:]), s.dtype), self.shapes
+    def compile(self) -> None:
+        """Begin to compile the programs that training needs, in concurrent threads."""
+        self.compile_training()
+        states = without_opt(self.layout.padded_shapes(self.shapes))
+        self._evaluation.begin(states, self.feed.evaluating, *(np.int32(0),) * 4)
+        rows = np.zeros(self.batch_size, np.int32)
+        next(iter(self._sampling.values())).begin(
+            states, self.feed.drawing, np.uint32(0), rows, rows, rows
         )
 
     @functools.cached_property
     def flops(self) -> int:
         """Floating-point operations of a training step of all trials."""
         one = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), self.shapes)
-        return self.count * costs.flops(jax.make_jaxpr(self.step)(one, self.arrays).jaxpr)
-
-    def begin_training(self) -> None:
-        """Begin to compile the training program in a thread."""
-        self.train.begin(self._filled(), self.arrays, np.int32(0))
-
-    def begin(self) -> None:
-        """Compile what training needs, all at once, beside what comes next."""
-        self.begin_training()
-        states_, rows = without_opt(self._filled()), np.zeros(self.batch_size, np.int32)
-        self._evaluate.begin(states_, self.feed.evaluating, *(np.int32(0),) * 4)
-        next(iter(self._draw.values())).begin(
-            states_, self.feed.drawing, np.uint32(0), rows, rows, rows
+        return self.num_trials * costs.count_flops(
+            jax.make_jaxpr(self.step)(one, self.feed.training).jaxpr
         )
 
-    def data(self, states: TrainState, step: int) -> dict:
-        """What `train` is given beside states that have done so many steps; for
-        `feed.most(step)` steps at most.
+    # -- calls
+
+    def most_steps(self, step: int) -> int:
+        """Return the maximum number of steps of one call of `train` after `step`."""
+        return self.feed.most(step)
+
+    def train(
+        self, states: TrainState, step: int, n: int
+    ) -> tuple[TrainState, dict]:  # -> states, {name: [N, capacity]}
+        """Train states that have done `step` steps for n more, at most
+        `most_steps(step)`. The states are donated; row i of the metrics is that of the
+        i-th of these steps.
         """
-        if self._key is None:
-            self._key = distributed.host(jax.random.key_data(states.key))[0]
-        return self.feed.steps(self._key, step)
+        if self._key is None:  # read once: later states are results of running programs
+            self._key = distributed.to_host(jax.random.key_data(states.key))[0]
+        return self.training(states, self.feed.steps(self._key, step), np.int32(n))
+
+    def evaluate_batches(self, states: TrainState, split: str) -> PyTree:  # -> [N, ...]
+        """Return the sums of the method's `evaluate` over a split, on the host."""
+        start, count = self.dataset.splits[split]
+        part = lambda first, last, arrays: distributed.to_host(
+            self._evaluation(
+                without_opt(states), arrays, *map(np.int32, (start, count, first, last))
+            )
+        )
+        return functools.reduce(
+            lambda a, b: jax.tree.map(np.add, a, b),
+            itertools.starmap(part, self.feed.split(start, count)),
+        )
 
     def draw(
         self,
@@ -252,131 +262,49 @@ class Programs:
         num: int,
         split: str = "train",
         seed: int = 0,
+        *,
         each: int = 1,
         first: int = 0,
         labels: np.ndarray | None = None,
     ) -> np.ndarray:  # -> [N, num, ...]
-        """Samples of every trial. Sample i is the same however many are drawn. What
-        they are conditioned on comes from the split, in `fixed_order`; classes are
-        `labels` [num], by default in turn. Of all samples only each `each`-th from the
-        one numbered `first` on.
+        """Return samples of every trial. Sample i does not depend on the number drawn.
+
+        Args:
+          states: the stacked states.
+          what: name of the sampler.
+          num: number of samples.
+          split: split of the examples that condition the samples, in `fixed_order`.
+          seed: the user's seed.
+          each: stride of the indices of the samples that are drawn.
+          first: index of the first of them.
+          labels: [num] classes, by default the index modulo the number of classes.
         """
-        program = choose(self._draw, what, "what")
+        program = choose(self._sampling, what, "what")
         start, count = self.dataset.splits[split]
         parts = []
         for done in range(0, num, self.batch_size):
             place = np.arange(done, done + self.batch_size, dtype=np.int32)
             index = first + each * place
-            label = index % max(self.classes, 1)
+            label = index % max(self.num_classes, 1)
             if labels is not None:
                 label = labels[np.minimum(place, num - 1)].astype(np.int32)
             rows = (start + fixed_order(index, count)).astype(np.int32)
-            given = (self.feed.rows(rows), np.uint32(seed), rows, index, label)
-            parts.append(distributed.host(program(without_opt(states), *given)))
-        return np.concatenate(parts, axis=1)[: self.count, :num]
-
-    def evaluate(
-        self, states: TrainState, split: str, samples: int, names: Sequence[str] | None = None
-    ) -> list[dict[str, float]]:
-        """Of every trial: the method's own metrics over a whole split, then those of
-        `config.metrics`, or of `names`, with `samples` samples. What they say beside
-        numbers (signatures of BLEU) is left in `signatures`.
-        """
-        found = (
-            self._metrics(self.config.metrics)
-            if names is None
-            else self._metrics(names, key=argument("metrics"))
-        )
-        start, count = self.dataset.splits[split]
-        part = lambda low, high, arrays: distributed.host(
-            self._evaluate(without_opt(states), arrays, *map(np.int32, (start, count, low, high)))
-        )
-        sums = functools.reduce(
-            lambda a, b: jax.tree.map(np.add, a, b),
-            itertools.starmap(part, self.feed.split(start, count)),
-        )
-        values = [
-            self.method.summarize(jax.tree.map(lambda x, i=i: np.float64(x[i]), sums))
-            for i in range(self.count)
-        ]
-        self.signatures = [{} for _ in values]
-        if found:
-            given = self._given(states, split, samples)
-            for row, signed, one in zip(
-                values, self.signatures, map(given, range(self.count)), strict=True
-            ):
-                for name, value in itertools.chain.from_iterable(
-                    metric(one).items() for metric in found
-                ):
-                    (signed if isinstance(value, str) else row)[name] = value
-        return values
-
-    def _given(self, states, split, samples):
-        """(number of a trial) -> what its metrics are given. Samples are drawn, and
-        splits taken, when a metric first asks for them.
-        """
-        of = functools.cache(self.examples)
-        labels = functools.cache(lambda: self.labels(split, samples))
-
-        @functools.cache
-        def drawn(what):
-            found = self.draw(states, what, samples, split, labels=labels())
-            return [images.as_saved(x, self.dataset.spec) for x in found]
-
-        tokenizer = self.dataset.tokenizer
-        readable = (
-            (lambda x: x)
-            if tokenizer is None
-            else lambda rows: [tokenizer.text(row) for row in rows]
-        )
-        rest = (split, of, self.dataset.spec, self.extract, labels, self.blocks)
-        return lambda i: Given(lambda what: readable(drawn(what)[i]), *rest)
-
-    def examples(self, split: str) -> dict[str, np.ndarray]:
-        """A whole split on the host, images by `media.images.as_saved`."""
-        count, first = self.dataset.splits[split][1], 0
-        whole: dict[str, np.ndarray] = {}
-        for part in self.blocks(split):
-            for name, value in part.items():
-                if name not in whole:
-                    whole[name] = np.empty((count, *value.shape[1:]), value.dtype)
-                whole[name][first : first + len(value)] = value
-            first += len(value)
-        return whole
-
-    def blocks(self, split: str) -> Iterator[dict[str, np.ndarray]]:
-        """The examples of a split in order, `BLOCK` at a time."""
-        start, count = self.dataset.splits[split]
-        for first in range(0, count, BLOCK):
-            rows = start + np.arange(first, min(first + BLOCK, count))
-            part = self.dataset.take(self.dataset.arrays, rows)
-            if "x" in part:
-                part["x"] = images.as_saved(part["x"], self.dataset.spec)
-            yield part
+            inputs = (self.feed.rows(rows), np.uint32(seed), rows, index, label)
+            parts.append(distributed.to_host(program(without_opt(states), *inputs)))
+        return np.concatenate(parts, axis=1)[: self.num_trials, :num]
 
     @property
-    def classes(self) -> int:
-        """How many classes the sampler "prior" can draw; 0 where it knows none."""
-        return self.method.sheets.get("prior", (0, 0))[1]
+    def num_classes(self) -> int:
+        """Number of classes of the sampler "prior"; 0 where it is not conditional."""
+        prior = self.method.samplers.get("prior")
+        return prior.classes if prior else 0
 
-    def labels(self, split: str, num: int) -> np.ndarray | None:  # -> [num]
-        """Classes as frequent as in the split: those of its examples in `fixed_order`.
-        None where the sampler "prior" knows none.
+    def class_labels(self, split: str, num: int) -> np.ndarray | None:  # -> [num]
+        """Return the classes of the split's examples in `fixed_order`, which have the
+        class frequencies of the split. None where the sampler "prior" has no classes.
         """
-        if not self.classes:
+        if not self.num_classes:
             return None
         start, count = self.dataset.splits[split]
         rows = start + fixed_order(np.arange(num), count)
         return np.asarray(self.dataset.take(self.dataset.arrays, rows)["label"])
-
-    def extract(
-        self, pictures: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:  # [n, H, W, C] -> [n, D], [n, K]
-        """Features and probabilities of classes, by the config's extractor."""
-        if self.extractor is None:
-            raise UserError(
-                "a metric needs an extractor of features, and these programs were made without one"
-            )
-        if self.look is None:
-            self.look = remembered(self.extractor(self.config))
-        return self.look(pictures)

@@ -1,4 +1,4 @@
-"""The progress line, the speed that sizes the program's calls, and traces."""
+"""The progress line, the measured speed that sizes the program's calls, and traces."""
 
 import math
 import time
@@ -14,15 +14,15 @@ LINE_SECONDS = 5.0  # between lines where the output is no terminal
 TIMING_SECONDS = 10.0  # between rows of timings.jsonl
 
 
-def clock(seconds: float) -> str:
-    """Return seconds as M:SS, or from an hour on H:MM:SS."""
+def format_seconds(seconds: float) -> str:
+    """Format seconds as M:SS, or from an hour on as H:MM:SS."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def mean(values: np.ndarray) -> float:
-    """Over the trials whose value is finite; NaN where none is."""
+def finite_mean(values: np.ndarray) -> float:
+    """Return the mean over the trials whose value is finite; NaN where none is."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")
 
@@ -31,66 +31,83 @@ class Profile:
     """A trace of the steps from `first` to `last` for XProf and Perfetto, or none."""
 
     def __init__(
-        self, folder: str | Path, first: int | None = None, last: int | None = None
+        self,
+        folder: str | Path,
+        report: Callable[[str], None],
+        first: int | None = None,
+        last: int | None = None,
     ) -> None:
-        self.folder, self.first, self.last, self.on = str(folder), first, last, False
+        self.folder, self.report, self.first, self.last = str(folder), report, first, last
+        self.on = False
 
     def bound(self, step: int) -> float:
-        """The next step at which a call must end for the trace to hold its steps."""
+        """Return the next step at which a call must end for the trace to cover its
+        steps.
+        """
         if not self.first or self.last is None:
             return math.inf
         return min((s for s in (self.first - 1, self.last) if s > step), default=math.inf)
 
     def before(self, step: int) -> None:
-        """Called before the steps after `step`."""
+        """Start the trace if it begins after `step`. Called before a call's steps."""
         if self.first and step == self.first - 1:
-            # Imported here: watching a sweep needs no jax, which takes 0.25 s.
+            # Imported here: monitoring a sweep needs no jax, whose import takes 0.25 s.
             import jax
 
             jax.profiler.start_trace(self.folder, create_perfetto_trace=True)
             self.on = True
 
-    def after(self, step: int, wait: Callable[[], None]) -> str:
-        """Called after `step`; wait() returns when it is done. Where the trace lies,
-        once it is there, or ''.
+    def after(self, step: int, wait: Callable[[], None]) -> None:
+        """Write the trace if its last step is done, and report its path. Called after
+        `step`; wait() returns when that step is done.
         """
         if not self.on or self.last is None or step < self.last:
-            return ""
+            return
         import jax
 
         wait()
         jax.profiler.stop_trace()
         self.on = False
-        return self.folder
+        self.report(f"trace: {self.folder}")
 
 
 class Progress:
-    """Steps, speed, time left and losses, on one line of a terminal or a notebook, or
-    now and then in a log.
+    """Steps, speed, remaining time and losses, on one line of a terminal or a notebook,
+    or as periodic lines of a log.
     """
 
     def __init__(self, step: int, end: int, file: TextIO | None = None) -> None:
         self.step, self.end, self.status = step, end, StatusLine(file, LINE_SECONDS)
         self.seconds_per_step: float | None = None  # of the program, smoothed
         self.calls = 0
+        self.begun = self.mark = self.line = self.timed = 0.0
+
+    def start(self) -> None:
+        """Start the clocks, before the first step."""
         self.begun = self.mark = self.line = self.timed = time.perf_counter()
 
     def steps_in(self, seconds: float) -> int:
-        """How many steps take so long; 1 as long as nothing is known."""
+        """Return the number of steps that take `seconds`; 1 before any measurement."""
         return 1 if self.seconds_per_step is None else max(1, int(seconds / self.seconds_per_step))
 
     def skip(self) -> None:
-        """Evaluation, samples and checkpoints take no part in the speed."""
+        """Exclude the time of evaluation, samples and checkpoints from the speed."""
         self.mark = time.perf_counter()
 
     def show(self, step: int, metrics: dict, timing: Callable[[int, float, float], None]) -> None:
-        """Called when the results of all steps up to `step` have come; metrics: {name:
-        [N]} of the last.
+        """Update the speed and write the line that is due. Called when the results of
+        all steps up to `step` are available.
+
+        Args:
+          step: the last of these steps.
+          metrics: {name: [N]} of that step.
+          timing: called with (step, steps per second, seconds since the start) when a
+            row of timings.jsonl is due.
         """
         now = time.perf_counter()
         rate = max(now - self.mark, 1e-9) / max(step - self.step, 1)
         self.step, self.mark, self.calls = step, now, self.calls + 1
-        # The first call also compiled: what it says is forgotten with the second.
+        # The first call includes compilation: the second replaces its measurement.
         before = self.seconds_per_step
         each = rate if self.calls <= 2 or before is None else 0.5 * (before + rate)
         self.seconds_per_step = each
@@ -101,14 +118,14 @@ class Progress:
             return
         self.line = now
         rest = (self.end - step) * each
-        values = "  ".join(f"{name} {mean(value):.4g}" for name, value in metrics.items())
+        values = "  ".join(f"{name} {finite_mean(value):.4g}" for name, value in metrics.items())
         speed = 1 / each
         self.status.write(
             f"step {step:,}/{self.end:,}  {100 * step / self.end:.0f}%  "
             f"{speed:,.{0 if speed >= 10 else 2}f} steps/s  "
-            f"{clock(rest)} left  {values}"
+            f"{format_seconds(rest)} left  {values}"
         )
 
     def end_line(self) -> None:
-        """End the line of a terminal, so that what follows begins a new one."""
+        """End the line of a terminal, so that later output begins on a new line."""
         self.status.end()

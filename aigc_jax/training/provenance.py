@@ -1,20 +1,32 @@
-"""What a run was made by: versions, devices, commit and command."""
+"""Provenance of a run: its config, data and tokenizer; versions, devices, commit and
+command.
+"""
 
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from aigc_jax import __version__
+from aigc_jax.core import config as configs
+from aigc_jax.core.keys import IDENTITY_VERSION
+from aigc_jax.data import tokenizers
+from aigc_jax.data.dataset import Dataset, spec_to_json
+from aigc_jax.training.identity import count_examples
+from aigc_jax.training.run_dir import TOKENIZER
+from aigc_jax.training.trial import Trial
 from aigc_jax.utils.disk import hide_paths
 from aigc_jax.utils.python_files import IS_CHECKOUT, REPOSITORY
 from aigc_jax.utils.subprocesses import launched_as
 
 
-def environment() -> dict:
-    """Versions, devices, commit and command: no host name, no absolute path."""
+def describe_environment() -> dict:
+    """Return versions, devices, commit and command, without host name and absolute
+    paths.
+    """
     import jax
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "numpy")
@@ -48,3 +60,32 @@ def environment() -> dict:
             *(hide_paths(word, REPOSITORY) for word in sys.argv[1:]),
         ],
     )
+
+
+def write_run_files(trials: Sequence[Trial], dataset: Dataset) -> None:
+    """Write config.json, environment.json and the tokenizer of every trial. Called once
+    training can begin, so that a rejected config leaves no files with which its
+    corrected version would be compared.
+    """
+    made_by = describe_environment()
+    tokenizer = dataset.tokenizer
+    hashes = {} if tokenizer is None else dict(tokenizer=tokenizer.sha256)
+    for trial in trials:
+        before = (trial.dir.read_json("config.json") or {}).get("changes", {})
+        trial.dir.write_json(
+            "config.json",
+            dict(
+                identity_version=IDENTITY_VERSION,
+                hash=configs.hash_of(trial.config),
+                changes=trial.changes or before,
+                data=trial.data_hash,
+                spec=spec_to_json(dataset.spec),
+                splits=count_examples(dataset),
+                config=configs.to_json(trial.config),
+                **hashes,
+            ),
+        )
+        trial.dir.write_json("environment.json", made_by)
+        if tokenizer is not None:
+            (trial.dir / "assets").mkdir(exist_ok=True)
+            tokenizers.write(trial.dir / TOKENIZER, tokenizer)

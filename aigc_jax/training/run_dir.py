@@ -1,4 +1,4 @@
-"""The directory of a run, but for its checkpoints: its rows, its status, its lock."""
+"""The directory of a run, except its checkpoints: its rows, its status, its lock."""
 
 import fcntl
 import hashlib
@@ -12,6 +12,7 @@ from aigc_jax.utils import documents
 from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.errors import UserError, require
 
+TOKENIZER = "assets/tokenizer.json"
 RUN_FOLDERS = ("checkpoints", "samples", "sampled", "tensorboard", "assets")
 RUN_FILES = (
     "config.json",
@@ -25,18 +26,20 @@ RUN_FILES = (
 
 
 class RunDir:
-    """WORKDIR of one trial."""
+    """The work directory of one trial."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._rows: BufferedWriter | None = None
         self._lock: TextIO | None = None
 
-    def __truediv__(self, name) -> Path:
+    def __truediv__(self, name: str) -> Path:
         return self.path / name
 
     def open(self) -> None:
-        """Make the directory and take its lock; a second process is refused."""
+        """Make the directory and lock it; raise a UserError where another process holds
+        the lock.
+        """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock = open(self / ".lock", "w")
@@ -47,35 +50,37 @@ class RunDir:
             raise UserError(f"another process is training in {self.path}") from None
 
     def close(self) -> None:
-        """Close the rows and give the lock back."""
+        """Close the rows and release the lock."""
         for file in (self._rows, self._lock):
             if file:
                 file.close()
         self._rows = self._lock = None
 
     def read_json(self, name: str) -> dict | None:
-        """The contents of a JSON document, None where there is none; a damaged one
-        raises a UserError.
+        """Return the contents of a JSON document, None where it does not exist; raise a
+        UserError where it is damaged.
         """
         return documents.read(self / name)
 
     def write_json(self, name: str, value: dict) -> None:
-        """Write a JSON document in place of the one that is there."""
+        """Write a JSON document, replacing an existing one."""
         documents.write(self / name, value)
 
     def read_status(self) -> dict:
-        """STATUS.json; {} where it is missing or damaged: training makes it anew."""
+        """Return the contents of STATUS.json; {} where the file is missing or damaged,
+        since training writes it again.
+        """
         return documents.peek(self / "STATUS.json") or {}
 
     def config(self) -> dict:
-        """config.json; a UserError where this is no run."""
+        """Return the contents of config.json; raise a UserError if this is no run."""
         found = self.read_json("config.json")
         if found is None:
             raise UserError(f"{self.path} is no run: it has no config.json")
         return found
 
     def known_status(self) -> str:
-        """The status, or what is known without one: "waiting" before a run begins."""
+        """Return the status, or a description without one: "waiting" before a run."""
         status = self.read_status().get("status")
         if status is None:
             has_begun = (self / "config.json").exists()
@@ -87,8 +92,8 @@ class RunDir:
         self.write_json("STATUS.json", dict(status=status, step=step, **more))
 
     def rows(self) -> list[dict]:
-        """All rows. Raises a UserError where rows up to the newest checkpoint are not
-        those that were there.
+        """Return all rows. Raise a UserError where the rows up to the newest checkpoint
+        have changed since it was saved.
         """
         while True:
             saved = self._saved_rows()
@@ -97,11 +102,11 @@ class RunDir:
                 return documents.read_lines(self / "rows.jsonl")
             except UserError:
                 if saved == self._saved_rows():
-                    raise  # else a run that resumes has cut them: look again
+                    raise  # else a resuming run has cut the rows: read again
 
     def _saved_rows(self) -> dict | None:
-        """Length and SHA-256 of the rows, as of the newest checkpoint, or of the value
-        that was not finite.
+        """Return the length and SHA-256 of the rows at the newest checkpoint, or at the
+        value that was not finite.
         """
         folders = [p for p in (self / "checkpoints").glob("*") if p.name.isdecimal()]
         for folder in sorted(folders, key=lambda p: int(p.name), reverse=True):
@@ -141,7 +146,7 @@ class RunDir:
         return self._rows
 
     def written_rows(self) -> dict:
-        """Length and SHA-256 of all written rows, for a checkpoint's metadata."""
+        """Return length and SHA-256 of all written rows, for checkpoint metadata."""
         self._open_rows()
         return dict(bytes=self._length, sha256=self._digest.hexdigest())
 
@@ -152,8 +157,11 @@ class RunDir:
             os.fsync(self._rows.fileno())
 
     def cut(self, step: int, saved: dict | None) -> None:
-        """Drop the rows past a checkpoint, of which `saved` is the length and SHA-256;
-        without one, all rows.
+        """Delete the rows past a checkpoint of step `step`.
+
+        Args:
+          step: the last step of the timings that remain.
+          saved: length and SHA-256 of the rows that remain; None deletes all rows.
         """
         if (self / "rows.jsonl").exists():
             os.truncate(self / "rows.jsonl", saved["bytes"] if saved else 0)
@@ -165,7 +173,7 @@ class RunDir:
             )
 
     def clear(self) -> None:
-        """Remove what a run leaves, to begin again; files of others stay."""
+        """Remove the files of a run, to begin again; other files remain."""
         for name in RUN_FOLDERS:
             shutil.rmtree(self / name, ignore_errors=True)
         for name in RUN_FILES:

@@ -1,10 +1,10 @@
-"""Trees of arrays as files: Orbax, NumPy, shares of several processes; digests."""
+"""Serialization of trees of arrays: Orbax, NumPy, shards by process; digests."""
 
 import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from aigc_jax.core.distributed import Pieces, host, own
+from aigc_jax.core.distributed import LocalShards, local_shards, to_host
 from aigc_jax.core.method import PyTree
 from aigc_jax.core.trees import path_of
 from aigc_jax.utils.disk import file_sha256
@@ -25,19 +25,25 @@ def is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def flatten(tree: PyTree, copied: Callable = lambda x: np.array(host(x))) -> dict[str, Any]:
-    """{path: a copy of the leaf on the host}; keys as their raw words."""
+def flatten_state(
+    tree: PyTree, copied: Callable = lambda x: np.array(to_host(x))
+) -> dict[str, Any]:
+    """Return {path: a copy of the leaf on the host}; PRNG keys as their raw words."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {path_of(p): copied(jax.random.key_data(x) if is_key(x) else x) for p, x in leaves}
 
 
-def share(tree: PyTree) -> dict[str, np.ndarray] | dict[str, Pieces]:
-    """What this process is to write of a tree: all, or its pieces beside others."""
-    return flatten(tree) if jax.process_count() == 1 else flatten(tree, own)
+def local_leaves(tree: PyTree) -> dict[str, np.ndarray] | dict[str, LocalShards]:
+    """Return the leaves that this process writes: all, or with several processes its
+    shards.
+    """
+    return flatten_state(tree) if jax.process_count() == 1 else flatten_state(tree, local_shards)
 
 
-def fill(template: PyTree, flat: dict[str, np.ndarray], where: object) -> PyTree:
-    """The inverse of `flatten`: a tree like the template, on the host but for keys."""
+def restore_like(template: PyTree, flat: dict[str, np.ndarray], where: object) -> PyTree:
+    """Invert `flatten_state`: return a tree like the template, on the host except for
+    PRNG keys. `where` names the source in error messages.
+    """
 
     def leaf(path, like):
         name = path_of(path)
@@ -57,31 +63,35 @@ def fill(template: PyTree, flat: dict[str, np.ndarray], where: object) -> PyTree
     return jax.tree_util.tree_map_with_path(leaf, template)
 
 
-def digest(flat: dict[str, np.ndarray]) -> str:
-    """SHA-256 of path, dtype, shape and bytes of every leaf."""
+def digest_leaves(flat: dict[str, np.ndarray]) -> str:
+    """Return the SHA-256 of path, dtype, shape and bytes of every leaf."""
     h = hashlib.sha256()
     for name, value in sorted(flat.items()):
         _add(h, name, value)
     return h.hexdigest()
 
 
-def digests(states: PyTree, count: int) -> list[str]:
-    """Of each of the stacked trials; no more than a leaf is on the host at once."""
+def digest_trials(states: PyTree, count: int) -> list[str]:
+    """Return the digest of each of the stacked trials, with at most one leaf on the
+    host at a time.
+    """
     hashes = [hashlib.sha256() for _ in range(count)]
-    for name, leaf in sorted(flatten(states, lambda x: x).items()):
-        value = host(leaf)
+    for name, leaf in sorted(flatten_state(states, lambda x: x).items()):
+        value = to_host(leaf)
         for i, h in enumerate(hashes):
             _add(h, name, value[i : i + 1])
     return [h.hexdigest() for h in hashes]
 
 
-def _add(h, name, value):
+def _add(h: Any, name: str, value: np.ndarray) -> None:
     h.update(f"{name} {value.dtype} {value.shape}\n".encode())
     h.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
-def _orbax():
-    """Orbax of this process alone: of several, one writes and each reads by itself."""
+def _orbax() -> ocp.Checkpointer:
+    """Return a checkpointer of this process alone: of several processes, one writes,
+    and each reads independently.
+    """
     alone = (
         dict(primary_host=jax.process_index(), active_processes={jax.process_index()})
         if jax.process_count() > 1
@@ -103,7 +113,7 @@ def write_orbax(folder: Path, trees: dict) -> None:
 
 
 def read_orbax(folder: Path, name: str) -> dict:
-    """Return the tree in folder/name; {} where there is no such directory."""
+    """Return the tree in folder/name; {} where the directory does not exist."""
     if not (folder / name).is_dir():
         return {}
     with _quiet(), _orbax() as reader:
@@ -111,17 +121,23 @@ def read_orbax(folder: Path, name: str) -> dict:
 
 
 def format_bounds(bounds: Iterable[tuple[int, int]]) -> str:
-    """Return (start, stop) of each axis as "0:8,4:8", for names in a share."""
+    """Format (start, stop) of each axis as "0:8,4:8", for array names in files."""
     return ",".join(f"{low}:{high}" for low, high in bounds)
 
 
 def read_shares(folder: Path, name: str, shapes: dict, wanted: Callable | None) -> dict:
-    """A tree whose pieces lie in several shares, of which no more than an array is in
-    memory beside what is wanted.
+    """Read a tree whose slices are stored in the files of several processes. Beside the
+    result, at most one stored array is in memory.
+
+    Args:
+      folder: the checkpoint's directory.
+      name: name of the tree.
+      shapes: {path: shape} of the complete arrays.
+      wanted: (path, shape) -> bounds of the slices to read; None: complete arrays.
     """
     whole = lambda shape: tuple((0, n) for n in shape)
     out = {
-        k: Pieces(
+        k: LocalShards(
             shape,
             np.uint8,
             dict.fromkeys(map(tuple, wanted(k, shape) if wanted else [whole(shape)])),
@@ -132,39 +148,37 @@ def read_shares(folder: Path, name: str, shapes: dict, wanted: Callable | None) 
         for key, read in _members(share):
             k, _, said = key.rpartition("|")
             there = tuple(tuple(map(int, axis.split(":"))) for axis in said.split(",") if axis)
-            met = [
-                (bounds, common)
-                for bounds in out[k].parts
-                if (common := _common(bounds, there)) is not None
-            ]
-            if not met:
-                continue
-            x = read()
-            for bounds, common in met:
-                if out[k].parts[bounds] is None:
-                    out[k].dtype, out[k].parts[bounds] = (
-                        x.dtype,
-                        np.empty([b - a for a, b in bounds], x.dtype),
-                    )
-                at = lambda begun, common=common: tuple(
-                    slice(a - c, b - c) for (a, b), (c, _) in zip(common, begun, strict=True)
-                )
-                out[k].parts[bounds][at(bounds)] = x[at(there)]
+            if any(_common(bounds, there) for bounds in out[k].parts):
+                _copy_common(out[k], there, read())
     return out if wanted else {k: pieces.parts[whole(shapes[k])] for k, pieces in out.items()}
 
 
+def _copy_common(shards: LocalShards, there: tuple, x: np.ndarray) -> None:
+    """Copy the overlap of x, the slice of an array with bounds `there`, to shards."""
+    for bounds, part in shards.parts.items():
+        if (common := _common(bounds, there)) is None:
+            continue
+        if part is None:
+            part = np.empty([b - a for a, b in bounds], x.dtype)
+            shards.dtype, shards.parts[bounds] = x.dtype, part
+        at = lambda begun, common=common: tuple(
+            slice(a - c, b - c) for (a, b), (c, _) in zip(common, begun, strict=True)
+        )
+        part[at(bounds)] = x[at(there)]
+
+
 def _common(one, other):
-    """The bounds of what two parts of an array share, or None."""
+    """Return the bounds of the overlap of two slices of an array, or None."""
     both = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
     return both if all(a < b for a, b in both) else None
 
 
-# Ends the names of bfloat16 arrays, which NumPy's files have no type for: their bits.
+# Name suffix of bfloat16 arrays, stored as their bits: NumPy's files lack the dtype.
 BFLOAT16 = "#bfloat16"
 
 
 def count_bytes(tree: dict) -> int:
-    """Return how much memory the arrays of a tree take."""
+    """Return the total size of a tree's arrays in bytes."""
     return sum(x.nbytes for x in tree.values())
 
 
@@ -180,8 +194,8 @@ def write_npz(folder: Path, trees: dict) -> None:
             os.fsync(f.fileno())
 
 
-def _members(path: Path):
-    """(name, a function that reads it) of each array in an .npz file."""
+def _members(path: Path) -> Iterator[tuple[str, Callable]]:
+    """Yield (name, function that reads the array) of each array in an .npz file."""
     with np.load(path, allow_pickle=False) as file:
         for name in file.files:
             whole = name.removesuffix(BFLOAT16)
@@ -196,20 +210,20 @@ def _members(path: Path):
 
 
 def read_npz(folder: Path, name: str) -> dict:
-    """Return the arrays in folder/name.npz; {} where there is no such file."""
+    """Return the arrays in folder/name.npz; {} where the file does not exist."""
     path = folder / f"{name}.npz"
     return {k: read() for k, read in _members(path)} if path.is_file() else {}
 
 
 def file_digests(path: Path) -> dict[str, str]:
-    """{name: SHA-256} of every file below a directory, but for meta.json."""
+    """Return {name: SHA-256} of every file below a directory, except meta.json."""
     names = (p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     return {name: file_sha256(path / name) for name in sorted(names) if name != "meta.json"}
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Orbax logs what it also raises, tracebacks included."""
+def _quiet() -> Iterator[None]:
+    """Silence Orbax's log, which repeats raised exceptions with their tracebacks."""
     logger = logging.getLogger("absl")
     before, logger.disabled = logger.disabled, True
     try:

@@ -1,1 +1,1 @@
-"""What knows nothing of models: errors, files, locks, processes, documents."""
+"""Utilities independent of models: errors, files, locks, processes, documents."""

@@ -1,5 +1,5 @@
-"""Space, limits and errors of the disk, digests of files, and where files lie that can
-be made again.
+"""Disk space, file-size limits and disk errors; digests of files; the directory of
+files that can be regenerated.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from aigc_jax.utils.errors import UserError
 
 @contextlib.contextmanager
 def disk_errors(path: str | Path) -> Iterator[None]:
-    """Operating-system errors on the work directory as sentences; a full disk and a
-    limit by name.
+    """Convert operating-system errors on the work directory to UserErrors; a full disk
+    and a file-size limit are named.
     """
     try:
         yield
@@ -31,8 +31,8 @@ def disk_errors(path: str | Path) -> Iterator[None]:
 
 
 def disk_fault(error: BaseException, path: str | Path) -> str:
-    """Why nothing more can be written, and what to do, or ''. Orbax says it in the text
-    of other errors.
+    """Return why the disk rejects writes, and the remedy, or "" for other errors. Orbax
+    reports these faults in the text of other exceptions, which is searched too.
     """
     number, text = getattr(error, "errno", None), str(error)
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "ENOSPC" in text:
@@ -46,13 +46,13 @@ def disk_fault(error: BaseException, path: str | Path) -> str:
 
 
 def describe_error(error: BaseException, path: str | Path) -> str:
-    """What is wrong with the disk, or the first line of any other error."""
+    """Return the fault of the disk, or the type and first line of any other error."""
     return disk_fault(error, path) or f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def check_room(folder: Path, sizes: Iterable[int]) -> None:
-    """An OSError where files of so many bytes cannot be written: Orbax floods the
-    terminal when it finds out.
+    """Raise an OSError if files of these sizes, in bytes, cannot be written. Checked in
+    advance, because Orbax floods the terminal when a write fails.
     """
     sizes, limit, error = list(sizes), resource.getrlimit(resource.RLIMIT_FSIZE)[0], 0
     if shutil.disk_usage(folder).free < 1.05 * sum(sizes) + 2**20:
@@ -64,22 +64,22 @@ def check_room(folder: Path, sizes: Iterable[int]) -> None:
 
 
 def cache_dir(kind: str) -> Path:
-    """Where this user's files of a kind lie that can be made again: below
+    """Return the directory of this user's regenerable files of a kind, below
     $XDG_CACHE_HOME or ~/.cache.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aigc_jax" / kind
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; an OSError where it cannot be read."""
+    """Return the SHA-256 of a file's bytes; raise an OSError if it cannot be read."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def hide_paths(word: str, repository: Path) -> str:
-    """A word of a command line, where paths that lead out of the working directory are
-    relative to the repository, or where they lie outside of it are their last part
-    alone.
+    """Return a command-line word without private paths: a path that leads out of the
+    working directory becomes relative to the repository or, outside of the repository,
+    is reduced to its last component.
     """
 
     def shorten(part):

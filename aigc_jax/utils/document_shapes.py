@@ -1,11 +1,11 @@
-"""JSON as its standard has it, and whether a value is of a declared shape.
+"""A parser of standard JSON, and checks that a value has a declared shape.
 
 Shapes are Python types, and containers of shapes:
-  int, float, str, bool, None   as in JSON; float admits int, int admits no bool and 64
-                                bits
-  object                        anything
-  [shape]                       a list
-  (shape, shape)                one of several
+  int, float, str, bool, None   as in JSON; float admits int; int admits 64 bits, and
+                                no bool
+  object                        any value
+  [shape]                       a list of this shape
+  (shape, shape)                one of several shapes
   {"key": shape, "key?": shape, ...: shape}   an object: required, optional and all
                                               other keys
 """
@@ -15,7 +15,7 @@ import math
 
 
 class DamageError(ValueError):
-    """What is wrong with a text, as the predicate of a sentence: 'is empty'."""
+    """A defect of a document; the message is a predicate such as 'is empty'."""
 
 
 def _object(pairs: list[tuple]) -> dict:
@@ -24,7 +24,7 @@ def _object(pairs: list[tuple]) -> dict:
     return value
 
 
-def _constant(name: str):
+def _constant(name: str) -> None:
     raise DamageError(f"holds {name}, which is no JSON")
 
 
@@ -38,7 +38,9 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant,
 
 
 def parse(raw: bytes) -> dict:
-    """An object out of JSON as the standard has it."""
+    """Parse a JSON object, strictly by the standard; raise a DamageError if it is
+    invalid.
+    """
     check(raw.strip() != b"", "is empty")
     try:
         value = _DECODER.decode(raw.decode())
@@ -50,20 +52,22 @@ def parse(raw: bytes) -> dict:
         raise DamageError(f"is no JSON at line {e.lineno}, column {e.colno}") from None
     except DamageError:
         raise
-    except ValueError:  # Python's limit of digits
+    except ValueError:  # Python's limit on the digits of an integer
         raise DamageError("holds an integer of too many digits") from None
     check(isinstance(value, dict), f"is {_name(value)}, not an object")
     return value
 
 
-def check(condition: bool, what: str):
-    """Raise a DamageError that says `what`, unless the condition holds."""
+def check(condition: bool, what: str) -> None:
+    """Raise DamageError(what) unless the condition holds."""
     if not condition:
         raise DamageError(what)
 
 
-def check_shape(value, shape, where: str):
-    """Raise a DamageError where a value is not of a shape; `where` names the value."""
+def check_shape(value, shape, where: str) -> None:
+    """Raise a DamageError unless a value has a shape; `where` names the value in the
+    message.
+    """
     if isinstance(shape, tuple):
         check(any(_fits(value, one, where) for one in shape), f"has {_name(value)} as {where}")
     elif isinstance(shape, list):
@@ -77,7 +81,7 @@ def check_shape(value, shape, where: str):
         check(_is_a(value, shape), f"has {_name(value)} as {where}")
 
 
-def _check_keys(value: dict, shape: dict, where: str):
+def _check_keys(value: dict, shape: dict, where: str) -> None:
     for key, inner in shape.items():
         if key is ...:
             continue
@@ -109,6 +113,6 @@ def _is_a(value, kind) -> bool:
 
 
 def _name(value) -> str:
-    """A JSON value's type in a sentence."""
+    """Return a description of a JSON value's type, for error messages."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value"}
     return "null" if value is None else names.get(type(value), f"the number {str(value)[:20]}")

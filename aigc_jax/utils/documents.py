@@ -1,12 +1,12 @@
-"""Every JSON document and JSON-lines file that the project writes: its declared shape,
-its format number, its digest.
+"""JSON documents and JSON-lines files of the package: declared shapes, format numbers
+and digests.
 
-A document is written as an object with two more keys: `format`, a number that is raised
-when the meaning of a file changes, and `sha256`, the SHA-256 of all else as canonical
-JSON. `read` verifies both, so that a changed digit is never used. Files of lines
-(rows.jsonl and its like) are covered by the format of the config.json beside them; a
-checkpoint's meta.json holds the length and the SHA-256 of the rows up to its step.
-`document_shapes` checks shapes.
+A document is written as an object with two additional keys: `format`, a number that is
+incremented when the meaning of a file changes, and `sha256`, the SHA-256 of all other
+keys as canonical JSON. `read` verifies both, so that modified values are never used.
+JSON-lines files (rows.jsonl and similar) are covered by the format of the config.json
+in the same directory; a checkpoint's meta.json stores the length and the SHA-256 of the
+rows up to its step. `document_shapes` checks shapes.
 """
 
 import hashlib
@@ -24,7 +24,9 @@ from aigc_jax.utils.errors import FormatError, UserError, argument, command
 
 
 class File(NamedTuple):
-    """How a kind of file is made up, and what to do where one is damaged."""
+    """The declared shape of a kind of file, its format number, and the remedy that an
+    error suggests where such a file is damaged.
+    """
 
     shape: Any
     remedy: str
@@ -43,7 +45,7 @@ COPY = (
 )
 HARMLESS = "delete it: it is written again"
 
-# File name, or kind of file where names are not constant -> what it holds.
+# File name, or kind of file where names are not constant -> its declaration.
 FILES = {
     "config.json": File(
         {
@@ -75,7 +77,7 @@ FILES = {
             "shapes?": {...: {...: [int]}},
             "rows": [ROWS],
         },
-        "",  # `checkpoints` falls back to the one before
+        "",  # `checkpoints` falls back to the previous one
     ),
     "share": File({...: str}, HARMLESS),
     "sweep.json": File(
@@ -129,11 +131,19 @@ FILES = {
 
 
 def read(path: Path, kind: str = "") -> dict | None:
-    """The verified contents of a document, without `format` and `sha256`; None where
-    there is no file.
+    """Read and verify a document.
 
-    kind: a key of FILES; by default the file's name. Raises a UserError that names the
-    file, what is wrong with it and the remedy.
+    Args:
+      path: the file.
+      kind: a key of FILES; the file's name by default.
+
+    Returns:
+      The contents without `format` and `sha256`, or None if the file does not exist.
+
+    Raises:
+      UserError: the file is damaged or unreadable; the message names the file, the
+        defect and the remedy.
+      FormatError: the file has another format number.
     """
     path, file = Path(path), FILES[kind or Path(path).name]
     raw = read_bytes(path)
@@ -154,7 +164,9 @@ def read(path: Path, kind: str = "") -> dict | None:
 
 
 def peek(path: Path, kind: str = "") -> dict | None:
-    """As `read`, of files that hold only clocks or a status: None also if damaged."""
+    """Read a document as `read` does, but return None if it is damaged. For files that
+    contain only wall-clock times or a status.
+    """
     try:
         return read(path, kind)
     except UserError:
@@ -167,7 +179,7 @@ def write(path: Path, value: dict, kind: str = "") -> None:
 
 
 def encode(path: Path, value: dict, kind: str = "") -> bytes:
-    """The bytes of a document, with its format and digest."""
+    """Return the bytes of a document, with its format and digest."""
     file = FILES[kind or Path(path).name]
     try:
         plain = json.loads(json.dumps(value, allow_nan=False))
@@ -179,15 +191,18 @@ def encode(path: Path, value: dict, kind: str = "") -> bytes:
 
 
 def digest(value: object) -> str:
-    """SHA-256 of canonical JSON: sorted keys, ASCII."""
+    """Return the SHA-256 of a value as canonical JSON: sorted keys, ASCII."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def read_lines(path: Path, kind: str = "", lenient: bool = False) -> list[dict]:
-    """The rows of a JSON-lines file, [] where there is none; a torn last line is left
-    out.
+    """Return the rows of a JSON-lines file, [] if the file does not exist. An
+    incomplete last line is skipped.
 
-    lenient: leave out whatever is no row, instead of raising a UserError.
+    Args:
+      path: the file.
+      kind: a key of FILES; the file's name by default.
+      lenient: skip invalid lines and unreadable files instead of raising a UserError.
     """
     path, kind = Path(path), kind or Path(path).name
     try:
@@ -197,7 +212,7 @@ def read_lines(path: Path, kind: str = "", lenient: bool = False) -> list[dict]:
             return []
         raise
     rows = []
-    # What follows the last newline is torn, or nothing.
+    # The bytes after the last newline are an incomplete line, or empty.
     for number, line in enumerate(raw.split(b"\n")[:-1], 1):
         try:
             rows.append(parse_line(line, kind))
@@ -209,28 +224,28 @@ def read_lines(path: Path, kind: str = "", lenient: bool = False) -> list[dict]:
 
 
 def append_line(path: Path, row: dict) -> None:
-    """Add a row to a JSON-lines file."""
+    """Append a row to a JSON-lines file."""
     check_shape(row, FILES[Path(path).name].shape, "it")
     with open(path, "ab") as f:
         f.write(encode_line(row))
 
 
 def encode_line(row: dict) -> bytes:
-    """A row as a line."""
+    """Return a row as a line of JSON."""
     return (json.dumps(row, allow_nan=False) + "\n").encode()
 
 
 def parse_line(line: bytes, kind: str) -> dict:
-    """One row of a JSON-lines file; a ValueError says what is wrong with it."""
+    """Parse one row of a JSON-lines file; raise a ValueError if it is invalid."""
     value = parse(line)
     check_shape(value, FILES[kind].shape, "it")
     return value
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """The contents of a regular file, None where there is none."""
+    """Return the contents of a regular file, or None if it does not exist."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a FIFO would block
             raise UserError(f"{path} is no regular file")
         return path.read_bytes()
     except FileNotFoundError:
@@ -242,7 +257,9 @@ def read_bytes(path: Path) -> bytes | None:
 
 
 def write_atomically(path: Path, text: str | bytes) -> None:
-    """Write beside the file, then rename: readers see the old or the new file."""
+    """Write a temporary file in the same directory and rename it to `path`, so that
+    readers find either the old or the new file.
+    """
     part = path.with_name(path.name + ".part")
     data = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
     try:
@@ -259,7 +276,7 @@ def _advice(file: File) -> str:
     return f"; {file.remedy}" if file.remedy else ""
 
 
-def _check_version(path: Path, value: dict):
+def _check_version(path: Path, value: dict) -> None:
     if "format" not in value and "sha256" not in value:
         raise UserError(
             f"{path} was written by an earlier version of aigc_jax, whose files had no "
@@ -273,7 +290,7 @@ def _check_version(path: Path, value: dict):
         check(key in value, f"has no {key}")
 
 
-def _check_format(path: Path, found, file: File):
+def _check_format(path: Path, found, file: File) -> None:
     check(isinstance(found, int) and not isinstance(found, bool), "has a format that is no integer")
     if found != file.format:
         age = "newer" if found > file.format else "earlier"
@@ -284,6 +301,8 @@ def _check_format(path: Path, found, file: File):
 
 
 def plain(value):
-    """A float for JSON: a float32's shortest decimal; None for NaN and infinity."""
+    """Return a number as a float for JSON: of a float32 the shortest decimal that
+    represents it; None for NaN and infinity.
+    """
     number = float(str(value)) if isinstance(value, np.float32) else float(value)
     return number if math.isfinite(number) else None

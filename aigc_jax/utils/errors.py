@@ -1,4 +1,6 @@
-"""The one exception that is shown to a user as a sentence instead of a traceback."""
+"""The exception for user-facing errors, which are shown as a message without a
+traceback, and helpers that compose such messages.
+"""
 
 import difflib
 import re
@@ -7,7 +9,8 @@ from typing import TypeVar
 
 V = TypeVar("V")
 
-# Common names in the field -> those of the tables here, suggested where allowed.
+# Common names in the field -> names in the tables of this package, which error messages
+# suggest where they are allowed.
 SYNONYMS = {
     "fid": "frechet", "frechet_inception_distance": "frechet", "mmd2": "kid", "precision": "prdc",
     "recall": "prdc", "density": "prdc", "coverage": "prdc", "precision_recall": "prdc",
@@ -37,36 +40,38 @@ SYNONYMS = {
 }  # fmt: skip
 
 
-# How a sentence marks the name of an argument. No path, word of a command line or
-# environment variable can hold the character.
+# Delimits the name of an argument in an error message. No path, command-line word or
+# environment variable can contain this character.
 MARK = "\x00"
 _MARKED = re.compile(f"{MARK}([A-Za-z_]+){MARK}")
-PROGRAM = "aigc"  # the command, where a sentence names a command line
+PROGRAM = "aigc"  # the command, where an error message names a command line
 
 
 def argument(name: str) -> str:
-    """The name of an argument within a sentence: a Python user reads `what`, and the
-    command line writes the dashes (`UserError.spelled`).
+    """Return the marked name of an argument for an error message: Python callers read
+    `what`, and the command line adds the dashes (`UserError.spelled`).
     """
     return f"{MARK}{name}{MARK}"
 
 
 def command(verb: str, **arguments) -> str:
-    """A command line within a sentence: command("train", workdir="DIR", restart=True).
-    True is a flag without a value.
+    """Return a command line for an error message, such as
+    command("train", workdir="DIR", restart=True). True is a flag without a value.
     """
     return " ".join([argument(PROGRAM), verb, *flags(**arguments)])
 
 
 def flags(**arguments) -> list[str]:
-    """Arguments as words of the command line; True: a flag alone, False: none."""
+    """Return arguments as command-line flags. True is a flag without a value; False is
+    omitted.
+    """
     given = ((f"--{key}", value) for key, value in arguments.items() if value is not False)
     return [flag if value is True else f"{flag}={value}" for flag, value in given]
 
 
 class UserError(Exception):
-    """Something that the user can mend. The text is one sentence that names the key or
-    the argument, the value and what is allowed; `argument` marks the arguments.
+    """An error that the user can correct. The message names the config key or argument,
+    the value and the allowed values; `argument` marks argument names.
     """
 
     def __str__(self) -> str:
@@ -76,17 +81,17 @@ class UserError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def spelled(self, spell: Callable[[str], str]) -> str:
-        """The sentence, with each argument's name as `spell` writes it."""
+        """Return the message, with spell(name) for each argument name."""
         return _MARKED.sub(lambda found: spell(found[1]), super().__str__())
 
 
 class FormatError(UserError):
-    """A file of another version, which is neither damaged nor to be used."""
+    """A file of another format version, which is not damaged but cannot be used."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'x'?`: the field's other name of an allowed one, or the nearest
-    spelling; nothing where none is near.
+    """Return `; did you mean 'x'?` for the allowed name that `name` is a synonym of,
+    or else for the allowed name with the nearest spelling; "" where none is near.
     """
     allowed = list(map(str, allowed))
     word = str(name)[:200].lower().replace("-", "_")
@@ -97,7 +102,9 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def brief(value: object, quotes: bool = True, most: int = 80) -> str:
-    """`repr` of a value, or the text itself, cut where it is long."""
+    """Return the repr of a value, or a string itself without `quotes`, shortened to
+    about `most` characters.
+    """
     try:
         text = repr(value) if quotes or not isinstance(value, str) else value
     except ValueError:  # an integer of more digits than Python writes
@@ -106,15 +113,23 @@ def brief(value: object, quotes: bool = True, most: int = 80) -> str:
 
 
 def listing(names: Iterable[str], most: int = 30) -> str:
-    """The names by commas; of more than `most` the first, and how many are left."""
+    """Join the first `most` names by commas, and append the number of omitted names."""
     names = list(map(str, names))
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def choose(table: Mapping[str, V], name: str, key: str) -> V:
-    """`table[name]`; a name that is not there raises a UserError that lists what is.
-    key: "config.loss", or the name of an argument such as "what".
+    """Return table[name].
+
+    Args:
+      table: {name: value}.
+      name: the name that the user chose.
+      key: the config key, such as "config.loss", or the argument, such as "what", that
+        holds the name; for the error message.
+
+    Raises:
+      UserError: `name` is not in the table; the message lists the names that are.
     """
     if name in table:
         return table[name]
@@ -129,8 +144,8 @@ def require(condition: object, sentence: str) -> None:
 
 
 def check_type(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
-    """Raise a UserError unless the argument `name` is of one of the types; a truth
-    value is no number. wanted: in words, "a number of seeds".
+    """Raise a UserError unless the argument `name` has one of the types. A bool does
+    not count as a number. `wanted` describes the types, such as "a number of seeds".
     """
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     sound = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
@@ -138,6 +153,8 @@ def check_type(name: str, value: object, kinds: type | tuple[type, ...], wanted:
 
 
 def first_line(error: Exception, most: int = 200) -> str:
-    """The first line of what an exception says, or its type where it says nothing."""
+    """Return the first line of an exception's message, or its type if the message is
+    empty.
+    """
     lines = str(error).strip().splitlines()
     return lines[0][:most] if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""Files that a user names. Regular files alone are opened, so that no FIFO or device
-can hang a run; text is UTF-8 without its byte order mark; lines end in a line feed,
-perhaps after a carriage return.
+"""Reading of files that a user names. Only regular files are opened, so that no FIFO or
+device can block a run. Text is UTF-8, without its byte order mark; lines end in a line
+feed, optionally after a carriage return.
 """
 
 import os
@@ -21,13 +21,13 @@ KINDS = (
 
 
 def expand_user(path: str) -> Path:
-    """The path with `~` replaced; where there is no such user, as it is."""
+    """Expand `~` in a path, unless the user does not exist."""
     return Path(os.path.expanduser(path))
 
 
 def find_obstacle(path: str | Path) -> str:
-    """Why a path is no regular file, such as "is a FIFO" or "no such file"; "" where it
-    is one. Links are followed.
+    """Return why a path is not a regular file, such as "is a FIFO" or "no such file",
+    or "" for a regular file. Links are followed.
     """
     try:
         mode = os.stat(path).st_mode
@@ -40,14 +40,14 @@ def find_obstacle(path: str | Path) -> str:
     return "is " + next((kind for is_kind, kind in KINDS if is_kind(mode)), "no regular file")
 
 
-def is_regular(path) -> bool:
+def is_regular(path: str | Path) -> bool:
     """Return whether a path is a regular file, or a link to one."""
     return find_obstacle(path) == ""
 
 
-def require_regular(path, name: str = ""):
-    """Raise a UserError unless the path is a regular file. name: what to call it, such
-    as "config.data.path = 'x.npz'".
+def require_regular(path: str | Path, name: str = "") -> None:
+    """Raise a UserError unless the path is a regular file. `name` denotes the file in
+    the message, such as "config.data.path = 'x.npz'"; the path by default.
     """
     obstacle = find_obstacle(path)
     if obstacle:
@@ -57,10 +57,12 @@ def require_regular(path, name: str = ""):
 
 
 def open_regular(path: str | Path, name: str = "") -> BufferedReader:
-    """A regular file, opened to read bytes; anything else is a UserError at once."""
+    """Open a regular file for reading bytes; raise a UserError for any other path,
+    without blocking.
+    """
     require_regular(path, name)
     try:
-        # a FIFO that was put there meanwhile does not block
+        # does not block if a FIFO has replaced the file meanwhile
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as e:
         raise UserError(f"{name or path}: {e.strerror}") from None
@@ -71,13 +73,15 @@ def open_regular(path: str | Path, name: str = "") -> BufferedReader:
 
 
 def read_text(path: str | Path, name: str = "") -> str:
-    """The text of a file of UTF-8 to the byte, but for its byte order mark."""
+    """Return the exact text of a UTF-8 file, without a byte order mark."""
     with open_regular(path, name) as f:
         return decode_text(f.read(), name or path)
 
 
 def decode_text(content: bytes, name: object) -> str:
-    """UTF-8 without its byte order mark; a UserError names the byte that is none."""
+    """Decode UTF-8 and remove the byte order mark; raise a UserError that names the
+    first invalid byte.
+    """
     require(
         content[:2] not in (b"\xff\xfe", b"\xfe\xff"),
         f"{name} is UTF-16 text, as its byte order mark says; convert it to UTF-8",
@@ -89,8 +93,8 @@ def decode_text(content: bytes, name: object) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    r"""The lines of a text, which end in \n or \r\n alone: a form feed, U+0085 and
-    U+2028 do not end one. Line n is at place n - 1.
+    r"""Split a text into lines at \n and \r\n only: not at form feeds, U+0085 or
+    U+2028. Line n has index n - 1.
     """
     lines = text.split("\n")
     return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]

@@ -1,8 +1,9 @@
-"""Who works in a directory: `flock` on one host, a heartbeat that every host can see
-across several.
+"""Exclusive locks on directories: `flock` between processes of one host, a heartbeat
+file between hosts.
 
-Clocks of hosts differ, so no time is compared: another host is alive while its
-heartbeat changes, and dead when it did not change in EXPIRES seconds of watching.
+Clocks of hosts differ, so timestamps are not compared: another host counts as alive
+while its heartbeat changes, and as dead once the heartbeat has not changed during
+EXPIRES seconds of observation.
 """
 
 import contextlib
@@ -18,16 +19,16 @@ from pathlib import Path
 
 from aigc_jax.utils import documents
 
-# Seconds between heartbeats, without one until a lock expires, and between looks.
+# Seconds: between heartbeats, without a heartbeat until a lock expires, between polls.
 BEAT, EXPIRES, LOOK = 10.0, 120.0, 0.5
 
 LOCK, HEARTBEAT = ".lock", "heartbeat.json"
-# directory -> another host's heartbeat, and when this process saw it first
+# directory -> (another host's heartbeat, time at which this process first read it)
 _watched: dict[Path, tuple[dict, float]] = {}
 
 
 def _host() -> str:
-    """This host, not by name."""
+    """Return a hash that identifies this host without its name."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
 
 
@@ -37,8 +38,8 @@ def _beat_of_another_host(path: Path) -> dict | None:
 
 
 def _is_alive(path: Path) -> bool:
-    """May another host be at work here? True too while its heartbeat was not watched
-    for long enough.
+    """Return whether another host may hold the directory. True also until its heartbeat
+    has been observed for EXPIRES seconds.
     """
     beat = _beat_of_another_host(path)
     if beat is None:
@@ -50,7 +51,9 @@ def _is_alive(path: Path) -> bool:
 
 
 def _wait_for_another_host(path: Path) -> bool:
-    """Watch another host's heartbeat: True once it changes, False if it is dead."""
+    """Poll another host's heartbeat; return True once it changes, False if the host is
+    dead or has none.
+    """
     seen = _beat_of_another_host(path)
     while seen is not None and _is_alive(path):
         time.sleep(LOOK)
@@ -62,9 +65,10 @@ def _wait_for_another_host(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[bool]:
-    """Yields True while this process alone has the directory, or False where another
-    has it: at once on this host, as soon as its heartbeat changes on another one.
+def try_lock(path: Path) -> Iterator[bool]:
+    """Yield True while this process holds the directory exclusively, or False if
+    another process holds it: immediately for a process of this host, as soon as the
+    heartbeat changes for a process of another host.
     """
     path.mkdir(parents=True, exist_ok=True)
     with open(path / LOCK, "w") as lock:
@@ -79,7 +83,7 @@ def hold(path: Path) -> Iterator[bool]:
         done, beats = threading.Event(), itertools.count()
 
         def beat():
-            # A full disk stops training where it must write, not here.
+            # A full disk must stop training at a required write, not here.
             with contextlib.suppress(OSError):
                 documents.write(
                     path / HEARTBEAT, dict(host=_host(), pid=os.getpid(), beats=next(beats))
@@ -101,8 +105,10 @@ def hold(path: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process of this host is inside, for shared files."""
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Wait until no other process of this host holds the lock, and hold it; for files
+    that processes share.
+    """
     path.mkdir(parents=True, exist_ok=True)
     with open(path / LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -110,7 +116,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Has another process the directory at this moment?"""
+    """Return whether another process currently holds the directory."""
     if not (path / LOCK).exists():
         return False
     with open(path / LOCK, "w") as lock:

@@ -1,5 +1,5 @@
-"""Python files of the user, configs and experiments: found by path or name, imported
-with errors as sentences.
+"""Python files of the user (configs and experiments): lookup by path or name, import
+with user-facing errors.
 """
 
 import contextlib
@@ -15,22 +15,29 @@ from aigc_jax.utils.errors import UserError, argument, nearest, require
 
 PACKAGE = Path(__file__).resolve().parent.parent
 REPOSITORY = PACKAGE.parent
-# What ships beside the package's code: configs/, experiments/ with their committed
-# rows. A wheel has it below the package, where nothing is written.
+# Files that ship with the package's code: configs/ and experiments/ with their
+# committed rows. A wheel stores them below the package, where nothing is written.
 SHIPPED = PACKAGE / "_share"
 IS_CHECKOUT = not SHIPPED.is_dir()
 SHARE = REPOSITORY if IS_CHECKOUT else SHIPPED
 
 
 def find_file(path: str | Path, kind: str) -> Path:
-    """The Python file of a "config" or an "experiment": a path, or the name of a
-    shipped one, with or without .py. Raises a UserError with the nearest name.
+    """Return the path of the Python file of a config or an experiment.
+
+    Args:
+      path: the path of a file, or the name of a shipped file, with or without .py.
+      kind: "config" or "experiment".
+
+    Raises:
+      UserError: the file does not exist, and the message suggests the nearest name; or
+        the file is not a Python file.
     """
     folder = f"{kind}s"
     bases = [Path(path), *(Path(root, folder, path) for root in ("", SHARE)), SHARE / path]
     tried = [p for base in bases if base.name for p in (base, base.with_name(f"{base.name}.py"))]
     there = list(filter(os.path.isfile, tried))
-    # One without the ending is no Python file, and hides none of that name.
+    # A file without .py is no Python file, and must not hide NAME.py.
     found = next((p for p in there if p.suffix == ".py"), there[0] if there else None)
     if found is None:
         shipped = sorted((SHARE / folder).glob("*.py"))
@@ -46,11 +53,11 @@ def find_file(path: str | Path, kind: str) -> Path:
 
 
 def import_file(path: Path, kind: str) -> ModuleType:
-    """The module of a user's Python file, which may import modules that lie beside it,
-    as a script may; what it raises becomes a UserError.
+    """Import a user's Python file and return the module. Like a script, the file may
+    import modules of its own directory. Its exceptions become UserErrors.
     """
     spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # as of every name that ends in .py
+    assert spec is not None and spec.loader is not None  # holds for every name that ends in .py
     module = importlib.util.module_from_spec(spec)
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
@@ -64,7 +71,7 @@ def import_file(path: Path, kind: str) -> ModuleType:
 
 @contextlib.contextmanager
 def user_code(path: str | Path, kind: str) -> Iterator[None]:
-    """Exceptions of the code in a user's file as a UserError that names the line."""
+    """Convert exceptions of a user's code to UserErrors that name the line."""
     try:
         yield
     except UserError:

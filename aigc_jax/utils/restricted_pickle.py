@@ -1,5 +1,5 @@
-"""Pickles read as data: numbers, texts and containers, and beside them only what the
-reader names. No code of a file ever runs.
+"""Unpickling of data only: numbers, strings and containers, and the globals that the
+caller allows. Code of a file is never executed.
 """
 
 import pickle
@@ -7,13 +7,18 @@ import pickle
 from aigc_jax.utils.errors import UserError
 
 
-def read(file, allowed: dict, persistent=None, path=""):
-    """The next object of an open binary file.
+def read(file, allowed: dict, persistent=None, path: str = ""):
+    """Return the next object of an open binary file.
 
-    allowed      (module, name) -> what stands for it here; a pickle that asks for
-                 anything else raises a UserError
-    persistent   what a persistent id stands for: a function of it
-    path         the file's name, for messages
+    Args:
+      file: a binary file, at the beginning of a pickle.
+      allowed: {(module, name): the object that replaces this global}.
+      persistent: a function from a persistent id to its object; by default persistent
+        ids are errors.
+      path: the file's name, for error messages.
+
+    Raises:
+      UserError: the pickle is damaged, or refers to a global that is not in `allowed`.
     """
 
     class Reader(pickle.Unpickler):
@@ -33,6 +38,6 @@ def read(file, allowed: dict, persistent=None, path=""):
         return Reader(file, encoding="bytes").load()
     except UserError:
         raise
-    except Exception as e:  # a damaged pickle can raise nearly anything
+    except Exception as e:  # a damaged pickle can raise almost any exception
         reason = f"{type(e).__name__}: {e}".splitlines()[0]
         raise UserError(f"{path} is no readable pickle: {reason}") from None

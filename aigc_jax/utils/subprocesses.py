@@ -1,4 +1,4 @@
-"""Processes that run this package, and how they ended."""
+"""Subprocesses that run this package, and their exit status."""
 
 import os
 import signal
@@ -12,13 +12,13 @@ MODULE = ("-m", "aigc_jax")  # the command line, after the interpreter
 
 
 def command_line(verb: str, **arguments) -> list[str]:
-    """The words after the interpreter that start a verb of the command line."""
+    """Return the arguments to the interpreter that run a verb of the command line."""
     return [*MODULE, verb, *flags(**arguments)]
 
 
 def launched_as() -> list[str]:
-    """The words by which this process was started as the command line: `aigc` or
-    `python -m aigc_jax`; none where a script was.
+    """Return the words that started this process as the command line: `aigc` or
+    `python -m aigc_jax`; an empty list where a script was started.
     """
     script = Path(sys.argv[0]).resolve()
     if script == PACKAGE / "__main__.py":
@@ -27,11 +27,11 @@ def launched_as() -> list[str]:
 
 
 def package_path() -> dict[str, str]:
-    """The variables by which another interpreter finds the package that runs here,
-    installed or not, and no other of this name.
+    """Return environment variables with which another interpreter imports the package
+    that runs in this process, installed or not, and no other of this name.
     """
-    # or `python -m` would import what lies in the working directory first: a user's
-    # random.py as well as another checkout
+    # Otherwise `python -m` would import modules of the working directory first: a
+    # user's random.py as well as another checkout.
     safe = dict(PYTHONSAFEPATH="1")
     if REPOSITORY.name in ("site-packages", "dist-packages"):
         return safe
@@ -40,7 +40,9 @@ def package_path() -> dict[str, str]:
 
 
 def reason_of(code: int, log: Path) -> str:
-    """Why a job ended: the last line of its log, or the signal."""
+    """Return why a job failed: the last line of its log, or the signal; "" if it did
+    not.
+    """
     if code == 0:
         return ""
     if code < 0:

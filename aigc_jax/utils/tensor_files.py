@@ -1,7 +1,7 @@
-"""Files of tensors {name: array}: safetensors, and what PyTorch's `torch.save` leaves
-of a state dict, in its zip format and the one before it. No code of a file runs, and
-PyTorch is not needed: the pickle inside may name tensors and their storages, nothing
-else (`restricted_pickle`).
+"""Readers of tensor files {name: array}: safetensors, and state dicts written by
+PyTorch's `torch.save`, in the zip format and the format before it. Code of a file is
+never executed, and PyTorch is not needed: the pickle may refer only to tensors and
+their storages (`restricted_pickle`).
 """
 
 import io
@@ -19,10 +19,10 @@ from aigc_jax.utils import restricted_pickle
 from aigc_jax.utils.errors import UserError, first_line, require
 from aigc_jax.utils.files import require_regular
 
-MAGIC = 0x1950A86A20F9469CFC6C  # the first number of the older format
-ZIP = b"PK\x03\x04"  # the first bytes of the other
+MAGIC = 0x1950A86A20F9469CFC6C  # the first number of the legacy format
+ZIP = b"PK\x03\x04"  # the first bytes of the zip format
 ORDERS = {b"little": "<", b"big": ">"}
-# torch.<name>Storage -> numbers as they lie in a file
+# torch.<name>Storage -> NumPy dtype of its numbers in a file
 TYPES = dict(
     Float="<f4",
     Double="<f8",
@@ -37,7 +37,7 @@ TYPES = dict(
 
 
 class Storage(NamedTuple):
-    """Numbers in a row, before they are read."""
+    """A contiguous block of numbers, before it is read."""
 
     kind: str
     key: str
@@ -50,7 +50,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A view of a storage; its offset and strides count numbers."""
+    """A strided view of a storage; offset and strides are in elements."""
 
     storage: Storage
     offset: int
@@ -64,8 +64,9 @@ def text(x) -> str:
 
 
 def stored(pid) -> Storage:
-    """A persistent id: ("storage", type, key, device, number of elements), and in the
-    older format what it is a view of, or None.
+    """Return the storage of a persistent id: ("storage", type, key, device, number of
+    elements), and in the legacy format the metadata of a view, which must be None.
+    Raise a ValueError for any other id.
     """
     sound = (
         isinstance(pid, tuple)
@@ -80,8 +81,8 @@ def stored(pid) -> Storage:
 
 
 def rebuilt(storage, offset, shape, strides, *_) -> Tensor:
-    """Return the tensor of PyTorch's `_rebuild_tensor_v2`; a ValueError where its
-    arguments are not such.
+    """Return the tensor that PyTorch's `_rebuild_tensor_v2` describes; raise a
+    ValueError for invalid arguments.
     """
     try:
         tensor = Tensor(
@@ -99,14 +100,14 @@ def rebuilt(storage, offset, shape, strides, *_) -> Tensor:
 
 
 def parameter(tensor, *_):
-    """Return the tensor of PyTorch's `_rebuild_parameter`, which wraps one."""
+    """Return the tensor that PyTorch's `_rebuild_parameter` wraps."""
     return tensor
 
 
 class Names(OrderedDict):
-    """A state dict, whose further attributes (versions) are of no interest."""
+    """A state dict, without its additional attributes (versions)."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state) -> None:
         pass
 
 
@@ -119,8 +120,10 @@ ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-def read(path) -> dict[str, np.ndarray]:
-    """The tensors of a file: safetensors by its name, torch.save's by its bytes."""
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the tensors of a file: safetensors by the suffix of its name, the formats of
+    torch.save by the first bytes.
+    """
     path = Path(path)
     require_regular(path)
     if path.suffix == ".safetensors":
@@ -130,8 +133,8 @@ def read(path) -> dict[str, np.ndarray]:
     return form(path)
 
 
-def safetensors(path) -> dict[str, np.ndarray]:
-    """A safetensors file, whole."""
+def safetensors(path: str | Path) -> dict[str, np.ndarray]:
+    """Read all tensors of a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -141,8 +144,10 @@ def safetensors(path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
 
 
-def safetensors_header(path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """{name: (shape, type such as "F32")} of a safetensors file, without values."""
+def safetensors_header(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return {name: (shape, dtype such as "F32")} of a safetensors file, without
+    reading the values.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -153,8 +158,10 @@ def safetensors_header(path) -> dict[str, tuple[tuple[int, ...], str]]:
         raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
 
 
-def state_dict(found, path) -> dict[str, Tensor]:
-    """What the pickle must hold."""
+def state_dict(found, path: str | Path) -> dict[str, Tensor]:
+    """Return an unpickled object as a state dict {name: tensor}; raise a UserError if
+    it is not one.
+    """
     sound = (
         isinstance(found, dict)
         and found
@@ -170,8 +177,8 @@ def state_dict(found, path) -> dict[str, Tensor]:
 
 
 def view(flat, tensor: Tensor):  # [count] -> [*shape]
-    """A tensor's numbers where they lie in their storage, so that strides of 0 take no
-    memory; a ValueError where it reaches beyond.
+    """Return a tensor as a view of its storage, so that strides of 0 need no memory;
+    raise a ValueError if the view exceeds the storage.
     """
     last = tensor.offset + sum(
         (n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True)
@@ -193,8 +200,10 @@ def view(flat, tensor: Tensor):  # [count] -> [*shape]
     )
 
 
-def arrays(tensors: dict[str, Tensor], read_one, path) -> dict[str, np.ndarray]:
-    """The tensors, whose storages `read_one` gives: (storage) -> array [count]."""
+def arrays(tensors: dict[str, Tensor], read_one, path: str | Path) -> dict[str, np.ndarray]:
+    """Return the tensors as arrays. `read_one`, a function storage -> array [count], is
+    called once per storage.
+    """
     storages, out = {}, {}
     for name, tensor in tensors.items():
         described = tensor.storage
@@ -206,68 +215,69 @@ def arrays(tensors: dict[str, Tensor], read_one, path) -> dict[str, np.ndarray]:
         )
         try:
             out[name] = view(storages[described.key][1], tensor)
-        except (ValueError, OverflowError):  # NumPy has its own limits of sizes
+        except (ValueError, OverflowError):  # NumPy limits sizes too
             raise UserError(
                 f"{path} is damaged: the tensor {name!r} reaches beyond its storage"
             ) from None
     return out
 
 
-def zipped(path) -> dict[str, np.ndarray]:
-    """torch.save since 1.6: NAME/data.pkl, NAME/data/KEY for every storage and
-    NAME/byteorder, the last since 2.1.
+class TorchArchive:
+    """A zip archive of torch.save, whose members are stored uncompressed."""
+
+    def __init__(self, path: str | Path, archive: zipfile.ZipFile) -> None:
+        self.path, self.archive = path, archive
+        self.names = archive.namelist()
+        roots = [n.removesuffix("data.pkl") for n in self.names if n.endswith("/data.pkl")]
+        require(len(roots) == 1, f"{path} is a zip archive without PyTorch's data.pkl")
+        self.root = roots[0]
+
+    def read(self, name: str, size: int | None = None) -> bytes:
+        """Return the bytes of a member; raise a UserError if they are not `size`."""
+        info = self.archive.getinfo(self.root + name)
+        require(
+            info.compress_type == zipfile.ZIP_STORED,
+            f"{self.path} is damaged: {info.filename} is compressed, which PyTorch never does",
+        )
+        require(
+            size in (None, info.file_size),
+            f"{self.path} is damaged: {info.filename} has {info.file_size} bytes, not {size}",
+        )
+        return self.archive.read(info)
+
+    def byte_order(self) -> str:
+        """Return the byte order of the numbers in NumPy's notation, "<" or ">"."""
+        has_order = f"{self.root}byteorder" in self.names
+        order = self.read("byteorder") if has_order else b"little"
+        require(
+            order in ORDERS,
+            f"{self.path} is damaged: its byte order is {order[:20]!r}, neither little nor big",
+        )
+        return ORDERS[order]
+
+
+def zipped(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the format of torch.save since 1.6: NAME/data.pkl, NAME/data/KEY for every
+    storage and, since 2.1, NAME/byteorder.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-
-            def member(name, size=None):
-                info = archive.getinfo(name)
-                require(
-                    info.compress_type == zipfile.ZIP_STORED,
-                    f"{path} is damaged: {name} is compressed, which PyTorch never does",
-                )
-                require(
-                    size in (None, info.file_size),
-                    f"{path} is damaged: {name} has {info.file_size} bytes, not {size}",
-                )
-                return archive.read(info)
-
-            roots = [
-                name.removesuffix("data.pkl")
-                for name in archive.namelist()
-                if name.endswith("/data.pkl")
-            ]
-            require(len(roots) == 1, f"{path} is a zip archive without PyTorch's data.pkl")
-            tensors = state_dict(
-                restricted_pickle.read(
-                    io.BytesIO(member(roots[0] + "data.pkl")), ALLOWED, stored, str(path)
-                ),
-                path,
-            )
-            order = (
-                member(f"{roots[0]}byteorder")
-                if f"{roots[0]}byteorder" in archive.namelist()
-                else b"little"
-            )
-            require(
-                order in ORDERS,
-                f"{path} is damaged: its byte order is {order[:20]!r}, neither little nor big",
-            )
-            kind = lambda storage: np.dtype(storage.kind).newbyteorder(ORDERS[order])
-            return arrays(
-                tensors,
-                lambda x: np.frombuffer(member(f"{roots[0]}data/{x.key}", x.size), kind(x)),
-                path,
-            )
+        with zipfile.ZipFile(path) as file:
+            archive = TorchArchive(path, file)
+            pickled = io.BytesIO(archive.read("data.pkl"))
+            tensors = state_dict(restricted_pickle.read(pickled, ALLOWED, stored, str(path)), path)
+            order = archive.byte_order()
+            kind = lambda storage: np.dtype(storage.kind).newbyteorder(order)
+            read = lambda x: np.frombuffer(archive.read(f"data/{x.key}", x.size), kind(x))
+            return arrays(tensors, read, path)
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, ValueError) as e:
         raise UserError(f"{path} is damaged: {e}") from None
 
 
-def older(path) -> dict[str, np.ndarray]:
-    """torch.save before that: a magic number, a version, the writer's word sizes, the
-    pickle, the storages' keys, and then each storage as its number of elements (8
-    bytes) and its numbers. All that PyTorch wrote on machines of the other byte order
-    is refused.
+def older(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the format of torch.save before 1.6: a magic number, a version, the writer's
+    word sizes, the pickle, the storages' keys, and then each storage as its number of
+    elements (8 bytes) and its numbers. Raise a UserError for files that PyTorch wrote
+    on machines of the other byte order.
     """
     with open(path, "rb") as f:
         read_one = lambda: restricted_pickle.read(f, ALLOWED, stored, str(path))

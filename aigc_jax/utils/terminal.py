@@ -1,29 +1,35 @@
-"""Text on a terminal, which may come from elsewhere and hold control sequences."""
+"""Output to a terminal of untrusted text, which may contain control sequences."""
 
 import re
 import sys
 
-# C0 and C1 controls but for tabs and line breaks, marks and overrides of direction,
-# separators of lines and paragraphs, byte order marks, annotations, tags, and halves of
-# surrogate pairs.
+# C0 and C1 controls except tabs and line breaks, direction marks and overrides, line
+# and paragraph separators, byte order marks, annotations, tags, and halves of surrogate
+# pairs.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
 )
 
 
-NOTEBOOK_SECONDS = 0.5  # between status lines of a notebook
+NOTEBOOK_SECONDS = 0.5  # between status lines in a notebook
 
 
 def printable(text: str) -> str:
-    """The text with Python's escapes for what a terminal obeys or hides."""
+    """Return the text with Python escapes for characters that a terminal interprets or
+    hides.
+    """
     return _HIDDEN.sub(lambda found: _escape(found[0]), text)
 
 
-def print_text(text="", file=None, end="\n", one_line=False):
-    """Print untrusted text, in the characters that the stream can encode.
+def print_text(text: object = "", file=None, end: str = "\n", one_line: bool = False) -> None:
+    """Print untrusted text, with escapes for characters that the stream cannot encode.
 
-    one_line: line breaks as `\\n` too, as in an error, which is one sentence.
+    Args:
+      text: converted by str().
+      file: a text stream; sys.stdout by default.
+      end: as in `print`.
+      one_line: escape line breaks as `\\n` too, for error messages.
     """
     file = file or sys.stdout
     text = printable(str(text))
@@ -32,17 +38,18 @@ def print_text(text="", file=None, end="\n", one_line=False):
     print(encodable(text, file), end=end, file=file, flush=True)
 
 
-def print_warning(text):
-    """A line on stderr."""
+def print_warning(text: str) -> None:
+    """Print one line to stderr."""
     print_text(text, sys.stderr, one_line=True)
 
 
 class StatusLine:
-    """A line that is written again and again: over itself on a terminal and in a
-    notebook, below itself in a log. `seconds` is how long callers wait between two.
+    """A status line that is updated repeatedly: in place on a terminal and in a
+    notebook, as a new line in a log. `seconds` is the interval of updates that callers
+    respect.
     """
 
-    def __init__(self, file=None, log_seconds=5.0, terminal_seconds=0.0):
+    def __init__(self, file=None, log_seconds: float = 5.0, terminal_seconds: float = 0.0):
         self.file = file or sys.stderr
         self.terminal, self.notebook = self.file.isatty(), is_notebook(self.file)
         self.seconds = terminal_seconds if self.terminal else log_seconds
@@ -52,36 +59,36 @@ class StatusLine:
 
     @property
     def in_place(self) -> bool:
-        """Is a line written over the one before?"""
+        """Whether each line overwrites the previous line."""
         return self.terminal or self.notebook
 
-    def write(self, text: str, last=False):
-        """Write the line unless it is there; nothing is written over the last."""
+    def write(self, text: str, last: bool = False) -> None:
+        """Write the line if it has changed. The `last` line is not overwritten."""
         if text != self._text:
             before, self._text = self._text, text
             if self.terminal:
                 self.file.write("\r\x1b[K")
-            elif self.notebook:  # which obeys carriage returns, and does not clear a line
+            elif self.notebook:  # interprets carriage returns, but does not clear a line
                 self.file.write("\r")
                 text = text.ljust(len(before))
             print_text(text, self.file, end="" if self.in_place else "\n")
         if last:
             self.end()
 
-    def end(self):
-        """What is printed next begins a line."""
+    def end(self) -> None:
+        """End the current line, so that later output begins a new line."""
         if self.in_place and self._text:
             print(file=self.file, flush=True)
             self._text = ""
 
 
 def is_notebook(file) -> bool:
-    """Is it a stream of a notebook's kernel?"""
+    """Return whether the stream is that of a notebook kernel."""
     return type(file).__module__.partition(".")[0] == "ipykernel"
 
 
 def encodable(text: str, file) -> str:
-    """The text with escape sequences for what the stream's encoding does not have."""
+    """Return the text with escapes for characters that the stream cannot encode."""
     encoding = getattr(file, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

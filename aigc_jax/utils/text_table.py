@@ -1,8 +1,8 @@
-"""Tables of plain text."""
+"""Plain-text tables."""
 
 
 def table(rows: list[tuple], header: tuple) -> str:
-    """A small table of text, numbers to four significant digits."""
+    """Format rows as a plain-text table, with floats to four significant digits."""
     text = [
         tuple(f"{c:.4g}" if isinstance(c, float) else "-" if c is None else str(c) for c in r)
         for r in [header, *rows]

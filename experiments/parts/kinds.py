@@ -12,7 +12,7 @@ def main(doc: str, results: Path, column: str, kinds, rows_of, environment, tabl
 
     rows_of(kind, Path) -> its rows, whose `column` is the kind; environment(kind) ->
     the run's directory below DIR that tells where it ran; table(rows) and figure(rows,
-    axes), of the size and panels of `layout` (`sweeps.evidence.render`).
+    axes), of the size and panels of `layout` (`sweeps.evidence.render_figure`).
     """
     from aigc_jax.sweeps import evidence
     from aigc_jax.utils.errors import UserError, choose
@@ -42,4 +42,4 @@ def main(doc: str, results: Path, column: str, kinds, rows_of, environment, tabl
             results, column, new, Path(args.workdir, environment(chosen[0]), "environment.json")
         )
     rows = evidence.read_rows(results)
-    evidence.render(results, table(rows), lambda axes: figure(rows, axes), *layout)
+    evidence.render_figure(results, table(rows), lambda axes: figure(rows, axes), *layout)

@@ -1,4 +1,4 @@
-"""The command line: what it does, and one line with exit code 1 on errors."""
+"""The command line: its commands, and one-line errors with exit code 1."""
 
 import json
 import os
@@ -18,13 +18,13 @@ SMALL = [f"--config.{k}={v}" for k, v in (SMALL_RUN | GAN | {"steps": 8}).items(
 
 
 def call(capsys, *words):
-    """(exit code, standard output, standard error)"""
+    """Runs a command; returns (exit code, standard output, standard error)."""
     code = cli.main([str(w) for w in words])
     return code, *capsys.readouterr()
 
 
-def refused(capsys, *words):
-    """The sentence with which a command is refused."""
+def error_of(capsys, *words):
+    """The one-line error of a refused command."""
     code, out, err = call(capsys, *words)
     assert (
         code == 1
@@ -43,8 +43,8 @@ def run(tmp_path_factory):
     return path
 
 
-def test_train_ends_with_a_table_and_names_the_pictures(capsys, run, monkeypatch):
-    monkeypatch.setattr(Programs, "begin", lambda _: None)  # what is not called is not compiled
+def test_train_prints_a_table_and_image_paths(capsys, run, monkeypatch):
+    monkeypatch.setattr(Programs, "compile", lambda _: None)  # compiled programs are not needed
     code, out, _ = call(capsys, "train", DIGITS, f"--workdir={run}", *SMALL)
     assert code == 0
     for word in (
@@ -62,7 +62,7 @@ def test_train_ends_with_a_table_and_names_the_pictures(capsys, run, monkeypatch
     assert changes["z"] == [64, 8] and "hp.lr_g" not in changes
 
 
-def test_sample_draws_a_grid_of_two_by_five(capsys, run, tmp_path):
+def test_sample_writes_an_image_grid_and_an_npy_file(capsys, run, tmp_path):
     from PIL import Image
 
     from aigc_jax.media.images import shape_of_grid
@@ -93,8 +93,8 @@ def test_sample_draws_a_grid_of_two_by_five(capsys, run, tmp_path):
     assert np.load(tmp_path / "s.npy").shape == (10, 8, 8, 1)
 
 
-def test_nothing_is_written_into_the_current_directory(capsys, run, tmp_path, monkeypatch):
-    """What no --out names goes to the run, or to the terminal."""
+def test_only_out_writes_to_the_working_directory(capsys, run, tmp_path, monkeypatch):
+    """Without --out, results go to the run directory or to the terminal."""
     monkeypatch.chdir(tmp_path)
     first = run / "sampled/prior-step00000008-seed0.png"
     code, out, _ = call(capsys, "sample", f"--workdir={run}")
@@ -112,14 +112,14 @@ def test_nothing_is_written_into_the_current_directory(capsys, run, tmp_path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["named.png"]
 
 
-def test_samples_of_a_run_that_cannot_be_written_need_a_name(capsys, run, monkeypatch):
+def test_sampling_an_unwritable_run_requires_out(capsys, run, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert "cannot be written: name a file for the samples, such as --out=" in refused(
+    assert "cannot be written: name a file for the samples, such as --out=" in error_of(
         capsys, "sample", f"--workdir={run}"
     )
 
 
-def test_evaluate_prints_a_table_and_keeps_a_line(capsys, run):
+def test_evaluate_prints_a_table_and_appends_a_line(capsys, run):
     rows = (run / "rows.jsonl").read_bytes()
     code, out, _ = call(capsys, "evaluate", f"--workdir={run}", "--split=valid", "--num=32")
     assert code == 0 and "frechet_pixels" in out and "step 8" in out
@@ -131,9 +131,7 @@ def test_evaluate_prints_a_table_and_keeps_a_line(capsys, run):
     assert (run / "rows.jsonl").read_bytes() == rows
 
 
-def test_a_directory_that_cannot_be_written_is_evaluated_and_sampled(
-    capsys, run, tmp_path, monkeypatch
-):
+def test_evaluate_works_when_results_cannot_be_written(capsys, run, tmp_path, monkeypatch):
     import errno
 
     expected = call(capsys, "evaluate", f"--workdir={run}", "--num=32")[1]
@@ -167,7 +165,7 @@ READ_ONLY = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift &&
         (["train"], 1, "error: cannot write to"),
     ],
 )
-def test_a_read_only_mount(run, tmp_path, words, code, answer):
+def test_commands_on_a_read_only_mount(run, tmp_path, words, code, answer):
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs unshare -rm, to mount a directory read-only")
     out = [f"--out={tmp_path / 'a.npy'}"] if words == ["sample", "--num=4"] else []
@@ -191,7 +189,7 @@ def test_a_read_only_mount(run, tmp_path, words, code, answer):
     )
 
 
-def test_data_says_what_it_is_and_draws_it(capsys, tmp_path):
+def test_data_prints_a_summary_and_draws_examples(capsys, tmp_path):
     code, out, _ = call(capsys, "data", "--name=digits", f"--out={tmp_path / 'd.png'}")
     assert (
         code == 0
@@ -203,13 +201,13 @@ def test_data_says_what_it_is_and_draws_it(capsys, tmp_path):
     assert (tmp_path / "g.png").stat().st_size > 1000
 
 
-def test_data_of_mnist_names_its_checksums(capsys, tmp_path, real_data):
+def test_data_prints_mnist_checksums(capsys, tmp_path, real_data):
     code, out, _ = call(capsys, "data", "--name=mnist", f"--out={tmp_path / 'm.png'}")
     assert code == 0 and "55,000 train" in out and out.count("SHA-256") == 4
 
 
 @pytest.mark.parametrize("columns", [60, 80, 140])
-def test_list_shows_names_with_their_whole_first_paragraphs(capsys, monkeypatch, columns):
+def test_list_shows_names_with_their_first_paragraphs(capsys, monkeypatch, columns):
     import ast
 
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -221,7 +219,7 @@ def test_list_shows_names_with_their_whole_first_paragraphs(capsys, monkeypatch,
         "Experiments, for --experiment=NAME:",
         "Scripts, python experiments/NAME.py --help:",
     ]
-    listed = out.split("\n\n")[3].splitlines()  # each is a sweep of trials
+    listed = out.split("\n\n")[3].splitlines()  # the section of experiments, each a sweep
     names = [line.split()[0] for line in listed if line[2:3].strip()]
     assert names == ["gan_menu", "kingma_welling_2013_fig2", "pac_ring", "vae_beta"]
     words = " ".join(out.split())
@@ -235,7 +233,7 @@ def test_list_of_a_config_shows_its_keys(capsys):
     assert "--config.hp.lr_g=0.5" in out and "--config.run.eval_every=2000 steps" in out
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_closed_stdout_prints_no_error():
     process = subprocess.Popen(
         start_words("list"),
         stdout=subprocess.PIPE,
@@ -249,7 +247,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 @pytest.mark.parametrize("columns", [60, 80, 140])
-def test_help_is_wrapped_at_the_width_of_the_terminal_and_never_cut(capsys, monkeypatch, columns):
+def test_help_wraps_to_the_terminal_width_without_truncation(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     parser, parsers = cli.make_parser()
     verbs = parser._subparsers._group_actions[0]
@@ -265,7 +263,7 @@ def test_help_is_wrapped_at_the_width_of_the_terminal_and_never_cut(capsys, monk
     assert len(verbs._choices_actions) == len(cli.VERBS)  # internal verbs have no line
 
 
-def test_a_long_example_of_the_help_can_be_copied_into_a_shell():
+def test_wrapped_help_example_is_valid_shell():
     import shlex
 
     line = "  aigc sweep --config=vae_digits --grid hp.lr=1e-4,1e-3 --seeds=8 --workdir=runs/rates"
@@ -276,7 +274,7 @@ def test_a_long_example_of_the_help_can_be_copied_into_a_shell():
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_help_teaches(capsys, verb):
+def test_help_describes_the_verb_and_its_flags(capsys, verb):
     with pytest.raises(SystemExit) as e:
         cli.main([verb, "--help"])
     text = capsys.readouterr().out
@@ -404,32 +402,30 @@ def test_help_teaches(capsys, verb):
         (["list", "--config=none.py"], "no such file"),
     ],
 )
-def test_one_sentence_for_each_mistake(capsys, tmp_path, monkeypatch, words, answer):
+def test_mistakes_print_a_one_line_error(capsys, tmp_path, monkeypatch, words, answer):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
-    assert answer in refused(capsys, *words)
+    assert answer in error_of(capsys, *words)
 
 
-def test_a_file_without_the_ending_hides_no_config(capsys, tmp_path, monkeypatch):
+def test_file_without_suffix_does_not_shadow_a_config(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gan_digits").write_text("notes")
     code, out, _ = call(capsys, "list", "--config=gan_digits")
     assert code == 0 and "--config.method=gan" in out
     (tmp_path / "notes").write_text("notes")
-    assert "--config=notes is no Python file" in refused(capsys, "list", "--config=notes")
+    assert "--config=notes is no Python file" in error_of(capsys, "list", "--config=notes")
 
 
-def test_mistakes_in_a_config_are_named_by_line_however_its_path_is_given(
-    capsys, tmp_path, monkeypatch
-):
+def test_config_errors_name_the_line_for_any_spelling_of_the_path(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.py").write_text("def get_config():\n    return 1 / 0\n")
     for path in ("c.py", "./c.py", "c", tmp_path / "c.py"):
         answer = "c.py raises ZeroDivisionError in line 2: division by zero"
-        assert answer in refused(capsys, "list", f"--config={path}")
+        assert answer in error_of(capsys, "list", f"--config={path}")
 
 
-def test_a_run_whose_files_are_damaged(capsys, run, tmp_path):
+def test_damaged_runs_and_invalid_flags_are_refused(capsys, run, tmp_path):
     import shutil
 
     damage = (
@@ -442,11 +438,11 @@ def test_a_run_whose_files_are_damaged(capsys, run, tmp_path):
         path = tmp_path / str(i)
         shutil.copytree(run, path)
         (path / name).write_text(text)
-        assert name in refused(capsys, "train", DIGITS, f"--workdir={path}", *SMALL)
+        assert name in error_of(capsys, "train", DIGITS, f"--workdir={path}", *SMALL)
     path = tmp_path / "empty"
     shutil.copytree(run, path)
     shutil.rmtree(path / "checkpoints")
-    assert "has no good checkpoint" in refused(capsys, "sample", f"--workdir={path}")
+    assert "has no good checkpoint" in error_of(capsys, "sample", f"--workdir={path}")
     for words, answer in (
         (["sample", "--num=0"], "--num=0"),
         (["sample", "--what=prioor"], "did you mean 'prior'"),
@@ -456,10 +452,10 @@ def test_a_run_whose_files_are_damaged(capsys, run, tmp_path):
         (["evaluate", "--split=tset"], "--split=tset"),
         (["evaluate", "--num=1"], "--num=1"),
     ):
-        assert answer in refused(capsys, words[0], f"--workdir={run}", *words[1:])
+        assert answer in error_of(capsys, words[0], f"--workdir={run}", *words[1:])
 
 
-def test_a_name_that_no_file_can_have_is_one_sentence(capsys, tmp_path):
+def test_overlong_workdir_is_a_one_line_error(capsys, tmp_path):
     name = tmp_path / ("x" * 300)
     for words in (
         ["train", "--config=gan_digits"],
@@ -469,7 +465,7 @@ def test_a_name_that_no_file_can_have_is_one_sentence(capsys, tmp_path):
         ["figure"],
         ["sweep", "--config=gan_digits", "--seeds=2"],
     ):
-        assert "File name too long" in refused(capsys, *words, f"--workdir={name}")
+        assert "File name too long" in error_of(capsys, *words, f"--workdir={name}")
 
 
 def shipped_configs() -> list:
@@ -486,9 +482,9 @@ def shipped_configs() -> list:
 
 
 @pytest.mark.parametrize("path", shipped_configs())
-def test_every_config_of_the_project_makes_a_method_whose_parameters_have_rules(path, real_data):
-    """It builds, with data as it names them: no typo waits for its first user. And a
-    mesh knows how to lay out what it trains.
+def test_every_shipped_config_builds_and_has_sharding_rules(path, real_data):
+    """Every config builds its method for the specification of its data, so that no typo
+    ships, and the sharding rules cover its parameters.
     """
     import jax
 
@@ -500,20 +496,22 @@ def test_every_config_of_the_project_makes_a_method_whose_parameters_have_rules(
     config = configs.load(path)
     size, length, words = config.data.size, config.data.length, config.data.vocabulary
     written = Spec("text", (length,), 100_000, vocabulary=words)
-    cifar10 = Spec("image", (32, 32, 3), 45_000, classes=10)  # not among the real data
-    # the user's own; long to read
+    cifar10 = Spec("image", (32, 32, 3), 45_000, classes=10)  # not part of the real_data fixture
+    # data of the user, or slow to read
     known = dict(
         folder=Spec("image", (size, size, 3), 1000), text=written, stdlib=written, cifar10=cifar10
     )
     spec = known[config.data.name] if config.data.name in known else dataset(config).spec
-    method = methods.make(configs.resolve(config, spec.n_train, methods.examples(config)), spec)
+    method = methods.make_method(
+        configs.resolve(config, spec.n_train, methods.examples_per_step(config)), spec
+    )
     init = jax.vmap(lambda key, config=config, method=method: method.init(key, dict(config.hp)))
     shapes = jax.eval_shape(init, jax.random.split(jax.random.key(0), 1))
-    # raises for a matrix that no rule names
-    sharding.specs(shapes, mesh.make_mesh(dict(data=2, model=2)), fsdp=True)
+    # Raises for a matrix that no rule matches.
+    sharding.partition_specs(shapes, mesh.make_mesh(dict(data=2, model=2)), fsdp=True)
 
 
-def test_pictures_of_any_number_and_shape(tmp_path):
+def test_image_grid_supports_any_count_and_shape(tmp_path):
     from aigc_jax.media import images
 
     assert [images.shape_of_grid(n) for n in (1, 2, 3, 7, 10, 64, 100)] == [
@@ -526,16 +524,18 @@ def test_pictures_of_any_number_and_shape(tmp_path):
         (10, 10),
     ]
     for shape in ((3, 8, 8, 1), (7, 5, 9, 3)):
-        grid = images.grid(np.full(shape, np.nan, np.float32))
+        grid = images.image_grid(np.full(shape, np.nan, np.float32))
         assert grid.dtype == np.uint8 and grid.shape[-1] == shape[-1]
     one = np.linspace(-1, 1, 256, dtype=np.float32).reshape(1, 16, 16, 1)
     scale = 56 // 16 + 1
-    # every byte value comes back
-    np.testing.assert_array_equal(images.grid(one)[::scale, ::scale, 0].ravel(), np.arange(256))
+    # Every byte value survives the conversion.
+    np.testing.assert_array_equal(
+        images.image_grid(one)[::scale, ::scale, 0].ravel(), np.arange(256)
+    )
 
 
 @pytest.mark.parametrize("verb", ["train", "sweep", "evaluate", "sample"])
-def test_an_empty_work_directory_is_not_the_current_one(verb, tmp_path, monkeypatch, capsys):
+def test_empty_workdir_is_refused(verb, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     more = ["--config=gan_digits"] if verb in ("train", "sweep") else []
     assert cli.main([verb, "--workdir=", *more]) == 1
@@ -543,7 +543,7 @@ def test_an_empty_work_directory_is_not_the_current_one(verb, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_and_a_sweep_do_not_share_a_directory(tmp_path, capsys):
+def test_run_and_sweep_cannot_share_a_directory(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
     words = ["--config=vae_digits", "--seeds=2", f"--workdir={tmp_path / 'run'}"]

@@ -1,4 +1,4 @@
-"""Where `figure` writes: beside the rows, or into --out, never into a package."""
+"""`figure` writes beside the rows or into --out, never into an installed package."""
 
 import pytest
 from helpers import ROOT
@@ -17,7 +17,7 @@ def figure(rows, axes):
 
 @pytest.fixture
 def experiment(tmp_path):
-    """An experiment with committed rows, in a folder of its own."""
+    """An experiment with committed rows, outside the package."""
     results = tmp_path / "own" / "results" / "question"
     results.mkdir(parents=True)
     (results / "rows.csv").write_text("trial,step,split,loss\na,4,valid,2.0\n")
@@ -30,14 +30,14 @@ def files(folder) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
-def test_committed_evidence_is_remade_beside_its_rows(experiment, capsys):
+def test_figure_is_written_beside_committed_rows(experiment, capsys):
     assert cli.main(["figure", f"--experiment={experiment}"]) == 0
     results = experiment.parent / "results" / "question"
     assert files(results) == {"rows.csv", "table.md", "figure.png"}
     assert capsys.readouterr().out == f"1 rows\nfigure: {results / 'figure.png'}\n"
 
 
-def test_out_is_the_only_place_that_is_written(experiment, tmp_path, monkeypatch):
+def test_out_is_the_only_directory_written(experiment, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = files(experiment.parent)
     assert cli.main(["figure", f"--experiment={experiment}", "--out=made/here"]) == 0
@@ -45,14 +45,14 @@ def test_out_is_the_only_place_that_is_written(experiment, tmp_path, monkeypatch
     assert files(experiment.parent) == before
 
 
-def test_an_out_that_is_a_file_is_one_sentence(experiment, tmp_path, capsys):
+def test_file_as_out_is_a_one_line_error(experiment, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["figure", f"--experiment={experiment}", f"--out={tmp_path / 'file'}"]) == 1
     err = capsys.readouterr().err
     assert "cannot write to" in err and len(err.splitlines()) == 1
 
 
-def test_experiments_of_an_installed_package_are_printed(experiment, monkeypatch, capsys):
+def test_installed_experiments_are_printed_and_not_written(experiment, monkeypatch, capsys):
     monkeypatch.setattr(figure, "SHIPPED", experiment.parent.resolve())
     before = files(experiment.parent)
     assert cli.main(["figure", f"--experiment={experiment}"]) == 0
@@ -64,18 +64,18 @@ def test_experiments_of_an_installed_package_are_printed(experiment, monkeypatch
     assert files(experiment.parent) == before
 
 
-def test_an_experiment_anywhere_may_name_a_shipped_config(tmp_path):
+def test_external_experiment_can_name_a_shipped_config(tmp_path):
     from aigc_jax.core import config as configs
     from aigc_jax.sweeps import experiment as experiments
 
     file = tmp_path / "folder" / "mine.py"
     file.parent.mkdir()
     file.write_text("CONFIG = 'vae_digits'\nOVERRIDES = {'steps': 8}\ndef sweep(): return []\n")
-    made = experiments.base(experiments.load(file), file)
+    made = experiments.base_config(experiments.load(file), file)
     shipped = configs.load(ROOT / "configs" / "vae_digits.py")
     assert made.steps == "8" and made.model == shipped.model
-    # as a path it is relative to the folder above the experiment's
+    # A path is relative to the parent of the experiment's folder.
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "x.py").write_text((ROOT / "configs/gan_digits.py").read_text())
     file.write_text("CONFIG = 'configs/x.py'\ndef sweep(): return []\n")
-    assert experiments.base(experiments.load(file), file).method == "gan"
+    assert experiments.base_config(experiments.load(file), file).method == "gan"

@@ -1,4 +1,4 @@
-"""`sweep --watch`."""
+"""The command `sweep --watch`."""
 
 from aigc_jax.cli.main import main
 from aigc_jax.sweeps.sweep import Sweep

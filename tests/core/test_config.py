@@ -1,4 +1,4 @@
-"""Configs: every key of every file misspelt and mistyped, durations, identity."""
+"""Configs: misspelt keys and wrong types in every file, durations, identity."""
 
 import types
 
@@ -17,15 +17,15 @@ FILES = sorted((ROOT / "configs").glob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 
 
-def sentence(error):
-    """One sentence without a line break."""
+def error_line(error):
+    """The error message, which must be one line."""
     text = str(error.value)
     assert text and "\n" not in text and "Traceback" not in text
     return text
 
 
 @every_file
-def test_every_file_is_a_lab_note_that_loads(path):
+def test_every_config_loads_and_has_a_lab_note(path):
     config = configs.load(path)
     assert config.is_locked and configs.hash_of(config)
     import ast
@@ -36,19 +36,19 @@ def test_every_file_is_a_lab_note_that_loads(path):
 
 
 @every_file
-def test_every_key_misspelt(path):
+def test_misspelt_keys_are_refused_with_a_suggestion(path):
     config = configs.load(path)
-    for key in configs.leaves(config):
+    for key in configs.flatten_config(config):
         wrong = key + key[-1]
         with pytest.raises(UserError) as e:
             configs.override(config, {wrong: "1"})
-        assert f"config.{wrong}" in sentence(e) and "did you mean" in str(e.value), key
+        assert f"config.{wrong}" in error_line(e) and "did you mean" in str(e.value), key
 
 
 @every_file
-def test_every_key_mistyped(path):
+def test_values_of_a_wrong_type_are_refused(path):
     config = configs.load(path)
-    for key, value in configs.leaves(config).items():
+    for key, value in configs.flatten_config(config).items():
         if isinstance(value, str) and key not in configs.durations_of(config):
             wrong = [3, None, ("a",)]
         elif isinstance(value, tuple):
@@ -76,17 +76,19 @@ def test_every_key_mistyped(path):
         for bad in wrong:
             with pytest.raises(UserError) as e:
                 configs.override(config, {key: bad})
-            assert f"config.{key}" in sentence(e), (key, bad)
+            assert f"config.{key}" in error_line(e), (key, bad)
 
 
 @every_file
-def test_every_key_takes_its_own_value_as_text(path):
+def test_every_value_survives_a_round_trip_through_text(path):
     config = configs.load(path)
-    for key, value in configs.leaves(config).items():
-        assert configs.leaves(configs.override(config, {key: str(value)}))[key] == value, key
+    for key, value in configs.flatten_config(config).items():
+        assert configs.flatten_config(configs.override(config, {key: str(value)}))[key] == value, (
+            key
+        )
 
 
-def test_values_are_read_as_people_write_them():
+def test_overrides_parse_common_spellings():
     config = tiny()
     for key, text, value in [
         ("hp.lr_g", "1e-4", 1e-4),
@@ -100,16 +102,16 @@ def test_values_are_read_as_people_write_them():
         ("steps", "1_000", "1_000"),
         ("steps", 50, "50"),
     ]:
-        assert configs.leaves(configs.override(config, {key: text}))[key] == value
+        assert configs.flatten_config(configs.override(config, {key: text}))[key] == value
     with pytest.raises(UserError, match="is a section"):
         configs.override(config, {"hp": "1"})
 
 
-def test_an_override_leaves_the_config_itself_alone():
+def test_override_does_not_mutate_the_config():
     config = tiny()
-    before = configs.leaves(config)
+    before = configs.flatten_config(config)
     configs.override(config, {"hp.lr_g": 1.0, "model.g.widths": (7,)})
-    assert configs.leaves(config) == before
+    assert configs.flatten_config(config) == before
 
 
 @pytest.mark.parametrize(
@@ -126,19 +128,19 @@ def test_an_override_leaves_the_config_itself_alone():
         ("never", 0),
     ],
 )
-def test_durations(text, steps):
+def test_durations_convert_to_steps(text, steps):
     assert configs.steps_of(text, "config.steps", n_train=896, examples=64) == steps
 
 
 @pytest.mark.parametrize(
     "text", ["ten", "-5", "5 parsecs", "1e10", "", "1e-3", "nan", "5 epoch s", "0.5", "2.5 steps"]
 )
-def test_durations_that_are_none(text):
+def test_invalid_durations_are_refused(text):
     with pytest.raises(UserError, match="config.steps"):
         configs.steps_of(text, "config.steps", 896, 64)
 
 
-def test_identity_is_everything_but_run():
+def test_identity_hash_excludes_run_keys():
     config = configs.resolve(tiny(), 1000, 16)
     assert configs.hash_of(config) == configs.hash_of(
         configs.resolve(tiny(run__log_every=1, run__data_dir="/x"), 1000, 16)
@@ -153,16 +155,16 @@ def test_identity_is_everything_but_run():
         assert configs.hash_of(config) != configs.hash_of(
             configs.resolve(tiny(**{key: value}), 1000, 16)
         ), key
-    # an epoch is what it is in steps
+    # A duration in epochs has the hash of the same number of steps.
     assert configs.hash_of(configs.resolve(tiny(steps="2 epochs"), 160, 16)) == configs.hash_of(
         configs.resolve(tiny(steps=20), 160, 16)
     )
 
 
-def test_json_and_back():
+def test_config_json_round_trip():
     config = configs.resolve(tiny(), 1000, 16)
-    again = configs.from_json(configs.jsonable(config))
-    assert configs.leaves(again) == configs.leaves(config)
+    again = configs.from_json(configs.to_json(config))
+    assert configs.flatten_config(again) == configs.flatten_config(config)
     assert isinstance(again.model.g.widths, tuple)
 
 
@@ -177,10 +179,10 @@ def test_json_and_back():
         ({"metric_samples": 1}, "config.metric_samples"),
     ],
 )
-def test_values_out_of_range(change, word):
+def test_out_of_range_values_are_refused(change, word):
     with pytest.raises(UserError, match=word) as e:
         configs.resolve(configs.override(tiny(), change), 1000, 16)
-    sentence(e)
+    error_line(e)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +198,11 @@ def test_values_out_of_range(change, word):
         ),
     ],
 )
-def test_files_that_are_no_configs(tmp_path, text, word):
+def test_invalid_config_files_are_refused(tmp_path, text, word):
     (tmp_path / "c.py").write_text(text)
     with pytest.raises(UserError, match=word) as e:
         configs.load(tmp_path / "c.py")
-    sentence(e)
+    error_line(e)
     with pytest.raises(UserError, match="did you mean"):
         configs.load(tmp_path / "d.py")
 
@@ -209,7 +211,7 @@ def test_unknown_run_keys_in_a_file_are_refused():
     with pytest.raises(
         UserError, match="config.run.eval_evry: no such key of .*; did you mean 'run.eval_every'"
     ):
-        configs.complete(
+        configs.fill_defaults(
             ConfigDict(
                 dict(
                     method="gan", network="mlp", steps=1, batch_size=1, hp={}, run=dict(eval_evry=3)
@@ -218,7 +220,7 @@ def test_unknown_run_keys_in_a_file_are_refused():
         )
 
 
-def test_errors_list_some_of_many_names():
+def test_error_truncates_a_long_list_of_choices():
     with pytest.raises(UserError) as error:
         choose({f"name_{i}": i for i in range(1000)}, "nothing", "config.x")
     assert "name_59 and 940 more" in str(error.value) and len(str(error.value)) < 1000

@@ -1,5 +1,5 @@
-"""Every leaf of every shipped config with wrong values, in the file and on the command
-line: each answer is a valid config or one sentence, and nothing is allocated.
+"""Wrong values for every leaf of every shipped config, in the file and on the command
+line: each yields a valid config or a one-line error, and nothing is allocated.
 """
 
 import functools
@@ -51,12 +51,12 @@ SIZES = dict(digits=(8, 8, 1), cifar10=(32, 32, 3), stacked_mnist=(28, 28, 3), r
 
 
 @functools.cache
-def loaded(path) -> ConfigDict:
+def load_config(path) -> ConfigDict:
     return configs.load(path)
 
 
 def spec_of(config) -> Spec:
-    """What the data of a shipped config are like."""
+    """The data specification that a shipped config expects."""
     name = config.data.name
     if config.method == "seq2seq":
         return Spec("pairs", (32, 33), 50_000, vocabulary=500)
@@ -77,30 +77,32 @@ def spec_of(config) -> Spec:
 
 
 def build(config, spec):
-    """All that is checked before the data are read and anything is allocated."""
+    """All checks that precede reading the data and allocating arrays."""
     (trial,) = trials_of(config, [{}])
     assert configs.hash_of(trial.config) == configs.hash_of(config)
-    resolved = configs.resolve(config, spec.n_train, methods.examples(config))
-    assert configs.hash_of(configs.from_json(configs.jsonable(resolved))) == configs.hash_of(
+    resolved = configs.resolve(config, spec.n_train, methods.examples_per_step(config))
+    assert configs.hash_of(configs.from_json(configs.to_json(resolved))) == configs.hash_of(
         resolved
     )
-    methods.make(resolved, spec)
+    methods.make_method(resolved, spec)
 
 
-def written(path, name, value) -> ConfigDict:
-    """The config of a file that says so."""
-    plain = loaded(path).to_dict()
+def config_with_value(path, name, value) -> ConfigDict:
+    """The config of a file with this value at the key `name`."""
+    plain = load_config(path).to_dict()
     *parents, last = name.split(".")
     functools.reduce(dict.__getitem__, parents, plain)[last] = value
-    return configs.complete(ConfigDict(plain))
+    return configs.fill_defaults(ConfigDict(plain))
 
 
-def answer(path, way, name, value) -> str:
-    """The sentence, or "" where the value is valid."""
-    config = loaded(path)
+def error_message(path, way, name, value) -> str:
+    """The error message, or "" where the value is valid."""
+    config = load_config(path)
     try:
         changed = (
-            written(path, name, value) if way == "file" else configs.override(config, {name: value})
+            config_with_value(path, name, value)
+            if way == "file"
+            else configs.override(config, {name: value})
         )
         build(changed, spec_of(config))
     except UserError as e:
@@ -109,11 +111,11 @@ def answer(path, way, name, value) -> str:
 
 
 def cases():
-    """(file, way, leaf, kind, place of the value among the kind's)."""
+    """(file, way, leaf, kind, index of the value within the kind)."""
     return [
         (path, way, name, kind, i)
         for path in FILES
-        for name in configs.leaves(loaded(path))
+        for name in configs.flatten_config(load_config(path))
         for way in ("file", "flag")
         for kind, values in WRONG.items()
         for i in range(len(values))
@@ -121,9 +123,9 @@ def cases():
 
 
 def check(path, way, name, kind, i):
-    value, config = WRONG[kind][i], loaded(path)
-    said = answer(path, way, name, value)
-    # texts say anything
+    value, config = WRONG[kind][i], load_config(path)
+    said = error_message(path, way, name, value)
+    # Keys of type str accept any text.
     free = keys.keys_of(config.method, config.get("network", ""))[name].type is str and isinstance(
         value, str
     )
@@ -141,25 +143,25 @@ def check(path, way, name, kind, i):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_shipped_config_builds(path):
-    build(loaded(path), spec_of(loaded(path)))
+    build(load_config(path), spec_of(load_config(path)))
 
 
-def test_wrong_values_are_valid_or_one_sentence():
+def test_sampled_wrong_values_build_or_raise_a_one_line_error():
     every, draw = cases(), random.Random(0)
     kinds = {
         (name, kind): case
         for case in draw.sample(every, len(every))
         for name, kind in [(case[2], case[3])]
     }
-    # of each leaf and kind one, of these some
+    # One case for each leaf and kind, then a random subset to limit the time.
     for case in draw.sample(sorted(kinds.values()), 400):
         check(*case)
 
 
 @functools.cache
-def dealt() -> dict:
-    """{file: cases}: each value of each leaf once, dealt out among the files that have
-    the leaf, so that each of them gets some.
+def cases_by_file() -> dict:
+    """{file: cases}: each value of each leaf once, distributed among the files that
+    have the leaf, so that every file has cases.
     """
     files, out = {}, {path: [] for path in FILES}
     for case in cases():
@@ -174,9 +176,11 @@ def dealt() -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_all_wrong_values_are_valid_or_one_sentence(path):
-    assert {case[2] for case in dealt()[path]} == configs.leaves(loaded(path)).keys()
-    for case in dealt()[path]:
+def test_all_wrong_values_build_or_raise_a_one_line_error(path):
+    assert {case[2] for case in cases_by_file()[path]} == configs.flatten_config(
+        load_config(path)
+    ).keys()
+    for case in cases_by_file()[path]:
         check(*case)
 
 
@@ -189,14 +193,14 @@ def test_all_wrong_values_are_valid_or_one_sentence(path):
     ],
     ids=lambda p: p.stem,
 )
-def test_a_missing_key_is_named(path):
-    config = loaded(path)
+def test_missing_keys_are_named(path):
+    config = load_config(path)
     table = keys.keys_of(config.method, config.get("network", ""))
-    required = [name for name in configs.leaves(config) if table[name].default is REQUIRED]
+    required = [name for name in configs.flatten_config(config) if table[name].default is REQUIRED]
     for name in [*required, "model", "hp", "data", "schedule"]:
         left = config.to_dict()
         *parents, last = name.split(".")
         del functools.reduce(dict.__getitem__, parents, left)[last]
         with pytest.raises(UserError, match=rf"config\.{name}.* is missing") as e:
-            build(configs.complete(ConfigDict(left)), spec_of(config))
+            build(configs.fill_defaults(ConfigDict(left)), spec_of(config))
         assert "\n" not in str(e.value)

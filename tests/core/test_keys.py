@@ -1,4 +1,4 @@
-"""The table of keys: as the modules read it, with its defaults and ranges."""
+"""The table of keys: agreement with the modules, defaults and ranges."""
 
 import dataclasses
 import functools
@@ -59,7 +59,7 @@ FILLED = {
 
 
 @pytest.mark.parametrize("method, network", NETWORKS)
-def test_model_keys_are_the_fields_of_the_modules(method, network):
+def test_model_keys_match_module_fields(method, network):
     assert keys.MODEL.keys() == NETWORKS.keys()
     parts = NETWORKS[method, network]
     assert keys.MODEL[method, network].keys() == parts.keys()
@@ -83,7 +83,7 @@ def key(name, method="gan", network="mlp"):
     return keys.keys_of(method, network)[name]
 
 
-def test_allowed_values_are_the_entries_of_the_tables():
+def test_allowed_values_match_the_registries():
     for found, table in [
         (key("method"), methods.METHODS),
         (key("precision"), networks.PRECISIONS),
@@ -118,7 +118,7 @@ def test_allowed_values_are_the_entries_of_the_tables():
         assert set(found.allowed) == set(table), found.name
 
 
-def test_every_method_reads_the_keys_that_it_says():
+def test_method_keys_are_in_the_table_and_required_ones_are_read():
     for name, module in methods.METHODS.items():
         network = next((m[1] for m in NETWORKS if m[0] == name), "")
         table = keys.keys_of(name, network)
@@ -131,8 +131,8 @@ FROZEN = ROOT / "tests" / "fixtures" / "frozen_defaults.json"
 
 
 def identity_defaults() -> dict:
-    """{"name of the key, of a method's or a network's after theirs": its default} of
-    all keys of an identity.
+    """{name of the key: its default} of all keys of the identity; keys of a method or a
+    network are prefixed with its name.
     """
     shown = lambda k: repr(k.default) if k.default is REQUIRED else k.default
     out = {k.name: shown(k) for k in (*keys.BASE, *keys.DATA, *keys.HP)}
@@ -147,9 +147,9 @@ def identity_defaults() -> dict:
     return json.loads(json.dumps(out))
 
 
-def test_defaults_are_frozen_while_the_identity_version_is():
-    """A config that leaves a key out would become another run. New keys are added to
-    the file by `python tests/core/test_keys.py`.
+def test_defaults_are_frozen_within_an_identity_version():
+    """With another default, a config that omits the key would describe another run.
+    `python tests/core/test_keys.py` adds new keys to the file.
     """
     frozen = json.loads(FROZEN.read_text())
     if frozen["identity_version"] == keys.IDENTITY_VERSION:
@@ -163,7 +163,7 @@ def test_defaults_are_frozen_while_the_identity_version_is():
 
 
 def freeze():
-    """Write the file; refuses a default that changed without a new version."""
+    """Writes the file; fails if a default changed without a new identity version."""
     frozen, now = json.loads(FROZEN.read_text()), identity_defaults()
     if frozen["identity_version"] == keys.IDENTITY_VERSION:
         changed = [name for name, value in frozen["defaults"].items() if now.get(name) != value]
@@ -173,7 +173,7 @@ def freeze():
     )
 
 
-def test_a_new_key_changes_no_hash(monkeypatch):
+def test_new_key_at_its_default_changes_no_hash(monkeypatch):
     names = ("gan_digits", "vae_digits", "gpt_shakespeare_cpu", "seq2seq_multi30k")
     before = {name: configs.hash_of(configs.load(name)) for name in names}
     for table in ("BASE", "DATA"):
@@ -194,7 +194,7 @@ def test_a_new_key_changes_no_hash(monkeypatch):
         keys.keys_of.cache_clear()
 
 
-def test_the_identity_is_what_differs_from_the_defaults():
+def test_identity_omits_default_values():
     config = configs.resolve(tiny(seed=3, steps="2 epochs"), 160, 16)
     wanted = {
         "method": "gan",
@@ -242,7 +242,7 @@ def test_the_identity_is_what_differs_from_the_defaults():
         (dict(run__samples=5), dict()),
     ],
 )
-def test_one_run_has_one_hash_however_it_is_written(one, other):
+def test_equivalent_configs_have_equal_hashes(one, other):
     assert (
         len({configs.hash_of(configs.resolve(tiny(**change), 160, 16)) for change in (one, other)})
         == 1
@@ -267,9 +267,9 @@ def test_one_run_has_one_hash_however_it_is_written(one, other):
         ),
     ],
 )
-def test_keys_that_the_data_set_does_not_read_are_refused(change, words):
+def test_keys_unused_by_the_data_set_are_refused(change, words):
     with pytest.raises(UserError, match=words):
-        configs.check(configs.override(tiny(), change))
+        configs.validate_config(configs.override(tiny(), change))
 
 
 @pytest.mark.parametrize(
@@ -295,11 +295,11 @@ def test_keys_that_the_data_set_does_not_read_are_refused(change, words):
         (("game",), "packs", "config.game.packs: no such key of .*; did you mean 'game.pack'"),
     ],
 )
-def test_unknown_keys_of_a_file_are_refused_at_any_depth(where, key, words):
+def test_unknown_file_keys_are_refused_at_any_depth(where, key, words):
     plain = tiny().to_dict()
     functools.reduce(dict.__getitem__, where, plain)[key] = 3
     with pytest.raises(UserError, match=words):
-        configs.complete(configs.ConfigDict(plain))
+        configs.fill_defaults(configs.ConfigDict(plain))
 
 
 @pytest.mark.parametrize(
@@ -323,17 +323,17 @@ def test_unknown_keys_of_a_file_are_refused_at_any_depth(where, key, words):
         ("steps", "1e30", "too long"),
     ],
 )
-def test_values_out_of_their_range_are_refused(key, value, words):
+def test_out_of_range_values_are_refused(key, value, words):
     with pytest.raises(UserError, match=rf"^config.{key}(\[0\])? = .*{words}"):
         configs.override(tiny(), {key: value})
 
 
-def test_a_network_s_key_can_be_set_where_the_file_leaves_it_out():
+def test_override_sets_optional_keys_absent_from_the_file():
     config = configs.override(tiny(), {"model.g.norm": "batch", "hp.smoothing": 0.1})
     assert config.model.g.norm == "batch" and config.hp.smoothing == 0.1
 
 
-def test_other_names_of_the_field_lead_to_ours():
+def test_synonyms_suggest_registered_names():
     for name, allowed, ours in (
         ("fid", keys.METRICS, "frechet"),
         ("inception_score", keys.METRICS, "classifier_score"),
@@ -371,7 +371,7 @@ def test_other_names_of_the_field_lead_to_ours():
 @pytest.mark.parametrize(
     "name", ["gan_digits", "gan_digits.py", "configs/gan_digits", "configs/gan_digits.py"]
 )
-def test_a_config_is_found_by_its_name(name, tmp_path, monkeypatch):
+def test_config_is_found_by_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert configs.load(name).data.name == "digits"
     with pytest.raises(
@@ -380,16 +380,16 @@ def test_a_config_is_found_by_its_name(name, tmp_path, monkeypatch):
         configs.load("gan_digit")
 
 
-def test_an_experiment_is_found_by_its_name(tmp_path, monkeypatch):
+def test_experiment_is_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert experiment.base(experiment.load("vae_beta"), "vae_beta").method == "vae"
+    assert experiment.base_config(experiment.load("vae_beta"), "vae_beta").method == "vae"
     with pytest.raises(
         UserError, match="^experiment=vae_bet: no such file; did you mean 'vae_beta'"
     ):
         experiment.load("vae_bet")
 
 
-def test_what_a_user_s_file_raises_is_one_sentence(tmp_path):
+def test_exception_in_a_config_file_is_a_one_line_error(tmp_path):
     (tmp_path / "c.py").write_text("def get_config():\n    return 1 / 0\n")
     with pytest.raises(
         UserError, match=r"c.py raises ZeroDivisionError in line 2: division by zero$"
@@ -397,12 +397,12 @@ def test_what_a_user_s_file_raises_is_one_sentence(tmp_path):
         configs.load(tmp_path / "c.py")
 
 
-def test_changes_are_in_one_order_whatever_the_seed_of_hashes():
+def test_order_of_changes_is_independent_of_the_hash_seed():
     code = (
         "from aigc_jax.core import config as c\na = c.load('gan_digits')\n"
         "b = c.override(a, {'seed': 3, 'hp.ema_decay': 0.5, 'z': 9, 'batch_size': 7, "
         "'best': '', 'model.g.norm': 'batch'})\n"
-        "print(list(c.difference(c.leaves(a), c.leaves(b)).items()))"
+        "print(list(c.difference(c.flatten_config(a), c.flatten_config(b)).items()))"
     )
     run = lambda seed: (
         subprocess.run(

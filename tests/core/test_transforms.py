@@ -1,4 +1,4 @@
-"""Python code of a step, of an evaluation and of a loss runs once a program."""
+"""Steps, evaluations and losses are traced once per compiled program."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from aigc_jax.core.gradients import mean_gradients
 
 
 @pytest.fixture
-def counted():
-    """(f) -> f, whose calls in Python are counted in `calls`."""
+def count_calls():
+    """Wraps a function to count its Python calls in the attribute `calls`."""
 
     def count(f):
         def wrapped(*args):
@@ -25,28 +25,30 @@ def counted():
 
 
 @pytest.mark.parametrize("route", transforms.ROUTES)
-def test_a_repeated_step_is_traced_once(counted, route):
-    step = counted(lambda state, arrays: (state + arrays, {"was": state}))
-    run = jax.jit(transforms.vectorize(transforms.repeat(step, capacity=4), route))
+def test_repeated_step_is_traced_once(count_calls, route):
+    step = count_calls(lambda state, arrays: (state + arrays, {"was": state}))
+    run = jax.jit(transforms.vectorize(transforms.repeat_steps(step, capacity=4), route))
     states, rows = run(jnp.arange(3.0), jnp.float32(2), np.int32(3))
     assert np.array_equal(states, [6, 7, 8])
     assert np.array_equal(rows["was"], [[0, 2, 4, 0], [1, 3, 5, 0], [2, 4, 6, 0]])
     assert step.calls == 1
     program = str(jax.make_jaxpr(run.__wrapped__)(states, 2.0, 3))
-    assert "while[" in program and "name=<lambda>" not in program  # no call of the step's own
+    assert "while[" in program and "name=<lambda>" not in program  # the step is inlined
 
 
-def test_an_evaluation_is_traced_once(counted):
+def test_evaluation_is_traced_once(count_calls):
     values = np.arange(10.0, dtype=np.float32)
-    evaluate = counted(lambda state, batch: {"sum": state * (batch["x"] @ batch["weight"])})
-    run = jax.jit(transforms.total(evaluate, lambda arrays, rows: {"x": arrays[rows]}, 4))
+    evaluate = count_calls(lambda state, batch: {"sum": state * (batch["x"] @ batch["weight"])})
+    run = jax.jit(
+        transforms.evaluate_batches(evaluate, lambda arrays, rows: {"x": arrays[rows]}, 4)
+    )
     assert run(2.0, values, 1, 9, 0, 3)["sum"] == 2 * values[1:].sum()
     assert evaluate.calls == 1
 
 
-def test_a_loss_over_parts_of_a_batch_is_traced_once(counted):
+def test_accumulated_loss_is_traced_once(count_calls):
     x = np.arange(12.0, dtype=np.float32).reshape(6, 2)
-    loss = counted(lambda w, batch, key: (jnp.mean((batch @ w) ** 2), {"rows": batch[:, 0]}))
+    loss = count_calls(lambda w, batch, key: (jnp.mean((batch @ w) ** 2), {"rows": batch[:, 0]}))
     parts = jax.jit(lambda w, x: mean_gradients(loss, w, x, None, ("rows",), accumulate=3))
     grads, aux = parts(jnp.ones(2), x)
     assert loss.calls == 1

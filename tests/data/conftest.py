@@ -1,9 +1,9 @@
-"""What tests of texts begin with."""
+"""Fixtures of the data tests."""
 
 import pytest
 
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    """A cache that no other test has written to."""
+    """An empty cache directory for each test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,5 +1,5 @@
-"""CIFAR-10 in its binary and its Python form, packed, unpacked, prepared or fetched;
-what is damaged, and what would run code, is refused.
+"""CIFAR-10 in its binary and Python forms: archives, directories, prepared data and
+downloads; damaged files and pickles that would execute code are refused.
 """
 
 import os
@@ -30,14 +30,14 @@ LABELS = {name: RANDOM.randint(0, 10, COUNT).tolist() for name in PICTURES}
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch, tmp_path):
+def small_cifar(monkeypatch, tmp_path):
     monkeypatch.setattr(cifar, "RECORDS", COUNT)
     monkeypatch.setattr(images, "VALID", 10)
     monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
-def loaded(root, **more):
+def load_cifar(root, **more):
     return load(ConfigDict(configs.DATA | dict(name="cifar10")).lock(), str(root), **more)
 
 
@@ -50,7 +50,7 @@ def write(folder, form):
 
 
 def pack(root, form, monkeypatch):
-    """The archive of a form, and its checksum as the registered one."""
+    """Writes the archive of a form and registers its checksum."""
     archive, folder, _ = cifar.FORMS[form]
     write(root / "made" / folder, form)
     with tarfile.open(root / archive, "w:gz") as tar:
@@ -59,9 +59,9 @@ def pack(root, form, monkeypatch):
     return root / archive
 
 
-def test_the_pickles_of_these_tests_are_what_numpy_reads():
+def test_handwritten_pickles_load_as_arrays():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy.core has moved
+        warnings.simplefilter("ignore")  # numpy.core was renamed
         for x in (PICTURES["test_batch"], np.asfortranarray(PICTURES["test_batch"])):
             got = pickle.loads(pickled(x, LABELS["test_batch"]), encoding="bytes")
             np.testing.assert_array_equal(got[b"data"], x)
@@ -74,7 +74,9 @@ def test_the_pickles_of_these_tests_are_what_numpy_reads():
 @pytest.mark.parametrize("below", ["cifar10", "."])
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("form", ["binary", "python"])
-def test_both_forms_packed_or_not_are_the_same_pictures(tmp_path, monkeypatch, form, packed, below):
+def test_both_forms_load_equal_images_packed_or_unpacked(
+    tmp_path, monkeypatch, form, packed, below
+):
     root = tmp_path / "root"
     (root / below).mkdir(parents=True)
     if packed:
@@ -83,7 +85,7 @@ def test_both_forms_packed_or_not_are_the_same_pictures(tmp_path, monkeypatch, f
     else:
         write(root / below / cifar.FORMS[form][1], form)
     before = sorted(root.rglob("*"))
-    ds = loaded(root)
+    ds = load_cifar(root)
     assert (
         ds.splits == dict(train=(0, 90), valid=(90, 10), test=(100, 20))
         and ds.spec.classes == 10
@@ -92,7 +94,7 @@ def test_both_forms_packed_or_not_are_the_same_pictures(tmp_path, monkeypatch, f
     x, label = ds.arrays["x"], ds.arrays["label"]
     assert x.dtype == np.uint8 and x.shape == (120, 32, 32, 3) and label.dtype == np.int32
     for row in range(32):
-        for colour in range(3):  # red, green, blue planes, each row by row
+        for colour in range(3):  # red, green and blue planes in row-major order
             here = 1024 * colour + 32 * row
             np.testing.assert_array_equal(
                 x[:, row, :, colour], np.concatenate(list(PICTURES.values()))[:, here : here + 32]
@@ -101,7 +103,7 @@ def test_both_forms_packed_or_not_are_the_same_pictures(tmp_path, monkeypatch, f
     assert sorted(root.rglob("*")) == before  # nothing is unpacked to the disk
 
 
-def test_an_array_in_fortran_order_is_the_same_array():
+def test_fortran_order_arrays_load_unchanged():
     x = PICTURES["test_batch"]
     for order in (np.ascontiguousarray, np.asfortranarray):
         np.testing.assert_array_equal(cifar.read_python("x", pickled(order(x), [0] * COUNT))[0], x)
@@ -116,15 +118,15 @@ class Evil:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_no_code_of_a_pickle_runs(tmp_path, inside):
+def test_pickles_cannot_execute_code(tmp_path, inside):
     write(tmp_path / "cifar-10-batches-py", "python")
     mark, evil = tmp_path / "touched", Evil(tmp_path / "touched")
     raw = pickle.dumps({b"data": evil, b"labels": [0] * COUNT} if inside else evil, protocol=3)
     (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(raw)
     with pytest.raises(UserError, match="data_batch_2 asks for posix.system, which is not data"):
-        loaded(tmp_path)
+        load_cifar(tmp_path)
     assert not mark.exists()
-    pickle.loads(raw)  # as it would have been
+    pickle.loads(raw)  # a plain load does execute the code
     assert mark.exists()
 
 
@@ -143,7 +145,7 @@ X, NONE = PICTURES["test_batch"], [0] * COUNT
         (pickled(X[:3], NONE), "its data are no uint8"),
         (pickled(X.view(np.int8), NONE), "its data are no uint8"),
         (pickled(X.astype(np.float32), NONE), "its data are no uint8"),
-        (pickled(np.full((COUNT, 3072), None), NONE), "its data are no uint8"),  # of objects
+        (pickled(np.full((COUNT, 3072), None), NONE), "its data are no uint8"),  # dtype object
         (
             pickled(X, NONE).replace(python2(X.tobytes()), python2(X.tobytes()[:-1])),
             "its data are no uint8",
@@ -156,17 +158,17 @@ X, NONE = PICTURES["test_batch"], [0] * COUNT
         (pickled(X, [[0]] + NONE[1:]), "the label of record 0 is none of 0 to 9"),
     ],
 )
-def test_python_batches_that_are_none(raw, words):
+def test_invalid_python_batches_are_refused(raw, words):
     with pytest.raises(UserError, match=words) as e:
-        cifar.batch("python", "here/test_batch", raw)
+        cifar.parse_batch("python", "here/test_batch", raw)
     assert str(e.value).startswith("here/test_batch") and "\n" not in str(e.value)
 
 
-def test_files_that_are_cut_missing_or_nowhere(tmp_path):
+def test_damaged_or_missing_files_are_refused(tmp_path):
     with pytest.raises(
         UserError, match="cifar10: cifar-10-binary.tar.gz not found .* --name=cifar10 --download"
     ):
-        loaded(tmp_path)
+        load_cifar(tmp_path)
     file = tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin"
     write(file.parent, "binary")
     whole = file.read_bytes()
@@ -175,22 +177,22 @@ def test_files_that_are_cut_missing_or_nowhere(tmp_path):
         with pytest.raises(
             UserError, match=f"data_batch_3.bin has {len(bad)} bytes; a batch of CIFAR-10 has 61460"
         ):
-            loaded(tmp_path)
+            load_cifar(tmp_path)
     file.write_bytes(whole[: 3073 * 4] + b"\x0a" + whole[3073 * 4 + 1 :])
     with pytest.raises(
         UserError, match="data_batch_3.bin: the label of record 4 is none of 0 to 9"
     ):
-        loaded(tmp_path)
+        load_cifar(tmp_path)
     file.unlink()
     with pytest.raises(
         UserError, match="cifar10: data_batch_3.bin is missing in .*cifar-10-batches-bin"
     ):
-        loaded(tmp_path)
+        load_cifar(tmp_path)
 
 
 @pytest.mark.parametrize("below", ["cifar10", "."])
 @pytest.mark.parametrize("form", ["binary", "python"])
-def test_archives_that_are_cut_or_changed(tmp_path, monkeypatch, form, below):
+def test_truncated_or_changed_archives_are_refused(tmp_path, monkeypatch, form, below):
     archive = pack(tmp_path, form, monkeypatch)
     whole, half = archive.read_bytes(), archive.stat().st_size // 2
     file = tmp_path / "root" / below / archive.name
@@ -207,32 +209,32 @@ def test_archives_that_are_cut_or_changed(tmp_path, monkeypatch, form, below):
             match=rf"cifar10: .*{archive.name} is damaged \({len(bad)} bytes.*--name=cifar10 "
             r"--download",
         ):
-            loaded(tmp_path / "root")
+            load_cifar(tmp_path / "root")
 
 
-def test_an_archive_that_is_fetched(tmp_path, monkeypatch):
+def test_downloaded_archive_loads(tmp_path, monkeypatch):
     archive, root = pack(tmp_path, "binary", monkeypatch), tmp_path / "root"
 
     def fetch(name, data_dir):
         (root / name).mkdir(parents=True)
         archive.rename(root / name / archive.name)
 
-    monkeypatch.setattr(files, "fetch", fetch)
+    monkeypatch.setattr(files, "fetch_file", fetch)
     with pytest.raises(UserError, match="not found"):
-        loaded(root)
-    first, again = loaded(root, download=True), loaded(root)
+        load_cifar(root)
+    first, again = load_cifar(root, download=True), load_cifar(root)
     assert fingerprint(first) == fingerprint(again) and first.splits["test"] == (100, 20)
     assert first.about == again.about
 
 
-def test_registered_checksums_are_those_of_tensorflow_datasets():
+def test_checksums_match_tensorflow_datasets():
     import tensorflow_datasets as tfds
 
     infos = tfds.builder_cls("cifar10").url_infos.values()
     assert {i.filename: i.checksum for i in infos}.items() <= cifar.CHECKSUMS.items()
 
 
-def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
+def test_directory_prepared_by_tensorflow_datasets_loads(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
     from PIL import Image
 
@@ -262,7 +264,7 @@ def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Cifar10, "pkg_dir_path", tmp_path, raising=False)
     Cifar10(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    ds = loaded(tmp_path)
+    ds = load_cifar(tmp_path)
     assert ds.splits == dict(train=(0, 3), valid=(3, 10), test=(13, 4)) and ds.spec.classes == 10
     key = lambda x, label: sorted((i.tobytes(), int(y)) for i, y in zip(x, label, strict=True))
     assert key(ds.arrays["x"][:13], ds.arrays["label"][:13]) == key(*made["train"])

@@ -1,4 +1,4 @@
-"""Texts: where they come from, how they are cleaned and cached, what is refused."""
+"""Text corpora: sources, cleaning, caching and errors."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("own_cache")]
 
 def test_cleaning(tmp_path):
     text = "Ｆｕｌｌ ﬁ E\u0301 The end\x07\x7f\x85\r\n\tof THE stop-word"
-    clean = lambda **more: cleaning.cleaner(section(**more), more.get("script", "as_is"))(text)
+    clean = lambda **more: cleaning.make_cleaner(section(**more), more.get("script", "as_is"))(text)
     assert clean() == text
     assert clean(normalize="NFC") == text.replace("E\u0301", "É") and clean(
         normalize="NFKC"
@@ -39,7 +39,7 @@ def test_cleaning(tmp_path):
     )
 
 
-def test_simplified_characters_are_those_of_opencc(tmp_path, monkeypatch):
+def test_simplified_script_uses_opencc_or_a_simplified_file(tmp_path, monkeypatch):
     converter = lambda name: types.SimpleNamespace(
         convert=lambda text: text.replace("壯", "壮") if name == "t2s" else ""
     )
@@ -68,7 +68,7 @@ def test_simplified_characters_are_those_of_opencc(tmp_path, monkeypatch):
     )
 
 
-def test_tokens_are_kept_until_something_changes(tmp_path, monkeypatch, capsys):
+def test_tokens_are_cached_until_the_inputs_change(tmp_path, monkeypatch, capsys):
     calls = []
     real = tokenizers.build
     monkeypatch.setattr(tokenizers, "build", lambda *args: calls.append(args) or real(*args))
@@ -112,7 +112,7 @@ def test_tokens_are_kept_until_something_changes(tmp_path, monkeypatch, capsys):
     assert "tokens are not kept in" in capsys.readouterr().err
 
 
-def test_a_file_a_directory_and_a_glob(tmp_path, monkeypatch):
+def test_path_can_be_a_file_directory_or_glob(tmp_path, monkeypatch):
     folder = tmp_path / "books"
     (folder / "inner").mkdir(parents=True)
     for name in ("b.txt", "inner/a.md", "c.html", ".hidden.txt"):
@@ -134,7 +134,7 @@ def test_a_file_a_directory_and_a_glob(tmp_path, monkeypatch):
     assert data.load(section(name="text", path="books")).about["text"]["documents"] == 2
 
 
-def test_texts_that_are_always_at_hand(tmp_path, monkeypatch):
+def test_pydoc_and_stdlib_texts_load(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
     pydoc = data.load(section(name="pydoc"))
@@ -160,7 +160,7 @@ def test_texts_that_are_always_at_hand(tmp_path, monkeypatch):
     assert list(data.load(section(name="stdlib", length=4)).about["files"]) == ["a.py", "json/b.py"]
 
 
-def test_real_texts(real_data):
+def test_real_corpora_load(real_data):
     ds = data.load(section(name="shakespeare", tokenizer="characters", length=64, split="90/10"))
     assert (
         ds.spec.vocabulary == 67
@@ -183,7 +183,7 @@ def test_real_texts(real_data):
     )
 
 
-def test_a_text_that_is_nowhere_is_said_at_once(tmp_path, monkeypatch):
+def test_missing_or_damaged_corpora_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
     for name, words in (
@@ -205,7 +205,7 @@ def test_a_text_that_is_nowhere_is_said_at_once(tmp_path, monkeypatch):
         data.load(section(name="shakespeare"), str(tmp_path / "b"))
 
 
-def test_shakespeare_is_downloaded_when_asked(tmp_path, monkeypatch):
+def test_download_fetches_shakespeare(tmp_path, monkeypatch):
     monkeypatch.setenv("AIGC_DATA_DIR", str(tmp_path))
     monkeypatch.setitem(module.SHAKESPEARE, "input.txt", hashlib.sha256(PLAY.encode()).hexdigest())
 
@@ -213,13 +213,13 @@ def test_shakespeare_is_downloaded_when_asked(tmp_path, monkeypatch):
         os.makedirs(tmp_path / name)
         (tmp_path / name / "input.txt").write_text(PLAY)
 
-    monkeypatch.setattr(files, "fetch", fetch)
+    monkeypatch.setattr(files, "fetch_file", fetch)
     assert data.load(section(name="shakespeare"), download=True).about["text"]["characters"] == len(
         PLAY
     )
 
 
-def test_mistakes_are_sentences(tmp_path):
+def test_mistakes_raise_one_line_errors(tmp_path):
     play = tmp_path / "play.txt"
     play.write_text(PLAY)
     (tmp_path / "empty").mkdir()
@@ -273,9 +273,9 @@ def test_mistakes_are_sentences(tmp_path):
         assert words in str(e.value) and "\n" not in str(e.value), str(e.value)
 
 
-def test_byte_order_marks_and_crlf_are_no_words(tmp_path):
+def test_byte_order_marks_and_line_endings_are_handled(tmp_path):
     (tmp_path / "stop.txt").write_bytes("\ufeffThe\r\nword\r\n".encode())
-    clean = cleaning.cleaner(section(stop_words=str(tmp_path / "stop.txt")), "as_is")
+    clean = cleaning.make_cleaner(section(stop_words=str(tmp_path / "stop.txt")), "as_is")
     assert clean("The last word") == " last "
     (tmp_path / "crlf.txt").write_bytes(("\ufeff" + PLAY.replace("\n", "\r\n")).encode())
     for name in ("bytes", "characters", "bpe"):
@@ -290,13 +290,13 @@ def test_byte_order_marks_and_crlf_are_no_words(tmp_path):
         load(tmp_path / "wide.txt")
 
 
-def test_lines_end_at_line_feeds_alone():
+def test_lines_split_only_at_line_feeds():
     text = "a\x0cb\x85c\u2028d\r\n\ne\rf\n"
     assert split_lines(text) == ["a\x0cb\x85c\u2028d", "", "e\rf"]
     assert split_lines("") == [] and split_lines("a\nb") == ["a", "b"]
 
 
-def test_poems_are_divided_at_line_feeds_alone(tmp_path):
+def test_poems_split_only_at_line_feeds(tmp_path):
     (tmp_path / "tang_poems").mkdir()
     poems = [f"秦川雄帝宅\u2028函谷壯皇居{i}" for i in range(60)]
     (tmp_path / "tang_poems" / "tang_20k.txt").write_bytes(
@@ -308,7 +308,7 @@ def test_poems_are_divided_at_line_feeds_alone(tmp_path):
     )
 
 
-def test_texts_that_are_no_regular_files_are_named(tmp_path, capsys):
+def test_non_regular_text_files_are_skipped_or_refused(tmp_path, capsys):
     books = tmp_path / "books"
     books.mkdir()
     (books / "a.txt").write_text(PLAY)
@@ -323,7 +323,7 @@ def test_texts_that_are_no_regular_files_are_named(tmp_path, capsys):
             and "a.txt" in ds.about["files"]
             and "b.txt" not in ds.about["files"]
         )
-    assert "c.txt" in ds.about["files"]  # a glob names it, a directory only holds it
+    assert "c.txt" in ds.about["files"]  # links out of a directory are only read if a glob matches
     with pytest.raises(
         UserError, match="stop_words = '.*b.txt' is a FIFO, and must be a regular file"
     ):

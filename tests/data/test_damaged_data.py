@@ -1,5 +1,5 @@
-"""Every format of data with flipped, missing and inserted bytes: it is read, or one
-sentence says why not, at once.
+"""Every data format with flipped, missing and inserted bytes: the file loads or raises
+a one-line error, within a time limit.
 """
 
 import gzip
@@ -44,7 +44,7 @@ def saved(save, *args, **more) -> bytes:
     return buffer.getvalue()
 
 
-# Each: (path, its bytes) of a good file, and what reads it.
+# Each function returns the path and the bytes of a valid file, and its reader.
 
 
 def idx(root):
@@ -62,8 +62,10 @@ def amat_packed(root):
 
 
 def read_cifar(form, where):
-    """The batches of where an archive or its directory is."""
-    parts = [cifar.batch(form, called, raw) for _, called, raw in cifar.pieces(form, where)]
+    """Reads and checks the batches of an archive or of its directory."""
+    parts = [
+        cifar.parse_batch(form, called, raw) for _, called, raw in cifar.read_pieces(form, where)
+    ]
     require(parts, "data_batch_1 is missing")
     assert [len(part["x"]) for part in parts] == [cifar.RECORDS]
 
@@ -142,7 +144,7 @@ def tokens_npy(root):
     return root / "train.npy", saved(np.save, np.arange(200, dtype=np.uint16)), token_reader(root)
 
 
-def picture(suffix):
+def image_file(suffix):
     def make(root):
         from PIL import Image
 
@@ -151,7 +153,7 @@ def picture(suffix):
         packed = dict(compression="tiff_lzw") if suffix == "tif" else {}
 
         def read(path):
-            found = folder.attempt(path.parent, path.name, 8, "rgb")
+            found = folder.try_decode(path.parent, path.name, 8, "rgb")
             if isinstance(found, str):
                 raise UserError(found)
             assert found.shape == (8, 8, 3) and found.dtype == np.uint8
@@ -180,7 +182,7 @@ def tokenizer_file(root):
 
 def tunes(root):
     read = lambda path: [
-        music.midi(music.read(tune)) for tune in corpora.decoded(path).split("X:")[1:]
+        music.to_midi(music.read_tune(tune)) for tune in corpora.decode_files(path).split("X:")[1:]
     ]
     return root / "a.abc", (TUNE * 3).encode(), read
 
@@ -190,7 +192,7 @@ def stop_words(root):
     return (
         root / "a.txt",
         b"the\r\nand\r\n",
-        lambda path: cleaning.cleaner(section(path), "as_is")("the end"),
+        lambda path: cleaning.make_cleaner(section(path), "as_is")("the end"),
     )
 
 
@@ -221,11 +223,11 @@ FORMATS = {
         stop_words,
         safetensors,
     )
-} | {suffix: picture(suffix) for suffix in ("png", "jpg", "webp", "bmp", "gif", "tif")}
+} | {suffix: image_file(suffix) for suffix in ("png", "jpg", "webp", "bmp", "gif", "tif")}
 
 
 def damage(good: bytes, random) -> bytes:
-    """Flipped bits, a missing end or middle, inserted bytes, or nothing at all."""
+    """Flips bits, removes the end or middle, inserts bytes or replaces the content."""
     at, other = sorted(random.randint(0, len(good) + 1, 2))
     match random.randint(0, 6):
         case 0 | 1:
@@ -250,8 +252,8 @@ def damage(good: bytes, random) -> bytes:
 
 
 @pytest.fixture
-def in_time(tmp_path, monkeypatch):
-    """What is read goes to a cache of its own; nothing takes longer than SECONDS."""
+def time_limit(tmp_path, monkeypatch):
+    """A function that starts an alarm of SECONDS; each test has an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cifar, "RECORDS", 20)
 
@@ -264,8 +266,8 @@ def in_time(tmp_path, monkeypatch):
     signal.signal(signal.SIGALRM, before)
 
 
-def reads(read, path: Path) -> bool:
-    """Is it read? Where it is not, one line says why."""
+def is_readable(read, path: Path) -> bool:
+    """Whether `read` accepts the file; a refusal must be a one-line error."""
     try:
         read(path)
         return True
@@ -276,26 +278,26 @@ def reads(read, path: Path) -> bool:
 
 @pytest.mark.parametrize("cases", [8, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FORMATS)
-def test_damaged_files_are_read_or_refused_by_one_line(tmp_path, in_time, name, cases):
+def test_damaged_files_load_or_raise_a_one_line_error(tmp_path, time_limit, name, cases):
     (tmp_path / "data").mkdir()
     path, good, read = FORMATS[name](tmp_path / "data")
     path.write_bytes(good)
-    in_time()
-    assert reads(read, path)
+    time_limit()
+    assert is_readable(read, path)
     random = np.random.RandomState(zlib.crc32(name.encode()))
     refused = 0
     for _ in range(cases):
         path.write_bytes(damage(good, random))
-        in_time()
-        refused += not reads(read, path)
+        time_limit()
+        refused += not is_readable(read, path)
     assert refused > 0
     path.unlink()
     path.mkdir()
-    assert not reads(read, path)  # a directory of that name
+    assert not is_readable(read, path)  # a directory in place of the file
 
 
 @pytest.mark.parametrize("cases", [3, pytest.param(60, marks=pytest.mark.slow)])
-def test_damaged_records_are_read_or_refused_by_one_line(tmp_path, in_time, monkeypatch, cases):
+def test_damaged_records_load_or_raise_a_one_line_error(tmp_path, time_limit, monkeypatch, cases):
     import tensorflow_datasets as tfds
     from PIL import Image
 
@@ -326,21 +328,21 @@ def test_damaged_records_are_read_or_refused_by_one_line(tmp_path, in_time, monk
         ds = data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(path))))
         ds.arrays["x"][:]
 
-    assert reads(read, version)
+    assert is_readable(read, version)
     first = fingerprint(data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version)))))
     random, files = np.random.RandomState(1), sorted(p for p in version.iterdir() if p.is_file())
     for i in range(cases):
         path = files[i % len(files)]
         good = path.read_bytes()
         path.write_bytes(damage(good, random))
-        in_time()
-        reads(read, version)
+        time_limit()
+        is_readable(read, version)
         path.write_bytes(good)
     shard = next(p for p in files if "array_record" in p.name)
     good = shard.read_bytes()
     bad = bytearray(good)
     bad[len(bad) // 2] ^= 1
-    shard.write_bytes(bad)  # of the same size
+    shard.write_bytes(bad)  # same size, other content
     with pytest.raises(UserError, match="cannot be read"):
         read(version)
     other = hash_of(shard)
@@ -356,7 +358,7 @@ def hash_of(path):
     return records.sample_sha256(path)
 
 
-def test_the_hash_of_a_large_file_is_of_pieces_of_all_of_it(tmp_path, monkeypatch):
+def test_sampled_hash_covers_the_start_middle_and_end(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "WHOLE", 4096)
     monkeypatch.setattr(records, "PIECES", 16)
     content = noise(100_000).tobytes()
@@ -369,7 +371,7 @@ def test_the_hash_of_a_large_file_is_of_pieces_of_all_of_it(tmp_path, monkeypatc
         assert hash_of(tmp_path / "a") != first
 
 
-def test_gzip_that_unpacks_to_more_than_its_header_says_is_not_unpacked(tmp_path):
+def test_gzip_that_contradicts_its_idx_header_is_refused(tmp_path):
     head = b"\0\0\x08\x03" + np.array([2, 7, 7], ">u4").tobytes()
     (tmp_path / "a.gz").write_bytes(gzip.compress(head + bytes(2**22)))
     with pytest.raises(UserError, match="is no whole IDX file of bytes"):

@@ -1,4 +1,4 @@
-"""Data sets: splits, prepared, missing or damaged files, downloads."""
+"""Data sets: splits, prepared data, missing or damaged files, downloads."""
 
 import functools
 import gzip
@@ -22,9 +22,9 @@ from aigc_jax.utils.errors import UserError
 pytestmark = pytest.mark.unit
 
 
-def test_pictures_are_the_same_numbers_on_the_host_and_in_a_program():
-    """Every grey level, to the last bit, whatever is fused: what a run sees does not
-    hang on where its data lie.
+def test_image_values_are_bitwise_equal_on_host_and_in_jit():
+    """Every grey level is equal to the last bit, regardless of fusion: the features of
+    a run do not depend on where its data are stored.
     """
     for levels, x in (
         (1, np.arange(2)),
@@ -43,7 +43,7 @@ def test_pictures_are_the_same_numbers_on_the_host_and_in_a_program():
         assert here.min() == -1 and here.max() == 1
 
 
-def test_digits():
+def test_digits_match_scikit_learn():
     ds = data.load(section("digits"))
     assert ds.splits == dict(train=(0, 1439), valid=(1439, 179), test=(1618, 179))
     x = ds.take(ds.arrays, np.arange(1797))["x"]
@@ -52,13 +52,13 @@ def test_digits():
 
     raw = load_digits()
     key = lambda images: sorted(np.ascontiguousarray(i).tobytes() for i in images)
-    # the same pictures in another order
+    # The same images in another order.
     assert key((x[..., 0] + 1) * 8) == key(raw.images.astype(np.float32))
     np.testing.assert_allclose(jax.jit(ds.take)(ds.arrays, jnp.arange(9))["x"], x[:9], atol=1e-7)
 
 
 @pytest.mark.parametrize("name, count, reach", [("ring", 8, 1.1), ("grid", 25, 4.3)])
-def test_mixtures_have_their_moments(name, count, reach):
+def test_mixtures_match_their_specification(name, count, reach):
     ds = data.load(section(name))
     assert ds.spec.n_train == 100_000 and len(ds.spec.centres) == count
     x = ds.take(ds.arrays, np.arange(100_000))["x"].astype(np.float64)
@@ -69,7 +69,7 @@ def test_mixtures_have_their_moments(name, count, reach):
     assert np.bincount(nearest).min() > 0.9 * 100_000 / count and np.abs(x).max() < reach
 
 
-def test_mnist_and_fashion(real_data):
+def test_mnist_and_fashion_mnist_load(real_data):
     for name in ("mnist", "fashion_mnist"):
         ds = data.load(section(name), str(real_data))
         assert {k: n for k, (_, n) in ds.splits.items()} == dict(
@@ -80,7 +80,7 @@ def test_mnist_and_fashion(real_data):
     assert datasets.fingerprint(ds) != datasets.fingerprint(data.load(section("mnist")))
 
 
-def test_a_data_file_cut_or_changed_at_three_places(real_data, tmp_path):
+def test_damaged_or_missing_mnist_files_are_refused(real_data, tmp_path):
     for name in ("mnist", "fashion_mnist"):
         folder = tmp_path / name
         folder.mkdir()
@@ -107,7 +107,7 @@ def test_a_data_file_cut_or_changed_at_three_places(real_data, tmp_path):
                 data.load(section(name), str(tmp_path))
 
 
-def test_binarized_mnist(real_data, tmp_path, monkeypatch):
+def test_binarized_mnist_loads_and_damage_is_refused(real_data, tmp_path, monkeypatch):
     ds = data.load(section("binarized_mnist"), str(real_data))
     assert {k: n for k, (_, n) in ds.splits.items()} == dict(
         train=50_000, valid=10_000, test=10_000
@@ -115,11 +115,11 @@ def test_binarized_mnist(real_data, tmp_path, monkeypatch):
     assert ds.spec.levels == 1 and ds.spec.classes == 0 and ds.spec.shape == (28, 28, 1)
     x = ds.take(ds.arrays, np.arange(100))["x"]
     assert set(np.unique(x)) == {-1, 1} and 0.05 < (x == 1).mean() < 0.25
-    # a digit's ink is where MNIST's is: the mean picture of both is one
+    # Binarization preserves the mean image of MNIST.
     grey = data.load(section("mnist"), str(real_data)).arrays["x"][:50_000].mean(0) / 255
     assert np.abs(ds.arrays["x"][:50_000].mean(0) - grey).max() < 0.02
-    # plain files serve as well; packed ones that are cut or hold something else are
-    # found out
+    # Uncompressed files are accepted too; truncated or changed archives are
+    # refused.
     folder = tmp_path / "binarized_mnist"
     folder.mkdir()
     for file in AMAT:
@@ -142,13 +142,13 @@ def test_binarized_mnist(real_data, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("raw", [b"", b"0 1\n", b"2 " * 784, b"0 " * 783 + b"0"])
-def test_amat_files_that_are_none(tmp_path, raw):
+def test_invalid_amat_files_are_refused(tmp_path, raw):
     (tmp_path / "x.amat").write_bytes(raw)
     with pytest.raises(UserError, match="no lines of 784 zeros and ones"):
         read_amat(tmp_path / "x.amat")
 
 
-def test_a_data_set_that_is_nowhere_is_said_at_once(tmp_path, monkeypatch):
+def test_missing_data_set_error_lists_searched_paths(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AIGC_DATA_DIR", str(tmp_path / "a"))
     with pytest.raises(UserError) as e:
@@ -158,7 +158,7 @@ def test_a_data_set_that_is_nowhere_is_said_at_once(tmp_path, monkeypatch):
     assert "train-images-idx3-ubyte.gz" in str(e.value) and "--download" in str(e.value)
 
 
-def test_unknown_name():
+def test_unknown_name_is_refused_with_a_suggestion():
     with pytest.raises(
         UserError, match="config.data.name = 'minst' is none of .*; did you mean 'mnist'"
     ):
@@ -171,7 +171,7 @@ def idx(array):
 
 
 def small_mnist(folder):
-    """MNIST's four files with pictures of our own, and the checksums that they have."""
+    """Writes the four files of MNIST with random images; returns their checksums."""
     folder.mkdir(parents=True)
     random = np.random.RandomState(0)
     for part, n in (("train", 5_010), ("t10k", 20)):
@@ -196,14 +196,14 @@ def small_mnist(folder):
         b"PK not idx",
     ],
 )
-def test_idx_files_that_are_none(tmp_path, raw):
+def test_invalid_idx_files_are_refused(tmp_path, raw):
     for written in (gzip.compress(raw), raw, gzip.compress(raw)[:-3]):
         (tmp_path / "f.gz").write_bytes(written)
         with pytest.raises(UserError, match="f.gz"):
             read_idx(tmp_path / "f.gz")
 
 
-def test_download_by_the_manager_of_tensorflow_datasets(tmp_path, monkeypatch):
+def test_download_verifies_checksums(tmp_path, monkeypatch):
     """The real download manager against a local server: checksums are verified."""
     import tensorflow_datasets as tfds
 
@@ -236,7 +236,7 @@ def test_download_by_the_manager_of_tensorflow_datasets(tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
+def test_directory_prepared_by_tensorflow_datasets_loads(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
     from PIL import Image
 
@@ -273,7 +273,7 @@ def test_a_directory_prepared_by_tensorflow_datasets(tmp_path, monkeypatch):
     assert key(ds.arrays["x"][:5003]) == key(made["train"][0])
     assert sorted(ds.arrays["label"][5003:].tolist()) == sorted(made["test"][1].tolist())
 
-    # the same by record, of any name
+    # The same data read by record, as the data set "tfds".
     monkeypatch.setattr(records.Feature, "__array__", lambda *_, **__: pytest.fail("read whole"))
     there = data.load(section("tfds", path="mnist"), str(tmp_path))
     assert (

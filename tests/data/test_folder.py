@@ -1,5 +1,5 @@
-"""Pictures from a directory: what a file shows is what the networks see; whatever is
-wrong with one is a sentence.
+"""Images from a directory: decoding, splits, classes, caching, and one-line errors for
+invalid files.
 """
 
 import os
@@ -34,7 +34,7 @@ def noise(*shape, seed=0):
     return np.random.RandomState(seed).randint(0, 256, shape).astype(np.uint8)
 
 
-def many(path, count=60, classes=("",)):
+def write_images(path, count=60, classes=("",)):
     for i in range(count):
         place = path / classes[i % len(classes)]
         place.mkdir(parents=True, exist_ok=True)
@@ -42,110 +42,121 @@ def many(path, count=60, classes=("",)):
     return path
 
 
-def decoded(image, path, colour="rgb", size=8, **save):
+def save_and_decode(image, path, colour="rgb", size=8, **save):
     image.save(path, **save)
-    return module.decode(path, size, colour).astype(int)
+    return module.decode_image(path, size, colour).astype(int)
 
 
-def test_rgb_and_grey_pictures_of_the_right_size_come_through_unchanged(tmp_path):
+def test_images_of_the_right_size_are_unchanged(tmp_path):
     x = noise(8, 8, 3)
-    np.testing.assert_array_equal(decoded(Image.fromarray(x), tmp_path / "a.png"), x)
+    np.testing.assert_array_equal(save_and_decode(Image.fromarray(x), tmp_path / "a.png"), x)
     np.testing.assert_array_equal(
-        decoded(Image.fromarray(x[..., 0]), tmp_path / "b.PNG"), x[..., :1].repeat(3, -1)
+        save_and_decode(Image.fromarray(x[..., 0]), tmp_path / "b.PNG"), x[..., :1].repeat(3, -1)
     )
     np.testing.assert_array_equal(
-        decoded(Image.fromarray(x[..., 0]), tmp_path / "c.png", "grey"), x[..., :1]
+        save_and_decode(Image.fromarray(x[..., 0]), tmp_path / "c.png", "grey"), x[..., :1]
     )
     luma = x @ [0.299, 0.587, 0.114]  # ITU-R BT.601
-    assert np.abs(decoded(Image.fromarray(x), tmp_path / "a.png", "grey")[..., 0] - luma).max() <= 1
+    assert (
+        np.abs(save_and_decode(Image.fromarray(x), tmp_path / "a.png", "grey")[..., 0] - luma).max()
+        <= 1
+    )
 
 
-def test_transparency_is_laid_on_white(tmp_path):
+def test_transparency_is_composited_on_white(tmp_path):
     x = noise(8, 8, 4)
     alpha = x[..., 3:] / 255
     expected = x[..., :3] * alpha + 255 * (1 - alpha)
-    assert np.abs(decoded(Image.fromarray(x), tmp_path / "a.png") - expected).max() <= 1
+    assert np.abs(save_and_decode(Image.fromarray(x), tmp_path / "a.png") - expected).max() <= 1
     grey = np.stack([x[..., 0], x[..., 3]], -1)
     assert (
         np.abs(
-            decoded(Image.fromarray(grey, "LA"), tmp_path / "b.png", "grey")
+            save_and_decode(Image.fromarray(grey, "LA"), tmp_path / "b.png", "grey")
             - (grey[..., :1] * alpha + 255 * (1 - alpha))
         ).max()
         <= 1
     )
 
 
-def test_palettes_are_looked_up(tmp_path):
+def test_palettes_are_expanded_to_rgb(tmp_path):
     index = (np.arange(64) % 3).reshape(8, 8).astype(np.uint8)
     colours = np.array([[255, 0, 0], [0, 128, 0], [7, 8, 9]])
     image = Image.fromarray(index, "P")
     image.putpalette(colours.astype(np.uint8).tobytes())
-    np.testing.assert_array_equal(decoded(image, tmp_path / "a.png"), colours[index])
+    np.testing.assert_array_equal(save_and_decode(image, tmp_path / "a.png"), colours[index])
     colours[1] = 255  # the transparent entry
     np.testing.assert_array_equal(
-        decoded(image, tmp_path / "b.png", transparency=1), colours[index]
+        save_and_decode(image, tmp_path / "b.png", transparency=1), colours[index]
     )
 
 
-def test_sixteen_bits_are_scaled_not_cut_off(tmp_path):
+def test_16_bit_values_are_scaled_not_clipped(tmp_path):
     x = np.random.RandomState(0).randint(0, 2**16, (8, 8)).astype(np.uint16)
     assert (
-        np.abs(decoded(Image.fromarray(x), tmp_path / "a.png", "grey")[..., 0] - x / 257).max()
+        np.abs(
+            save_and_decode(Image.fromarray(x), tmp_path / "a.png", "grey")[..., 0] - x / 257
+        ).max()
         <= 0.5
     )
 
 
-def test_cmyk_and_exif(tmp_path):
-    plain = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
-    # JPEG, and no ICC profile
-    assert np.abs(decoded(plain, tmp_path / "a.jpg", quality=100) - [255, 0, 0]).max() <= 40
+def test_cmyk_is_converted_and_exif_orientation_applied(tmp_path):
+    plain = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red in CMYK
+    # The tolerance allows for JPEG and the absence of an ICC profile.
+    assert np.abs(save_and_decode(plain, tmp_path / "a.jpg", quality=100) - [255, 0, 0]).max() <= 40
     x = np.zeros((16, 16, 3), np.uint8)
-    x[:8], x[8:, :8] = [250, 0, 0], [0, 0, 250]  # above, and below left
+    x[:8], x[8:, :8] = [250, 0, 0], [0, 0, 250]  # the upper half, and the lower left quarter
     for tag, turned in {3: x[::-1, ::-1], 6: np.rot90(x, -1), 8: np.rot90(x)}.items():
         exif = Image.Exif()
         exif[0x0112] = tag
-        got = decoded(
+        got = save_and_decode(
             Image.fromarray(x), tmp_path / "b.jpg", size=16, exif=exif, quality=100, subsampling=0
         )
         assert np.abs(got - turned).mean() < 3, tag
     assert (
         np.abs(
-            decoded(Image.fromarray(x), tmp_path / "c.jpg", size=16, quality=100, subsampling=0) - x
+            save_and_decode(
+                Image.fromarray(x), tmp_path / "c.jpg", size=16, quality=100, subsampling=0
+            )
+            - x
         ).mean()
         < 3
     )
 
 
-def test_the_centre_is_cropped_and_shrinking_averages(tmp_path):
+def test_centre_is_cropped_and_downsampling_averages(tmp_path):
     x = np.zeros((32, 96, 3), np.uint8)
     x[:, :32], x[:, 32:64], x[:, 64:] = [255, 0, 0], [0, 255, 0], [0, 0, 255]
     whole = np.asarray(Image.fromarray(x).resize((24, 8), Image.Resampling.LANCZOS)).astype(int)
-    wide = decoded(Image.fromarray(x), tmp_path / "a.png")
+    wide = save_and_decode(Image.fromarray(x), tmp_path / "a.png")
     assert np.abs(wide - whole[:, 8:16]).max() <= 1 and (np.argmax(wide, -1) == 1).all()
-    tall = decoded(Image.fromarray(x.swapaxes(0, 1)), tmp_path / "b.png")
+    tall = save_and_decode(Image.fromarray(x.swapaxes(0, 1)), tmp_path / "b.png")
     assert np.abs(tall - wide.swapaxes(0, 1)).max() <= 1
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    # picked pixels would be 0 or 255
-    assert np.abs(decoded(Image.fromarray(board), tmp_path / "c.png", "grey") - 127.5).max() < 3
-    assert decoded(Image.fromarray(noise(8, 8, 3)), tmp_path / "d.png", size=32).shape == (
+    # Nearest-neighbour sampling would give 0 or 255.
+    assert (
+        np.abs(save_and_decode(Image.fromarray(board), tmp_path / "c.png", "grey") - 127.5).max()
+        < 3
+    )
+    assert save_and_decode(Image.fromarray(noise(8, 8, 3)), tmp_path / "d.png", size=32).shape == (
         32,
         32,
         3,
     )
 
 
-def test_a_picture_keeps_its_split_whatever_others_there_are(tmp_path):
+def test_split_of_an_image_is_independent_of_other_images(tmp_path):
     def split_of(ds):
         where = {}
         for name, (start, count) in ds.splits.items():
             where |= {ds.arrays["x"][i].tobytes(): name for i in range(start, start + count)}
         return where
 
-    before = split_of(load(many(tmp_path / "a", 60)))
-    after = split_of(load(many(tmp_path / "a", 400)))
+    before = split_of(load(write_images(tmp_path / "a", 60)))
+    after = split_of(load(write_images(tmp_path / "a", 400)))
     assert before == {k: after[k] for k in before} and len(before) == 60
     shares = [sum(v == name for v in after.values()) / 400 for name in ("train", "valid", "test")]
-    # 400 draws: three standard errors
+    # Three standard errors of 400 draws.
     assert np.abs(np.array(shares) - [0.8, 0.1, 0.1]).max() < 0.06
     two = load(tmp_path / "a", split="80/20")
     assert two.splits["valid"] == two.splits["test"] and sum(two.splits["valid"]) == len(
@@ -156,21 +167,21 @@ def test_a_picture_keeps_its_split_whatever_others_there_are(tmp_path):
     }
 
 
-def test_the_directory_is_the_class(tmp_path):
-    ds = load(many(tmp_path / "a", 90, ("cat", "dog", "dog/puppy")))
+def test_directories_are_classes(tmp_path):
+    ds = load(write_images(tmp_path / "a", 90, ("cat", "dog", "dog/puppy")))
     assert ds.spec.classes == 3 and ds.about["classes"] == {"cat": 30, "dog": 30, "dog/puppy": 30}
     by_picture = {noise(8, 8, 3, seed=i).tobytes(): i % 3 for i in range(90)}
     assert [by_picture[x.tobytes()] for x in ds.arrays["x"]] == ds.arrays["label"].tolist()
-    assert "label" not in load(many(tmp_path / "b")).arrays
+    assert "label" not in load(write_images(tmp_path / "b")).arrays
 
 
-def test_files_are_decoded_once_until_one_changes(tmp_path, monkeypatch, capsys):
-    many(tmp_path / "a")
+def test_decoded_images_are_cached_until_a_file_changes(tmp_path, monkeypatch, capsys):
+    write_images(tmp_path / "a")
     (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
     calls = []
-    real = module.decode
+    real = module.decode_image
     monkeypatch.setattr(
-        module, "decode", lambda path, *rest: calls.append(path) or real(path, *rest)
+        module, "decode_image", lambda path, *rest: calls.append(path) or real(path, *rest)
     )
     first = load(tmp_path / "a")
     assert (
@@ -191,13 +202,13 @@ def test_files_are_decoded_once_until_one_changes(tmp_path, monkeypatch, capsys)
         cached.write_bytes(cached.read_bytes()[:-200])
     third = load(tmp_path / "a")
     assert len(calls) == 244 and "is damaged: decoding again" in capsys.readouterr().err
-    # nothing is in memory before it is looked at
+    # The array is a read-only memory map.
     assert isinstance(third.arrays["x"], np.memmap) and not third.arrays["x"].flags.writeable
     assert not list(module.cache_dir("pictures").glob("*.part"))
 
 
-def test_bad_files_are_skipped_and_named_in_one_line(tmp_path, capsys):
-    many(tmp_path / "a")
+def test_invalid_files_are_skipped_and_named_in_one_line(tmp_path, capsys):
+    write_images(tmp_path / "a")
     whole = (tmp_path / "a" / "0.png").read_bytes()
     (tmp_path / "a" / "half.png").write_bytes(whole[:60])
     (tmp_path / "a" / "text.jpg").write_text("words")
@@ -218,8 +229,8 @@ def test_bad_files_are_skipped_and_named_in_one_line(tmp_path, capsys):
 
 
 def png(width, height, bits, colour, rows, clear=b""):
-    """The bytes of a PNG by the letter of its standard. colour: 0 grey, 2 RGB; clear:
-    its tRNS chunk.
+    """The bytes of a PNG file, built according to the standard. colour: 0 grey, 2 RGB;
+    clear: the tRNS chunk.
     """
 
     def chunk(kind, content):
@@ -236,12 +247,12 @@ def png(width, height, bits, colour, rows, clear=b""):
 
 
 def bomb(path, side):
-    """A PNG of side x side black pixels in few bytes."""
+    """Writes a PNG of side x side black pixels that compress to few bytes."""
     path.write_bytes(png(side, side, 1, 0, bytes((1 + (side + 7) // 8) * side)))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-def test_transparent_grey_of_a_png_is_white_at_any_bit_depth(tmp_path, bits):
+def test_png_transparent_grey_is_white_at_any_bit_depth(tmp_path, bits):
     top = 2**bits - 1
     values = np.random.RandomState(bits).randint(0, top + 1, (8, 8))
     values[0, :2], values[0, 2] = [top // 3, min(top // 3 + 1, top)], 0
@@ -250,18 +261,21 @@ def test_transparent_grey_of_a_png_is_white_at_any_bit_depth(tmp_path, bits):
     for clear in (top // 3, 0):
         (tmp_path / "a.png").write_bytes(png(8, 8, bits, 0, rows, struct.pack(">H", clear)))
         right = np.where(values == clear, 255, np.floor(values * 255 / top + 0.5))
-        np.testing.assert_array_equal(module.decode(tmp_path / "a.png", 8, "grey")[..., 0], right)
+        np.testing.assert_array_equal(
+            module.decode_image(tmp_path / "a.png", 8, "grey")[..., 0], right
+        )
     (tmp_path / "a.png").write_bytes(png(8, 8, bits, 0, rows))
     np.testing.assert_array_equal(
-        module.decode(tmp_path / "a.png", 8, "grey")[..., 0], np.floor(values * 255 / top + 0.5)
+        module.decode_image(tmp_path / "a.png", 8, "grey")[..., 0],
+        np.floor(values * 255 / top + 0.5),
     )
 
 
-def test_transparent_colour_of_a_png_is_white_at_8_and_16_bits(tmp_path):
+def test_png_transparent_colour_is_white_at_8_and_16_bits(tmp_path):
     for bits in (8, 16):
         top = 2**bits - 1
         values = np.random.RandomState(bits).randint(0, top + 1, (8, 8, 3))
-        # of 16 bits: equal in their upper bytes
+        # With 16 bits, both colours are equal in their upper bytes.
         values[0, 0], values[0, 1] = [10, 20, 30], [10, 20, 31]
         rows = b"".join(
             b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in values
@@ -269,51 +283,55 @@ def test_transparent_colour_of_a_png_is_white_at_8_and_16_bits(tmp_path):
         (tmp_path / "a.png").write_bytes(png(8, 8, bits, 2, rows, struct.pack(">HHH", 10, 20, 30)))
         right = np.floor(values * 255 / top + 0.5)
         right[0, 0] = 255
-        np.testing.assert_array_equal(module.decode(tmp_path / "a.png", 8, "rgb"), right)
+        np.testing.assert_array_equal(module.decode_image(tmp_path / "a.png", 8, "rgb"), right)
 
 
-def test_animated_and_paged_files_show_their_first_frame(tmp_path):
+def test_multi_frame_files_decode_to_their_first_frame(tmp_path):
     first, second = noise(8, 8, 3) // 16 * 16, noise(8, 8, 3, seed=1)
     frames = [Image.fromarray(x) for x in (first, second)]
     for name, more in (("a.webp", dict(lossless=True)), ("a.tiff", {}), ("a.png", {})):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **more)
-        np.testing.assert_array_equal(module.decode(tmp_path / name, 8, "rgb"), first, err_msg=name)
+        np.testing.assert_array_equal(
+            module.decode_image(tmp_path / name, 8, "rgb"), first, err_msg=name
+        )
     greys = [Image.fromarray(x[..., 0]) for x in (first, second)]
     greys[0].save(tmp_path / "a.gif", save_all=True, append_images=greys[1:])
     np.testing.assert_array_equal(
-        module.decode(tmp_path / "a.gif", 8, "grey")[..., 0], first[..., 0]
+        module.decode_image(tmp_path / "a.gif", 8, "grey")[..., 0], first[..., 0]
     )
     frames[0].save(tmp_path / "a.bmp")
-    np.testing.assert_array_equal(module.decode(tmp_path / "a.bmp", 8, "rgb"), first)
+    np.testing.assert_array_equal(module.decode_image(tmp_path / "a.bmp", 8, "rgb"), first)
 
 
-def test_modes_of_tiff_and_gif_are_shown_as_meant(tmp_path):
+def test_pixel_modes_and_orientations_decode_across_formats(tmp_path):
     x = np.random.RandomState(0).randint(0, 2**16, (8, 8)).astype(np.uint16)
     assert (
-        np.abs(decoded(Image.fromarray(x), tmp_path / "a.tif", "grey")[..., 0] - x / 257).max()
+        np.abs(
+            save_and_decode(Image.fromarray(x), tmp_path / "a.tif", "grey")[..., 0] - x / 257
+        ).max()
         <= 0.5
     )
     bits = noise(8, 8) > 127
     for name in ("b.tif", "b.png", "b.bmp"):
         np.testing.assert_array_equal(
-            decoded(Image.fromarray(bits), tmp_path / name, "grey")[..., 0], 255 * bits
+            save_and_decode(Image.fromarray(bits), tmp_path / name, "grey")[..., 0], 255 * bits
         )
     y = noise(16, 8, 3)
     exif = Image.Exif()
     exif[0x0112] = 6
     for name, more in (("c.tif", {}), ("c.png", {}), ("c.webp", dict(lossless=True))):
-        got = decoded(Image.fromarray(y), tmp_path / name, size=8, exif=exif, **more)
-        np.testing.assert_array_equal(got, np.rot90(y, -1)[:, 4:12], err_msg=name)  # turned once
+        got = save_and_decode(Image.fromarray(y), tmp_path / name, size=8, exif=exif, **more)
+        np.testing.assert_array_equal(got, np.rot90(y, -1)[:, 4:12], err_msg=name)  # rotated once
     index = (np.arange(64) % 3).reshape(8, 8).astype(np.uint8)
     image = Image.fromarray(index, "P")
     image.putpalette([200, 0, 0, 0, 128, 0, 7, 8, 9])
-    got = decoded(image, tmp_path / "d.gif", transparency=1)
+    got = save_and_decode(image, tmp_path / "d.gif", transparency=1)
     np.testing.assert_array_equal(got, np.array([[200, 0, 0], [255] * 3, [7, 8, 9]])[index])
 
 
-def test_what_is_no_regular_file_is_named_and_never_opened(tmp_path, capsys):
-    root = many(tmp_path / "a", 60, ("cat", "dog"))
-    many(tmp_path / "other", 4)
+def test_non_regular_files_are_skipped_and_named(tmp_path, capsys):
+    root = write_images(tmp_path / "a", 60, ("cat", "dog"))
+    write_images(tmp_path / "other", 4)
     os.mkfifo(root / "fifo.png")
     (root / "null.png").symlink_to("/dev/zero")
     (root / "out.png").symlink_to(tmp_path / "other" / "0.png")
@@ -323,7 +341,7 @@ def test_what_is_no_regular_file_is_named_and_never_opened(tmp_path, capsys):
     (root / "photo.HEIC").write_text("x")
     Image.fromarray(noise(8, 8)).convert("I").save(root / "deep.tiff")
     ds = load(root)
-    assert ds.about["classes"] == {"cat": 31, "dog": 30}  # a link within the directory is a file
+    assert ds.about["classes"] == {"cat": 31, "dog": 30}  # links within the directory are read
     line = capsys.readouterr().err
     assert line.startswith(
         "skipped 7 of 68 pictures (birds: is a link to a directory; fifo.png: is a FIFO; "
@@ -336,13 +354,17 @@ def test_what_is_no_regular_file_is_named_and_never_opened(tmp_path, capsys):
         assert f"{name}: {reason}" in line
     paths, skipped = module.files.find_readable(root, module.SUFFIXES, module.NOT_READ)
     assert len(paths) == 62 and skipped["photo.HEIC"] == ".heic files are not read"
-    assert module.attempt(root, "deep.tiff", 8, "grey") == "I pixels of 32 bits have no known range"
-    assert module.attempt(root, "fifo.png", 8, "grey") == "it is a FIFO, and must be a regular file"
+    assert (
+        module.try_decode(root, "deep.tiff", 8, "grey") == "I pixels of 32 bits have no known range"
+    )
+    assert (
+        module.try_decode(root, "fifo.png", 8, "grey") == "it is a FIFO, and must be a regular file"
+    )
 
 
-@pytest.mark.parametrize("side", [10_001, 30_000])  # below and above where Pillow itself refuses
-def test_a_decompression_bomb_is_skipped_before_it_is_decoded(tmp_path, capsys, monkeypatch, side):
-    many(tmp_path / "a")
+@pytest.mark.parametrize("side", [10_001, 30_000])  # below and above the limit of Pillow
+def test_decompression_bombs_are_skipped_before_decoding(tmp_path, capsys, monkeypatch, side):
+    write_images(tmp_path / "a")
     bomb(tmp_path / "a" / "bomb.png", side)
     pixels = []
     real = Image.Image.load
@@ -358,13 +380,13 @@ def test_a_decompression_bomb_is_skipped_before_it_is_decoded(tmp_path, capsys, 
     )
 
 
-def test_bad_directories_are_sentences(tmp_path):
+def test_invalid_directories_and_keys_raise_one_line_errors(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("words")
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "a.png").write_text("words")
-    many(tmp_path / "few", 3)
+    write_images(tmp_path / "few", 3)
     for path, more, words in (
         ("", {}, "must name a directory of pictures"),
         (tmp_path / "emty", {}, "is no directory; did you mean 'empty'?"),
@@ -398,10 +420,10 @@ def test_bad_directories_are_sentences(tmp_path):
         assert words in str(e.value) and "\n" not in str(e.value)
 
 
-def test_a_damaged_cache_that_cannot_be_written_anew_is_not_taken_for_good(tmp_path, monkeypatch):
-    """What was left of the old file must not be described as newly written."""
-    # a copy: the file is what gets damaged
-    first = np.array(load(many(tmp_path / "a")).arrays["x"])
+def test_damaged_unwritable_cache_is_not_reused(tmp_path, monkeypatch):
+    """The damaged file must not be taken for the newly written one."""
+    # A copy, because the memory-mapped file is damaged below.
+    first = np.array(load(write_images(tmp_path / "a")).arrays["x"])
     array = next(module.cache_dir("pictures").glob("*.npy"))
     array.write_bytes(array.read_bytes()[:-200])
     real = module.os.replace
@@ -416,15 +438,15 @@ def test_a_damaged_cache_that_cannot_be_written_anew_is_not_taken_for_good(tmp_p
         np.testing.assert_array_equal(load(tmp_path / "a").arrays["x"], first)
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch, capsys):
+def test_unwritable_cache_only_warns(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert len(load(many(tmp_path / "a")).arrays["x"]) == 60
+    assert len(load(write_images(tmp_path / "a")).arrays["x"]) == 60
     assert "decoded pictures are not kept in" in capsys.readouterr().err
 
 
-def test_a_size_that_the_network_cannot_reach_is_a_sentence(tmp_path):
-    many(tmp_path / "a")
+def test_unreachable_image_size_is_a_one_line_error(tmp_path):
+    write_images(tmp_path / "a")
     words = (
         "--config=configs/dcgan_folder.py",
         f"--config.data.path={tmp_path / 'a'}",

@@ -1,4 +1,4 @@
-"""Arrays of a user's own: values, channels, labels, limits, damage."""
+"""Arrays in .npz files of users: values, channels, labels, limits, damage."""
 
 import os
 
@@ -23,7 +23,7 @@ def load_npz(path, arrays=None, **more):
     return data.load(section("npz", path=str(path), **more))
 
 
-def test_npz_of_pictures_points_and_given_splits(tmp_path):
+def test_npz_loads_images_points_and_explicit_splits(tmp_path):
     random = np.random.RandomState(0)
     bytes_ = random.randint(0, 256, (100, 5, 4, 3)).astype(np.uint8)
     ds = npz(tmp_path / "a.npz", x=bytes_, label=random.randint(0, 7, 100))
@@ -46,7 +46,7 @@ def test_npz_of_pictures_points_and_given_splits(tmp_path):
 
 
 def levels(ds):
-    """The values of a data set in the order of its rows, in [-1, 1]."""
+    """The features of a data set in row order, in [-1, 1]."""
     return np.asarray(ds.take(ds.arrays, np.arange(len(ds.arrays["x"])))["x"])
 
 
@@ -54,8 +54,8 @@ def whole(*shape, top=256, seed=0):
     return np.random.RandomState(seed).randint(0, top, shape)
 
 
-def test_npz_values_are_recognised_where_they_are_certain(tmp_path):
-    """Every type and range that means the same images gives the same numbers."""
+def test_npz_value_range_is_inferred_when_unambiguous(tmp_path):
+    """Every dtype and range of the same images gives equal features."""
     grey, bits = whole(40, 5, 6), whole(40, 5, 6, top=2)
     splits = lambda x: dict(train_x=x[:20], valid_x=x[20:30], test_x=x[30:])
     for right, forms, top in (
@@ -99,7 +99,7 @@ def test_npz_values_are_recognised_where_they_are_certain(tmp_path):
             )
 
 
-def test_npz_values_that_are_not_certain_need_the_range(tmp_path):
+def test_npz_ambiguous_values_require_the_range(tmp_path):
     dark, zeros, real = (
         whole(20, 5, 6, top=17),
         np.zeros((20, 5, 6)),
@@ -139,7 +139,7 @@ def test_npz_values_that_are_not_certain_need_the_range(tmp_path):
         load_npz(tmp_path / "a.npz", dict(x=dark), range="0..2")
 
 
-def test_npz_channels_are_recognised_where_they_are_certain(tmp_path):
+def test_npz_channel_layout_is_inferred_when_unambiguous(tmp_path):
     for shape, layout in (
         ((20, 6, 5, 3), "NHWC"),
         ((20, 3, 6, 5), "NCHW"),
@@ -171,7 +171,7 @@ def test_npz_channels_are_recognised_where_they_are_certain(tmp_path):
         npz(tmp_path / "a.npz", x=whole(28, 28, 3))
 
 
-def test_npz_labels_are_bounded_and_named(tmp_path):
+def test_npz_labels_are_validated(tmp_path):
     x = whole(20, 5, 6)
     for bad, words in (
         (10**9, "label of example 3 is 1000000000; labels are whole numbers from 0 to 65,535"),
@@ -216,9 +216,9 @@ def test_npz_labels_are_bounded_and_named(tmp_path):
             npz(tmp_path / "a.npz", x=x, label=label)
 
 
-def test_npz_reads_its_own_arrays_alone(tmp_path, monkeypatch):
+def test_npz_ignores_other_arrays_and_refuses_other_files(tmp_path, monkeypatch):
     x = whole(20, 5, 6)
-    # an object, which only a pickle holds
+    # An array of objects, which only a pickle can store.
     assert npz(tmp_path / "a.npz", x=x, names=np.array([None] * 20)).spec.n_train == 16
     np.save(tmp_path / "b.npy", x)
     with pytest.raises(UserError, match="is a single array .* np.savez"):
@@ -256,13 +256,13 @@ def test_npz_reads_its_own_arrays_alone(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_npz_that_does_not_fit(tmp_path, arrays, word):
+def test_invalid_npz_arrays_are_refused(tmp_path, arrays, word):
     with pytest.raises(UserError, match=word) as e:
         npz(tmp_path / "bad.npz", **arrays)
     assert "bad.npz" in str(e.value) or word == "too few"
 
 
-def test_npz_that_is_missing_or_damaged(tmp_path):
+def test_missing_or_damaged_npz_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((20, 8, 8), np.uint8))
     whole = (tmp_path / "a.npz").read_bytes()
     for bad in (b"", whole[: len(whole) // 2], whole[:-5]):

@@ -1,4 +1,4 @@
-"""The order of examples: permutations, epochs, streams, of a trial or shared."""
+"""The order of examples: permutations, epochs, streams, per trial or shared."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from tiny_configs import dataset, section, tiny
 
 from aigc_jax.data import order as ordering
-from aigc_jax.data.order import ROUNDS, permute, shuffled
+from aigc_jax.data.order import ROUNDS, permute, shuffled_rows
 from aigc_jax.utils.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -20,9 +20,9 @@ def test_permute_is_a_permutation(n):
     assert sorted(got.tolist()) == list(range(n))
 
 
-def test_permute_is_as_good_as_random():
-    """Over many keys each index goes everywhere equally often, and neighbours do not
-    stay together (chi-square, 5 sigma).
+def test_permute_passes_chi_square_tests():
+    """Over many keys, positions are uniform for each index, and so are the differences
+    of neighbours (5 sigma).
     """
     n, draws = 30, 4000
     keys = jax.random.bits(jax.random.key(0), (draws, ROUNDS), jnp.uint32)
@@ -39,8 +39,8 @@ def test_permute_is_as_good_as_random():
 
 
 @pytest.mark.parametrize("n, batch", [(10, 3), (10, 10), (5, 12), (97, 8)])
-def test_every_epoch_sees_every_example_once_in_a_new_order(n, batch):
-    rows = jax.jit(shuffled(n, batch))
+def test_every_epoch_visits_every_example_once_in_a_new_order(n, batch):
+    rows = jax.jit(shuffled_rows(n, batch))
     key = jax.random.key(1)
     epochs = 4
     stream = np.concatenate(
@@ -56,16 +56,16 @@ def test_every_epoch_sees_every_example_once_in_a_new_order(n, batch):
     assert (other != orders[0]).any()
 
 
-def test_the_stream_goes_on_past_where_32_bits_would_overflow():
+def test_row_order_does_not_overflow_32_bits():
     n, batch, step = 60_000, 128, 2**31 - 5
-    got = np.asarray(jax.jit(shuffled(n, batch))(jax.random.key(0), jnp.int32(step)))
+    got = np.asarray(jax.jit(shuffled_rows(n, batch))(jax.random.key(0), jnp.int32(step)))
     assert got.min() >= 0 and got.max() < n and len(np.unique(got)) > batch - 3
 
 
 def test_order_follows_the_trial_or_is_shared():
     ds = dataset(tiny())
     for order, same in (("trial", False), ("shared", True)):
-        source = jax.jit(ordering.source(ds, section("digits", order=order), 8))
+        source = jax.jit(ordering.batch_source(ds, section("digits", order=order), 8))
         a, b = (source(ds.arrays, jax.random.key(k), jnp.int32(0)) for k in (0, 1))
         assert bool((a["label"] == b["label"]).all()) is same
         np.testing.assert_array_equal(a["index"], range(8))
@@ -73,4 +73,4 @@ def test_order_follows_the_trial_or_is_shared():
         UserError,
         match="config.data.order = 'shred' is none of trial, shared, stream; did you mean 'shared'",
     ):
-        ordering.source(ds, section("digits", order="shred"), 8)
+        ordering.batch_source(ds, section("digits", order="shred"), 8)

@@ -1,5 +1,5 @@
-"""Batches from the host are those that a device takes by itself: the same examples in
-the same order, for any method, mesh and block.
+"""Batches read on the host equal those selected on the device: the same examples in the
+same order, for any method, mesh and block size.
 """
 
 import math
@@ -7,7 +7,7 @@ import math
 import jax
 import numpy as np
 import pytest
-from runs import close, trained, trials, without_dropout
+from runs import close, train, trained, trials, without_dropout
 from tiny_configs import METHODS, dataset, resolved, tiny
 
 from aigc_jax import methods
@@ -18,20 +18,20 @@ from aigc_jax.data.dataset import fingerprint
 from aigc_jax.inference import run as loads
 from aigc_jax.inference.run import Run
 from aigc_jax.sweeps.trials import groups_of, trials_of
+from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.serialization import flatten
-from aigc_jax.training.train import train
+from aigc_jax.training.serialization import flatten_state
 from aigc_jax.utils.errors import UserError
 
 HOST = {"run.data": "host"}
 
 
-def blocks_of(monkeypatch, batches, config):
-    """So many batches of training at once, by the size of one."""
+def set_block_size(monkeypatch, batches, config):
+    """Sets the block size to a number of training batches."""
     mesh = make_mesh({})
     one = pipelines.FromHost(
-        dataset(config), config.data, methods.examples(config), config.batch_size, mesh, 1
+        dataset(config), config.data, methods.examples_per_step(config), config.batch_size, mesh, 1
     ).trained.one
     monkeypatch.setattr(
         pipelines,
@@ -40,24 +40,25 @@ def blocks_of(monkeypatch, batches, config):
     )
 
 
-def same_from_the_host(name, shape, monkeypatch):
-    """In blocks of five, so that calls end at blocks' borders."""
+def check_host_batches(name, shape, monkeypatch):
+    """Trains with blocks of five batches; calls end within blocks and at their ends."""
     with jax.enable_x64(True):
         config, mesh = tiny(name, precision="float64", **without_dropout(name)), make_mesh(shape)
         here = configs.override(config, HOST)
-        blocks_of(monkeypatch, 5, resolved(config))
+        set_block_size(monkeypatch, 5, resolved(config))
         programs, states, metrics = trained(config, [config], (12,), mesh=mesh)
         other, theirs, values = trained(here, [here], (5, 2, 3, 2), mesh=mesh, compiler={})
-        assert other.capacity == 5 and [other.feed.most(step) for step in (0, 4, 5, 7)] == [
+        assert other.feed.capacity == 5 and [other.feed.most(step) for step in (0, 4, 5, 7)] == [
             5,
             1,
             5,
             3,
         ]
-        close(flatten(theirs), flatten(states), 1e-9)
-        close(values, metrics, 1e-6)  # some are of float32
+        close(flatten_state(theirs), flatten_state(states), 1e-9)
+        close(values, metrics, 1e-6)  # some metrics are float32
         found, wanted = (
-            p.evaluate(s, "train", 16)[0] for p, s in ((other, theirs), (programs, states))
+            Evaluator(p).evaluate(s, "train", 16)[0]
+            for p, s in ((other, theirs), (programs, states))
         )
         assert all(found[key] == pytest.approx(wanted[key], rel=1e-6, abs=1e-9) for key in wanted)
         what = (
@@ -72,8 +73,8 @@ def same_from_the_host(name, shape, monkeypatch):
 
 
 @pytest.mark.parametrize("name, shape", [("vae", dict(data=4))], ids=str)
-def test_batches_from_the_host_equal_those_of_the_device(name, shape, monkeypatch):
-    same_from_the_host(name, shape, monkeypatch)
+def test_host_and_device_batches_train_equally(name, shape, monkeypatch):
+    check_host_batches(name, shape, monkeypatch)
 
 
 @pytest.mark.slow
@@ -85,12 +86,12 @@ def test_batches_from_the_host_equal_those_of_the_device(name, shape, monkeypatc
     ],
     ids=str,
 )
-def test_batches_from_the_host_equal_those_of_the_device_for_every_method(name, shape, monkeypatch):
-    same_from_the_host(name, shape, monkeypatch)
+def test_host_and_device_batches_train_equally_for_every_method(name, shape, monkeypatch):
+    check_host_batches(name, shape, monkeypatch)
 
 
 class Watched:
-    """An array that remembers which of its rows were read."""
+    """An array that records which of its rows were read."""
 
     def __init__(self, array):
         self.array, self.read = array, []
@@ -107,16 +108,16 @@ class Watched:
     )
 
 
-def watched(config, batches, monkeypatch):
-    blocks_of(monkeypatch, batches, config)
+def record_reads(config, batches, monkeypatch):
+    set_block_size(monkeypatch, batches, config)
     data = dataset(config)
     arrays = {name: Watched(x) for name, x in data.arrays.items()}
     return data._replace(arrays=arrays), arrays["x"]
 
 
-def test_only_the_rows_of_a_block_and_the_next_are_read_and_of_another_seed_others(monkeypatch):
+def test_host_feed_reads_only_the_current_and_next_blocks(monkeypatch):
     config = resolved(tiny("vae", **HOST))
-    data, x = watched(config, 3, monkeypatch)
+    data, x = record_reads(config, 3, monkeypatch)
     mesh = make_mesh({})
     feed = pipelines.FromHost(data, config.data, 16, 16, mesh, 1024)
     key, other = (np.asarray(jax.random.key_data(jax.random.key(seed))) for seed in (0, 1))
@@ -127,18 +128,16 @@ def test_only_the_rows_of_a_block_and_the_next_are_read_and_of_another_seed_othe
         assert batch.keys() == wanted.keys()
         jax.tree.map(np.testing.assert_array_equal, batch, wanted)
     feed._pool.shutdown()
-    assert [len(rows) for rows in x.read] == [3 * 16] * 4  # blocks 0 to 2, and the one after them
+    assert [len(rows) for rows in x.read] == [3 * 16] * 4  # blocks 0 to 2, and one prefetched
     again = pipelines.FromHost(data, config.data, 16, 16, mesh, 1024)
     first, second = (again.steps(k, 0)["batches"]["x"] for k in (key, other))
     assert np.abs(np.asarray(first) - np.asarray(second)).max() > 0.1
 
 
-def test_each_process_reads_the_examples_of_its_own_devices(monkeypatch):
-    """`read` is asked for the parts of a batch that this process's devices hold, and
-    for no other.
-    """
+def test_each_process_reads_only_the_rows_of_its_devices(monkeypatch):
+    """`read` reads only the shards of a batch that are addressable in this process."""
     config = resolved(tiny("vae", **HOST))
-    data, x = watched(config, 2, monkeypatch)
+    data, x = record_reads(config, 2, monkeypatch)
     feed = pipelines.FromHost(data, config.data, 16, 16, make_mesh(dict(data=4)), 1024)
     monkeypatch.setattr(
         jax,
@@ -153,7 +152,7 @@ def test_each_process_reads_the_examples_of_its_own_devices(monkeypatch):
     assert sorted(np.concatenate(x.read).tolist()) == sorted(rows[:, 4:12].ravel().tolist())
 
 
-def test_a_group_from_the_host_shares_its_order():
+def test_host_feed_of_a_group_requires_a_shared_order():
     config = tiny("vae", **HOST)
     with pytest.raises(
         UserError,
@@ -161,7 +160,7 @@ def test_a_group_from_the_host_shares_its_order():
         "config.data.order = 'trial' must be",
     ):
         Programs(resolved(config), dataset(config), 2)
-    # before anything starts
+    # The error precedes any training.
     with pytest.raises(
         UserError, match="config.run.data = 'host' gives all trials of a group the same batches"
     ):
@@ -173,27 +172,27 @@ def test_a_group_from_the_host_shares_its_order():
     shared = tiny("vae", data__order="shared")
     here = configs.override(shared, HOST)
     mesh = make_mesh(dict(trial=2, data=2))
-    wanted, found = (flatten(trained(c, trials(c, 2), (6,), mesh=mesh)[1]) for c in (shared, here))
+    wanted, found = (
+        flatten_state(trained(c, trials(c, 2), (6,), mesh=mesh)[1]) for c in (shared, here)
+    )
     close(found, wanted, 1e-4)
 
 
-def test_a_program_on_each_device_takes_batches_from_the_host():
+def test_pmap_trains_equally_on_host_batches():
     config = tiny("vae", run__parallel="pmap")
     here = configs.override(config, HOST)
     mesh = make_mesh(dict(data=4))
-    wanted, found = (flatten(trained(c, [c], (6,), mesh=mesh)[1]) for c in (config, here))
+    wanted, found = (flatten_state(trained(c, [c], (6,), mesh=mesh)[1]) for c in (config, here))
     close(found, wanted, 1e-4)
 
 
-def test_a_run_from_the_host_that_is_cut_off_within_a_block_goes_on_to_the_same_bytes(
-    tmp_path, monkeypatch
-):
+def test_host_run_stopped_within_a_block_resumes_to_identical_files(tmp_path, monkeypatch):
     config = tiny("vae", **HOST)
-    blocks_of(monkeypatch, 6, resolved(config))
+    set_block_size(monkeypatch, 6, resolved(config))
     kept = {}
 
-    def once(config, dataset, *given, **more):
-        """Programs that runs share, but for blocks that are read or on their way."""
+    def share_programs(config, dataset, *given, **more):
+        """Shares compiled programs between runs, but no prefetched blocks."""
         key = config.run.data, fingerprint(dataset)
         if key not in kept:
             kept[key] = Programs(config, dataset, *given, **more)
@@ -201,8 +200,8 @@ def test_a_run_from_the_host_that_is_cut_off_within_a_block_goes_on_to_the_same_
             kept[key].feed._coming = {}
         return kept[key]
 
-    monkeypatch.setattr(loads, "Programs", once)
-    silent = dict(report=lambda line: None, make=once)
+    monkeypatch.setattr(loads, "Programs", share_programs)
+    silent = dict(make=share_programs)
     train([config], [tmp_path / "whole"], **silent)
     train([config], [tmp_path / "cut"], until="16 steps", **silent)
     train([config], [tmp_path / "cut"], **silent)

@@ -1,5 +1,5 @@
-"""Three digits as colours: the same everywhere, of one split alone, all thousand kinds
-as often as their digits say.
+"""Stacked MNIST: equal values on host and device, digits of one split per example, and
+1000 classes with the frequencies of their digits.
 """
 
 import functools
@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 from aigc_jax import data
 from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import fingerprint
-from aigc_jax.data.order import source
+from aigc_jax.data.order import batch_source
 
 COUNTS = dict(train=128_000, valid=10_000, test=10_000)
-# Split -> the rows of MNIST that its digits are.
+# Split -> the range of MNIST rows of its digits.
 OWN = dict(train=(0, 55_000), valid=(55_000, 60_000), test=(60_000, 70_000))
 # The first and the last row of each split.
 ROWS = np.array([0, 1, 127_999, 128_000, 137_999, 138_000, 147_999, 0])
@@ -28,19 +28,19 @@ def section(name):
 
 
 @functools.cache
-def loaded(folder):
+def load_stacked(folder):
     return data.load(section("stacked_mnist"), folder)
 
 
 @pytest.fixture
 def stacked(real_data):
-    return loaded(str(real_data))
+    return load_stacked(str(real_data))
 
 
 @pytest.fixture
-def places(stacked):
-    """(arrays that hold each digit's own place instead of its picture, batch -> the
-    places [B, 3]).
+def digit_indices(stacked):
+    """(arrays that store each digit's row index instead of its image, a function from a
+    batch to the indices [B, 3]).
     """
     arrays = dict(x=np.arange(70_000).reshape(-1, 1, 1, 1), label=stacked.arrays["label"])
     return arrays, lambda batch: np.rint(
@@ -48,8 +48,8 @@ def places(stacked):
     ).astype(int)
 
 
-def test_an_example_is_three_digits_and_their_number(stacked, places):
-    arrays, of = places
+def test_example_stacks_three_digits_and_their_label(stacked, digit_indices):
+    arrays, of = digit_indices
     batch, place = stacked.take(stacked.arrays, ROWS), of(stacked.take(arrays, ROWS))
     assert (
         batch["x"].shape == (8, 28, 28, 3)
@@ -62,17 +62,17 @@ def test_an_example_is_three_digits_and_their_number(stacked, places):
 
 
 @pytest.mark.parametrize("split", COUNTS)
-def test_digits_are_of_their_own_split_and_all_equally_often(stacked, places, split):
-    """Chi-square of how often each digit is picked, for each colour by itself and for
-    all of them.
+def test_digits_are_uniform_within_their_split(stacked, digit_indices, split):
+    """Chi-square test of how often each digit is used, for each colour and for all
+    three.
     """
-    (start, count), (first, end), (arrays, of) = stacked.splits[split], OWN[split], places
+    (start, count), (first, end), (arrays, of) = stacked.splits[split], OWN[split], digit_indices
     assert count == COUNTS[split] and start == sum(
         n for name, n in COUNTS.items() if list(COUNTS).index(name) < list(COUNTS).index(split)
     )
     place = of(stacked.take(arrays, np.arange(start, start + count)))
     assert place.min() == first and first + (end - first) * 0.999 < place.max() + 1 <= end
-    assert len(np.unique(place, axis=0)) == count  # no picture comes twice
+    assert len(np.unique(place, axis=0)) == count  # no image is repeated
     for colours in (place[:, 0], place[:, 1], place[:, 2], place):
         assert (
             scipy.stats.chisquare(
@@ -82,8 +82,8 @@ def test_digits_are_of_their_own_split_and_all_equally_often(stacked, places, sp
         )
 
 
-def test_the_thousand_kinds_are_all_there_as_often_as_their_digits_say(stacked, places):
-    arrays, of = places
+def test_all_1000_classes_follow_the_digit_frequencies(stacked, digit_indices):
+    arrays, of = digit_indices
     label = stacked.take(arrays, np.arange(128_000))["label"]
     share = np.bincount(stacked.arrays["label"][:55_000], minlength=10) / 55_000
     expected = len(label) * np.einsum("a,b,c->abc", share, share, share).ravel()
@@ -93,7 +93,7 @@ def test_the_thousand_kinds_are_all_there_as_often_as_their_digits_say(stacked, 
 
 
 def test_numpy_and_compiled_programs_agree(stacked):
-    """Whichever of arrays and rows are NumPy's, in a program or out of it."""
+    """For NumPy and JAX arrays and rows, inside and outside of jit."""
     want = stacked.take(stacked.arrays, ROWS)
     on_device = jax.tree.map(jnp.asarray, stacked.arrays)
     ways = {
@@ -111,16 +111,16 @@ def test_numpy_and_compiled_programs_agree(stacked):
         np.testing.assert_array_equal(got["label"], want["label"], err_msg=way)
         np.testing.assert_allclose(got["x"], want["x"], atol=1e-6, err_msg=way)
         assert got["label"].dtype == want["label"].dtype and got["x"].dtype == want["x"].dtype
-    for i, row in enumerate(ROWS):  # an example is the same by itself
+    for i, row in enumerate(ROWS):  # independent of the rest of the batch
         np.testing.assert_array_equal(
             stacked.take(stacked.arrays, ROWS[i : i + 1])["x"][0], want["x"][i], err_msg=f"{row}"
         )
 
 
-def test_training_makes_its_batches_in_the_program(stacked, places):
-    """An epoch of the stream of batches has the examples of train, each once."""
-    arrays, of = places
-    draw = jax.jit(source(stacked, section("stacked_mnist"), 8_000))
+def test_jitted_batches_cover_each_training_example_once(stacked, digit_indices):
+    """An epoch of batches contains each example of the train split once."""
+    arrays, of = digit_indices
+    draw = jax.jit(batch_source(stacked, section("stacked_mnist"), 8_000))
     epoch = np.concatenate(
         [
             of(jax.tree.map(np.asarray, draw(arrays, jax.random.key(0), np.int32(step))))
@@ -134,11 +134,11 @@ def test_training_makes_its_batches_in_the_program(stacked, places):
     assert not np.array_equal(epoch, in_order)
 
 
-def test_what_others_know_of_it(stacked, real_data):
+def test_spec_and_arrays_follow_those_of_mnist(stacked, real_data):
     mnist = data.load(section("mnist"), str(real_data))
     assert stacked.spec == mnist.spec._replace(shape=(28, 28, 3), n_train=128_000, classes=1000)
     for key, array in mnist.arrays.items():
-        np.testing.assert_array_equal(stacked.arrays[key], array)  # nothing else is stored
+        np.testing.assert_array_equal(stacked.arrays[key], array)  # images are stacked on demand
     found = fingerprint(stacked)
     assert found != fingerprint(mnist)
     assert found == fingerprint(data.load(section("stacked_mnist"), str(real_data)))

@@ -1,11 +1,12 @@
-"""Files of tokens: the same windows as of the same text, whatever files it lies in;
-nothing is read whole.
+"""Token files: windows equal those of the same text, however it is divided into files;
+no file is loaded into memory.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import train
 from texts import section
 from tiny_configs import tiny
 
@@ -16,15 +17,14 @@ from aigc_jax.data import dataset as datasets
 from aigc_jax.data import order, pipelines, token_files, tokenizers
 from aigc_jax.data.dataset import fingerprint
 from aigc_jax.data.order import divided_product
-from aigc_jax.training.train import train
 from aigc_jax.utils.errors import UserError
 
 T = 8
 
 
 @pytest.fixture
-def written(tmp_path):
-    """A text, its tokenizer's file, and a function that writes parts of its tokens."""
+def token_corpus(tmp_path):
+    """(data set of a text, tokens of each split, writer of token files, loader)."""
     text = "".join(f"line {i}: {i * i}\n" for i in range(300))
     (tmp_path / "text.txt").write_text(text)
     ds = data.load(
@@ -79,8 +79,8 @@ def windows(ds, split):
     return ds.take(ds.arrays, np.arange(start, start + count))["tokens"]
 
 
-def test_windows_of_files_are_those_of_the_text(written):
-    ds, (train_, valid, test), write, load = written
+def test_token_file_windows_equal_text_windows(token_corpus):
+    ds, (train_, valid, test), write, load = token_corpus
     cuts = [0, 13, 200, 333, len(train_)]
     for i, (low, high) in enumerate(zip(cuts, cuts[1:], strict=False)):
         write(f"train_{i:06d}.bin", train_[low:high], (20240520, 1, high - low))
@@ -91,7 +91,7 @@ def test_windows_of_files_are_those_of_the_text(written):
     found = load()
     for split in ("train", "valid", "test"):
         np.testing.assert_array_equal(windows(found, split)[:5], windows(ds, split)[:5])
-        # of a split, what its last window left over is there too
+        # The files also contain the tokens after the last window of a split.
         assert len(windows(found, split)) >= len(windows(ds, split))
     tokens = found.arrays["tokens"]
     whole = np.asarray(tokens)
@@ -113,16 +113,16 @@ def test_windows_of_files_are_those_of_the_text(written):
     assert fingerprint(found) != fingerprint(both)
 
 
-def test_the_fingerprint_does_not_hang_on_the_pieces_it_is_made_of(written, monkeypatch):
-    ds = written[0]
+def test_fingerprint_is_independent_of_the_chunk_size(token_corpus, monkeypatch):
+    ds = token_corpus[0]
     before = fingerprint(ds)
     monkeypatch.setattr(datasets, "PIECE_BYTES", 100)
     assert fingerprint(ds) == before
 
 
-def test_a_model_trains_on_files_from_the_host(written, tmp_path, monkeypatch):
-    """None of the files is read whole: only their mapped pages are."""
-    _, (train_, valid, _), write, load = written
+def test_host_training_does_not_load_token_files_into_memory(token_corpus, tmp_path, monkeypatch):
+    """Only the memory-mapped pages in use are read."""
+    _, (train_, valid, _), write, load = token_corpus
     write("train_1.npy", train_, kind=np.uint32)
     write("val_1.bin", valid, (20240801, 7, len(valid)), kind=np.uint32)
     given = load()
@@ -138,7 +138,7 @@ def test_a_model_trains_on_files_from_the_host(written, tmp_path, monkeypatch):
         data__tokenizer_path=str(tmp_path / "tokenizer.json"),
     )
     monkeypatch.setattr(token_files.Joined, "__array__", lambda *_, **__: pytest.fail("read whole"))
-    assert train([config], [tmp_path / "run"], report=lambda line: None)[0]["status"] == "done"
+    assert train([config], [tmp_path / "run"])[0]["status"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_a_model_trains_on_files_from_the_host(written, tmp_path, monkeypatch):
         ("other.bin", b"ab", "has no file train*.bin or train*.npy"),
     ],
 )
-def test_files_that_are_none_are_sentences(written, tmp_path, name, content, message):
-    _, (_, valid, _), write, load = written
+def test_invalid_token_files_raise_one_line_errors(token_corpus, tmp_path, name, content, message):
+    _, (_, valid, _), write, load = token_corpus
     write("val.bin", valid)
     (tmp_path / "tokens" / name).write_bytes(content)
     with pytest.raises(UserError) as e:
@@ -169,8 +169,8 @@ def test_files_that_are_none_are_sentences(written, tmp_path, name, content, mes
     assert message in str(e.value) and "\n" not in str(e.value)
 
 
-def test_what_else_can_be_wrong_with_them(written, tmp_path):
-    _, (train_, valid, _), write, load = written
+def test_inconsistent_token_files_and_keys_are_refused(token_corpus, tmp_path):
+    _, (train_, valid, _), write, load = token_corpus
     write("train.bin", train_)
     with pytest.raises(UserError, match=r"has no file val\*.bin or val\*.npy"):
         load()
@@ -194,8 +194,8 @@ def test_what_else_can_be_wrong_with_them(written, tmp_path):
             load(**more)
 
 
-def test_the_command_line_says_what_files_hold(written, tmp_path, capsys):
-    _, (train_, valid, _), write, _ = written
+def test_data_command_summarizes_token_files(token_corpus, tmp_path, capsys):
+    _, (train_, valid, _), write, _ = token_corpus
     write("train.bin", train_)
     write("val.bin", valid)
     words = [
@@ -214,8 +214,8 @@ def test_the_command_line_says_what_files_hold(written, tmp_path, capsys):
     )
 
 
-def test_more_tokens_than_a_device_can_number_are_named(written, monkeypatch):
-    ds = written[0]
+def test_too_many_tokens_for_device_data_are_refused(token_corpus, monkeypatch):
+    ds = token_corpus[0]
     monkeypatch.setattr(token_files.Joined, "__len__", lambda self: 2**31)
     many = ds._replace(arrays=ds.arrays | dict(tokens=token_files.Joined([np.zeros(5, np.uint16)])))
     with pytest.raises(
@@ -224,18 +224,23 @@ def test_more_tokens_than_a_device_can_number_are_named(written, monkeypatch):
         "'host' has no such limit",
     ):
         pipelines.FromDevice(
-            many, configs.override(tiny("lm"), {}).data, 16, 16, jax.make_mesh((1,), ("data",)), 8
+            many,
+            configs.override(tiny("lm"), {}).data,
+            16,
+            16,
+            jax.make_mesh((1,), ("data",)),
+            8,
         )
 
 
-def test_windows_far_apart_are_read_on_the_host():
-    """Row 2^29 of windows of 16 tokens begins at token 2^33, past what 32 bits hold."""
+def test_host_reads_windows_past_32_bit_offsets():
+    """Row 2^29 of windows of 16 tokens begins at token 2^33, beyond 32 bits."""
 
     class Far:
         shape, dtype, nbytes = (2**34,), np.dtype(np.uint16), 2**35
         __getitem__ = lambda self, at: (at % 65_521).astype(np.uint16)
 
-    take, vary = token_files.takers(16)
+    take, vary = token_files.window_readers(16)
     arrays = dict(tokens=Far(), sizes=np.ones((65_521, 2), np.uint8))
     far = datasets.Dataset(arrays, {}, take, None, {}, vary)
     whole = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -246,7 +251,7 @@ def test_windows_far_apart_are_read_on_the_host():
         np.testing.assert_array_equal(batch[0], [first[start : start + 17] for start in starts])
 
 
-def test_products_past_32_bits_are_divided_exactly():
+def test_divided_product_is_exact_past_32_bits():
     rng = np.random.RandomState(0)
     for n in (1, 3, 60_000, 9_765_625, 2**30 - 1):
         for b in (1, 128, 1_000_003):
@@ -257,12 +262,12 @@ def test_products_past_32_bits_are_divided_exactly():
             np.testing.assert_array_equal(rest, exact % n)
 
 
-def test_an_epoch_of_more_examples_than_32_bits_of_products_visits_new_rows():
-    """Ten million windows in batches of 512: five thousand million places, of which
-    batches all over the first epoch are looked at.
+def test_large_epoch_visits_distinct_rows_past_32_bit_products():
+    """Ten million windows in batches of 512: products of row and batch size reach five
+    billion. Batches from the start to the end of the first epoch are compared.
     """
     n, batch = 9_765_625, 512
-    rows = jax.jit(order.shuffled(n, batch))
+    rows = jax.jit(order.shuffled_rows(n, batch))
     key = jax.random.key(0)
     steps = [0, 1, 8_000, 12_000, n // batch - 1]
     seen = np.concatenate([rows(key, jnp.int32(step)) for step in steps])

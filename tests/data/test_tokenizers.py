@@ -1,4 +1,4 @@
-"""Tokenizers: what they give back, what they learn, what a file of one may hold."""
+"""Tokenizers: round trips, streaming, training, serialization."""
 
 import json
 import sys
@@ -41,7 +41,7 @@ texts = st.text() | st.lists(
 @pytest.mark.parametrize("name", ["bytes", "bpe"])
 @quick
 @given(text=texts)
-def test_bytes_and_bpe_lose_nothing(name, text):
+def test_bytes_and_bpe_are_lossless(name, text):
     tokenizer = ALL[name]
     ids = tokenizer.encode(text)
     assert ids.dtype == np.int32 and ids.ndim == 1 and ids.max(initial=0) < tokenizer.end
@@ -59,7 +59,7 @@ def test_bytes_and_bpe_lose_nothing(name, text):
 )
 @quick
 @given(draw=st.data())
-def test_what_is_known_comes_back(name, alphabet, draw):
+def test_known_text_round_trips(name, alphabet, draw):
     tokenizer = ALL[name]
     text = "".join(draw.draw(st.lists(st.sampled_from(alphabet))))
     ids = tokenizer.encode(text)
@@ -67,27 +67,27 @@ def test_what_is_known_comes_back(name, alphabet, draw):
         assert tokenizer.decode(ids) == text
         assert tokenizer.sizes[ids].astype(int).sum(0).tolist() == [len(text), len(text.encode())]
     else:
-        assert name == "all words"  # words that were joined anew
+        assert name == "all words"  # concatenated words form unknown ones
 
 
 @pytest.mark.parametrize("name", ALL)
 @quick
 @given(ids=st.data())
-def test_a_stream_says_what_decode_says(name, ids):
+def test_stream_equals_decode(name, ids):
     tokenizer = ALL[name]
     ids = ids.draw(st.lists(st.lists(st.integers(0, tokenizer.size - 1), max_size=5), max_size=8))
     stream = tokenizer.stream()
     assert "".join([*map(stream, ids), stream([], True)]) == tokenizer.decode(sum(ids, []))
 
 
-def test_half_a_character_is_held_back():
+def test_stream_buffers_incomplete_characters():
     stream = ALL["bytes"].stream()
     assert [stream([i]) for i in "秦a".encode()] == ["", "", "秦", "a"]
     assert ALL["bytes"].decode(list("秦".encode())[:2]) == "\ufffd"
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_no_text_becomes_a_special_token(name):
+def test_text_never_encodes_to_special_tokens(name):
     tokenizer = ALL[name]
     assert (tokenizer.end, tokenizer.mask) == (tokenizer.size - 2, tokenizer.size - 1) and len(
         tokenizer.pieces
@@ -109,7 +109,7 @@ def test_no_text_becomes_a_special_token(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_json_is_the_tokenizer(name):
+def test_tokenizer_json_round_trip(name):
     tokenizer = ALL[name]
     again = tokenizers.from_json(tokenizer.to_json())
     assert (
@@ -127,7 +127,7 @@ def test_json_is_the_tokenizer(name):
     assert len({t.sha256 for t in ALL.values()}) == len(ALL)
 
 
-def test_bpe_is_the_same_each_time_and_learns_the_frequent():
+def test_bpe_is_deterministic_and_compresses():
     tokenizer = build("bpe", vocabulary=300)
     assert tokenizer.to_json() == ALL["bpe"].to_json() and tokenizer.size == 300
     assert (
@@ -136,7 +136,7 @@ def test_bpe_is_the_same_each_time_and_learns_the_frequent():
     )
 
 
-def test_vocabularies_keep_the_most_frequent():
+def test_vocabulary_limit_selects_the_most_frequent():
     tokenizer = build("characters", "aaabbc", vocabulary=5)
     assert tokenizer.pieces == [b"a", b"b", "\ufffd".encode(), b"", b""] and tokenizer.unknown == 2
     assert (
@@ -153,18 +153,18 @@ def test_vocabularies_keep_the_most_frequent():
     assert ALL["characters"].loses.endswith("which are refused") and ALL["bpe"].loses == "nothing"
 
 
-def test_a_lone_surrogate_is_a_question_mark():
+def test_lone_surrogates_become_question_marks():
     for name in ("bytes", "bpe"):
         assert ALL[name].decode(ALL[name].encode("a\ud800b")) == "a?b"
 
 
-def test_a_megabyte_of_characters_is_quick():
+def test_a_million_characters_encode_within_a_second():
     text, tokenizer = (PLAY * 1000)[:1_000_000], ALL["characters"]
     before = time.perf_counter()
     assert len(tokenizer.encode(text)) == 1_000_000 and time.perf_counter() - before < 1
 
 
-def test_chinese_words_are_those_of_jieba(monkeypatch):
+def test_chinese_words_use_jieba(monkeypatch):
     class Segmenter:
         def cut(self, text):
             return (text[i : i + 2] for i in range(0, len(text), 2))
@@ -191,7 +191,7 @@ def test_chinese_words_are_those_of_jieba(monkeypatch):
         build("chinese_words", CHINESE)
 
 
-def test_a_tokenizer_file_that_is_none(tmp_path):
+def test_invalid_tokenizer_files_are_refused(tmp_path):
     plain = json.loads(ALL["bpe"].to_json())
     path = tmp_path / "tokenizer.json"
     wrong = [
@@ -223,7 +223,7 @@ def test_a_tokenizer_file_that_is_none(tmp_path):
         tokenizers.read(tmp_path / "tokeniser.json")
 
 
-def test_a_tokenizer_comes_from_a_file_or_a_run(tmp_path):
+def test_tokenizer_loads_from_a_file_or_a_run(tmp_path):
     (tmp_path / "run" / "assets").mkdir(parents=True)
     path = tmp_path / "run" / "assets" / "tokenizer.json"
     tokenizers.write(path, ALL["bpe"])
@@ -232,7 +232,7 @@ def test_a_tokenizer_comes_from_a_file_or_a_run(tmp_path):
         assert ds.tokenizer.sha256 == ALL["bpe"].sha256 and ds.about["text"]["tokenizer"] == "bpe"
 
 
-def test_bpe_of_one_long_word_is_quick_and_of_ordinary_text_the_same():
+def test_bpe_trains_on_one_long_word_and_matches_the_library():
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = build("bpe", "a" * 2**20, vocabulary=270)
@@ -240,7 +240,7 @@ def test_bpe_of_one_long_word_is_quick_and_of_ordinary_text_the_same():
         len(tokenizer.encode("a" * 2**20)) < 2**16
         and tokenizer.decode(tokenizer.encode("a" * 999)) == "a" * 999
     )
-    library = Tokenizer(models.BPE())  # as the library trains by itself
+    library = Tokenizer(models.BPE())  # trained by the library alone
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     text = PLAY * 20 + CHINESE * 30
     library.train_from_iterator(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from texts import CHINESE, PLAY, load, section, split_texts
 
-from aigc_jax.core.rng import DATA, fold
+from aigc_jax.core.rng import DATA, fold_in
 from aigc_jax.data import order, windows
 from aigc_jax.utils.errors import UserError
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("own_cache")]
 
 
 @pytest.mark.parametrize("split", windows.SPLITS)
-def test_windows_of_one_text(tmp_path, split):
+def test_splits_of_one_text_have_disjoint_windows(tmp_path, split):
     ds = load(tmp_path / "a.txt", PLAY, split=split, tokenizer="characters")
     shares = [10 * windows.SPLITS[split].count(name) for name in ("train", "valid", "test")]
     cuts = np.cumsum([0, *shares]) * len(PLAY) // 100
@@ -41,7 +41,7 @@ def test_windows_of_one_text(tmp_path, split):
             assert ds.splits[name][1] == (
                 (len(whole) - T) // T if name == "train" else (len(whole) - 1) // T
             )
-            assert ds.splits[name][0] * T >= held  # no split reads what is another's
+            assert ds.splits[name][0] * T >= held  # splits do not overlap
             held = ds.splits[name][0] * T + len(whole)
     assert len(tokens) % T == 0 and (tokens[held:] == ds.tokenizer.end).all()
 
@@ -56,7 +56,7 @@ def test_batches_hold_inputs_targets_and_their_sizes(tmp_path):
         and tokens.dtype == np.int32
         and batch["characters"].dtype == batch["bytes"].dtype == np.float32
     )
-    # a window's last target begins the next window
+    # The last target of a window is the first input of the next window.
     np.testing.assert_array_equal(tokens[:-1, -1], tokens[1:, 0])
     np.testing.assert_array_equal(batch["bytes"], 1)
     targets = tokens[:, 1:].astype(np.uint8).tobytes()
@@ -66,7 +66,7 @@ def test_batches_hold_inputs_targets_and_their_sizes(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, take(arrays, jnp.asarray(rows)), batch)
 
 
-def test_an_epoch_moves_its_windows_by_one_word(tmp_path):
+def test_each_epoch_shifts_its_windows_by_one_random_word(tmp_path):
     ds = load(tmp_path / "a.txt", PLAY)
     T, (_, n) = 8, ds.splits["train"]
     rows = np.arange(n)
@@ -79,16 +79,16 @@ def test_an_epoch_moves_its_windows_by_one_word(tmp_path):
     for word in (1, 7, 2**32 - 1):
         moved = ds.vary(ds.arrays, rows, np.full(n, word, np.uint32))["tokens"]
         first = word % T
-        # each position once
+        # Each position is a target once.
         np.testing.assert_array_equal(
             moved[:, 1:].ravel(), ds.arrays["tokens"][first + 1 : first + 1 + n * T]
         )
         assert first + n * T < stop
-    source = jax.jit(order.source(ds, section(order="trial"), n))
-    # a step is an epoch: all its windows are moved alike, and each is there once
+    source = jax.jit(order.batch_source(ds, section(order="trial"), n))
+    # A step is an epoch: all windows share one shift, and each occurs once.
     for step in range(3):
         batch = source(ds.arrays, jax.random.key(0), jnp.int32(step))
-        word = jax.random.bits(fold(jax.random.key(0), DATA, step, 1), (), jnp.uint32)
+        word = jax.random.bits(fold_in(jax.random.key(0), DATA, step, 1), (), jnp.uint32)
         all_ = ds.vary(ds.arrays, rows, np.full(n, word))["tokens"]
         np.testing.assert_array_equal(
             np.unique(np.asarray(batch["tokens"]), axis=0), np.unique(all_, axis=0)
@@ -96,20 +96,20 @@ def test_an_epoch_moves_its_windows_by_one_word(tmp_path):
         np.testing.assert_array_equal(batch["index"], rows)
 
 
-def test_a_batch_across_two_epochs_has_the_word_of_each():
+def test_batch_across_epochs_uses_the_random_word_of_each():
     n, size, key = 10, 4, jax.random.key(3)
-    words = np.concatenate([order.varied(n, size)(key, jnp.int32(s)) for s in range(15)])
+    words = np.concatenate([order.augmented_source(n, size)(key, jnp.int32(s)) for s in range(15)])
     assert words.dtype == np.uint32
     for epoch in range(6):
-        expected = jax.random.bits(fold(key, DATA, epoch, 1), (), jnp.uint32)
+        expected = jax.random.bits(fold_in(key, DATA, epoch, 1), (), jnp.uint32)
         assert (words[epoch * n : (epoch + 1) * n] == expected).all()
 
 
-def test_streams_go_on_where_they_ended(tmp_path):
+def test_stream_batches_continue_the_previous_windows(tmp_path):
     ds = load(tmp_path / "a.txt", PLAY)
     n, size = ds.splits["train"][1], 7
     per = n // size
-    source = jax.jit(order.source(ds, section(order="stream"), size))
+    source = jax.jit(order.batch_source(ds, section(order="stream"), size))
     batches = [source(ds.arrays, jax.random.key(0), jnp.int32(s)) for s in range(2 * per + 1)]
     for s, (a, b) in enumerate(zip(batches, batches[1:], strict=False), 1):
         fresh = s % per == 0
@@ -125,10 +125,10 @@ def test_streams_go_on_where_they_ended(tmp_path):
         match=f"config.batch_size = {n + 1} streams .* must not outnumber the {n} training "
         "examples",
     ):
-        order.source(ds, section(order="stream"), n + 1)
+        order.batch_source(ds, section(order="stream"), n + 1)
 
 
-def test_many_texts_are_divided_whole_and_the_same_stay_together(tmp_path):
+def test_documents_are_undivided_and_duplicates_share_a_split(tmp_path):
     corpus = [f"<poem {i % 150} of the moon over the river>" for i in range(300)]
     ds = load(tmp_path / "a", corpus)
     parts = windows.by_content(corpus, windows.SPLITS["80/10/10"])
@@ -155,12 +155,12 @@ def test_many_texts_are_divided_whole_and_the_same_stay_together(tmp_path):
     assert all("".join(parts[name]).startswith(got[name]) for name in parts)
 
 
-def test_few_texts_are_cut_by_position():
+def test_few_documents_are_split_by_position():
     parts = windows.by_position(["abcdef", "ghij", "klmnopqrst"], windows.SPLITS["80/10/10"])
     assert parts == dict(train=["abcdef", "ghij", "klmnop"], valid=["qr"], test=["st"])
 
 
-def test_characters_of_held_out_texts_have_numbers(tmp_path):
+def test_only_character_vocabularies_include_held_out_text(tmp_path):
     ds = load(tmp_path / "a.txt", PLAY + CHINESE, tokenizer="characters", split="90/10")
     assert ds.tokenizer.decode(ds.tokenizer.encode(CHINESE)) == CHINESE
     words = load(tmp_path / "a.txt", tokenizer="words", split="90/10").tokenizer

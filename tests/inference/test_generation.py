@@ -1,5 +1,5 @@
-"""Language models as methods: what a loss counts, carried states, masked tokens, pairs,
-and text from the command line.
+"""Language models: pairs, masked tokens, carried states, metrics, and text generation
+from Python and the command line.
 """
 
 import io
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import command_line
 from ml_collections import ConfigDict
+from runs import train
 from tiny_configs import PAIRS, dataset, resolved, tiny
 
 import aigc_jax
@@ -18,14 +19,14 @@ from aigc_jax import data
 from aigc_jax.cli import main as cli
 from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import fingerprint
-from aigc_jax.data.files import tenth
+from aigc_jax.data.files import hash_decile
 from aigc_jax.data.pairs import functions
 from aigc_jax.inference import generation
-from aigc_jax.methods.decoding import Choice, Writer
-from aigc_jax.methods.mlm import hide
+from aigc_jax.methods.decoding import SamplingParams, TextDecoder
+from aigc_jax.methods.mlm import mask_tokens
+from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.train import train
 from aigc_jax.utils.errors import UserError
 
 
@@ -33,7 +34,7 @@ def pairs(path, **more):
     return data.load(ConfigDict(configs.DATA | dict(name="pairs", path=str(path), length=8) | more))
 
 
-def test_pairs_hold_what_the_file_says():
+def test_pairs_match_the_file():
     found = pairs(PAIRS)
     batch = found.take(found.arrays, np.arange(found.spec.n_train))
     end = found.tokenizer.end
@@ -42,14 +43,14 @@ def test_pairs_hold_what_the_file_says():
     ):
         number = found.tokenizer.decode(source[seen > 0])
         assert target[0] == end and found.tokenizer.text(target[1:]) == number[::-1]
-        # its end counts too
+        # the mask includes the end token
         assert counts.sum() == len(number) + 1 and target[1:][counts > 0][-1] == end
     assert (batch["bytes"].sum(1) == batch["source_mask"].sum(1)).all()
     short = found.vary(found.arrays, np.arange(3), np.zeros(3, np.uint32))
     assert short["source"].shape == (3, 8) and short["tokens"].shape == (3, 10)
 
 
-def test_long_pairs_are_left_out_of_training_alone(tmp_path):
+def test_long_pairs_are_dropped_from_training_only(tmp_path):
     rows = [f"{n}\t{'x' * (30 if n % 5 == 0 else 3)}" for n in range(1000, 1400)]
     (tmp_path / "long.tsv").write_text("\n".join(rows))
     found = pairs(tmp_path / "long.tsv")
@@ -61,8 +62,8 @@ def test_long_pairs_are_left_out_of_training_alone(tmp_path):
     )
 
 
-def test_held_out_characters_have_numbers(tmp_path):
-    """Each letter stands in one pair alone, and most pairs are held out."""
+def test_held_out_characters_are_in_the_vocabulary(tmp_path):
+    """Each letter occurs in one pair only, and some pairs are held out."""
     letters = [chr(0x4E00 + i) for i in range(40)]
     (tmp_path / "letters.tsv").write_text("".join(f"{c}\t{c}{c}\n" for c in letters))
     found = pairs(tmp_path / "letters.tsv", tokenizer="characters")
@@ -80,13 +81,13 @@ def test_held_out_characters_have_numbers(tmp_path):
         ("a\tb\n", dict(length=0), "config.data.length = 0"),
     ],
 )
-def test_pairs_that_are_none_are_named(tmp_path, content, more, words):
+def test_malformed_pair_files_are_user_errors(tmp_path, content, more, words):
     (tmp_path / "x.tsv").write_text(content)
     with pytest.raises(UserError, match=words):
         pairs(tmp_path / "x.tsv", **more)
 
 
-def test_pairs_from_windows_are_the_same_pairs(tmp_path):
+def test_bom_and_crlf_do_not_change_pairs(tmp_path):
     rows = [f"{n}\u2028\x0c\tx{n}\x85" for n in range(1000, 1400)]
     (tmp_path / "a.tsv").write_bytes("\n".join(rows).encode())
     (tmp_path / "b.tsv").write_bytes(("\ufeff" + "\r\n\r\n".join(rows) + "\r\n").encode())
@@ -100,7 +101,7 @@ def test_pairs_from_windows_are_the_same_pairs(tmp_path):
     assert sources == {row.split("\t")[0] for row in rows}
 
 
-def test_multi30k_lines_end_at_line_feeds_alone(tmp_path):
+def test_multi30k_lines_end_only_at_line_feeds(tmp_path):
     (tmp_path / "multi30k").mkdir()
     for name, count in (("train", 40), ("val", 10), ("test_2016_flickr", 10)):
         for language in ("en", "de"):
@@ -113,9 +114,9 @@ def test_multi30k_lines_end_at_line_feeds_alone(tmp_path):
     assert found.tokenizer.decode(batch["source"][0][batch["source_mask"][0] > 0]) == "en0\u2028"
 
 
-def test_a_huge_held_out_pair_is_refused_and_named(tmp_path):
+def test_overlong_held_out_pair_is_refused_and_named(tmp_path):
     rows = [f"{n}\t{n}" for n in range(1000, 1400)]
-    held = next(row for row in rows if tenth(row.split("\t")[0]) == 8)
+    held = next(row for row in rows if hash_decile(row.split("\t")[0]) == 8)
     rows[rows.index(held)] = held + "y" * 20_000
     (tmp_path / "huge.tsv").write_text("\n".join(rows))
     with pytest.raises(UserError) as e:
@@ -125,13 +126,13 @@ def test_a_huge_held_out_pair_is_refused_and_named(tmp_path):
     assert pairs(tmp_path / "huge.tsv", length=400).spec.shape == (20_004, 20_005)  # 64 times 400
 
 
-def test_functions_after_form_feeds_are_whole():
+def test_functions_after_form_feeds_are_complete():
     source = 'import a\n\x0c\ndef f(x):\n    """Say x."""\n    y = x\n\x0c\n    return y\n'
     ((said, code),) = functions(source)
     assert said == '"""Say x."""' and code == "def f(x):\n    y = x\n\x0c\n    return y"
 
 
-def test_multi30k_is_whole(real_data):
+def test_multi30k_split_sizes(real_data):
     found = data.load(
         ConfigDict(
             configs.DATA | dict(name="multi30k", tokenizer="bytes", length=300, languages="de-fr")
@@ -144,36 +145,36 @@ def test_multi30k_is_whole(real_data):
         data.load(ConfigDict(configs.DATA | dict(name="multi30k", languages="en-en")))
 
 
-def test_hidden_tokens_are_as_many_and_as_said():
-    """Devlin et al. 2019, section 3.1: of 15 %, four fifths are the mask, a tenth
-    another token, a tenth what they were.
+def test_mask_tokens_follows_the_bert_proportions():
+    """Devlin et al. 2019, section 3.1: of the chosen 15 % of tokens, 80 % become the
+    mask token, 10 % another token, and 10 % remain unchanged.
     """
     tokens = jnp.broadcast_to(jnp.arange(500) % 90, (200, 500))
     seen, chosen = (
-        np.asarray(x) for x in hide(jax.random.key(0), jnp.arange(200), tokens, 0.15, 99, 99)
+        np.asarray(x) for x in mask_tokens(jax.random.key(0), jnp.arange(200), tokens, 0.15, 99, 99)
     )
     assert chosen.mean() == pytest.approx(0.15, abs=0.005)
     assert (seen == np.asarray(tokens))[chosen == 0].all()
     assert (seen == 99)[chosen == 1].mean() == pytest.approx(0.8, abs=0.01)
     assert (seen == np.asarray(tokens))[chosen == 1].mean() == pytest.approx(0.1, abs=0.01)
-    again = hide(jax.random.key(0), jnp.arange(100, 110), tokens[100:110], 0.15, 99, 99)[0]
-    assert (np.asarray(again) == seen[100:110]).all()  # keyed by the example, not by its batch
+    again = mask_tokens(jax.random.key(0), jnp.arange(100, 110), tokens[100:110], 0.15, 99, 99)[0]
+    assert (np.asarray(again) == seen[100:110]).all()  # keyed by example, not by batch
 
 
-def test_a_carried_state_is_zeroed_where_an_epoch_starts_and_untouched_by_evaluation():
+def test_carry_resets_each_epoch_and_is_unchanged_by_evaluation():
     config = tiny("lm_stream")
     programs = Programs(resolved(config), dataset(config), 1)
     states, per = programs.init([config]), dataset(config).spec.n_train // config.batch_size
     assert all(not x.any() for x in jax.tree.leaves(jax.device_get(states.extra)))
-    states, _ = programs.train(states, programs.arrays, np.int32(3))
+    states, _ = programs.train(states, 0, 3)
     kept = jax.device_get(states.extra)
     assert all(x.any() for x in jax.tree.leaves(kept))
-    programs.evaluate(states, "valid", 16)
+    Evaluator(programs).evaluate(states, "valid", 16)
     jax.tree.map(np.testing.assert_array_equal, kept, jax.device_get(states.extra))
-    step_of = lambda s: programs.train(
-        programs.place(jax.tree.map(jnp.copy, s)), programs.arrays, np.int32(1)
-    )[1]["loss"][0, 0]
-    # The first step of an epoch does not depend on the carry; one in its midst does.
+    step_of = lambda s: programs.train(programs.to_mesh(jax.tree.map(jnp.copy, s)), 0, 1)[1][
+        "loss"
+    ][0, 0]
+    # The first step of an epoch does not depend on the carry; later steps do.
     for step, same in ((per, True), (per + 1, False)):
         there = jax.tree.map(lambda x: x, states.replace(step=jnp.full(1, step, jnp.int32)))
         other = there.replace(extra=jax.tree.map(lambda x: x + 1, there.extra))
@@ -181,7 +182,7 @@ def test_a_carried_state_is_zeroed_where_an_epoch_starts_and_untouched_by_evalua
         assert (losses[0] == losses[1]) == same
 
 
-def test_streams_are_for_networks_with_a_state():
+def test_stream_order_requires_a_recurrent_network():
     with pytest.raises(UserError, match="is for config.network = 'recurrent'"):
         config = tiny("lm", data__order="stream")
         Programs(resolved(config), dataset(config), 1)
@@ -207,7 +208,7 @@ def test_streams_are_for_networks_with_a_state():
         ("seq2seq", {"data.name": "pydoc", "data.path": ""}, "holds no pairs"),
     ],
 )
-def test_configs_that_do_not_fit_are_named(name, change, words):
+def test_invalid_configs_are_user_errors(name, change, words):
     with pytest.raises(UserError, match=words):
         config = configs.override(tiny(name), change)
         Programs(resolved(config), dataset(config), 1)
@@ -215,7 +216,7 @@ def test_configs_that_do_not_fit_are_named(name, change, words):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A small language model of characters, trained a little."""
+    """A small character-level language model after 60 steps."""
     path = tmp_path_factory.mktemp("lm") / "run"
     config = tiny(
         "lm",
@@ -227,31 +228,31 @@ def run(tmp_path_factory):
         run__save_every="never",
         data__tokenizer="characters",
     )
-    train([config], [path], report=lambda _: None)
+    train([config], [path])
     return aigc_jax.load(path)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def written_by_the_same():
-    """Writers of the same network that choose alike share their programs."""
+def share_decoders():
+    """Decoders of one network with equal sampling parameters share their programs."""
     made = {}
 
-    def writer(apply, net, params, choice, ends):
+    def cached_decoder(apply, net, params, choice, ends):
         key = id(net), choice, ends
         if key not in made:
-            made[key] = net, Writer(apply, net, params, choice, ends)
+            made[key] = net, TextDecoder(apply, net, params, choice, ends)
         made[key][1].params = params
         return made[key][1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generation, "Writer", writer)
+        patch.setattr(generation, "TextDecoder", cached_decoder)
         yield
 
 
 @pytest.fixture
 def sample(run, monkeypatch, capsys):
-    """(words) -> exit code, standard output and standard error of `aigc sample` of the
-    run, in this process.
+    """(words) -> exit code, standard output and standard error of `aigc sample` for
+    `run`, in this process.
     """
     monkeypatch.setattr("aigc_jax.inference.run.load", lambda *_: run)
 
@@ -262,7 +263,7 @@ def sample(run, monkeypatch, capsys):
     return call
 
 
-def test_text_streams_to_the_terminal_and_is_the_same_in_another_process(run):
+def test_sample_command_output_equals_generate_texts(run):
     words = (
         "sample",
         f"--workdir={run.dir.path}",
@@ -273,28 +274,34 @@ def test_text_streams_to_the_terminal_and_is_the_same_in_another_process(run):
     first = command_line(*words)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("The ") and len(first.stdout) == 4 + 40 + 1
-    assert first.stdout[4:-1] == generation.texts(run, ["The "], 40, Choice(0.7))[0]
+    assert (
+        first.stdout[4:-1] == generation.generate_texts(run, ["The "], 40, SamplingParams(0.7))[0]
+    )
 
 
-def test_a_prompt_longer_than_the_context_says_so(run):
+def test_overlong_prompt_is_truncated_and_reported(run):
     said = []
-    long = generation.texts(run, ["abc " * 30], 10, Choice(0.0), report=said.append)
+    long = generation.generate_texts(
+        run, ["abc " * 30], 10, SamplingParams(0.0), report=said.append
+    )
     assert len(said) == 1 and "the prompt has 120 tokens and the network 32 positions" in said[0]
-    assert long == generation.texts(run, [("abc " * 30)[-24:]], 10, Choice(0.0))
+    assert long == generation.generate_texts(run, [("abc " * 30)[-24:]], 10, SamplingParams(0.0))
 
 
-def test_prompts_with_byte_order_marks_and_crlf_are_the_same_prompts(run, tmp_path):
+def test_bom_and_crlf_do_not_change_prompts(run, tmp_path):
     (tmp_path / "prompt.txt").write_bytes("\ufeffThe\r\nif\r\n".encode())
     assert generation.read_prompt(tmp_path / "prompt.txt") == "The\nif"
     said = []
     for text in ("The\nif\n", "\ufeffThe\r\nif\r\n"):
         said.append(io.StringIO())
-        generation.converse(run, 5, Choice(0.0), 0, None, io.StringIO(text, newline=""), said[-1])
+        generation.interactive_loop(
+            run, 5, SamplingParams(0.0), 0, None, io.StringIO(text, newline=""), said[-1]
+        )
     with pytest.raises(
         UserError, match="the standard input is no UTF-8 text: invalid continuation byte"
     ):
         latin = io.TextIOWrapper(io.BytesIO(b"caf\xe9\xff\n"), "utf-8")
-        generation.converse(run, 5, Choice(0.0), 0, None, latin, io.StringIO())
+        generation.interactive_loop(run, 5, SamplingParams(0.0), 0, None, latin, io.StringIO())
     assert said[0].getvalue() == said[1].getvalue()
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(
@@ -303,7 +310,7 @@ def test_prompts_with_byte_order_marks_and_crlf_are_the_same_prompts(run, tmp_pa
         generation.read_prompt(tmp_path / "fifo")
 
 
-def test_prompts_from_files_and_lines(run, sample, tmp_path):
+def test_prompts_are_read_from_files_and_lines(run, sample, tmp_path):
     (tmp_path / "prompt.txt").write_text("The if\n")
     out = tmp_path / "texts.txt"
     code, _, err = sample(
@@ -315,7 +322,9 @@ def test_prompts_from_files_and_lines(run, sample, tmp_path):
         text.startswith("# Software generated by aigc_jax, config ") and text.count("The if") == 3
     )
     answers = io.StringIO()
-    generation.converse(run, 5, Choice(0.0), 0, None, io.StringIO("The\nif\n"), answers)
+    generation.interactive_loop(
+        run, 5, SamplingParams(0.0), 0, None, io.StringIO("The\nif\n"), answers
+    )
     assert [line[:3] for line in answers.getvalue().splitlines() if line][
         0
     ] == "The" and "if" in answers.getvalue()
@@ -332,7 +341,7 @@ def test_prompts_from_files_and_lines(run, sample, tmp_path):
         (["--out=x.png", "--prompt=a"], "must end in .txt"),
     ],
 )
-def test_mistakes_of_sampling_text_are_one_sentence(sample, words, sentence):
+def test_invalid_text_sampling_flags_are_a_one_line_error(sample, words, sentence):
     code, _, err = sample(*words)
     assert code == 1 and sentence in err and err.count("\n") == 1, err
 
@@ -350,7 +359,7 @@ def test_mistakes_of_sampling_text_are_one_sentence(sample, words, sentence):
         ("repetition", ["-inf"]),
     ],
 )
-def test_numbers_of_sampling_out_of_range_are_one_sentence(run, flag, values, capsys, monkeypatch):
+def test_out_of_range_sampling_flags_are_a_one_line_error(run, flag, values, capsys, monkeypatch):
     monkeypatch.setattr("aigc_jax.inference.run.load", lambda *_: run)
     for value in values:
         assert cli.main(["sample", f"--workdir={run.dir.path}", f"--{flag}={value}"]) == 1
@@ -358,8 +367,8 @@ def test_numbers_of_sampling_out_of_range_are_one_sentence(run, flag, values, ca
         assert f"--{flag}" in said and value in said and said.count("\n") == 1
 
 
-def test_all_flags_of_sampling_text_work_together(run, capsys, monkeypatch):
-    """Past the context, of a vocabulary no multiple of 128, with the largest seed."""
+def test_all_text_sampling_flags_combine(run, capsys, monkeypatch):
+    """Beyond the context, with the largest seed; 128 does not divide the vocabulary."""
     monkeypatch.setattr("aigc_jax.inference.run.load", lambda *_: run)
     assert run.tokenizer.size % 128
     words = [
@@ -384,7 +393,7 @@ def test_all_flags_of_sampling_text_work_together(run, capsys, monkeypatch):
     assert "The if" + run.generate(["The if"], 60, **numbers)[0] + "\n" == texts[0]
 
 
-def test_a_run_generates_texts_in_python(run):
+def test_run_generate_is_seeded_and_validates_arguments(run):
     first = run.generate(["The ", "", "if it "], 20, seed=3)
     assert len(first) == 3 and all(0 < len(text) <= 20 for text in first)
     assert run.generate(["The "], 20, seed=3) == first[:1] != run.generate(["The "], 20, seed=4)
@@ -401,7 +410,7 @@ def test_a_run_generates_texts_in_python(run):
             run.generate(**wrong)
 
 
-def test_samples_of_a_language_model_are_texts(run, sample, tmp_path):
+def test_language_model_samples_are_texts(run, sample, tmp_path):
     texts = run.sample(3)
     assert (
         len(texts) == 3 and all(isinstance(text, str) for text in texts) and len(run.sample()) == 8
@@ -427,7 +436,7 @@ def test_samples_of_a_language_model_are_texts(run, sample, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), run.draw(3, "text"))
 
 
-def test_samples_of_a_language_model_are_texts_only(sample):
+def test_language_models_refuse_image_and_music_outputs(sample):
     for out in ("x.png", "x.mid"):
         code, _, err = sample("--what=text", f"--out={out}")
         assert code == 1 and "for the run's samples are text" in err
@@ -435,7 +444,7 @@ def test_samples_of_a_language_model_are_texts_only(sample):
     assert code == 1 and "--what = 'neighbours' is none of text, answer, reference" in err
 
 
-def test_samples_of_training_are_text_with_their_origin(run):
+def test_training_samples_are_text_with_provenance(run):
     files = sorted((run.dir / "samples").glob("*"))
     assert [f.suffix for f in files] == [".txt"] * len(files) and files
     text = files[-1].read_text()
@@ -446,17 +455,17 @@ def test_samples_of_training_are_text_with_their_origin(run):
     )
 
 
-def test_rows_say_bits_of_what_the_loss_says(run):
+def test_perplexity_and_bits_follow_from_the_loss(run):
     row = run.rows("test")[-1]
     assert row["perplexity"] == pytest.approx(np.exp(row["loss"]), rel=1e-6)
-    # a token is a character here, but for the ends of texts, which are none
+    # each token is one character, except for end tokens, which have none
     bits = row["loss"] / np.log(2)
     assert bits < row["bits_per_character"] < 1.01 * bits
     assert row["bits_per_byte"] <= row["bits_per_character"]
 
 
-def test_another_tokenizer_than_the_checkpoints_is_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(Programs, "begin", lambda _: None)  # what is not called is not compiled
+def test_init_from_requires_the_same_tokenizer(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Programs, "compile", lambda _: None)  # programs compile when first called
     other = tiny(
         "lm",
         data__tokenizer="bytes",
@@ -465,7 +474,7 @@ def test_another_tokenizer_than_the_checkpoints_is_refused(run, tmp_path, monkey
         init_from=str(run.dir.path),
     )
     with pytest.raises(UserError, match="another tokenizer"):
-        train([other], [tmp_path / "other"], report=lambda _: None)
+        train([other], [tmp_path / "other"])
     there = str(run.dir.path)
     same = tiny(
         "lm",
@@ -477,18 +486,18 @@ def test_another_tokenizer_than_the_checkpoints_is_refused(run, tmp_path, monkey
         steps="1 step",
         schedule__warmup="0 steps",
     )
-    train([same], [tmp_path / "same"], report=lambda _: None)
+    train([same], [tmp_path / "same"])
     before, after = run.rows("valid")[-1], RunDir(tmp_path / "same").rows()
     assert before["step"] == run.step
     before, after = (
         before["loss"],
         next(row for row in after if row["split"] == "valid")["loss"],
     )
-    assert after == pytest.approx(before, rel=1e-5)  # before its first step
+    assert after == pytest.approx(before, rel=1e-5)  # evaluated before the first step
 
 
 @pytest.mark.slow
-def test_an_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
+def test_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
     config = tiny(
         "seq2seq",
         steps="250 steps",
@@ -503,9 +512,9 @@ def test_an_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
         run__sample_every="never",
         run__save_every="never",
     )
-    train([config], [tmp_path], report=lambda _: None)
+    train([config], [tmp_path])
     run = aigc_jax.load(tmp_path)
-    answers = generation.answers(run, ["1234", "1399"])
+    answers = generation.translate(run, ["1234", "1399"])
     assert answers == ["4321", "9931"] and run.rows("test")[-1]["loss"] < 0.1
     assert run.generate(["1234", "1399"]) == answers and all(
         isinstance(text, str) for text in run.sample(2)
@@ -518,7 +527,7 @@ def test_an_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
     assert capsys.readouterr().out == f"{answers[0]}\n"
 
 
-def test_data_shows_how_a_text_is_tokenized(capsys):
+def test_data_command_reports_the_tokenizer(capsys):
     code = cli.main(["data", "--name=pydoc", "--tokenizer=bytes"])
     out, err = capsys.readouterr()
     assert code == 0 and "(bytes), 1.00 characters each; loses nothing" in out, out + err

@@ -1,4 +1,4 @@
-"""A run as a Python object: what `load` says of directories that are no run."""
+"""`aigc_jax.load`: errors for directories of sweeps, and default samplers."""
 
 import json
 
@@ -14,7 +14,7 @@ from aigc_jax.utils.errors import UserError
 @pytest.mark.parametrize(
     "count, more", [(0, "none of them has begun yet"), (2, "load one of "), (11, " and 3 more")]
 )
-def test_a_sweep_is_loaded_by_its_trials(tmp_path, count, more):
+def test_loading_a_sweep_directory_names_its_trials(tmp_path, count, more):
     names = [f"lr=0.001,seed={i:02}-{i:08x}" for i in range(count)]
     (tmp_path / "sweep.json").write_text(json.dumps(dict(trials=[dict(id=name) for name in names])))
     for name in names:
@@ -28,8 +28,8 @@ def test_a_sweep_is_loaded_by_its_trials(tmp_path, count, more):
     assert all(str(tmp_path / "trials" / name) in str(e.value) for name in names[:8])
 
 
-def test_samples_are_by_default_of_the_methods_first_sampler(tmp_path):
-    """Of a VQ-VAE reconstructions, for it has no prior to sample."""
+def test_default_sampler_is_the_first_of_the_method(tmp_path):
+    """A VQ-VAE has no prior, so its default samples are reconstructions."""
     quiet = dict(run__eval_every="never", run__save_every="never", run__sample_every="never")
     train(tiny("vqvae", steps=1, metrics=(), best="", **quiet), tmp_path)
     run = load(tmp_path)

@@ -1,4 +1,4 @@
-"""What tests of options begin with."""
+"""Fixtures of the option tests."""
 
 import os
 
@@ -11,8 +11,8 @@ pytest.register_assert_rewrite("option_runs")
 
 @pytest.fixture(scope="module")
 def option_files():
-    """The data sets of the rows, and a cache of their own; what run.deterministic
-    changes is changed back.
+    """Writes the data sets of the rows and sets a separate cache; XLA_FLAGS, which
+    `run.deterministic` changes, is restored.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(options.FILES / "cache"))
@@ -23,7 +23,9 @@ def option_files():
 
 @pytest.fixture
 def forget():
-    """Drop cached programs, of which a process may have a few hundred."""
+    """Drop cached programs before and after a test; a process can hold only a few
+    hundred of them.
+    """
     drop_programs()
     yield
     drop_programs()

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A real Slurm of one node, on loopback, for as long as a command runs; as root, without systemd:
+# Runs a command within a Slurm of one node on loopback; as root, without systemd:
 #   apt-get install slurmd slurmctld slurm-client munge
 #   tests/integration/slurm.sh python -m pytest --slow tests/integration/test_clusters.py
 set -eu
@@ -8,7 +8,8 @@ for program in munged slurmctld slurmd sinfo; do
 done
 test "$(id -u)" = 0 || { echo "error: the daemons of Slurm must be started by root" >&2; exit 1; }
 
-dir=$(mktemp -d /var/tmp/slurm.XXXXXX)  # under /tmp munged wants every directory above to be its own
+# Under /tmp munged requires that it owns all parent directories.
+dir=$(mktemp -d /var/tmp/slurm.XXXXXX)
 host=$(hostname -s)
 export SLURM_CONF=$dir/slurm.conf
 pids=()

@@ -1,10 +1,13 @@
-"""The order of the package's rooms, read from the source: who may import whom."""
+"""Allowed imports between the subpackages, and the size of functions and files; read
+from the source.
+"""
 
 import ast
 import subprocess
 import sys
 
 import pytest
+import source_statistics
 from helpers import ROOT, environment
 
 pytestmark = pytest.mark.unit
@@ -27,8 +30,8 @@ ALWAYS = {"jax", "flax", "optax", "orbax", "ml_collections", "absl", "numpy"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imported(path) -> set[str]:
-    """Modules of ours that a file imports, at any depth: "core.config", "data"."""
+def imported_modules(path) -> set[str]:
+    """Modules of aigc_jax that a file imports, also within functions: "core.config"."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "aigc_jax":
@@ -42,19 +45,21 @@ def imported(path) -> set[str]:
     return found - {""}
 
 
-def test_a_package_imports_only_packages_to_its_left():
+def test_packages_import_only_packages_of_lower_levels():
     assert {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()} == set(RANK)
     for path in FILES:
         room = path.relative_to(PACKAGE).parts[0]
-        for name in imported(path) if room in RANK else ():
+        for name in imported_modules(path) if room in RANK else ():
             other = name.split(".")[0]
             assert other == room or RANK[other] < RANK[room], f"{path} imports {name}"
 
 
-def test_no_modules_import_one_another():
+def test_imports_between_modules_have_no_cycle():
     names = {p: ".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in FILES}
     names = {p: name.removesuffix(".__init__") for p, name in names.items()}
-    left = {names[p]: imported(p) & set(names.values()) for p in FILES if names[p] != "__init__"}
+    left = {
+        names[p]: imported_modules(p) & set(names.values()) for p in FILES if names[p] != "__init__"
+    }
     lazy = {
         ("data.tokenizers", "data.tokenizers.huggingface"),
         ("data.tokenizers", "data.tokenizers.gpt2"),
@@ -66,12 +71,12 @@ def test_no_modules_import_one_another():
         left = {k: v for k, v in left.items() if k not in free}
 
 
-def test_configs_import_no_code_of_ours():
+def test_config_files_do_not_import_the_package():
     for path in (ROOT / "configs").glob("*.py"):
         assert "aigc_jax" not in path.read_text(), path
 
 
-def test_training_imports_the_core_libraries_alone():
+def test_module_level_imports_are_core_libraries():
     """Heavy or optional libraries are imported inside the functions that use them."""
     for path in FILES:
         for node in ast.parse(path.read_text()).body:
@@ -83,9 +88,9 @@ def test_training_imports_the_core_libraries_alone():
 
 
 @pytest.mark.parametrize("room", ["sweeps", "cli"])
-def test_rooms_that_only_start_or_watch_trials_import_no_jax(room):
-    """A launcher that waits for jobs has no use for seconds of imports and hundreds of
-    megabytes. `sweeps.group` and `sweeps.route` are the job itself.
+def test_sweeps_and_cli_import_no_jax(room):
+    """A launcher only waits for jobs, and importing jax costs seconds and hundreds of
+    megabytes. `sweeps.group` and `sweeps.route` run inside a job.
     """
     files = [p for p in FILES if p.relative_to(PACKAGE).parts[0] == room]
     names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in files]
@@ -99,7 +104,7 @@ def test_rooms_that_only_start_or_watch_trials_import_no_jax(room):
     assert done.stdout == "False\n"
 
 
-def test_networks_know_no_loss_optimizer_or_mesh_and_methods_no_mesh():
+def test_models_use_no_loss_optimizer_or_mesh_and_methods_no_mesh():
     forbidden = {
         "models": {"optax", "Mesh", "sharding", "losses"},
         "methods": {"Mesh", "sharding", "pmap"},
@@ -110,6 +115,21 @@ def test_networks_know_no_loss_optimizer_or_mesh_and_methods_no_mesh():
             assert not names & words, path
 
 
+def test_functions_stay_small():
+    """At most 40 lines, three nested blocks and seven positional parameters."""
+    for f in source_statistics.functions(PACKAGE):
+        name = f"{f.path}: {f.name}"
+        assert f.length <= 40 or f.name in source_statistics.TABLES, f"{name} is two things"
+        assert f.nesting <= 3 and f.positional <= 7, name
+
+
+def test_function_names_and_annotations_meet_the_thresholds():
+    assert source_statistics.one_word_share(PACKAGE) <= 0.45
+    assert source_statistics.annotated_share(PACKAGE) >= 0.7
+    for room in ("core", "data", "training", "inference", "sweeps"):
+        assert source_statistics.annotated_share(PACKAGE, (room,)) >= 0.9, room
+
+
 def test_files_stay_small():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 400, f"{path.name} is two things"
@@ -117,14 +137,14 @@ def test_files_stay_small():
         assert len(path.read_text().splitlines()) <= 600, f"{path.name} is two things"
 
 
-def test_processes_of_tests_have_an_environment_of_their_own():
-    """A Python process would inherit eight simulated devices, and measure those."""
+def test_subprocesses_of_tests_set_their_environment():
+    """A Python process would inherit the eight simulated devices."""
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if name in ("subprocess.run", "subprocess.Popen"):
                 words = node.args[0]
                 first = words.elts[0] if isinstance(words, ast.List) else words
-                literal = isinstance(first, ast.Constant)  # of another program, such as "sinfo"
+                literal = isinstance(first, ast.Constant)  # not Python, such as "sinfo"
                 given = {keyword.arg for keyword in node.keywords}
                 assert literal or "env" in given, f"{path.name}:{node.lineno}"

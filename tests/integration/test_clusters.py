@@ -1,5 +1,5 @@
-"""Sweeps on a real Slurm and a real Ray leave the same rows as here, byte for byte,
-though one trial fails and jobs are cancelled.
+"""Sweeps on a real Slurm and a real Ray write the same bytes of rows as a local sweep,
+although one trial diverges and jobs are cancelled.
 
   pip install -r requirements-engines.txt
   tests/integration/slurm.sh python -m pytest --slow tests/integration/test_clusters.py
@@ -38,8 +38,8 @@ def sweep():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """(directory, words) -> a process that sweeps there. One device each: bytes depend
-    on how trials are spread over devices.
+    """(directory, arguments) -> (path, process) of a sweep. A process has one device,
+    since the bytes depend on the distribution of trials over devices.
     """
     folder = tmp_path_factory.mktemp("clusters")
     (folder / "experiments").mkdir()
@@ -70,7 +70,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(run):
+def local_result(run):
     path, process = run("local")
     said = process.communicate()
     assert process.returncode == 0, said
@@ -81,10 +81,8 @@ def statuses(path):
     return [status for g in Sweep(path).groups() for status in g.statuses()]
 
 
-def until_it_trains(path, process):
-    """Until a checkpoint of the first group lies there, the stopped programs' of which
-    are what goes on.
-    """
+def wait_for_checkpoint(path, process):
+    """Wait until the first group has a checkpoint, from which it resumes."""
     end = time.monotonic() + 120
     while not list(path.glob("sweep.json")) or not list(
         Sweep(path).groups()[0].path.glob("checkpoints/*")
@@ -110,10 +108,10 @@ def ray():
         pytest.skip("no ray: pip install -r requirements-engines.txt")
 
 
-def test_slurm(slurm, run, whole):
-    """One job of the array is cancelled; the next run does what is missing."""
+def test_slurm_sweep_resumes_after_scancel_with_the_rows_of_a_local_one(slurm, run, local_result):
+    """One job of the array is cancelled; the second run trains the missing trials."""
     path, process = run("slurm", "--engine=slurm", "--time=10")
-    until_it_trains(path, process)
+    wait_for_checkpoint(path, process)
     number = subprocess.run(
         ["squeue", "--noheader", "--format=%F"], capture_output=True, text=True, check=True
     ).stdout.split()[0]
@@ -128,14 +126,14 @@ def test_slurm(slurm, run, whole):
     assert statuses(path) == ["preempted"] * 2 + ["done"] * 2 + ["failed: diverged"]
     path, process = run("slurm", "--engine=slurm", "--time=10")
     assert process.communicate() and process.returncode == 0
-    assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
+    assert (statuses(path), (path / "rows.csv").read_bytes()) == local_result
     assert "resuming at step" in (Sweep(path).groups()[0].path / "log.txt").read_text()
     assert not subprocess.run(
         ["squeue", "--noheader"], capture_output=True, text=True, check=True
     ).stdout
 
 
-def test_slurm_refuses(slurm, run):
+def test_slurm_with_an_invalid_partition_is_a_one_line_error(slurm, run):
     path, process = run("refused", "--engine=slurm", "--partition=nowhere")
     err = process.communicate()[1]
     assert process.returncode == 1 and len(err.splitlines()) == 1, err
@@ -145,10 +143,10 @@ def test_slurm_refuses(slurm, run):
     )
 
 
-def test_ray(ray, run, whole):
-    """The sweep is told to stop, and run again."""
+def test_ray_sweep_resumes_after_sigterm_with_the_rows_of_a_local_one(ray, run, local_result):
+    """The sweep receives SIGTERM and is started again."""
     path, process = run("ray", "--engine=ray")
-    until_it_trains(path, process)
+    wait_for_checkpoint(path, process)
     process.send_signal(signal.SIGTERM)
     err = process.communicate()[1]
     assert (
@@ -158,10 +156,10 @@ def test_ray(ray, run, whole):
     ), err
     path, process = run("ray", "--engine=ray")
     assert process.communicate() and process.returncode == 0
-    assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
+    assert (statuses(path), (path / "rows.csv").read_bytes()) == local_result
 
 
-def test_ray_refuses(ray, run):
+def test_ray_with_more_cpus_than_the_cluster_has_is_an_error(ray, run):
     path, process = run("greedy", "--engine=ray", "--cpus=1000")
     err = process.communicate()[1]
     assert (
@@ -171,8 +169,8 @@ def test_ray_refuses(ray, run):
     ), err
 
 
-def test_a_ray_cluster_that_is_there(ray, run, whole):
-    """--address: it is left as it was found."""
+def test_ray_address_uses_a_running_cluster_and_leaves_it_running(ray, run, local_result):
+    """The sweep does not stop the cluster of --address."""
     token = dict(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -199,11 +197,11 @@ def test_a_ray_cluster_that_is_there(ray, run, whole):
                 socket.create_connection(("127.0.0.1", port)).close()
                 break
             time.sleep(0.1)
-        time.sleep(5)  # until its workers are there
+        time.sleep(5)  # until its workers have started
         path, process = run("address", "--engine=ray", f"--address=127.0.0.1:{port}", **token)
         said = process.communicate()
         assert process.returncode == 0, said
-        assert (statuses(path), (path / "rows.csv").read_bytes()) == whole
+        assert (statuses(path), (path / "rows.csv").read_bytes()) == local_result
         assert head.poll() is None
         subprocess.run(
             [*cli, "status", f"--address=127.0.0.1:{port}"],

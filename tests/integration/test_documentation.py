@@ -1,5 +1,5 @@
-"""The documentation is true of the code: paths, names, links and command lines in
-*.md files and docstrings.
+"""Paths, names, links and command lines in *.md files and docstrings exist in the
+code.
 """
 
 import functools
@@ -28,32 +28,32 @@ MODULES = [
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for p in PACKAGE.rglob("*.py")
 ]
-# Every key of a config, those of all methods and networks, and the sections.
+# All config keys of all methods and networks, and the sections.
 KEYS = {name for pair in keys.MODEL for name in keys.keys_of(*pair)}
 KEYS |= {name for method in keys.METHODS for name in keys.keys_of(method)}
 KEYS |= {name.rpartition(".")[0] for name in KEYS if "." in name}
-# What documents call by a short name -> the class whose attribute or field is meant.
+# Short name of an object in documents -> the class of the object.
 OBJECTS = {
     "run": "aigc_jax.inference.run.Run",
     "state": "aigc_jax.core.method.TrainState",
-    "given": "aigc_jax.metrics.inputs.Given",
+    "given": "aigc_jax.metrics.inputs.MetricInputs",
     "feed": "aigc_jax.data.pipelines.FromHost",
     "self": "aigc_jax.models.discriminator.Discriminator",
 }
 OF_OTHERS = {"jax", "flax", "lax", "torch", "ast", "transformers", "GPT2LMHeadModel"}
 OF_OTHERS |= {"pandas", "np", "optax", "nn", "subprocess"}
-FLAGS_OF_OTHERS = {  # of Slurm and gcloud
+FLAGS_OF_OTHERS = {  # flags of Slurm and gcloud
     *("--gpus-per-node", "--gpus-per-task", "--kill-on-bad-exit", "--ntasks-per-node"),
     *("--requeue", "--signal", "--worker"),
 }
 OF_FILES = {".json", ".jsonl", ".txt", ".csv", ".md", ".png", ".pdf", ".npz", ".in"}
 OF_FILES |= {".journal", ".part", ".toml", ".yml", ".yaml", ".cff", ".svg", ".whl", ".mid"}
-RETIRED = {"hp.clip", "hp.decay", "hp.ema"}  # of which CHANGELOG.md says what they became
+RETIRED = {"hp.clip", "hp.decay", "hp.ema"}  # CHANGELOG.md names their replacements
 
 
 def check_all(find, is_true):
-    """An AssertionError that lists everything which `find(text, markdown)` finds in the
-    documents and of which `is_true(thing, path)` does not hold, or raises.
+    """Raise an AssertionError that lists each result of `find(text, markdown)` in the
+    documents for which `is_true(thing, path)` is false or raises.
     """
     out = []
     for path, texts in DOCUMENTS.items():
@@ -87,7 +87,7 @@ def test_names_of_files_exist():
 
 
 def test_names_of_code_and_of_keys_exist():
-    """A docstring may also speak of variables of its own file."""
+    """A docstring may also name variables of its own file."""
     is_variable = lambda name, path: (
         path.suffix == ".py"
         and (first := name.split(".")[0]) in docs.variables(path)
@@ -118,15 +118,15 @@ def ending(last: str) -> list[str]:
 
 
 def divide(name: str) -> tuple[str, list[str]]:
-    """The longest module that a name begins with, and what is left of the name."""
+    """The longest module path that begins a name, and the remaining parts."""
     parts = name.split(".")
     module = next(m for i in range(len(parts), 0, -1) if (m := ".".join(parts[:i])) in MODULES)
     return module, parts[module.count(".") + 1 :]
 
 
 def has(name: str, attributes) -> bool:
-    """Whether a module or a class has these attributes, one of the other; of the last
-    class also annotated fields.
+    """Whether `name` has the chain of attributes; an annotated field of a class ends
+    the chain.
     """
     module, rest = divide(name)
     found = importlib.import_module(module)
@@ -140,7 +140,7 @@ def has(name: str, attributes) -> bool:
 
 
 def has_class(name: str) -> bool:
-    """Whether `Class.attribute` is of one of our classes."""
+    """Whether `Class.attribute` exists in a class of the package."""
     first, *rest = name.split(".")
     pattern = re.compile(rf"^class {first}\b", re.M)
     files = [p for p in PACKAGE.rglob("*.py") if pattern.search(p.read_text())]
@@ -148,7 +148,7 @@ def has_class(name: str) -> bool:
     return any(has(f"{module}.{first}", rest) for module in modules)
 
 
-def test_the_drawing_of_the_rooms_is_that_of_the_source():
+def test_package_diagram_matches_the_source():
     rooms = import_file(ROOT / "docs/draw_rooms.py", "script")
     drawn = rooms.draw(rooms.levels(), rooms.count_imports())
     assert rooms.OUT.read_text(encoding="utf-8") == drawn, "run: python docs/draw_rooms.py"
@@ -166,28 +166,28 @@ def test_links_resolve():
     check_all(lambda text, markdown: docs.LINK.findall(text) if markdown else [], resolves)
 
 
-def test_command_lines_are_understood():
-    def is_understood(command, _):
+def test_command_lines_are_valid():
+    def is_valid(command, _):
         line, is_whole = command
         check_command(docs.shell_words(line), is_whole)
         return True
 
-    check_all(docs.commands, is_understood)
+    check_all(docs.commands, is_valid)
 
 
 def check_command(words: list[str], is_whole: bool):
-    """A UserError or AssertionError where the command line would not take these words;
-    what they name need not exist but for configs and experiments.
+    """Raise a UserError or an AssertionError where the command line refuses `words`. Of
+    the files that they name, only configs and experiments must exist.
     """
     overrides, rest = cli.split_overrides(words)
     parser, verbs = cli.make_parser()
     for action in verbs[rest[0]]._actions:
-        if not is_whole:  # a flag may stand for itself, without the value that it takes
+        if not is_whole:  # a flag may be mentioned without its value
             action.required, action.nargs = False, action.nargs if action.option_strings else "*"
             takes = action.nargs is None
             rest = [f"{w}=NAME" if takes and w in action.option_strings else w for w in rest]
         for flag in action.option_strings if action.type in (int, float) else ():
-            rest = [f"{flag}=1" if is_number_to_come(w, flag) else w for w in rest]
+            rest = [f"{flag}=1" if is_placeholder_for_number(w, flag) else w for w in rest]
     if "--help" in rest:
         return
     args, unknown = parser.parse_known_args(rest)
@@ -202,7 +202,7 @@ def check_command(words: list[str], is_whole: bool):
     check_overrides(getattr(args, "config", None), overrides, varied)
 
 
-def is_number_to_come(word: str, flag: str) -> bool:
+def is_placeholder_for_number(word: str, flag: str) -> bool:
     name, _, value = word.partition("=")
     return name == flag and docs.is_placeholder(value)
 
@@ -217,19 +217,19 @@ def tables() -> dict:
 
 
 def check_overrides(config, overrides: dict, varied: list[dict]):
-    """Of a config that is named, and of any where none is."""
+    """Validate overrides of `config`, or only their keys where it is a placeholder."""
     given = {k: v for k, v in overrides.items() if not docs.is_placeholder(k)}
     if not config or docs.is_placeholder(config):
         assert given.keys() <= KEYS, given
         return
     base = configs.load(config)
-    configs.check(configs.override(base, given))
+    configs.validate_config(configs.override(base, given))
     for pair in varied:
-        configs.check(configs.override(base, given | pair))
+        configs.validate_config(configs.override(base, given | pair))
 
 
 def test_flags_in_backticks_exist():
-    """Those of the command line's verbs, of the scripts and of configs."""
+    """Flags of the subcommands, of the scripts and of configs."""
     known = known_flags()
 
     def exists(span, _):
@@ -259,7 +259,7 @@ def known_flags() -> set[str]:
     } | {flag for script in scripts for flag in docs.script_flags(script)}
 
 
-def test_scripts_take_the_flags_that_they_are_given():
+def test_script_commands_name_existing_files_and_flags():
     def takes(command, _):
         name, rest = command
         known = docs.script_flags(ROOT / name)
@@ -271,7 +271,7 @@ def test_scripts_take_the_flags_that_they_are_given():
     check_all(docs.scripts, takes)
 
 
-def test_targets_of_make_and_lists_of_requirements_exist():
+def test_make_targets_and_requirements_files_exist():
     rules = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     find = lambda text, _: re.findall(r"(?:^    |`)make ([a-z][a-z-]*)", text, re.M)
     check_all(find, lambda name, _: name in rules)
@@ -294,27 +294,27 @@ def test_targets_of_make_and_lists_of_requirements_exist():
         "sample --workdir=x --config.z=3",
     ],
 )
-def test_a_command_line_that_is_wrong_is_found(line):
+def test_invalid_command_lines_are_detected(line):
     check_command(["train", "--config=gan_digits", "--workdir=x", "--config.hp.lr_g=1e-4"], True)
     with pytest.raises((UserError, AssertionError)):
         check_command(line.split(), True)
 
 
-def test_names_that_are_wrong_are_found():
+def test_unknown_names_are_detected():
     for name in ("core.sharding.RULES", "data.order.fixed_order", "data.path", "run.sample"):
         assert is_known(name)
     for name in ("core.sharding.RULEZ", "data.order.fix", "data.pth", "run.smple", "layout.axes"):
         assert not is_known(name)
 
 
-def test_commands_and_names_are_found_in_a_text():
+def test_commands_and_names_are_extracted_from_text():
     text = """
         python launch.py train --config=NAME \\
           --workdir=DIR   # a comment
         AIGC_DATA_DIR=D python benchmarks/x.py [--rounds=7]
         sbatch --wrap "srun python -m aigc_jax train --config=gan_digits"
 
-    `sample --num=3` draws, `core.rng.noise(key)` is keyed, [a picture](docs/x.png).
+    `sample --num=3` draws, `core.rng.example_noise(key)` is keyed, [a picture](docs/x.png).
     """
     found = [docs.shell_words(line) for line, _ in docs.commands(text, False)]
     assert found == [
@@ -323,4 +323,6 @@ def test_commands_and_names_are_found_in_a_text():
         ["sample", "--num=3"],
     ]
     assert docs.scripts(text, False) == [("benchmarks/x.py", " [--rounds=7]")]
-    assert docs.names(text) == ["core.rng.noise"] and docs.LINK.findall(text) == ["docs/x.png"]
+    assert docs.names(text) == ["core.rng.example_noise"] and docs.LINK.findall(text) == [
+        "docs/x.png"
+    ]

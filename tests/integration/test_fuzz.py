@@ -1,11 +1,10 @@
-"""Faults drawn at random, through the launcher: each is one sentence, and nothing is
-used in silence.
+"""Random faults through the launcher: each ends in a one-line error or is harmless.
 
-Three kinds of faults: a wrong value of any key of any shipped config, damage to any
-JSON file of a run or a sweep, damage to a file of data. A command answers within `CPU`
-seconds of processor time, without a traceback; where it accepts what it was given, it
-did the same as without the damage. A part of the cases, which any seed may draw, runs
-in the fast tier; all in the slow one.
+There are three kinds of faults: a wrong value of any key of any shipped config, damage
+to any JSON file of a run or a sweep, and damage to a data file. A command ends within
+`CPU` seconds of processor time without a traceback; a command that succeeds on a
+damaged file reports the damage or has the same results as without it. The fast tier
+runs some of the cases, the slow tier all of them.
 """
 
 import collections
@@ -26,29 +25,29 @@ from tiny_configs import SMALL_RUN, TEXT, VAE
 
 from aigc_jax.cli import main as cli
 from aigc_jax.core import config as configs
-from aigc_jax.sweeps.engines.base import REFUSED
+from aigc_jax.sweeps.engines.base import EXIT_REFUSED
 from aigc_jax.training import train as training
 from aigc_jax.training.loop import Loop
 
 SEED = 20261128
 CPU, WALL = 10, 60  # seconds
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-PROCESSES = 30  # of the cases, as real processes
+PROCESSES = 30  # number of cases that run as real processes
 FAST = dict(config=24, run=8, data=12)
 SLOW = dict(config=640, run=150, sweep=50, data=160)
 
 
 def cases(*counts):
-    """A test's parameter `count`: the cases of the fast tier, then of the slow."""
+    """Parametrize `count`: the number of cases in the fast and in the slow tier."""
     fast, slow = counts
     return pytest.mark.parametrize("count", [fast, pytest.param(slow, marks=pytest.mark.slow)])
 
 
 class Outcome(collections.namedtuple("Outcome", "code out err")):
-    """What a command answers."""
+    """Exit code and output of a command."""
 
     def check(self, refused=1):
-        """One sentence with the exit code `refused`, or success."""
+        """Assert success, or an error message with the exit code `refused`."""
         assert self.code in (0, refused), (self.code, self.err[-1000:])
         assert "Traceback" not in self.err, self.err[-1000:]
         if self.code:
@@ -57,30 +56,30 @@ class Outcome(collections.namedtuple("Outcome", "code out err")):
 
 
 def call(capsys, *words) -> Outcome:
-    """What a command answers; an exception or a hang is an AssertionError."""
+    """Run a command; an exception or a hang becomes an AssertionError."""
     capsys.readouterr()
     try:
         with time_limit(CPU, WALL):
             code = cli.main([str(word) for word in words])
     except AcceptedError:
         raise
-    except BaseException as error:  # HangError, SystemExit and what is no Exception, too
+    except BaseException as error:  # also HangError and SystemExit
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise AssertionError(f"{type(error).__name__}: {str(error)[:300]} ({where.name})") from None
     outcome = Outcome(code, *capsys.readouterr())
-    outcome.check(REFUSED if words[0] == "group" else 1)
+    outcome.check(EXIT_REFUSED if words[0] == "group" else 1)
     return outcome
 
 
 class Cases:
-    """Counts what cases did, and collects all their faults for one message."""
+    """Counts the outcomes of cases, and collects all faults in one message."""
 
     def __init__(self, chosen):
         self.chosen, self.seen, self.faults = chosen, collections.Counter(), []
 
     def run(self, check):
-        """`check(number, case)` of each, which returns how it ended; an AssertionError
-        is a fault.
+        """Call `check(number, case)`, which returns the outcome of a case, for each
+        case; an AssertionError is a fault.
         """
         for number, case in enumerate(self.chosen):
             bound_memory()
@@ -96,24 +95,26 @@ class Cases:
 
 
 class AcceptedError(BaseException):
-    """Training would begin now: the config passed every check. Carries it."""
+    """The config, which this error carries, passed every check before training."""
 
 
 def key_cases(count, rng, data_sets=None):
-    """(config, key, kind) so that each key and each kind of value occurs."""
+    """Draw (config, key, kind) such that each key and each kind of value occurs."""
     holders = collections.defaultdict(list)
     for path in CONFIGS:
         config = configs.load(path)
         for key in (
-            configs.leaves(config) if config.data.name in (data_sets or [config.data.name]) else ()
+            configs.flatten_config(config)
+            if config.data.name in (data_sets or [config.data.name])
+            else ()
         ):
             holders[key].append(path)
     pairs = cross(list(holders), list(WRONG_VALUES), count, rng)
     return [(rng.choice(holders[key]), key, kind) for key, kind in pairs]
 
 
-def means_the_same(text: str, value) -> bool:
-    """Whether the value of a config is what was written on the command line."""
+def equals_written_value(text: str, value) -> bool:
+    """Whether a config's value equals the text on the command line."""
     if isinstance(value, bool):
         return text in {True: ("True", "true", "1"), False: ("False", "false", "0")}[value]
     if isinstance(value, str):
@@ -125,28 +126,28 @@ def means_the_same(text: str, value) -> bool:
 
 @pytest.fixture
 def accepted(monkeypatch, tmp_path):
-    """`train` ends where training would begin; data sets are loaded once."""
+    """`train` raises AcceptedError before the first step; data sets are loaded once."""
     known, load = {}, training.data.load
     shipped = {configs.load(path).data.to_json(sort_keys=True) for path in CONFIGS}
 
     def load_once(section, *rest):
         key = section.to_json(sort_keys=True)
-        if key not in known:  # a shipped data set may take long: nothing is wrong with it
+        if key not in known:  # loading an undamaged data set may take long
             with untimed() if key in shipped else contextlib.nullcontext():
                 known[key] = load(section, *rest)
         return known[key]
 
-    def begin(trials, programs, *rest):
+    def begin(programs, trials, *rest):
         raise AcceptedError(trials[0].config)
 
     monkeypatch.setattr(training.data, "load", load_once)
-    monkeypatch.setattr(training, "Loop", begin)
+    monkeypatch.setattr(training, "train", begin)
     monkeypatch.setenv("AIGC_DATA_DIR", str(DATA))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @cases(FAST["config"], SLOW["config"])
-def test_wrong_values_of_config_keys_are_refused_or_meant(count, capsys, tmp_path, accepted):
+def test_wrong_config_values_are_refused_or_stored_as_written(count, capsys, tmp_path, accepted):
     def check(number, case):
         path, key, kind = case
         workdir, wrong = tmp_path / str(number), WRONG_VALUES[kind]
@@ -155,13 +156,13 @@ def test_wrong_values_of_config_keys_are_refused_or_meant(count, capsys, tmp_pat
             assert call(capsys, *words).code == 1, "trained without a call of the loop"
             return "refused"
         except AcceptedError as error:
-            value = configs.leaves(error.args[0])[key]
-            assert means_the_same(wrong, value), f"{wrong!r} became {value!r}"
+            value = configs.flatten_config(error.args[0])[key]
+            assert equals_written_value(wrong, value), f"{wrong!r} became {value!r}"
             return "accepted"
         finally:
             shutil.rmtree(workdir, ignore_errors=True)
 
-    # whose data cost nothing
+    # data sets that load fast
     quick = ("digits", "ring", "grid") if count == FAST["config"] else None
     chosen = key_cases(count, random.Random(SEED), quick)
     assert {kind for _, _, kind in chosen} == set(WRONG_VALUES)
@@ -191,13 +192,13 @@ def flags(overrides):
     return [f"--config.{key}={value}" for key, value in overrides.items()]
 
 
-RUNS = ("vae", "vae_half", "lm", "lm_half")  # finished, and interrupted at half
+RUNS = ("vae", "vae_half", "lm", "lm_half")  # _half: interrupted at half
 FAST_RUNS = RUNS[:2]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The directory of a run of RUNS, which is made when it is first asked for."""
+    """(name of RUNS) -> its directory; the run is trained at its first use."""
     folder = tmp_path_factory.mktemp("runs")
     words = random.Random(0).choices(["red", "green", "blue", "Tür", "秦川", "\n\n"], k=4000)
     (folder / "text.txt").write_text(" ".join(words))
@@ -221,7 +222,7 @@ def runs(tmp_path_factory):
 
 
 def verbs(name, workdir, out):
-    """The commands that read a run."""
+    """Yield the commands that read a run."""
     yield "train", "train", f"--workdir={workdir}"
     if not name.endswith("_half"):
         yield "evaluate", "evaluate", f"--workdir={workdir}"
@@ -232,7 +233,7 @@ def verbs(name, workdir, out):
 
 
 def result_of(verb, workdir, out):
-    """What a command made: rows and samples, which show damage used in silence."""
+    """Rows and samples that a command wrote, in which unreported damage shows."""
     files = [*[workdir / "rows.jsonl"] * (verb == "train"), *out.parent.glob(out.name + ".*")]
     return {
         path.suffix: path.read_bytes() for path in files if path.exists() and path.suffix != ".png"
@@ -240,7 +241,7 @@ def result_of(verb, workdir, out):
 
 
 def run_cases(runs, count, rng, names=RUNS):
-    """(run, file, damage, command) such that each file and each damage occurs."""
+    """Draw (run, file, damage, command) such that each file and each damage occurs."""
     read = []
     for name in names:
         path = runs(name)
@@ -253,11 +254,11 @@ def run_cases(runs, count, rng, names=RUNS):
 
 
 @cases(FAST["run"], SLOW["run"])
-def test_damaged_files_of_runs_are_named_or_make_no_difference(count, capsys, tmp_path, runs):
+def test_damaged_run_files_are_refused_reported_or_harmless(count, capsys, tmp_path, runs):
     rng, expected = random.Random(SEED), {}
 
     def result(number, name, which, file=None, kind=None):
-        """(exit code, what the command printed and made) of a copy of a run."""
+        """(exit code, whether the file is named, output) of a command on a copy."""
         workdir, out = tmp_path / name, tmp_path / f"out{number}"
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.copytree(runs(name), workdir)
@@ -283,7 +284,7 @@ def test_damaged_files_of_runs_are_named_or_make_no_difference(count, capsys, tm
     names = FAST_RUNS if count == FAST["run"] else RUNS
     chosen = run_cases(runs, count, random.Random(SEED), names)
     assert {kind for _, _, kind, _ in chosen} == set(DAMAGES)
-    with one_program():  # for each config that is read, damaged or not
+    with one_program():  # one for each config, damaged or not
         Cases(chosen).run(check)
 
 
@@ -301,7 +302,7 @@ def sweep(tmp_path_factory):
         "--seeds=2",
         *flags(shared),
     ]
-    assert cli.main([*words, "--engine=k8s", "--image=none"]) == 0  # writes the groups, runs none
+    assert cli.main([*words, "--engine=k8s", "--image=none"]) == 0  # groups, not run
     finished, interrupted = sorted((path / "groups").iterdir())
     assert cli.main(["group", f"--workdir={finished}", "--route=vmap"]) == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -312,7 +313,7 @@ def sweep(tmp_path_factory):
 
 
 def sweep_cases(sweep, count, rng):
-    """(command, file, damage): `figure` reads all trials, `group` resumes one."""
+    """Draw (command, file, damage): `figure` reads all trials, `group` resumes one."""
     read = [
         (command, p.relative_to(sweep).as_posix())
         for p in sorted(sweep.rglob("*"))
@@ -323,13 +324,13 @@ def sweep_cases(sweep, count, rng):
 
 
 @pytest.mark.slow
-def test_damaged_files_of_sweeps_are_named_or_make_no_difference(capsys, tmp_path, sweep):
+def test_damaged_sweep_files_are_refused_reported_or_harmless(capsys, tmp_path, sweep):
     rng, workdir = random.Random(SEED), tmp_path / "sweep"
     interrupted = sorted((sweep / "groups").iterdir())[-1].relative_to(sweep)
     members = json.loads((sweep / interrupted / "group.json").read_text())["members"]
 
     def result(command, file=None, kind=None):
-        """What a command answers, with the rows of the trials that `group` trains."""
+        """The outcome of a command, and the rows of the trials that `group` trains."""
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.copytree(sweep, workdir)
         if file:
@@ -360,7 +361,7 @@ def test_damaged_files_of_sweeps_are_named_or_make_no_difference(capsys, tmp_pat
 
 
 def write_data(folder):
-    """{name of a data set: (path, flags)}: a small file of each users' format."""
+    """{data set: path} of a small file or folder in each format of users' data."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -388,7 +389,9 @@ def write_data(folder):
 
 
 @cases(FAST["data"], SLOW["data"])
-def test_damaged_files_of_data_are_no_traceback(count, capsys, tmp_path, monkeypatch):
+def test_damaged_data_files_are_read_or_refused_without_traceback(
+    count, capsys, tmp_path, monkeypatch
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng, whole, copy = random.Random(SEED), tmp_path / "whole", tmp_path / "copy"
     whole.mkdir()
@@ -420,8 +423,8 @@ def test_damaged_files_of_data_are_no_traceback(count, capsys, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_faults_in_processes_of_their_own_are_no_traceback(tmp_path, runs):
-    """Thirty of the cases as users meet them: another process each."""
+def test_faults_in_subprocesses_end_without_traceback(tmp_path, runs):
+    """Thirty of the cases, each in a process of its own as for users."""
     rng = random.Random(SEED + 1)
 
     def check(number, case):
@@ -442,7 +445,7 @@ def test_faults_in_processes_of_their_own_are_no_traceback(tmp_path, runs):
     Cases(key_cases(half, rng) + run_cases(runs, PROCESSES - half, rng)).run(check)
 
 
-def test_a_flip_changes_one_place():
+def test_flip_changes_one_byte_and_is_reproducible():
     rng = random.Random(0)
     for data in (b'{"a": 1}', b"\0\1\2", bytes(range(200))):
         new = flip(data, rng)

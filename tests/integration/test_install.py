@@ -1,4 +1,4 @@
-"""A wheel in an empty environment, used from a directory with no checkout near."""
+"""A wheel in an empty environment, used from a directory outside of a checkout."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from helpers import ROOT, environment
 
-# Python calls beside a finished run `gan` and a finished sweep `sweep`.
+# Calls in a directory with the finished run `gan`.
 CALLS = """
 import aigc_jax
 
@@ -22,14 +22,14 @@ assert run.rows("train")
 
 
 class Installed(NamedTuple):
-    """An environment with the wheel, and an empty directory to work in."""
+    """A virtual environment with the wheel, and an empty working directory."""
 
     bin: Path
     here: Path
     variables: dict
 
     def run(self, *words, code=0):
-        """A finished process of a program of the environment; its standard output."""
+        """Run a program; return its output, or its errors where `code` is not 0."""
         done = subprocess.run(
             [self.bin / words[0], *words[1:]],
             capture_output=True,
@@ -42,13 +42,13 @@ class Installed(NamedTuple):
         return done.stdout if code == 0 else done.stderr
 
     def files(self) -> dict[str, int]:
-        """Files of the installed package and when they were changed."""
+        """Modification times of the files of the installed package."""
         package = next(self.bin.parent.glob("lib/python*/site-packages/aigc_jax"))
         return {str(p): p.stat().st_mtime_ns for p in package.rglob("*") if p.is_file()}
 
 
 def pip(python, *words):
-    """A finished process of pip; it sees neither our modules nor our devices."""
+    """Run pip without PYTHONPATH."""
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return subprocess.run(
         [python, "-m", "pip", "--disable-pip-version-check", *map(str, words)],
@@ -60,8 +60,8 @@ def pip(python, *words):
 
 
 def install(root: Path) -> Installed:
-    """A wheel that is built now, in an environment that is made now. Skips the test
-    where pip reaches no package index.
+    """Build a wheel and install it in a new environment. Skips the test where pip
+    reaches no package index.
     """
     probe = pip(sys.executable, "download", "--no-deps", "--quiet", "--dest", root, "hatchling")
     if probe.returncode:
@@ -84,7 +84,7 @@ QUICK = ("--config.run.tensorboard=False", "--config.steps=24", "--config.run.ev
 
 
 def check_a_run(it: Installed):
-    """Rows, samples, and an origin without paths of this machine."""
+    """Train and sample; environment.json contains no path of this machine."""
     it.run("aigc", "train", "--config=gan_digits", "--workdir=gan", *QUICK)
     it.run("aigc", "sample", "--workdir=gan", "--num=4", "--out=samples.png")
     run = it.here / "gan"
@@ -96,7 +96,7 @@ def check_a_run(it: Installed):
 
 
 def check_a_sweep(it: Installed):
-    """Two programs of two trials, in two processes at a time."""
+    """Sweep two programs of two trials, in two simultaneous processes."""
     grid = ("--grid", "batch_size=50,100", "--seeds=2", "--engine=local", "--slots=2")
     it.run("aigc", "sweep", "--config=vae_digits", "--workdir=sweep", *grid, *QUICK)
     sweep = it.here / "sweep"
@@ -107,7 +107,7 @@ def check_a_sweep(it: Installed):
 
 
 def check_a_shipped_figure(it: Installed):
-    """Printed, or written where it is told; never into the package."""
+    """Print a figure or write it to --out; the package directory is refused."""
     committed = (ROOT / "experiments/results/vae_beta/table.md").read_text()
     printed = it.run("aigc", "figure", "--experiment=vae_beta")
     assert printed.startswith(committed) and "--out=DIR" in printed
@@ -119,7 +119,7 @@ def check_a_shipped_figure(it: Installed):
 
 
 def check_help_and_list(it: Installed):
-    """Both are of the command `aigc`, and know what ships."""
+    """The commands name `aigc`, and list the shipped configs and experiments."""
     listed = it.run("aigc", "list")
     assert "gan_digits" in listed and "vae_beta" in listed
     assert it.run("aigc", "--help").startswith("usage: aigc")
@@ -127,14 +127,14 @@ def check_help_and_list(it: Installed):
 
 
 def check_python_calls(it: Installed):
-    """CALLS, as a script that lies elsewhere."""
+    """Run CALLS as a script outside of the package."""
     script = it.here.parent / "calls.py"
     script.write_text(CALLS)
     it.run("python", script)
 
 
 def check_the_classifier_of_metrics(it: Installed):
-    """A process of its own trains it, by a config that ships, into the user's cache."""
+    """A subprocess trains it in the user's cache, from a shipped config."""
     words = ("--workdir=gan", "--metrics=frechet", "--num=100")
     assert "frechet" in it.run("aigc", "evaluate", *words)
     runs = Path(it.variables["XDG_CACHE_HOME"]).glob("aigc_jax/extractors/*/STATUS.json")
@@ -142,7 +142,7 @@ def check_the_classifier_of_metrics(it: Installed):
 
 
 def check_a_manifest(it: Installed):
-    """A job of Kubernetes starts the package by its name."""
+    """A Kubernetes job starts the package by its module name."""
     words = ("--config=vae_digits", "--seeds=2", "--workdir=jobs", "--engine=k8s", "--image=image")
     it.run("aigc", "sweep", *words)
     assert "-m aigc_jax group" in (it.here / "jobs" / "k8s-job.yaml").read_text()
@@ -151,7 +151,7 @@ def check_a_manifest(it: Installed):
 @pytest.mark.slow
 def test_an_installed_wheel_works_from_any_directory(tmp_path):
     it = install(tmp_path)
-    # Nothing imports it, though it lies in the working directory.
+    # The package must not import modules of the working directory.
     (it.here / "random.py").write_text("raise SystemExit('imported by accident')\n")
     before = it.files()
     check_a_run(it)
@@ -164,4 +164,4 @@ def test_an_installed_wheel_works_from_any_directory(tmp_path):
     named = {"random.py", "gan", "samples.png", "sweep", "figures", "jobs"}
     assert {p.name for p in it.here.iterdir()} == named
     assert it.files() == before
-    shutil.rmtree(it.bin.parent)  # a gigabyte, which pytest would keep three times
+    shutil.rmtree(it.bin.parent)  # 1 GB; pytest keeps the directories of three sessions

@@ -1,8 +1,8 @@
-"""Killed at random moments and resumed, runs, sweeps and halving sweeps end with the
-bytes of uninterrupted ones.
+"""Runs, sweeps and halving sweeps that are killed at random moments and resumed end
+with the same bytes as uninterrupted ones.
 
-The moments are seeded. The fast tier kills a run at random writes, in this process; the
-slow tier kills processes, 70 times.
+The moments are seeded. The fast tier simulates kills at random writes in this process;
+the slow tier kills processes, 70 times in all.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from tiny_configs import tiny
 
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.serialization import digest
+from aigc_jax.training.serialization import digest_leaves
 from aigc_jax.utils import documents
 
-# What holds clocks, or what a process said.
+# Files with wall-clock measurements or the messages of a process.
 CLOCKS = {".lock", "timings.jsonl", "plan.json", "log.txt"}
 
 
 def snapshot(path: Path) -> dict:
-    """Every file below a directory, {relative path: bytes}, and newest leaves."""
+    """{relative path: bytes} below a directory; of checkpoints the newest leaves."""
     out = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name not in CLOCKS):
         name = file.relative_to(path)
@@ -40,7 +40,12 @@ def snapshot(path: Path) -> dict:
             state, best, meta = checkpoints.newest(pytest.fail)
             names = [p.name for p in folder.iterdir()]
         meta.pop("files")  # Orbax's names differ
-        out[str(folder.relative_to(path))] = (digest(state), digest(best), meta, sorted(names))
+        out[str(folder.relative_to(path))] = (
+            digest_leaves(state),
+            digest_leaves(best),
+            meta,
+            sorted(names),
+        )
     return out
 
 
@@ -52,11 +57,11 @@ def assert_same(path, whole):
 
 
 class Killed(BaseException):
-    """SIGKILL, as far as one process can play it: from now on nothing is written."""
+    """Simulates SIGKILL within the process: nothing is written after it."""
 
 
 class Writes:
-    """Counts what is written, and dies at a given write; before it or after it."""
+    """Counts writes, and raises Killed before or after a chosen one."""
 
     WRITES = (
         (documents, "write_atomically"),
@@ -87,8 +92,8 @@ class Writes:
             raise Killed
 
 
-def test_killed_at_random_writes_a_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    """All files are the same, config.json among them."""
+def test_run_killed_at_random_writes_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    """Compares all files, config.json among them."""
     config, moments, killed = tiny(steps=24, run__tensorboard=False), random.Random(25), 0
     with monkeypatch.context() as patch:
         writes = Writes(patch)
@@ -130,7 +135,7 @@ def sweep():
 
 
 def command(kind: str, folder: Path) -> list[str]:
-    """The command line of a run or sweep, whose working directory is `folder`."""
+    """The command line of a run or sweep in the working directory `folder`."""
     if kind == "train":
         return start_words(
             "train", f"--config={ROOT / 'configs' / 'vae_digits.py'}", "--workdir=it", *SETTINGS
@@ -152,7 +157,7 @@ def command(kind: str, folder: Path) -> list[str]:
 
 
 def jobs_in(folder: Path) -> list[int]:
-    """Processes that train groups of a sweep below a folder."""
+    """Process ids of the jobs that train groups of a sweep below a folder."""
     found = []
     for proc in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -164,8 +169,8 @@ def jobs_in(folder: Path) -> list[int]:
     return found
 
 
-def written(folder: Path) -> int:
-    """Bytes of rows: how far training is."""
+def row_bytes(folder: Path) -> int:
+    """The size of all rows, as a measure of progress."""
     sizes = []
     for file in (folder / "it" / "rows.jsonl", *(folder / "it").glob("trials/*/rows.jsonl")):
         with contextlib.suppress(OSError):
@@ -182,18 +187,18 @@ def start(kind, folder):
 
 
 def kill_when(kind, folder, bytes_, seconds) -> bool:
-    """Start, kill it and its jobs so many seconds after its rows have grown to so many
-    bytes. Was it killed before its end?
+    """Start a process, and kill it and its jobs `seconds` after its rows have reached
+    `bytes_`. Returns whether the process was killed before its end.
     """
     process = start(kind, folder)
     try:
-        while written(folder) < bytes_ and process.poll() is None:
+        while row_bytes(folder) < bytes_ and process.poll() is None:
             time.sleep(0.002)
         time.sleep(seconds)
         ended = process.poll() is not None
     finally:
         process.kill()
-        for job in jobs_in(folder):  # in sessions of their own
+        for job in jobs_in(folder):  # not in the session of the process
             with contextlib.suppress(ProcessLookupError):
                 os.kill(job, signal.SIGKILL)
         process.wait()
@@ -206,8 +211,8 @@ def finish(kind, folder):
 
 
 @pytest.fixture(scope="module")
-def wholes(tmp_path_factory):
-    """Uninterrupted runs by kind, made when first asked for."""
+def uninterrupted_runs(tmp_path_factory):
+    """(kind) -> the directory of an uninterrupted run, trained at its first use."""
     made = {}
 
     def make(kind):
@@ -228,15 +233,17 @@ def wholes(tmp_path_factory):
         *(("halving", seed, 5) for seed in range(4)),
     ],
 )
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(wholes, tmp_path, kind, seed, kills):
-    """One kill of a series comes while the process starts, each of the others after
-    some of the rows that are left.
+def test_processes_killed_at_random_moments_end_with_the_same_bytes(
+    uninterrupted_runs, tmp_path, kind, seed, kills
+):
+    """One kill of a series comes while the process starts, each of the others after a
+    random part of the remaining rows.
     """
-    whole, moments, killed = wholes(kind), random.Random(f"{kind} {seed}"), 0
+    whole, moments, killed = uninterrupted_runs(kind), random.Random(f"{kind} {seed}"), 0
     early = moments.randrange(kills)
     for number in range(kills):
-        so_far = written(tmp_path)
-        target = so_far + int(moments.uniform(0.02, 0.35) * (written(whole) - so_far))
+        so_far = row_bytes(tmp_path)
+        target = so_far + int(moments.uniform(0.02, 0.35) * (row_bytes(whole) - so_far))
         after = moments.uniform(0, 4) if number == early else moments.uniform(0, 0.1)
         killed += kill_when(kind, tmp_path, 0 if number == early else target, after)
     assert killed >= kills - 1  # a fast machine may end within the last moment

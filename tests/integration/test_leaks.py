@@ -1,5 +1,5 @@
-"""What a run leaves, and what is committed, tells nothing of the machine: no host, no
-user, no absolute path.
+"""Run directories and committed results contain no host name, user name or absolute
+path of the machine.
 """
 
 import getpass
@@ -15,7 +15,7 @@ from helpers import ROOT
 from runs import train
 from tiny_configs import tiny
 
-from aigc_jax.training.provenance import environment
+from aigc_jax.training.provenance import describe_environment
 from aigc_jax.utils.disk import hide_paths
 
 
@@ -24,7 +24,7 @@ def names_of_this_machine() -> list[bytes]:
     return [name.encode() for name in names if len(name) > 3 and name != "root"]
 
 
-def test_a_run_directory_names_no_host_no_user_and_no_absolute_path(tmp_path, monkeypatch):
+def test_run_directory_names_no_host_user_or_absolute_path(tmp_path, monkeypatch):
     path = tmp_path / "named_by_the_user" / "run"
     monkeypatch.setattr(sys, "argv", [str(ROOT / "launch.py"), "train", f"--workdir={path}"])
     monkeypatch.setattr(socket, "gethostname", lambda: "the-host-of-the-user")
@@ -69,9 +69,9 @@ def test_paths_of_a_command_are_shortened(word, kept):
     assert hide_paths(word, ROOT) == kept
 
 
-def test_the_environment_names_no_path(monkeypatch):
+def test_recorded_command_contains_no_absolute_path(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/elsewhere/script.py", "--workdir=/home/someone/x"])
-    assert environment()["command"] == ["python", "script.py", "--workdir=x"]
+    assert describe_environment()["command"] == ["python", "script.py", "--workdir=x"]
 
 
 def test_committed_results_name_no_path_outside_of_the_repository():

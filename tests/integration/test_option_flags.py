@@ -1,5 +1,5 @@
-"""Metrics, samplers, flags of decoding, hardware, engines, groups of trials and devices
-by every entry of their tables; real data sets.
+"""Every entry of the tables of metrics, samplers, decoding flags, hardware and engines;
+groups of trials, several devices, and real data sets.
 """
 
 import importlib
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("option_files")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """(base, values) -> the directory of such a run, trained at its first use."""
+    """(base, values) -> the directory of the run, trained at its first use."""
     found = {}
 
     def run(base, values=None):
@@ -60,8 +60,8 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_metric_that_looks_at_features(runs, tmp_path, monkeypatch):
-    """Through a classifier of one step; stacked_modes has digits in three colours."""
+def test_every_feature_metric_evaluates(runs, tmp_path, monkeypatch):
+    """Uses a classifier of one step; stacked_modes needs digits in three channels."""
     from aigc_jax.training import feature_extractors
 
     monkeypatch.setenv("AIGC_CACHE_DIR", str(tmp_path))
@@ -70,7 +70,7 @@ def test_every_metric_that_looks_at_features(runs, tmp_path, monkeypatch):
         "CLASSIFIERS",
         {name: (data, "1 step") for name, (data, _) in feature_extractors.CLASSIFIERS.items()},
     )
-    feature_extractors.of_data.cache_clear()
+    feature_extractors.load_classifier.cache_clear()
     try:
         evaluate(
             runs(("gan", "mlp"), {"game.condition": "projection"}),
@@ -80,12 +80,12 @@ def test_every_metric_that_looks_at_features(runs, tmp_path, monkeypatch):
             ["evaluate", f"--workdir={runs(('gan', 'mlp'))}", "--metrics=stacked_modes"], "three"
         )
     finally:
-        feature_extractors.of_data.cache_clear()
+        feature_extractors.load_classifier.cache_clear()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", BASES, ids=str)
-def test_every_metric_of_every_base_is_a_number_or_one_sentence(base, runs):
+def test_every_metric_of_every_base_evaluates_or_is_a_one_line_error(base, runs):
     path = runs(base)
     for name in (name for name in METRICS if name not in EXTRACTED):
         code, _, err = call("evaluate", f"--workdir={path}", f"--metrics={name}", "--num=16")
@@ -94,7 +94,7 @@ def test_every_metric_of_every_base_is_a_number_or_one_sentence(base, runs):
         ), (name, err)
 
 
-# flag of `sample` that says how text is written -> values
+# decoding flag of `sample` -> values
 DECODING = {
     "temperature": (0, 0.7),
     "top_k": (1, 5),
@@ -111,7 +111,7 @@ DECODING = {
 OTHER_FLAGS = {"workdir", "checkpoint", "out", "what", "label", "help"}
 
 
-def test_every_flag_of_sampling_is_walked():
+def test_every_flag_of_sample_is_tested():
     flags = {action.dest for action in cli.make_parser()[1]["sample"]._actions}
     assert flags == DECODING.keys() | OTHER_FLAGS
 
@@ -120,7 +120,7 @@ def test_every_flag_of_sampling_is_walked():
     "base",
     [pytest.param(LM, id="transformer"), pytest.param(RNN, id="recurrent", marks=pytest.mark.slow)],
 )
-def test_every_decoding_flag(base, runs, monkeypatch):
+def test_every_decoding_flag_generates_text(base, runs, monkeypatch):
     run = aigc_jax.load(runs(base))
     monkeypatch.setattr("aigc_jax.inference.run.load", lambda *_: run)
     write = lambda *words: done("sample", f"--workdir={run.dir.path}", "--tokens=4", *words)
@@ -135,13 +135,13 @@ def test_every_decoding_flag(base, runs, monkeypatch):
     assert len(texts["tokens"][0]) < len(texts["tokens"][1]) and texts["prompt"][0].startswith(
         "Line 3"
     )
-    # the likeliest token, however it is asked for
+    # each of these flags selects the most probable token
     assert texts["temperature"][0] == texts["top_k"][0] == texts["top_p"][0]
     assert texts["num"][1].count("----") == 2 and texts["seed"][0] != texts["seed"][1]
 
 
 @pytest.mark.slow
-def test_a_sequence_to_sequence_model_answers_and_reads_prompts_line_by_line(runs, monkeypatch):
+def test_seq2seq_sample_answers_a_prompt_and_interactive_lines(runs, monkeypatch):
     path = runs(SEQ)
     assert len(done("sample", f"--workdir={path}", "--prompt=1234").splitlines()) == 1
     monkeypatch.setattr("sys.stdin", io.StringIO("12\n34\n"))
@@ -149,7 +149,7 @@ def test_a_sequence_to_sequence_model_answers_and_reads_prompts_line_by_line(run
 
 
 @pytest.mark.slow
-def test_every_hardware_is_planned_for(monkeypatch):
+def test_plan_lists_every_hardware(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     table = done(
         "plan", *options.words(("vae", "mlp"), {}), f"--hardware={','.join(costs.HARDWARE)}"
@@ -164,7 +164,7 @@ def test_every_hardware_is_planned_for(monkeypatch):
 
 
 def group_of(path, base, values, route, seeds=(0, 1)) -> list[RunDir]:
-    """Two trials that differ in their seeds, as one program."""
+    """Train trials that differ only in their seeds as one program."""
     config = config_of(base, values)
     sweep = Sweep(path)
     sweep.add(trials_of(config, [{"seed": seed} for seed in seeds]), "test")
@@ -179,7 +179,7 @@ def config_of(base, values):
 
 
 def same_rows(one, other, tolerance):
-    """Of the same steps and splits, with numbers that differ by rounding."""
+    """Assert equal steps and splits, and values equal up to `tolerance`."""
     assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in other]
     for a, b in zip(one, other, strict=True):
         assert a.keys() == b.keys()
@@ -196,9 +196,9 @@ COARSE = ("bfloat16", "bfloat16_all")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base, number", rows_of_each_base)
-def test_options_in_groups_and_over_devices_are_those_of_one_run(base, number, tmp_path, forget):
-    """A trial of a group, and a run over two devices, has the losses of a run by
-    itself, to rounding.
+def test_rows_in_groups_and_on_two_devices_match_a_single_run(base, number, tmp_path, forget):
+    """The metrics of a trial in a group, and of a run on two devices, equal those of a
+    single run up to rounding.
     """
     rows = rows_of(base)
     assert len(rows) <= ROWS
@@ -217,7 +217,7 @@ def test_options_in_groups_and_over_devices_are_those_of_one_run(base, number, t
         for trial in trials:
             finite(trial.rows())
         same_rows(trials[0].rows(), alone, tolerance)
-        # Masks of dropout are drawn for the part of a batch that a device has.
+        # Each device draws the dropout masks of its part of a batch.
         if not values.get("model.dropout"):
             same_rows(
                 train(tmp_path / "devices", base, values | {"run.mesh.data": 2}), alone, tolerance
@@ -226,8 +226,8 @@ def test_options_in_groups_and_over_devices_are_those_of_one_run(base, number, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("base", BASES, ids=lambda base: "-".join(filter(None, base)))
-def test_options_in_a_process_of_their_own(base, tmp_path):
-    """Of each method one run is evaluated and sampled, too."""
+def test_every_base_trains_in_a_subprocess(base, tmp_path):
+    """One run of each method is also evaluated and sampled."""
     values = rows_of(base)[0][1] | {"precision": "float32", "run.mesh.data": 1, "run.mesh.model": 1}
     path = tmp_path / "run"
     first = next(other for other in BASES if other[0] == base[0]) == base
@@ -245,7 +245,7 @@ ENGINE_FLAGS = {"local": [], "k8s": ["--image=python"], "slurm": [], "ray": []}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", engines.ENGINES)
-def test_every_engine_runs_a_sweep_or_says_what_is_missing(engine, tmp_path):
+def test_every_engine_runs_a_sweep_or_is_a_one_line_error(engine, tmp_path):
     process = command_line(
         "sweep",
         *options.words(("classifier", ""), {}),
@@ -272,12 +272,12 @@ def test_every_engine_runs_a_sweep_or_says_what_is_missing(engine, tmp_path):
         ).exists() or engine == "k8s"
 
 
-# -- data sets that lie on the disk of whoever has them
+# -- real data sets, where the user has them on disk
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in REAL if name not in ("cifar10",)])
-def test_every_real_data_set(name, tmp_path, real_data, forget):
+def test_runs_on_real_data_sets(name, tmp_path, real_data, forget):
     base = {"image": ("gan", "mlp"), "text": RNN, "pairs": SEQ}[REAL[name]]
     more = {
         "image": {},
@@ -293,7 +293,7 @@ def test_every_real_data_set(name, tmp_path, real_data, forget):
 @pytest.mark.parametrize(
     "languages", next(key for key in keys.DATA if key.name == "data.languages").allowed
 )
-def test_every_pair_of_languages(languages, tmp_path, real_data, forget):
+def test_runs_on_every_language_pair(languages, tmp_path, real_data, forget):
     values = {
         "data.name": "multi30k",
         "data.languages": languages,

@@ -1,4 +1,4 @@
-"""What does not go together, refused by one sentence."""
+"""Incompatible options are refused by a one-line error."""
 
 import importlib
 import importlib.util
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("option_files")]
 
 
 def refusals(every: bool) -> list:
-    """(base, options that must not meet, sentence): of each sentence one, or all."""
+    """(base, incompatible options, message): one for each message, or all."""
     out, seen = [], set()
     for base in BASES:
         for refusal in options.refusals_of(base):
@@ -25,7 +25,7 @@ def refusals(every: bool) -> list:
                 if any(
                     r.words != refusal.words and r.applies(some) for r in options.refusals_of(base)
                 ):
-                    # Refused for another reason already, such as a missing package.
+                    # Another reason comes first, such as a missing package.
                     continue
                 if all(value in options.all_axes(base)[axis] for axis, value in some.items()) and (
                     every or refusal.words not in seen
@@ -52,13 +52,13 @@ name_of_case = lambda case: f"{name_of(case[:2])}: {case[2]}"
 
 
 @pytest.mark.parametrize("case", refusals(every=False), ids=name_of_case)
-def test_what_does_not_go_together_is_one_sentence(case, tmp_path):
+def test_incompatible_options_are_a_one_line_error(case, tmp_path):
     check_refused(case, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", refusals(every=True), ids=name_of_case)
-def test_all_that_does_not_go_together_is_one_sentence(case, tmp_path):
+def test_all_incompatible_options_are_a_one_line_error(case, tmp_path):
     check_refused(case, tmp_path)
 
 
@@ -82,14 +82,14 @@ def test_all_that_does_not_go_together_is_one_sentence(case, tmp_path):
     ],
     ids=str,
 )
-def test_data_that_a_method_cannot_read_are_one_sentence(base, data, sentence, tmp_path):
+def test_data_that_a_method_cannot_read_are_a_one_line_error(base, data, sentence, tmp_path):
     values = {"data.name": data} | (
         {"likelihood": "gaussian", "binarize": "none"} if base[0] == "vae" else {}
     )
     refused(["train", *options.words(base, values), f"--workdir={tmp_path / 'run'}"], sentence)
 
 
-def test_a_key_that_the_data_set_does_not_read_is_one_sentence(tmp_path):
+def test_key_that_the_data_set_does_not_read_is_a_one_line_error(tmp_path):
     for base in BASES:
         for axis in ("data.colour", "data.joined"):
             words = options.words(base, {})
@@ -102,7 +102,7 @@ def test_a_key_that_the_data_set_does_not_read_is_one_sentence(tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is there")
-def test_a_tracker_whose_package_is_missing_is_one_sentence(tmp_path):
+def test_wandb_without_its_package_is_a_one_line_error(tmp_path):
     for value in next(key for key in keys.RUN if key.name == "run.wandb").allowed[1:]:
         words = ["train", *options.words(("classifier", ""), {}), f"--config.run.wandb={value}"]
         refused([*words, f"--workdir={tmp_path / value}"], "needs the package wandb")

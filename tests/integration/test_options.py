@@ -1,10 +1,10 @@
-"""Every entry of every table of alternatives, through the launcher: trained, resumed,
-evaluated and sampled, in a covering design and in pairs.
+"""Trains, resumes, evaluates and samples every entry of every table of alternatives
+through the launcher.
 
-The tables are read, never copied: a new entry is walked without a line here (see
-`options`). In `make test` a covering design holds each entry once; in the slow tier
-each is walked with every other, and (test_option_flags) in a group of two trials and
-over two devices. What does not go together is in test_option_refusals.
+The options are read from the package's tables, so that a new entry is tested without a
+change of this file (see `options`). In `make test` a covering design contains each
+entry; the slow tier combines every two, and test_option_flags tests groups of two
+trials and two devices. test_option_refusals tests incompatible options.
 """
 
 import ast
@@ -49,8 +49,8 @@ pytestmark = pytest.mark.usefixtures("option_files")
 # -- the covering design
 
 
-def test_a_covering_design_holds_every_pair_that_may_meet():
-    """A small problem, whose pairs are listed here by hand."""
+def test_covering_design_contains_every_allowed_pair():
+    """A small problem, whose pairs are counted by hand."""
     small = {
         "a": {"x": (0, 1, 2), "y": (0, 1), "z": (0, 1)},
         "b": {"x": (0, 1, 2), "w": ("s", "t")},
@@ -66,7 +66,7 @@ def test_a_covering_design_holds_every_pair_that_may_meet():
         cover(small, wanted | {frozenset([("x", 2), ("y", 1)])}, fits)
 
 
-def test_every_base_is_a_method_and_a_network():
+def test_bases_match_the_model_table_and_defaults_are_axis_values():
     assert BASES.keys() == keys.MODEL.keys()
     for base in BASES:
         assert all(usual(base)[axis] in values for axis, values in axes(base).items()), base
@@ -89,7 +89,7 @@ def test_every_allowed_value_of_every_key_is_in_a_row():
                 )
 
 
-# Walked by the tests of real data below, or by those of packages that may be missing.
+# Tested with real data in test_option_flags, or with packages that may be missing.
 ELSEWHERE = {("data.name", name) for name in REAL} | {
     ("data.script", "simplified"),
     ("data.tokenizer", "chinese_words"),
@@ -97,8 +97,8 @@ ELSEWHERE = {("data.name", name) for name in REAL} | {
 
 
 def impossible(base, item) -> bool:
-    """An option that is refused whatever is beside it, or that another kind of data
-    has: `refusals` below has it.
+    """Whether the base refuses the option with all other options usual, or the option
+    belongs to another kind of data.
     """
     return (
         item[0] == "data.name"
@@ -108,29 +108,29 @@ def impossible(base, item) -> bool:
 
 
 @pytest.mark.slow
-def test_every_two_options_are_in_a_row():
+def test_every_allowed_pair_of_options_is_in_a_row():
     assert pairs(problem(), allowed) <= met([*first_rows(), *further_rows()], 2)
     assert len(first_rows()) + len(further_rows()) <= 220
 
 
-# With these a step may leave a parameter as it is.
+# With these options a step may leave a parameter unchanged.
 STAYS = {
     ("frozen", "kernel"),
     ("lora.rank", 2),
     ("precision", "bfloat16_all"),  # small steps are rounded away
-    ("data.tokenizer", "words"),  # where a source is one word, all attention is on it
+    ("data.tokenizer", "words"),  # attention to a source of one word is constant
 }
 
 
-# Of which the discriminator's last bias has no gradient: where real and generated
-# examples pull at it alike, or differences of logits are compared.
+# Losses in which the discriminator's last bias has no gradient: its contributions of
+# real and generated examples cancel, or only differences of logits are compared.
 OF_DIFFERENCES = ("wasserstein", "hinge", "relativistic_average")
 
 
 @pytest.mark.parametrize("number", range(26))
-def test_a_run_of_every_option(number, tmp_path):
-    """Each base is evaluated and each method sampled where it comes first, and each
-    metric where it fits first.
+def test_runs_with_every_option(number, tmp_path):
+    """The first row of a base is evaluated, that of a method is sampled, and each
+    metric is evaluated on the first row that it suits. The first of all is resumed.
     """
     rows, path = first_rows(), tmp_path / "run"
     assert len(rows) <= 26
@@ -158,14 +158,14 @@ def test_a_run_of_every_option(number, tmp_path):
             resume(path, base, values)
 
 
-def test_every_metric_that_looks_at_no_features_is_in_a_row():
+def test_every_metric_without_features_is_in_a_row():
     found = {name for row in first_rows() for name in metrics_of(*row)}
     assert found == METRICS.keys() - set(EXTRACTED)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(200))
-def test_a_run_of_every_two_options(number, tmp_path, forget):
+def test_runs_with_every_pair_of_options(number, tmp_path, forget):
     rows = further_rows()
     assert len(rows) <= 200
     if number < len(rows):
@@ -175,7 +175,7 @@ def test_a_run_of_every_two_options(number, tmp_path, forget):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", single_rows(), ids=name_of)
-def test_a_run_of_each_base_and_of_each_large_data_set(row, tmp_path, forget):
+def test_runs_of_each_base_and_each_large_data_set(row, tmp_path, forget):
     large = bool(row[1])
     drawn = first_sampler if large else samplers
     whole(tmp_path / "run", *row, resumed=not large, drawn=drawn)
@@ -184,7 +184,7 @@ def test_a_run_of_each_base_and_of_each_large_data_set(row, tmp_path, forget):
 # -- tables
 
 
-# Tables whose entries no config, flag or file name of a user names.
+# Internal tables: no config, flag or file name of a user selects an entry.
 INSIDE = {
     "media.music.SEMITONES",
     "media.music.SHARPS",
@@ -202,7 +202,7 @@ INSIDE = {
     "training.gpt2_weights.TYPES",
     "sweeps.plots.LINE_STYLES",
 }
-# Tables that another test walks: its file names their entries.
+# Tables of other tests, whose files must contain the entries.
 ELSEWHERE_TABLES = {
     "data.cifar.FORMS": "data/test_cifar",
     "data.cifar.CHECKSUMS": "data/test_cifar",
@@ -216,8 +216,8 @@ def name_in(node) -> str:
     return getattr(node, "id", "") or getattr(node, "attr", "")
 
 
-def looked_up() -> set:
-    """Names of tables read by a variable: `choose(NAME, ...)`, `NAME[name]`."""
+def variable_lookups() -> set:
+    """Names of tables that a variable indexes: `choose(NAME, ...)`, `NAME[name]`."""
     found = set()
     for path in (ROOT / "launch.py", *(ROOT / "aigc_jax").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -231,10 +231,10 @@ def looked_up() -> set:
 
 
 def tables() -> dict:
-    """{"module.NAME": its entries} of the tables of alternatives: named at the top of a
-    module, entries called by texts, looked up by a variable.
+    """{"module.NAME": its entries} of the tables of alternatives: constants of a module
+    whose keys are strings and which a variable indexes.
     """
-    out, used = {}, looked_up()
+    out, used = {}, variable_lookups()
     for path in sorted((ROOT / "aigc_jax").rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         targets = (
@@ -255,7 +255,7 @@ def tables() -> dict:
 
 
 def walked() -> list[set]:
-    """The entries that tests of this file walk."""
+    """The entries that the option tests cover."""
     allowed_ = [
         set(key.allowed)
         for base in keys.MODEL
@@ -265,7 +265,7 @@ def walked() -> list[set]:
     return [*allowed_, set(METRICS), set(engines.ENGINES), set(ROUTES), set(costs.HARDWARE)]
 
 
-def test_every_table_of_alternatives_is_walked():
+def test_every_table_of_alternatives_is_tested():
     found, there = tables(), walked()
     assert {
         "methods.losses.gan.GAN",
@@ -286,8 +286,8 @@ def test_every_table_of_alternatives_is_walked():
         ), name
 
 
-def test_every_unit_of_a_duration_gives_its_steps(tmp_path):
-    """16 of 1,439 digits a step: UNITS of durations."""
+def test_duration_units_convert_to_steps(tmp_path):
+    """UNITS of durations, with 16 of 1,439 training examples per step."""
     from aigc_jax.core.durations import UNITS, steps_of
 
     expected = {"step": 3, "steps": 3, "epoch": 270, "epochs": 270, "example": 1, "examples": 1}

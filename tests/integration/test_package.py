@@ -1,4 +1,4 @@
-"""What pyproject.toml says of the package, and what the wheel would hold."""
+"""Metadata of pyproject.toml, and the contents of the wheel and the sdist."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
 def tracked(*folders) -> set[str]:
-    """Files of a checkout below some folders, as git has them."""
+    """Existing files that git tracks, below some folders or all."""
     try:
         done = subprocess.run(
             ["git", "-C", str(ROOT), "ls-files", "-z", *folders],
@@ -32,7 +32,7 @@ def tracked(*folders) -> set[str]:
 
 
 def locked(name) -> dict[str, str]:
-    """{package: version} of a file of requirements."""
+    """{package: version} of a requirements file."""
     lines = (ROOT / name).read_text().splitlines()
     return dict(
         re.match(r"([^=\[]+)(?:\[.*\])?==([^ ;]+)", line).groups()
@@ -45,7 +45,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_version_is_said_once_and_the_changelog_has_it():
+def test_version_is_defined_once_and_matches_the_changelog():
     assert PROJECT["project"]["dynamic"] == ["version"]
     source = ROOT / PROJECT["tool"]["hatch"]["version"]["path"]
     assert f'__version__ = "{aigc_jax.__version__}"' in source.read_text()
@@ -54,7 +54,7 @@ def test_the_version_is_said_once_and_the_changelog_has_it():
     assert ("unreleased" in first[3]) == (".dev" in aigc_jax.__version__), first[0]
 
 
-def test_the_command_is_a_function_of_the_package():
+def test_console_scripts_are_functions_of_the_package():
     from importlib import import_module
 
     for place in PROJECT["project"]["scripts"].values():
@@ -72,14 +72,14 @@ def test_the_command_is_a_function_of_the_package():
         ("requirements-bench.txt", EXTRAS["bench"]),
     ],
 )
-def test_each_lock_has_a_version_in_the_range_of_what_is_asked_for(name, ranges):
+def test_locked_versions_satisfy_the_declared_ranges(name, ranges):
     pinned = {canonical(package): number for package, number in locked(name).items()}
     for requirement in map(Requirement, ranges):
         number = pinned.get(canonical(requirement.name))
         assert number and requirement.specifier.contains(number, prereleases=True), requirement
 
 
-def test_the_wheel_holds_the_package_configs_and_experiments_with_their_rows():
+def test_wheel_contains_package_configs_and_experiments_with_rows():
     wheel = pytest.importorskip("hatchling.builders.wheel", reason="no hatchling: make")
     builder = wheel.WheelBuilder(str(ROOT))
     assert builder.metadata.version == aigc_jax.__version__
@@ -92,13 +92,13 @@ def test_the_wheel_holds_the_package_configs_and_experiments_with_their_rows():
     assert not any("__pycache__" in name for name in held)
 
 
-def test_the_source_distribution_holds_what_git_has():
+def test_sdist_contains_the_tracked_files():
     sdist = pytest.importorskip("hatchling.builders.sdist", reason="no hatchling: make")
     held = {f.distribution_path for f in sdist.SdistBuilder(str(ROOT)).recurse_included_files()}
     left_out = {".gitignore", ".pre-commit-config.yaml"}
     assert {name for name in tracked() - held if not name.startswith(".github/")} <= left_out
 
 
-def test_scripts_import_the_installed_package():
+def test_scripts_do_not_change_sys_path():
     for path in [*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
         assert "sys.path" not in path.read_text(), path

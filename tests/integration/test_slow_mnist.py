@@ -1,5 +1,5 @@
-"""The slow tier: whole configs on real MNIST, judged by a classifier that was trained
-on real digits.
+"""A shipped config on real MNIST in the slow tier; a classifier that was trained on
+real digits evaluates the samples.
 """
 
 import os
@@ -15,8 +15,8 @@ from aigc_jax.core import config as configs
 
 @pytest.fixture(scope="module")
 def classifier():
-    """[n, 28, 28, 1] -> probabilities [n, 10]: the judge of
-    `experiments/parts/judge.py`, over 98.5 % on the test split.
+    """[n, 28, 28, 1] -> probabilities [n, 10]: the classifier of
+    `experiments/parts/judge.py`, with an accuracy over 98.5 % on the test split.
     """
     if not (DATA / "mnist").is_dir():
         pytest.skip(f"no real data: {DATA} has no mnist/ (set AIGC_DATA_DIR)")
@@ -28,16 +28,16 @@ def classifier():
 
 
 def judged(classifier, samples):
-    """(share of samples with a confidence above 0.9, classes among those)"""
+    """(fraction of samples with a confidence above 0.9, number of their classes)"""
     probabilities = classifier(samples)
     sure = probabilities.max(1) > 0.9
     return sure.mean(), len(set(probabilities.argmax(1)[sure].tolist()))
 
 
 @pytest.mark.slow
-def test_samples_are_digits(real_data, classifier, tmp_path):
-    """Two minutes of training on two cores, in a process whose programs are optimized;
-    longer runs are experiments.
+def test_classifier_recognizes_gan_samples_as_digits(real_data, classifier, tmp_path):
+    """Trains for two minutes on two cores, in a process that compiles with
+    optimization, unlike the tests.
     """
     name, share = "gan_mlp_mnist", 0.6
 

@@ -1,5 +1,5 @@
-"""What lies in a run's directory is verified before it is used: rows, configs,
-tokenizers, checkpoints, statuses.
+"""Files of a run directory are verified before use: rows, configs, tokenizers,
+checkpoints, statuses.
 """
 
 import json
@@ -13,9 +13,9 @@ from tiny_configs import resolved, tiny
 import aigc_jax
 from aigc_jax.data import tokenizers
 from aigc_jax.inference.run import Run
-from aigc_jax.sweeps.launch import restart, seconds_left
+from aigc_jax.sweeps.launch import clear_unfinished, seconds_left
 from aigc_jax.sweeps.sweep import Group
-from aigc_jax.training import resume
+from aigc_jax.training import run_dir
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
@@ -24,7 +24,7 @@ from aigc_jax.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of 24 steps, with checkpoints of steps 16 and 24."""
+    """A finished run of 24 steps, with checkpoints of steps 16 and 24."""
     path = tmp_path_factory.mktemp("trust") / "run"
     assert train(tiny(steps=24), path)[0]["status"] == "done"
     return path
@@ -37,13 +37,13 @@ def run(finished, tmp_path):
 
 
 def change_digit(path, key: bytes):
-    """Another first digit in the first value of a key."""
+    """Replace the first digit of the first value of a key."""
     raw = path.read_bytes()
     at = raw.index(b'"' + key + b'": ') + len(key) + 4
     path.write_bytes(raw[:at] + (b"1" if raw[at : at + 1] != b"1" else b"2") + raw[at + 1 :])
 
 
-def test_the_checkpoint_holds_length_and_digest_of_the_rows(finished):
+def test_checkpoint_metadata_stores_length_and_sha256_of_rows(finished):
     import hashlib
 
     raw = (finished / "rows.jsonl").read_bytes()
@@ -64,7 +64,7 @@ def test_the_checkpoint_holds_length_and_digest_of_the_rows(finished):
         (lambda path: path.unlink(), "it has 0 of the"),
     ],
 )
-def test_changed_and_lost_rows_are_named(run, damage, words):
+def test_changed_or_missing_rows_are_refused_as_damage(run, damage, words):
     damage(run / "rows.jsonl")
     for use in (lambda: train(tiny(steps=24), run), lambda: RunDir(run).rows()):
         with pytest.raises(
@@ -74,21 +74,21 @@ def test_changed_and_lost_rows_are_named(run, damage, words):
             use()
 
 
-def test_a_changed_digit_of_a_config_is_noticed(run):
+def test_changed_config_json_is_refused_as_damage(run):
     change_digit(run / "config.json", b"batch_size")
     for use in (lambda: train(tiny(steps=24), run), lambda: aigc_jax.load(run)):
         with pytest.raises(UserError, match="config.json is damaged: it does not match its sha256"):
             use()
 
 
-def test_another_tokenizer_than_the_run_s_is_noticed(tmp_path):
+def test_replaced_tokenizer_is_refused(tmp_path):
     (tmp_path / "assets").mkdir()
     run = object.__new__(Run)
     run.dir, run.stored = RunDir(tmp_path), dict(tokenizer=ALL["bpe"].sha256)
-    tokenizers.write(tmp_path / resume.TOKENIZER, ALL["bpe"])
+    tokenizers.write(tmp_path / run_dir.TOKENIZER, ALL["bpe"])
     assert run.tokenizer.sha256 == ALL["bpe"].sha256
     del run.tokenizer
-    tokenizers.write(tmp_path / resume.TOKENIZER, ALL["characters"])
+    tokenizers.write(tmp_path / run_dir.TOKENIZER, ALL["characters"])
     with pytest.raises(
         UserError, match="is not the tokenizer that the run was trained with; restore it"
     ):
@@ -107,8 +107,8 @@ def test_another_tokenizer_than_the_run_s_is_noticed(tmp_path):
         b'{"step": NaN}',
     ],
 )
-def test_metadata_of_another_shape_is_damage(run, text):
-    """The checkpoint before is used, and training ends as if nothing had been."""
+def test_malformed_checkpoint_metadata_falls_back_to_the_previous(run, text):
+    """Training from the previous checkpoint ends with the same files."""
     expected = everything(run)
     (run / "checkpoints" / "24" / "meta.json").write_bytes(text)
     reports = []
@@ -119,7 +119,7 @@ def test_metadata_of_another_shape_is_damage(run, text):
         assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
 
 
-def test_lost_checkpoints_are_refused_and_restart_begins_again(run):
+def test_lost_checkpoints_are_refused_and_restart_trains_anew(run):
     expected = everything(run)
     for step in (16, 24):
         (run / "checkpoints" / str(step) / "meta.json").write_bytes(b"[]")
@@ -142,9 +142,9 @@ def test_lost_checkpoints_are_refused_and_restart_begins_again(run):
     assert everything(run) == expected and (run / "mine.txt").exists()
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_by_itself(run):
-    """Rows reach 16 at most while the first save, of step 8, is under way: the second,
-    of step 16, waits for it.
+def test_run_killed_before_its_first_checkpoint_starts_over(run):
+    """Rows reach step 16 at most during the first save, of step 8, since the save of
+    step 16 waits for the first one.
     """
     expected = everything(run)
     shutil.rmtree(run / "checkpoints")
@@ -159,7 +159,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_by_itself(run):
 
 
 @pytest.mark.parametrize("text", [b"[]\n", b"\xff\n"])
-def test_damage_to_clocks_and_statuses_refuses_no_run(run, text):
+def test_damaged_status_timings_and_environment_prevent_no_training(run, text):
     expected = everything(run)
     for name in ("STATUS.json", "timings.jsonl", "environment.json"):
         (run / name).write_bytes(text)
@@ -169,13 +169,13 @@ def test_damage_to_clocks_and_statuses_refuses_no_run(run, text):
     )
 
 
-def test_a_checkpoint_deleted_under_a_reader_is_looked_for_again(run, monkeypatch):
+def test_newest_retries_when_a_checkpoint_is_deleted_while_reading(run, monkeypatch):
     path = run / "checkpoints"
     read, calls = Checkpoints.read, []
 
     def read_late(self, step, *more):
         calls.append(step)
-        if len(calls) == 1:  # the run beside saves step 32 and deletes those before
+        if len(calls) == 1:  # a concurrent run saves step 32 and deletes the others
             shutil.copytree(path / "24", path / "32")
             meta = documents.read(path / "32" / "meta.json")
             documents.write(path / "32" / "meta.json", meta | dict(step=32))
@@ -191,7 +191,7 @@ def test_a_checkpoint_deleted_under_a_reader_is_looked_for_again(run, monkeypatc
 
 def test_rows_of_a_diverged_run_are_verified(tmp_path):
     config = tiny(hp__lr_g=1e18, hp__lr_d=1e18, steps=24, run__save_every="never")
-    # saving is not a part of programs
+    # the programs do not depend on save_every
     programs_of = lambda config, *given: shared(resolved(tiny(steps=24)), *given)
     assert train(config, tmp_path, make=programs_of)[0]["status"] == "failed: diverged"
     assert RunDir(tmp_path).rows()
@@ -200,7 +200,7 @@ def test_rows_of_a_diverged_run_are_verified(tmp_path):
         RunDir(tmp_path).rows()
 
 
-def test_a_limit_of_file_sizes_is_one_sentence_and_loses_nothing(run, monkeypatch):
+def test_file_size_limit_is_a_user_error_and_run_resumes_exactly(run, monkeypatch):
     import resource
 
     expected = everything(run)
@@ -227,7 +227,7 @@ def test_a_limit_of_file_sizes_is_one_sentence_and_loses_nothing(run, monkeypatc
 
 
 def group_of(run, path):
-    """A group of a sweep whose only trial is a copy of a run."""
+    """A group of a sweep, whose only trial is a copy of `run`."""
     shutil.copytree(run, path / "trials" / "a-0123456789ab")
     (path / "groups" / "g").mkdir(parents=True)
     member = dict(
@@ -237,23 +237,23 @@ def group_of(run, path):
     return Group(path / "groups" / "g")
 
 
-def test_restart_of_a_sweep_clears_what_is_damaged_or_unfinished(finished, tmp_path):
+def test_sweep_restart_clears_only_damaged_trials(finished, tmp_path):
     class OneGroup:
         def all_groups(self):
             return [group]
 
     group = group_of(finished, tmp_path)
-    restart(OneGroup())
+    clear_unfinished(OneGroup())
     assert group.finished() and (group.dirs[0] / "rows.jsonl").exists()
     change_digit(group.dirs[0] / "rows.jsonl", b"d_loss")
-    restart(OneGroup())
+    clear_unfinished(OneGroup())
     assert (
         not list(group.dirs[0].path.glob("*.json*"))
         and not (group.dirs[0] / "checkpoints").exists()
     )
 
 
-def test_damaged_timings_tell_no_time_left(finished, tmp_path):
+def test_seconds_left_is_zero_for_damaged_timings(finished, tmp_path):
     group = group_of(finished, tmp_path)
     group.dirs[0].status("running", 0)
     for text in (

@@ -1,8 +1,8 @@
-"""Runs and a sweep made by commit 3be723d, whose files had no format: one sentence says
-what to do, and nothing is changed.
+"""Runs and a sweep of commit 3be723d, whose files had no format version: a one-line
+error names the alternatives, and no file changes.
 
-tests/fixtures/made_by_3be723d.tar.xz: `finished`, of 8 steps; `half`, killed in the
-save of step 12; `sweep`, of two rates.
+tests/fixtures/made_by_3be723d.tar.xz contains `finished`, a run of 8 steps; `half`, a
+run killed during the save of step 12; `sweep`, a sweep of two learning rates.
 """
 
 import tarfile
@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT
 
 from aigc_jax.cli import main as cli
-from aigc_jax.sweeps.engines.base import REFUSED
+from aigc_jax.sweeps.engines.base import EXIT_REFUSED
 
 VAE = f"--config={ROOT / 'configs' / 'vae_digits.py'}"
 TINY = [
@@ -64,10 +64,12 @@ def contents(path):
     ],
     ids=lambda words: " ".join(w.split("/")[-1] for w in words if "config." not in w),
 )
-def test_earlier_runs_are_refused_by_one_sentence(old, monkeypatch, capsys, words):
+def test_runs_of_an_earlier_version_are_refused_by_a_one_line_error(
+    old, monkeypatch, capsys, words
+):
     monkeypatch.chdir(old)
     before = contents(old)
-    assert cli.main(words) == (REFUSED if words[0] == "group" else 1)
+    assert cli.main(words) == (EXIT_REFUSED if words[0] == "group" else 1)
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and len(err.splitlines()) == 1, err
     assert (
@@ -78,7 +80,7 @@ def test_earlier_runs_are_refused_by_one_sentence(old, monkeypatch, capsys, word
     assert contents(old) == before
 
 
-def test_an_earlier_run_begins_again_with_restart(old, monkeypatch, capsys):
+def test_restart_trains_a_run_of_an_earlier_version_anew(old, monkeypatch, capsys):
     monkeypatch.chdir(old)
     assert (
         cli.main(["train", VAE, *TINY, "--config.steps=8", "--workdir=finished", "--restart"]) == 0

@@ -1,11 +1,11 @@
-"""ABC notation against durations and pitches by hand, MIDI against its bytes."""
+"""ABC notation against hand-computed lengths and pitches, MIDI against its bytes."""
 
 import struct
 from fractions import Fraction as F
 
 import pytest
 
-from aigc_jax.media.music import bars_add_up, read, variable, write_midi
+from aigc_jax.media.music import bars_add_up, read_tune, variable_length, write_midi
 from aigc_jax.utils.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -14,11 +14,11 @@ HEAD = "X:1\nT:A tune\nM:4/4\nL:1/8\nK:C\n"
 
 
 def lengths(music, head=HEAD):
-    return [8 * note.length for note in read(head + music).notes]
+    return [8 * note.length for note in read_tune(head + music).notes]
 
 
 def pitches(music, head=HEAD):
-    return [note.pitch for note in read(head + music).notes]
+    return [note.pitch for note in read_tune(head + music).notes]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def pitches(music, head=HEAD):
         ('"Am"C {cd}D ~E !trill!F .G', [1] * 5),
     ],
 )
-def test_lengths_are_those_of_the_notation(music, eighths):
+def test_note_lengths_follow_the_notation(music, eighths):
     assert lengths(music) == eighths
 
 
@@ -45,10 +45,10 @@ def test_lengths_are_those_of_the_notation(music, eighths):
         ("G", "F f G", [66, 78, 67]),
         ("Bb", "B E A", [70, 63, 69]),
         ("Am", "F C G", [65, 60, 67]),  # no sharps
-        ("Edor", "F C G", [66, 61, 67]),  # two
-        ("Dmix", "F C", [66, 60]),  # one
-        ("C", "^F F _B =B B | F B", [66, 66, 70, 71, 71, 65, 71]),  # as far as the bar line
-        ("D", "=f F", [77, 66]),  # of its own octave only
+        ("Edor", "F C G", [66, 61, 67]),  # two sharps
+        ("Dmix", "F C", [66, 60]),  # one sharp
+        ("C", "^F F _B =B B | F B", [66, 66, 70, 71, 71, 65, 71]),  # valid until the bar line
+        ("D", "=f F", [77, 66]),  # applies to one octave only
     ],
 )
 def test_pitches_follow_the_key_and_the_accidentals_of_the_bar(key, music, expected):
@@ -56,13 +56,13 @@ def test_pitches_follow_the_key_and_the_accidentals_of_the_bar(key, music, expec
 
 
 def test_notes_of_a_chord_begin_together_and_rests_take_time():
-    notes = read(HEAD + "C2 z2 [CE]4").notes
+    notes = read_tune(HEAD + "C2 z2 [CE]4").notes
     assert [(note.start, note.pitch) for note in notes] == [(0, 60), (F(1, 2), 60), (F(1, 2), 64)]
 
 
-def test_the_unit_of_a_short_meter_is_a_sixteenth():
-    assert read("X:1\nM:2/4\nK:C\nC").notes[0].length == F(1, 16)
-    assert read("X:1\nM:6/8\nK:C\nC").notes[0].length == F(1, 8)
+def test_default_unit_of_a_short_meter_is_a_sixteenth():
+    assert read_tune("X:1\nM:2/4\nK:C\nC").notes[0].length == F(1, 16)
+    assert read_tune("X:1\nM:6/8\nK:C\nC").notes[0].length == F(1, 8)
 
 
 BAR = "CDEF GABc|"
@@ -72,13 +72,13 @@ BAR = "CDEF GABc|"
     "music, adds_up",
     [
         (BAR * 4, True),
-        (f"G|{BAR * 4}", True),  # a bar before the first whole one
-        (f"G2|{BAR * 3}CDEF GA:|{BAR * 4}", True),  # made whole by the one before the repeat
-        (f"{BAR}CDEF|{BAR * 3}", False),  # short, in the middle
-        (f"{BAR * 4}{BAR[:-1]}c|", False),  # long, at the end
+        (f"G|{BAR * 4}", True),  # a pickup bar
+        (f"G2|{BAR * 3}CDEF GA:|{BAR * 4}", True),  # the bar before the repeat completes the pickup
+        (f"{BAR}CDEF|{BAR * 3}", False),  # a short bar in the middle
+        (f"{BAR * 4}{BAR[:-1]}c|", False),  # a long bar at the end
         (f"{BAR * 3}[M:3/4]CDEFGA|{BAR * 2}", False),
         (f"{BAR * 3}[M:3/4]CDEFGA|CDEFGA|", True),
-        (BAR * 3, False),  # too few to say
+        (BAR * 3, False),  # too few bars to decide
         ("not music at all 123", False),
     ],
 )
@@ -99,14 +99,14 @@ def test_bars_add_up(music, adds_up):
         (HEAD.replace("K:C", "K:H") + "C", "the key 'H'"),
     ],
 )
-def test_what_is_no_tune_is_refused_in_a_sentence(text, reason):
+def test_invalid_tunes_are_refused(text, reason):
     with pytest.raises(UserError, match=reason):
-        read(text)
+        read_tune(text)
 
 
-def test_midi_is_one_track_of_notes_in_time(tmp_path):
-    """Read back by hand: the header, the tempo, and each event as (ticks since the one
-    before, status, pitch).
+def test_midi_is_one_track_of_timed_notes(tmp_path):
+    """The bytes are parsed here: the header, the tempo, and each event as (ticks since
+    the previous event, status, pitch).
     """
     (path,) = write_midi(tmp_path / "tune", [HEAD + "Q:1/4=90\nC2 [EG]2", "no tune"])
     data = path.read_bytes()
@@ -131,4 +131,4 @@ def test_midi_is_one_track_of_notes_in_time(tmp_path):
         (480, 0x80, 64),
         (0, 0x80, 67),
     ]
-    assert variable(0x4000) == b"\x81\x80\x00"
+    assert variable_length(0x4000) == b"\x81\x80\x00"

@@ -1,4 +1,4 @@
-"""Curves: which rows are drawn where."""
+"""Curves: panels, lines and axes for given rows."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ ROWS = [
 
 
 @pytest.fixture
-def drawn(tmp_path, monkeypatch):
-    """rows -> the axes of their curves."""
+def draw_curves(tmp_path, monkeypatch):
+    """A function from rows to the axes of their curves."""
     figures, save = [], plots._save_figure
     monkeypatch.setattr(
         plots, "_save_figure", lambda path, f, origin: (figures.append(f), save(path, f, origin))
@@ -29,8 +29,8 @@ def drawn(tmp_path, monkeypatch):
     return axes
 
 
-def test_curves_have_a_panel_per_value_and_a_line_per_split(drawn, tmp_path):
-    loss, slope, share = drawn(ROWS)
+def test_curves_have_a_panel_per_value_and_a_line_per_split(draw_curves, tmp_path):
+    loss, slope, share = draw_curves(ROWS)
     assert [axes.get_title() for axes in (loss, slope, share)] == ["loss", "slope", "share"]
     lines = {line.get_label(): line.get_xydata() for line in loss.lines}
     assert np.array_equal(lines["train"], [(1, 3), (2, 2)])
@@ -43,9 +43,11 @@ def test_curves_have_a_panel_per_value_and_a_line_per_split(drawn, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
-def test_panels_lie_apart_within_the_picture(drawn, tmp_path, count):
+def test_panels_do_not_overlap_and_fit_the_figure(draw_curves, tmp_path, count):
     values = "abcdefg"[:count]
-    panels = drawn([{"step": s, "split": "train"} | dict.fromkeys(values, s / 3) for s in (1, 2)])
+    panels = draw_curves(
+        [{"step": s, "split": "train"} | dict.fromkeys(values, s / 3) for s in (1, 2)]
+    )
     figure = panels[0].figure
     drawn_at = [axes.get_tightbbox() for axes in panels]
     assert len(panels) == count
@@ -58,6 +60,6 @@ def test_panels_lie_apart_within_the_picture(drawn, tmp_path, count):
     assert all(a.x0 >= 0 and a.x1 <= width and a.y0 >= 0 and a.y1 <= height for a in drawn_at)
 
 
-def test_rows_without_values_draw_nothing(drawn, tmp_path):
-    assert drawn([{"step": 1, "split": "train"}]) == []
+def test_rows_without_values_draw_nothing(draw_curves, tmp_path):
+    assert draw_curves([{"step": 1, "split": "train"}]) == []
     assert not (tmp_path / "curves.png").exists()

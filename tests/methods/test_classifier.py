@@ -1,4 +1,4 @@
-"""The classifier that metrics see images through: network, loss, saliency."""
+"""The classifier that extracts features for metrics: network, loss, saliency."""
 
 import functools
 
@@ -23,12 +23,12 @@ SPEC = Spec("image", (8, 8, 1), 100, classes=10, levels=16)
 @functools.cache
 def made():
     config = resolved(tiny("classifier"))
-    method = methods.make(config, SPEC)
+    method = methods.make_method(config, SPEC)
     hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
     return config, method, jax.jit(method.init)(jax.random.key(0), hp)
 
 
-def test_the_network_halves_twice_then_has_features_and_logits():
+def test_network_halves_images_twice_and_logits_are_linear_in_features():
     net = Classifier((24, 48), 5, 128, 10)
     x = jax.random.normal(jax.random.key(0), (3, 28, 28, 1))
     (logits, features), variables = jax.jit(net.init_with_output)(jax.random.key(1), x)
@@ -43,10 +43,12 @@ def test_the_network_halves_twice_then_has_features_and_logits():
     np.testing.assert_allclose(logits, features @ head["kernel"] + head["bias"], atol=1e-5)
 
 
-def test_evaluation_is_cross_entropy_and_accuracy_and_padding_does_not_count():
+def test_evaluation_is_cross_entropy_and_accuracy_and_ignores_padding():
     config, method, state = made()
     x = jax.random.normal(jax.random.key(2), (6, 8, 8, 1))
-    p = np.asarray(jax.jit(classifier.sight(config, SPEC))(state.params, x)[1], np.float64)
+    p = np.asarray(
+        jax.jit(classifier.features_and_probabilities(config, SPEC))(state.params, x)[1], np.float64
+    )
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-6)
     label = np.r_[p[:3].argmax(1), p[3:].argmin(1)]
     sums = jax.jit(method.evaluate)(
@@ -60,10 +62,10 @@ def test_evaluation_is_cross_entropy_and_accuracy_and_padding_does_not_count():
     assert values["loss"] == pytest.approx(-np.log(p[np.arange(4), label[:4]]).mean(), rel=1e-5)
 
 
-def test_saliency_is_the_slope_of_the_likeliest_logit():
-    """Against finite differences of one pixel; no value is beyond 1."""
+def test_saliency_is_the_gradient_of_the_largest_logit():
+    """Against finite differences of single pixels; no value exceeds 1."""
     config, method, state = made()
-    net = classifier.net_of(config, SPEC)
+    net = classifier.make_classifier(config, SPEC)
     x = jax.random.normal(jax.random.key(3), (2, 8, 8, 1))
     slope = np.asarray(
         jax.jit(method.samplers["saliency"])(
@@ -82,16 +84,18 @@ def test_saliency_is_the_slope_of_the_likeliest_logit():
         assert np.corrcoef(found[:, k], theirs[:, k])[0, 1] > 0.99
 
 
-def test_saliency_is_kept_as_it_is(tmp_path):
-    """It has an image's shape and is none: grey levels would round most to 0."""
+def test_saliency_is_not_quantized_to_grey_levels(tmp_path):
+    """A saliency map has the shape of an image but is none: grey levels would round
+    most values to 0.
+    """
     runs.train(tiny("classifier", steps="2 steps", metrics=(), best=""), tmp_path)
     run = aigc_jax.load(tmp_path)
     drawn = run.draw(8, "saliency")
     assert len(np.unique(drawn)) > 256 and np.abs(drawn).max() == 1
 
 
-def test_pictures_without_labels_are_named_in_one_sentence():
+def test_classifier_of_data_without_labels_is_refused():
     config = resolved(tiny("classifier"))
     for spec in (SPEC._replace(classes=0), Spec("points", (2,), 100)):
         with pytest.raises(UserError, match="config.data.name = 'digits' has no labelled pictures"):
-            methods.make(config, spec)
+            methods.make_method(config, spec)

@@ -1,4 +1,4 @@
-"""Generation: filters by hand, chunks and prompts that change nothing, beam search
+"""Generation: filters by hand, independence of chunks and of other prompts, beam search
 against exhaustive search.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aigc_jax.methods import beam_search, decoding
-from aigc_jax.methods.decoding import Choice, Writer
+from aigc_jax.methods.decoding import SamplingParams, TextDecoder
 from aigc_jax.models import recurrent, transformer
 from aigc_jax.utils.errors import UserError
 
@@ -32,7 +32,8 @@ NETS = {
     ),
 }
 every_net = pytest.mark.parametrize("name", NETS)
-# Of a transformer whose layers are scanned, greedy text and beams are in the fast tier.
+# For the transformer with scanned layers, greedy text and beam search are in the fast
+# tier.
 one_of_a_kind = pytest.mark.parametrize(
     "name", ["transformer", "lstm", pytest.param("scanned", marks=pytest.mark.slow)]
 )
@@ -52,9 +53,9 @@ def made(name, scale=12.0):
 
 
 @functools.cache
-def whole(name, scale):
-    """tokens [B, T <= 64] -> log probabilities of what follows each, [B, T, 7], without
-    a cache: one program for every length, since no later token counts.
+def reference(name, scale):
+    """tokens [B, T <= 64] -> log probabilities of the next tokens, [B, T, 7], without a
+    cache: one program serves every length, since later tokens have no effect.
     """
     apply, net, params = made(name, scale)
     run = jax.jit(lambda tokens: jax.nn.log_softmax(apply(params, tokens)[0], axis=-1)[..., :7])
@@ -64,49 +65,58 @@ def whole(name, scale):
 
 
 def greedy(name, text, num, scale=12.0, end=99):
-    """What the whole network writes, applied again and again."""
+    """Greedy text of the network without a cache, applied once per token."""
     new = []
     while len(new) < num and end not in new:
-        new.append(int(np.argmax(whole(name, scale)(np.array([[*text, *new]]))[0, -1])))
+        new.append(int(np.argmax(reference(name, scale)(np.array([[*text, *new]]))[0, -1])))
     return new
 
 
-filtered = jax.jit(decoding.filtered, static_argnums=2)
+filtered = jax.jit(decoding.filter_logits, static_argnums=2)
 
 
-def kept(choice, seen=NONE):
+def allowed(choice, seen=NONE):
     return np.isfinite(np.asarray(filtered(LOGITS, seen, choice)))[0].tolist()
 
 
-def test_filters_keep_what_they_say():
-    assert kept(Choice()) == [True] * 4
-    assert kept(Choice(top_k=2)) == [True, True, False, False]
-    assert kept(Choice(top_k=9)) == [True] * 4
-    assert kept(Choice(top_p=0.5)) == [True, False, False, False]  # 0.5 is reached by the first
-    assert kept(Choice(top_p=0.6)) == [True, True, False, False]
-    assert kept(Choice(top_p=1e-9)) == [True, False, False, False]  # never nothing
-    assert kept(Choice(min_p=0.29)) == [True, True, True, False]
-    assert kept(Choice(min_p=0.51)) == [True, False, False, False]
+def test_filters_keep_the_expected_tokens():
+    assert allowed(SamplingParams()) == [True] * 4
+    assert allowed(SamplingParams(top_k=2)) == [True, True, False, False]
+    assert allowed(SamplingParams(top_k=9)) == [True] * 4
+    assert allowed(SamplingParams(top_p=0.5)) == [
+        True,
+        False,
+        False,
+        False,
+    ]  # the first token reaches 0.5
+    assert allowed(SamplingParams(top_p=0.6)) == [True, True, False, False]
+    assert allowed(SamplingParams(top_p=1e-9)) == [True, False, False, False]  # never empty
+    assert allowed(SamplingParams(min_p=0.29)) == [True, True, True, False]
+    assert allowed(SamplingParams(min_p=0.51)) == [True, False, False, False]
 
 
-def test_repetition_makes_seen_tokens_unlikelier():
+def test_repetition_penalty_lowers_logits_of_previous_tokens():
     seen = jnp.array([[True, False, False, False]])
-    out = decoding.filtered(jnp.array([[2.0, -1.0, 0.5, 0.0]]), seen, Choice(repetition=2.0))
+    out = decoding.filter_logits(
+        jnp.array([[2.0, -1.0, 0.5, 0.0]]), seen, SamplingParams(repetition=2.0)
+    )
     np.testing.assert_allclose(out, [[1.0, -1.0, 0.5, 0.0]])
-    out = decoding.filtered(jnp.array([[-2.0, -1.0, 0.5, 0.0]]), seen, Choice(repetition=2.0))
+    out = decoding.filter_logits(
+        jnp.array([[-2.0, -1.0, 0.5, 0.0]]), seen, SamplingParams(repetition=2.0)
+    )
     np.testing.assert_allclose(out, [[-4.0, -1.0, 0.5, 0.0]])
 
 
 @pytest.mark.parametrize("temperature, power", [(1.0, 1.0), (0.5, 2.0)])
-def test_tokens_come_as_often_as_their_probability(temperature, power):
+def test_sampled_frequencies_match_tempered_probabilities(temperature, power):
     n = 20_000
-    tokens = decoding.pick(
+    tokens = decoding.sample_token(
         jax.random.key(0),
         jnp.arange(n),
         0,
         jnp.broadcast_to(LOGITS, (n, 4)),
         jnp.zeros((n, 1), bool),
-        Choice(temperature),
+        SamplingParams(temperature),
     )
     p = np.exp(np.asarray(LOGITS[0])) ** power
     np.testing.assert_allclose(np.bincount(tokens, minlength=4) / n, p / p.sum(), atol=0.015)
@@ -115,21 +125,27 @@ def test_tokens_come_as_often_as_their_probability(temperature, power):
 TIED = [0.3, 0.2, 0.2, 0.2, 0.1]
 
 
-def test_of_equal_probabilities_top_p_and_top_k_take_the_first_ids():
-    """top_p = 0.6 keeps three of the five tokens: as many as the TopPLogitsWarper of
-    transformers 5.23 (which takes the last ids of equal ones).
+def test_top_p_and_top_k_break_ties_by_lowest_id():
+    """top_p = 0.6 keeps three of the five tokens, as many as TopPLogitsWarper of
+    transformers 5.23, which takes the last ids of equal probabilities.
     """
     logits = jnp.log(jnp.array([TIED]))
     tied = lambda choice: np.isfinite(filtered(logits, NONE, choice))[0].tolist()
-    assert tied(Choice(top_p=0.6)) == [True, True, True, False, False]
-    assert tied(Choice(top_p=0.4)) == [True, True, False, False, False]
-    assert tied(Choice(top_k=2)) == [True, True, False, False, False]
-    assert tied(Choice(top_k=1)) == [True, False, False, False, False]  # as temperature 0 does
-    equal = filtered(jnp.zeros((1, 1000)), jnp.zeros((1, 1), bool), Choice(top_p=0.1005))
+    assert tied(SamplingParams(top_p=0.6)) == [True, True, True, False, False]
+    assert tied(SamplingParams(top_p=0.4)) == [True, True, False, False, False]
+    assert tied(SamplingParams(top_k=2)) == [True, True, False, False, False]
+    assert tied(SamplingParams(top_k=1)) == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]  # as with temperature 0
+    equal = filtered(jnp.zeros((1, 1000)), jnp.zeros((1, 1), bool), SamplingParams(top_p=0.1005))
     assert np.flatnonzero(np.isfinite(equal[0])).tolist() == list(range(101))
 
 
-@pytest.mark.slow  # importing torch; `test_filters_keep_what_they_say` has them by hand
+@pytest.mark.slow  # imports torch; `test_filters_keep_the_expected_tokens` needs none
 @pytest.mark.parametrize(
     "name, values",
     [
@@ -140,8 +156,8 @@ def test_of_equal_probabilities_top_p_and_top_k_take_the_first_ids():
         ("repetition", [0.5, 1.3]),
     ],
 )
-def test_filters_agree_with_the_processors_of_transformers(name, values):
-    """All but ties of top_k, of which transformers keeps all: the logits of each row
+def test_filters_match_transformers_logits_processors(name, values):
+    """Except for ties of top_k, all of which transformers keeps. The logits of each row
     differ, then a third of them are equal.
     """
     torch, library = (
@@ -163,7 +179,9 @@ def test_filters_agree_with_the_processors_of_transformers(name, values):
     for x in (logits,) if name == "top_k" else (logits, tied):
         for value in values:
             ours = np.asarray(
-                decoding.filtered(jnp.array(x), jnp.array(seen), Choice(**{name: value}))
+                decoding.filter_logits(
+                    jnp.array(x), jnp.array(seen), SamplingParams(**{name: value})
+                )
             )
             right = theirs(value)(torch.tensor(ids), torch.tensor(x)).numpy()
             np.testing.assert_allclose(np.sort(ours), np.sort(right), rtol=1e-6)
@@ -181,38 +199,40 @@ def test_filters_agree_with_the_processors_of_transformers(name, values):
         ("repetition", [0.0, -1.0, 1e30]),
     ],
 )
-def test_numbers_out_of_range_are_named(name, values):
+def test_out_of_range_sampling_parameters_are_refused(name, values):
     for value in [*values, float("nan"), float("inf"), -float("inf"), "a"]:
         with pytest.raises(UserError, match=f"^{name}="):
-            Choice(**{name: value}).check()
+            SamplingParams(**{name: value}).check()
 
 
-PLAIN = Choice()
+PLAIN = SamplingParams()
 
 
 @functools.cache
 def writer_of(name, choice, end, chunk):
-    writer = Writer(*made(name), choice, (end,))
+    writer = TextDecoder(*made(name), choice, (end,))
     writer.chunk = chunk
     return writer
 
 
 def written(name, prompts, num, choice=PLAIN, key=5, end=99, chunk=decoding.CHUNK):
-    """Each row's tokens."""
+    """The tokens of each row."""
     writer = writer_of(name, choice, end, chunk)
     parts = np.concatenate(list(writer.write(prompts, num, jax.random.key(key))), axis=1)
     return [row[row >= 0].tolist() for row in parts]
 
 
 @every_net
-def test_greedy_text_is_that_of_the_whole_network_applied_again_and_again(name):
+def test_greedy_decoding_equals_uncached_decoding(name):
     for prompt in ([1], [2, 0, 3, 3, 1, 5, 2]):
-        assert written(name, [prompt], 9, Choice(temperature=0)) == [greedy(name, prompt, 9)]
+        assert written(name, [prompt], 9, SamplingParams(temperature=0)) == [
+            greedy(name, prompt, 9)
+        ]
 
 
 @one_of_a_kind
 @pytest.mark.parametrize("chunks", [(7, 16), pytest.param((1, 7), marks=pytest.mark.slow)], ids=str)
-def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name, chunks):
+def test_text_depends_on_the_key_and_not_on_the_chunk_length(name, chunks):
     texts = [written(name, [[1, 2], [3]], 20, chunk=chunk) for chunk in chunks]
     assert texts[0] == texts[1]
     assert [len(t) for t in texts[0]] == [20, 20]
@@ -220,17 +240,17 @@ def test_chunks_change_nothing_and_a_seed_gives_the_same_text_again(name, chunks
 
 
 @one_of_a_kind
-def test_prompts_of_different_length_do_not_disturb_one_another(name):
+def test_batched_prompts_of_different_length_equal_single_prompts(name):
     prompts = [[1], [2, 3, 4, 5, 0, 1, 1], [4, 4]]
-    choice = Choice(temperature=0, repetition=1.3)
+    choice = SamplingParams(temperature=0, repetition=1.3)
     assert written(name, prompts, 10, choice) == [
         written(name, [p], 10, choice)[0] for p in prompts
     ]
 
 
 class Bigrams:
-    """A network whose logits depend on the last token alone, so that only what is
-    counted as repeated depends on what went before.
+    """A network whose logits depend only on the last token, so that only the repetition
+    penalty depends on earlier tokens.
     """
 
     def __init__(self, vocabulary, capacity):
@@ -246,7 +266,7 @@ class Bigrams:
         return jnp.zeros(batch)
 
     def write(self, prompts, num, choice, key=0):
-        writer = Writer(
+        writer = TextDecoder(
             lambda table, tokens, carry: (table[tokens], carry),
             self,
             jnp.array(self.table),
@@ -257,8 +277,8 @@ class Bigrams:
         return [row[row >= 0].tolist() for row in parts]
 
     def penalized(self, prompt, num, penalty):
-        """Greedy text by NumPy: each token of the prompt and of the text so far has a
-        logit divided by the penalty if positive, else multiplied.
+        """Greedy text by NumPy: the logit of each token of the prompt and of the text
+        so far is divided by the penalty if positive, else multiplied.
         """
         text = list(prompt)
         for _ in range(num):
@@ -273,28 +293,28 @@ class Bigrams:
 
 @pytest.mark.parametrize("vocabulary", [90, 128, 130])
 @pytest.mark.parametrize("capacity", [None, 16])
-def test_repetition_counts_the_whole_prompt_and_text(vocabulary, capacity):
-    """Also what has left the context, what a long prompt was cut by, and prompts of
-    differing length; of any vocabulary.
+def test_repetition_penalty_covers_the_full_prompt_and_text(vocabulary, capacity):
+    """The penalty includes tokens that have left the context or were cut off a long
+    prompt, for prompts of different lengths and for any vocabulary.
     """
     net = Bigrams(vocabulary, capacity)
     long = np.random.RandomState(0).permutation(vocabulary)[:70].tolist()
     prompts = [long, [3], long[:9]]
-    texts = net.write(prompts, 40, Choice(temperature=0, repetition=4.0))
+    texts = net.write(prompts, 40, SamplingParams(temperature=0, repetition=4.0))
     assert texts == [net.penalized(prompt, 40, 4.0) for prompt in prompts]
-    assert len(set(texts[1])) > 20  # far from a text that runs in a circle
+    assert len(set(texts[1])) > 20  # not a short cycle of tokens
 
 
 @pytest.mark.parametrize(
     "imported", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["golden", "imported"]
 )
-def test_repetition_is_that_of_transformers(imported):
-    """RepetitionPenaltyLogitsProcessor over all tokens so far; the numbers are its own,
-    of transformers 5.23.
+def test_repetition_penalty_matches_transformers(imported):
+    """RepetitionPenaltyLogitsProcessor over all tokens so far; the golden tokens are
+    those of transformers 5.23.
     """
     net = Bigrams(130, 16)
     long = np.random.RandomState(0).permutation(130)[:70].tolist()
-    text = net.write([long], 12, Choice(temperature=0, repetition=4.0))[0]
+    text = net.write([long], 12, SamplingParams(temperature=0, repetition=4.0))[0]
     assert text == GOLDEN_REPETITION
     if not imported:
         return
@@ -310,9 +330,9 @@ def test_repetition_is_that_of_transformers(imported):
 
 
 @pytest.mark.parametrize("kind, vocabulary", [("transformer", 131), ("lstm", 3)])
-def test_all_filters_work_together_with_any_vocabulary(kind, vocabulary):
-    """Past the context too, with prompts of differing length; what is no token is never
-    chosen, however flat the distribution.
+def test_combined_filters_never_sample_ids_past_the_vocabulary(kind, vocabulary):
+    """Also past the context and for prompts of different lengths: ids past the
+    vocabulary are never sampled, however flat the distribution.
     """
     net = NETS[kind].clone(
         vocabulary=vocabulary, layers=1, **(dict(context=16) if kind == "transformer" else {})
@@ -321,34 +341,40 @@ def test_all_filters_work_together_with_any_vocabulary(kind, vocabulary):
     apply = lambda params, tokens, carry=None: net.apply(params, tokens, carry)
     prompts = [[1], np.arange(40) % vocabulary, [0, 2, 1]]
     for choice in (
-        Choice(1000.0, repetition=2.0),
-        Choice(0.8, vocabulary + 5, 0.9, 0.01, 1.2),
-        Choice(0, 2, 0.5, 0.5, 1.5),
+        SamplingParams(1000.0, repetition=2.0),
+        SamplingParams(0.8, vocabulary + 5, 0.9, 0.01, 1.2),
+        SamplingParams(0, 2, 0.5, 0.5, 1.5),
     ):
-        parts = list(Writer(apply, net, params, choice, ()).write(prompts, 24, jax.random.key(0)))
+        parts = list(
+            TextDecoder(apply, net, params, choice, ()).write(prompts, 24, jax.random.key(0))
+        )
         tokens = np.concatenate(parts, axis=1)
         assert (tokens >= 0).sum(1).tolist() == [24] * 3 and tokens.max() < vocabulary
 
 
-def test_a_row_is_the_same_in_any_batch():
+def test_splitting_a_batch_does_not_change_its_texts():
     net = Bigrams(130, None)
-    prompts, choice, key = [[1], [2, 3], [4], [5]], Choice(0.9, top_p=0.9), jax.random.key(1)
-    whole = net.write(prompts, 20, choice, 1)
-    writer = Writer(
+    prompts, choice, key = (
+        [[1], [2, 3], [4], [5]],
+        SamplingParams(0.9, top_p=0.9),
+        jax.random.key(1),
+    )
+    reference = net.write(prompts, 20, choice, 1)
+    writer = TextDecoder(
         lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), choice, ()
     )
     parts = [
         np.concatenate(list(writer.write(prompts[i : i + 2], 20, key, first=i)), axis=1)
         for i in (0, 2)
     ]
-    assert [row[row >= 0].tolist() for part in parts for row in part] == whole
+    assert [row[row >= 0].tolist() for part in parts for row in part] == reference
 
 
-def test_a_text_may_have_several_ends():
+def test_text_stops_before_any_of_several_end_tokens():
     net = Bigrams(130, None)
     free = net.write([[1], [2]], 30, PLAIN)
     ends = (free[0][4], free[1][9])
-    writer = Writer(
+    writer = TextDecoder(
         lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), PLAIN, ends
     )
     parts = np.concatenate(list(writer.write([[1], [2]], 30, jax.random.key(0))), axis=1)
@@ -359,37 +385,37 @@ def test_a_text_may_have_several_ends():
         )
 
 
-def test_a_long_prompt_is_read_in_blocks(monkeypatch):
+def test_prompt_block_length_does_not_change_the_text(monkeypatch):
     prompt = np.random.RandomState(0).randint(0, 6, 40).tolist()
-    whole = written("lstm", [prompt], 8, Choice(temperature=0, repetition=1.2))
+    reference = written("lstm", [prompt], 8, SamplingParams(temperature=0, repetition=1.2))
     monkeypatch.setattr(decoding, "BLOCK", 8)
     for name in ("lstm", "transformer"):
-        short = written(name, [prompt], 8, Choice(temperature=0, repetition=1.2))
+        short = written(name, [prompt], 8, SamplingParams(temperature=0, repetition=1.2))
         monkeypatch.setattr(decoding, "BLOCK", 64)
-        assert short == written(name, [prompt], 8, Choice(temperature=0, repetition=1.2))
+        assert short == written(name, [prompt], 8, SamplingParams(temperature=0, repetition=1.2))
         monkeypatch.setattr(decoding, "BLOCK", 8)
-    assert whole == written("lstm", [prompt], 8, Choice(temperature=0, repetition=1.2))
+    assert reference == written("lstm", [prompt], 8, SamplingParams(temperature=0, repetition=1.2))
 
 
-def test_past_the_last_position_text_goes_on_from_the_last_half():
-    """As a network would write that is given the last half of its context anew."""
-    tokens = written("transformer", [[1, 2, 3]], 120, Choice(temperature=0))[0]
+def test_text_past_the_context_continues_from_its_last_half():
+    """The continuation equals that of the last half of the context as a new prompt."""
+    tokens = written("transformer", [[1, 2, 3]], 120, SamplingParams(temperature=0))[0]
     assert len(tokens) == 120
     text = [1, 2, 3, *tokens]
-    # tokens there when no chunk fits any more
+    # number of tokens when no further chunk fits into the context
     first = next(n for n in range(4, 200) if n - 1 + 16 > 64 and (n - 1) % 16 == 0)
     assert greedy("transformer", text[first - 32 : first], 16) == text[first : first + 16]
 
 
-def test_a_prompt_longer_than_the_context_counts_with_its_end_alone():
+def test_prompt_longer_than_the_context_is_cut_to_its_last_tokens():
     long = np.random.RandomState(0).randint(0, 6, 150).tolist()
-    assert written("transformer", [long], 8, Choice(temperature=0)) == written(
-        "transformer", [long[-48:]], 8, Choice(temperature=0)
+    assert written("transformer", [long], 8, SamplingParams(temperature=0)) == written(
+        "transformer", [long[-48:]], 8, SamplingParams(temperature=0)
     )
 
 
 @one_of_a_kind
-def test_a_text_stops_at_its_end(name):
+def test_text_stops_before_the_end_token(name):
     free = written(name, [[1], [2]], 30)
     end = free[0][5]
     stopped = written(name, [[1], [2]], 30, end=end)
@@ -397,15 +423,15 @@ def test_a_text_stops_at_its_end(name):
         assert b == (a[: a.index(end)] if end in a else a)
 
 
-def test_a_text_that_never_ends_does_not_wait_for_one_that_did():
-    """One row ends after its first token, the other goes on until it has its number: so
-    many calls, and no more.
+def test_finished_rows_add_no_decoding_calls():
+    """One row ends at its first token, the other generates all 20 tokens: two calls,
+    and no more.
     """
     apply, net, params = made("transformer")
     endless = greedy("transformer", [1], 40)
     first = next(t for t in range(7) if greedy("transformer", [t], 1)[0] not in endless)
     end = greedy("transformer", [first], 1)[0]
-    writer = Writer(apply, net, params, Choice(temperature=0), (end,))
+    writer = TextDecoder(apply, net, params, SamplingParams(temperature=0), (end,))
     parts = list(writer.write([[1], [first]], 20, jax.random.key(0)))
     assert len(parts) == 2 and [(row >= 0).sum() for row in np.concatenate(parts, axis=1)] == [
         20,
@@ -413,15 +439,15 @@ def test_a_text_that_never_ends_does_not_wait_for_one_that_did():
     ]
 
 
-def test_text_from_nothing_inside_a_program_is_what_the_writer_writes():
+def test_generate_equals_text_decoder_from_the_start_token():
     apply, net, params = made("transformer")
     key = jax.random.key(5)
-    inside = decoding.free(lambda t, c: apply(params, t, c), net, key, jnp.arange(2), 1, 20)
+    inside = decoding.generate(lambda t, c: apply(params, t, c), net, key, jnp.arange(2), 1, 20)
     assert inside.tolist() == written("transformer", [[1], [1]], 20)
 
 
 def beams(*fast):
-    """Networks and penalties of the length; these in the fast tier."""
+    """Networks and length penalties; the listed pairs are in the fast tier."""
     return pytest.mark.parametrize(
         "penalty, name",
         [
@@ -443,8 +469,8 @@ def search(name, first, width, length, penalty=0.0, scale=3.0):
             jnp.array(first),
             width,
             length,
-            END,
-            penalty,
+            end=END,
+            penalty=penalty,
         )
     )
     tokens, score = run()
@@ -458,7 +484,7 @@ def test_beam_search_of_full_width_is_exhaustive(name, penalty):
     texts, scores = search(name, [0, 3], 7**2, 3, penalty)
     for first, text, score in zip([0, 3], texts, scores, strict=True):
         everything, others = {}, np.array(list(itertools.product(range(7), repeat=3)))
-        follow = whole(name, 3.0)(np.insert(others, 0, first, axis=1)[:, :-1])
+        follow = reference(name, 3.0)(np.insert(others, 0, first, axis=1)[:, :-1])
         each = np.cumsum(np.take_along_axis(follow, others[..., None], axis=2)[..., 0], axis=1)
         for other, total in zip(others.tolist(), each, strict=True):
             n = other.index(END) + 1 if END in other else 3
@@ -472,13 +498,13 @@ def test_beam_search_of_width_one_is_greedy(name, penalty):
     texts, scores = search(name, [0, 1, 3], 1, 12, penalty)
     for first, text, score in zip([0, 1, 3], texts, scores, strict=True):
         assert text == greedy(name, [first], 12, 3.0, END)
-        follow = whole(name, 3.0)(np.array([[first, *text[:-1]]]))[0]
+        follow = reference(name, 3.0)(np.array([[first, *text[:-1]]]))[0]
         assert score == pytest.approx(
             sum(follow[i, t] for i, t in enumerate(text)) / ((5 + len(text)) / 6) ** penalty,
             abs=1e-4,
         )
 
 
-def test_a_wider_beam_finds_no_worse_text():
+def test_wider_beams_do_not_lower_the_total_score():
     scores = [search("lstm", [0, 1, 2, 3], width, 6)[1].sum() for width in (1, 4, 49)]
     assert scores[0] <= scores[1] + 1e-5 and scores[1] <= scores[2] + 1e-5

@@ -13,17 +13,18 @@ from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
 from aigc_jax.core import config as configs
-from aigc_jax.core.rng import fold, noise
-from aigc_jax.data.order import source
+from aigc_jax.core.rng import example_noise, fold_in
+from aigc_jax.data.order import batch_source
 from aigc_jax.media import images, plots
-from aigc_jax.methods.gan_networks import Players
+from aigc_jax.methods.gan_networks import GanNetworks
 from aigc_jax.methods.gan_penalties import REGULARIZERS
 from aigc_jax.methods.losses import gan as gan_losses
-from aigc_jax.metrics.inputs import equally
-from aigc_jax.models.discriminator import deviation
+from aigc_jax.metrics.inputs import equal_parts
+from aigc_jax.models.discriminator import minibatch_stddev
+from aigc_jax.training.evaluation import read_examples
 from aigc_jax.utils.errors import UserError
 
-# -- the whole menu trains
+# -- every combination trains
 
 
 NETS = dict(
@@ -46,11 +47,13 @@ def small(net, spectral=False, **overrides):
     name, own = NETS[net]
     raw = tiny(name, **overrides).to_dict() | own
     raw["model"]["d"]["spectral"] = spectral
-    return configs.complete(configs.ConfigDict(raw))
+    return configs.fill_defaults(configs.ConfigDict(raw))
 
 
 def every_loss(which):
-    """One of losses.GAN, which a traced number picks: so that all are one program."""
+    """One of losses.GAN, selected by a traced number so that all losses share one
+    program.
+    """
     table = list(gan_losses.GAN.values())
     pick = lambda values: jnp.stack(list(values))[which]
 
@@ -71,8 +74,8 @@ def every_loss(which):
 
 
 PENALTIES = tuple(name for name, rule in REGULARIZERS.items() if not rule.bound)
-# All penalties and spectral normalization as one program, and a bound without them;
-# each by itself, and of other networks, in the slow tier.
+# The fast tier has all penalties with spectral normalization in one program, and a
+# bound without them; the slow tier has each separately, and the other networks.
 QUICK = {("mlp", "all"), ("mlp", "weight_clipping")}
 
 
@@ -86,7 +89,9 @@ QUICK = {("mlp", "all"), ("mlp", "weight_clipping")}
     ],
 )
 def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, monkeypatch):
-    """Two steps: all is finite, both networks move, and losses differ in effect."""
+    """Two steps: all values are finite, both networks change, and losses differ in
+    effect.
+    """
     names = PENALTIES if regularizer == "all" else (regularizer,)
     names = tuple(name for name in names if name in REGULARIZERS)
     config = small(
@@ -97,15 +102,15 @@ def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, 
     )
     data, settled = dataset(config), resolved(config)
     hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
-    begin = jax.jit(methods.make(settled, data.spec).init)(jax.random.key(0), hp)
+    begin = jax.jit(methods.make_method(settled, data.spec).init)(jax.random.key(0), hp)
 
     @jax.jit
     def step(which, state):
         monkeypatch.setitem(gan_losses.GAN, config.loss, every_loss(which))
-        batch = source(data, settled.data, methods.examples(settled))(
+        batch = batch_source(data, settled.data, methods.examples_per_step(settled))(
             jax.tree.map(jnp.asarray, data.arrays), state.key, state.step
         )
-        return methods.make(settled, data.spec).step(state, batch)
+        return methods.make_method(settled, data.spec).step(state, batch)
 
     losses, ends = list(gan_losses.GAN), []
     for which in range(len(losses)):
@@ -137,30 +142,30 @@ def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, 
 
 
 def begun(config):
-    """The method, and a fresh state and its first batch, which are one program."""
+    """The method, a fresh state and its first batch, computed by one program."""
     data, settled = dataset(config), resolved(config)
-    method = methods.make(settled, data.spec)
+    method = methods.make_method(settled, data.spec)
 
     @jax.jit
     def start(key, hp):
         state = method.init(key, hp)
-        batch = source(data, settled.data, methods.examples(settled))
+        batch = batch_source(data, settled.data, methods.examples_per_step(settled))
         return state, batch(jax.tree.map(jnp.asarray, data.arrays), state.key, state.step)
 
     hp = {name: jnp.asarray(value, float) for name, value in configs.hparam_values(config).items()}
     return method, *start(jax.random.key(3), hp)
 
 
-def test_the_plain_game_is_the_one_written_by_hand():
-    """Packs of one, no unrolling, no penalty: softplus losses, two Adam updates, to the
-    last digits of float64.
+def test_basic_gan_step_equals_a_manual_implementation():
+    """Packs of one example, no unrolling, no penalty: softplus losses and two Adam
+    updates, to the last digits of float64.
     """
     with jax.enable_x64(True):
         config = tiny("gan", precision="float64")
         method, state, batch = begun(config)
         after, metrics = jax.jit(method.step)(state, batch)
-        players = Players(resolved(config), dataset(config).spec)
-        z = noise(fold(state.key, 0, 0), batch["index"], (config.z,), jnp.float64)
+        players = GanNetworks(resolved(config), dataset(config).spec)
+        z = example_noise(fold_in(state.key, 0, 0), batch["index"], (config.z,), jnp.float64)
         g = lambda p: players.g.apply({"params": p}, z)
         d = lambda p, x: players.d.apply({"params": p}, x)[0]
         optimizer = optax.adam(config.hp.lr_d, b1=config.hp.beta1, b2=config.hp.beta2)
@@ -196,18 +201,18 @@ def test_one_generator_pass_serves_both_losses():
     wide = dict(model__g__widths=(48, 40), model__d__widths=(56, 72), z=24)
     config = tiny("gan", **wide)
     programs = Programs(resolved(config), dataset(config), 1)
-    programs.train.begin(programs.shapes, programs.arrays, np.int32(1))
-    assert programs.train.result().as_text().count(" dot(") == 30
+    programs.training.begin(programs.shapes, programs.feed.training, np.int32(1))
+    assert programs.training.result().as_text().count(" dot(") == 30
 
 
 # -- labels
 
 
 @pytest.mark.parametrize("condition", ["concatenation", "projection", "auxiliary"])
-def test_labels_reach_both_networks(condition):
+def test_both_networks_use_labels(condition):
     config = tiny("gan", game__condition=condition)
     method, state, batch = begun(config)
-    players = Players(resolved(config), dataset(config).spec)
+    players = GanNetworks(resolved(config), dataset(config).spec)
     z, x, label = players.noise(state.key, batch["index"]), batch["x"], batch["label"]
     other = (label + 1) % 10
     stats = state.extra["stats"]
@@ -224,7 +229,7 @@ def test_labels_reach_both_networks(condition):
         ] == pytest.approx(math.log(10), abs=0.6)
     else:
         assert classes is None and (judge(params, other)[0] != logits).all()
-    # of two labels the logits differ by <V_a - V_b, features>, and by nothing where V
+    # the logits of two labels differ by <V_a - V_b, features>, and are equal where V
     # is 0
     if condition == "projection":
         none = params | dict(projection=dict(kernel=0 * params["projection"]["kernel"]))
@@ -249,7 +254,7 @@ def plain(tmp_path_factory):
     return path
 
 
-def test_samples_of_one_class_are_its_column_among_all(tmp_path, plain):
+def test_samples_of_one_class_equal_their_column_of_the_grid(tmp_path, plain):
     import aigc_jax
 
     config = tiny("gan", game__condition="projection", steps="2 steps", metrics=(), best="")
@@ -271,34 +276,42 @@ def test_samples_of_one_class_are_its_column_among_all(tmp_path, plain):
         aigc_jax.load(plain).sample(3, label=4)
 
 
-def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(
-    tmp_path, plain, capsys
-):
+def test_separability_orders_images_by_held_out_scores(tmp_path, plain, capsys):
     import aigc_jax
     from aigc_jax.cli import main as cli
-    from aigc_jax.metrics.two_sample_test import scores, separable, told
+    from aigc_jax.metrics.two_sample_test import (
+        classifier_accuracy,
+        discriminant_scores,
+        two_sample_accuracy,
+    )
 
     run = aigc_jax.load(plain)
     flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
-    run.full.look = lambda x: (flat(x), None)  # pixels as features
+    run.evaluator._features = lambda x: (flat(x), None)  # pixels as features
     sets, found = run.separated(100)
     assert (
         sets.shape == (2, 100, 8, 8, 1) and found.shape == (2, 100) and (np.diff(found) >= 0).all()
     )
-    examples, samples = equally(run.full.examples("test")["x"], run.sample(100))
-    np.testing.assert_array_equal(np.sort(scores(flat(examples), flat(samples)), axis=1), found)
+    examples, samples = equal_parts(read_examples(run.full.dataset, "test")["x"], run.sample(100))
+    np.testing.assert_array_equal(
+        np.sort(discriminant_scores(flat(examples), flat(samples)), axis=1), found
+    )
     assert (
-        separable(flat(examples), flat(samples))
+        two_sample_accuracy(flat(examples), flat(samples))
         == ((found[0] > 0).mean() + (found[1] < 0).mean()) / 2
         > 0.95
     )
     known = {
         x.tobytes(): score
-        for x, score in zip(samples, scores(flat(examples), flat(samples))[1], strict=True)
+        for x, score in zip(
+            samples, discriminant_scores(flat(examples), flat(samples))[1], strict=True
+        )
     }
-    # each picture stands at its own score
+    # each image is paired with its own score
     assert [known[x.tobytes()] for x in sets[1]] == list(found[1])
-    plots.save_separability(tmp_path / "x.png", sets, found, told(found), dict(step="2"))
+    plots.save_separability(
+        tmp_path / "x.png", sets, found, classifier_accuracy(found), dict(step="2")
+    )
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="at least 4 samples and 4 examples"):
         run.separated(3)
@@ -318,11 +331,11 @@ def test_what_gives_samples_away_is_drawn_in_the_order_of_what_was_held_out(
 # -- structure
 
 
-def test_packs_are_examples_side_by_side():
+def test_packs_concatenate_consecutive_examples():
     config = tiny("gan", game__pack=3, batch_size=5)
     method, state, batch = begun(config)
-    assert methods.examples(config) == 15 == len(batch["x"])
-    players = Players(resolved(config), dataset(config).spec)
+    assert methods.examples_per_step(config) == 15 == len(batch["x"])
+    players = GanNetworks(resolved(config), dataset(config).spec)
     packed, x = np.asarray(players.packed(batch["x"])), np.asarray(batch["x"])
     assert packed.shape == (5, 8, 8, 3) == (5, *players.seen)
     for i, j in np.ndindex(5, 3):
@@ -332,16 +345,18 @@ def test_packs_are_examples_side_by_side():
     sums = jax.jit(method.evaluate)(
         state, jax.tree.map(lambda x: x[:8], batch) | dict(weight=jnp.array([1.0] * 5 + [0] * 3))
     )
-    assert sums["weight"] == 1  # two packs of the eight are whole, one of them without padding
-    points = Players(resolved(tiny("gan_points", game__pack=2)), dataset(tiny("gan_points")).spec)
+    assert sums["weight"] == 1  # eight examples fill two packs, one of them without padding
+    points = GanNetworks(
+        resolved(tiny("gan_points", game__pack=2)), dataset(tiny("gan_points")).spec
+    )
     np.testing.assert_array_equal(
         points.packed(jnp.arange(8.0).reshape(4, 2)), [[0, 1, 2, 3], [4, 5, 6, 7]]
     )
 
 
-def test_the_generator_looks_ahead_by_the_gradient_of_the_unrolled_game():
-    """Two steps of plain gradient descent ahead: the generator's update is the finite
-    difference of the loss that they end in.
+def test_unrolled_generator_gradient_equals_finite_differences():
+    """Two steps of gradient descent are unrolled: the generator's update is the finite
+    difference of the loss after them.
     """
     with jax.enable_x64(True):
         config = tiny(
@@ -358,12 +373,12 @@ def test_the_generator_looks_ahead_by_the_gradient_of_the_unrolled_game():
         )
         method, state, batch = begun(config)
         after, _ = jax.jit(method.step)(state, batch)
-        players = Players(resolved(config), dataset(config).spec)
-        z = noise(fold(state.key, 0, 0), batch["index"], (config.z,), jnp.float64)
+        players = GanNetworks(resolved(config), dataset(config).spec)
+        z = example_noise(fold_in(state.key, 0, 0), batch["index"], (config.z,), jnp.float64)
         d = lambda p, x: players.d.apply({"params": p}, x)[0]
 
         @jax.jit
-        def ahead(g):
+        def unrolled_loss(g):
             fake, params = players.g.apply({"params": g}, z), after.params["d"]
             for _ in range(2):
                 grads = jax.grad(
@@ -378,13 +393,13 @@ def test_the_generator_looks_ahead_by_the_gradient_of_the_unrolled_game():
             lambda p: np.random.RandomState(p.size).randn(*p.shape), state.params["g"]
         )
         moved = lambda t: jax.tree.map(lambda p, v: p + t * v, state.params["g"], direction)
-        slope = (ahead(moved(1e-5)) - ahead(moved(-1e-5))) / 2e-5
-        # rate 1: the gradient itself
+        slope = (unrolled_loss(moved(1e-5)) - unrolled_loss(moved(-1e-5))) / 2e-5
+        # learning rate 1: the update is the gradient
         step = jax.tree.map(lambda a, b: a - b, state.params["g"], after.params["g"])
         along = sum(jax.tree.leaves(jax.tree.map(lambda s, v: (s * v).sum(), step, direction)))
         assert float(along) == pytest.approx(float(slope), rel=1e-6)
         blind = resolved(configs.override(config, {"game.unroll": 0}))
-        step = jax.jit(methods.make(blind, dataset(config).spec).step)
+        step = jax.jit(methods.make_method(blind, dataset(config).spec).step)
         plain = step(state, batch)[0].params["g"]
         assert any(
             (a != b).any()
@@ -392,10 +407,10 @@ def test_the_generator_looks_ahead_by_the_gradient_of_the_unrolled_game():
         )
 
 
-def test_unrolled_adam_survives_gradients_of_zero():
+def test_unrolled_adam_is_finite_for_zero_gradients():
     config = tiny("gan", game__unroll=3, model__d__activation="relu", model__g__activation="relu")
     method, state, batch = begun(config)
-    # all units dead
+    # all units are dead
     state = state.replace(
         params=state.params | dict(d=jax.tree.map(lambda p: p - 5, state.params["d"]))
     )
@@ -403,25 +418,25 @@ def test_unrolled_adam_survives_gradients_of_zero():
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
 
 
-def test_minibatch_deviation_is_that_of_each_group():
+def test_minibatch_stddev_is_computed_per_group():
     x = jax.random.normal(jax.random.key(0), (8, 5))
-    out = deviation(x)
+    out = minibatch_stddev(x)
     for group in (slice(0, 4), slice(4, 8)):
         np.testing.assert_allclose(out[group, 0], np.asarray(x)[group].std(0).mean(), rtol=1e-5)
-    assert deviation(jnp.ones((6, 5))).max() < 1e-3
+    assert minibatch_stddev(jnp.ones((6, 5))).max() < 1e-3
     config = small("mlp", model__d__minibatch_std=True)
     hp = configs.hparam_values(config)
-    init = methods.make(resolved(config), dataset(config).spec).init
+    init = methods.make_method(resolved(config), dataset(config).spec).init
     state = jax.eval_shape(lambda key: init(key, hp), jax.random.key(3))
     assert state.params["d"]["Dense_1"]["kernel"].shape == (25, 1)
 
 
 @pytest.mark.parametrize(("size", "group"), [(2, 2), (6, 3), (8, 4), (9, 3), (10, 2), (12, 4)])
-def test_minibatch_deviation_is_taken_in_the_largest_groups_that_divide(size, group):
+def test_minibatch_stddev_uses_the_largest_dividing_group_size(size, group):
     x = np.random.RandomState(0).randn(size, 5)
     expected = np.repeat(x.reshape(-1, group, 5).std(1).mean(-1), group)[:, None]
-    np.testing.assert_allclose(deviation(jnp.asarray(x)), expected, rtol=1e-5)
-    methods.make(
+    np.testing.assert_allclose(minibatch_stddev(jnp.asarray(x)), expected, rtol=1e-5)
+    methods.make_method(
         resolved(small("mlp", batch_size=size, model__d__minibatch_std=True)),
         dataset(small("mlp")).spec,
     )
@@ -438,15 +453,15 @@ def test_minibatch_deviation_is_taken_in_the_largest_groups_that_divide(size, gr
         (2, 2, "1 of config.batch_size = 2 by config.game.pack = 2"),
     ],
 )
-def test_batches_without_groups_are_refused(size, pack, words):
+def test_minibatch_stddev_refuses_batches_without_groups(size, pack, words):
     config = resolved(small("mlp", batch_size=size, game__pack=pack, model__d__minibatch_std=True))
     with pytest.raises(UserError) as e:
-        methods.make(config, dataset(config).spec)
+        methods.make_method(config, dataset(config).spec)
     assert f"none of these numbers divides the {words}" in str(e.value) and "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("key", ["batch_size", "critic_steps", "game.pack"])
-def test_a_step_of_no_examples_is_refused(key):
+def test_step_without_examples_is_refused(key):
     with pytest.raises(UserError, match=f"config.{key} = 0 must be at least 1"):
         configs.override(tiny("gan", steps="3 epochs"), {key: 0})
 
@@ -476,7 +491,14 @@ def test_a_step_of_no_examples_is_refused(key):
         ("gan_conv", {"model.g.norm": "layers"}, "did you mean 'layer'"),
     ],
 )
-def test_what_does_not_go_together_is_said_in_one_sentence(name, overrides, words):
+def test_invalid_gan_options_are_refused(name, overrides, words):
     with pytest.raises(UserError, match=words):
         config = configs.override(tiny(name), overrides)
-        methods.make(resolved(config), dataset(config).spec)
+        methods.make_method(resolved(config), dataset(config).spec)
+
+
+@pytest.mark.parametrize("side", ["g", "d"])
+def test_instance_norm_of_dense_layers_is_refused(side):
+    config = tiny("gan", **{f"model__{side}__norm": "instance"})
+    with pytest.raises(UserError, match=f"config.model.{side}.norm = 'instance' is for pictures"):
+        methods.make_method(resolved(config), dataset(config).spec)

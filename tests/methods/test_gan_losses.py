@@ -1,4 +1,4 @@
-"""Losses and penalties of GANs by formulas, finite differences and by hand."""
+"""Losses and penalties of GANs against formulas, finite differences and by hand."""
 
 import math
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aigc_jax.methods.augment import translation
-from aigc_jax.methods.gan_penalties import REGULARIZERS, Position
+from aigc_jax.methods.gan_penalties import REGULARIZERS, PenaltyInputs
 from aigc_jax.methods.losses import gan as gan_losses
 
 REAL, FAKE = np.array([0.0, 2.0, -1.5]), np.array([0.0, -3.0, 0.7])
@@ -21,7 +21,7 @@ def sigmoid(x):
 # -- losses
 
 
-def test_gan_losses_are_the_papers_formulas():
+def test_gan_losses_match_published_formulas():
     d_real, d_fake = sigmoid(REAL), sigmoid(FAKE)
     both = -np.log(d_real) - np.log(1 - d_fake)
     relative = REAL - FAKE.mean(), FAKE - REAL.mean()
@@ -49,7 +49,7 @@ def test_gan_losses_are_the_papers_formulas():
         )
 
 
-def test_gan_losses_at_equilibrium_and_far_from_it():
+def test_gan_losses_at_equilibrium_and_for_extreme_logits():
     each = lambda f: jax.jit(lambda *x: {k: f(loss, *x) for k, loss in gan_losses.GAN.items()})
     at = each(lambda loss, real, fake: loss.discriminator_loss(real, fake))
     even = at(jnp.zeros(4), jnp.zeros(4))
@@ -57,7 +57,7 @@ def test_gan_losses_at_equilibrium_and_far_from_it():
         np.testing.assert_allclose(even[name], 2 * math.log(2), rtol=1e-6)
     far = at(jnp.array([-1e4]), jnp.array([1e4]))
     assert all(np.isfinite(value).all() for value in far.values())
-    rejected = jnp.array([-30.0])  # D is sure: the minimax gradient vanishes, the other does not
+    rejected = jnp.array([-30.0])  # confident D: only the minimax gradient vanishes
     slope = each(lambda loss, x: jax.grad(lambda x: loss.generator_loss(x, x).sum())(x)[0])(
         rejected
     )
@@ -65,9 +65,9 @@ def test_gan_losses_at_equilibrium_and_far_from_it():
     assert slope["non_saturating"] == pytest.approx(-1)
 
 
-def test_one_sided_smoothing_moves_the_best_verdict_to_one_minus_s():
-    """With as many real as generated examples at a point, of which none is generated: D
-    = 1 - s; least squares: the target 1 - s.
+def test_one_sided_smoothing_moves_the_optimal_output_to_one_minus_s():
+    """The minimum of the term of real examples: D = 1 - s of the logistic loss, and the
+    target 1 - s of least squares.
     """
     for name, best in (("non_saturating", math.log(0.9 / 0.1)), ("least_squares", 0.9)):
         slope = jax.grad(
@@ -82,17 +82,17 @@ def test_one_sided_smoothing_moves_the_best_verdict_to_one_minus_s():
 # -- penalties
 
 
-def position(d, real, fake):
+def penalty_inputs(d, real, fake):
     n = len(real)
     z = jax.random.normal(jax.random.key(5), (n, 3))
-    return Position(
+    return PenaltyInputs(
         d, lambda z: jnp.tile(z, (1, 2)), real, fake, z, z[::-1], jax.random.key(6), jnp.arange(n)
     )
 
 
 @pytest.mark.parametrize("pack", [1, 2])
 def test_gradient_penalties_equal_finite_differences(pack):
-    """On a discriminator with curves: at the points where each looks, the squared slope
+    """For a nonlinear discriminator: the squared slope at the points of each penalty,
     by central differences in float64.
     """
     with jax.enable_x64(True):
@@ -102,8 +102,10 @@ def test_gradient_penalties_equal_finite_differences(pack):
         real, fake = jax.random.normal(keys[2], (6, 5)), 3 + jax.random.normal(keys[3], (6, 5))
         for name in ("gradient_penalty", "dragan", "r1", "r2"):
             rule = REGULARIZERS[name].discriminator
-            value = jax.jit(lambda real, fake, rule=rule: rule(position(d, real, fake)))(real, fake)
-            x = where(name, real, fake)
+            value = jax.jit(lambda real, fake, rule=rule: rule(penalty_inputs(d, real, fake)))(
+                real, fake
+            )
+            x = penalty_points(name, real, fake)
             step, squares = 1e-5, np.zeros(6 // pack)
             for i, j in np.ndindex(6, 5):
                 e = np.zeros((6, 5))
@@ -115,22 +117,22 @@ def test_gradient_penalties_equal_finite_differences(pack):
             np.testing.assert_allclose(value, expected, rtol=1e-6, err_msg=name)
 
 
-def where(name, real, fake):
-    """The points at which a penalty takes slopes, as the discriminator sees them."""
+def penalty_points(name, real, fake):
+    """The points at which a penalty evaluates the slope of the discriminator."""
     seen = []
 
     def spy(x):
         jax.debug.callback(lambda y: seen.append(np.asarray(y)), x)
         return x.sum(-1)
 
-    REGULARIZERS[name].discriminator(position(spy, real, fake))
+    REGULARIZERS[name].discriminator(penalty_inputs(spy, real, fake))
     jax.effects_barrier()
     return seen[0]
 
 
-def test_penalties_look_where_their_papers_say():
+def test_gradient_penalties_are_evaluated_at_the_published_points():
     real, fake = jnp.zeros((400, 2)), jnp.ones((400, 2))
-    between = where("gradient_penalty", real, fake)
+    between = penalty_points("gradient_penalty", real, fake)
     assert (
         (between[:, 0] == between[:, 1]).all()
         and 0 <= between.min() < 0.05
@@ -138,21 +140,21 @@ def test_penalties_look_where_their_papers_say():
     )
     assert between[:, 0].mean() == pytest.approx(0.5, abs=0.05)
     spread = jax.random.normal(jax.random.key(0), (400, 2)) * 4
-    near = where("dragan", spread, fake) - spread
+    near = penalty_points("dragan", spread, fake) - spread
     assert (
         near.min() >= 0
         and near.max() <= spread.std() / 2
         and near.mean() == pytest.approx(float(spread.std()) / 8, rel=0.15)
     )
-    np.testing.assert_array_equal(where("r1", spread, fake), spread)
-    np.testing.assert_array_equal(where("r2", spread, fake), fake)
+    np.testing.assert_array_equal(penalty_points("r1", spread, fake), spread)
+    np.testing.assert_array_equal(penalty_points("r2", spread, fake), fake)
 
 
-def test_consistency_and_mode_seeking_by_hand():
+def test_consistency_and_mode_seeking_match_manual_values():
     x = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
-    sum_of = lambda x: x.sum((1, 2, 3))  # moved pictures lose what leaves them
+    sum_of = lambda x: x.sum((1, 2, 3))  # translated images lose pixels
     corner = lambda x: x[:, 0, 0, 0]
-    at = position(sum_of, x, x + 1)
+    at = penalty_inputs(sum_of, x, x + 1)
     for d in (sum_of, corner):
         moved = translation(x, at.key, at.index)
         np.testing.assert_allclose(
@@ -160,14 +162,14 @@ def test_consistency_and_mode_seeking_by_hand():
             (d(x) - d(moved)) ** 2,
             rtol=1e-5,
         )
-    # nothing can leave by one pixel
+    # a translation by one pixel loses nothing
     inner = jnp.pad(x[:, 2:6, 2:6], ((0, 0), (2, 2), (2, 2), (0, 0)))
     np.testing.assert_allclose(
-        REGULARIZERS["balanced_consistency"].discriminator(position(sum_of, inner, inner)),
+        REGULARIZERS["balanced_consistency"].discriminator(penalty_inputs(sum_of, inner, inner)),
         0,
         atol=1e-8,
     )
     seeking = lambda g: REGULARIZERS["mode_seeking"].generator(at._replace(g=g, fake=g(at.z)))
-    # twice as far apart as the noise
+    # samples differ by twice the difference of their noise
     assert seeking(lambda z: 2 * z) == pytest.approx(0.5, rel=1e-4)
     assert seeking(lambda z: 0 * z) == pytest.approx(1e5, rel=1e-3)  # collapsed

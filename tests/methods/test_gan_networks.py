@@ -1,5 +1,5 @@
-"""Networks of GANs and what is done to their inputs: spectral and other normalization,
-augmentation, residual blocks, maxout.
+"""Networks of GANs and transformations of their inputs: spectral and other
+normalization, augmentation, residual blocks, maxout.
 """
 
 import jax
@@ -10,7 +10,7 @@ import pytest
 from aigc_jax.methods.augment import colour, cutout, translation
 from aigc_jax.models import gan_dcgan as networks
 from aigc_jax.models import gan_mlp
-from aigc_jax.models.layers import largest, normalize
+from aigc_jax.models.layers import first_max, normalize
 from aigc_jax.models.spectral_norm import SpectralConv, SpectralDense
 
 # -- spectral normalization
@@ -40,8 +40,8 @@ def test_spectral_norm_converges_to_the_largest_singular_value(layer, shape):
     same, kept = out(variables, False)
     np.testing.assert_allclose(same, y, rtol=1e-5, atol=1e-6)
     assert (kept["spectral"]["u"] == variables["spectral"]["u"]).all()
-    # W / sigma(W) does not follow W's size: the gradient along W itself is 0 (Miyato et
-    # al. 2018, eq. 12)
+    # W / sigma(W) does not depend on the scale of W: the gradient along W is 0 (Miyato
+    # et al. 2018, eq. 12)
     square = lambda p: (layer.apply(variables | {"params": p}, x) ** 2).sum()
     grad = jax.jit(jax.grad(square))(variables["params"])["kernel"]
     assert abs(float((grad * variables["params"]["kernel"]).sum())) < 1e-3 * float(
@@ -52,12 +52,12 @@ def test_spectral_norm_converges_to_the_largest_singular_value(layer, shape):
 # -- augmentation
 
 
-def test_augmentations_are_what_they_say_and_follow_the_index():
+def test_augmentations_follow_their_definitions_and_the_index():
     x = jax.random.uniform(jax.random.key(0), (6, 16, 16, 3), minval=-1, maxval=1)
     key, index = jax.random.key(1), jnp.array([0, 1, 2, 3, 0, 1])
 
     def compiled(change):
-        """What it makes of pictures, and the gradient of the sum of the squares."""
+        """Transformed images, and the gradient of their sum of squares."""
 
         def squares(x, index):
             y = change(x, key, index)
@@ -90,14 +90,14 @@ def test_augmentations_are_what_they_say_and_follow_the_index():
         shifts.add(places[0])
     assert len(shifts) > 1
     grey = np.asarray(found[colour](x, index)[0]).mean((1, 2, 3)) - np.asarray(x).mean((1, 2, 3))
-    # only the brightness moves the mean
+    # only the brightness changes the mean
     assert (np.abs(grey) <= 0.5 + 1e-6).all() and np.ptp(grey) > 0.1
 
 
 # -- networks
 
 
-def test_normalization_of_an_example_and_of_its_channels():
+def test_layer_and_instance_norm_match_their_formulas():
     x = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
 
     class Net(networks.Network):
@@ -114,13 +114,13 @@ def test_normalization_of_an_example_and_of_its_channels():
 
 
 @pytest.mark.parametrize("size, ups", [(32, 3), (28, 2), (8, 1)])
-def test_residual_networks_fit_pictures(size, ups):
+def test_resnet_shapes_match_the_images(size, ups):
     shape = (size, size, 3)
     g = networks.ResNetGenerator(shape=shape, width=8, ups=ups, output="tanh")
     d = networks.ResNetDiscriminator(
         shape=shape, width=8, downs=min(ups, 2), flats=1, pool="mean", spectral=True
     )
-    assert g.misfit() == d.misfit() == ""
+    assert g.shape_error() == d.shape_error() == ""
     out, _ = jax.eval_shape(lambda: g.init_with_output(jax.random.key(0), jnp.zeros((2, 5))))
     (logits, classes), variables = jax.eval_shape(
         lambda: d.init_with_output(jax.random.key(0), jnp.zeros((2, *shape)))
@@ -131,11 +131,11 @@ def test_residual_networks_fit_pictures(size, ups):
     )
     assert (
         "halved"
-        in networks.ResNetGenerator(shape=(30, 30, 1), width=8, ups=2, output="tanh").misfit()
+        in networks.ResNetGenerator(shape=(30, 30, 1), width=8, ups=2, output="tanh").shape_error()
     )
 
 
-def test_maxout_is_the_largest_of_its_pieces():
+def test_maxout_is_the_maximum_of_its_pieces():
     d = gan_mlp.MLPDiscriminator(shape=(3,), widths=(4,), activation="identity", pieces=5)
     x = jax.random.normal(jax.random.key(0), (6, 3))
     params = d.init(jax.random.key(1), x)["params"]
@@ -150,8 +150,8 @@ def test_maxout_is_the_largest_of_its_pieces():
     )
 
 
-def test_the_gradient_of_maxout_goes_to_one_piece_even_where_several_are_equal():
+def test_maxout_gradient_selects_one_piece_on_ties():
     x = jnp.array([[1.0, 3.0, 3.0], [-2.0, -2.0, -2.0], [0.0, -1.0, 5.0]])
-    weighted = lambda x: (largest(x) * jnp.array([1.0, 2.0, 3.0])).sum()
-    np.testing.assert_array_equal(largest(x), x.max(-1))
+    weighted = lambda x: (first_max(x) * jnp.array([1.0, 2.0, 3.0])).sum()
+    np.testing.assert_array_equal(first_max(x), x.max(-1))
     np.testing.assert_array_equal(jax.grad(weighted)(x), [[0, 1, 0], [2, 0, 0], [0, 0, 3]])

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 random = np.random.RandomState(0)
 
 
-def test_likelihoods_are_those_of_scipy():
+def test_likelihoods_match_scipy():
     x, a, b = random.randn(3, 5, 7)
     np.testing.assert_allclose(
         likelihoods.gaussian(x, a, b, None), scipy.stats.norm.logpdf(x, a, np.exp(b / 2)), rtol=1e-4
@@ -62,7 +62,7 @@ def test_discretized_logistic_sums_to_one(levels):
     assert np.isfinite(grads).all()  # in float32 too
 
 
-def test_kl_of_normal_distributions():
+def test_kl_normal_matches_closed_form_and_monte_carlo():
     mean, log_var = random.randn(2, 3, 4)
     kl = latent_losses.kl_normal(mean, log_var)
     assert latent_losses.kl_normal(np.zeros(4), np.zeros(4)).tolist() == [0] * 4
@@ -75,7 +75,7 @@ def test_kl_of_normal_distributions():
     assert (np.abs(gap.mean(0) - kl) < 5 * error).all()
 
 
-def test_free_bits_is_the_kl_above_the_least():
+def test_free_bits_clamps_the_mean_kl_of_each_latent():
     kl = np.array([[0.1, 2.0], [0.3, 4.0]])
     assert float(latent_losses.free_bits(kl, 0.0)) == pytest.approx(3.2) and float(
         latent_losses.free_bits(kl, 0.5)
@@ -83,7 +83,7 @@ def test_free_bits_is_the_kl_above_the_least():
     assert jax.grad(lambda k: latent_losses.free_bits(k, 0.5))(kl).tolist() == [[0, 0.5], [0, 0.5]]
 
 
-def test_total_correlation_of_correlated_latents():
+def test_total_correlation_matches_its_gaussian_closed_form():
     """Posteriors so narrow that q(z) is the distribution of their means: normal, with
     correlation rho, and TC = -log(1 - rho^2) / 2.
     """
@@ -95,13 +95,13 @@ def test_total_correlation_of_correlated_latents():
         z = np.random.RandomState(3).multivariate_normal([0, 0], [[1, rho], [rho, 1]], n)
         width = np.full((n, 2), 2 * math.log(0.15))
         tc = float(estimate(z + 0.15 * np.random.RandomState(4).randn(n, 2), z, width))
-        # `n` of 1: as if the batch were all; the estimate without that constant
+        # `n` of 1, as if the batch were the data set: the estimate without its constant
         smooth = np.cov(z.T) + 0.15**2 * np.eye(2)
         exact = 0.5 * math.log(smooth[0, 0] * smooth[1, 1] / np.linalg.det(smooth))
         assert tc == pytest.approx(exact, abs=0.1)
 
 
-def test_mmd_of_samples():
+def test_mmd_matches_pairwise_sums_and_separates_distributions():
     a, b = random.randn(300, 2), random.randn(300, 2)
     by_loops = 0.0
     for x, y, same in ((a[:20], a[:20], True), (b[:20], b[:20], True), (a[:20], b[:20], False)):
@@ -114,7 +114,7 @@ def test_mmd_of_samples():
     assert abs(float(latent_losses.mmd(a, b))) < 0.01 < 0.3 < float(latent_losses.mmd(a, b + 2))
 
 
-def test_schedules_and_annealing():
+def test_burda_schedule_and_annealing_follow_their_formulas():
     stages = [3**i for i in range(8)]
     for i, first in enumerate(np.cumsum([0, *stages[:-1]])):
         for epoch in (first, first + stages[i] - 1):

@@ -15,16 +15,16 @@ from aigc_jax.methods import optimizers, schedules
 from aigc_jax.methods.losses import tokens as token_losses
 from aigc_jax.metrics import METRICS
 from aigc_jax.metrics.frechet import area_average, frechet
-from aigc_jax.metrics.inputs import Given
+from aigc_jax.metrics.inputs import MetricInputs
 from aigc_jax.metrics.mode_coverage import modes
 from aigc_jax.models import gan_dcgan as networks
 from aigc_jax.utils.errors import UserError
 
 
-def test_schedules():
+def test_schedules_warm_up_and_decay():
     for name, schedule in schedules.SCHEDULES.items():
         assert float(schedule(0, 100, 10)) == pytest.approx(0.1), name
-        # which does not wait for the warm-up: 295 of 3,280 epochs are in stage 5
+        # the Burda schedule ignores the warm-up: epoch 295 of 3,280 is in stage 5
         peak = 10 ** (-5 / 7) if name == "burda" else 1.0
         assert float(schedule(9, 100, 10)) == pytest.approx(peak), name
         assert float(schedule(0, 100, 0)) == pytest.approx(1.0), name
@@ -47,8 +47,8 @@ def config_of(optimizer, **more):
     )
 
 
-def test_adam_is_kingma_and_ba_with_traced_rates():
-    make = optimizers.make(config_of("adam"))
+def test_adam_matches_its_formula_without_recompiling_per_rate():
+    make = optimizers.make_optimizer(config_of("adam"))
     hp = dict(beta1=0.5, beta2=0.9)
     grads = np.random.RandomState(0).randn(6, 3)
     p, m, v = np.ones(3), np.zeros(3), np.zeros(3)
@@ -58,7 +58,7 @@ def test_adam_is_kingma_and_ba_with_traced_rates():
 
     @jax.jit
     def update(lr, hp, params, opt, g, step):
-        return optimizers.apply(make(lr, hp, step), g, opt, params)
+        return optimizers.apply_updates(make(lr, hp, step), g, opt, params)
 
     params = jnp.ones(3)
     opt = make(0.01, hp, 0).init(params)
@@ -67,12 +67,12 @@ def test_adam_is_kingma_and_ba_with_traced_rates():
     np.testing.assert_allclose(params, p, rtol=1e-5)
     assert update._cache_size() == 1
     update(0.02, dict(beta1=0.9, beta2=0.99), params, opt, jnp.ones(3), 7)
-    assert update._cache_size() == 1  # a rate is data: the second call does not recompile
+    assert update._cache_size() == 1  # rates are traced: the second call does not recompile
 
 
-def test_adamw_clips_the_joint_norm_and_decays_kernels_alone():
-    """One step from zero moments is the rate times the gradient's sign, less rate times
-    decay of what multiplies.
+def test_adamw_clips_the_global_norm_and_decays_kernels_and_embeddings():
+    """One step from zero moments is the learning rate times the sign of the gradient;
+    kernels and embeddings also decay by the learning rate times the weight decay.
     """
     one = jnp.full(1, 3.0)
     params = dict(
@@ -84,7 +84,7 @@ def test_adamw_clips_the_joint_norm_and_decays_kernels_alone():
     rule = optimizers.OPTIMIZERS["adamw"].make(
         0.1, dict(beta1=0.9, beta2=0.99, clip=1e-6, weight_decay=0.5)
     )
-    new, _ = jax.jit(lambda p, g: optimizers.apply(rule, g, rule.init(p), p))(params, grads)
+    new, _ = jax.jit(lambda p, g: optimizers.apply_updates(rule, g, rule.init(p), p))(params, grads)
     # clipped to a norm of 1e-6, each of the five gradients is 1e-6 / sqrt(5), and
     # Adam's epsilon 1e-8 shrinks the step a little
     move = 0.1 * (1e-6 / 5**0.5) / (1e-6 / 5**0.5 + 1e-8)
@@ -94,7 +94,7 @@ def test_adamw_clips_the_joint_norm_and_decays_kernels_alone():
     np.testing.assert_allclose(new["norm"]["scale"], 3.0 - move, rtol=1e-5)
 
 
-def test_gelu_is_its_formula_with_its_derivative():
+def test_gelu_and_its_derivative_match_the_formula():
     from aigc_jax.models.layers import gelu
 
     x = np.concatenate([np.linspace(-8, 8, 301), [-1e3, -30.0, 30.0, 1e3]])
@@ -112,7 +112,7 @@ def test_gelu_is_its_formula_with_its_derivative():
     )
 
 
-def test_clipping_is_that_of_optax():
+def test_clipping_matches_optax():
     grads = dict(a=jnp.arange(6.0).reshape(2, 3), b=jnp.array([-7.0]))
     for most in (0.5, 20.0):
         ours, theirs = (
@@ -122,8 +122,8 @@ def test_clipping_is_that_of_optax():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, theirs)
 
 
-def test_cross_entropy_with_and_without_smoothing():
-    """Against its definition; the padded logits of a vocabulary take no part."""
+def test_cross_entropy_matches_its_definition_with_label_smoothing():
+    """With and without smoothing; padded logits of the vocabulary have no effect."""
     logits = jnp.concatenate([jnp.array([[1.0, -0.5, 2.0, 0.3]]), jnp.full((1, 4), -1e9)], axis=1)
     p = np.exp(np.array([1.0, -0.5, 2.0, 0.3]))
     p /= p.sum()
@@ -147,7 +147,7 @@ def test_cross_entropy_with_and_without_smoothing():
     )
 
 
-def test_the_inverse_square_root_rises_and_falls_as_in_the_paper():
+def test_inverse_sqrt_schedule_matches_the_paper():
     """Vaswani et al. 2017, eq. 3, divided by its peak."""
     rate = [
         float(schedules.inverse_sqrt(jnp.int32(s - 1), 1000, 40)) for s in (1, 20, 40, 160, 640)
@@ -156,10 +156,10 @@ def test_the_inverse_square_root_rises_and_falls_as_in_the_paper():
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
-def test_every_optimizer_descends_a_parabola(name):
-    make = optimizers.make(config_of(name))
+def test_every_optimizer_minimizes_a_parabola(name):
+    make = optimizers.make_optimizer(config_of(name))
     hp = dict(beta1=0.5, beta2=0.99, clip=100.0, weight_decay=0.0)
-    # Adagrad's steps shrink as 1 / sqrt(t): in 200 of them it goes about 28 rates far
+    # Adagrad's steps shrink as 1 / sqrt(t): 200 steps cover about 28 learning rates
     rate = 0.5 if name == "adagrad" else 0.05
     params = dict(kernel=jnp.array([3.0, -2.0]))
 
@@ -168,7 +168,7 @@ def test_every_optimizer_descends_a_parabola(name):
         def once(step, carry):
             params, opt = carry
             slope = jax.tree.map(lambda p: 2 * p, params)
-            return optimizers.apply(make(rate, hp, step), slope, opt, params)
+            return optimizers.apply_updates(make(rate, hp, step), slope, opt, params)
 
         return jax.lax.fori_loop(0, 200, once, (params, make(rate, hp, 0).init(params)))[0]
 
@@ -176,24 +176,24 @@ def test_every_optimizer_descends_a_parabola(name):
     assert float(optax.tree.norm(params)) < 0.2
 
 
-def test_average_forgets_at_the_decay_rate():
+def test_parameter_average_decays_at_the_ema_rate():
     mean = {"w": jnp.array([1.0])}
     for step in range(1000, 1003):
-        mean = optimizers.average(mean, {"w": jnp.array([0.0])}, 0.9, step)
+        mean = optimizers.update_average(mean, {"w": jnp.array([0.0])}, 0.9, step)
     assert float(mean["w"][0]) == pytest.approx(0.9**3)
 
 
 @pytest.mark.parametrize("steps", [20, 200])
-def test_average_of_a_short_run_holds_its_last_tenth(steps):
+def test_parameter_average_of_a_short_run_covers_its_last_tenth(steps):
     mean = {"w": jnp.array([1000.0])}  # untrained
     for step in range(steps):
-        mean = optimizers.average(mean, {"w": jnp.array([float(step)])}, 0.9999, step)
+        mean = optimizers.update_average(mean, {"w": jnp.array([float(step)])}, 0.9999, step)
     assert 0 < steps - 1 - float(mean["w"][0]) < steps / 9 + 1
 
 
 def quadratic(params, batch, key):
     value = (
-        (batch["x"] @ params["w"] + rng.noise(key, batch["index"], (), jnp.float64)) ** 2
+        (batch["x"] @ params["w"] + rng.example_noise(key, batch["index"], (), jnp.float64)) ** 2
     ).mean()
     return value, dict(loss=value)
 
@@ -202,13 +202,13 @@ BATCH = dict(x=np.random.RandomState(1).randn(12, 3), index=np.arange(12))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 12])
-def test_gradients_accumulated_over_parts_equal_the_whole(parts):
+def test_gradient_accumulation_equals_one_batch(parts):
     with jax.enable_x64(True):
         params, key = dict(w=jnp.array([0.3, -1.0, 2.0])), jax.random.key(3)
         whole = mean_gradients(quadratic, params, BATCH, key)
         some = mean_gradients(quadratic, params, BATCH, key, accumulate=parts)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), some, whole)
-        residual = BATCH["x"] @ np.array(params["w"]) + rng.noise(
+        residual = BATCH["x"] @ np.array(params["w"]) + rng.example_noise(
             key, BATCH["index"], (), jnp.float64
         )
         np.testing.assert_allclose(
@@ -216,11 +216,11 @@ def test_gradients_accumulated_over_parts_equal_the_whole(parts):
         )
 
 
-def test_gradients_averaged_over_a_mapped_axis_equal_the_whole():
+def test_gradients_averaged_over_a_mapped_axis_equal_one_batch():
     with jax.enable_x64(True):
         params, key = dict(w=jnp.array([0.3, -1.0, 2.0])), jax.random.key(3)
         gradients = lambda *_: mean_gradients(quadratic, params, BATCH, key)
-        with axes.mapped("data"):  # each takes its part
+        with axes.data_axis("data"):  # each index processes its part of the batch
             mapped = jax.jit(jax.vmap(gradients, axis_name="data"))(jnp.arange(4))
         whole = jax.jit(gradients)()
         for i in range(4):
@@ -231,10 +231,12 @@ def test_gradients_averaged_over_a_mapped_axis_equal_the_whole():
 
 def test_noise_is_standard_normal_and_keyed_by_index():
     key = jax.random.key(0)
-    z = np.asarray(rng.noise(key, jnp.arange(4000), (5,)))
+    z = np.asarray(rng.example_noise(key, jnp.arange(4000), (5,)))
     assert abs(z.mean()) < 0.02 and abs(z.std() - 1) < 0.02
-    # jax 0.12: to the last bit
-    np.testing.assert_allclose(rng.noise(key, jnp.array([7, 3]), (5,)), z[[7, 3]], rtol=1e-6)
+    # bitwise equal in jax 0.12
+    np.testing.assert_allclose(
+        rng.example_noise(key, jnp.array([7, 3]), (5,)), z[[7, 3]], rtol=1e-6
+    )
     assert len(np.unique(z)) > 0.99 * z.size
 
 
@@ -264,7 +266,7 @@ def test_frechet_with_fewer_samples_than_dimensions():
     assert math.isnan(frechet(np.full((3, 2), np.nan), x[:, :2]))
 
 
-def test_area_average_keeps_means_and_small_pictures():
+def test_area_average_preserves_means_and_small_images():
     x = np.random.RandomState(0).randn(3, 40, 40, 3)
     small = area_average(x)
     assert small.shape == (3, 18 * 18 * 3)
@@ -276,9 +278,9 @@ def test_area_average_keeps_means_and_small_pictures():
     )
 
 
-def given(samples, real=None, spec=None):
-    """What a metric is given of a trial whose only sampler draws these."""
-    return Given(lambda what: samples, "test", lambda split: dict(x=real), spec, None)
+def metric_inputs(samples, real=None, spec=None):
+    """`MetricInputs` of a trial whose only sampler returns these samples."""
+    return MetricInputs(lambda what: samples, "test", lambda split: dict(x=real), spec, None)
 
 
 def test_diversity_is_the_ratio_of_mean_distances():
@@ -286,7 +288,7 @@ def test_diversity_is_the_ratio_of_mean_distances():
 
     random = np.random.RandomState(0)
     real = random.randn(70, 5, 4, 3).astype(np.float32) + 100
-    ratio = lambda samples: METRICS["diversity"](given(samples, real))["diversity"]
+    ratio = lambda samples: METRICS["diversity"](metric_inputs(samples, real))["diversity"]
     assert ratio(real) == pytest.approx(1)
     assert ratio(3 * real[:50] - 7) == pytest.approx(
         3 * pdist(real[:50].reshape(50, -1)).mean() / pdist(real.reshape(70, -1)).mean(), rel=1e-5
@@ -301,37 +303,37 @@ class Spec:
     sigma = 0.1
 
 
-def test_modes_on_samples_made_by_hand():
+def test_modes_of_hand_made_samples():
     samples = np.array([[0.0, 0.29], [10.1, 0.0], [9.0, 9.0], [0.0, 0.0]])
-    got = modes(given(samples, spec=Spec))
+    got = modes(metric_inputs(samples, spec=Spec))
     assert got["modes"] == 2 and got["high_quality"] == 0.75
     share = np.array([2, 1, 1]) / 4
     assert got["reverse_kl"] == pytest.approx((share * np.log(share * 4)).sum())
 
 
-def test_modes_gives_bad_generators_what_they_deserve():
+def test_modes_distinguishes_good_collapsed_and_noisy_samples():
     random = np.random.RandomState(0)
     real = Spec.centres[random.randint(4, size=2500)] + 0.1 * random.randn(2500, 2)
-    good = modes(given(real, spec=Spec))
+    good = modes(metric_inputs(real, spec=Spec))
     assert (
         good["modes"] == 4
         and good["high_quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.01)
         and good["reverse_kl"] < 0.01
     )
-    one = modes(given(np.zeros((2500, 2)), spec=Spec))
+    one = modes(metric_inputs(np.zeros((2500, 2)), spec=Spec))
     assert one == dict(modes=1, high_quality=1, reverse_kl=pytest.approx(math.log(4)))
-    noise = modes(given(5 + 5 * random.randn(2500, 2), spec=Spec))
+    noise = modes(metric_inputs(5 + 5 * random.randn(2500, 2), spec=Spec))
     assert noise["high_quality"] < 0.05
-    broken = modes(given(np.full((10, 2), np.nan), spec=Spec))
+    broken = modes(metric_inputs(np.full((10, 2), np.nan), spec=Spec))
     assert broken["modes"] == 0 and math.isnan(broken["reverse_kl"])
 
 
-def test_modes_needs_data_with_modes():
+def test_modes_refuses_data_without_modes():
     class Pictures:
         centres = None
 
     with pytest.raises(UserError, match="ring"):
-        METRICS["modes"](given(None, spec=Pictures))
+        METRICS["modes"](metric_inputs(None, spec=Pictures))
 
 
 @pytest.mark.parametrize("colours", [1, 3])
@@ -347,16 +349,16 @@ def test_modes_needs_data_with_modes():
         (128, (6, 12, 24, 48, 48)),
     ],
 )
-def test_the_depth_of_a_dcgan_follows_the_pictures(size, colours, layers):
+def test_dcgan_depth_follows_the_image_size(size, colours, layers):
     shape = (size, size, colours)
     plain = dict(shape=shape, kernel=5, activation="relu", width=6)
     for last_stride in (1, 2):
         g = networks.DCGenerator(output="tanh", last_stride=last_stride, **plain)
         expected = layers[: len(layers) - (last_stride > 1)][::-1]
         if not expected:
-            assert "cannot be halved" in g.misfit()
+            assert "cannot be halved" in g.shape_error()
             continue
-        assert g.misfit() == "" and g.layers == expected and 4 <= size // g.times < 8
+        assert g.shape_error() == "" and g.layers == expected and 4 <= size // g.times < 8
         out, variables = jax.eval_shape(
             lambda g=g: g.init_with_output(jax.random.key(0), jnp.zeros((2, 10)))
         )
@@ -365,14 +367,14 @@ def test_the_depth_of_a_dcgan_follows_the_pictures(size, colours, layers):
             (size // g.times) ** 2 * g.layers[0],
         )
     d = networks.DCDiscriminator(**plain)
-    assert d.misfit() == "" and d.layers == layers
+    assert d.shape_error() == "" and d.layers == layers
     out, _ = jax.eval_shape(lambda: d.init_with_output(jax.random.key(0), jnp.zeros((2, *shape))))
     assert out[0].shape == (2,)
 
 
-def test_dense_layers_of_a_dcgan_are_a_perceptron_next_to_the_noise_and_to_the_logit():
-    """The generator is the one without them on relu(z W + b); the discriminator's logit
-    is linear in relu(features W + b).
+def test_dcgan_dense_layers_are_mlps_at_the_noise_and_at_the_logit():
+    """The generator equals the one without dense layers on relu(z W + b); the
+    discriminator's logit is linear in relu(features W + b).
     """
     plain = dict(shape=(8, 8, 1), kernel=3, activation="relu", channels=(4,))
     g = {dense: networks.DCGenerator(output="tanh", dense=dense, **plain) for dense in ((), (7,))}
@@ -390,7 +392,7 @@ def test_dense_layers_of_a_dcgan_are_a_perceptron_next_to_the_noise_and_to_the_l
     d, bare = (networks.DCDiscriminator(dense=dense, **plain) for dense in ((7,), ()))
 
     @jax.jit
-    def judged(x):
+    def both_logits(x):
         params = d.init(jax.random.key(3), x)["params"]
         # the features: logits of the network without a dense layer, one at a time
         eye = np.eye(4 * 4 * 4, dtype=np.float32)[:, :, None]
@@ -408,4 +410,4 @@ def test_dense_layers_of_a_dcgan_are_a_perceptron_next_to_the_noise_and_to_the_l
         return d.apply({"params": params}, x)[0], logits
 
     x = jax.random.normal(jax.random.key(2), (5, 8, 8, 1))
-    np.testing.assert_allclose(*judged(x), atol=1e-5)
+    np.testing.assert_allclose(*both_logits(x), atol=1e-5)

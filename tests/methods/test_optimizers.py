@@ -1,4 +1,4 @@
-"""Optimizers: formulas, hyper-parameters, and every optimizer with every method."""
+"""Optimizers: formulas, hyperparameters, and every optimizer with every method."""
 
 import functools
 
@@ -72,7 +72,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
-def test_two_steps_follow_the_formula(name):
+def test_two_optimizer_steps_match_numpy(name):
     make, names = optimizers.OPTIMIZERS[name]
     with jax.enable_x64(True):
         for change in (
@@ -101,7 +101,7 @@ def test_two_steps_follow_the_formula(name):
                     grads,
                     is_leaf=lambda x: isinstance(x, list),
                 )
-                params, state = optimizers.apply(make(0.1, traced), grads, state, params)
+                params, state = optimizers.apply_updates(make(0.1, traced), grads, state, params)
             want = steps_of(FORMULAS[name], 0.1, hp)
             for key, value in want.items():
                 np.testing.assert_allclose(
@@ -109,7 +109,7 @@ def test_two_steps_follow_the_formula(name):
                 )
 
 
-def test_clip_of_zero_is_off_to_the_bit():
+def test_zero_clip_leaves_gradients_bitwise_unchanged():
     params = dict(kernel=jnp.array([3.0, -2.0]), bias=jnp.array([0.3]))
     grads = dict(kernel=jnp.array([1e-3, 7.0]), bias=jnp.array([-0.1]))
     clipped = jax.jit(lambda most: optimizers.clip(most).update(grads, None)[0])
@@ -125,20 +125,20 @@ def test_clip_of_zero_is_off_to_the_bit():
     @functools.partial(jax.jit, static_argnums=0)
     def one(name, params, grads, hp):
         rule = optimizers.OPTIMIZERS[name].make(0.1, hp)
-        return optimizers.apply(rule, grads, rule.init(params), params)[0]
+        return optimizers.apply_updates(rule, grads, rule.init(params), params)[0]
 
     adamw, adam = (one(name, params, grads, hp) for name in ("adamw", "adam"))
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), adamw, adam))
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
-def test_every_method_steps_with_an_optimizer_that_its_config_has_not(name):
-    """Shapes of a step alone: nothing is compiled."""
+def test_every_method_steps_with_another_optimizer(name):
+    """Only the shapes of a step are evaluated: nothing is compiled."""
     config = resolved(tiny(name, optimizer="adam" if tiny(name).optimizer == "adamw" else "adamw"))
-    method = methods.make(config, dataset(config).spec)
+    method = methods.make_method(config, dataset(config).spec)
     hp = {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
     assert set(optimizers.OPTIMIZERS[config.optimizer].hparams) <= set(hp)
-    n = methods.examples(config)
+    n = methods.examples_per_step(config)
     batch = dataset(config).take(dataset(config).arrays, np.arange(n)) | dict(index=np.arange(n))
     state = jax.eval_shape(method.init, jax.random.key(0), hp)
     after, _ = jax.eval_shape(method.step, state, batch)
@@ -147,9 +147,9 @@ def test_every_method_steps_with_an_optimizer_that_its_config_has_not(name):
     )
 
 
-def test_each_network_of_a_gan_has_its_own_rate():
+def test_each_gan_network_has_its_own_learning_rate():
     config = resolved(tiny("gan", optimizer="adamw", hp__lr_g=0.0, hp__lr_d=1e-3))
-    method, n = methods.make(config, dataset(config).spec), methods.examples(config)
+    method, n = methods.make_method(config, dataset(config).spec), methods.examples_per_step(config)
     state = jax.jit(method.init)(
         jax.random.key(0), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
     )
@@ -159,7 +159,7 @@ def test_each_network_of_a_gan_has_its_own_rate():
     assert all(jax.tree.leaves(same["g"])) and not any(jax.tree.leaves(same["d"]["Dense_0"]))
 
 
-def test_defaults_fill_what_a_config_leaves_out():
+def test_defaults_fill_missing_hyperparameters():
     config = tiny("vae", optimizer="adamw")
     assert configs.hparam_values(config) == dict(
         lr=1e-3, beta=1.0, beta1=0.9, beta2=0.999, weight_decay=0.01, clip=0.0
@@ -169,10 +169,10 @@ def test_defaults_fill_what_a_config_leaves_out():
     )
 
 
-def test_a_flag_that_changes_a_choice_drops_what_only_the_file_gave():
+def test_overriding_a_choice_drops_unused_hyperparameters_of_the_file():
     config = tiny("vae", optimizer="adagrad")
     assert set(config.hp) == {"lr", "beta"}
-    configs.check(config)
+    configs.validate_config(config)
     assert (
         "auxiliary"
         not in configs.override(
@@ -185,7 +185,7 @@ def test_a_flag_that_changes_a_choice_drops_what_only_the_file_gave():
         match=r"config\.hp\.beta1 is read by nothing in config\.method = 'vae' with "
         r"config\.optimizer = 'adagrad'",
     ):
-        configs.check(kept)
+        configs.validate_config(kept)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_a_flag_that_changes_a_choice_drops_what_only_the_file_gave():
         ("gan", {"hp__smoothing": 1.5}, "config.hp.smoothing = 1.5"),
     ],
 )
-def test_hyper_parameters_are_refused_in_one_sentence(name, changes, message):
+def test_invalid_hyperparameters_are_refused(name, changes, message):
     with pytest.raises(UserError) as e:
-        configs.check(tiny(name, **changes))
+        configs.validate_config(tiny(name, **changes))
     assert message in str(e.value) and "\n" not in str(e.value)
 
 
@@ -211,10 +211,10 @@ def test_optimizers_are_an_axis_of_a_sweep():
     trials = trials_of(tiny("vae"), [{"optimizer": name} for name in optimizers.OPTIMIZERS])
     assert {t.config.optimizer: set(t.config.hp) for t in trials}["adagrad"] == {"lr", "beta"}
     for t in trials:
-        configs.check(t.config)
+        configs.validate_config(t.config)
 
 
-def test_the_table_of_hyper_parameters_has_all_that_is_read_and_no_more():
+def test_hyperparameter_defaults_are_exactly_those_that_are_read():
     read = {name for table in READ_BY.values() for names in table.values() for name in names}
     assert read == set(DEFAULTS)
     assert set(READ_BY["optimizer"]) == set(optimizers.OPTIMIZERS) and set(
@@ -223,7 +223,7 @@ def test_the_table_of_hyper_parameters_has_all_that_is_read_and_no_more():
     assert set(READ_BY["game.regularizers"]) == set(REGULARIZERS)
 
 
-def test_a_value_equal_to_its_default_is_the_same_run():
+def test_explicit_default_does_not_change_the_config_hash():
     assert configs.hash_of(tiny("vae", hp__beta2=0.999)) == configs.hash_of(tiny("vae"))
     # without beta1 and beta2
     bare = configs.override(tiny("vae", optimizer="sgd"), {"optimizer": "adam"})

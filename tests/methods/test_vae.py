@@ -1,5 +1,5 @@
 """Variational autoencoders: bounds, exact likelihoods of linear models, gradients,
-images of the latents, bad input.
+images of the latents, invalid input.
 """
 
 import math
@@ -22,7 +22,7 @@ from aigc_jax.methods.latents import LATTICE, Model
 from aigc_jax.methods.losses import latents as latent_losses
 from aigc_jax.methods.vae import BOUNDS
 from aigc_jax.metrics import METRICS
-from aigc_jax.metrics.inputs import Given
+from aigc_jax.metrics.inputs import MetricInputs
 from aigc_jax.utils.errors import UserError
 
 random = np.random.RandomState(0)
@@ -43,7 +43,9 @@ def config(spec=GREY, hp=(), **changes):
 
 
 def linear(z=(2,), **more):
-    """A VAE of linear layers on points in 4 dimensions, with a fixed deviation."""
+    """A VAE of linear layers on points in 4 dimensions, with a fixed standard
+    deviation.
+    """
     return config(
         POINTS,
         hp=dict(sigma=0.4),
@@ -60,8 +62,8 @@ def hp_of(c):
 
 
 def randomized(method: Method, c, scale=0.5):
-    """A state with every parameter drawn by NumPy, biases too: what makes it draws
-    none, and compiles faster.
+    """A state with every parameter drawn by NumPy, biases too: its program draws no
+    random numbers and compiles faster.
     """
     r = np.random.RandomState(1)
 
@@ -91,7 +93,7 @@ def batch(spec, n=16, seed=2):
 # -- bounds
 
 
-def test_the_importance_weighted_bound_grows_from_the_elbo():
+def test_importance_weighted_bound_increases_from_the_elbo():
     log_w = jnp.asarray(random.randn(1, 9))
     np.testing.assert_allclose(latent_losses.iwae(log_w), log_w[0])  # one draw: the ELBO
     many = jnp.asarray(2 * random.randn(64, 4000))
@@ -100,7 +102,7 @@ def test_the_importance_weighted_bound_grows_from_the_elbo():
     values = list(map(float, means(many)))
     assert values == sorted(values) and values[0] < 0.2 and values[-1] > 1.5  # log E w = 2
     c = config(k=7)
-    method = methods.make(c, GREY)
+    method = methods.make_method(c, GREY)
     state = randomized(method, c, 0.2)
     model = Model(c, GREY)
 
@@ -118,7 +120,7 @@ def test_the_importance_weighted_bound_grows_from_the_elbo():
     for (name, k), value in values_of(state.params, batch(GREY)).items():
         bound[name, k], mean = map(float, value)
         assert k > 1 or bound[name, k] == pytest.approx(mean, rel=1e-5)
-    # the same up to the KL's closed form
+    # the two differ only by the closed form of the KL
     assert bound["iwae", 1] == pytest.approx(bound["elbo", 1], abs=1.0)
     assert bound["iwae", 7] > bound["iwae", 1]
 
@@ -141,7 +143,7 @@ def exact(state, x, layers, sigma):
 
 
 def flat_variances(params):
-    """Log variances that do not depend on what they are computed from, so that a linear
+    """Parameters whose log variances do not depend on their inputs, so that a linear
     model is exactly Gaussian.
     """
     zero = lambda path, x: (
@@ -151,12 +153,12 @@ def flat_variances(params):
 
 
 @pytest.mark.parametrize("z", [(2,), (3, 2)])
-def test_importance_sampling_finds_the_likelihood_of_linear_models(z):
+def test_importance_sampling_matches_the_likelihood_of_linear_models(z):
     c = linear(z, nll_samples=60_000)
-    method, given = methods.make(c, POINTS), batch(POINTS, 6)
+    method, given = methods.make_method(c, POINTS), batch(POINTS, 6)
 
     @jax.jit
-    # q nears the true posterior; variances stay free of what they are computed from
+    # q approaches the true posterior; variances stay independent of their inputs
     def train(state):
         def step(_, state):
             state = method.step(state, given)[0]
@@ -172,9 +174,9 @@ def test_importance_sampling_finds_the_likelihood_of_linear_models(z):
     assert -float(jax.jit(method.evaluate)(state, given)["neg_elbo"]) < truth.sum()
 
 
-def test_the_metric_is_the_mean_of_the_sampler():
+def test_nll_metric_averages_the_log_likelihood_sampler():
     got = METRICS["nll"](
-        Given(
+        MetricInputs(
             lambda what: np.array([-1.0, -3.0, -50.0]),
             "test",
             lambda split: dict(x=np.zeros((2, 1))),
@@ -185,12 +187,12 @@ def test_the_metric_is_the_mean_of_the_sampler():
     assert got == dict(nll=2.0, nll_error=pytest.approx(1.0))
 
 
-def test_doubly_reparameterized_gradients_are_those_of_the_bound_in_the_mean():
-    """Of 4,000 draws: means agree within their errors, decoder and encoder; the
-    encoder's vary less; the values are the same.
+def test_dreg_gradients_are_unbiased_with_lower_encoder_variance():
+    """Over 4,000 draws: means of the decoder's and encoder's gradients agree within
+    their errors; the encoder's vary less; the values are equal.
     """
     c = linear(k=4, bound="dreg")
-    method = methods.make(c, POINTS)
+    method = methods.make_method(c, POINTS)
     state = randomized(method, c, 0.3)
     model, x = Model(c, POINTS), batch(POINTS, 1)["x"]
 
@@ -234,12 +236,12 @@ def test_beta_free_bits_and_penalties_are_in_the_loss():
         mmd=dict(penalty="mmd", hp=dict(penalty=3.0)),
     )
     made = {name: config(BLACK, binarize="none", **changes) for name, changes in cases.items()}
-    state = randomized(methods.make(made["plain"], BLACK), made["plain"], 0.2)
+    state = randomized(methods.make_method(made["plain"], BLACK), made["plain"], 0.2)
 
-    @jax.jit  # as one program, whose parts are the same but for the losses
+    @jax.jit  # as one program, whose parts differ only in the losses
     def metrics_of(state, given, hps):
         return {
-            name: methods.make(c, BLACK).step(state.replace(hp=hps[name]), given)[1]
+            name: methods.make_method(c, BLACK).step(state.replace(hp=hps[name]), given)[1]
             for name, c in made.items()
         }
 
@@ -261,9 +263,9 @@ def test_beta_free_bits_and_penalties_are_in_the_loss():
         )
 
 
-def test_active_units_are_those_whose_mean_moves():
+def test_active_units_are_latents_with_varying_means():
     c = config()
-    method = methods.make(c, GREY)
+    method = methods.make_method(c, GREY)
     state = randomized(method, c)
     net = jax.tree.map(lambda x: x, state.params["net"])
     net["q_0"]["mean"]["kernel"] = net["q_0"]["mean"]["kernel"].at[:, 1].set(0.0)
@@ -271,17 +273,17 @@ def test_active_units_are_those_whose_mean_moves():
     assert method.summarize(jax.tree.map(np.float64, sums))["active_units"] == 2
 
 
-def test_bits_per_dimension_are_nats_per_pixel_in_bits():
+def test_bits_per_dim_is_the_negative_elbo_per_pixel_in_bits():
     c = config(likelihood="logistic", binarize="none")
-    method = methods.make(c, GREY)
+    method = methods.make_method(c, GREY)
     evaluated = jax.jit(lambda x: method.evaluate(method.init(jax.random.key(0), hp_of(c)), x))
     values = method.summarize(jax.tree.map(np.float64, evaluated(batch(GREY))))
     assert values["bits_per_dim"] == pytest.approx(values["neg_elbo"] / 64 / math.log(2))
-    # random pictures of 17 levels hold log2(17) bits a pixel
+    # random images of 17 levels have log2(17) bits per pixel
     assert values["bits_per_dim"] > math.log2(17) * 0.9
 
 
-def test_dynamic_binarization_is_new_each_step_and_fixed_when_evaluating():
+def test_dynamic_binarization_varies_by_key_and_is_fixed_in_evaluation():
     c = config()
     model, given = Model(c, GREY), batch(GREY, 4000)
     flat = given | dict(x=jnp.full_like(given["x"], -0.5))
@@ -289,22 +291,22 @@ def test_dynamic_binarization_is_new_each_step_and_fixed_when_evaluating():
     x = target(flat, jax.random.key(1))
     assert set(np.unique(x)) == {0, 1} and float(x.mean()) == pytest.approx(0.25, abs=0.005)
     assert (x != target(flat, jax.random.key(2))).any()
-    method = methods.make(c, GREY)
+    method = methods.make_method(c, GREY)
 
     @jax.jit
-    def shown(key):
+    def reconstruct(key):
         return method.samplers["reconstruction"](method.init(key, hp_of(c)), key, given)[:, 0]
 
-    a, b = (shown(jax.random.key(seed)) for seed in (0, 1))
-    assert (a == b).all()  # alike for every trial
+    a, b = (reconstruct(jax.random.key(seed)) for seed in (0, 1))
+    assert (a == b).all()  # the same for every trial
 
 
-def test_latents_are_draws_of_the_posterior():
+def test_latents_are_sampled_from_the_posterior():
     c = config()
-    method = methods.make(c, GREY)
+    method = methods.make_method(c, GREY)
     state, given = randomized(method, c, 0.2), batch(GREY, 2000)
     given = {k: jnp.repeat(v[:1], 2000, 0) if k == "x" else v for k, v in given.items()}
-    black = given | dict(x=jnp.sign(given["x"] + 0.01))  # nothing is left to be drawn
+    black = given | dict(x=jnp.sign(given["x"] + 0.01))  # binarization is deterministic
     z, mean, log_var = np.moveaxis(
         np.asarray(jax.jit(method.samplers["latents"])(state, jax.random.key(0), black)), 1, 0
     )
@@ -314,11 +316,11 @@ def test_latents_are_draws_of_the_posterior():
     np.testing.assert_allclose(standard.std(0), 1, atol=0.1)
 
 
-# -- the latents' pictures
+# -- images of the latents
 
 
 def drawn(c, spec, what, n, seed=0):
-    method = methods.make(c, spec)
+    method = methods.make_method(c, spec)
     state = randomized(method, c)
     model = Model(c, spec)
     return (
@@ -328,18 +330,18 @@ def drawn(c, spec, what, n, seed=0):
     )
 
 
-def test_the_manifold_is_the_unit_square_through_the_inverse_of_the_normal_distribution():
+def test_manifold_decodes_normal_quantiles_of_a_grid():
     model, state, pictures = drawn(linear(), POINTS, "manifold", LATTICE**2)
     for at in (0, 7, LATTICE**2 - 1):
         z = ndtri((np.array([at % LATTICE, at // LATTICE]) + 0.5) / LATTICE)
         np.testing.assert_allclose(
             pictures[at], model.call(state.params, "decode", 0, z[None])[0][0], rtol=1e-4, atol=1e-5
         )
-    assert model.samplers()[1]["manifold"] == (LATTICE, LATTICE)
-    assert "manifold" not in Model(config(), GREY).samplers()[0]
+    assert model.samplers()["manifold"].grid == (LATTICE, LATTICE)
+    assert "manifold" not in Model(config(), GREY).samplers()
 
 
-def test_an_interpolation_runs_between_two_draws_at_one_speed():
+def test_interpolation_starts_and_ends_at_prior_samples():
     model, state, pictures = drawn(linear(), POINTS, "interpolation", 16)
     key = jax.random.key(0)
     ends = [
@@ -351,7 +353,7 @@ def test_an_interpolation_runs_between_two_draws_at_one_speed():
     np.testing.assert_allclose(pictures[7::8], decoded[1], rtol=1e-3, atol=1e-4)
 
 
-def test_a_traversal_moves_one_latent_a_row():
+def test_traversal_varies_one_latent_per_row():
     c = linear((3,))
     model, state, pictures = drawn(c, POINTS, "traversal", 24)
     kernel = np.asarray(state.params["net"]["p_0"]["Dense_0"]["kernel"])
@@ -363,26 +365,26 @@ def test_a_traversal_moves_one_latent_a_row():
             rtol=1e-3,
             atol=1e-4,
         )
-    assert model.samplers()[1]["traversal"] == (3, 8)
+    assert model.samplers()["traversal"].grid == (3, 8)
 
 
-def test_labels_reach_encoder_and_decoder():
+def test_encoder_and_decoder_use_labels():
     c = config(conditional=True)
-    method = methods.make(c, GREY)
+    method = methods.make_method(c, GREY)
     state, given = randomized(method, c), batch(GREY)
     other = given | dict(label=(given["label"] + 1) % 10)
 
     @jax.jit
-    def look(given):
+    def compute(given):
         again = method.samplers["reconstruction"](state, jax.random.key(0), given)
         return again, method.evaluate(state, given)["kl"]
 
-    (again, kl), (again_other, kl_other) = look(given), look(other)
+    (again, kl), (again_other, kl_other) = compute(given), compute(other)
     assert (again != again_other).any() and kl != kl_other
-    assert method.sheets["prior"] == (8, 10)
+    assert method.samplers["prior"].grid == (8, 10)
     same = {"index": jnp.array([3, 13]), "class": jnp.array([3, 3])}
     a, b = jax.jit(method.samplers["prior"])(state, jax.random.key(0), same)
-    assert (a != b).any()  # the same class, other noise
+    assert (a != b).any()  # the same class, different noise
 
 
 @pytest.mark.parametrize(
@@ -393,16 +395,16 @@ def test_labels_reach_encoder_and_decoder():
         (POINTS, dict(likelihood="gaussian_pixel", binarize="none"), -np.inf, np.inf),
     ],
 )
-def test_a_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors(spec, changes, low, high):
+def test_vampprior_is_the_mixture_of_pseudo_input_posteriors(spec, changes, low, high):
     c = config(
         spec, prior="vamp", model=dict(widths=((12,),), activation="relu", pseudo=5), **changes
     )
-    method = methods.make(c, spec)
+    method = methods.make_method(c, spec)
     state, model = randomized(method, c, scale=0.3), Model(c, spec)
     z = random.randn(6, 3)
 
     @jax.jit
-    def look(params, given):
+    def compute(params, given):
         u = model.pseudo_inputs(params)
         draws = model.top(params, jax.random.key(3), jnp.arange(20_000))
         x, _ = model.data(given, jax.random.key(0))
@@ -412,7 +414,7 @@ def test_a_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors(spec, change
         return u, model.call(params, "encode", 0, u), prior, draws, draw, kl
 
     u, (mean, log_var), log_prior, draws, draw, found = map(
-        lambda x: jax.tree.map(np.asarray, x), look(state.params, batch(spec))
+        lambda x: jax.tree.map(np.asarray, x), compute(state.params, batch(spec))
     )
     raw = np.float64(state.params["net"]["inputs"])
     squashed = 1 / (1 + np.exp(-raw)) if low == 0 else np.tanh(raw) if low == -1 else raw
@@ -438,12 +440,12 @@ def test_a_vampprior_is_the_mixture_of_its_pseudo_inputs_posteriors(spec, change
     np.testing.assert_allclose(found, kl, rtol=1e-3, atol=1e-3)
 
 
-def test_a_vampprior_is_reached_by_flags_and_has_a_layout():
+def test_vampprior_is_set_by_overrides_and_its_inputs_are_sharded():
     c = configs.override(tiny("vae"), {"prior": "vamp", "model.pseudo": "5"})
-    method = methods.make(configs.resolve(c, 100, 16), GREY)
+    method = methods.make_method(configs.resolve(c, 100, 16), GREY)
     init = jax.vmap(lambda key: method.init(key, configs.hparam_values(c)))
     shapes = jax.eval_shape(init, jax.random.split(jax.random.key(0), 1))
-    specs = sharding.specs(shapes, mesh.make_mesh(dict(data=2, model=2)), fsdp=True)
+    specs = sharding.partition_specs(shapes, mesh.make_mesh(dict(data=2, model=2)), fsdp=True)
     assert "data" in specs.params["net"]["inputs"]
 
 
@@ -452,7 +454,7 @@ def test_a_vampprior_is_reached_by_flags_and_has_a_layout():
     [((28, 28, 1), (6, 12)), ((64, 64, 3), (6, 12, 24, 48)), ((128, 128, 3), (6, 12, 24, 48, 48))],
 )
 @pytest.mark.parametrize("likelihood", ["gaussian_scalar", "logistic_pixel"])
-def test_convolutional_networks_follow_the_pictures(shape, channels, likelihood):
+def test_convolutional_networks_follow_the_image_shape(shape, channels, likelihood):
     spec = Spec("image", shape, 100, levels=255)
     c = config(
         network="conv",
@@ -476,7 +478,7 @@ def test_convolutional_networks_follow_the_pictures(shape, channels, likelihood)
     )
 
 
-# -- bad input
+# -- invalid input
 
 PIXELS = dict(likelihood="gaussian", binarize="none")
 
@@ -519,9 +521,9 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
         ),
     ],
 )
-def test_mistakes_are_named_in_one_sentence(spec, changes, words):
+def test_invalid_vae_configs_are_refused(spec, changes, words):
     with pytest.raises(UserError) as e:
         wrong = config(spec, **changes)
-        configs.check(wrong)
-        methods.make(wrong, spec)
+        configs.validate_config(wrong)
+        methods.make_method(wrong, spec)
     assert words in str(e.value) and "\n" not in str(e.value)

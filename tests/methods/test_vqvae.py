@@ -8,14 +8,14 @@ from tiny_configs import resolved, tiny
 
 from aigc_jax import methods
 from aigc_jax.data.dataset import Spec
-from aigc_jax.methods.vqvae import moved, nearest, perplexity, straight_through
+from aigc_jax.methods.vqvae import nearest_code, perplexity, straight_through, update_codebook
 
 pytestmark = pytest.mark.unit
 
 random = np.random.RandomState(0)
 
 
-def test_straight_through_gives_the_code_and_the_gradient_of_the_output():
+def test_straight_through_returns_the_code_and_the_encoder_gradient():
     z, code = jnp.asarray(random.randn(5, 3)), jnp.asarray(random.randn(5, 3))
     np.testing.assert_allclose(straight_through(z, code), code, rtol=1e-6)
     weights = jnp.asarray(random.randn(5, 3))
@@ -27,12 +27,12 @@ def test_straight_through_gives_the_code_and_the_gradient_of_the_output():
     )
 
 
-def test_the_nearest_code_is_the_nearest():
+def test_nearest_code_minimizes_the_distance():
     z, book = random.randn(4, 5, 3), random.randn(7, 3)
-    assert (nearest(z, book) == ((z[..., None, :] - book) ** 2).sum(-1).argmin(-1)).all()
+    assert (nearest_code(z, book) == ((z[..., None, :] - book) ** 2).sum(-1).argmin(-1)).all()
 
 
-def test_codes_move_to_the_average_of_their_outputs_and_dead_ones_start_again():
+def test_codes_move_to_output_averages_and_dead_codes_restart():
     z = jnp.array([[0.0, 0.0], [2.0, 0.0], [10.0, 1.0], [12.0, 1.0]])
     codes = jnp.array([[1.0, 1.0], [9.0, 9.0], [-50.0, 0.0]])
     book = dict(
@@ -41,7 +41,7 @@ def test_codes_move_to_the_average_of_their_outputs_and_dead_ones_start_again():
         sums=codes * jnp.array([[2.0], [2.0], [0.01]]),
     )
     move = jax.jit(
-        lambda dead: moved(book, z, jnp.array([0, 0, 1, 1]), 0.5, dead, jax.random.key(0))
+        lambda dead: update_codebook(book, z, jnp.array([0, 0, 1, 1]), 0.5, dead, jax.random.key(0))
     )
     new = move(0.1)
     # halfway to (1, 0) and (11, 1)
@@ -57,7 +57,7 @@ def test_codes_move_to_the_average_of_their_outputs_and_dead_ones_start_again():
     )
 
 
-def test_a_vqvae_has_no_prior_to_sample():
-    """By its table of samplers, which errors list."""
+def test_vqvae_has_only_a_reconstruction_sampler():
+    """Error messages list the table of samplers."""
     spec = Spec("image", (8, 8, 1), 100, classes=10, levels=16)
-    assert methods.make(resolved(tiny("vqvae")), spec).samplers.keys() == {"reconstruction"}
+    assert methods.make_method(resolved(tiny("vqvae")), spec).samplers.keys() == {"reconstruction"}

@@ -1,5 +1,5 @@
-"""What metrics are given: samples and examples as files hold them, a random part of a
-split, classes as frequent as in the data.
+"""Inputs of metrics: samples and examples as saved in files, a random part of a split,
+class frequencies as in the data.
 """
 
 import math
@@ -12,7 +12,7 @@ import scipy.spatial
 import scipy.special
 from option_runs import one_program
 from PIL import Image
-from runs import shared
+from runs import shared, train
 from tiny_configs import dataset, resolved, tiny
 
 import aigc_jax
@@ -20,11 +20,11 @@ from aigc_jax.data.dataset import Spec
 from aigc_jax.data.order import fixed_order, permute
 from aigc_jax.media import images, sample_files
 from aigc_jax.metrics import METRICS
-from aigc_jax.metrics.inputs import Given, take_part
+from aigc_jax.metrics.inputs import MetricInputs, random_part
 from aigc_jax.metrics.precision_recall import prdc
-from aigc_jax.training import programs
+from aigc_jax.training import evaluation
+from aigc_jax.training.evaluation import Evaluator, example_blocks, read_examples
 from aigc_jax.training.programs import Programs
-from aigc_jax.training.train import train
 
 
 def made(config):
@@ -47,7 +47,7 @@ def sorted_npz(folder, sizes=(900, 100)):
     return str(folder / "two.npz")
 
 
-def test_8_bit_data_are_what_their_files_hold():
+def test_8_bit_images_round_trip_through_uint8():
     spec = Spec("image", (16, 16, 1), 1, levels=255)
     levels = np.arange(256, dtype=np.float32).reshape(1, 16, 16, 1)
     x = (2 * levels - 255) * np.float32(1 / 255)
@@ -57,21 +57,21 @@ def test_8_bit_data_are_what_their_files_hold():
     np.testing.assert_array_equal(images.to_uint8(near.astype(np.float32)), levels)
 
 
-def test_values_are_clipped_and_rounded_as_the_data_are():
+def test_sample_values_are_clipped_and_rounded_to_levels_of_the_data():
     x = np.array([-3.0, -1.0, 0.1234, 1.7, np.inf, np.nan], np.float32).reshape(1, 1, 6, 1)
     image = lambda levels: images.as_saved(x, Spec("image", (1, 6, 1), 1, levels=levels)).ravel()
     grey = (2 * 143 - 255) / 255  # 0.1234 is 143.2 of 255
     np.testing.assert_allclose(image(255), [-1, -1, grey, 1, np.nan, np.nan], rtol=1e-6)
-    # floats stay as fine as they are
+    # float data are not rounded
     np.testing.assert_allclose(image(0), [-1, -1, 0.1234, 1, np.nan, np.nan], rtol=1e-6)
-    # no images, no images of this kind
+    # points, and images of another shape
     for spec in (Spec("points", (6,), 1), Spec("image", (2, 3, 1), 1, levels=255)):
         assert images.as_saved(x, spec) is x
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A conditional VAE of images whose means lie far outside [-1, 1]."""
+    """A conditional VAE of images whose means are far outside [-1, 1]."""
     folder = tmp_path_factory.mktemp("loud")
     config = tiny(
         "vae",
@@ -85,18 +85,19 @@ def run(tmp_path_factory):
     with one_program():
         train([config], [folder / "run"], make=shared)
         run = aigc_jax.load(folder / "run")
-        assert run.full.dataset.arrays  # made now, of what has trained
+        assert run.full.dataset.arrays  # built here, by the program that trained
     run.states = run.states.replace(params=jax.tree.map(lambda x: 3 * x, run.states.params))
-    run.full.look = lambda x: (np.asarray(x, np.float64).reshape(len(x), -1), None)
+    run.evaluator._features = lambda x: (np.asarray(x, np.float64).reshape(len(x), -1), None)
     return run
 
 
-def test_metrics_measure_what_a_png_holds(run, tmp_path):
-    raw = run.full.draw(run.states, "prior", 64, "test", labels=run.full.labels("test", 64))[0]
+def test_metrics_are_computed_on_values_as_saved_in_png(run, tmp_path):
+    labels = run.full.class_labels("test", 64)
+    raw = run.full.draw(run.states, "prior", 64, "test", labels=labels)[0]
     assert 1.5 < np.abs(raw).max() < 1e6 and (np.abs(raw) < 1).mean() > 0.05
     sample_files.save_samples(tmp_path / "x.png", raw, run.spec, {}, 8)
     sheet = np.asarray(Image.open(tmp_path / "x.png"), np.float64)
-    scale, cell = 14, 58  # of a 4x4 image in the grid, with the line beside it
+    scale, cell = 14, 58  # of a 4x4 image in the grid, with its line
     saved = np.stack(
         [
             sheet[cell * i : cell * i + 56 : scale, cell * j : cell * j + 56 : scale]
@@ -104,28 +105,28 @@ def test_metrics_measure_what_a_png_holds(run, tmp_path):
             for j in range(8)
         ]
     )
-    real = np.asarray(run.full.examples("test")["x"], np.float64).reshape(-1, 16)
+    real = np.asarray(read_examples(run.full.dataset, "test")["x"], np.float64).reshape(-1, 16)
     saved = (saved / 127.5 - 1).reshape(-1, 16)
     roots = scipy.linalg.sqrtm(np.cov(saved.T) @ np.cov(real.T) + 1e-12 * np.eye(16)).real
     distance = ((saved.mean(0) - real.mean(0)) ** 2).sum() + np.trace(
         np.cov(saved.T) + np.cov(real.T) - 2 * roots
     )
-    found = run.full.evaluate(run.states, "test", 64, ["frechet_pixels", "diversity"])[0]
+    found = run.evaluator.evaluate(run.states, "test", 64, ["frechet_pixels", "diversity"])[0]
     assert found["frechet_pixels"] == pytest.approx(distance, rel=1e-3)
     pairs = lambda x: scipy.spatial.distance.pdist(x).mean()
     assert found["diversity"] == pytest.approx(pairs(saved) / pairs(real), rel=1e-3)
 
 
-def test_blocks_of_a_split_are_the_split(run, monkeypatch):
-    whole = run.full.examples("test")
-    monkeypatch.setattr(programs, "BLOCK", 7)
-    blocks = list(run.full.blocks("test"))
+def test_blocks_of_a_split_concatenate_to_the_split(run, monkeypatch):
+    whole = read_examples(run.full.dataset, "test")
+    monkeypatch.setattr(evaluation, "BLOCK", 7)
+    blocks = list(example_blocks(run.full.dataset, "test"))
     assert {len(block["x"]) for block in blocks[:-1]} == {7} and len(blocks[-1]["x"]) <= 7
     for name, value in whole.items():
         np.testing.assert_array_equal(np.concatenate([block[name] for block in blocks]), value)
 
 
-def test_sampled_arrays_neighbours_and_separability_are_as_saved(run):
+def test_samples_neighbours_and_separability_have_saved_values(run):
     whole = lambda x: np.abs((x + 1) * 127.5 - np.rint((x + 1) * 127.5)).max() < 1e-4
     for x in (
         run.sample(40),
@@ -134,25 +135,26 @@ def test_sampled_arrays_neighbours_and_separability_are_as_saved(run):
         run.separated(60)[0],
     ):
         assert np.abs(x).max() <= 1 and whole(x)
-    # likelihoods, and whoever asks the programs, have the values themselves
+    # the programs, and thus likelihoods, have the raw values
     assert not whole(run.full.draw(run.states, "prior", 4)[0])
 
 
-def test_separability_of_one_class_is_against_examples_of_that_class(run):
+def test_separability_of_one_class_uses_examples_of_that_class(run):
     sets, _ = run.separated(30, label=0)
-    assert sets.shape[1] == 30 and sets[0].max() < -0.8  # black ones alone
+    assert sets.shape[1] == 30 and sets[0].max() < -0.8  # black images only
     both = run.separated(100)[0][0]
     assert (both.max((1, 2, 3)) < -0.8).sum() == 60
 
 
-# -- which part of a split
+# -- random parts of a split
 
 
-def test_the_fixed_order_is_one_permutation_for_numpy_and_jax():
+def test_fixed_order_is_the_same_permutation_in_numpy_and_jax():
     for n in (1, 2, 7, 100, 1797):
         order = fixed_order(np.arange(n), n)
         assert sorted(order) == list(range(n)) and order.dtype == np.int64
-        np.testing.assert_array_equal(fixed_order(np.arange(n, 2 * n), n), order)  # begun anew
+        # the order repeats
+        np.testing.assert_array_equal(fixed_order(np.arange(n, 2 * n), n), order)
     keys = np.arange(1, 7, dtype=np.uint32)[None]
     places = np.arange(1797)
     np.testing.assert_array_equal(
@@ -168,9 +170,9 @@ FROZEN = [496, 265, 292, 143, 254, 956]
 
 
 @pytest.mark.parametrize("arrangement", ["in turn", "sorted"])
-def test_a_part_has_its_classes_as_frequent_as_all(arrangement):
-    """2 to 100 classes, parts from a hundredth to nearly all: chi-square of the counts
-    of a part drawn without replacement.
+def test_random_part_preserves_class_frequencies(arrangement):
+    """2 to 100 classes, parts from a hundredth to nearly all: the chi-square of class
+    counts, as of a part drawn without replacement.
     """
     scores = []
     for classes in [*range(2, 25), 30, 32, 48, 50, 64, 81, 92, 96, 97, 99, 100]:
@@ -189,7 +191,7 @@ def test_a_part_has_its_classes_as_frequent_as_all(arrangement):
                 3 * n // 4,
                 n - 1,
             } - {0}:
-                part = take_part(labels, most)
+                part = random_part(labels, most)
                 assert (
                     len(part) == most and (np.diff(part) >= 0).all()
                     if arrangement == "sorted"
@@ -204,26 +206,28 @@ def test_a_part_has_its_classes_as_frequent_as_all(arrangement):
 
 
 def clusters(n, seed, classes=10):
-    """Points around the corners of a cross, the classes in turn: [n, classes]."""
+    """Points at the corners of a cross, cycling through the classes: [n, classes]."""
     return 30 * np.eye(classes)[np.arange(n) % classes] + np.random.RandomState(seed).randn(
         n, classes
     )
 
 
 @pytest.mark.parametrize("metric", ["prdc", "kid", "separability"])
-def test_a_perfect_sampler_is_found_perfect_where_classes_come_in_turn(metric, monkeypatch):
+def test_perfect_sampler_scores_well_with_interleaved_classes(metric, monkeypatch):
     from aigc_jax.metrics import kid
 
     monkeypatch.setattr(kid, "MOST", 500)
     real, samples = clusters(1000, 0), clusters(500, 1)
     examples = dict(x=real)
-    given = Given(lambda what: samples, "test", lambda split: examples, None, lambda x: (x, None))
+    given = MetricInputs(
+        lambda what: samples, "test", lambda split: examples, None, lambda x: (x, None)
+    )
     found = METRICS[metric](given)
     everybody = np.random.RandomState(2).permutation(1000)[:500]
-    # a part drawn by another generator
+    # another random part
     again = METRICS[metric](given._replace(of=lambda split: dict(x=real[everybody])))
     if metric == "kid":
-        # every other class alone
+        # only every other class
         scale = METRICS["kid"](given._replace(of=lambda split: dict(x=real[::2])))["kid"]
         assert max(abs(found["kid"]), abs(again["kid"])) < 0.05 * scale
     else:
@@ -233,7 +237,7 @@ def test_a_perfect_sampler_is_found_perfect_where_classes_come_in_turn(metric, m
         assert found["precision"] > 0.85
 
 
-def test_nll_of_a_part_is_that_of_all_where_a_split_is_sorted(tmp_path):
+def test_nll_of_a_part_matches_all_of_a_sorted_split(tmp_path):
     path = sorted_npz(tmp_path, (150, 150))
     config = tiny(
         "vae",
@@ -247,15 +251,15 @@ def test_nll_of_a_part_is_that_of_all_where_a_split_is_sorted(tmp_path):
     programs, states = made(config)
     each = -np.asarray(programs.draw(states, "log_likelihood", 300, "test")[0], np.float64)
     classes = dataset(config).arrays["label"][600 + fixed_order(np.arange(300), 300)]
-    # nats: half of a sorted split is one class
+    # nats: the first half of a sorted split is one class
     assert abs(each[classes == 0].mean() - each[classes == 1].mean()) > 3
-    found = programs.evaluate(states, "test", 150, ["nll"])[0]
+    found = Evaluator(programs).evaluate(states, "test", 150, ["nll"])[0]
     error = each.std(ddof=1) / math.sqrt(150)
     assert found["nll"] == pytest.approx(each.mean(), abs=3 * error * math.sqrt(0.5))
     assert found["nll_error"] == pytest.approx(error, rel=0.15)
 
 
-def test_answers_and_references_are_of_the_same_random_part():
+def test_references_are_a_random_part_of_the_split():
     config = tiny("seq2seq")
     programs, states = made(config)
     start, count = dataset(config).splits["valid"]
@@ -265,9 +269,9 @@ def test_answers_and_references_are_of_the_same_random_part():
     assert (np.diff(rows) < 0).any()
 
 
-def test_parzen_windows_choose_their_width_by_a_random_part():
-    """A valid split whose first 1,000 lie at the samples, all others further away: the
-    likeliest width of all is that of the few.
+def test_parzen_width_is_chosen_on_a_random_part_of_the_valid_split():
+    """The first 1,000 examples of the valid split are at the samples, all others
+    further away: the random part has the most likely width of the full split.
     """
     random = np.random.RandomState(0)
     samples, near, far = (
@@ -278,7 +282,7 @@ def test_parzen_windows_choose_their_width_by_a_random_part():
     valid = np.concatenate([near, far])
     of = lambda split: dict(x=valid if split == "valid" else near)
     found = METRICS["parzen"](
-        Given(lambda what: samples, "test", of, Spec("points", (2,), 1), None)
+        MetricInputs(lambda what: samples, "test", of, Spec("points", (2,), 1), None)
     )
     apart = scipy.spatial.distance.cdist(valid, samples, "sqeuclidean")
     log_p = lambda sigma: (
@@ -299,15 +303,13 @@ def test_contact_sheet_of_a_sorted_split_has_all_classes(tmp_path, capsys):
     cells = [
         sheet[58 * i : 58 * i + 56, 58 * j : 58 * j + 56].max() for i in range(8) for j in range(8)
     ]
-    assert 16 < sum(value < 20 for value in cells) < 48  # black ones: half, not all
+    assert 16 < sum(value < 20 for value in cells) < 48  # black images: about half, not all
 
 
 # -- classes
 
 
-def test_metrics_judge_conditional_samples_of_classes_as_frequent_as_in_the_data(
-    tmp_path, monkeypatch
-):
+def test_conditional_samples_have_the_class_frequencies_of_the_data(tmp_path, monkeypatch):
     path = sorted_npz(tmp_path, (90, 10))
     config = tiny("gan", data__name="npz", data__path=path, game__condition="projection")
     programs, states = made(config)
@@ -320,7 +322,7 @@ def test_metrics_judge_conditional_samples_of_classes_as_frequent_as_in_the_data
     deaf = jax.tree_util.tree_map_with_path(
         lambda path, x: x.at[:, : config.z].set(0) if path == first else x, states.extra["ema"]
     )
-    # samples depend on their class alone
+    # samples depend only on their class
     states = states.replace(extra=states.extra | dict(ema=deaf))
     seen = []
     monkeypatch.setitem(
@@ -329,12 +331,12 @@ def test_metrics_judge_conditional_samples_of_classes_as_frequent_as_in_the_data
     one, other = programs.draw(states, "prior", 2)[0]
     assert np.abs(one - other).max() > 0.01
     share = lambda x: float(np.mean([np.abs(v - one).max() < np.abs(v - other).max() for v in x]))
-    assert programs.evaluate(states, "test", 200, ["share"])[0]["share"] == 0.9
-    assert programs.evaluate(states, "test", 40, ["share"])[0]["share"] == pytest.approx(
+    assert Evaluator(programs).evaluate(states, "test", 200, ["share"])[0]["share"] == 0.9
+    assert Evaluator(programs).evaluate(states, "test", 40, ["share"])[0]["share"] == pytest.approx(
         0.9, abs=0.1
     )
     labels = seen[-1].labels()
-    assert share(programs.draw(states, "prior", 20)[0]) == 0.5  # grids show the classes in turn
+    assert share(programs.draw(states, "prior", 20)[0]) == 0.5  # grids cycle through the classes
     np.testing.assert_array_equal(
         labels == 0,
         [np.abs(v - one).max() < np.abs(v - other).max() for v in seen[-1].draw("prior")],
@@ -350,7 +352,9 @@ def test_metrics_judge_conditional_samples_of_classes_as_frequent_as_in_the_data
 
 
 def table(real, fake, k):
-    """Precision and its kin by integer arithmetic: distances squared are integers."""
+    """Precision, recall, density and coverage by integer arithmetic: squared distances
+    are integers.
+    """
     apart = lambda a, b: ((a[:, None].astype(int) - b[None].astype(int)) ** 2).sum(-1)
     reach, span = (np.sort(apart(x, x), axis=1)[:, k] for x in (real, fake))
     inside = apart(real, fake) < reach[:, None]
@@ -369,13 +373,14 @@ def table(real, fake, k):
 def test_precision_and_recall_of_features_with_ties_are_exact(values, scale, shift):
     random = np.random.RandomState(values)
     real, fake = (random.randint(0, values, (120, 9)) for _ in range(2))
-    real[:, 3], fake[:, 3] = 1, random.randint(0, 2, 120)  # a feature that no example varies in
+    # a feature that is constant in the real examples
+    real[:, 3], fake[:, 3] = 1, random.randint(0, 2, 120)
     assert prdc(real * scale + shift, fake * scale + shift) == pytest.approx(
         table(real, fake, 5), abs=1e-12
     )
 
 
-def test_precision_and_recall_of_ties_are_those_of_the_prdc_package():
+def test_precision_and_recall_with_ties_match_the_prdc_package():
     random = np.random.RandomState(1)
     real, fake = (random.randint(0, 2, (40, 8)).astype(float) for _ in range(2))
     assert prdc(real, fake) == pytest.approx(PRDC, abs=1e-12)  # of prdc 0.2

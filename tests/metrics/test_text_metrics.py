@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_jax.metrics import METRICS, text
-from aigc_jax.metrics.inputs import Given
+from aigc_jax.metrics.inputs import MetricInputs
 
 pytestmark = pytest.mark.unit
 
 ngram = script("parts/ngram")
 
 
-def test_bleu_counts_a_word_no_oftener_than_its_reference():
+def test_bleu_clips_word_counts_at_those_of_the_reference():
     """Papineni et al. 2002, section 2.1: "the" seven times against "the cat is on the
     mat" has a unigram precision of 2/7.
     """
@@ -27,17 +27,17 @@ def test_bleu_counts_a_word_no_oftener_than_its_reference():
     assert score.precisions[0] == pytest.approx(100 * 2 / 7)
 
 
-def test_bleu_of_equal_texts_is_100_and_of_strangers_0_and_it_is_signed():
+def test_bleu_of_equal_and_unrelated_texts_and_its_signature():
     texts = ["a dog runs through the snow", "two men are talking at a table"]
     value, signature = text.bleu(texts, texts)
     assert value == pytest.approx(100) and "tok:13a" in signature and "version:" in signature
     assert text.bleu(["x y z w v u"] * 2, texts)[0] < 3
 
 
-def test_rouge_of_the_papers_sentences():
+def test_rouge_matches_published_examples():
     """Lin 2004, section 3.1: against "police killed the gunman", "police kill the
     gunman" has ROUGE-L 3/4 and "the gunman kill police" 2/4; both share one of three
-    pairs of words.
+    bigrams.
     """
     reference = "police killed the gunman"
     near, far = (
@@ -66,14 +66,14 @@ THAI = ["วันนี้อากาศดีมาก", "เขาซื้�
         (["Die Tür ist offen"], "13a"),
     ],
 )
-def test_words_are_those_of_the_script(texts, name, monkeypatch):
+def test_tokenization_follows_the_script(texts, name, monkeypatch):
     monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)  # no MeCab
     assert text.choose_tokenization(texts) == name
     assert f"tok:{name}" in text.bleu(texts, texts)[1]
 
 
 @pytest.mark.parametrize("texts", [CHINESE, JAPANESE, THAI])
-def test_texts_without_blanks_have_more_words_than_one(texts):
+def test_texts_without_spaces_are_split_into_words(texts):
     assert text.bleu(texts, texts)[0] == pytest.approx(100)
     assert text.self_bleu([texts[0]] * 2)[0] == pytest.approx(100)
     assert text.self_bleu(texts)[0] < 30
@@ -83,21 +83,23 @@ def test_texts_without_blanks_have_more_words_than_one(texts):
     )
 
 
-def test_chinese_bleu_is_sacrebleus():
-    """A value of `sacrebleu --tokenize zh`, and of its characters counted by hand."""
+def test_chinese_bleu_matches_sacrebleu():
+    """The value of `sacrebleu --tokenize zh`, and of characters counted by hand."""
     from sacrebleu import corpus_bleu
 
     changed = [CHINESE[0].replace("公园", "商店"), CHINESE[1]]
     value, _ = text.bleu(changed, CHINESE)
     assert value == pytest.approx(corpus_bleu(changed, [CHINESE], tokenize="zh").score)
-    words = len(CHINESE[0]) + len(CHINESE[1])  # a character each
+    words = len(CHINESE[0]) + len(CHINESE[1])  # one character each
     lost = [2, 3, 4, 5]  # n-grams that contain one of two neighbouring characters
     precisions = [(words - 2 * n - lost[n]) / (words - 2 * n) for n in range(4)]
     assert value == pytest.approx(100 * math.prod(precisions) ** 0.25)
 
 
-def test_rouge_has_words_of_any_script():
-    """Without its umlaut a word is another; words of ASCII are rouge-score's own."""
+def test_rouge_tokenizes_any_script():
+    """A word without its umlaut is a different word; ASCII words are those of
+    rouge-score.
+    """
     from rouge_score.tokenize import tokenize
 
     assert text.Words().tokenize("Die Tür, naïve_élan") == ["die", "tür", "naïve", "élan"]
@@ -107,7 +109,7 @@ def test_rouge_has_words_of_any_script():
         assert text.Words().tokenize(line) == [t for t in tokenize(line, None) if t]
 
 
-def test_distinct_and_self_bleu():
+def test_distinct_and_self_bleu_of_known_texts():
     assert text.distinct(["a b a b"], 1) == 2 / 4
     assert text.distinct(["a b a b"], 2) == 2 / 3
     assert text.distinct(["aab"], 2, "characters") == 1
@@ -119,7 +121,7 @@ def test_distinct_and_self_bleu():
 
 @given(st.text("ab", max_size=12), st.text("abc", max_size=30))
 @settings(max_examples=200, deadline=None)
-def test_the_longest_copy_is_that_of_a_search_through_all(piece, corpus):
+def test_longest_copy_equals_exhaustive_search(piece, corpus):
     runs = [piece[i:j] for i in range(len(piece)) for j in range(i + 1, len(piece) + 1)]
     assert text.longest_copy(piece, corpus) == max(
         (len(run) for run in runs if run in corpus), default=0
@@ -128,7 +130,7 @@ def test_the_longest_copy_is_that_of_a_search_through_all(piece, corpus):
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_n_gram_probabilities_sum_to_one(order):
-    """After contexts that were seen, unseen and partly seen."""
+    """After contexts that occur, do not occur and partly occur in the training text."""
     ids = [0, 1, 2, 0, 1, 3, 0, 1, 2, 2, 1, 0, 4, 4, 1, 2] * 3
     model = ngram.KneserNey(ids, 7, order)
     for context in ((), (0,), (0, 1), (5, 6), (4, 0, 1), (1, 2, 0, 1), (6, 0, 1, 2)):
@@ -136,16 +138,16 @@ def test_n_gram_probabilities_sum_to_one(order):
         assert sum(p) == pytest.approx(1, abs=1e-12) and min(p) > 0
 
 
-def test_n_grams_learn_what_is_certain():
+def test_n_grams_learn_a_deterministic_sequence():
     assert ngram.bits_per_character("abcd" * 500, "abcd" * 20, 3) < 0.2
-    # four symbols in an order never seen: two bits each
+    # four symbols in an unknown order: two bits each
     assert ngram.bits_per_character("abcd" * 500, "dcba" * 20, 3) > 1.9
 
 
-def test_metrics_of_a_run_compare_with_the_splits_texts():
+def test_text_metrics_compare_with_references_of_the_split():
     texts = ["a dog runs through the snow", "two men are talking at a table", "not asked for"]
     real = dict(tokens=texts[:2])
-    drawn = lambda answers: Given(
+    drawn = lambda answers: MetricInputs(
         lambda what: texts if what == "reference" else answers,
         "test",
         lambda split: real,
@@ -163,9 +165,9 @@ def test_metrics_of_a_run_compare_with_the_splits_texts():
 
 
 @pytest.mark.parametrize("texts, name", [(CHINESE, "zh"), (["a dog runs", "a cat sits"], "13a")])
-def test_metrics_that_count_words_are_signed_by_the_texts_that_they_measured(texts, name):
-    """Each by its own script; ROUGE divides words in one way alone."""
-    given = Given(lambda what: texts, "test", lambda split: dict(tokens=texts), None, None)
+def test_word_metrics_carry_the_tokenization_of_their_texts(texts, name):
+    """The tokenization follows the script; ROUGE has only one."""
+    given = MetricInputs(lambda what: texts, "test", lambda split: dict(tokens=texts), None, None)
     for metric in ("bleu", "bleu_greedy", "variety"):
         found = METRICS[metric](given)
         signature = found.pop(f"{metric}_signature")

@@ -1,5 +1,5 @@
-"""Convolutions against those of jax.lax and flax: values, gradients of both orders,
-grouped over trials, inside loops.
+"""Convolutions against jax.lax and Flax: values, first and second derivatives, vmap
+over trials, loops.
 """
 
 import functools
@@ -37,7 +37,7 @@ def arrays(*shapes, seed=0):
 
 
 def outcomes(f, x, w, strides, padding):
-    """Output and both gradients, for a fixed cotangent."""
+    """The output and both gradients, for a fixed cotangent."""
     shape = jax.eval_shape(lambda: f(x, w, strides, padding)).shape
     (v,) = arrays(shape, seed=1)
     y, pull = jax.vjp(lambda x, w: f(x, w, strides, padding), x, w)
@@ -45,13 +45,15 @@ def outcomes(f, x, w, strides, padding):
 
 
 def cases(thorough):
-    """Kernels 1 to 7, strides 1 to 4, odd and even sizes, grey to wide, mixed."""
+    """Kernels 1 to 7, strides 1 to 4, odd and even sizes, and several numbers of
+    channels.
+    """
     kernels = [(1, 1), (2, 3), (3, 3), (4, 4), (5, 5), (6, 2), (7, 7)]
     strides = [(1, 1), (2, 2), (3, 3), (4, 4), (2, 1), (3, 4)]
     random = np.random.RandomState(0)
     paddings = ("SAME", "VALID")
     every = itertools.product(kernels, strides, paddings)
-    # each kernel once, with every stride and padding among them
+    # each kernel once, cycling through all strides and paddings
     some = zip(kernels, itertools.cycle(strides), itertools.cycle(paddings), strict=False)
     for kernel, stride, padding in every if thorough else some:
         size = tuple(random.randint(7, 11, 2).tolist())
@@ -69,9 +71,9 @@ def cases(thorough):
 @pytest.mark.parametrize(
     "thorough", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "all"]
 )
-def test_equal_to_lax_in_value_and_both_gradients(kind, thorough):
+def test_values_and_both_gradients_equal_lax(kind, thorough):
     every = list(cases(thorough))
-    for start in range(0, len(every), 7):  # a program each
+    for start in range(0, len(every), 7):  # one program per seven cases
         some = every[start : start + 7]
         bound_memory()
         given = [arrays((2, *size, c), (*kernel, c, o)) for size, kernel, _, _, c, o in some]
@@ -98,7 +100,7 @@ PADDINGS = [
 @every_kind
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
 def test_layers_equal_flax_for_every_padding(kind, padding):
-    """Values and gradients by kernel and input, of many layers as one program."""
+    """Values and gradients by kernel and input, of several layers in one program."""
     layers = dict(conv=(conv.Conv, nn.Conv), conv_transpose=(conv.ConvTranspose, nn.ConvTranspose))[
         kind
     ]
@@ -121,7 +123,7 @@ def test_layers_equal_flax_for_every_padding(kind, padding):
 
 
 @pytest.mark.parametrize("layer", [conv.Conv, conv.ConvTranspose])
-def test_other_paddings_of_flax_are_refused(layer):
+def test_unsupported_flax_paddings_are_refused(layer):
     (x,) = arrays((1, 4, 4, 1))
     with pytest.raises(ValueError, match="'CIRCULAR' is none of 'SAME', 'VALID'"):
         layer(1, (3, 3), padding="CIRCULAR").init(jax.random.key(0), x)
@@ -129,7 +131,7 @@ def test_other_paddings_of_flax_are_refused(layer):
 
 @every_kind
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
-def test_second_derivatives_equal_those_of_lax(kind, strides):
+def test_second_derivatives_equal_lax(kind, strides):
     """A gradient penalty: the kernel's gradient of the squared image gradient."""
     x, w = arrays((2, 6, 7, 3), (5, 4, 3, 2))
 
@@ -145,7 +147,7 @@ def test_second_derivatives_equal_those_of_lax(kind, strides):
 
 
 @every_kind
-def test_grouped_over_trials_equals_one_after_another(kind):
+def test_vmapped_trials_equal_separate_trials(kind):
     mine = KINDS[kind][0]
     x, w = arrays((4, 2, 7, 7, 3), (4, 5, 5, 3, 2))
     one = lambda x, w: outcomes(mine, x, w, (2, 2), "SAME")
@@ -156,7 +158,7 @@ def test_grouped_over_trials_equals_one_after_another(kind):
 
 
 @every_kind
-def test_inside_a_loop_of_unknown_length(kind):
+def test_gradient_descent_in_a_dynamic_loop_equals_separate_steps(kind):
     mine = KINDS[kind][0]
     x, w = arrays((2, 7, 7, 3), (3, 3, 3, 3))
 
@@ -184,7 +186,7 @@ def test_inside_a_loop_of_unknown_length(kind):
         dict(strides=(2, 2), padding="VALID", use_bias=False),
     ],
 )
-def test_modules_have_the_parameters_and_results_of_flax(pair, more):
+def test_modules_match_parameters_and_results_of_flax(pair, more):
     (x,) = arrays((2, 8, 9, 3))
     for dtype in (jnp.float32, jnp.float64):
         mine, theirs = (

@@ -1,5 +1,5 @@
-"""Batch normalization: its closed form, and where its statistics live; the sums that it
-is made of.
+"""Batch normalization: its closed form, where its statistics are stored, and the sums
+that it uses.
 """
 
 import functools
@@ -13,24 +13,24 @@ from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
 from aigc_jax.core import config as configs
-from aigc_jax.core.rng import EVALUATE, fold, noise
+from aigc_jax.core.rng import EVALUATE, example_noise, fold_in
 from aigc_jax.methods.gan import STANDING
-from aigc_jax.methods.networks import network
+from aigc_jax.methods.networks import make_network
 from aigc_jax.models.gan_dcgan import DCGenerator
 from aigc_jax.models.normalization import BatchNorm
-from aigc_jax.models.reductions import over, total
+from aigc_jax.models.reductions import broadcast_leading, sum_leading
 from aigc_jax.training.compilation import ONCE, Program
 
 pytestmark = pytest.mark.unit
 
 
-def test_sums_and_their_transposes_are_those_of_numpy_to_the_second_derivative():
+def test_leading_sums_and_broadcasts_match_jax_to_second_derivatives():
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.RandomState(0).randn(3, 4, 5, 2))
         b = x[0, 0, 0]
-        np.testing.assert_allclose(total(x), x.sum((0, 1, 2)), rtol=1e-12)
-        np.testing.assert_array_equal(over(b, x.shape), jnp.broadcast_to(b, x.shape))
-        ours = lambda x, b: (total(jnp.sin(x * over(b, x.shape))) ** 3).sum()
+        np.testing.assert_allclose(sum_leading(x), x.sum((0, 1, 2)), rtol=1e-12)
+        np.testing.assert_array_equal(broadcast_leading(b, x.shape), jnp.broadcast_to(b, x.shape))
+        ours = lambda x, b: (sum_leading(jnp.sin(x * broadcast_leading(b, x.shape))) ** 3).sum()
         plain = lambda x, b: (jnp.sin(x * b).sum((0, 1, 2)) ** 3).sum()
         slope = lambda f: (
             lambda x, b: jax.tree.reduce(
@@ -43,7 +43,7 @@ def test_sums_and_their_transposes_are_those_of_numpy_to_the_second_derivative()
                 np.testing.assert_allclose(a, e, rtol=1e-9)
 
 
-def test_batch_normalization_is_that_of_flax():
+def test_batch_norm_matches_flax():
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.RandomState(0).randn(6, 4, 4, 3) * [1, 2, 3] + [5, -1, 0])
         w = jnp.asarray(np.random.RandomState(1).randn(*x.shape))
@@ -83,7 +83,7 @@ def begun(**more):
     both = dict(model__d__channels=(4, 4), model__g__norm="batch", model__d__norm="batch")
     config = resolved(tiny("gan_conv", **both | more))
     hp = {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
-    return methods.make(config, dataset(config).spec), config, (jax.random.key(0), hp)
+    return methods.make_method(config, dataset(config).spec), config, (jax.random.key(0), hp)
 
 
 @functools.cache
@@ -103,36 +103,36 @@ def trial():
     )
 
 
-def test_running_statistics_follow_the_batch():
+def test_running_statistics_are_updated_from_the_batch():
     method, state, batch, config = trial()
     after, _ = method.step(state, batch)
-    # The generator's first normalization sees z W, as 2x2 pictures of 4 channels:
-    # momentum 0.9, from mean 0 and variance 1.
-    z = noise(fold(state.key, 0, 0), batch["index"], (config.z,))
+    # The input of the generator's first normalization is z W, as 2x2 images of 4
+    # channels: momentum 0.9, from mean 0 and variance 1.
+    z = example_noise(fold_in(state.key, 0, 0), batch["index"], (config.z,))
     x = np.asarray(z @ state.params["g"]["Dense_0"]["kernel"], np.float64).reshape(-1, 4)
     stats = after.extra["stats"]["g"]["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(stats["mean"], 0.1 * x.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * x.var(0), rtol=1e-4)
-    # The discriminator's one: the real batch, then the generated one.
+    # The discriminator's only normalization: the real batch, then the generated one.
     assert set(after.extra["stats"]["d"]["batch_stats"]) == {"BatchNorm_0"}
 
 
-def test_samples_of_the_averaged_generator_are_normalized_by_its_own_moments():
+def test_averaged_generator_is_normalized_by_its_own_statistics():
     method, state, batch, config = trial()
     state, _ = method.step(state, batch)
-    # far from the raw one
+    # far from the raw parameters
     state = state.replace(
         extra=state.extra | dict(ema=jax.tree.map(lambda p: 3 * p + 0.1, state.extra["ema"]))
     )
-    net = network(DCGenerator, config.model.g, "model.g", config, shape=(8, 8, 1))
-    # of the noise whose moments count: on that very noise, sampling is as in training
-    key = fold(state.key, EVALUATE)
+    net = make_network(DCGenerator, config.model.g, "model.g", config, shape=(8, 8, 1))
+    # with the noise that determines the statistics, sampling equals training
+    key = fold_in(state.key, EVALUATE)
     variables = dict(params=state.extra["ema"], **state.extra["stats"]["g"])
     index = jnp.arange(STANDING)
 
     @jax.jit
     def both(variables):
-        z = noise(key, index, (config.z,))
+        z = example_noise(key, index, (config.z,))
         expected, _ = net.apply(variables, z, True, mutable=["batch_stats"])
         return expected, net.apply(variables, z, False)
 
@@ -140,7 +140,7 @@ def test_samples_of_the_averaged_generator_are_normalized_by_its_own_moments():
     np.testing.assert_allclose(
         method.samplers["prior"](state, key, dict(index=index)), expected, atol=1e-5
     )
-    # running ones would not do
+    # running statistics would give different samples
     assert np.abs(expected - running).max() > 0.1
 
 
@@ -148,7 +148,7 @@ def test_training_normalizes_by_the_batch_and_sampling_does_not():
     method, state, batch, _ = trial()
     key = jax.random.key(1)
     draw = lambda n: method.samplers["prior"](state, key, jax.tree.map(lambda x: x[:n], batch))
-    # a sample does not depend on its neighbours
+    # a sample does not depend on the rest of the batch
     np.testing.assert_allclose(draw(4), draw(16)[:4], atol=1e-6)
     other = batch | dict(x=np.concatenate([batch["x"][:8], 0 * batch["x"][8:]]))
     a, b = (
@@ -158,7 +158,7 @@ def test_training_normalizes_by_the_batch_and_sampling_does_not():
     assert (a != b).all()
 
 
-def test_layers_before_a_normalization_have_no_bias_and_networks_without_have_no_statistics():
+def test_normalized_layers_have_no_bias_and_plain_networks_no_statistics():
     method, _, args = begun()
     state = jax.eval_shape(method.init, *args)
     assert {name for name, layer in state.params["g"].items() if "bias" in layer} == {

@@ -1,4 +1,4 @@
-"""Recurrent networks: fast recurrences against plain ones, carries, causality."""
+"""Recurrent networks: fast recurrences against plain loops, carries, causality."""
 
 import functools
 
@@ -14,7 +14,7 @@ TOKENS = np.random.RandomState(0).randint(0, 11, (3, 9))
 
 
 def plain(cell, w, x, state):
-    """The textbook's equations in a loop, gate by gate."""
+    """The textbook equations in a loop, gate by gate."""
     sigmoid = lambda y: 1 / (1 + jnp.exp(-y))
     hidden, out = w.shape[0], []
     gate = lambda y, k: y[:, k * hidden : (k + 1) * hidden]
@@ -36,7 +36,7 @@ def plain(cell, w, x, state):
 
 @every_cell
 @pytest.mark.parametrize("time, batch", [(5, 3), (1, 1)])
-def test_a_fast_recurrence_equals_the_textbook_in_value_and_gradients(cell, time, batch):
+def test_fast_recurrences_match_textbook_values_and_gradients(cell, time, batch):
     with jax.enable_x64(True):
         run, gates, arrays = CELLS[cell]
         r = np.random.RandomState(0)
@@ -72,8 +72,8 @@ def apply(net, params, tokens, carry=None, rngs=None):
 
 @functools.cache
 def network(cell, **more):
-    """A network, and parameters by NumPy: a program of random numbers takes longer to
-    compile than the network.
+    """A network with parameters drawn by NumPy: a program of random numbers takes
+    longer to compile than the network.
     """
     net = Recurrent(
         **dict(vocabulary=11, cell=cell, width=6, layers=2, embedding=6, dropout=0.0, tied=False)
@@ -81,7 +81,7 @@ def network(cell, **more):
         dtype=jnp.float64,
         param_dtype=jnp.float64,
     )
-    assert net.misfit() == ""
+    assert net.shape_error() == ""
     random = np.random.RandomState(0)
     shapes = jax.eval_shape(net.init, jax.random.key(0), TOKENS)
     return net, jax.tree.map(lambda x: jnp.asarray(0.4 * random.randn(*x.shape), x.dtype), shapes)
@@ -95,7 +95,7 @@ def network(cell, **more):
         for cell in CELLS
     ],
 )
-def test_a_carry_handed_on_gives_what_the_whole_sequence_gives(cell, tied):
+def test_passing_the_carry_equals_the_full_sequence(cell, tied):
     with jax.enable_x64(True):
         net, params = network(cell, tied=tied)
         whole, end = apply(net, params, TOKENS)
@@ -107,12 +107,14 @@ def test_a_carry_handed_on_gives_what_the_whole_sequence_gives(cell, tied):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), carry, end
         )
-        assert np.abs(apply(net, params, TOKENS[:, 4:])[0] - second).max() > 1e-6  # it matters
+        assert (
+            np.abs(apply(net, params, TOKENS[:, 4:])[0] - second).max() > 1e-6
+        )  # the carry has an effect
 
 
 @every_cell
-def test_no_logit_depends_on_a_later_token(cell):
-    """Another token from t on changes no logit before t, and those at t."""
+def test_logits_do_not_depend_on_later_tokens(cell):
+    """Other tokens from t on change no logit before t, and all logits at t."""
     with jax.enable_x64(True):
         net, params = network(cell)
         out = apply(net, params, TOKENS)[0]
@@ -125,7 +127,7 @@ def test_no_logit_depends_on_a_later_token(cell):
 
 
 @every_cell
-def test_ids_past_the_vocabulary_have_no_probability_and_dropout_needs_a_key(cell):
+def test_padded_ids_have_zero_probability_and_dropout_depends_on_the_key(cell):
     with jax.enable_x64(True):
         net, params = network(cell, dropout=0.5)
         off = apply(net, params, TOKENS)[0]
@@ -139,7 +141,7 @@ def test_ids_past_the_vocabulary_have_no_probability_and_dropout_needs_a_key(cel
         assert (one[..., :11] != off[..., :11]).any() and (one[..., :11] != two[..., :11]).any()
 
 
-def test_a_tied_embedding_narrower_than_the_state_has_a_projection_before_it():
+def test_tied_narrow_embedding_is_preceded_by_a_projection():
     tokens = np.random.RandomState(0).randint(0, 11, (2, 5))
     net = Recurrent(11, "lstm", 6, 1, 4, 0.0, True)
 
@@ -160,5 +162,5 @@ def test_a_tied_embedding_narrower_than_the_state_has_a_projection_before_it():
     np.testing.assert_allclose(logits[..., :11], expected[..., :11], rtol=1e-4, atol=1e-5)
 
 
-def test_misfits_are_named():
-    assert "must lie in" in Recurrent(11, "lstm", 6, 2, 4, 1.5, False).misfit()
+def test_invalid_dropout_is_reported():
+    assert "must lie in" in Recurrent(11, "lstm", 6, 2, 4, 1.5, False).shape_error()

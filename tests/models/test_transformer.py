@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aigc_jax.models import attention, transformer
-from aigc_jax.models.layers import padded
+from aigc_jax.models.layers import pad_vocabulary
 
 # position kind, kv_heads, query-key norm, norm, place, MLP, scan (with remat)
 VARIANTS = {
@@ -22,9 +22,9 @@ VARIANTS = {
 every_variant = pytest.mark.parametrize(
     "name",
     [name for name in VARIANTS if name != "scanned_rotary"]
-    + [pytest.param("scanned_rotary", marks=pytest.mark.slow)],  # "scanned" and "llama"
+    + [pytest.param("scanned_rotary", marks=pytest.mark.slow)],  # covered by "scanned" and "llama"
 )
-# That no later token counts is in what caches give, of every variant.
+# The cache test covers causality for every variant.
 some_variants = pytest.mark.parametrize(
     "name",
     [
@@ -39,8 +39,8 @@ TOKENS = np.random.RandomState(0).randint(0, 50, (2, 12))
 
 
 def drawn(net, *args):
-    """Parameters of a network, large enough that attention is not uniform; by NumPy, as
-    a program of random numbers takes longer to compile than the network.
+    """Parameters large enough that attention is not uniform, drawn by NumPy, as a
+    program of random numbers takes longer to compile than the network.
     """
     random = np.random.RandomState(0)
 
@@ -56,14 +56,14 @@ def drawn(net, *args):
 
 @functools.cache
 def decoder(name="gpt2", **more):
-    """A small network of float64 and its parameters."""
+    """A small float64 network and its parameters."""
     net = transformer.Decoder(
         **dict(width=32, heads=4, layers=2, vocabulary=50, context=16)
         | DOUBLE
         | VARIANTS[name]
         | more
     )
-    assert net.misfit() == ""
+    assert net.shape_error() == ""
     return net, drawn(net, TOKENS)
 
 
@@ -96,9 +96,9 @@ def test_attention_equals_numpy(kv, causal):
 
 
 @some_variants
-def test_no_logit_depends_on_a_later_token(name):
-    """By gradient: that of the logits at t towards the embeddings of all tokens is zero
-    after t, and not at t.
+def test_logits_do_not_depend_on_later_tokens(name):
+    """The gradient of the logits at t with respect to the embeddings of all tokens is
+    zero after t, and not zero up to t.
     """
     with jax.enable_x64(True):
         net, params = decoder(name)
@@ -119,11 +119,11 @@ def test_no_logit_depends_on_a_later_token(name):
 
 
 @every_variant
-def test_a_cache_gives_what_the_whole_sequence_gives(name):
+def test_cached_decoding_equals_the_full_sequence(name):
     with jax.enable_x64(True):
         net, params = decoder(name)
         whole, none = apply(net, params, TOKENS)
-        assert none is None and whole.shape == (2, 12, padded(50))
+        assert none is None and whole.shape == (2, 12, pad_vocabulary(50))
         for cuts in ((0, 12), (0, 5, 6, 7, 12)):
             carry, parts = net.carry(2, 16), []
             for a, b in zip(cuts, cuts[1:], strict=False):
@@ -133,22 +133,26 @@ def test_a_cache_gives_what_the_whole_sequence_gives(name):
             assert int(carry["length"]) == 12
 
 
-def test_rotary_products_depend_on_the_distance_alone():
+def test_rotary_products_depend_only_on_the_distance():
     with jax.enable_x64(True):
         r = np.random.RandomState(1)
         q, k = r.randn(1, 1, 2, 8), r.randn(1, 1, 2, 8)
         product = lambda p, s: np.einsum(
-            "btnh,bsnh->n", attention.rotary(q, jnp.array([p])), attention.rotary(k, jnp.array([s]))
+            "btnh,bsnh->n",
+            attention.rotary_encoding(q, jnp.array([p])),
+            attention.rotary_encoding(k, jnp.array([s])),
         )
         np.testing.assert_allclose(product(3, 1), product(103, 101), rtol=1e-10)
         assert np.abs(product(3, 1) - product(3, 2)).max() > 1e-3
         np.testing.assert_allclose(
-            np.linalg.norm(attention.rotary(q, jnp.array([7]))), np.linalg.norm(q), rtol=1e-12
+            np.linalg.norm(attention.rotary_encoding(q, jnp.array([7]))),
+            np.linalg.norm(q),
+            rtol=1e-12,
         )
-        np.testing.assert_allclose(attention.rotary(q, jnp.array([0])), q)
+        np.testing.assert_allclose(attention.rotary_encoding(q, jnp.array([0])), q)
 
 
-def test_alibi_slopes_are_those_of_the_paper():
+def test_alibi_slopes_match_the_paper():
     np.testing.assert_allclose(attention.alibi_slopes(8), [2.0**-i for i in range(1, 9)])
     np.testing.assert_allclose(attention.alibi_slopes(16), [2.0 ** (-i / 2) for i in range(1, 17)])
     np.testing.assert_allclose(
@@ -157,14 +161,14 @@ def test_alibi_slopes_are_those_of_the_paper():
     )
 
 
-def test_sinusoids_follow_the_formula():
-    table = attention.sinusoidal(jnp.arange(5), 6)
+def test_sinusoidal_encoding_matches_its_formula():
+    table = attention.sinusoidal_encoding(jnp.arange(5), 6)
     np.testing.assert_allclose(table[:, 1], np.sin(np.arange(5) / 10000 ** (2 / 6)), atol=1e-6)
     np.testing.assert_allclose(table[:, 5], np.cos(np.arange(5) / 10000 ** (4 / 6)), atol=1e-6)
 
 
 @every_variant
-def test_ids_past_the_vocabulary_have_no_probability(name):
+def test_padded_ids_have_zero_probability(name):
     with jax.enable_x64(True):
         net, params = decoder(name)
         assert softmax(np.asarray(apply(net, params, TOKENS)[0]))[..., 50:].max() == 0
@@ -180,9 +184,9 @@ def test_ids_past_the_vocabulary_have_no_probability(name):
     ],
     ids=["encoder_learned", "both_alibi", "encoder_alibi", "both_learned"],
 )
-def test_padding_never_changes_a_result(positions, both):
-    """Encoder and encoder-decoder: what stands in masked places is not seen, nor is how
-    many there are.
+def test_padding_does_not_change_results(positions, both):
+    """Encoder and encoder-decoder: neither the contents nor the number of masked
+    positions has an effect.
     """
     with jax.enable_x64(True):
         mask = np.ones((2, 12))
@@ -202,7 +206,7 @@ def test_padding_never_changes_a_result(positions, both):
         np.testing.assert_allclose(short[0], out[1, :seen], rtol=1e-10, atol=1e-12)
 
 
-def test_an_encoder_decoder_with_a_carry_gives_what_the_whole_sequence_gives():
+def test_cached_encoder_decoder_equals_the_full_sequence():
     with jax.enable_x64(True):
         net = transformer.EncoderDecoder(
             width=32, heads=4, layers=2, vocabulary=50, context=16, **DOUBLE
@@ -226,7 +230,7 @@ def test_an_encoder_decoder_with_a_carry_gives_what_the_whole_sequence_gives():
         )
 
 
-def test_scan_and_remat_change_nothing():
+def test_scan_and_remat_do_not_change_outputs_or_gradients():
     with jax.enable_x64(True):
         net, params = decoder("llama")
         inner = params["params"]["stack"]
@@ -259,7 +263,7 @@ def test_scan_and_remat_change_nothing():
             )
 
 
-def test_dropout_is_on_with_a_key_alone_and_keeps_the_mean():
+def test_dropout_needs_a_key_and_is_determined_by_it():
     single = dict(dtype=jnp.float32, param_dtype=jnp.float32)
     net, params = decoder("gpt2", layers=1, dropout=0.5, **single)
     off = apply(net, params, TOKENS)[0]
@@ -278,10 +282,10 @@ def test_dropout_is_on_with_a_key_alone_and_keeps_the_mean():
         (dict(dropout=1.0), "must lie in"),
     ],
 )
-def test_misfits_are_named(wrong, words):
+def test_invalid_decoder_settings_are_reported(wrong, words):
     assert (
         words
         in transformer.Decoder(
             **dict(width=32, heads=4, layers=2, vocabulary=50, context=16) | wrong
-        ).misfit()
+        ).shape_error()
     )

@@ -17,7 +17,7 @@ import aigc_jax
 from aigc_jax import UserError
 from aigc_jax.inference import train as training
 from aigc_jax.sweeps import api, request
-from aigc_jax.sweeps.compare import compare
+from aigc_jax.sweeps.compare import compare_runs
 from aigc_jax.sweeps.engines.local import Local
 from aigc_jax.training.programs import Programs
 
@@ -68,7 +68,7 @@ def test_importing_the_package_imports_no_jax():
 
 
 def test_a_finished_run_is_returned_as_it_is(examples, monkeypatch):
-    monkeypatch.setattr(Programs, "begin", lambda _: None)  # what is not called is not compiled
+    monkeypatch.setattr(Programs, "compile", lambda _: None)  # what is not called is not compiled
     run = aigc_jax.train(None, examples[0] / "gan")
     assert run.step == 20 and run.config.z == 8
     assert aigc_jax.train(run.config, run.dir.path).step == 20
@@ -86,7 +86,7 @@ def test_mistakes_at_a_run_or_a_sweep_name_arguments(examples):
         (lambda: run.evaluate(samples=0), "^samples=0 must be"),
         (lambda: run.evaluate(metrics="prdc"), "^metrics='prdc' must be a list of names"),
         (
-            lambda: compare([examples[0] / "gan", examples[0] / "lr"], None),
+            lambda: compare_runs([examples[0] / "gan", examples[0] / "lr"], None),
             "lr is a sweep: compare its trials, .*lr/trials/",
         ),
         (lambda: aigc_jax.load(""), "^path='' must name the directory of a run or of a sweep"),

@@ -21,7 +21,7 @@ from helpers import ROOT
 
 from aigc_jax.sweeps import engines
 from aigc_jax.sweeps.engines import base, slurm
-from aigc_jax.sweeps.engines.base import STOPPED, Ended, Job, Task
+from aigc_jax.sweeps.engines.base import EXIT_PREEMPTED, Ended, Job, Task
 from aigc_jax.sweeps.engines.kubernetes import Kubernetes
 from aigc_jax.sweeps.engines.local import Local
 from aigc_jax.utils.errors import UserError
@@ -152,7 +152,7 @@ def test_jobs_share_a_compilation_cache_unless_the_user_has_one(tmp_path, monkey
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     said = python(tmp_path, "a", "import os\nprint(os.environ.get('JAX_COMPILATION_CACHE_DIR'))")
     Local(cache=Path("ours")).run([said])
-    Task(said, base.cached(Path("ours")))()
+    Task(said, base.cache_variables(Path("ours")))()
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "theirs")
     Local(cache=Path("ours")).run([said])
     assert said.log.read_text().split() == ["ours", "ours", "theirs"]
@@ -182,7 +182,7 @@ def started(request, monkeypatch):
 def test_a_task_returns_its_exit_code(tmp_path, handlers):
     assert Task(python(tmp_path, "a", "raise SystemExit(7)"), {})() == (7, "")
     assert Task(python(tmp_path, "b", "import os\nos.kill(os.getpid(), 15)"), {})() == (
-        STOPPED,
+        EXIT_PREEMPTED,
         "told to stop before it began",
     )
     assert Task(python(tmp_path, "c", "import os\nos.kill(os.getpid(), 9)"), {})() == (-9, "")
@@ -248,7 +248,7 @@ def test_slurm_tells_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch):
 
     threading.Thread(target=scancel).start()
     assert (
-        task() == (STOPPED, "")
+        task() == (EXIT_PREEMPTED, "")
         and task.told
         and (tmp_path / "a.txt").read_text() == "runs\nsaved\n"
     )
@@ -263,7 +263,7 @@ def test_a_task_that_is_queued_again_has_saved_and_is_the_same_command(
     threading.Thread(
         target=lambda: (wait_for(tmp_path / "a.txt", "runs"), os.kill(os.getpid(), signal.SIGUSR1))
     ).start()
-    assert task() == (STOPPED, "")
+    assert task() == (EXIT_PREEMPTED, "")
     signal.signal(signal.SIGUSR1, before)
     assert (tmp_path / "a.txt").read_text() == "runs\nsaved\n"
     assert (
@@ -310,10 +310,10 @@ def test_what_slurm_ended_without_a_result(tmp_path, monkeypatch):
             (tmp_path / "requeued.pkl").touch()
         return {f"7_{i}": state for i, state in enumerate(states.values()) if state}
 
-    monkeypatch.setattr(slurm, "asked", squeue)
+    monkeypatch.setattr(slurm, "job_states", squeue)
     ended = slurm.Slurm._wait(SimpleNamespace(folder=tmp_path), dict(sent), "7", lambda: None)
     assert ended["fine"] == ended["requeued"] == (0, "") and ended["cancelled"] == (
-        STOPPED,
+        EXIT_PREEMPTED,
         "Slurm's job 7_0 ended as CANCELLED",
     )
     assert ended["failed"] == (1, "Slurm's job 7_1 ended as FAILED: slurmstepd: error: out of disk")
@@ -330,7 +330,7 @@ def test_squeue_says_how_jobs_stand(tmp_path, monkeypatch):
     }.items():
         squeue.write_text(f"#!/bin/sh\n{script}\n")
         squeue.chmod(0o755)
-        assert slurm.asked("7") == states
+        assert slurm.job_states("7") == states
 
 
 # -- clusters that are not there
@@ -367,20 +367,20 @@ def test_no_ray(monkeypatch):
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         for given in (address, f"ray://{address}"):
             with pytest.raises(UserError) as caught:
-                base.reach(given)
+                base.check_address(given)
             assert one_sentence(caught).startswith(
                 f"engine=ray cannot be reached: {given}: Connection refused; nothing was started"
             )
         nobody.listen()
-        base.reach(address)
+        base.check_address(address)
     with pytest.raises(UserError, match="^address=head is neither HOST:PORT nor"):
-        base.reach("head")
+        base.check_address("head")
 
 
 def test_parts_are_for_ray_alone(tmp_path):
-    assert base.whole(2.0, "gpus", "slurm") == 2
+    assert base.require_integer(2.0, "gpus", "slurm") == 2
     with pytest.raises(UserError, match="^gpus=0.5 must be a whole number with engine=slurm"):
-        base.whole(0.5, "gpus", "slurm")
+        base.require_integer(0.5, "gpus", "slurm")
     for flag, value in dict(cpus=0.0, gpus=-1.0, time=-5).items():
         with pytest.raises(UserError, match=f"^{flag}={value} must be"):
             Kubernetes(words(tmp_path, **{flag: value}))

@@ -368,7 +368,9 @@ def test_every_experiment_trains_valid_configs():
     for path in sorted((ROOT / "experiments").glob("*.py")):
         it = experiment.load(path)
         if hasattr(it, "sweep"):
-            assert trials_of(experiment.base(it, path), experiment.overrides(it, path)), path.stem
+            assert trials_of(
+                experiment.base_config(it, path), experiment.trial_overrides(it, path)
+            ), path.stem
         assert hasattr(it, "config_of") == (path.stem in arguments), path.stem
         for given in arguments.get(path.stem, lambda it: [])(it):
-            configs.check(it.config_of(*given))
+            configs.validate_config(it.config_of(*given))

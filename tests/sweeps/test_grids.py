@@ -7,7 +7,7 @@ from tiny_configs import tiny
 
 from aigc_jax.sweeps import grid
 from aigc_jax.sweeps.sweep import Sweep
-from aigc_jax.sweeps.trials import groups_of, slug, trials_of
+from aigc_jax.sweeps.trials import groups_of, trial_slug, trials_of
 from aigc_jax.utils.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -93,7 +93,7 @@ def test_trials_that_share_their_static_keys_are_a_group():
     )
     assert [len(members) for members in groups_of(trials)] == [4, 4]
     assert {t.config.z for t in groups_of(trials)[1]} == {(4,)} and len({t.id for t in trials}) == 8
-    assert slug({"hp.lr": 1e-3, "seed": 3, "z": (3, 4)}) == "lr=0.001,seed=3,z=_3,_4"
+    assert trial_slug({"hp.lr": 1e-3, "seed": 3, "z": (3, 4)}) == "lr=0.001,seed=3,z=_3,_4"
     assert all(
         "/" not in t.id and t.id.isprintable()
         for t in trials_of(tiny("vae"), [{"data.name": "npz", "data.path": "../a b/é"}])

@@ -19,7 +19,7 @@ from aigc_jax.core import config as configs
 from aigc_jax.sweeps import evidence, experiment, launch
 from aigc_jax.sweeps.engines.base import Ended
 from aigc_jax.sweeps.engines.local import Local
-from aigc_jax.sweeps.search import JOURNAL, Study, carry_out, first_batch
+from aigc_jax.sweeps.search import JOURNAL, Study, first_batch, run_search
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import FINAL, trials_of
 from aigc_jax.utils import documents
@@ -96,7 +96,7 @@ def two(suggest):
 
 
 def asked(function=two, trials=7, batch=3, objective="valid/neg_elbo", mode="min"):
-    return experiment.search(
+    return experiment.search_of(
         SimpleNamespace(search=function, OBJECTIVE=objective, MODE=mode, BATCH=batch, TRIALS=trials)
     )
 
@@ -104,10 +104,10 @@ def asked(function=two, trials=7, batch=3, objective="valid/neg_elbo", mode="min
 def searched(path, engine=None, search=None, **more):
     """A search, carried out; the sweep and whether it was completed."""
     it, lines = Sweep(path), []
-    run = lambda part: launch.carry_out(part, engine or Formula(), report=lines.append)
+    run = lambda part: launch.run_groups(part, engine or Formula(), report=lines.append)
     return (
         it,
-        carry_out(it, tiny("vae"), search or asked(**more), "test", run, report=lines.append),
+        run_search(it, tiny("vae"), search or asked(**more), "test", run, report=lines.append),
         lines,
     )
 
@@ -193,7 +193,8 @@ def values(value, mode="min"):
     for seed in range(3):
         study, found = (
             Study(
-                configs.override(tiny("vae"), {"seed": seed}), asked(trials=40, batch=4, mode=mode)
+                configs.override(tiny("vae"), {"seed": seed}),
+                asked(trials=40, batch=4, mode=mode),
             ),
             [],
         )
@@ -464,23 +465,23 @@ def test_without_optuna_one_sentence_says_what_to_install(tmp_path, monkeypatch)
 )
 def test_what_is_no_search(more, words):
     with pytest.raises(UserError, match=words):
-        experiment.search(SimpleNamespace(search=two, **more))
+        experiment.search_of(SimpleNamespace(search=two, **more))
 
 
 def test_an_experiment_has_a_sweep_or_a_search():
     both, neither = SimpleNamespace(search=two, sweep=list), SimpleNamespace()
     with pytest.raises(UserError, match=r"x\.py has both sweep\(\) and search\(suggest\)"):
-        experiment.overrides(both, "x.py")
+        experiment.trial_overrides(both, "x.py")
     with pytest.raises(
         UserError, match=r"x\.py has no function sweep\(\).* and no search\(suggest\)"
     ):
-        experiment.overrides(neither, "x.py")
+        experiment.trial_overrides(neither, "x.py")
     assert (
-        experiment.search(neither) is None
-        and experiment.overrides(SimpleNamespace(search=two), "x.py") == []
+        experiment.search_of(neither) is None
+        and experiment.trial_overrides(SimpleNamespace(search=two), "x.py") == []
     )
     assert asked()[1:5] == ("valid/neg_elbo", "min", 3, 7)
-    assert experiment.search(SimpleNamespace(search=two, OBJECTIVE="valid/x"))[1:5] == (
+    assert experiment.search_of(SimpleNamespace(search=two, OBJECTIVE="valid/x"))[1:5] == (
         "valid/x",
         "min",
         8,

@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 from helpers import ROOT
 from option_runs import one_program
-from runs import SHORT, shared, swept
+from runs import SHORT, shared, swept, train
 from tiny_configs import tiny
 
 import aigc_jax
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import compare, grid, group, plots, report, route, tables
-from aigc_jax.sweeps.engines.base import REFUSED, Ended
-from aigc_jax.sweeps.launch import View, carry_out, counted
-from aigc_jax.sweeps.route import decide, fitting, needs, planned
-from aigc_jax.training import train as training
+from aigc_jax.sweeps.engines.base import EXIT_REFUSED, Ended
+from aigc_jax.sweeps.launch import SweepStatus, format_counts, run_groups
+from aigc_jax.sweeps.route import (
+    choose_route,
+    largest_chunk,
+    load_or_choose_route,
+    program_bytes,
+)
 from aigc_jax.training.loop import Loop
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
@@ -26,9 +30,9 @@ from aigc_jax.utils.errors import UserError
 
 
 def carried_out(it, how="vmap"):
-    assert [group.run(g.path, how, report=lambda line: None) for g in it.groups()] == [0] * len(
-        it.groups()
-    )
+    assert [group.train_group(g.path, how, report=lambda line: None) for g in it.groups()] == [
+        0
+    ] * len(it.groups())
     return it.rows()
 
 
@@ -70,10 +74,7 @@ def test_each_trial_is_a_run(done):
                 loaded.rows("test")[-1]["neg_elbo"], rel=1e-5
             )
             # it goes on alone
-            assert (
-                training.train([loaded.config], [run.path], extend=20, report=print)[0]["status"]
-                == "done"
-            )
+            assert train(loaded.config, run.path, extend=20)[0]["status"] == "done"
             assert aigc_jax.load(run.path).step == 20
             shutil.rmtree(run / "checkpoints" / "20")
             run.cut(16, documents.read(run / "checkpoints" / "16" / "meta.json")["rows"][0])
@@ -82,14 +83,14 @@ def test_each_trial_is_a_run(done):
 def test_the_table_has_means_errors_and_what_failed(done):
     rows, varied = done.rows(), done.varied()
     assert varied == ["hp.lr"]
-    lines = tables.summary(done.results()._replace(metric="test/neg_elbo")).splitlines()
+    lines = tables.summary_table(done.results()._replace(metric="test/neg_elbo")).splitlines()
     assert lines[0].startswith("| lr | n | test neg_elbo |") and [
         line.split("|")[2].strip() for line in lines[2:]
     ] == ["2", "2", "0 of 1"]
     values = [row["neg_elbo"] for row in rows if row["split"] == "test" and row["hp.lr"] == 1e-3]
     assert f"| {np.mean(values):.4g} ({np.std(values, ddof=1) / 2**0.5:.2g}) |" in lines[2]
     pair = [t["id"] for t in done.stored()["trials"][:2]]
-    steps, y = plots.mean_curve(plots.curves(rows, pair, "valid", "neg_elbo"), pair)
+    steps, y = plots.mean_curve(plots.trial_curves(rows, pair, "valid", "neg_elbo"), pair)
     assert steps.tolist() == [0, 8, 16] and y.shape == (3, 2)
     with pytest.raises(
         UserError, match="^metric=test/neg_elb is in no row; .*did you mean 'test/neg_elbo'"
@@ -119,7 +120,7 @@ def test_the_same_rows_give_the_same_pictures(done):
 
 
 def test_runs_are_compared(done, tmp_path):
-    text = compare.compare([d.path for d in done.groups()[0].dirs[:4:2]], tmp_path / "c.png")
+    text = compare.compare_runs([d.path for d in done.groups()[0].dirs[:4:2]], tmp_path / "c.png")
     assert (
         "hp.lr" in text
         and "\nseed" not in text
@@ -127,23 +128,23 @@ def test_runs_are_compared(done, tmp_path):
         and (tmp_path / "c.png").stat().st_size > 5000
     )
     with pytest.raises(UserError, match="two runs or more"):
-        compare.compare([done.groups()[0].dirs[0].path], tmp_path / "c.png")
+        compare.compare_runs([done.groups()[0].dirs[0].path], tmp_path / "c.png")
 
 
 def test_how_it_stands_is_said_in_one_line(done):
-    line = View(done).line()
+    line = SweepStatus(done).line()
     assert line.startswith("4 done, 1 failed: diverged, valid/neg_elbo ")
     best = min(
         row["neg_elbo"]
         for row in done.rows()
         if row["split"] == "valid" and row["neg_elbo"] is not None
     )
-    assert f"{best:.4g} (lr=" in line and counted(done.groups()[0]) == (4, 0, 1, "vmap")
+    assert f"{best:.4g} (lr=" in line and format_counts(done.groups()[0]) == (4, 0, 1, "vmap")
 
 
 def test_a_finished_sweep_is_not_trained_again(done):
     before = {p: p.stat().st_mtime_ns for d in done.groups()[0].dirs for p in d.path.rglob("*")}
-    assert carry_out(done, engine=None)  # an engine that was asked to run anything would fail
+    assert run_groups(done, engine=None)  # an engine that was asked to run anything would fail
     assert {
         p: p.stat().st_mtime_ns for d in done.groups()[0].dirs for p in d.path.rglob("*")
     } == before
@@ -163,9 +164,9 @@ def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(
                 next(g for g in it.groups() if g.name == sound).dirs[0].path.mkdir(parents=True)
                 next(g for g in it.groups() if g.name == sound).dirs[0].status("done", 16)
                 return Ended(0, "")
-            return Ended(REFUSED, "no data") if name == refused else Ended(1, "Aborted")
+            return Ended(EXIT_REFUSED, "no data") if name == refused else Ended(1, "Aborted")
 
-    assert carry_out(it, Scripted(), report=lines.append) is False
+    assert run_groups(it, Scripted(), report=lines.append) is False
     assert asked == [(crashes, False), (refused, False), (sound, False), (crashes, True)]
     assert lines == [
         f"group {refused} cannot be trained: no data",
@@ -186,32 +187,30 @@ def test_the_plan_is_made_once_and_kept(tmp_path, monkeypatch, compiled_once):
     it = swept(tmp_path, grid.seeds(3))
     (g,) = it.groups()
     # Nothing is trained: the plan is made with the programs.
-    make_alone = lambda given, *_, make, **__: make(tiny_resolved(), tiny_data(), len(given))
-    monkeypatch.setattr(group, "train", make_alone)
+    monkeypatch.setattr(group, "train", lambda *_: [])
     monkeypatch.setattr(route, "PROBE_SECONDS", 0.01)
     carried_out(it, "auto")
     plan = documents.read(g.path / "plan.json")
     # in 16 steps a second route could not pay
     assert plan["route"] == "vmap" and set(plan["seconds_a_step"]) == {"vmap"}
-    long = configs.override(tiny("vae"), SHORT | {"steps": 10**7})
-    tried = decide([long] * 3, configs.resolve(long, 1, 1), tiny_data(), 3, "auto")[1][
-        "seconds_a_step"
-    ]
+    long = configs.resolve(configs.override(tiny("vae"), SHORT | {"steps": 10**7}), 1, 1)
+    tried = choose_route([long] * 3, tiny_data(), "auto")[1]["seconds_a_step"]
     assert set(tried) == {"vmap", "map"}
     changed = plan | dict(route="vmap", chunk=2)
     documents.write(g.path / "plan.json", changed)
-    members = list(g.members)
-    made = planned(g.path, members, None)(tiny_resolved(), tiny_data(), 3)
+    members, three = list(g.members), [tiny_resolved()] * 3
+    made = load_or_choose_route(g.path, members, three, tiny_data())
     assert (made.route, made.chunk) == ("vmap", 2)
     # as many devices as there were, however many there are
     several = configs.override(tiny_resolved(), {"run.mesh.data": -1})
     documents.write(g.path / "plan.json", changed | dict(devices=2))
-    assert planned(g.path, members, None)(several, tiny_data(), 3).mesh.shape["trial"] == 2
+    divided = load_or_choose_route(g.path, members, [several] * 3, tiny_data())
+    assert divided.mesh.shape["trial"] == 2
     documents.write(g.path / "plan.json", changed)
-    halved = planned(g.path, members, None, halve=True)(tiny_resolved(), tiny_data(), 3)
+    halved = load_or_choose_route(g.path, members, three, tiny_data(), halve=True)
     assert halved.chunk == 1 and json.loads((g.path / "plan.json").read_text())["halved"] == [2]
     with pytest.raises(UserError, match="other members"):
-        planned(g.path, members[:2], None)(tiny_resolved(), tiny_data(), 2)
+        load_or_choose_route(g.path, members[:2], three[:2], tiny_data())
 
 
 def tiny_resolved():
@@ -228,10 +227,10 @@ def tiny_data():
 
 @pytest.mark.slow
 def test_trials_that_do_not_fit_are_fewer_at_once():
-    make = lambda **more: Programs(tiny_resolved(), tiny_data(), 8, **more)
-    whole = needs(fitting(make, 8, None))
-    assert fitting(make, 8, None).chunk == 0 and fitting(make, 8, 10 * whole).chunk == 0
-    assert fitting(make, 8, 1).chunk == 1  # nothing fits: one after another
+    build = lambda **more: Programs(tiny_resolved(), tiny_data(), 8, **more)
+    needed = program_bytes(largest_chunk(build, 8, None))
+    for available, chunk in ((None, 0), (10 * needed, 0), (1, 1)):  # 1: one after another
+        assert largest_chunk(build, 8, available).chunk == chunk
 
 
 def test_as_many_compilations_as_programs(tmp_path):
@@ -311,7 +310,7 @@ def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_row
     monkeypatch.setattr(Loop, "save", save_and_fail)
     for _ in range(10):
         try:
-            group.run(again.groups()[0].path, "vmap", report=lambda line: None)
+            group.train_group(again.groups()[0].path, "vmap", report=lambda line: None)
             break
         except KeyboardInterrupt:
             continue
@@ -327,7 +326,7 @@ def test_halving_by_a_metric_that_no_row_has(tmp_path, monkeypatch, compiled_onc
         UserError,
         match="no row of step 4 has the metric 'valid/elbo'; there are valid/kl, valid/neg_elbo",
     ):
-        group.run(it.groups()[0].path, "vmap", report=lambda line: None)
+        group.train_group(it.groups()[0].path, "vmap", report=lambda line: None)
 
 
 def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
@@ -336,7 +335,10 @@ def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
     for run in g.dirs:
         run.path.mkdir(parents=True)
         run.status("failed: diverged", 2, reason="loss is not finite at step 2")
-    assert group.run(g.path, report=lambda line: None) == 0 and not (g.path / "rung_0").exists()
+    assert (
+        group.train_group(g.path, report=lambda line: None) == 0
+        and not (g.path / "rung_0").exists()
+    )
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_a_grid_may_grow_by_another_key(tmp_path):
 
 
 def test_a_trial_written_in_another_way_is_the_same_trial(tmp_path):
-    beta = configs.leaves(tiny("vae"))["hp.beta"]
+    beta = configs.flatten_config(tiny("vae"))["hp.beta"]
     swept(tmp_path, grid.seeds(2))
     sweep = swept(tmp_path, grid.product(grid.values("hp.beta", beta, 2 * beta), grid.seeds(2)))
     assert len(sweep.stored()["trials"]) == 4 == sum(len(g.members) for g in sweep.all_groups())
@@ -142,7 +142,7 @@ def test_rows_name_every_varied_key_of_every_trial(tmp_path):
     report.write_results(sweep, **QUIET)
     rows = evidence.read_rows(tmp_path)
     assert list(rows[0])[:6] == ["trial", "hp.beta", "z", "seed", "step", "split"]
-    base = configs.leaves(tiny("vae"))
+    base = configs.flatten_config(tiny("vae"))
     first = {(row["hp.beta"], row["z"], row["seed"]) for row in rows}
     assert first == {
         (base["hp.beta"], str(base["z"]), 0),
@@ -263,7 +263,7 @@ def test_an_untrained_model_is_no_result_of_a_trial_that_failed(tmp_path):
 
 
 def test_columns_of_equal_last_parts_keep_their_whole_keys():
-    assert tables.short(["hp.lr", "model.g.widths", "model.d.widths"]) == [
+    assert tables.short_keys(["hp.lr", "model.g.widths", "model.d.widths"]) == [
         "lr",
         "model.g.widths",
         "model.d.widths",
@@ -356,10 +356,10 @@ def test_values_of_a_grid_are_those_of_the_flag(text, values):
     base = tiny("vae")
     key, given = text.split("=", 1)
     parsed = grid.parse(text)
-    found = [configs.leaves(configs.override(base, override))[key] for override in parsed]
+    found = [configs.flatten_config(configs.override(base, override))[key] for override in parsed]
     assert found == values and list(map(type, found)) == list(map(type, values))
     for override, value in zip(parsed, values, strict=True):  # --config.KEY=VALUE of the same text
-        assert configs.leaves(configs.override(base, {key: override[key]}))[key] == value
+        assert configs.flatten_config(configs.override(base, {key: override[key]}))[key] == value
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def run(path, rows, status="done", **changes):
             changes={},
             data="",
             spec=dict(kind="image", shape=[8, 8, 1], n_train=8),
-            config=configs.jsonable(config),
+            config=configs.to_json(config),
         ),
     )
     it.status(status, 0)
@@ -448,12 +448,12 @@ def test_runs_without_a_common_metric_are_compared(tmp_path):
             **{"hp.lr": 1e30},
         )
     )
-    text = compare.compare(paths, tmp_path / "c.png")
+    text = compare.compare_runs(paths, tmp_path / "c.png")
     assert "No valid/loss of: a, d." in text and "4 trials: 3 done, 1 failed: diverged." in text
     line = next(line for line in text.splitlines() if line.startswith("valid loss"))
     assert line.split()[2:] == ["-", "2", "2", "-"] and (tmp_path / "c.png").stat().st_size > 5000
     with pytest.raises(UserError, match="no number in any row"):
-        compare.compare([paths[3], paths[3]], tmp_path / "c.png")
+        compare.compare_runs([paths[3], paths[3]], tmp_path / "c.png")
 
 
 def test_runs_of_unequal_length_are_named_in_a_comparison(tmp_path):
@@ -464,13 +464,13 @@ def test_runs_of_unequal_length_are_named_in_a_comparison(tmp_path):
         )
         for n in (9, 13)
     ]
-    text = compare.compare(paths, tmp_path / "c.png")
+    text = compare.compare_runs(paths, tmp_path / "c.png")
     assert "Last steps differ: 8 (1 trial), 12 (1 trial)." in text
     assert next(line for line in text.splitlines() if line.startswith("valid step")).split()[
         2:
     ] == ["8", "12"]
     with pytest.raises(UserError, match="cannot write to .*No such file or directory"):
-        compare.compare(paths, tmp_path / "missing" / "c.png")
+        compare.compare_runs(paths, tmp_path / "missing" / "c.png")
 
 
 def test_fifty_runs_are_a_line_each(tmp_path, monkeypatch):
@@ -490,7 +490,7 @@ def test_fifty_runs_are_a_line_each(tmp_path, monkeypatch):
         )
         for i in range(50)
     ]
-    text = compare.compare(paths, tmp_path / "c.png")
+    text = compare.compare_runs(paths, tmp_path / "c.png")
     lines = text.splitlines()
     assert sum(line.startswith("run_") for line in lines) == 100 and max(map(len, lines)) < 200
     assert lines[0].split()[:3] == ["config", "hp.lr", "init_from"] or lines[0].split()[1:3] == [
@@ -568,7 +568,7 @@ def test_a_constant_that_the_experiment_reads_is_no_field(tmp_path):
     path.write_text(
         "CONFIG = 'x'\nSIZES = (1, 2)\ndef sweep(): return [{'seed': s} for s in SIZES]\n"
     )
-    assert experiment.overrides(experiment.load(path), path) == [{"seed": 1}, {"seed": 2}]
+    assert experiment.trial_overrides(experiment.load(path), path) == [{"seed": 1}, {"seed": 2}]
 
 
 def test_a_misspelt_sweep_is_named(tmp_path):
@@ -587,7 +587,7 @@ def test_a_misspelt_sweep_is_named(tmp_path):
 )
 def test_rungs_that_cannot_be_are_one_sentence(rungs):
     with pytest.raises(UserError, match=r"HALVING\['rungs'\]"):
-        experiment.halving(
+        experiment.halving_of(
             SimpleNamespace(HALVING=dict(metric="valid/loss", rungs=rungs, factor=2))
         )
 
@@ -595,4 +595,4 @@ def test_rungs_that_cannot_be_are_one_sentence(rungs):
 @pytest.mark.parametrize("made", [None, 3, "ab", {"seed": 0}])
 def test_a_sweep_function_that_yields_no_overrides_is_one_sentence(made):
     with pytest.raises(UserError, match=r"sweep\(\) returned"):
-        experiment.overrides(SimpleNamespace(sweep=lambda: made), "x.py")
+        experiment.trial_overrides(SimpleNamespace(sweep=lambda: made), "x.py")

@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back; what is damaged is reported, and skipped."""
+"""Checkpoints: round trips, sharded files, and detection of damage."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from aigc_jax.core import distributed
-from aigc_jax.core.distributed import Pieces
+from aigc_jax.core.distributed import LocalShards
 from aigc_jax.training.checkpoints import Checkpoints
-from aigc_jax.training.serialization import digest, digests, fill, flatten
+from aigc_jax.training.serialization import (
+    digest_leaves,
+    digest_trials,
+    flatten_state,
+    restore_like,
+)
 from aigc_jax.utils.errors import UserError
 
 TREE = dict(
@@ -26,69 +31,77 @@ META = dict(
 def saved(path, steps=(1, 2, 3)):
     with Checkpoints(path) as checkpoints:
         for step in steps:
-            checkpoints.save(step, flatten(TREE) | dict(step=np.array([step])), flatten(TREE), META)
+            checkpoints.save(
+                step, flatten_state(TREE) | dict(step=np.array([step])), flatten_state(TREE), META
+            )
     return checkpoints
 
 
-def test_what_is_written_comes_back(tmp_path):
+def test_checkpoint_round_trip_preserves_state_and_meta(tmp_path):
     checkpoints = saved(tmp_path)
     assert checkpoints.steps() == [3, 2]  # the newest two
     state, best, meta = checkpoints.newest(pytest.fail)
-    assert int(state.pop("step")[0]) == 3 and digest(state) == digest(best) == digest(flatten(TREE))
+    assert int(state.pop("step")[0]) == 3 and digest_leaves(state) == digest_leaves(
+        best
+    ) == digest_leaves(flatten_state(TREE))
     assert meta["step"] == 3 and meta["failed"] == META["failed"] and meta["best"] == META["best"]
-    again = fill(jax.eval_shape(lambda: TREE), state, "here")
+    again = restore_like(jax.eval_shape(lambda: TREE), state, "here")
     assert jax.tree.structure(again) == jax.tree.structure(TREE)
     assert (jax.random.normal(again["key"][1]) == jax.random.normal(TREE["key"][1])).all()
 
 
-def test_what_is_written_plainly_comes_back(tmp_path):
-    """bfloat16 too, for which NumPy's files have no type."""
+def test_plain_checkpoint_round_trip_preserves_bfloat16(tmp_path):
+    """NumPy's file format has no bfloat16, so plain checkpoints encode it."""
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, flatten(TREE), {}, META, plain=True)
+        checkpoints.save(1, flatten_state(TREE), {}, META, plain=True)
     state, best, _ = checkpoints.read(1)
     assert (
-        digest(state) == digest(flatten(TREE)) and best == {} and state["b/d"].dtype == jnp.bfloat16
+        digest_leaves(state) == digest_leaves(flatten_state(TREE))
+        and best == {}
+        and state["b/d"].dtype == jnp.bfloat16
     )
 
 
-def test_fill_names_what_does_not_fit():
-    flat = flatten(TREE)
+def test_restore_like_names_mismatched_leaves():
+    flat = flatten_state(TREE)
     for change, word in (
         ({"a": flat["a"][:1]}, r"here: a is float32 \(1, 3\), expected float32 \(2, 3\)"),
         ({"b/c": flat["b/c"].astype(np.int64)}, "b/c is int64"),
     ):
         with pytest.raises(UserError, match=word):
-            fill(TREE, flat | change, "here")
+            restore_like(TREE, flat | change, "here")
     del flat["b/d"]
     with pytest.raises(UserError, match="here has no b/d"):
-        fill(TREE, flat, "here")
+        restore_like(TREE, flat, "here")
 
 
-def test_the_digest_sees_names_types_shapes_and_bytes():
-    flat = flatten(TREE)
+def test_digest_depends_on_names_dtypes_shapes_and_bytes():
+    flat = flatten_state(TREE)
     changed = [
         flat | {"a": flat["a"].reshape(3, 2)},
         flat | {"a": flat["a"].view(np.int32)},
         flat | {"a": -flat["a"]},
         {("z" if k == "a" else k): v for k, v in flat.items()},
     ]
-    assert len({digest(flat), *map(digest, changed)}) == 5
+    assert len({digest_leaves(flat), *map(digest_leaves, changed)}) == 5
 
 
-def shares(monkeypatch, trees, count):
-    """As if this were each of so many processes in turn, with the pieces that
-    `of(process, leaf's name, leaf)` says.
+def make_sharded_writer(monkeypatch, trees, count):
+    """Returns a function that writes one checkpoint as `count` simulated processes.
+
+    Args:
+      trees: {name: (global array, {process: {slices: shard}})}.
     """
 
     def write(path, step=1):
-        for i in reversed(range(count)):  # the first waits for the others
+        for i in reversed(range(count)):  # process 0 waits for the other processes
             monkeypatch.setattr(jax, "process_count", lambda: count)
             monkeypatch.setattr(jax, "process_index", lambda i=i: i)
             with Checkpoints(path) as checkpoints:
                 checkpoints.save(
                     step,
                     {
-                        k: Pieces(x.shape, x.dtype, pieces.get(i, {}))
+                        k: LocalShards(x.shape, x.dtype, pieces.get(i, {}))
                         for k, (x, pieces) in trees.items()
                     },
                     {},
@@ -99,9 +112,10 @@ def shares(monkeypatch, trees, count):
     return write
 
 
-def test_shares_of_several_processes_are_one_checkpoint_for_any_number(tmp_path, monkeypatch):
-    """Written in two columns by two, with a leaf that only the first has; read whole,
-    in three rows by one of three, and damaged.
+def test_sharded_checkpoint_is_readable_by_any_process_count(tmp_path, monkeypatch):
+    """Two processes write column shards; one leaf exists on process 0 only. The
+    checkpoint is read in full, then in row slices as by one of three processes; a
+    truncated shard file is detected.
     """
     whole = dict(
         w=np.arange(24, dtype=np.float32).reshape(1, 6, 4),
@@ -126,11 +140,11 @@ def test_shares_of_several_processes_are_one_checkpoint_for_any_number(tmp_path,
         ),
         "one": (whole["one"], {0: {((0, 1),): whole["one"]}}),
     }
-    shares(monkeypatch, parts, 2)(tmp_path)
+    make_sharded_writer(monkeypatch, parts, 2)(tmp_path)
     checkpoints = Checkpoints(tmp_path)
     state, best, meta = checkpoints.newest(pytest.fail)
     assert (
-        digest(state) == digest(whole)
+        digest_leaves(state) == digest_leaves(whole)
         and best == {}
         and set(meta["files"]) == {"state.0.npz", "state.1.npz"}
     )
@@ -152,17 +166,19 @@ def test_shares_of_several_processes_are_one_checkpoint_for_any_number(tmp_path,
         checkpoints.read(1)
 
 
-def test_trials_that_are_not_finite_are_known_from_the_pieces_of_them():
+def test_is_finite_per_trial_from_local_shards():
     x = np.zeros((4, 3), np.float32)
     x[1, 2] = np.nan
-    assert distributed.finite(x).tolist() == [True, False, True, True]
-    half = Pieces((4, 3), np.float32, {((0, 2), (2, 3)): x[:2, 2:], ((2, 4), (0, 3)): x[2:]})
-    assert distributed.finite(half).tolist() == [True, False, True, True]
+    assert distributed.is_finite(x).tolist() == [True, False, True, True]
+    half = LocalShards((4, 3), np.float32, {((0, 2), (2, 3)): x[:2, 2:], ((2, 4), (0, 3)): x[2:]})
+    assert distributed.is_finite(half).tolist() == [True, False, True, True]
 
 
-def test_digests_of_stacked_trials_are_those_of_each():
-    flat = flatten(TREE)
-    assert digests(TREE, 2) == [digest({k: v[i : i + 1] for k, v in flat.items()}) for i in (0, 1)]
+def test_digest_trials_equals_digest_of_each_trial():
+    flat = flatten_state(TREE)
+    assert digest_trials(TREE, 2) == [
+        digest_leaves({k: v[i : i + 1] for k, v in flat.items()}) for i in (0, 1)
+    ]
 
 
 def files_of(path):
@@ -170,13 +186,13 @@ def files_of(path):
 
 
 def damaged(path, reports):
-    """The step that is restored after the damage, and what was said."""
+    """Returns the step that is restored from `path`; appends reports of damage."""
     with Checkpoints(path) as checkpoints:
         found = checkpoints.newest(reports.append)
     return found and found[2]["step"]
 
 
-def assert_noticed(path, file):
+def assert_detected(path, file):
     reports = []
     assert damaged(path, reports) == 2, file
     assert (
@@ -187,7 +203,7 @@ def assert_noticed(path, file):
     )
 
 
-def test_truncation_of_any_file_is_noticed(tmp_path):
+def test_truncated_or_missing_files_are_detected(tmp_path):
     saved(tmp_path)
     files = files_of(tmp_path / "3")
     assert len(files) > 10
@@ -195,27 +211,27 @@ def test_truncation_of_any_file_is_noticed(tmp_path):
         whole = file.read_bytes()
         for size in {0, len(whole) // 2, max(len(whole) - 1, 0)} - {len(whole)}:
             file.write_bytes(whole[:size])
-            assert_noticed(tmp_path, file)
+            assert_detected(tmp_path, file)
         file.unlink()
-        assert_noticed(tmp_path, file)
+        assert_detected(tmp_path, file)
         file.write_bytes(whole)
     assert damaged(tmp_path, []) == 3
 
 
-# Of each file the ends and some places within.
+# Number of byte positions per file: both ends and evenly spaced ones between them.
 @pytest.mark.parametrize("places", [4, pytest.param(12, marks=pytest.mark.slow)])
-def test_one_flipped_bit_anywhere_is_noticed(tmp_path, places):
+def test_bit_flip_in_any_file_is_detected(tmp_path, places):
     saved(tmp_path)
     for file in files_of(tmp_path / "3"):
         whole = file.read_bytes()
         for at in np.linspace(0, len(whole) - 1, places, dtype=int).tolist() if whole else []:
             file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
-            assert_noticed(tmp_path, file)
+            assert_detected(tmp_path, file)
         file.write_bytes(whole)
     assert damaged(tmp_path, []) == 3
 
 
-def test_empty_and_foreign_directories(tmp_path):
+def test_empty_steps_are_quarantined_and_foreign_entries_ignored(tmp_path):
     saved(tmp_path)
     (tmp_path / "999").mkdir()
     (tmp_path / "tmp").mkdir()
@@ -223,20 +239,20 @@ def test_empty_and_foreign_directories(tmp_path):
     reports = []
     assert damaged(tmp_path, reports) == 3 and len(reports) == 1 and "999" in reports[0]
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.set_aside(newer_than=3)
+    checkpoints.quarantine(newer_than=3)
     assert checkpoints.steps() == [3, 2] and (tmp_path / "999.damaged").is_dir()
     assert damaged(tmp_path / "none", []) is None
 
 
-def test_a_renamed_checkpoint_is_not_taken_for_another_step(tmp_path):
+def test_renamed_checkpoint_is_rejected(tmp_path):
     saved(tmp_path, (1,))
     (tmp_path / "1").rename(tmp_path / "5")
     reports = []
     assert damaged(tmp_path, reports) is None and "its meta.json is of step 1" in reports[0]
 
 
-def test_an_error_of_a_save_in_the_background_is_raised(tmp_path):
+def test_background_save_error_is_raised(tmp_path):
     (tmp_path / "c").write_text("a file where the directory should be")
     with pytest.raises(Exception, match="c"), Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(1, flatten(TREE), {}, META)
+        checkpoints.save(1, flatten_state(TREE), {}, META)
         checkpoints.wait()

@@ -1,5 +1,5 @@
-"""One run over several real processes on one machine: told to stop, killed, gone on
-with by another number.
+"""One run over several real processes on one machine: preempted, killed, and resumed
+with another number of processes.
 """
 
 import json
@@ -18,8 +18,8 @@ from aigc_jax.core import distributed
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import UserError
 
-# In float64 sums over other devices agree to many digits; steps so many that something
-# can happen on the way.
+# float64, so that sums over different numbers of devices agree to many digits. The
+# number of steps leaves time for signals to arrive during training.
 RUN = {
     "precision": "float64",
     "run.mesh.data": -1,
@@ -47,8 +47,8 @@ def words(name, workdir):
 
 
 def start(name, workdir, count):
-    """That many processes that train one run, each of which reads its part of every
-    batch and writes its part of every checkpoint.
+    """Starts `count` processes that train one run. Each process loads its part of every
+    batch and writes its shards of every checkpoint.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -68,7 +68,7 @@ def start(name, workdir, count):
 
 
 def finish(given):
-    """What a run that ends says."""
+    """Runs the command to its end and returns its standard error."""
     done = command_line(*given)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -76,11 +76,9 @@ def finish(given):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, then", [("gan_digits", 3), ("gpt_shakespeare_cpu", 4)])
-def test_several_processes_stop_together_and_resume_in_another_number(
-    name, then, tmp_path, monkeypatch
-):
-    """Rows of the whole equal those of one process; so do those of the steps that three
-    or four and one went on with.
+def test_preempted_processes_resume_with_another_process_count(name, then, tmp_path, monkeypatch):
+    """Two processes are preempted, three or four resume and are killed, and one process
+    finishes. All rows equal those of an uninterrupted run in one process.
     """
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     alone, path = tmp_path / "alone", tmp_path / "run"
@@ -88,7 +86,7 @@ def test_several_processes_stop_together_and_resume_in_another_number(
 
     both = start(name, path, 2)
     wait_until(both[0], lambda: newest(path) > 0)
-    both[1].send_signal(signal.SIGTERM)  # not the one that writes
+    both[1].send_signal(signal.SIGTERM)  # not the primary process, which writes the run directory
     stderr = [process.communicate(timeout=120)[1] for process in both]
     status = RunDir(path).read_json("STATUS.json")
     assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2, stderr
@@ -99,7 +97,7 @@ def test_several_processes_stop_together_and_resume_in_another_number(
     )
 
     meta = json.loads((path / "checkpoints" / str(status["step"]) / "meta.json").read_text())
-    assert set(meta["files"]) == {"state.0.npz", "state.1.npz"}  # each wrote its share
+    assert set(meta["files"]) == {"state.0.npz", "state.1.npz"}  # one file of shards per process
 
     more = start(name, path, then)
     wait_until(more[0], lambda: newest(path) > status["step"])
@@ -126,7 +124,7 @@ def test_several_processes_stop_together_and_resume_in_another_number(
     "around, launcher",
     [
         ({}, ""),
-        # one task of its own, as a sweep's are
+        # a step of one task, as for trials of a sweep
         ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4"}, ""),
         ({"SLURM_STEP_NUM_TASKS": "4"}, "Slurm"),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
@@ -136,11 +134,11 @@ def test_several_processes_stop_together_and_resume_in_another_number(
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, "Kubernetes"),
     ],
 )
-def test_a_launcher_is_known_by_the_processes_that_it_started(around, launcher):
-    assert distributed.launched(around) == launcher
+def test_find_launcher_from_environment_variables(around, launcher):
+    assert distributed.find_launcher(around) == launcher
 
 
-def test_processes_that_jax_does_not_find_are_one_sentence(monkeypatch):
+def test_undetected_process_layout_is_a_user_error(monkeypatch):
     def initialize(**_):
         raise ValueError("coordinator_address should be defined.")
 
@@ -150,15 +148,15 @@ def test_processes_that_jax_does_not_find_are_one_sentence(monkeypatch):
         UserError,
         match="Open MPI started this as one of several processes, but JAX does not find out which",
     ):
-        distributed.begin()
+        distributed.initialize()
 
 
-def test_seconds_that_are_none_are_one_sentence(monkeypatch):
+def test_invalid_heartbeat_seconds_are_a_user_error(monkeypatch):
     monkeypatch.setenv("AIGC_HEARTBEAT_SECONDS", "soon")
     with pytest.raises(
         UserError, match="AIGC_HEARTBEAT_SECONDS = 'soon' must be a whole number of seconds"
     ):
-        distributed.begin()
+        distributed.initialize()
 
 
 @pytest.mark.parametrize(
@@ -172,9 +170,7 @@ def test_seconds_that_are_none_are_one_sentence(monkeypatch):
         ),
     ],
 )
-def test_flags_of_several_processes_that_do_not_fit_are_one_sentence(
-    flags, message, tmp_path, capsys
-):
+def test_invalid_process_flags_are_a_one_line_error(flags, message, tmp_path, capsys):
     assert cli.main([*words("gan_digits", tmp_path / "run"), *flags]) == 1
     err = capsys.readouterr().err
     assert message in err and len(err.splitlines()) == 1, err

@@ -1,5 +1,5 @@
-"""GPT-2 directories as others write them: tokenizers of any kind, ends of text, shards,
-numbers that cannot be.
+"""GPT-2 directories of other programs: all kinds of tokenizers, end-of-text tokens,
+sharded weights, and invalid values.
 """
 
 import json
@@ -18,7 +18,7 @@ from aigc_jax.data import tokenizers
 from aigc_jax.data.tokenizers.bpe import byte_letters
 from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
 from aigc_jax.training import gpt2_weights
-from aigc_jax.training.serialization import flatten
+from aigc_jax.training.serialization import flatten_state
 from aigc_jax.utils.errors import UserError
 
 END = "<|endoftext|>"
@@ -32,7 +32,7 @@ TEXTS = (
 
 
 def rewrite(path, **changes):
-    """Changes keys of a config.json; None takes one away."""
+    """Changes keys of a config.json."""
     described = json.loads((path / "config.json").read_text()) | changes
     (path / "config.json").write_text(json.dumps(described))
 
@@ -48,7 +48,7 @@ def write_weights(path, vocabulary, **more):
 
 
 def byte_level(prefix=False, end=END, first=False):
-    """Byte-level BPE of the library; its end of text the last token, or the first."""
+    """Byte-level BPE of the library; the end of text is the last token or the first."""
     words = [*sorted(byte_letters()), "th", "the", "Ġthe"]
     words = [end, *words] if first else [*words, *([end] if end else [])]
     model = models.BPE(
@@ -121,7 +121,7 @@ KINDS = {
 
 @pytest.fixture
 def with_library(directory):
-    """(library) -> the directory with its tokenizer.json and weights for its tokens."""
+    """(library) -> the directory with its tokenizer.json and weights of that size."""
 
     def make(library):
         for name in ("vocab.json", "merges.txt"):
@@ -134,9 +134,9 @@ def with_library(directory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_ids_are_those_of_the_tokenizers_library(with_library, tmp_path, kind):
-    """But that no text is encoded to a special token. Kept in a run, and exported, they
-    are the same.
+def test_token_ids_equal_those_of_the_tokenizers_library(with_library, tmp_path, kind):
+    """Except that text is never encoded as a special token. Storing the tokenizer in a
+    run and exporting it preserve the ids.
     """
     library = KINDS[kind]()
     path = with_library(library)
@@ -147,8 +147,8 @@ def test_ids_are_those_of_the_tokenizers_library(with_library, tmp_path, kind):
     back.mkdir()
     tokenizers_of = [found, tokenizers.from_json(found.to_json())]
     run = aigc_jax.load(path)
-    gpt2_weights.write(
-        back, run.config.model.to_dict(), flatten(run.state.params["net"]), run.tokenizer
+    gpt2_weights.write_directory(
+        back, run.config.model.to_dict(), flatten_state(run.state.params["net"]), run.tokenizer
     )
     tokenizers_of.append(aigc_jax.load(back).tokenizer)
     for other in tokenizers_of:
@@ -163,8 +163,8 @@ def test_ids_are_those_of_the_tokenizers_library(with_library, tmp_path, kind):
     assert found.kind == ("bpe" if kind in ("plain", "no end") else "library")
 
 
-def test_a_blank_before_a_text_and_digits_one_by_one_are_kept(with_library):
-    """Ids of tokenizers 0.23: "Ġthe" is 258, the digits of 12 are 16 and 17."""
+def test_prefix_space_and_normalizer_are_applied(with_library):
+    """Ids of tokenizers 0.23: "the" is 257 and "Ġthe" is 258."""
     assert read_tokenizer(with_library(byte_level(prefix=True))).encode("the").tolist() == [258]
     assert read_tokenizer(with_library(byte_level())).encode("the").tolist() == [257]
     assert read_tokenizer(with_library(lower_case())).encode("THE").tolist() == [257]
@@ -204,7 +204,7 @@ def at_random():
         ),
     ],
 )
-def test_tokenizers_that_cannot_be_used_are_refused(with_library, library, config, words):
+def test_unsupported_tokenizers_are_refused(with_library, library, config, words):
     path = with_library(library())
     (path / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=words) as e:
@@ -213,8 +213,8 @@ def test_tokenizers_that_cannot_be_used_are_refused(with_library, library, confi
 
 
 def negative(path, vocabulary):
-    """Weights whose logits are all below 0: the last norm is 1 along one axis, and so
-    is each token's embedding, but negative.
+    """Writes weights whose logits are all negative: the output of the last norm is 1
+    along one axis, where the embeddings of all tokens are negative.
     """
     arrays = {name: numbers(name, shape) for name, shape in shapes(vocabulary).items()}
     arrays["ln_f.weight"], arrays["ln_f.bias"] = (
@@ -227,9 +227,9 @@ def negative(path, vocabulary):
     )
 
 
-def test_no_end_of_text_is_invented(with_library):
-    """Token 0 is the likeliest, again and again; a token that nobody trained would have
-    the logit 0.
+def test_no_end_of_text_token_is_invented(with_library):
+    """Token 0 always has the largest logit. An invented, untrained token would have the
+    logit 0, which exceeds the logits of all tokens.
     """
     path = with_library(byte_level(end=None))
     negative(path, 259)
@@ -257,12 +257,12 @@ def test_no_end_of_text_is_invented(with_library):
         (
             dict(config=dict(eos_token_id=50256)),
             (258,),
-        ),  # what transformers writes where nobody says another
+        ),  # the default that transformers writes
         (dict(config=dict(eos_token_id=None)), ()),
         (dict(config={}), (258,)),
     ],
 )
-def test_texts_end_where_the_configs_say(directory, files, ends):
+def test_end_tokens_follow_generation_config_then_config(directory, files, ends):
     if generation := files.get("generation_config"):
         (directory / "generation_config.json").write_text(json.dumps(generation))
     rewrite(directory, **files["config"])
@@ -273,14 +273,14 @@ def test_texts_end_where_the_configs_say(directory, files, ends):
 def test_generation_ends_at_eos_token_id(directory):
     free = aigc_jax.load(directory)
     text = free.generate(["the"], 24, seed=1)[0]
-    # of one byte, which is one token, and after a whole character
+    # one byte, which is one token, after a complete character
     stop = next(b for a, b in zip(text, text[1:], strict=False) if (a + b).isascii())
     rewrite(directory, eos_token_id=int(free.tokenizer.encode(stop)[0]))
     assert aigc_jax.load(directory).generate(["the"], 24, seed=1) == [text[: text.index(stop)]]
 
 
-def test_special_tokens_past_the_models_are_none(with_library):
-    """A padding token is often added to a tokenizer, and no row to the model."""
+def test_special_tokens_beyond_vocab_size_are_ignored(with_library):
+    """A padding token is often added to a tokenizer without a row in the model."""
     path = with_library(byte_level())
     library = byte_level()
     library.add_special_tokens(["[PAD]"])
@@ -297,7 +297,7 @@ def test_special_tokens_past_the_models_are_none(with_library):
 
 
 def shard(path):
-    """The weights in two files and an index."""
+    """Splits the weights into two files and an index."""
     from safetensors.numpy import load_file, save_file
 
     arrays = load_file(path / "model.safetensors")
@@ -317,7 +317,7 @@ def write_index(path, where):
     )
 
 
-def test_shards_are_read(directory):
+def test_sharded_weights_give_the_same_logits(directory):
     whole = logits(aigc_jax.load(directory), TOKENS)
     shard(directory)
     np.testing.assert_array_equal(logits(aigc_jax.load(directory), TOKENS), whole)
@@ -339,7 +339,7 @@ NAME = "transformer.h.0.ln_1.bias"
         (None, "has no weight_map"),
     ],
 )
-def test_a_wrong_index_is_one_sentence(directory, change, words):
+def test_invalid_shard_index_is_a_one_line_error(directory, change, words):
     where = shard(directory)
     where = {name: file for name, file in (where | (change or {})).items() if file is not None}
     write_index(directory, ["x"] if change is None else where)
@@ -379,14 +379,14 @@ def test_a_wrong_index_is_one_sentence(directory, change, words):
         (dict(activation_function=["x"]), "activation"),
     ],
 )
-def test_numbers_that_cannot_be_are_one_sentence(directory, change, words):
+def test_invalid_config_values_are_one_line_errors(directory, change, words):
     rewrite(directory, **change)
     with pytest.raises(UserError, match=words) as e:
         aigc_jax.load(directory)
     assert "\n" not in str(e.value)
 
 
-def test_deeply_nested_json_is_one_sentence(directory):
+def test_invalid_config_json_is_a_user_error(directory):
     for text in ("[" * 100_000, "[]", "{}", "3"):
         (directory / "config.json").write_text(text)
         with pytest.raises(UserError, match="is no config.json of a GPT-2"):
@@ -394,26 +394,26 @@ def test_deeply_nested_json_is_one_sentence(directory):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_refused(directory, value):
+def test_non_finite_weights_are_refused(directory, value):
     write_weights(directory, 259, **{NAME: np.full(8, value, np.float32)})
     with pytest.raises(UserError, match="h.0.ln_1.bias holds NaN or infinity"):
         aigc_jax.load(directory)
 
 
-def test_names_of_the_same_activation_are_the_same_network(directory):
+def test_activation_aliases_give_the_same_logits(directory):
     whole = logits(aigc_jax.load(directory), TOKENS)
     rewrite(directory, activation_function="gelu_pytorch_tanh")
     np.testing.assert_array_equal(logits(aigc_jax.load(directory), TOKENS), whole)
 
 
-def test_a_network_without_biases_is_exported_with_zeros(directory, tmp_path):
+def test_export_fills_missing_biases_with_zeros(directory, tmp_path):
     run = aigc_jax.load(directory)
     params = {
         name: value
-        for name, value in flatten(run.state.params["net"]).items()
+        for name, value in flatten_state(run.state.params["net"]).items()
         if not name.endswith("bias")
     }
-    gpt2_weights.write(
+    gpt2_weights.write_directory(
         tmp_path / "back", run.config.model.to_dict() | dict(bias=False), params, run.tokenizer
     )
     again = aigc_jax.load(tmp_path / "back")
@@ -430,17 +430,17 @@ def test_a_network_without_biases_is_exported_with_zeros(directory, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["plain", "no end", "prefix"])
-def test_transformers_reads_and_writes_the_same(with_library, tmp_path, kind):
-    """Logits and greedy texts of GPT2LMHeadModel: of the directory, and of what is
-    exported from it.
+def test_logits_and_greedy_text_equal_transformers(with_library, tmp_path, kind):
+    """Compares with GPT2LMHeadModel, which reads the directory and an export of the
+    loaded run.
     """
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     path = with_library(KINDS[kind]())
     run = aigc_jax.load(path)
-    gpt2_weights.write(
+    gpt2_weights.write_directory(
         tmp_path / "back",
         run.config.model.to_dict(),
-        flatten(run.state.params["net"]),
+        flatten_state(run.state.params["net"]),
         run.tokenizer,
         run.ends,
     )

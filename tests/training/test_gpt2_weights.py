@@ -1,4 +1,4 @@
-"""GPT-2 directories: read, written, and logits that transformers gave for them."""
+"""GPT-2 directories: reading, writing, and recorded logits of transformers."""
 
 import json
 
@@ -14,26 +14,26 @@ from aigc_jax.core import config as configs
 from aigc_jax.data import tokenizers
 from aigc_jax.data.tokenizers import gpt2 as tokenizer_files
 from aigc_jax.inference import generation
-from aigc_jax.methods.decoding import Choice
+from aigc_jax.methods.decoding import SamplingParams
 from aigc_jax.training import gpt2_weights, init_from
-from aigc_jax.training.serialization import flatten
+from aigc_jax.training.serialization import flatten_state
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.terminal import printable
 
 GOLDEN = [0.67353, -2.00292, 1.95055, -0.55254, -1.22664, 2.1596, -1.60271, -0.05985]
 
 
-def test_logits_are_those_of_transformers(directory):
+def test_logits_equal_recorded_transformers_logits(directory):
     run = aigc_jax.load(directory)
     np.testing.assert_allclose(logits(run, TOKENS)[0, -1, :8], GOLDEN, atol=1e-4)
 
 
-def test_a_directory_written_and_read_again_is_the_same_network(directory, tmp_path):
+def test_written_directory_loads_as_the_same_network(directory, tmp_path):
     run = aigc_jax.load(directory)
-    gpt2_weights.write(
+    gpt2_weights.write_directory(
         tmp_path / "back",
         run.config.model.to_dict(),
-        flatten(run.state.params["net"]),
+        flatten_state(run.state.params["net"]),
         run.tokenizer,
     )
     again = aigc_jax.load(tmp_path / "back")
@@ -44,15 +44,18 @@ def test_a_directory_written_and_read_again_is_the_same_network(directory, tmp_p
     assert (run.tokenizer.end, run.tokenizer.mask) == (258, None)
 
 
-def test_it_writes_text_and_the_same_for_the_same_seed(directory, capsys):
+def test_generated_text_is_deterministic_in_the_seed(directory, capsys):
     run = aigc_jax.load(directory)
-    texts = [generation.texts(run, ["the", "a t"], 30, Choice(), seed)[0] for seed in (0, 0, 1)]
+    texts = [
+        generation.generate_texts(run, ["the", "a t"], 30, SamplingParams(), seed)[0]
+        for seed in (0, 0, 1)
+    ]
     assert texts[0] == texts[1] != texts[2]
     assert cli.main(["sample", f"--workdir={directory}", "--prompt=the", "--tokens=30"]) == 0
     assert capsys.readouterr().out == f"the{printable(texts[0])}\n"
 
 
-def test_it_has_no_data_to_be_evaluated_on_and_no_classes(directory):
+def test_evaluation_and_class_labels_are_refused(directory):
     run = aigc_jax.load(directory)
     with pytest.raises(UserError, match="config.data.path = ''"):
         run.evaluate()
@@ -62,16 +65,16 @@ def test_it_has_no_data_to_be_evaluated_on_and_no_classes(directory):
         run.sample(2, label=3)
 
 
-def test_a_run_begins_with_its_weights(directory):
-    """init_from is a GPT-2 directory; so is config.data.tokenizer = 'file'."""
+def test_init_from_takes_weights_and_tokenizer_file(directory):
+    """config.init_from and the tokenizer "file" both accept a GPT-2 directory."""
     run = aigc_jax.load(directory)
     states = jax.tree.map(
         lambda x: jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, run.states
     )
     config = configs.override(
-        configs.complete(gpt2_weights.config(directory)), {"init_from": str(directory)}
+        configs.fill_defaults(gpt2_weights.gpt2_config(directory)), {"init_from": str(directory)}
     )
-    begun = init_from.initialize(states, config)
+    begun = init_from.take_parameters(states, config)
     np.testing.assert_array_equal(
         begun.params["net"]["embed"]["embedding"], run.states.params["net"]["embed"]["embedding"]
     )
@@ -109,14 +112,14 @@ def damaged(directory, what):
         ("merges", "vocab.json"),
     ],
 )
-def test_damage_is_one_sentence(directory, what, words):
+def test_damaged_directory_is_a_one_line_error(directory, what, words):
     damaged(directory, what)
     with pytest.raises(UserError, match=words) as e:
         aigc_jax.load(directory)
     assert "\n" not in str(e.value)
 
 
-def test_what_is_no_gpt2_is_not_written_as_one(directory, tmp_path):
+def test_export_of_other_architectures_is_refused(directory, tmp_path):
     run = aigc_jax.load(directory)
     wrong = (
         (dict(positions="rotary"), "positions = 'rotary'"),
@@ -125,9 +128,9 @@ def test_what_is_no_gpt2_is_not_written_as_one(directory, tmp_path):
     )
     for change, words in wrong:
         with pytest.raises(UserError, match=words):
-            gpt2_weights.write(
+            gpt2_weights.write_directory(
                 tmp_path / "no",
                 run.config.model.to_dict() | change,
-                flatten(run.state.params["net"]),
+                flatten_state(run.state.params["net"]),
                 run.tokenizer,
             )

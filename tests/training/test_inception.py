@@ -1,4 +1,4 @@
-"""Inception-v3 and the files that its weights come in."""
+"""Inception-v3 and the file formats of its weights."""
 
 import collections
 import functools
@@ -18,7 +18,7 @@ from aigc_jax.training import inception_features
 from aigc_jax.utils import tensor_files
 from aigc_jax.utils.errors import UserError
 
-# -- torch.save, written by hand
+# -- torch.save files, written without PyTorch
 
 
 class FloatStorage:
@@ -29,7 +29,7 @@ FloatStorage.__module__, FloatStorage.__qualname__ = "torch", "FloatStorage"
 
 
 class Rebuilt:
-    """A tensor as torch.save pickles it."""
+    """A tensor as pickled by torch.save."""
 
     def __init__(self, key, count, offset, shape, strides, *view):
         self.pid = ("storage", FloatStorage, key, "cpu", count, *view)
@@ -47,7 +47,7 @@ rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
 
 
 class Writer(pickle._Pickler):
-    """Writes globals by name alone, and storages as persistent ids."""
+    """Writes globals by name only, and storages as persistent ids."""
 
     def persistent_id(self, thing):
         return thing if isinstance(thing, tuple) and thing[:1] == ("storage",) else None
@@ -73,7 +73,7 @@ STATE = collections.OrderedDict(
     same=Rebuilt("1", 2, 0, (3,), (0,)),
     none=Rebuilt("1", 2, 0, (0, 3), (3, 1)),
 )
-STATE._metadata = {"": {"version": 1}}  # as a module's state_dict() has it
+STATE._metadata = {"": {"version": 1}}  # as in a module's state_dict()
 EXPECTED = dict(
     whole=A.reshape(3, 4),
     turned=A.reshape(3, 4).T[1:3],
@@ -109,7 +109,7 @@ def older(path, state, storages, little=True):
 WRITERS = {"zip": zipped, "older": older}
 
 
-def agree(found):
+def assert_expected(found):
     assert list(found) == list(EXPECTED)
     for name, value in EXPECTED.items():
         np.testing.assert_array_equal(found[name], value, strict=name in ("whole", "turned"))
@@ -118,15 +118,15 @@ def agree(found):
 @pytest.mark.parametrize("form", WRITERS)
 def test_tensors_are_read_with_their_offsets_and_strides(form, tmp_path):
     WRITERS[form](tmp_path / "x.pth", STATE, {"0": A, "1": B})
-    agree(tensor_files.read(tmp_path / "x.pth"))
+    assert_expected(tensor_files.read(tmp_path / "x.pth"))
 
 
-def test_the_byte_order_is_the_writer_s(tmp_path):
+def test_recorded_byte_order_is_respected(tmp_path):
     file = tmp_path / "x.pth"
     zipped(file, STATE, {"0": A, "1": B}, "little")
-    agree(tensor_files.read(file))
+    assert_expected(tensor_files.read(file))
     zipped(file, STATE, {"0": A.byteswap(), "1": B.byteswap()}, "big")
-    agree({name: value.astype("<f4") for name, value in tensor_files.read(file).items()})
+    assert_expected({name: value.astype("<f4") for name, value in tensor_files.read(file).items()})
     zipped(file, STATE, {"0": A, "1": B}, "middle")
     with pytest.raises(UserError, match="neither little nor big"):
         tensor_files.read(file)
@@ -135,7 +135,7 @@ def test_the_byte_order_is_the_writer_s(tmp_path):
         tensor_files.read(file)
 
 
-def test_safetensors_too(tmp_path):
+def test_safetensors_files_are_read(tmp_path):
     from safetensors.numpy import save_file
 
     save_file({"a": A}, tmp_path / "x.safetensors")
@@ -146,7 +146,7 @@ def test_safetensors_too(tmp_path):
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_no_code_of_a_file_runs(form, tmp_path):
+def test_pickled_code_is_not_executed(form, tmp_path):
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "made"),)
@@ -157,7 +157,7 @@ def test_no_code_of_a_file_runs(form, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-LIES = {  # a tensor of a storage of 12 numbers -> what is said of it
+LIES = {  # a tensor on a storage of 12 numbers, and the error message
     "beyond": (Rebuilt("0", 12, 5, (3, 4), (4, 1)), "the tensor 'a' reaches beyond its storage"),
     "one_beyond": (
         Rebuilt("0", 12, 1, (3, 4), (4, 1)),
@@ -186,7 +186,7 @@ LIES = {  # a tensor of a storage of 12 numbers -> what is said of it
 
 @pytest.mark.parametrize("form", WRITERS)
 @pytest.mark.parametrize("lie", LIES)
-def test_tensors_that_are_not_as_they_are_described(form, lie, tmp_path):
+def test_invalid_tensor_descriptions_are_refused(form, lie, tmp_path):
     tensor, said = LIES[lie]
     WRITERS[form](tmp_path / "x.pth", dict(a=tensor), {"0": A})
     with pytest.raises(UserError, match=said):
@@ -194,7 +194,7 @@ def test_tensors_that_are_not_as_they_are_described(form, lie, tmp_path):
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_files_that_are_cut_or_hold_something_else(form, tmp_path):
+def test_truncated_files_and_other_objects_are_refused(form, tmp_path):
     file = tmp_path / "x.pth"
     for state in ([1, 2], {}, dict(a=1), dict(a=dict(b=Rebuilt("0", 12, 0, (12,), (1,))))):
         WRITERS[form](file, state, {"0": A})
@@ -211,7 +211,7 @@ def test_files_that_are_cut_or_hold_something_else(form, tmp_path):
             tensor_files.read(file)
 
 
-def test_a_zip_archive_with_a_flipped_bit_or_compressed_is_refused(tmp_path):
+def test_corrupt_or_compressed_zip_archives_are_refused(tmp_path):
     file = tmp_path / "x.pth"
     zipped(file, STATE, {"0": A, "1": B})
     whole = bytearray(file.read_bytes())
@@ -230,23 +230,27 @@ def test_a_zip_archive_with_a_flipped_bit_or_compressed_is_refused(tmp_path):
 @pytest.fixture(scope="module", autouse=True)
 def shapes_are_traced_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inception_features, "shapes", functools.cache(inception_features.shapes))
+        patch.setattr(
+            inception_features,
+            "parameter_shapes",
+            functools.cache(inception_features.parameter_shapes),
+        )
         yield
 
 
-def test_the_network_has_the_layers_of_its_paper():
-    shapes = inception_features.shapes()
+def test_parameter_count_and_shapes_match_the_reference():
+    shapes = inception_features.parameter_shapes()
     assert sum(name.endswith("kernel") and not name.startswith("fc") for name in shapes) == 94
     counted = sum(int(np.prod(s)) for s in shapes.values())
-    # torchvision's count with 1,000 logits and without the auxiliary classifier, and
-    # eight logits more
+    # torchvision's count without the auxiliary classifier is for 1,000 logits; these
+    # weights have eight logits more
     assert counted == 23_834_568 + 8 * 2049
     assert shapes["Conv2d_1a_3x3/kernel"] == (3, 3, 3, 32) and shapes["fc/kernel"] == (2048, 1008)
     assert shapes["Mixed_6c/branch7x7dbl_4/kernel"] == (7, 1, 160, 160)
     assert shapes["Mixed_7c/branch3x3_2a/kernel"] == (1, 3, 384, 384)
 
 
-def test_average_pools_leave_out_the_padding():
+def test_average_pooling_excludes_padding():
     x = jnp.arange(9.0).reshape(1, 3, 3, 1)
     y = POOLS["avg"](x)[0, :, :, 0]
     assert (
@@ -256,9 +260,9 @@ def test_average_pools_leave_out_the_padding():
 
 
 def state_dict():
-    """Of the right names and shapes, in PyTorch's order: zeros, variances 1."""
+    """Returns valid names and shapes in PyTorch's layout: zeros, and variances of 1."""
     out = {}
-    for path, shape in inception_features.shapes().items():
+    for path, shape in inception_features.parameter_shapes().items():
         layer, _, kind = path.rpartition("/")
         name = layer.replace("/", ".")
         if layer == "fc":
@@ -275,8 +279,8 @@ def state_dict():
     return out
 
 
-def test_normalization_is_folded_into_scale_and_shift():
-    """A layer is relu(batch normalization(convolution)), summed window by window."""
+def test_batch_norm_is_folded_into_scale_and_shift():
+    """The reference is relu(batch_norm(conv(x))), computed window by window."""
     random, theirs, name = np.random.RandomState(0), state_dict(), "Conv2d_1a_3x3"
     kernel, weight, bias, mean, var = (
         random.randn(32, 3, 3, 3),
@@ -292,7 +296,7 @@ def test_normalization_is_folded_into_scale_and_shift():
         f"{name}.bn.running_mean": mean,
     }
     theirs |= {f"{name}.bn.running_var": var, "fc.weight": random.randn(1008, 2048)}
-    ours = inception_features.params(theirs, "x.pth")
+    ours = inception_features.read_params(theirs, "x.pth")
     x = random.randn(1, 7, 7, 3).astype(np.float32)
     y = Layer(32, 3, 2, "VALID").apply({"params": ours[name]}, x)
     assert y.shape == (1, 3, 3, 32)
@@ -307,40 +311,40 @@ def test_normalization_is_folded_into_scale_and_shift():
         path: x.shape
         for path, x in inception_features.flax.traverse_util.flatten_dict(ours, sep="/").items()
     }
-    assert found == inception_features.shapes()
+    assert found == inception_features.parameter_shapes()
 
 
 @pytest.mark.parametrize("side", [8, 32, 400])
-def test_pictures_are_resized_between_the_centres_of_their_pixels(side):
+def test_resize_is_bilinear_with_half_pixel_centers(side):
     x = np.random.RandomState(0).rand(1, side, side, 1).astype(np.float32)
     at = np.clip((np.arange(299) + 0.5) * side / 299 - 0.5, 0, None)
     low = np.minimum(np.floor(at).astype(int), side - 1)
     high, part = np.minimum(low + 1, side - 1), at - low
     rows = x[0, low, :, 0] * (1 - part)[:, None] + x[0, high, :, 0] * part[:, None]
     expected = rows[:, low] * (1 - part) + rows[:, high] * part
-    found = jax.jit(inception_features.enlarged)(x)
+    found = jax.jit(inception_features.resize_images)(x)
     assert found.shape == (1, 299, 299, 3)
     for colour in range(3):
         np.testing.assert_allclose(found[0, :, :, colour], expected, atol=5e-5)
 
 
 @pytest.mark.parametrize("n", [0, 1, 50, 120])
-def test_batches_are_of_one_size_and_change_nothing(n):
+def test_padding_batches_to_one_size_does_not_change_features(n):
     pictures, seen = np.random.RandomState(0).rand(n, 4, 5, 3).astype(np.float32), []
 
-    def see(x):
+    def extract(x):
         seen.append(x.shape)
         return x[:, 0, 0], x.sum((1, 2))
 
-    first, total = inception_features.looked(see, pictures)
+    first, total = inception_features.looked(extract, pictures)
     np.testing.assert_array_equal(first, pictures[:, 0, 0])
     np.testing.assert_array_equal(total, pictures.sum((1, 2)))
     assert set(seen) == {(50, 4, 5, 3)}
     with pytest.raises(UserError, match="one or three colours"):
-        inception_features.looked(see, np.zeros((2, 4, 5, 4)))
+        inception_features.looked(extract, np.zeros((2, 4, 5, 4)))
 
 
-def test_what_is_no_inception_is_said_in_one_sentence(tmp_path):
+def test_invalid_weight_files_name_the_expected_download(tmp_path):
     where = (
         "; the weights are pt_inception-2015-12-05-6726825d.pth, whose SHA-256 begins with "
         "6726825d, of the release fid_weights of"
@@ -357,10 +361,10 @@ def test_what_is_no_inception_is_said_in_one_sentence(tmp_path):
     }
     for name, sentence in said.items():
         with pytest.raises(UserError, match=sentence + where):
-            inception_features.extractor(tmp_path / name)
+            inception_features.make_extractor(tmp_path / name)
 
 
-def test_other_networks_and_damaged_numbers_are_refused():
+def test_mismatched_shapes_and_invalid_values_are_refused():
     good = state_dict()
     wrong = {
         "fc.weight is .1000, 2048., and the Inception-v3 of 1,008 logits has .1008, 2048.": {
@@ -375,4 +379,4 @@ def test_other_networks_and_damaged_numbers_are_refused():
     }
     for sentence, change in wrong.items():
         with pytest.raises(UserError, match=sentence):
-            inception_features.params(good | change, "x.pth")
+            inception_features.read_params(good | change, "x.pth")

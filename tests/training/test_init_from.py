@@ -1,4 +1,4 @@
-"""Parameters of another run: the same ones, but for what was asked to differ."""
+"""Parameters of another run must match, unless config.init_match excludes them."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ THERE = {
 
 
 def state_of(shapes) -> TrainState:
-    """Two trials of zeros."""
+    """Returns the state of two trials, of zeros."""
     params = {}
     for name, shape in shapes.items():
         part, layer, leaf = name.split("/")
@@ -29,8 +29,8 @@ def state_of(shapes) -> TrainState:
 
 
 def begun(monkeypatch, shapes, match=".*", there=THERE):
-    """(parameters, line) of a run with parameters of these shapes that begins with
-    those of THERE, which are ones.
+    """Returns the parameters and the report of a run of these shapes, initialized from
+    a checkpoint of ones with the shapes of `there`.
     """
     monkeypatch.setattr(
         init_from,
@@ -38,7 +38,7 @@ def begun(monkeypatch, shapes, match=".*", there=THERE):
         lambda where, states: {k: np.ones((1, *shape)) for k, shape in there.items()},
     )
     lines = []
-    states = init_from.initialize(
+    states = init_from.take_parameters(
         state_of(shapes),
         ConfigDict(dict(init_from="runs/a", init_match=match)),
         report=lines.append,
@@ -59,7 +59,7 @@ def without(*names):
     return {name: shape for name, shape in SAME.items() if name not in names}
 
 
-def test_equal_parameters_are_taken_for_every_trial(monkeypatch):
+def test_matching_parameters_are_copied_to_every_trial(monkeypatch):
     params, line = begun(monkeypatch, SAME)
     assert all(
         (leaf == 1).all() and len(leaf) == 2
@@ -86,7 +86,7 @@ def test_equal_parameters_are_taken_for_every_trial(monkeypatch):
         ),
     ],
 )
-def test_all_differences_are_listed_in_one_sentence(monkeypatch, shapes, words):
+def test_all_parameter_mismatches_are_listed_in_one_error(monkeypatch, shapes, words):
     with pytest.raises(UserError) as e:
         begun(monkeypatch, shapes)
     assert (
@@ -94,7 +94,7 @@ def test_all_differences_are_listed_in_one_sentence(monkeypatch, shapes, words):
     )
 
 
-def test_what_init_match_leaves_out_may_differ_and_is_reported(monkeypatch):
+def test_parameters_outside_init_match_may_differ_and_are_reported(monkeypatch):
     other = without("net/layer_1/kernel") | {"net/head/kernel": (4, 5)}
     params, line = begun(monkeypatch, other, "params/net/layer_0")
     assert (params["net"]["layer_0"]["kernel"] == 1).all() and (
@@ -106,7 +106,7 @@ def test_what_init_match_leaves_out_may_differ_and_is_reported(monkeypatch):
     )
 
 
-def test_a_low_rank_adaptation_may_be_new_and_is_not_lost(monkeypatch):
+def test_new_lora_parameters_are_allowed_and_stored_ones_not_dropped(monkeypatch):
     adaptation = {"lora/layer_0/a": (3, 2)}
     params, line = begun(monkeypatch, SAME | adaptation)
     assert (params["lora"]["layer_0"]["a"] == 0).all() and (

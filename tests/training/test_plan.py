@@ -1,5 +1,5 @@
-"""What a step costs, counted from the program: against products by hand, and the usual
-formula of Transformers.
+"""Costs of a step that are counted from its program, compared with hand-counted
+products and the usual formula for Transformers.
 """
 
 import functools
@@ -27,10 +27,10 @@ from aigc_jax.utils.subprocesses import package_path
 
 
 def counted(f, *shapes):
-    return costs.flops(jax.make_jaxpr(f)(*(jnp.zeros(s) for s in shapes)).jaxpr)
+    return costs.count_flops(jax.make_jaxpr(f)(*(jnp.zeros(s) for s in shapes)).jaxpr)
 
 
-def test_products_are_counted_as_often_as_they_are_made():
+def test_matmul_flops_through_grad_scan_cond_vmap_and_remat():
     a, b = (8, 16), (16, 16)
     once = 2 * 8 * 16 * 16
     assert counted(jnp.dot, a, b) == once
@@ -57,9 +57,9 @@ def test_products_are_counted_as_often_as_they_are_made():
     assert counted(jax.jit(jax.checkpoint(jnp.dot)), a, b) == once
 
 
-def test_convolutions_and_their_gradients_cost_the_same():
-    """A 3x3 kernel, stride 2, no padding: each of 7x7 places multiplies 3x3x4 values
-    for each of 6 channels; both gradients as often.
+def test_each_convolution_gradient_costs_one_forward_pass():
+    """A 3x3 kernel, stride 2, no padding: each of the 7x7 outputs multiplies 3x3x4
+    values for each of 6 channels. Each of the two gradients costs the same.
     """
     conv = lambda x, k: jax.lax.conv_general_dilated(
         x, k, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -70,22 +70,24 @@ def test_convolutions_and_their_gradients_cost_the_same():
     of_kernel = counted(jax.grad(lambda x, k: (conv(x, k) ** 2).sum(), 1), x, k)
     assert of_kernel == 2 * once
     of_both = counted(jax.grad(lambda x, k: (conv(x, k) ** 2).sum(), (0, 1)), x, k)
-    # the input's gradient has a border that the output has not
+    # the input gradient also computes a border
     assert of_both == pytest.approx(3 * once, rel=0.2)
 
 
-def test_data_that_stay_on_the_host_are_none_of_a_devices():
-    here, there = (plan.stand_in(tiny("vae", run__data=place))[1] for place in ("host", "device"))
+def test_host_data_use_no_device_memory():
+    here, there = (
+        plan.placeholder_data(tiny("vae", run__data=place))[1] for place in ("host", "device")
+    )
     assert here == 0 and there > 1797 * 64
 
 
-def test_bytes_between_devices_are_a_rings_and_those_of_loops_counted_as_often_as_they_run():
+def test_collective_bytes_follow_ring_algorithms_and_loop_counts():
     mesh = make_mesh(dict(data=8))
     shard = functools.partial(
         jax.shard_map, mesh=mesh, in_specs=PartitionSpec("data"), check_vma=False
     )
     x = jax.device_put(np.ones((8, 1000), np.float32), NamedSharding(mesh, PartitionSpec("data")))
-    sent = lambda f: costs.sent(jax.jit(f).lower(x).compile().as_text())
+    sent = lambda f: costs.collective_bytes(jax.jit(f).lower(x).compile().as_text())
     whole = 4 * 1000
     assert sent(shard(lambda x: jax.lax.psum(x, "data"), out_specs=PartitionSpec())) == {
         "all-reduce": 2 * whole * 7 / 8
@@ -104,7 +106,7 @@ def test_bytes_between_devices_are_a_rings_and_those_of_loops_counted_as_often_a
 
 
 def small(**more):
-    """A GPT that `gpt_base` describes, of two layers."""
+    """Returns the config `gpt_base` with two layers."""
     config = configs.load(ROOT / "configs/gpt_base.py")
     return configs.override(
         config,
@@ -114,24 +116,24 @@ def small(**more):
 
 @functools.cache
 def small_plan():
-    return plan.make(small())
+    return plan.make_plan(small())
 
 
-def test_a_transformers_operations_are_six_a_parameter_and_token_and_those_of_attention():
-    """6 N D + 12 L T d a token (Kaplan et al. 2020, section 2.1; Chowdhery et al. 2022,
-    appendix B), N without positions.
+def test_transformer_flops_match_6nd_plus_attention():
+    """Each token costs 6 N + 12 L T d operations (Kaplan et al. 2020, section 2.1;
+    Chowdhery et al. 2022, appendix B). N excludes the position embeddings.
     """
     config, made = small(), small_plan()
     model = config.model
     layers, width, length = model.layers, model.width, config.data.length
-    numbers = 12 * layers * width**2 + 10_112 * width  # the vocabulary filled up
+    numbers = 12 * layers * width**2 + 10_112 * width  # the padded vocabulary
     tokens = config.batch_size * length
     assert made.flops == pytest.approx(
         tokens * (6 * numbers + 12 * layers * length * width), rel=0.05
     )
 
 
-def test_what_is_computed_again_costs_operations_and_saves_memory():
+def test_remat_costs_flops_and_saves_memory():
     little = {
         "model.layers": 2,
         "model.width": 256,
@@ -146,7 +148,7 @@ def test_what_is_computed_again_costs_operations_and_saves_memory():
     }
     config = configs.override(configs.load(ROOT / "configs/gpt2_124m.py"), little)
     none, all_, but_products = (
-        plan.make(configs.override(config, c))
+        plan.make_plan(configs.override(config, c))
         for c in ({"model.remat": False}, {}, {"model.keep": "products"})
     )
     assert (
@@ -156,9 +158,9 @@ def test_what_is_computed_again_costs_operations_and_saves_memory():
     assert all_.temporary < but_products.temporary < none.temporary
 
 
-def test_a_plan_divides_what_the_mesh_divides():
+def test_plan_divides_state_and_flops_by_the_mesh():
     one = small_plan()
-    many = plan.make(small(**{"run.mesh.data": 4, "run.mesh.model": 2, "run.fsdp": True}))
+    many = plan.make_plan(small(**{"run.mesh.data": 4, "run.mesh.model": 2, "run.fsdp": True}))
     assert (
         many.mesh == dict(trial=1, data=4, model=2)
         and many.parameters == one.parameters == one.params / 4
@@ -176,7 +178,7 @@ def test_a_plan_divides_what_the_mesh_divides():
     assert one.seconds(h100)[0] == one.flops / 494.7e12 and one.seconds(h100)[2] == 0
 
 
-def test_the_verb_prints_tables_and_says_what_fits(capsys):
+def test_plan_command_prints_mesh_collectives_and_fit(capsys):
     words = (
         "plan",
         f"--config={ROOT / 'configs/gpt_base.py'}",
@@ -205,8 +207,8 @@ def test_the_verb_prints_tables_and_says_what_fits(capsys):
         (["--mesh=rows:4"], "config.run.mesh.rows: no such key"),
     ],
 )
-def test_a_plan_that_cannot_be_is_one_sentence(flags, message, capsys, monkeypatch):
-    for name in ("XLA_FLAGS", "JAX_PLATFORMS"):  # which the verb sets, too late for this process
+def test_invalid_plan_flags_are_a_one_line_error(flags, message, capsys, monkeypatch):
+    for name in ("XLA_FLAGS", "JAX_PLATFORMS"):  # set by the command, too late for this process
         monkeypatch.setenv(name, os.environ.get(name, ""))
     assert cli.main(["plan", f"--config={ROOT / 'configs/gpt_base.py'}", *flags]) == 1
     err = capsys.readouterr().err
@@ -214,39 +216,42 @@ def test_a_plan_that_cannot_be_is_one_sentence(flags, message, capsys, monkeypat
 
 
 @pytest.mark.slow
-def test_memory_is_foretold_to_a_tenth(tmp_path):
+def test_predicted_memory_is_within_ten_percent(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks/plan.py"), "--config=gpt_base"]
-    # what a user's process allocates: no simulated devices
+    # allocations of a user's process, without simulated devices
     plain = os.environ | package_path() | {"XLA_FLAGS": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
     assert abs(float(done.stdout.split()[-1].strip("%"))) < 10, done.stdout
 
 
-def test_steps_that_are_profiled_leave_a_trace(tmp_path):
+def test_profiled_steps_write_a_trace(tmp_path):
     train(tiny("vae"), tmp_path / "run", profile=(10, 12))
     assert list((tmp_path / "run/profile").rglob("*.xplane.pb")) and list(
         (tmp_path / "run/profile").rglob("perfetto_trace.json.gz")
     )
 
 
-def test_steps_that_a_run_has_not_are_not_profiled_in_silence(tmp_path):
+def test_profiling_past_the_last_step_is_a_user_error(tmp_path):
     with pytest.raises(
         UserError, match="^profile of the steps 30 to 40 ends after the run's 32 steps"
     ):
         train(tiny("vae"), tmp_path / "run", profile=(30, 40))
 
 
-def test_what_was_not_read_has_no_size():
-    assert small_plan().data is None and plan.make(tiny("vae")).data > 1e5
-    assert "data set" not in plan.report(small_plan(), ["h100"])
+def test_unread_datasets_have_no_size_in_the_plan():
+    assert small_plan().data is None and plan.make_plan(tiny("vae")).data > 1e5
+    assert "data set" not in plan.format_plan(small_plan(), ["h100"])
 
 
-def test_utilization_is_told_where_the_device_is_known(tmp_path, monkeypatch):
+def test_utilization_is_reported_for_known_devices(tmp_path, monkeypatch):
     peak = 1e9
-    monkeypatch.setattr(costs, "peak", lambda kind, precision: peak)
+    monkeypatch.setattr(costs, "peak_flops", lambda kind, precision: peak)
     train(tiny("vae"), tmp_path / "run")
     row = json.loads((RunDir(tmp_path / "run") / "timings.jsonl").read_text().splitlines()[-1])
     told = made(tiny("vae"), 1).flops * row["steps_per_s"] / peak
     assert row["utilization"] == pytest.approx(told, rel=1e-3, abs=1e-4) and told > 0
     monkeypatch.undo()
-    assert costs.peak("NVIDIA H200", "bfloat16") == 989.4e12 and costs.peak("cpu", "float32") == 0
+    assert (
+        costs.peak_flops("NVIDIA H200", "bfloat16") == 989.4e12
+        and costs.peak_flops("cpu", "float32") == 0
+    )

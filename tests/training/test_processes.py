@@ -1,7 +1,7 @@
-"""Real processes: killed at random moments, told to stop, two at once, a full disk.
+"""Real processes: killed at random times, preempted, sharing a directory, disk full.
 
-In `make test` this process plays them: test_train, integration/test_kills and
-integration/test_trust.
+`make test` simulates these cases in its own process: test_train, integration/test_kills
+and integration/test_trust.
 """
 
 import os
@@ -19,7 +19,7 @@ from tiny_configs import SMALL_RUN
 from aigc_jax.cli import main as cli
 from aigc_jax.training.run_dir import RunDir
 
-# Networks so wide that a save takes long enough to be hit.
+# Wide networks, so that a save takes long enough to be interrupted.
 WIDE = SMALL_RUN | {
     "model.g.widths": "(700,700)",
     "model.d.widths": "(500,)",
@@ -54,7 +54,7 @@ def start(workdir, **more):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     """The uninterrupted run."""
     path = tmp_path_factory.mktemp("whole") / "run"
     done = command_line(*words(path))
@@ -63,7 +63,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_killed_five_times_it_ends_as_if_it_had_never_been(whole, tmp_path):
+def test_run_killed_five_times_equals_uninterrupted_run(uninterrupted, tmp_path):
     moments = random.Random(20)
     path, resumed, inside = tmp_path / "run", [], 0
     for kind in ("early", "later", "saving", "later", "later"):
@@ -86,12 +86,12 @@ def test_killed_five_times_it_ends_as_if_it_had_never_been(whole, tmp_path):
     assert sum(step > 0 for step in resumed) >= 3 and inside >= 1, (resumed, inside)
     done = command_line(*words(path))
     assert done.returncode == 0 and f"resuming at step {resumed[-1]:,}" in done.stderr, done.stderr
-    assert everything(path) == everything(whole)
+    assert everything(path) == everything(uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_saves_and_goes_on(whole, tmp_path, number):
+def test_stop_signal_saves_and_resumes(uninterrupted, tmp_path, number):
     path = tmp_path / "run"
     process = start(path)
     wait_until(process, lambda: newest(path) > 0)
@@ -106,21 +106,21 @@ def test_told_to_stop_it_saves_and_goes_on(whole, tmp_path, number):
         and status["step"] == newest(path) > 0
     )
     assert f"preempted at step {status['step']}" in stderr and "Traceback" not in stderr
-    done = command_line("train", f"--workdir={path}")  # the config is in the directory
+    done = command_line("train", f"--workdir={path}")  # the directory stores the config
     assert done.returncode == 0, done.stderr
-    assert everything(path) == everything(whole)
+    assert everything(path) == everything(uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flipped", "truncated", "empty"])
-def test_the_newest_checkpoint_damaged(whole, tmp_path, kind):
-    """Truncated, one byte flipped, an empty directory: one sentence, the one before it,
-    and the same end.
+def test_damaged_newest_checkpoint_falls_back_to_the_previous(uninterrupted, tmp_path, kind):
+    """A truncated file, a flipped bit, or an empty directory: the run reports the
+    damage, resumes at the previous checkpoint and ends with the same results.
     """
     import shutil
 
     path = tmp_path / kind
-    shutil.copytree(whole, path)
+    shutil.copytree(uninterrupted, path)
     last = path / "checkpoints" / "600"
     biggest = max(
         (p for p in (last / "state").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
@@ -140,11 +140,11 @@ def test_the_newest_checkpoint_damaged(whole, tmp_path, kind):
         and "resuming at step 560" in done.stderr
     ), done.stderr
     assert "Traceback" not in done.stderr
-    assert everything(path) == everything(whole)
+    assert everything(path) == everything(uninterrupted)
 
 
 @pytest.mark.slow
-def test_a_second_process_in_one_directory_is_refused(tmp_path):
+def test_second_process_in_one_directory_is_refused(tmp_path):
     path = tmp_path / "run"
     process = start(path, steps="1e6")
     wait_until(process, lambda: (path / "rows.jsonl").exists())
@@ -174,7 +174,7 @@ cp -r "$dir/run" "$dir.run"
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, tmp_path):
+def test_full_disk_is_a_user_error_and_loses_no_checkpoint(uninterrupted, tmp_path):
     if (
         sys.platform != "linux"
         or subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode
@@ -184,8 +184,10 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, tmp_path):
     disk.mkdir()
     fill = "import sys; open(sys.argv[1], 'wb').write(bytes(int(sys.argv[2])))"
     script = FULL.replace("set +e\n", f'set +e\n{sys.executable} -c "{fill}" $dir/filler 1\n', 1)
-    # Room for one checkpoint and a part of the next.
-    size = sum(p.stat().st_size for p in (whole / "checkpoints" / "600").rglob("*") if p.is_file())
+    # Space for one checkpoint and part of the next one.
+    size = sum(
+        p.stat().st_size for p in (uninterrupted / "checkpoints" / "600").rglob("*") if p.is_file()
+    )
     script = script.replace("size=24m", f"size={5 * size + 2**20}").replace(
         "$dir/filler 1", f"$dir/filler {int(2.5 * size)}"
     )
@@ -215,10 +217,10 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, tmp_path):
     assert read(".code2") == "0\n" and f"resuming at step {max(steps)}" in read(".err2"), read(
         ".err2"
     )
-    assert everything(tmp_path / "disk.run") == everything(whole)
+    assert everything(tmp_path / "disk.run") == everything(uninterrupted)
 
 
-def test_a_work_directory_that_cannot_be_written(tmp_path, capsys):
+def test_unwritable_work_directory_is_a_one_line_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     paths = [(tmp_path / "file" / "run", ""), (tmp_path / "file", ""), ("/proc/run", "")]
     if os.geteuid():  # root may write anywhere

@@ -1,5 +1,5 @@
-"""Any mesh is one device, to rounding; nothing is silently whole where it should be
-divided; what is sent between devices is counted.
+"""Results on any mesh equal those on one device up to rounding; arrays are sharded as
+the rules specify; collectives of the compiled step are counted.
 """
 
 import collections
@@ -13,19 +13,19 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
-from runs import close, every_method, made, trained, trials, without_dropout
+from runs import close, every_method, made, train, trained, trials, without_dropout
 from tiny_configs import methods_of, tiny
 
 from aigc_jax.core import axes as logical_axes
 from aigc_jax.core import config as configs
 from aigc_jax.core import sharding
-from aigc_jax.core.axes import listening
+from aigc_jax.core.axes import logical_axis_rules
 from aigc_jax.core.mesh import make_mesh, mesh_or_one
 from aigc_jax.core.trees import path_of
 from aigc_jax.methods import optimizers
+from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.serialization import flatten
-from aigc_jax.training.train import train
+from aigc_jax.training.serialization import flatten_state
 from aigc_jax.utils.errors import UserError
 
 MESHES = (
@@ -35,23 +35,23 @@ MESHES = (
     dict(trial=2, data=2, model=2),
 )
 ALL = {"run.fsdp": True, "run.sequence": True}
-# Whether parameters are divided over the examples' axis too, and the mesh.
+# Whether parameters are sharded over the data axis too (FSDP), and the mesh.
 WAYS = ((True, MESHES[0]), (False, MESHES[0]), (True, MESHES[1]), (False, MESHES[2]))
 
 
 @functools.cache
 def reference(name):
-    """Two trials on one device: their states after 12 steps and metrics; and the values
-    of the first.
+    """Returns the states and metrics of two trials after 12 steps on one device, and a
+    function that evaluates the first trial.
     """
     config = tiny(name, precision="float64", **without_dropout(name))
     programs, states, metrics = trained(config, trials(config, 2), mesh=make_mesh({}))
-    return flatten(states) | metrics, functools.cache(
-        lambda: programs.evaluate(states, "valid", 16)[0]
+    return flatten_state(states) | metrics, functools.cache(
+        lambda: Evaluator(programs).evaluate(states, "valid", 16)[0]
     )
 
 
-def same_on(name, shape, evaluated=True, **more):
+def assert_equals_one_device(name, shape, evaluated=True, **more):
     with jax.enable_x64(True):
         config = configs.override(
             tiny(name, precision="float64", **without_dropout(name)), ALL | more
@@ -62,31 +62,33 @@ def same_on(name, shape, evaluated=True, **more):
             for x in jax.tree.leaves(states.params)
         )
         whole, values = reference(name)
-        close(flatten(states), whole, 1e-9)
-        close(metrics, whole, 1e-6)  # some are of float32
-        for key, value in programs.evaluate(states, "valid", 16)[0].items() if evaluated else ():
+        close(flatten_state(states), whole, 1e-9)
+        close(metrics, whole, 1e-6)  # some metrics are float32
+        for key, value in (
+            Evaluator(programs).evaluate(states, "valid", 16)[0].items() if evaluated else ()
+        ):
             assert value == pytest.approx(values()[key], rel=1e-9, abs=1e-9), key
 
 
-@methods_of("vae")  # "gan_conv", "vqvae", "lm_stream": what XLA divided wrongly once, or not at all
-def test_trials_examples_and_parameters_divided_at_once_equal_one_device(name):
-    same_on(name, MESHES[-1], evaluated=name in ("gan_conv", "lm_stream", "mlm"))
+@methods_of("vae")  # XLA once failed to partition "gan_conv", "vqvae" and "lm_stream"
+def test_trial_data_and_model_parallelism_equal_one_device(name):
+    assert_equals_one_device(name, MESHES[-1], evaluated=name in ("gan_conv", "lm_stream", "mlm"))
 
 
-def test_any_mesh_equals_one_device():
-    same_on("lm", MESHES[1])
+def test_data_and_model_parallelism_equal_one_device():
+    assert_equals_one_device("lm", MESHES[1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fsdp, shape", WAYS, ids=str)
 @every_method
-def test_any_mesh_equals_one_device_for_every_method(name, shape, fsdp):
-    same_on(name, shape, **{"run.fsdp": fsdp})
+def test_every_method_on_every_mesh_equals_one_device(name, shape, fsdp):
+    assert_equals_one_device(name, shape, **{"run.fsdp": fsdp})
 
 
-@methods_of("vae")  # of "lm_stream" rows of all, of "gan_conv" moments of all
-def test_a_program_on_each_device_equals_one_device(name):
-    same_on(
+@methods_of("vae")  # "lm_stream" needs rows, and "gan_conv" moments, of all devices
+def test_pmap_equals_one_device(name):
+    assert_equals_one_device(
         name,
         dict(data=4),
         evaluated=False,
@@ -94,7 +96,7 @@ def test_a_program_on_each_device_equals_one_device(name):
     )
 
 
-def test_a_program_on_each_device_divides_examples_alone():
+def test_pmap_supports_data_parallelism_only():
     alone = {"run.parallel": "pmap"}
     for mesh in (dict(data=4, model=2), dict(trial=2)):
         with pytest.raises(UserError, match="config.run.parallel = 'pmap' divides examples alone"):
@@ -112,7 +114,7 @@ def test_a_program_on_each_device_divides_examples_alone():
 
 
 @methods_of("vae", "gan_conv", "gan_points")
-def test_a_batch_in_four_parts_is_the_whole_batch_or_one_sentence(name):
+def test_gradient_accumulation_equals_one_batch_or_is_refused(name):
     with jax.enable_x64(True):
         config = tiny(
             name,
@@ -131,11 +133,11 @@ def test_a_batch_in_four_parts_is_the_whole_batch_or_one_sentence(name):
                 made(config, 1)
         else:
             _, states, metrics = trained(config, trials(config, 2), mesh=make_mesh({}))
-            close(flatten(states), reference(name)[0], 1e-9)
+            close(flatten_state(states), reference(name)[0], 1e-9)
             close(metrics, reference(name)[0], 1e-6)
 
 
-def test_parts_of_a_batch_have_dropout_of_their_own_and_must_divide_it():
+def test_microbatches_divide_the_batch_and_have_distinct_dropout():
     with pytest.raises(
         UserError, match="config.accumulate = 3 does not divide config.batch_size = 16"
     ):
@@ -157,29 +159,29 @@ def test_parts_of_a_batch_have_dropout_of_their_own_and_must_divide_it():
         trained(configs.override(config, {"accumulate": n}), [config], (1,))[2]["loss"].item()
         for n in (1, 2)
     }
-    assert len(losses) == 2  # another mask
+    assert len(losses) == 2  # other dropout masks
 
 
 @pytest.mark.parametrize(
     "name",
     ["lm", "gan", *(pytest.param(name, marks=pytest.mark.slow) for name in ("seq2seq", "vqvae"))],
 )
-def test_shards_have_the_size_that_the_mesh_promises(name):
-    """Of parameters, their moments and averages: what a rule or fsdp divides is so
-    small on each device, and nothing of two axes is whole that could be divided.
+def test_shard_shapes_follow_the_sharding_rules(name):
+    """Parameters, moments and averages have the shard shapes of their rules and FSDP;
+    no array of two or more axes is replicated if an axis is divisible.
     """
     mesh = make_mesh(dict(data=4, model=2))
     config = configs.override(tiny(name), ALL)
     _, states, _ = trained(config, [config], (1,), mesh=mesh)
     divided = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(states):
-        axes = sharding.axes_of(path_of(path), leaf.shape[1:], mesh.shape, True)
+        axes = sharding.leaf_axes(path_of(path), leaf.shape[1:], mesh.shape, True)
         promised = [
             1,
             *(n // mesh.shape.get(axis, 1) for n, axis in zip(leaf.shape[1:], axes, strict=True)),
         ]
         assert {s.data.shape for s in leaf.addressable_shards} == {tuple(promised)}, path_of(path)
-        if leaf.ndim > 2 and sharding.tactic(path_of(path)) != sharding.EVERYWHERE:
+        if leaf.ndim > 2 and sharding.match_rule(path_of(path)) != sharding.REPLICATED:
             assert "data" in axes or all(
                 n % 4 for n, axis in zip(leaf.shape[1:], axes, strict=True) if axis is None
             ), path_of(path)
@@ -199,24 +201,24 @@ def test_shards_have_the_size_that_the_mesh_promises(name):
         )
 
 
-def test_every_matrix_needs_a_rule():
+def test_every_matrix_requires_a_sharding_rule():
     with pytest.raises(
         UserError, match=r"no rule of sharding.RULES names params/net/novel/kernel \(3, 4\)"
     ):
-        sharding.axes_of("params/net/novel/kernel", (3, 4), dict(trial=1, data=2, model=2), True)
+        sharding.leaf_axes("params/net/novel/kernel", (3, 4), dict(trial=1, data=2, model=2), True)
     sizes = dict(trial=1, data=4, model=2)
-    assert sharding.axes_of("params/net/novel/bias", (4,), sizes, True) == (None,)
+    assert sharding.leaf_axes("params/net/novel/bias", (4,), sizes, True) == (None,)
     # scanned layers
-    assert sharding.axes_of(
+    assert sharding.leaf_axes(
         "params/net/stack/blocks/feed_forward/up/kernel", (6, 8, 16), sizes, True
     ) == (None, "data", "model")
-    # does not divide
-    assert sharding.axes_of(
+    # 15 is not divisible by 2
+    assert sharding.leaf_axes(
         "params/net/stack/layer_0/feed_forward/up/kernel", (8, 15), sizes, False
     ) == (None, None)
-    # as gradients are called
+    # paths of gradients
     for path in ("params/lora/head/kernel/a", "params/layer_0/recurrent_kernel/b"):
-        assert sharding.axes_of(path, (8, 2), sizes, True) == ("data", None)
+        assert sharding.leaf_axes(path, (8, 2), sizes, True) == ("data", None)
     scanned = made(
         tiny("lm", model__scan=True, model__layers=2, model__bias=True),
         1,
@@ -224,7 +226,7 @@ def test_every_matrix_needs_a_rule():
     )
     flat = {
         path_of(path): spec
-        for path, spec in jax.tree_util.tree_leaves_with_path(scanned.specs(scanned.shapes))
+        for path, spec in jax.tree_util.tree_leaves_with_path(scanned.layout.specs(scanned.shapes))
     }
     assert flat["params/net/stack/blocks/attention/out/bias"] == PartitionSpec("trial", None, None)
     assert flat["params/net/stack/blocks/attention/qkv/bias"] == PartitionSpec(
@@ -232,21 +234,21 @@ def test_every_matrix_needs_a_rule():
     )
 
 
-def sent(name, shape, **changes):
-    """[(kind, shapes)] of what the compiled step sends between devices."""
+def collectives(name, shape, **changes):
+    """Returns [(kind, shapes)] of the collectives in the compiled step."""
     config = tiny(name, **without_dropout(name), **changes)
     programs = made(config, 1, mesh=make_mesh(shape))
-    programs.begin_training()
+    programs.compile_training()
     found = re.findall(
         r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)\(",
-        programs.train.result().as_text(),
+        programs.training.result().as_text(),
     )
     return [(kind, re.findall(r"\w+\[([\d,]*)\]", shapes)) for shapes, kind in found]
 
 
 @pytest.mark.parametrize("name, reductions", [("vae", 1), ("lm", 1), ("gan", 2)])
-def test_data_parallel_training_sends_its_gradients_once_and_nothing_else(name, reductions):
-    assert [kind for kind, _ in sent(name, dict(data=8))] == ["all-reduce"] * reductions
+def test_data_parallel_step_sends_one_all_reduce_per_update(name, reductions):
+    assert [kind for kind, _ in collectives(name, dict(data=8))] == ["all-reduce"] * reductions
 
 
 @pytest.mark.parametrize(
@@ -256,9 +258,9 @@ def test_data_parallel_training_sends_its_gradients_once_and_nothing_else(name, 
         ("gan", dict(batch_size=1024, z=128, model__g__widths=(256,), model__d__widths=(256,))),
     ],
 )
-def test_fully_sharded_training_gathers_each_parameter_once_a_pass_and_no_activation(name, changes):
-    """The discriminator's parameters are others after its update, so that the
-    generator's pass gathers them again.
+def test_fsdp_gathers_parameters_once_per_pass_and_no_activations(name, changes):
+    """The generator's pass gathers the discriminator's parameters again, because they
+    have been updated since the discriminator's pass.
     """
     config = configs.override(tiny(name, **without_dropout(name), **changes), {"run.fsdp": True})
     programs = made(config, 1, mesh=make_mesh(dict(data=8)))
@@ -269,7 +271,7 @@ def test_fully_sharded_training_gathers_each_parameter_once_a_pass_and_no_activa
         matrices_of(programs.shapes.params),
         matrices_of(programs.shapes.params.get("d")),
     )
-    found = sent(name, dict(data=8), run__fsdp=True, **changes)
+    found = collectives(name, dict(data=8), run__fsdp=True, **changes)
     assert (
         collections.Counter(
             shape for kind, shapes in found if kind == "all-gather" for shape in shapes
@@ -287,12 +289,12 @@ def gpus():
 
 
 @pytest.mark.skipif(len(gpus()) < 2, reason="fewer than two GPUs")
-def test_on_gpus_a_gradient_is_reduced_and_scattered_at_once():
+def test_fsdp_uses_reduce_scatter_on_gpus():
     programs = made(
         tiny("lm", run__fsdp=True, model__width=32), 1, mesh=make_mesh(dict(data=2), gpus()[:2])
     )
-    programs.begin_training()
-    text = programs.train.result().as_text()
+    programs.compile_training()
+    text = programs.training.result().as_text()
     matrices = sum(x.ndim > 2 for x in jax.tree.leaves(programs.shapes.params))
     assert (
         len(re.findall(r" reduce-scatter(?:-start)?\(", text)) > 0
@@ -300,21 +302,23 @@ def test_on_gpus_a_gradient_is_reduced_and_scattered_at_once():
     )
 
 
-def test_what_axes_are_is_heard_only_where_somebody_listens():
+def test_logical_constraint_is_identity_without_axis_rules():
     x, heard = jnp.ones((2, 3)), []
-    assert logical_axes.axes(x, "examples") is x
-    with listening(lambda x, names: heard.append(names) or x):
-        logical_axes.axes(x, "examples", None)
-    assert logical_axes.axes(x, "examples") is x and heard == [("examples", None)]
+    assert logical_axes.with_logical_constraint(x, "examples") is x
+    with logical_axis_rules(lambda x, names: heard.append(names) or x):
+        logical_axes.with_logical_constraint(x, "examples", None)
+    assert logical_axes.with_logical_constraint(x, "examples") is x and heard == [
+        ("examples", None)
+    ]
 
 
-def test_a_run_of_many_devices_is_looked_at_on_one():
+def test_mesh_or_one_falls_back_to_one_device():
     assert mesh_or_one(dict(data=-1, model=2), 16, jax.devices()[:1]).size == 1
-    assert mesh_or_one(dict(data=4), 6).size == 1  # a batch that does not divide
+    assert mesh_or_one(dict(data=4), 6).size == 1  # the batch size is not divisible by 4
     assert dict(mesh_or_one(dict(data=-1, model=2), 16).shape) == dict(trial=1, data=4, model=2)
 
 
-def test_clipping_is_optaxs_by_the_joint_norm():
+def test_clip_equals_optax_clip_by_global_norm():
     grads = {
         str(shape): jax.random.normal(jax.random.key(len(shape)), shape)
         for shape in ((5,), (64, 3), (1024, 2), (3, 32, 8))
@@ -328,7 +332,7 @@ def test_clipping_is_optaxs_by_the_joint_norm():
             np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-6)
 
 
-def test_a_mesh_of_three_axes_takes_what_is_left_and_says_what_does_not_fit():
+def test_mesh_fills_remaining_devices_and_refuses_invalid_shapes():
     assert dict(make_mesh(dict(data=-1, model=2)).shape) == dict(trial=1, data=4, model=2)
     for shape in (
         dict(data=3, model=4),
@@ -341,9 +345,9 @@ def test_a_mesh_of_three_axes_takes_what_is_left_and_says_what_does_not_fit():
 
 
 @pytest.mark.parametrize("name", ["gan", pytest.param("lm_stream", marks=pytest.mark.slow)])
-def test_a_run_goes_on_on_another_mesh(name, tmp_path):
-    """Eight devices, then four, then one: the data's order and the losses are those of
-    a run that never moved.
+def test_run_resumes_on_another_mesh(name, tmp_path):
+    """Eight devices, then four, then one: data order and losses equal those of a run on
+    a constant mesh.
     """
 
     def rows(folder):
@@ -355,15 +359,14 @@ def test_a_run_goes_on_on_another_mesh(name, tmp_path):
 
     never = dict(best="", run__eval_every="never", run__sample_every="never")
     given = tiny(name, steps=24, run__log_every="4 steps", run__save_every="8 steps", **never)
-    quiet = dict(report=lambda line: None)
-    train([given], [tmp_path / "still"], **quiet)
+    train([given], [tmp_path / "still"])
     for until, shape in ((8, dict(data=4, model=2)), (16, dict(data=4)), (None, {})):
         moved = configs.override(
             given,
             {"run.fsdp": True}
             | {f"run.mesh.{axis}": n for axis, n in (dict(data=1) | shape).items()},
         )
-        (status,) = train([moved], [tmp_path / "moved"], until=until, **quiet)
+        (status,) = train([moved], [tmp_path / "moved"], until=until)
     assert status["status"] == "done"
     a, b = rows(tmp_path / "still"), rows(tmp_path / "moved")
     assert [row["step"] for row in a] == [row["step"] for row in b] == [4, 8, 12, 16, 20, 24]

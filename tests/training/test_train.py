@@ -1,5 +1,5 @@
-"""The loop and the run directory: rows, resuming, best checkpoints, divergence, groups
-of trials. In one process.
+"""The training loop and the run directory, in one process: rows, resuming, best
+checkpoints, divergence, and groups of trials.
 """
 
 import contextlib
@@ -22,20 +22,23 @@ from aigc_jax.inference import run as loads
 from aigc_jax.training import loop as loops
 from aigc_jax.training import train as training
 from aigc_jax.training.checkpoints import Checkpoints
+from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.loop import Loop
-from aigc_jax.training.progress import Profile
+from aigc_jax.training.programs import Programs
+from aigc_jax.training.resume import restore
 from aigc_jax.training.run_dir import RunDir
+from aigc_jax.training.trial import Trial
 from aigc_jax.utils.errors import UserError
 
-# What the loop alone reads of a config, as long as its rate is constant.
+# Config keys that only the loop reads, provided that the learning rate is constant.
 OF_THE_LOOP = dict(steps=32, best="", best_mode="min", init_from="", init_match="") | {
     "run.log_every": 4, "run.eval_every": 8, "run.sample_every": 16, "run.save_every": 8,
     "run.samples": 4, "run.tensorboard": False,
 }  # fmt: skip
 
 
-def alike(config, *given, **more):
-    """The programs of configs that differ in what the loop alone reads, once."""
+def share_programs(config, *given, **more):
+    """Compiles once for configs that differ only in keys that the loop reads."""
     if config.schedule.name == "constant":
         config = config.copy_and_resolve_references()
         with config.unlocked(), config.ignore_type():
@@ -44,13 +47,13 @@ def alike(config, *given, **more):
 
 
 def train(config, path, **more):
-    return runs.train(config, path, **dict(make=alike) | more)
+    return runs.train(config, path, **dict(make=share_programs) | more)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loaded_runs_share_programs():
+def share_programs_of_loaded_runs():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loads, "Programs", alike)
+        patch.setattr(loads, "Programs", share_programs)
         yield
 
 
@@ -62,7 +65,7 @@ def finished(tmp_path_factory):
     return path
 
 
-def test_what_a_run_leaves(finished):
+def test_run_directory_contents(finished):
     names = {p.name for p in finished.iterdir()}
     assert names >= {
         "config.json",
@@ -103,7 +106,7 @@ def test_curves_are_drawn(tmp_path, drawn_curves):
     assert len(curves.getcolors(1 << 24)) > 10 and curves.text["step"] == "8"
 
 
-def test_generated_pictures_name_their_origin(finished):
+def test_sample_images_record_their_provenance(finished):
     from PIL import Image
 
     run = aigc_jax.load(finished)
@@ -122,8 +125,8 @@ def test_the_same_config_gives_the_same_bytes(finished, tmp_path):
     assert everything(tmp_path) == everything(finished)
 
 
-@methods_of("gan")  # with averages of its parameters; others have further states
-def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch):
+@methods_of("gan")  # "gan" has averaged parameters, and other methods have further states
+def test_resuming_equals_an_uninterrupted_run(name, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(tiny(name), whole)
     save, calls = Loop.save, []
@@ -139,7 +142,7 @@ def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(tiny(name), parts)
-        # what a kill in mid-write leaves: later rows, and half a line
+        # as after a kill during a write: later rows, and a partial line
         with open(parts / "rows.jsonl", "a") as f:
             f.write('{"step": 31, "split": "train", "d_loss": 0}\n{"step": 32, "spl')
     assert train(tiny(name), parts)[0]["status"] == "done"
@@ -148,16 +151,16 @@ def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_saves_and_goes_on(finished, tmp_path, monkeypatch, number):
+def test_stop_signal_saves_and_resumes(finished, tmp_path, monkeypatch, number):
     save, told = Loop.save, []
 
-    def save_and_tell(loop):
+    def save_and_signal(loop):
         save(loop)
         if not told:
             told.append(os.kill(os.getpid(), number))
 
-    monkeypatch.setattr(loops, "CALL_SECONDS", 1e-9)  # it looks after each step
-    monkeypatch.setattr(Loop, "save", save_and_tell)
+    monkeypatch.setattr(loops, "CALL_SECONDS", 1e-9)  # checks for signals after each step
+    monkeypatch.setattr(Loop, "save", save_and_signal)
     handlers = [signal.getsignal(number)]
     status = train(tiny(), tmp_path)[0]
     handlers.append(signal.getsignal(number))
@@ -168,8 +171,8 @@ def test_told_to_stop_it_saves_and_goes_on(finished, tmp_path, monkeypatch, numb
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "rows"])
-def test_a_full_disk_is_one_sentence_and_loses_nothing(finished, tmp_path, monkeypatch, what):
-    """Room for one checkpoint, and for no other or for no further row."""
+def test_full_disk_is_a_user_error_and_loses_no_checkpoint(finished, tmp_path, monkeypatch, what):
+    """The disk has space for one checkpoint, then for no other or for no more rows."""
     usage, append = shutil.disk_usage, RunDir.append
 
     def full(path):
@@ -190,12 +193,12 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(finished, tmp_path, monke
         train(tiny(), tmp_path)
     monkeypatch.undo()
     left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
-    assert left and left <= {"8", "16", "24"}  # what was saved, and nothing half done
+    assert left and left <= {"8", "16", "24"}  # complete checkpoints only
     assert train(tiny(), tmp_path)[0]["status"] == "done"
     assert everything(tmp_path) == everything(finished)
 
 
-def test_a_directory_that_another_process_trains_in_is_refused(tmp_path):
+def test_directory_in_use_by_another_process_is_refused(tmp_path):
     with contextlib.closing(RunDir(tmp_path)) as other:
         other.open()
         with pytest.raises(UserError, match=f"^another process is training in {tmp_path}$"):
@@ -209,13 +212,13 @@ def test_training_a_finished_run_again_changes_nothing(finished):
     assert everything(finished) == before
 
 
-def test_rows_do_not_depend_on_the_length_of_calls(finished, tmp_path, monkeypatch):
+def test_results_do_not_depend_on_steps_per_call(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(loops, "CALL_SECONDS", 1e-9)
     train(tiny(), tmp_path)
     assert everything(tmp_path) == everything(finished)
 
 
-def test_another_identity_is_refused_and_run_keys_are_not(finished, tmp_path):
+def test_changed_config_is_refused_except_for_run_keys(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "r")
     with pytest.raises(UserError) as e:
         train(tiny(hp__lr_g=1e-3, z=9), tmp_path / "r")
@@ -237,20 +240,20 @@ def test_another_identity_is_refused_and_run_keys_are_not(finished, tmp_path):
         dict(best="valid/frechet", run__eval_every="never"),
     ],
 )
-def test_a_mistake_leaves_nothing_that_its_correction_would_meet(tmp_path, mistake):
+def test_failed_start_does_not_block_a_corrected_config(tmp_path, mistake):
     with pytest.raises(UserError):
         train(tiny(steps=8, **mistake), tmp_path)
     assert train(tiny(steps=8), tmp_path)[0]["status"] == "done"
 
 
-def test_what_does_not_fit_together_is_refused_before_data_are_read(tmp_path, monkeypatch):
+def test_inconsistent_config_is_refused_before_loading_data(tmp_path, monkeypatch):
     monkeypatch.setattr(training.data, "load", lambda *a: pytest.fail("read"))
     with pytest.raises(UserError, match="config.data.path = 'x' is read by nothing"):
         train(tiny(data__path="x"), tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
-def test_other_data_are_refused(finished, tmp_path, monkeypatch):
+def test_changed_data_are_refused(finished, tmp_path, monkeypatch):
     shutil.copytree(finished, tmp_path / "r")
     ds = dataset(tiny())
     changed = ds._replace(arrays=ds.arrays | dict(x=ds.arrays["x"] ^ 1))
@@ -263,7 +266,7 @@ def test_other_data_are_refused(finished, tmp_path, monkeypatch):
         train(tiny(), tmp_path / "r")
 
 
-def test_an_added_example_is_named_before_durations_in_epochs(tmp_path, monkeypatch):
+def test_changed_dataset_size_is_named_before_epoch_durations(tmp_path, monkeypatch):
     train(
         tiny(steps="1 epochs", run__save_every="never", run__sample_every="never"), tmp_path / "r"
     )
@@ -293,8 +296,8 @@ def test_an_added_example_is_named_before_durations_in_epochs(tmp_path, monkeypa
             )
 
 
-def test_the_last_step_is_logged_whatever_the_period(tmp_path):
-    """Of a run alone, of one that was cut off, and of trials of a group."""
+def test_last_step_is_always_logged(tmp_path):
+    """Covers a single run, a run stopped early, and trials of a group."""
     quiet = dict(
         run__eval_every="never",
         run__sample_every="never",
@@ -309,7 +312,7 @@ def test_the_last_step_is_logged_whatever_the_period(tmp_path):
     whole = logged(tmp_path / "whole")
     assert [step for step, _ in whole] == [4, 6]
     train(config, tmp_path / "cut", until="5 steps")
-    assert logged(tmp_path / "cut") == whole[:1]  # the step that it was cut off at is not the last
+    assert logged(tmp_path / "cut") == whole[:1]  # the stopping step is not the last
     train(config, tmp_path / "cut")
     assert logged(tmp_path / "cut") == whole
     dirs = [tmp_path / name for name in "abc"]
@@ -323,7 +326,7 @@ def test_the_last_step_is_logged_whatever_the_period(tmp_path):
 
 def test_extending_equals_a_longer_run(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "r")
-    # with programs made for the other length
+    # runs.shared compiles for the config's own length
     train(tiny(), tmp_path / "r", extend=48, make=runs.shared)
     train(tiny(steps=48), tmp_path / "whole", make=runs.shared)
     a, b = everything(tmp_path / "r"), everything(tmp_path / "whole")
@@ -331,32 +334,36 @@ def test_extending_equals_a_longer_run(finished, tmp_path):
     test_row = [
         line for line in a[3].splitlines(True) if b'"test"' in line and b'"step": 32' in line
     ]
-    # the shorter run's own test row stays
+    # the test row of the shorter run remains
     assert len(test_row) == 1 and a[3].replace(test_row[0], b"") == b[3]
     assert train(tiny(steps=48), tmp_path / "r")[0]["step"] == 48
 
 
-def test_what_cannot_be_extended(finished, tmp_path):
+def test_invalid_extensions_are_refused(finished, tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         train(tiny(), tmp_path / "none", extend=40)
     with pytest.raises(UserError, match="less than the 32 steps"):
         train(tiny(), finished, extend=16)
     config = tiny(schedule__name="cosine", steps=8)
-    # what it is trained by says nothing of what may be extended
-    train(config, tmp_path / "cosine", make=lambda config, *given: alike(resolved(tiny()), *given))
+    # the config, and not the compiled programs, determines what can be extended
+    train(
+        config,
+        tmp_path / "cosine",
+        make=lambda config, *given: share_programs(resolved(tiny()), *given),
+    )
     with pytest.raises(UserError, match="'cosine' depends on the end"):
         train(config, tmp_path / "cosine", extend=16)
 
 
-def test_newest_two_and_the_best_are_kept(tmp_path, monkeypatch):
+def test_best_checkpoint_follows_best_metric_and_mode(tmp_path, monkeypatch):
     values = {0: 9.0, 8: 5.0, 16: 3.0, 24: 4.0, 32: np.nan, 40: 3.5}
-    evaluate = training.Programs.evaluate
+    evaluate = Evaluator.evaluate
 
-    def scripted(programs, states, split, samples):
-        (row,) = evaluate(programs, states, split, samples)
+    def scripted(evaluator, states, split, samples):
+        (row,) = evaluate(evaluator, states, split, samples)
         return [row | dict(frechet_pixels=values[int(states.step[0])])]
 
-    monkeypatch.setattr(training.Programs, "evaluate", scripted)
+    monkeypatch.setattr(Evaluator, "evaluate", scripted)
     status = train(tiny(steps=40), tmp_path)[0]
     assert status["best"] == dict(step=16, value=3.0)
     monkeypatch.undo()
@@ -381,7 +388,7 @@ def test_newest_two_and_the_best_are_kept(tmp_path, monkeypatch):
         train(tiny(best="valid/frechet"), tmp_path / "wrong")
 
 
-def test_divergence_is_named_and_keeps_the_last_good_checkpoint(tmp_path):
+def test_diverged_run_records_its_metric_and_is_not_resumed(tmp_path):
     config = tiny(hp__lr_g=1e18, hp__lr_d=1e18, steps=64)
     status = train(config, tmp_path)[0]
     assert (
@@ -397,7 +404,7 @@ def test_divergence_is_named_and_keeps_the_last_good_checkpoint(tmp_path):
         train(config, tmp_path)
 
 
-def test_a_parameter_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
+def test_non_finite_parameters_are_never_saved(tmp_path, monkeypatch):
     save = Loop.save
 
     def infinite(x):
@@ -420,9 +427,9 @@ def test_a_parameter_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["8"]
 
 
-def test_trials_in_one_group_each_have_their_own_results(tmp_path):
-    """The loop cannot tell one trial from several: each has rows, samples and a status;
-    one that diverges leaves the others.
+def test_grouped_trials_match_separate_runs(tmp_path):
+    """Each trial of a group has its own rows, samples and status, and a trial that
+    diverges does not affect the others.
     """
     given = [tiny(seed=1), tiny(seed=2, hp__lr_g=1e18, hp__lr_d=1e18), tiny(seed=3, hp__lr_d=1e-3)]
     paths = [tmp_path / str(i) for i in range(3)]
@@ -454,53 +461,44 @@ def test_trials_in_one_group_each_have_their_own_results(tmp_path):
         train([tiny(), tiny(z=9)], [tmp_path / "x", tmp_path / "y"], group=tmp_path / "z")
 
 
-def test_nothing_compiles_after_the_first_events(tmp_path):
-    """Twice the steps, evaluations, samples and saves: not one compilation more."""
+def test_doubling_the_steps_adds_no_compilation(tmp_path):
+    """Twice the steps, evaluations, samples and saves need the same compilations."""
     counts = []
     for steps in (16, 32):
         seen = []
         jax.monitoring.register_event_duration_secs_listener(
             lambda name, secs, seen=seen, **_: seen.append(name)
         )
-        train(tiny(steps=steps), tmp_path / str(steps), make=training.Programs)
+        train(tiny(steps=steps), tmp_path / str(steps), make=Programs)
         counts.append(sum("backend_compile" in name for name in seen))
         jax.monitoring.clear_event_listeners()
     assert counts[0] > 0 and counts[1] <= counts[0]
 
 
-def loop_of(config, path):
-    programs = alike(resolved(config), dataset(config), 1)
-    return Loop(
-        [training.Trial(resolved(config), RunDir(path))],
-        programs,
-        Checkpoints(path / "c"),
-        print,
-        Profile(path),
-    )
+def initial_states(config, path):
+    programs = share_programs(resolved(config), dataset(config), 1)
+    trials = [Trial(resolved(config), RunDir(path))]
+    return restore(programs, trials, Checkpoints(path / "c"), None, print).states
 
 
 def test_init_from_takes_parameters(finished, tmp_path):
     source = aigc_jax.load(finished).state
     config = tiny(init_from=str(finished), seed=5, steps=8)
-    loop = loop_of(config, tmp_path)
-    loop.restore()
+    states = initial_states(config, tmp_path)
     jax.tree.map(
         lambda a, b: np.testing.assert_array_equal(a[0], b),
-        (loop.states.params, loop.states.extra),
+        (states.params, states.extra),
         (source.params, source.extra),
     )
-    assert int(loop.states.step[0]) == 0
+    assert int(states.step[0]) == 0
 
     config = tiny(init_from=str(finished), init_match="params/g/", seed=5, steps=8)
-    loop = loop_of(config, tmp_path)
-    loop.restore()
-    fresh = loop.programs.init([config])
+    states = initial_states(config, tmp_path)
+    fresh = share_programs(resolved(config), dataset(config), 1).init([config])
     jax.tree.map(
-        lambda a, b: np.testing.assert_array_equal(a[0], b),
-        loop.states.params["g"],
-        source.params["g"],
+        lambda a, b: np.testing.assert_array_equal(a[0], b), states.params["g"], source.params["g"]
     )
-    jax.tree.map(np.testing.assert_array_equal, loop.states.params["d"], fresh.params["d"])
+    jax.tree.map(np.testing.assert_array_equal, states.params["d"], fresh.params["d"])
 
 
 @pytest.mark.parametrize(
@@ -516,14 +514,14 @@ def test_init_from_takes_parameters(finished, tmp_path):
         ),
     ],
 )
-def test_init_from_that_does_not_fit(finished, tmp_path, monkeypatch, change, word):
-    # it is refused before anything trains
-    monkeypatch.setattr(training.Programs, "begin", lambda programs: None)
+def test_invalid_init_from_is_refused(finished, tmp_path, monkeypatch, change, word):
+    # the error precedes training
+    monkeypatch.setattr(Programs, "compile", lambda programs: None)
     with pytest.raises(UserError, match=word):
         train(tiny(**dict(init_from=str(finished)) | change), tmp_path)
 
 
-def test_load_samples_evaluates_and_reads_rows(finished, tmp_path):
+def test_loaded_run_samples_evaluates_and_reads_rows(finished, tmp_path):
     run = aigc_jax.load(finished)
     assert run.sample(8).shape == (8, 8, 8, 1)
     assert (run.sample(8) == run.sample(20)[:8]).all() and (
@@ -549,7 +547,7 @@ def test_load_samples_evaluates_and_reads_rows(finished, tmp_path):
         aigc_jax.load(finished, "lastest")
 
 
-def test_the_prior_is_drawn_without_the_data(finished, monkeypatch):
+def test_prior_sampling_needs_no_data(finished, monkeypatch):
     expected = aigc_jax.load(finished).sample(6)
 
     def gone(*words):
@@ -562,7 +560,7 @@ def test_the_prior_is_drawn_without_the_data(finished, monkeypatch):
         run.evaluate()
 
 
-def test_tensorboard_events_are_the_rows(tmp_path):
+def test_tensorboard_events_equal_the_rows(tmp_path):
     train(tiny(steps=16, run__tensorboard=True), tmp_path)
     files = list((tmp_path / "tensorboard").iterdir())
     assert len(files) == 1
@@ -582,13 +580,13 @@ def test_tensorboard_events_are_the_rows(tmp_path):
                 assert got[row["step"], f"{row['split']}/{name}"] == pytest.approx(value, rel=1e-6)
 
 
-def test_wandb_that_is_not_installed_is_one_sentence(tmp_path, monkeypatch):
+def test_missing_wandb_is_a_user_error(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(UserError, match="needs the package wandb: pip install wandb"):
         train(tiny(run__wandb="offline"), tmp_path)
 
 
-def test_config_json_holds_the_changes(tmp_path):
+def test_config_json_stores_the_changes(tmp_path):
     train(tiny(steps=8), tmp_path, changes=[{"hp.lr_g": [1, 2]}])
     stored = json.loads((tmp_path / "config.json").read_text())
     assert stored["changes"] == {"hp.lr_g": [1, 2]} and stored["config"]["steps"] == 8

@@ -1,4 +1,4 @@
-"""Fine-tuning: answers alone learned, parameters that stay, low-rank adaptation."""
+"""Fine-tuning: loss on answers only, frozen parameters, and low-rank adaptation."""
 
 import ast
 import io
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from runs import made
+from runs import made, train
 from tiny_configs import PAIRS, resolved, tiny
 
 import aigc_jax
@@ -18,12 +18,11 @@ from aigc_jax.core import config as configs
 from aigc_jax.data import corpora, pairs
 from aigc_jax.inference import generation
 from aigc_jax.methods import lora
-from aigc_jax.methods.decoding import Choice
+from aigc_jax.methods.decoding import SamplingParams
 from aigc_jax.training import init_from
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.programs import Programs
-from aigc_jax.training.serialization import flatten
-from aigc_jax.training.train import train
+from aigc_jax.training.serialization import flatten_state
 from aigc_jax.utils.errors import UserError
 
 JOINED = dict(
@@ -34,10 +33,9 @@ JOINED = dict(
     data__length=12,
     model__context=12,
 )
-SILENT = dict(report=lambda _: None)
 
 
-def joined(**more):
+def load_prefix_lm(**more):
     return data.load(
         ConfigDict(
             configs.DATA | dict(name="pairs", path=str(PAIRS), length=12, joined=True) | more
@@ -45,8 +43,8 @@ def joined(**more):
     )
 
 
-def test_joined_pairs_are_one_text_of_which_the_answer_counts():
-    found = joined()
+def test_prefix_lm_mask_covers_the_target_only():
+    found = load_prefix_lm()
     batch = found.take(found.arrays, np.arange(found.spec.n_train))
     end = found.tokenizer.end
     for tokens, mask in zip(batch["tokens"], batch["mask"], strict=True):
@@ -59,20 +57,20 @@ def test_joined_pairs_are_one_text_of_which_the_answer_counts():
         )
     assert (batch["bytes"].sum(1) == 4).all()
     with pytest.raises(UserError, match="config.data.length = 9 tokens leaves no train pair"):
-        joined(length=9)
-    assert joined(length=10).about["text"]["left_out"] == 0
-    # which stands between the two
-    assert "\n" in joined(tokenizer="characters").tokenizer.decode(range(11))
+        load_prefix_lm(length=9)
+    assert load_prefix_lm(length=10).about["text"]["left_out"] == 0
+    # separates source and target
+    assert "\n" in load_prefix_lm(tokenizer="characters").tokenizer.decode(range(11))
 
 
-def test_the_loss_is_that_of_the_answers():
-    """Its gradient is 0 in what follows a source: other sources' ends change nothing;
-    and it is the mean over the answers' tokens.
+def test_prefix_lm_loss_is_the_mean_over_target_tokens():
+    """Source tokens and padding do not contribute. `evaluate` returns the sum over the
+    target tokens, and `step` their mean.
     """
     config = tiny("lm", **JOINED, model__dropout=0.0)
     found = data.load(config.data)
     config = configs.resolve(config, found.spec.n_train, 16)
-    method = methods.make(config, found.spec)
+    method = methods.make_method(config, found.spec)
     state = jax.jit(method.init)(
         jax.random.key(0), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
     )
@@ -92,15 +90,15 @@ def test_the_loss_is_that_of_the_answers():
     assert jax.jit(method.step)(state, batch)[1]["loss"] == pytest.approx(chosen.mean(), rel=1e-5)
 
 
-def test_an_answer_is_what_greedy_writing_gives_and_a_reference_what_the_data_say():
+def test_answer_sampler_is_greedy_and_reference_is_the_target():
     config = tiny("lm", **JOINED, model__dropout=0.0)
     found = data.load(config.data)
     config = configs.resolve(config, found.spec.n_train, 16)
-    method = methods.make(config, found.spec)
+    method = methods.make_method(config, found.spec)
     state = jax.jit(method.init)(
         jax.random.key(3), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
     )
-    # so that its text is not one token
+    # large weights, so that the text is not one repeated token
     state = state.replace(params=jax.tree.map(lambda x: 8 * x, state.params))
     batch = jax.tree.map(
         jnp.asarray, found.take(found.arrays, np.arange(4)) | dict(index=np.arange(4))
@@ -111,16 +109,16 @@ def test_an_answer_is_what_greedy_writing_gives_and_a_reference_what_the_data_sa
         read_text(row) for row in jax.jit(method.samplers["reference"])(state, state.key, batch)
     ] == [target for _, target in said]
     answers = np.asarray(jax.jit(method.samplers["answer"])(state, state.key, batch))
-    # the end, four digits, a line break; the answer
+    # end token, four digits, line break, answer
     read = np.concatenate([np.asarray(batch["tokens"])[:, :6], answers[:, :5]], axis=1)
     logits = jax.jit(method.language.apply)(state.params, read, None)[0]
     assert (np.asarray(logits)[:, 5:10].argmax(-1) == answers[:, :5]).all()
     assert len(np.unique(answers[:, :5])) > 3
 
 
-def test_functions_and_their_docstrings():
-    """What is cut out of a function is its docstring, and nothing else: both together
-    are the function again.
+def test_functions_are_split_from_their_docstrings():
+    """Only the docstring is removed from a function: both parts parse, and the code has
+    no docstring.
     """
     source = 'class A:\n    def f(self, x):\n        """Says."""\n        # why\n        return x\n'
     source += '\ndef g(): "one line"\ndef h():\n    """Only this."""\n'
@@ -131,7 +129,7 @@ def test_functions_and_their_docstrings():
         for path in (ast.__file__, pairs.__file__)
         for pair in pairs.functions(open(path, encoding="utf-8").read())
     ]
-    assert len(found) > 20  # of any version of Python
+    assert len(found) > 20  # for any version of Python
     for said, code in found:
         (tree,) = ast.parse(code).body
         assert ast.get_docstring(tree) is None
@@ -139,15 +137,15 @@ def test_functions_and_their_docstrings():
 
 
 def parameters(config, steps=3):
-    """Before and after some steps, by path."""
+    """Returns {path: parameter} before and after some steps."""
     programs = made(config, 1)
     states = programs.init([resolved(config)])
-    before = flatten(states.params)
-    return before, flatten(programs.train(states, programs.arrays, np.int32(steps))[0].params)
+    before = flatten_state(states.params)
+    return before, flatten_state(programs.train(states, 0, steps)[0].params)
 
 
 @pytest.mark.parametrize("method, pattern", [("lm", "embed|layer_0/attention"), ("vae", "^q_0")])
-def test_frozen_parameters_stay_as_they_are_and_the_others_do_not(method, pattern):
+def test_frozen_parameters_do_not_change_and_others_do(method, pattern):
     before, after = parameters(tiny(method, frozen=pattern))
     stay = {name for name in before if re.search(pattern, name.split("/", 1)[1])}
     assert stay and stay != set(before)
@@ -163,7 +161,7 @@ def test_frozen_parameters_stay_as_they_are_and_the_others_do_not(method, patter
         ("nowhere", "matches no parameter after its first part; there are net/"),
     ],
 )
-def test_a_pattern_of_frozen_parameters_that_is_none(pattern, words):
+def test_invalid_frozen_patterns_are_refused(pattern, words):
     with pytest.raises(UserError, match=words):
         parameters(tiny("lm", frozen=pattern))
 
@@ -171,7 +169,7 @@ def test_a_pattern_of_frozen_parameters_that_is_none(pattern, words):
 ADAPTED = {"lora.rank": 2, "lora.match": "attention"}
 
 
-def test_an_adaptation_begins_as_the_network_and_trains_alone():
+def test_lora_starts_at_the_network_and_trains_only_adapters():
     config = resolved(configs.override(tiny("lm"), ADAPTED))
     before, after = parameters(configs.override(tiny("lm"), ADAPTED))
     changed = {
@@ -182,22 +180,24 @@ def test_an_adaptation_begins_as_the_network_and_trains_alone():
     )
     states = made(configs.override(tiny("lm"), ADAPTED), 1).init([config])
     params = jax.tree.map(lambda x: x[0], states.params)
-    begun = flatten(lora.merged(config, params))
-    assert all(np.array_equal(value, begun[name]) for name, value in flatten(params["net"]).items())
+    begun = flatten_state(lora.merge_adaptation(config, params))
+    assert all(
+        np.array_equal(value, begun[name]) for name, value in flatten_state(params["net"]).items()
+    )
 
 
-def test_what_is_merged_is_the_product():
+def test_lora_merge_adds_the_scaled_product():
     config = ConfigDict(dict(lora=dict(rank=2, alpha=6.0, match=".")))
     keys = jax.random.split(jax.random.key(0), 3)
     net = dict(layer=dict(kernel=jax.random.normal(keys[0], (5, 4)), bias=jnp.ones(4)))
-    added = lora.init(config, keys[1], net)
+    added = lora.init_adaptation(config, keys[1], net)
     assert (
         list(added) == ["layer/kernel"]
         and added["layer/kernel"]["a"].shape == (5, 2)
         and not added["layer/kernel"]["b"].any()
     )
     b = jax.random.normal(keys[2], (2, 4))
-    both = lora.merged(
+    both = lora.merge_adaptation(
         config, dict(net=net, lora={"layer/kernel": added["layer/kernel"] | dict(b=b)})
     )
     np.testing.assert_allclose(
@@ -220,42 +220,42 @@ def test_what_is_merged_is_the_product():
         ({"lora.rank": 2, "lora.match": "("}, "no regular expression"),
     ],
 )
-def test_an_adaptation_that_cannot_be(change, words):
+def test_invalid_lora_configs_are_refused(change, words):
     with pytest.raises(UserError, match=words):
         parameters(configs.override(tiny("lm"), change))
 
 
-def test_an_adaptation_is_for_language_models():
+def test_lora_is_for_language_models_only():
     with pytest.raises(UserError, match="config.lora.rank: no such key of config.method = 'vae'"):
         parameters(configs.override(tiny("vae"), {"lora.rank": 2}), 1)
 
 
-def test_from_a_run_to_an_adapted_one(tmp_path):
-    """Train, answer, adapt: begun from the run it is as good as the run was; and a run
-    without the adaptation would lose it.
+def test_lora_run_starts_from_a_trained_run(tmp_path):
+    """The adapted run starts with exactly the weights of the trained run. Initializing
+    a run without an adaptation from an adapted one is refused.
     """
     never = dict(run__eval_every="never", run__sample_every="never", run__save_every="never")
-    train([tiny("lm", **JOINED, steps="8 steps", **never)], [tmp_path], **SILENT)
+    train([tiny("lm", **JOINED, steps="8 steps", **never)], [tmp_path])
     run = aigc_jax.load(tmp_path)
     out = io.StringIO()
-    generation.converse(run, 6, Choice(0.0), 0, None, io.StringIO("1234\n"), out)
-    (answer,) = generation.texts(run, ["1234\n"], 6, Choice(0.0))
+    generation.interactive_loop(run, 6, SamplingParams(0.0), 0, None, io.StringIO("1234\n"), out)
+    (answer,) = generation.generate_texts(run, ["1234\n"], 6, SamplingParams(0.0))
     assert out.getvalue() == f"1234\n{answer}\n"
     config = tiny("lm", **JOINED, init_from=str(tmp_path), init_match="^params/net/", lora__rank=2)
     found = data.load(config.data)
     config = configs.resolve(config, found.spec.n_train, 16)
     programs = Programs(config, found, 1)
-    states = init_from.initialize(programs.init([config]), config, found.tokenizer)
+    states = init_from.take_parameters(programs.init([config]), config, found.tokenizer)
     assert set(states.params) == {"net", "lora"}
     kept, begun = (
-        flatten(run.state.params["net"]),
-        flatten(lora.merged(config, jax.tree.map(lambda x: x[0], states.params))),
+        flatten_state(run.state.params["net"]),
+        flatten_state(lora.merge_adaptation(config, jax.tree.map(lambda x: x[0], states.params))),
     )
     assert all(np.array_equal(kept[name], begun[name]) for name in kept)
     with Checkpoints(tmp_path / "adapted" / "checkpoints") as checkpoints:
         checkpoints.save(
             1,
-            flatten(programs.place(states)),
+            flatten_state(programs.to_mesh(states)),
             {},
             dict(failed=[None], best=[None], rows=[dict(bytes=0, sha256="")]),
         )
@@ -266,10 +266,10 @@ def test_from_a_run_to_an_adapted_one(tmp_path):
         16,
     )
     with pytest.raises(UserError, match="holds a low-rank adaptation"):
-        init_from.initialize(Programs(plain, found, 1).init([plain]), plain)
+        init_from.take_parameters(Programs(plain, found, 1).init([plain]), plain)
 
 
-def test_docstrings_are_split_and_answered_by_functions(tmp_path, monkeypatch):
+def test_docstrings_dataset_pairs_docstrings_with_functions(tmp_path, monkeypatch):
     for i in range(40):
         (tmp_path / f"m{i}.py").write_text(
             f'def f{i}(x):\n    """Adds {i}."""\n    return x + {i}\n'

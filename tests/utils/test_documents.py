@@ -1,5 +1,5 @@
-"""Files of a run: what is written is read; what is damaged, of another format or of
-another shape is one sentence.
+"""Files of a run: round trips, and one-line errors for damaged files, other formats and
+other shapes.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ PLAN = dict(members=["a"], route="vmap", chunk=0, devices=1, seconds_a_step={"vm
 
 
 def with_digest(value, number=1) -> bytes:
-    """A document as its definition says, without the code under test."""
+    """A document built from the definition of the format, not by the tested code."""
     value = dict(format=number) | value
     canonical = json.dumps(value, sort_keys=True).encode()
     return json.dumps(value | dict(sha256=hashlib.sha256(canonical).hexdigest())).encode() + b"\n"
 
 
-def test_a_document_carries_its_format_and_the_digest_of_its_content(tmp_path):
+def test_document_stores_its_format_and_content_digest(tmp_path):
     path = tmp_path / "plan.json"
     documents.write(path, PLAN)
     assert json.loads(path.read_bytes()) == json.loads(with_digest(PLAN))
@@ -72,7 +72,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_damage_is_one_sentence_with_file_fault_and_remedy(case, tmp_path):
+def test_damage_error_names_file_fault_and_remedy(case, tmp_path):
     raw, words = DAMAGED[case]
     path = tmp_path / "plan.json"
     path.write_bytes(raw)
@@ -86,7 +86,7 @@ def test_damage_is_one_sentence_with_file_fault_and_remedy(case, tmp_path):
 @pytest.mark.parametrize(
     "number, words", [(2, "use the newer version"), (0, "use the earlier version")]
 )
-def test_another_format_is_refused_and_named(number, words, tmp_path):
+def test_other_formats_are_refused(number, words, tmp_path):
     path = tmp_path / "plan.json"
     path.write_bytes(with_digest(PLAN, number))
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_another_format_is_refused_and_named(number, words, tmp_path):
         documents.read(path)
 
 
-def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+def test_non_regular_files_are_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "plan.json")
     (tmp_path / "rung.json").mkdir()
     reader = threading.Thread(target=documents.peek, args=(tmp_path / "plan.json",), daemon=True)
@@ -114,7 +114,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
 ROW = b'{"step": 4, "split": "train", "loss": 0.5, "kl": null}\n'
 
 
-def test_rows_are_read_and_a_torn_last_line_is_left_out(tmp_path):
+def test_torn_last_row_is_dropped(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(ROW + ROW[:20])
     assert documents.read_lines(path) == [dict(step=4, split="train", loss=0.5, kl=None)]
@@ -134,7 +134,7 @@ def test_rows_are_read_and_a_torn_last_line_is_left_out(tmp_path):
         (b"[" * 100_000, "line 2 nests too deeply"),
     ],
 )
-def test_a_line_that_is_no_row_is_named(line, words, tmp_path):
+def test_invalid_row_is_named_by_line(line, words, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(ROW + line + b"\n" + ROW)
     with pytest.raises(
@@ -144,14 +144,14 @@ def test_a_line_that_is_no_row_is_named(line, words, tmp_path):
     assert len(documents.read_lines(path, lenient=True)) == 2
 
 
-def test_a_value_of_another_shape_is_not_written(tmp_path):
+def test_invalid_document_is_not_written(tmp_path):
     for wrong in (PLAN | dict(chunk="0"), PLAN | dict(chunk=float("nan")), {}):
         with pytest.raises(UserError, match="plan.json cannot be written"):
             documents.write(tmp_path / "plan.json", wrong)
     assert not list(tmp_path.iterdir())
 
 
-def test_shapes_admit_optional_keys_alternatives_and_other_keys():
+def test_shapes_support_optional_keys_unions_and_wildcards():
     shape = {"a": int, "b?": (str, None), ...: [float]}
     for good in ({"a": 1}, {"a": 1, "b": None}, {"a": 1, "b": "x", "c": [1, 2.5]}):
         document_shapes.check_shape(good, shape, "it")

@@ -1,4 +1,4 @@
-"""Errors name arguments, which each surface spells in its own way."""
+"""Errors name arguments; Python spells them as names, the command line as flags."""
 
 import ast
 import pickle
@@ -12,7 +12,7 @@ from aigc_jax.utils.errors import FormatError, UserError, argument, choose, comm
 
 pytestmark = pytest.mark.unit
 
-# Options of other programs, and of the compiler: file -> the words that begin with
+# Options of other programs and of the compiler: file -> the words that begin with
 # dashes.
 OPTIONS = {
     "inference/train.py": {"--xla_gpu_deterministic_ops"},
@@ -29,9 +29,9 @@ OPTIONS = {
 }
 
 
-def dashed(path) -> set[str]:
-    """The words of a file's texts, docstrings too, that look like flags; "--" of one
-    that is made of dashes and a variable.
+def flag_words(path) -> set[str]:
+    """The words in the strings and docstrings of a file that resemble flags; "--" for a
+    flag formatted from a variable.
     """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -42,49 +42,51 @@ def dashed(path) -> set[str]:
     return found
 
 
-def test_no_room_but_the_command_line_writes_flags():
+def test_only_the_cli_package_contains_flags():
     package = ROOT / "aigc_jax"
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
         if not name.startswith("cli/"):
             allowed = {"--"} if name == "utils/errors.py" else OPTIONS.get(name, set())
-            assert dashed(path) == allowed, name
+            assert flag_words(path) == allowed, name
 
 
-def test_a_python_user_reads_names_and_the_command_line_flags():
+def test_arguments_are_names_in_python_and_flags_in_the_cli():
     error = UserError(f"{argument('what')}=x and {argument('label')}=3 go apart")
     assert str(error) == f"{error}" == "what=x and label=3 go apart"
-    assert error.spelled(cli.spell) == "--what=x and --class=3 go apart"
-    assert UserError("config.hp.lr = 'x'").spelled(cli.spell) == "config.hp.lr = 'x'"
+    assert error.spelled(cli.spell_flags) == "--what=x and --class=3 go apart"
+    assert UserError("config.hp.lr = 'x'").spelled(cli.spell_flags) == "config.hp.lr = 'x'"
 
 
-def test_names_that_are_no_flag_stay_as_they_are():
-    assert UserError(argument("prompts")).spelled(cli.spell) == "prompts"
+def test_arguments_without_a_flag_keep_their_name():
+    assert UserError(argument("prompts")).spelled(cli.spell_flags) == "prompts"
 
 
-def test_names_survive_another_process():
+def test_error_arguments_survive_pickling():
     error = pickle.loads(pickle.dumps(FormatError(argument("what"))))
-    assert type(error) is FormatError and error.spelled(cli.spell) == "--what"
+    assert type(error) is FormatError and error.spelled(cli.spell_flags) == "--what"
 
 
-def test_a_choice_of_an_argument_and_of_a_config_key(capsys):
+def test_choose_spells_arguments_as_flags_but_not_config_keys(capsys):
     with pytest.raises(UserError, match="^what = 'pior' is none of prior; did you mean") as e:
         choose(dict(prior=1), "pior", "what")
-    assert e.value.spelled(cli.spell).startswith("--what = 'pior'")
+    assert e.value.spelled(cli.spell_flags).startswith("--what = 'pior'")
     with pytest.raises(UserError, match="^config.loss = 'x'") as e:
         choose(dict(hinge=1), "x", "config.loss")
-    assert e.value.spelled(cli.spell).startswith("config.loss = 'x'")
+    assert e.value.spelled(cli.spell_flags).startswith("config.loss = 'x'")
 
 
-def test_a_command_line_within_a_sentence(monkeypatch):
+def test_command_in_an_error_matches_the_invocation(monkeypatch):
     error = UserError(f"get it with: {command('data', name='mnist', download=True)}")
     assert str(error) == "get it with: aigc data --name=mnist --download"
     monkeypatch.setattr("sys.argv", [str(ROOT / "aigc_jax" / "__main__.py")])
-    assert error.spelled(cli.spell).endswith(": python -m aigc_jax data --name=mnist --download")
+    assert error.spelled(cli.spell_flags).endswith(
+        ": python -m aigc_jax data --name=mnist --download"
+    )
     assert flags(route="map", halve=True, download=False) == ["--route=map", "--halve"]
 
 
-def test_errors_of_the_library_have_dashes_in_the_terminal(tmp_path, capsys):
+def test_cli_prints_library_errors_with_flags(tmp_path, capsys):
     assert cli.main(["train", "--config=gan_digit", f"--workdir={tmp_path}"]) == 1
     assert capsys.readouterr().err.startswith("error: --config=gan_digit: no such file")
     words = ["train", "--config=gan_digits", f"--workdir={tmp_path}", "--restart", "--extend=9"]
@@ -92,6 +94,6 @@ def test_errors_of_the_library_have_dashes_in_the_terminal(tmp_path, capsys):
     assert "--restart begins again, --extend goes on: give one" in capsys.readouterr().err
 
 
-def test_the_marks_of_arguments_are_in_no_text_that_people_read():
+def test_argument_markers_are_hidden_from_str_and_repr():
     error = UserError(f"{argument('what')} = 'x' is none of a, b")
     assert repr(error) == "UserError(\"what = 'x' is none of a, b\")" and "\0" not in str(error)

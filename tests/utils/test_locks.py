@@ -1,4 +1,4 @@
-"""Locks of directories: one process of a host, other hosts by their heartbeats."""
+"""Directory locks: exclusive on one host, detected by heartbeats on other hosts."""
 
 import json
 import os
@@ -7,21 +7,21 @@ import types
 from aigc_jax.utils import documents, locks
 
 
-def test_one_host_holds_a_directory_once_and_another_is_seen_by_its_heartbeat(tmp_path):
-    with locks.hold(tmp_path) as mine:
+def test_lock_is_exclusive_and_writes_a_heartbeat(tmp_path):
+    with locks.try_lock(tmp_path) as mine:
         assert (
             mine
             and locks.is_held(tmp_path)
             and json.loads((tmp_path / "heartbeat.json").read_text())["pid"] == os.getpid()
         )
-        with locks.hold(tmp_path) as again:
+        with locks.try_lock(tmp_path) as again:
             assert not again
     assert not locks.is_held(tmp_path) and not (tmp_path / "heartbeat.json").exists()
 
 
-def test_another_host_is_alive_while_its_heartbeat_changes(tmp_path, monkeypatch):
-    """Whatever the clocks of the hosts say: time is a counter here, and the other host
-    beats or does not.
+def test_remote_lock_is_held_while_its_heartbeat_changes(tmp_path, monkeypatch):
+    """Clocks of different hosts need not agree: a counter replaces the time here, and
+    the other host writes heartbeats or does not.
     """
     now, beats, alive = [0.0], [0], [True]
 
@@ -43,16 +43,16 @@ def test_another_host_is_alive_while_its_heartbeat_changes(tmp_path, monkeypatch
     (tmp_path / ".lock").touch()
     beat()
     assert locks.is_held(tmp_path)
-    with locks.hold(tmp_path) as mine:
-        assert not mine and now[0] == 10  # noticed at its next beat
+    with locks.try_lock(tmp_path) as mine:
+        assert not mine and now[0] == 10  # the next heartbeat is detected
     sleep(100)
     assert locks.is_held(tmp_path)
-    sleep(115)  # no beat: 225 is no tenth second
+    sleep(115)  # 225 is no multiple of 10: no heartbeat
     assert locks.is_held(tmp_path)
     alive[0] = False
     sleep(120)
-    assert not locks.is_held(tmp_path)  # watched for 120 seconds without a change
-    locks._watched.clear()  # as a process of its own, which saw nothing yet
+    assert not locks.is_held(tmp_path)  # 120 seconds without a change
+    locks._watched.clear()  # as a new process without observations
     begun = now[0]
-    with locks.hold(tmp_path) as mine:
+    with locks.try_lock(tmp_path) as mine:
         assert mine and now[0] - begun == 120

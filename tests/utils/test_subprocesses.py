@@ -1,4 +1,4 @@
-"""How other processes find the package."""
+"""How subprocesses import the package."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from aigc_jax.utils import subprocesses
 pytestmark = pytest.mark.unit
 
 
-def test_a_process_finds_the_package_and_imports_nothing_of_its_working_directory(tmp_path):
+def test_subprocess_imports_the_package_not_its_working_directory(tmp_path):
     for name in ("random.py", "aigc_jax.py"):
         (tmp_path / name).write_text("raise SystemExit('imported by accident')\n")
     bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -27,7 +27,7 @@ def test_a_process_finds_the_package_and_imports_nothing_of_its_working_director
     assert done.returncode == 0 and "gan_digits" in done.stdout, done.stderr
 
 
-def test_what_the_user_set_stays_behind_the_package(monkeypatch):
+def test_package_path_precedes_the_users_pythonpath(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "theirs")
     assert subprocesses.package_path()["PYTHONPATH"] == f"{ROOT}{os.pathsep}theirs"
     monkeypatch.setattr(subprocesses, "REPOSITORY", ROOT / "lib" / "site-packages")

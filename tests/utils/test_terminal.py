@@ -1,4 +1,4 @@
-"""Untrusted text on a terminal: what it would obey or hide is shown."""
+"""Untrusted text on a terminal: control and invisible characters are escaped."""
 
 import io
 import os
@@ -34,11 +34,11 @@ pytestmark = pytest.mark.unit
         ("\udcff", r"\udcff"),
     ],
 )
-def test_controls_are_shown_and_text_is_kept(text, shown):
+def test_control_characters_are_escaped_and_text_is_unchanged(text, shown):
     assert terminal.printable(text) == shown
 
 
-def test_no_control_character_but_tabs_and_line_breaks_is_printed():
+def test_only_tab_and_newline_control_characters_are_printed():
     every = "".join(map(chr, range(sys.maxunicode + 1)))
     shown = terminal.printable(every)
     assert {c for c in shown if unicodedata.category(c) in ("Cc", "Cs")} == {"\t", "\n"}
@@ -46,7 +46,7 @@ def test_no_control_character_but_tabs_and_line_breaks_is_printed():
     assert terminal.printable("".join(kept)) == "".join(kept)
 
 
-def test_text_is_printed_in_the_characters_that_a_stream_has(capsys):
+def test_print_text_escapes_what_the_stream_cannot_encode(capsys):
     strict = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     terminal.print_text("Fréchet \udcff\x1b", strict)
     assert strict.buffer.getvalue() == b"Fr\\xe9chet \\udcff\\x1b\n"
@@ -54,7 +54,7 @@ def test_text_is_printed_in_the_characters_that_a_stream_has(capsys):
     assert capsys.readouterr().err == "one\\nsentence\\x1b\n"
 
 
-def test_generated_text_cannot_command_the_terminal():
+def test_streamed_text_is_escaped():
     out = io.StringIO()
     pieces = iter([("\x1b[2J",), ("漢\n",), ("\u202e",)])
     assert generation.stream_to(out, "a\x07", pieces) == "a\x07\x1b[2J漢\n\u202e"
@@ -72,14 +72,14 @@ def test_generated_text_cannot_command_the_terminal():
         ["sample", "--workdir=/none\n\x1b[2J"],
     ],
 )
-def test_errors_show_control_sequences_of_names(words, capsys):
+def test_errors_escape_control_sequences_in_names(words, capsys):
     assert cli.main(words) == 1
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err and "\\x1b" in err and len(err.splitlines()) == 1
 
 
-def test_names_that_are_no_utf8_on_a_strict_terminal():
-    """One sentence instead of a UnicodeEncodeError."""
+def test_non_utf8_names_are_escaped_on_an_ascii_terminal():
+    """A one-line error instead of a UnicodeEncodeError."""
     words = [os.fsencode(word) for word in start_words("evaluate", "--workdir=")]
     words[-1] += b"\xff\xe9"
     done = subprocess.run(
@@ -94,8 +94,8 @@ def test_names_that_are_no_utf8_on_a_strict_terminal():
     )
 
 
-def test_the_modules_print_through_terminal_alone():
-    """print() is left to what writes no text of others."""
+def test_modules_print_only_through_terminal():
+    """print() is only allowed where no untrusted text is written."""
     import ast
 
     allowed = {"terminal.py", "progress.py", "folder.py"}
@@ -109,7 +109,7 @@ def test_the_modules_print_through_terminal_alone():
 
 
 class Screen(io.StringIO):
-    """A stream that is a terminal or not."""
+    """A stream with a fixed isatty()."""
 
     def __init__(self, terminal):
         super().__init__()
@@ -117,7 +117,7 @@ class Screen(io.StringIO):
 
 
 class OutStream(Screen):
-    """A notebook's."""
+    """The output stream of a notebook, recognized by its module."""
 
     __module__ = "ipykernel.iostream"
 
@@ -130,7 +130,7 @@ class OutStream(Screen):
         (Screen(False), "step 10\nstep 9\ndone\n"),
     ],
 )
-def test_a_status_line_is_written_over_itself_where_that_is_possible(file, written):
+def test_status_line_overwrites_itself_where_supported(file, written):
     line = StatusLine(file)
     line.write("step 10")
     line.write("step 9")
@@ -138,9 +138,10 @@ def test_a_status_line_is_written_over_itself_where_that_is_possible(file, writt
     assert file.getvalue() == written
 
 
-def test_progress_in_a_notebook_is_one_line():
+def test_notebook_progress_is_one_line():
     file = OutStream(False)
     progress = Progress(0, 4, file)
+    progress.start()
     for step in (1, 2, 4):
         progress.show(step, dict(loss=np.ones(1)), lambda *_: None)
     progress.end_line()

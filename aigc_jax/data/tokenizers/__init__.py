@@ -1,7 +1,6 @@
-"""Tokenizers: text to whole numbers and back, by bytes, characters, words or byte-level
-BPE.
+"""Tokenizers: text to integers and back, by bytes, characters, words or byte-level BPE.
 
-A new one is a function of its own and a line in TOKENIZERS.
+A new tokenizer is a function and a line in TOKENIZERS.
 """
 
 import json
@@ -26,12 +25,14 @@ from aigc_jax.utils.files import expand_user, find_obstacle, require_regular
 
 
 def from_plain(plain: dict) -> Tokenizer:
-    """The tokenizer of a description; a wrong one may raise any exception."""
+    """Return the tokenizer of a description; an invalid one may raise any exception."""
     return MAKERS[plain["kind"]](plain)
 
 
 def from_json(text: str) -> Tokenizer:
-    """The inverse of `to_json`. Raises a UserError where the text is no tokenizer."""
+    """Return the tokenizer of a text, as the inverse of `to_json`; raise a UserError
+    where the text is no tokenizer.
+    """
     try:
         return _checked(json.loads(text))
     except ValueError as e:
@@ -46,12 +47,14 @@ def _checked(plain) -> Tokenizer:
 
 
 def write(path: str | Path, tokenizer: Tokenizer) -> None:
-    """A tokenizer's file, which `read` reads."""
+    """Write a tokenizer to a file, which `read` reads."""
     documents.write(Path(path), json.loads(tokenizer.to_json()), "tokenizer.json")
 
 
 def read(path: str | Path) -> Tokenizer:
-    """The tokenizer in a file."""
+    """Return the tokenizer in a file; raise a UserError where the file is missing or
+    damaged.
+    """
     path = Path(path)
     if find_obstacle(path) == "no such file":
         known = [p.name for p in path.parent.glob("*.json")]
@@ -65,10 +68,10 @@ def read(path: str | Path) -> Tokenizer:
 
 
 def make_library(plain: dict) -> Tokenizer:
-    """Whatever the library `tokenizers` can read (`data.tokenizers.huggingface`)."""
+    """Return a tokenizer by the library `tokenizers`: `data.tokenizers.huggingface`."""
     from aigc_jax.data.tokenizers import huggingface
 
-    return huggingface.make(plain)
+    return huggingface.make_tokenizer(plain)
 
 
 MAKERS = {
@@ -82,7 +85,9 @@ MAKERS = {
 
 
 def file(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
-    """The tokenizer at `tokenizer_path`: a file, a run's directory or one of GPT-2."""
+    """Return the tokenizer at config.tokenizer_path: a tokenizer.json, the directory of
+    a run, or a GPT-2 directory.
+    """
     require(
         config.tokenizer_path != "",
         "config.data.tokenizer_path = '' must name a tokenizer.json or a run directory for "
@@ -108,12 +113,17 @@ TOKENIZERS = {
 
 
 def fitted_part(splits: dict[str, list], config: ConfigDict) -> list:
-    """What a tokenizer is fit to: the training split; of characters all splits, since a
-    held-out character must have a number too.
+    """Return the examples that a tokenizer is fit to: the training split, or all splits
+    for characters, because a held-out character needs a number too.
     """
     return sum(splits.values(), []) if config.tokenizer == "characters" else splits["train"]
 
 
 def build(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
-    """The tokenizer that `config` (a config's `data`) names, fit to the texts."""
+    """Return the tokenizer that config.tokenizer names, fit to the texts.
+
+    Args:
+      texts: the training texts; unused where the tokenizer is read from a file.
+      config: the `data` section of a config.
+    """
     return choose(TOKENIZERS, config.tokenizer, "config.data.tokenizer")(texts, config)

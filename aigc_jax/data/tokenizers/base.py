@@ -1,9 +1,8 @@
-"""Tokenizers: text to whole numbers and back, by bytes, characters, words or byte-level
-BPE.
+"""The interface of a tokenizer, and functions that its implementations share.
 
-Each is a plain description, which is what its JSON holds, and the functions that MAKERS
-gives it. Files are untrusted: they hold vocabularies, never code. A lone surrogate,
-which is no text and has no UTF-8, is read as "?" by all of them.
+A tokenizer consists of a plain description, stored as JSON, and of the functions that
+MAKERS constructs from the description. Files are untrusted: they contain vocabularies,
+never code. All tokenizers read a lone surrogate, which has no UTF-8 encoding, as "?".
 """
 
 import codecs
@@ -18,7 +17,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax.utils.errors import require
 
-# The last two tokens, but for another library's files; no text is encoded to them.
+# The last two tokens, except in files of other libraries; no text is encoded to them.
 SPECIALS = ("<|endoftext|>", "<|mask|>")
 BYTES = 256
 DEFAULT = 10_000  # tokens of words and BPE for config.data.vocabulary = 0
@@ -29,51 +28,56 @@ Ids = np.ndarray | Sequence[int]
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
-    """`decode(encode(text)) == text`, but for what `loses` says."""
+    """A tokenizer, with `decode(encode(text)) == text` except for the losses that
+    `loses` describes.
+    """
 
     kind: str
-    pieces: list[bytes]  # what each token stands for; b"" of a special one
+    pieces: list[bytes]  # the bytes of each token; b"" for a special token
     encode: Callable[[str], np.ndarray]  # text -> int32 [L]
-    plain: dict  # JSON: all that makes it
+    plain: dict  # the description, a JSON object that defines the tokenizer
     loses: str = "nothing"
-    unknown: int | None = None
+    unknown: int | None = None  # the token of unknown pieces
     end: int | None = None  # the token that ends a text
-    mask: int | None = None  # the token that hides another
+    mask: int | None = None  # the mask token
 
     @property
     def size(self) -> int:
-        """The number of tokens, special ones included."""
+        """The size of the vocabulary, special tokens included."""
         return len(self.pieces)
 
     def decode(self, ids: Ids) -> str:
-        """The text of tokens; bytes that are no UTF-8 show as U+FFFD. Numbers below 0
-        are no tokens.
+        """Return the text of tokens. Invalid UTF-8 is replaced by U+FFFD; numbers below
+        0 are skipped.
         """
         return self.joined(ids).decode("utf-8", "replace")
 
     def text(self, ids: Ids) -> str:
-        """The text before the first end."""
+        """Return the text before the first end token."""
         ids = np.asarray(ids)
         ends = np.flatnonzero(ids == (-1 if self.end is None else self.end))
         return self.decode(ids[: ends[0]] if len(ends) else ids)
 
     def joined(self, ids: Ids) -> bytes:
-        """Return the bytes of the tokens in a row; numbers below 0 are skipped."""
+        """Return the concatenated bytes of tokens; numbers below 0 are skipped."""
         return b"".join(self.pieces[i] for i in np.asarray(ids).ravel().tolist() if i >= 0)
 
     def stream(self) -> Callable:
-        """(ids, final=False) -> the characters that these tokens complete. A part of
-        one is held back until it is whole; the last call says `final`, and what is left
-        of one shows as U+FFFD. All that comes is what `decode` gives at once.
+        """Return an incremental decoder (ids, final=False) -> the characters that these
+        tokens complete.
+
+        An incomplete character is buffered until later tokens complete it, or until
+        the last call, with `final`, replaces it by U+FFFD. The concatenated results
+        equal `decode` of all tokens.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         return lambda ids, final=False: decoder.decode(self.joined(ids), final)
 
     @functools.cached_property
     def sizes(self) -> np.ndarray:  # -> uint8 [size, 2]
-        """Characters and UTF-8 bytes of each token, which add up to those of a text: a
-        character counts where it begins. An unknown token counts as one of each, for
-        its text is not known.
+        """The number of characters and of UTF-8 bytes of each token, whose sums are
+        those of the text: a character counts for the token in which it begins. An
+        unknown token counts as one of each, because its text is not known.
         """
         starts = [sum(byte & 0xC0 != 0x80 for byte in piece) for piece in self.pieces]
         out = (
@@ -86,12 +90,12 @@ class Tokenizer:
         return out
 
     def to_json(self) -> str:
-        """Return the description as JSON, always the same text for it."""
+        """Return the description as JSON, deterministically."""
         return json.dumps(self.plain, sort_keys=True)
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of `to_json`, by which tokenizers are told apart."""
+        """The SHA-256 of `to_json`, which identifies the tokenizer."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
@@ -99,12 +103,12 @@ class Tokenizer:
 
 
 def utf8(text: str) -> bytes:
-    """Return the UTF-8 of a text, with "?" for every lone surrogate."""
+    """Return a text in UTF-8, with every lone surrogate replaced by "?"."""
     return text.encode("utf-8", "replace")
 
 
-def known(plain: dict) -> list[str]:
-    """The vocabulary of a description, checked."""
+def known_pieces(plain: dict) -> list[str]:
+    """Return the vocabulary of a description; raise a UserError where it is invalid."""
     words = list(plain["known"])
     require(
         all(isinstance(word, str) and word for word in words),
@@ -124,7 +128,7 @@ def with_specials(
     *,
     count: int = 2,
 ) -> Tokenizer:
-    """A tokenizer with the first `count` of SPECIALS after its pieces."""
+    """Return a tokenizer with the first `count` of SPECIALS after its pieces."""
     end, mask = (len(pieces) + i if count > i else None for i in range(2))
     return Tokenizer(kind, pieces + [b""] * count, encode, plain, loses, unknown, end, mask)
 
@@ -132,8 +136,10 @@ def with_specials(
 # From texts to a tokenizer.
 
 
-def limit(config: ConfigDict, least: int) -> int:
-    """The most tokens that config.data.vocabulary allows."""
+def vocabulary_limit(config: ConfigDict, least: int) -> int:
+    """Return the most tokens that config.data.vocabulary allows; raise a UserError
+    where that is fewer than `least`.
+    """
     size = config.vocabulary
     require(
         size == 0 or size >= least,

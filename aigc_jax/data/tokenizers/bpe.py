@@ -12,24 +12,24 @@ from aigc_jax.data.tokenizers.base import (
     BYTES,
     SPECIALS,
     Tokenizer,
-    known,
-    limit,
+    known_pieces,
     utf8,
+    vocabulary_limit,
     with_specials,
 )
 from aigc_jax.data.tokenizers.splitters import LONGEST
 from aigc_jax.utils.errors import require
 
-# Runs of letters, digits, other signs or blanks that training BPE cuts after so many
-# characters: its time grows with the square of a word's length (encoding does not).
+# Training divides runs of letters, digits, other signs or blanks after 1024 characters,
+# because its time grows with the square of a word's length (unlike that of encoding).
 # Ordinary text has no such words.
 LONG_RUNS = "|".join(rf"{kind}{{1024}}" for kind in (r"\p{L}", r"\p{N}", r"[^\s\p{L}\p{N}]", r"\s"))
 
 
 @functools.cache
 def byte_letters() -> dict[str, int]:
-    """The letter that byte-level BPE writes each byte as: itself where it prints, else
-    the next letter from U+0100 on.
+    """Return {letter: byte} of byte-level BPE, which writes a printable byte as itself
+    and any other as the next letter from U+0100 on.
     """
     prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(BYTES) if b not in prints]
@@ -37,7 +37,9 @@ def byte_letters() -> dict[str, int]:
 
 
 def byte_level(library: Any) -> Any:
-    """GPT-2's cut into words, of bytes written as letters; no space is put before."""
+    """Return the library's tokenizer with GPT-2's pre-tokenizer, which splits a text
+    into words and writes bytes as letters; no space is prepended.
+    """
     from tokenizers import pre_tokenizers
 
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -45,14 +47,15 @@ def byte_level(library: Any) -> Any:
 
 
 def make_bpe(plain: dict) -> Tokenizer:
-    """A token is a run of bytes, merged from single ones in the order of `merges`
-    (Sennrich et al. 2016; on bytes: Radford et al. 2019). GPT-2's own has one special
-    token, or none, which `specials` says.
+    """Return a tokenizer whose tokens are runs of bytes, merged from single bytes in
+    the order of `merges` (Sennrich et al. 2016; on bytes: Radford et al. 2019).
+
+    `specials` is the number of special tokens; the tokenizer of GPT-2 has one, or none.
     """
     from tokenizers import Tokenizer as Library
     from tokenizers import models
 
-    words, letters = known(plain), byte_letters()
+    words, letters = known_pieces(plain), byte_letters()
     require(set(letters) <= set(words), "its vocabulary lacks a byte")
     pieces = [bytes(letters[letter] for letter in word) for word in words]
     merges = [(left, right) for left, right in plain["merges"]]
@@ -64,13 +67,13 @@ def make_bpe(plain: dict) -> Tokenizer:
 
 
 def bpe(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
-    """Byte-level BPE, trained on the texts: all bytes, then merges of the most frequent
-    pairs up to `vocabulary`.
+    """Train byte-level BPE on the texts: all bytes, then merges of the most frequent
+    pairs, up to config.vocabulary tokens.
     """
     from tokenizers import Regex, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Library
 
-    size = limit(config, BYTES + len(SPECIALS)) - len(SPECIALS)
+    size = vocabulary_limit(config, BYTES + len(SPECIALS)) - len(SPECIALS)
     library = byte_level(Library(models.BPE()))
     cut = pre_tokenizers.Split(Regex(LONG_RUNS), "isolated")
     library.pre_tokenizer = pre_tokenizers.Sequence([cut, library.pre_tokenizer])

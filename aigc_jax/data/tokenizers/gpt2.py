@@ -1,5 +1,5 @@
-"""The tokenizer files of a GPT-2 directory, as Hugging Face's `transformers` writes
-them: tokenizer.json, or vocab.json and merges.txt.
+"""The tokenizer files of a GPT-2 directory in the format of Hugging Face's
+`transformers`: tokenizer.json, or vocab.json and merges.txt.
 """
 
 import json
@@ -12,7 +12,7 @@ from aigc_jax.utils.errors import UserError, first_line, require
 from aigc_jax.utils.files import read_text
 
 END = SPECIALS[0]
-# The parts of a tokenizer.json that GPT-2's has, with what they say.
+# Parts of GPT-2's tokenizer.json, with their values.
 PLAIN_MODEL = dict(
     type="BPE",
     dropout=None,
@@ -25,14 +25,18 @@ PLAIN_STEP = dict(type="ByteLevel", add_prefix_space=False, use_regex=True)
 
 
 def has_tokenizer(path: Path) -> bool:
-    """Does a directory hold another library's tokenizer, and no run of ours?"""
+    """Return whether a directory contains another library's tokenizer, and is not the
+    directory of a run.
+    """
     return any((path / name).is_file() for name in ("tokenizer.json", "vocab.json"))
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a directory, with the ids of the library `tokenizers`. Raises a
-    UserError where its files are missing or damaged, or where it cannot be used
-    (`huggingface.make`).
+    """Return the tokenizer of a directory, with the ids of the library `tokenizers`.
+
+    Raises:
+      UserError: files are missing or damaged, or the tokenizer is not supported
+        (`huggingface.make_tokenizer`).
     """
     file = path / "tokenizer.json"
     file = file if file.is_file() else path / "vocab.json"
@@ -42,38 +46,45 @@ def read_tokenizer(path: Path) -> Tokenizer:
         if file.name == "vocab.json":
             described = describe_files(described, path, prefix or False)
         else:
-            described = complete(described)
+            described = complete_files(described)
             check_prefix(described["pre_tokenizer"], prefix)
         rows = read_json(path / "config.json").get("vocab_size") if is_gpt2(path) else None
         return from_plain(plain_of(described, read_stops(path), rows))
     except UserError as e:
         raise UserError(f"{file} holds no GPT-2 tokenizer: {e}") from None
-    except Exception as e:  # a damaged file is damaged in many ways
+    except Exception as e:  # a damaged file raises exceptions of many types
         reason = first_line(e, 100)
         raise UserError(f"{file} cannot be read as a tokenizer: {reason}") from None
 
 
 def is_gpt2(path: Path) -> bool:
-    """Does the model's config.json lie beside the tokenizer, which may be alone?"""
+    """Return whether the directory also contains the config.json of a GPT-2 model."""
     return "n_embd" in read_json(path / "config.json")
 
 
 def read_json(file: Path) -> dict:
-    """A JSON object, {} where there is no file."""
+    """Return the JSON object in a file; {} where the file does not exist."""
     found = json.loads(read_text(file)) if file.is_file() else {}
     require(isinstance(found, dict), f"{file} holds no JSON object")
     return found
 
 
-def complete(described: dict) -> dict:
-    """A tokenizer.json as the library writes it: each part and each key is there."""
+def complete_files(described: dict) -> dict:
+    """Return a tokenizer.json as the library writes it, with every part and key."""
     from tokenizers import Tokenizer as Library
 
     return json.loads(Library.from_str(json.dumps(described)).to_str())
 
 
 def describe_files(numbers: dict, path: Path, prefix: bool) -> dict:
-    """The tokenizer.json of vocab.json, merges.txt and added_tokens.json."""
+    """Return the tokenizer.json equivalent to vocab.json, merges.txt and
+    added_tokens.json.
+
+    Args:
+      numbers: the contents of vocab.json, {token: id}.
+      path: the directory of the other files.
+      prefix: whether a blank is prepended to each text.
+    """
     lines = read_text(path / "merges.txt").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     added = read_json(path / "added_tokens.json")
@@ -81,7 +92,7 @@ def describe_files(numbers: dict, path: Path, prefix: bool) -> dict:
     step = PLAIN_STEP | dict(add_prefix_space=prefix, trim_offsets=True)
     flags = dict(single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
     tokens = [dict(id=i, content=name) | flags for name, i in added.items()]
-    return complete(
+    return complete_files(
         dict(
             version="1.0",
             truncation=None,
@@ -97,8 +108,8 @@ def describe_files(numbers: dict, path: Path, prefix: bool) -> dict:
 
 
 def check_prefix(step: dict | None, prefix: bool | None) -> None:
-    """Raise a UserError where tokenizer_config.json says of a blank before each text
-    what tokenizer.json does not.
+    """Raise a UserError where tokenizer_config.json and tokenizer.json disagree on
+    whether a blank is prepended to each text.
     """
     if prefix is None or step is None or step.get("type") != "ByteLevel":
         return
@@ -107,9 +118,14 @@ def check_prefix(step: dict | None, prefix: bool | None) -> None:
 
 
 def plain_of(described: dict, stops: tuple[int, ...] | None, rows: int | None) -> dict:
-    """GPT-2's own kind of byte-level BPE as ours, all else by the library. stops: the
-    tokens at which the model's configs end a text; rows: how many tokens the model has,
-    where it says so, for which special ones past it are none.
+    """Return the description of a tokenizer: of kind "bpe" for byte-level BPE like
+    GPT-2's, otherwise of kind "library".
+
+    Args:
+      described: the contents of tokenizer.json.
+      stops: the tokens that end a text by the model's configs, or None.
+      rows: the number of the model's tokens, or None. Special tokens beyond that number
+        are dropped; a UserError is raised for any other token beyond it.
     """
     numbers = numbers_of(described)
     order = sorted(numbers, key=numbers.__getitem__)
@@ -132,14 +148,14 @@ def plain_of(described: dict, stops: tuple[int, ...] | None, rows: int | None) -
 
 
 def numbers_of(described: dict) -> dict[str, int]:
-    """The vocabulary of a tokenizer.json, added tokens included."""
+    """Return the vocabulary {token: id} of a tokenizer.json, added tokens included."""
     from tokenizers import Tokenizer as Library
 
     return Library.from_str(json.dumps(described)).get_vocab()
 
 
 def is_plain(described: dict) -> bool:
-    """Does it make the tokens that GPT-2's would, but for the vocabulary?"""
+    """Return whether a tokenizer differs from GPT-2's in its vocabulary alone."""
     model = {key: described["model"].get(key) or default for key, default in PLAIN_MODEL.items()}
     step, after = described["pre_tokenizer"] or {}, described["post_processor"]
     names = {token["content"] for token in described["added_tokens"]}
@@ -154,8 +170,8 @@ def is_plain(described: dict) -> bool:
 
 
 def read_stops(path: Path) -> tuple[int, ...] | None:
-    """The tokens at which generation ends, by generation_config.json or else
-    config.json; None where neither says.
+    """Return the tokens that end generation, from generation_config.json, or else from
+    config.json; None where neither specifies them.
     """
     for name in ("generation_config.json", "config.json"):
         given = read_json(path / name)
@@ -170,8 +186,8 @@ def read_stops(path: Path) -> tuple[int, ...] | None:
 
 
 def write_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
-    """The files of a byte-level BPE for `transformers.GPT2Tokenizer`, of any other
-    tokenizer of the library its tokenizer.json.
+    """Write a tokenizer to a directory: byte-level BPE as the files of
+    `transformers.GPT2Tokenizer`, any other tokenizer of the library as tokenizer.json.
     """
     kinds = ("bpe", "library")
     require(
@@ -182,7 +198,7 @@ def write_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
         (path / "tokenizer.json").write_text(tokenizer.plain["json"], encoding="utf-8")
         about = dict(
             tokenizer_class="PreTrainedTokenizerFast"
-        )  # which reads tokenizer.json as it is
+        )  # this class reads tokenizer.json without changes
         (path / "tokenizer_config.json").write_text(json.dumps(about) + "\n")
         return
     words = [*tokenizer.plain["known"], *SPECIALS[: tokenizer.size - len(tokenizer.plain["known"])]]

@@ -1,4 +1,4 @@
-"""Tokenizers of the library `tokenizers`, from its JSON file tokenizer.json."""
+"""Tokenizers of the library `tokenizers`, read from its file tokenizer.json."""
 
 import json
 from collections.abc import Callable
@@ -14,18 +14,18 @@ from aigc_jax.utils.errors import require
 
 @dataclass(frozen=True, eq=False)
 class Decoded(Tokenizer):
-    """A tokenizer whose joined pieces are not the text: what a token shows as depends
-    on the others.
+    """A tokenizer whose concatenated pieces are not the text, because the text of a
+    token depends on the other tokens.
     """
 
     library: Any = None
 
     def decode(self, ids: Ids) -> str:
-        """Return the text of tokens by the library; numbers below 0 are skipped."""
+        """Decode tokens by the library; numbers below 0 are skipped."""
         return self.library.decode([i for i in np.asarray(ids).ravel().tolist() if i >= 0])
 
     def stream(self) -> Callable:
-        """As `Tokenizer.stream`, by decoding all tokens again."""
+        """Return a decoder like `Tokenizer.stream`; calls decode all tokens again."""
         tokens, shown = [], 0
 
         def more(ids, final=False):
@@ -39,13 +39,19 @@ class Decoded(Tokenizer):
         return more
 
 
-def make(plain: dict) -> Tokenizer:
-    """The tokenizer of plain["json"]: its first plain["size"] tokens (those after them
-    must be special), with plain["end"] as the token that ends a text, or None.
+def make_tokenizer(plain: dict) -> Tokenizer:
+    """Return the tokenizer of a tokenizer.json.
 
-    Its ids are those of the library, but that no text is encoded to a special token.
-    What cannot be used raises a UserError: numbers with gaps, tokens that are added
-    around each text, merges that are left out at random.
+    Its ids are those of the library, except that no text is encoded to a special token.
+
+    Args:
+      plain: {"json": the contents of tokenizer.json, "size": the number of tokens to
+        use, beyond which all tokens must be special, "end": the token that ends a text,
+        or None}.
+
+    Raises:
+      UserError: ids with gaps, tokens that are added around each text, merges that are
+        dropped at random, or other unsupported features.
     """
     from tokenizers import Tokenizer as Library
 
@@ -54,7 +60,7 @@ def make(plain: dict) -> Tokenizer:
     library.no_padding()
     library.encode_special_tokens = True
     numbers, end = library.get_vocab(), plain["end"]
-    check(library, numbers, described["model"])
+    check_tokenizer(library, numbers, described["model"])
     special = {x["id"] for x in described["added_tokens"] if x["special"]}
     special |= {numbers[name] for name in SPECIALS if name in numbers}
     require(end is None or end in special, f"its end of text, token {end}, is no special one")
@@ -71,15 +77,17 @@ def make(plain: dict) -> Tokenizer:
         ids = library.encode(utf8(text).decode(), add_special_tokens=False).ids
         return np.array(ids, np.int32)
 
-    loses = losses(described, unknown)
+    loses = find_losses(described, unknown)
     found = numbers.get(SPECIALS[1], len(pieces))
     mask = found if found < len(pieces) else None
     more = "library", pieces, encode, plain, loses, unknown, end, mask
     return Tokenizer(*more) if joins else Decoded(*more, library)
 
 
-def check(library: Any, numbers: dict[str, int], model: dict) -> None:
-    """Raise a UserError where tokens do not follow from the text, or have no place."""
+def check_tokenizer(library: Any, numbers: dict[str, int], model: dict) -> None:
+    """Raise a UserError where the text does not determine the tokens, or where their
+    ids are not 0 .. n-1.
+    """
     require(numbers != {}, "its vocabulary is empty")
     require(sorted(numbers.values()) == list(range(len(numbers))), "its numbers have gaps")
     require(
@@ -90,7 +98,9 @@ def check(library: Any, numbers: dict[str, int], model: dict) -> None:
 
 
 def is_byte_level(described: dict) -> bool:
-    """Are its pieces bytes, written as letters, which joined are the text?"""
+    """Return whether the pieces are bytes, written as letters, whose concatenation is
+    the text.
+    """
     decoder, step = described["decoder"], described["pre_tokenizer"] or {}
     if decoder is not None:
         return decoder["type"] == "ByteLevel"
@@ -98,8 +108,8 @@ def is_byte_level(described: dict) -> bool:
 
 
 def byte_pieces(library: Any, numbers: dict[str, int]) -> list[bytes]:
-    """Return the bytes of every token of a byte-level vocabulary, by number; a
-    UserError where a byte is missing and no unknown token stands for it.
+    """Return the bytes of every token of a byte-level vocabulary, sorted by id. Raise a
+    UserError where a byte is missing and the tokenizer has no unknown token for it.
     """
     letters = byte_letters()
     whole = set(letters) <= set(numbers)
@@ -109,13 +119,13 @@ def byte_pieces(library: Any, numbers: dict[str, int]) -> list[bytes]:
 
 
 def decoded_pieces(library: Any, numbers: dict[str, int]) -> list[bytes]:
-    """What each token shows as in the midst of a text."""
+    """Return the text of each token within a text, as UTF-8."""
     decode: Callable = lambda ids: library.decode(ids, skip_special_tokens=False)
     return [decode([i, i])[len(decode([i])) :].encode() for i in range(len(numbers))]
 
 
-def losses(described: dict, unknown: int | None) -> str:
-    """What a text loses when it is encoded and decoded."""
+def find_losses(described: dict, unknown: int | None) -> str:
+    """Return a description of what encoding and decoding a text loses."""
     parts = []
     if described["normalizer"]:
         parts.append("what its normalizer changes")
@@ -123,12 +133,12 @@ def losses(described: dict, unknown: int | None) -> str:
         parts.append(f"what its vocabulary lacks, which becomes {described['model']['unk_token']}")
     if not is_byte_level(described):
         parts.append("blanks that its decoder places elsewhere")
-    elif prefixes(described["pre_tokenizer"]):
+    elif adds_prefix_space(described["pre_tokenizer"]):
         parts.append("nothing but a blank that is put before a text")
     return "; ".join(parts) or "nothing"
 
 
-def prefixes(step: dict | None) -> bool:
-    """Does a pre-tokenizer, or a part of one, put a blank before a text?"""
+def adds_prefix_space(step: dict | None) -> bool:
+    """Return whether a pre-tokenizer, or a part of one, prepends a blank to a text."""
     parts = (step or {}).get("pretokenizers", [step])
     return any((part or {}).get("add_prefix_space", False) for part in parts)

@@ -1,4 +1,4 @@
-"""From a text to its words: pieces that give the text back when joined."""
+"""Functions that split a text into words, whose concatenation is the text."""
 
 import functools
 import re
@@ -15,8 +15,8 @@ WORDS = re.compile(rf" ?\w{{1,{LONGEST}}}| ?[^\w\s]{{1,{LONGEST}}}|\s")
 
 @functools.cache
 def jieba_cut() -> Callable:
-    """Return jieba's function text -> words, with its dictionary cached for this user
-    alone; a UserError where the package jieba is not installed.
+    """Return jieba's function text -> words, with its dictionary in the user's cache;
+    raise a UserError where the package jieba is not installed.
     """
     try:
         import jieba
@@ -28,12 +28,12 @@ def jieba_cut() -> Callable:
     segmenter = jieba.Tokenizer()
     segmenter.tmp_dir = str(
         cache_dir("jieba")
-    )  # its own choice is a file in a directory that everyone can write to
+    )  # jieba's default is a file in a world-writable directory
     Path(segmenter.tmp_dir).mkdir(parents=True, exist_ok=True)
     return segmenter.cut
 
 
-def chinese(text: str) -> Iterator[str]:
+def split_chinese(text: str) -> Iterator[str]:
     """Yield the words of a Chinese text, in parts of at most LONGEST characters."""
     for word in jieba_cut()(text):
         yield from (word[i : i + LONGEST] for i in range(0, len(word), LONGEST))
@@ -41,5 +41,5 @@ def chinese(text: str) -> Iterator[str]:
 
 SPLITTERS: dict[str, Callable[[str], Iterable[str]]] = {
     "words": WORDS.findall,
-    "chinese_words": chinese,
+    "chinese_words": split_chinese,
 }

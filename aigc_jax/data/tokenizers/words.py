@@ -10,28 +10,28 @@ from aigc_jax.data.tokenizers.base import (
     BYTES,
     SPECIALS,
     Tokenizer,
-    known,
-    limit,
+    known_pieces,
     utf8,
+    vocabulary_limit,
     with_specials,
 )
 from aigc_jax.data.tokenizers.splitters import SPLITTERS
 from aigc_jax.utils.errors import UserError, require
 
-UNKNOWN = "\ufffd".encode()  # what <unk> shows as
+UNKNOWN = "\ufffd".encode()  # the text of <unk>
 
 
 def make_bytes(plain: dict) -> Tokenizer:
-    """A token is a byte of UTF-8."""
+    """Return a tokenizer whose tokens are bytes of UTF-8."""
     encode = lambda text: np.frombuffer(utf8(text), np.uint8).astype(np.int32)
     return with_specials("bytes", [bytes([i]) for i in range(BYTES)], encode, plain)
 
 
 def make_characters(plain: dict) -> Tokenizer:
-    """A token is a code point. One that is not in the vocabulary is <unk>, or a
-    UserError where there is no <unk>.
+    """Return a tokenizer whose tokens are code points. To encode a code point that is
+    not in the vocabulary yields <unk>, or raises a UserError without <unk>.
     """
-    characters = known(plain)
+    characters = known_pieces(plain)
     n, other = len(characters), bool(plain["unknown"])
     table = np.full(0x110000, n if other else -1, np.int32)
     table[[ord(c) for c in characters]] = np.arange(n)
@@ -55,8 +55,8 @@ def make_characters(plain: dict) -> Tokenizer:
 
 
 def make_words(plain: dict) -> Tokenizer:
-    """A token is a piece of text by SPLITTERS; one of no known word is <unk>."""
-    words, split = known(plain), SPLITTERS[plain["kind"]]
+    """Return a tokenizer of the words by SPLITTERS; unknown words are <unk>."""
+    words, split = known_pieces(plain), SPLITTERS[plain["kind"]]
     n = len(words)
     number = {word: i for i, word in enumerate(words)}
     encode = lambda text: np.array(
@@ -68,7 +68,7 @@ def make_words(plain: dict) -> Tokenizer:
 
 
 def bytes_(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
-    """The 256 bytes."""
+    """Return the tokenizer of the 256 bytes; the texts are unused."""
     size = BYTES + len(SPECIALS)
     require(
         config.vocabulary in (0, size),
@@ -84,13 +84,13 @@ def most_frequent(counts: Counter, n: int) -> list[str]:
 
 
 def characters(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
-    """All characters of the texts, by code point; for a `vocabulary` the most frequent
-    ones and <unk>.
+    """Return a tokenizer of all characters of the texts, sorted by code point; with
+    config.vocabulary, of the most frequent characters and <unk>.
     """
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
-    n = limit(config, 4) - 1 - len(SPECIALS) if config.vocabulary else len(counts)
+    n = vocabulary_limit(config, 4) - 1 - len(SPECIALS) if config.vocabulary else len(counts)
     return make_characters(
         dict(
             kind="characters", known=sorted(most_frequent(counts, n)), unknown=config.vocabulary > 0
@@ -99,8 +99,8 @@ def characters(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
 
 
 def words(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
-    """The most frequent words of the texts, and <unk>."""
-    size = limit(config, 4)
+    """Return a tokenizer of the most frequent words of the texts, and <unk>."""
+    size = vocabulary_limit(config, 4)
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(SPLITTERS[config.tokenizer](text))

@@ -1,1 +1,1 @@
-"""Losses, one number per example, in tables: GANs, likelihoods, latents, tokens."""
+"""Losses per example, in tables: GANs, likelihoods, latents and tokens."""

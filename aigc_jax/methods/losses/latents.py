@@ -1,5 +1,5 @@
-"""Losses of latent variables: divergences, bounds, and two-sample losses, which take
-the batch and return [].
+"""Losses of latent variables: divergences and bounds per example, and two-sample
+losses, which take the entire batch and return a scalar.
 """
 
 import math
@@ -8,47 +8,49 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
+from aigc_jax.core.method import Array
 from aigc_jax.methods.losses.likelihoods import gaussian
 
-# -- latent variables
 
-
-def log_normal(z, mean, log_var):  # 3 x [..., Z] -> [...]
-    """log N(z; mean, diag(exp(log_var)))."""
+def log_normal(z: Array, mean: Array, log_var: Array) -> Array:  # 3 x [..., Z] -> [...]
+    """Return log N(z; mean, diag(exp(log_var)))."""
     return gaussian(z, mean, log_var, None).sum(-1)
 
 
-def kl_normal(mean, log_var):  # 2 x [..., Z] -> [..., Z]
-    """KL(N(mean, exp(log_var)) || N(0, 1)) of each latent: (mean^2 + exp(log_var) - 1 -
-    log_var) / 2 (Kingma & Welling 2013, appendix B).
+def kl_normal(mean: Array, log_var: Array) -> Array:  # 2 x [..., Z] -> [..., Z]
+    """Return KL(N(mean, exp(log_var)) || N(0, 1)) of each latent:
+    (mean^2 + exp(log_var) - 1 - log_var) / 2 (Kingma & Welling 2013, appendix B).
     """
     return 0.5 * (mean**2 + jnp.exp(log_var) - 1 - log_var)
 
 
-def log_mixture(z, mean, log_var):  # [..., Z], 2 x [C, Z] -> [...]
-    """log of the mean of C normal densities: the VampPrior, whose parts are posteriors
-    of pseudo-inputs (Tomczak & Welling 2018, eq. 9).
+def log_mixture(z: Array, mean: Array, log_var: Array) -> Array:  # [..., Z], 2 x [C, Z] -> [...]
+    """Return the log of the mean of C normal densities: the VampPrior, whose components
+    are the posteriors of pseudo-inputs (Tomczak & Welling 2018, eq. 9).
     """
     return logsumexp(log_normal(z[..., None, :], mean, log_var), axis=-1) - math.log(len(mean))
 
 
-def free_bits(kl, least):  # [B, Z] -> []
-    """sum_j max(least, mean of KL_j over the batch): no gain in pressing a latent below
-    `least` nats (Kingma et al. 2016, eq. 15). Takes the whole batch.
+def free_bits(kl: Array, least) -> Array:  # [B, Z] -> []
+    """Return sum_j max(least, batch mean of KL_j) (Kingma et al. 2016, eq. 15).
+
+    KL below `least` nats per latent is not rewarded. The loss takes the entire batch.
     """
     return jnp.maximum(kl.mean(0), least).sum()
 
 
-def iwae(log_w):  # [K, B] -> [B]
-    """log of the mean of K importance weights w = p(x, z) / q(z | x): a lower bound of
-    log p(x) that does not fall with K, the ELBO at K = 1 (Burda et al. 2016, eq. 8).
+def iwae(log_w: Array) -> Array:  # [K, B] -> [B]
+    """Return the log of the mean of K importance weights w = p(x, z) / q(z | x).
+
+    In expectation this is a lower bound of log p(x) that does not decrease with K, and
+    the ELBO at K = 1 (Burda et al. 2016, eq. 8).
     """
     return logsumexp(log_w, axis=0) - math.log(len(log_w))
 
 
 @jax.custom_vjp
-def scale_gradient(x, factor):
-    """x, whose gradient is multiplied by `factor`."""
+def scale_gradient(x: Array, factor: Array):
+    """Return x; its gradient is multiplied by `factor`."""
     return x
 
 
@@ -57,10 +59,12 @@ scale_gradient.defvjp(
 )
 
 
-def total_correlation(z, mean, log_var, n):  # 3 x [B, Z] -> []
-    """KL(q(z) || prod_j q(z_j)), estimated on the batch: q(z_i) ~ 1/(n B) sum_k q(z_i |
-    x_k), and for each latent alike (Chen et al. 2018, eq. 3 and 5, minibatch-weighted
-    sampling; n examples in the data set). A biased estimate. Takes the whole batch.
+def total_correlation(z: Array, mean: Array, log_var: Array, n) -> Array:  # 3 x [B, Z] -> []
+    """Return an estimate of KL(q(z) || prod_j q(z_j)) by minibatch-weighted sampling:
+    q(z_i) ~ 1/(n B) sum_k q(z_i | x_k), likewise for each latent, where n is the number
+    of examples in the data set (Chen et al. 2018, eq. 3 and 5).
+
+    The estimate is biased, and takes the entire batch.
     """
     each = gaussian(z[:, None], mean[None], log_var[None], None)  # [B, B, Z]
     log_n = math.log(n) + math.log(len(z))
@@ -69,10 +73,12 @@ def total_correlation(z, mean, log_var, n):  # 3 x [B, Z] -> []
     return (joint - product).mean()
 
 
-def mmd(a, b):  # [B, Z], [B, Z] -> []
-    """The squared maximum mean discrepancy of two samples (Gretton et al. 2012, eq. 3,
-    unbiased) for the kernel C / (C + |a - b|^2), C = 2 Z (Tolstikhin et al. 2018,
-    section 4): 0 in the mean where both have one distribution. Takes the whole batch.
+def mmd(a: Array, b: Array) -> Array:  # [B, Z], [B, Z] -> []
+    """Return the unbiased squared maximum mean discrepancy of two samples (Gretton et
+    al. 2012, eq. 3) for the kernel C / (C + |a - b|^2), C = 2 Z (Tolstikhin et al.
+    2018, section 4).
+
+    Its expectation is 0 for equal distributions. The loss takes the entire batch.
     """
     c, n = 2 * a.shape[-1], len(a)
 

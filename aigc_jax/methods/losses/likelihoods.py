@@ -1,6 +1,8 @@
-"""Losses: arrays in, one number per example out; two-sample losses take the batch,
-return [] and say so. Reductions belong to the methods, choices to the tables below.
-Logarithms are natural: nats.
+"""Likelihoods of images, elementwise: methods sum them over the axes of an example.
+
+Losses return one value per example; two-sample losses, documented as such, take the
+batch and return a scalar. Methods do the reductions, and tables like the one below map
+names to functions. Logarithms are natural, and units are nats.
 """
 
 import math
@@ -11,43 +13,46 @@ import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid, softplus
 
-# -- likelihoods of pictures, value by value: sum them over the axes of an example
+from aigc_jax.core.method import Array
 
 
 class Likelihood(NamedTuple):
-    """p(x | z): what a decoder's outputs mean. `scale` says where the spread comes
-    from: "none" there is none, "hp" a hyper-parameter, "scalar" one parameter of the
-    model, "pixel" an output of the decoder for every value.
+    """A likelihood p(x | z), parametrized by a decoder's outputs.
+
+    `scale` is the source of the scale parameter: "none" for likelihoods without a
+    scale, "hp" a hyper-parameter, "scalar" one parameter of the model, "pixel" an
+    output of the decoder for every value.
     """
 
     # (x [..., *S], location [..., *S], scale [] or [..., *S], levels) -> [..., *S]
     log_prob: Callable
     mean: Callable  # location -> the expected value, in the data's range
     scale: str
-    discrete: bool  # a probability of whole grey levels, so that bits per dimension mean something
+    discrete: bool  # a probability of integer grey levels: bits per dimension are defined
 
 
-def bernoulli(x, logits, _scale, _levels):  # -> [..., *S]
-    """x log s(l) + (1 - x) log(1 - s(l)), s the sigmoid, for x in {0, 1} (Kingma &
-    Welling 2013, appendix C.1).
+def bernoulli(x: Array, logits: Array, _scale, _levels) -> Array:  # -> [..., *S]
+    """Return x log s(l) + (1 - x) log(1 - s(l)), s the sigmoid, for x in {0, 1} (Kingma
+    & Welling 2013, appendix C.1).
     """
     return x * logits - softplus(logits)
 
 
-def gaussian(x, mean, log_var, _levels):  # -> [..., *S]
-    """log N(x; mean, exp(log_var)) (Kingma & Welling 2013, appendix C.2). With a fixed
-    variance v: -(x - mean)^2 / 2v + constant.
+def gaussian(x: Array, mean: Array, log_var: Array, _levels) -> Array:  # -> [..., *S]
+    """Return log N(x; mean, exp(log_var)) (Kingma & Welling 2013, appendix C.2). For a
+    fixed variance v this is -(x - mean)^2 / 2v + constant.
     """
     return -0.5 * (math.log(2 * math.pi) + log_var + (x - mean) ** 2 * jnp.exp(-log_var))
 
 
-def discretized_logistic(x, mean, log_scale, levels):  # -> [..., *S]
-    """log P of one of levels + 1 equidistant values in [-1, 1] under a logistic
-    distribution: the mass within half a step of it, of the whole tail at the two ends
-    (Kingma et al. 2016, section 5.2; Salimans et al. 2017, eq. 2). The masses sum to 1.
+def discretized_logistic(x: Array, mean: Array, log_scale: Array, levels) -> Array:  # -> [..., *S]
+    """Return log P of one of levels + 1 equidistant values in [-1, 1] under a logistic
+    distribution: the mass within half a step of the value, or of the entire tail for
+    the two extreme values (Kingma et al. 2016, section 5.2; Salimans et al. 2017,
+    eq. 2). The masses sum to 1.
 
-    Between cuts b < a the mass is s(a) - s(b) = s(a) s(-b) (1 - exp(b - a)), s the
-    sigmoid: no difference of near numbers.
+    The mass between b < a is computed as s(a) - s(b) = s(a) s(-b) (1 - exp(b - a)), s
+    the sigmoid, which avoids cancellation.
     """
     width = 2 / levels * jnp.exp(-log_scale)
     centre = (x - mean) * jnp.exp(-log_scale)
@@ -57,7 +62,7 @@ def discretized_logistic(x, mean, log_scale, levels):  # -> [..., *S]
     return jnp.where(x < -1 + half, upper, jnp.where(x > 1 - half, lower, inside))
 
 
-def identity(location):
+def identity(location: Array):
     """Return the location unchanged: the mean of a likelihood over all real numbers."""
     return location
 

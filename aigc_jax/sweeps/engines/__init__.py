@@ -1,5 +1,5 @@
-"""Where the command lines of a sweep run: an engine takes jobs and says how each ended.
-It knows neither configs nor trials.
+"""Engines run the command lines of a sweep: an engine accepts jobs and returns how each
+ended. An engine knows neither configs nor trials.
 """
 
 from argparse import Namespace
@@ -13,14 +13,14 @@ from aigc_jax.utils.errors import argument, brief, require
 
 
 def make_slurm(args: Namespace, cache: Path | None) -> Engine:
-    """Return the engine Slurm; a UserError where submitit or sbatch is missing."""
+    """Return the engine Slurm. Raise a UserError if submitit or sbatch is missing."""
     from aigc_jax.sweeps.engines.slurm import Slurm
 
     return Slurm(args, cache)
 
 
 def make_ray(args: Namespace, cache: Path | None) -> Engine:
-    """Return the engine Ray; a UserError where package or cluster is missing."""
+    """Return the engine Ray. Raise a UserError if package or cluster is missing."""
     from aigc_jax.sweeps.engines.ray import Ray
 
     return Ray(args, cache)
@@ -34,7 +34,7 @@ def make_kubernetes(args: Namespace, cache: Path | None) -> Engine:
 
 
 class Setting(NamedTuple):
-    """A setting of engines: what it is by default, and which engines read it."""
+    """A setting of engines: its default, and the engines that read it."""
 
     default: Any
     read_by: tuple[str, ...]
@@ -56,8 +56,8 @@ DEFAULT_SETTINGS = {name: setting.default for name, setting in SETTINGS.items()}
 
 
 def check_settings(engine: str, given: Mapping[str, Any]) -> None:
-    """A UserError for a setting that is not the default and that the engine does not
-    read.
+    """Raise a UserError for a setting that differs from its default and that the engine
+    does not read.
     """
     for name, setting in SETTINGS.items():
         value = given[name]
@@ -68,9 +68,8 @@ def check_settings(engine: str, given: Mapping[str, Any]) -> None:
         )
 
 
-# name -> (the words of the command line, the directory of the compilation cache) ->
-# engine, whose run(jobs, look) returns how each job ended, or None where it only wrote
-# down what is to be run
+# name -> (parsed arguments, directory of the compilation cache) -> engine. Its
+# run(jobs, look) returns how each job ended, or None if it only wrote a manifest.
 ENGINES: dict[str, Callable[[Namespace, Path | None], Engine]] = {
     "local": lambda args, cache: Local(args.slots, cache),
     "slurm": make_slurm,

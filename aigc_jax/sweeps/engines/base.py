@@ -1,4 +1,4 @@
-"""What engines run, how it ended, and a job that is sent to another machine."""
+"""The interface of engines, their jobs, and tasks that run a job on another machine."""
 
 import contextlib
 import os
@@ -15,51 +15,53 @@ from typing import NamedTuple, Protocol
 
 from aigc_jax.utils.errors import UserError, argument, require
 
-REFUSED = 78  # exit code of a job that cannot go on as it is told, whatever its chunk
-HELD = 75  # exit code of a job that another process is at
-STOPPED = 143  # of one that was asked to stop, and saved
+EXIT_REFUSED = 78  # exit code of a job with a user error, which no smaller chunk solves
+EXIT_LOCKED = 75  # exit code of a job whose group another process holds
+EXIT_PREEMPTED = 143  # exit code of a job that saved after a request to stop
 MOST_SHARES, MOST_MINUTES, MOST_SLOTS = (
     4096,
     525_600,
     10_000,
-)  # CPUs or GPUs of a job; a year; jobs at a time
-POLL = 0.1  # seconds between looks at what runs
+)  # CPUs or GPUs of a job; minutes of a job (one year); concurrent jobs
+POLL = 0.1  # seconds between polls of the running jobs
 SAVING = 120.0  # seconds that stopped jobs have to save
-REACH = 5.0  # seconds within which a Ray cluster must answer: Ray itself tries for minutes
-# Prefixes of variables that results depend on; a Ray cluster does not pass them on.
+REACH = 5.0  # seconds within which a Ray cluster must answer; Ray itself retries for minutes
+# Prefixes of environment variables that affect results; Ray does not forward them.
 OURS = ("AIGC_", "JAX_", "XLA_")
 
 
 class Job(NamedTuple):
-    """A command line to run, by the name of its group."""
+    """A command line to run, named after its group."""
 
     name: str
     words: list[str]  # of the command line, after the interpreter
-    log: Path  # where its output goes
+    log: Path  # the file of its output
 
 
 class Ended(NamedTuple):
     """How a job ended."""
 
     code: int
-    reason: str  # the last line that it said, or how it was ended; "" where all went well
+    reason: str  # the last line of its log, or how it was ended; "" on success
 
 
 Look = Callable[[], None]  # called while jobs run
 
 
 class Engine(Protocol):
-    """Runs jobs to their end and says how each ended; None where it only wrote down
-    what is to be run.
+    """Runs jobs to completion and returns how each ended, or None if the engine only
+    wrote a manifest.
     """
 
     def run(self, jobs: list[Job], look: Look) -> dict[str, Ended] | None:
-        """Return {name: how it ended} of the jobs; call `look` now and then."""
+        """Return {name: how the job ended}; call `look` periodically."""
         ...
 
 
-def cached(folder: Path | None) -> dict[str, str]:
-    """A compilation cache that jobs share; the user's own settings come before it."""
+def cache_variables(folder: Path | None) -> dict[str, str]:
+    """Return environment variables of a shared compilation cache; the user's own
+    settings take precedence.
+    """
     return (
         dict(JAX_COMPILATION_CACHE_DIR=str(folder), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
         if folder
@@ -67,7 +69,7 @@ def cached(folder: Path | None) -> dict[str, str]:
     )
 
 
-def unreachable(engine: str, why: object) -> UserError:
+def unreachable_error(engine: str, why: object) -> UserError:
     """Return the error of an engine whose cluster does not answer."""
     return UserError(
         f"{argument('engine')}={engine} cannot be reached: {why}; nothing was started, and "
@@ -75,15 +77,15 @@ def unreachable(engine: str, why: object) -> UserError:
     )
 
 
-def missing(engine: str) -> UserError:
+def missing_package_error(engine: str) -> UserError:
     """Return the error of an engine whose package is not installed."""
     package = dict(slurm="submitit").get(engine, engine)
     name = f"{argument('engine')}={engine}"
     return UserError(f"{name} needs the package {package}: pip install {package}")
 
 
-def shares(args: Namespace) -> tuple[float, float]:
-    """CPUs and GPUs of a job."""
+def resources(args: Namespace) -> tuple[float, float]:
+    """Return the CPUs and GPUs of a job. Raise a UserError for invalid settings."""
     for name, value, least, most in (
         ("cpus", args.cpus, "more than 0", MOST_SHARES),
         ("gpus", args.gpus, "0 or more", MOST_SHARES),
@@ -95,8 +97,10 @@ def shares(args: Namespace) -> tuple[float, float]:
     return args.cpus, args.gpus
 
 
-def whole(value: float, name: str, engine: str) -> int:
-    """A number of things that this engine does not share out in parts."""
+def require_integer(value: float, name: str, engine: str) -> int:
+    """Return a number of CPUs or GPUs as an integer. Raise a UserError for a fraction,
+    which the engine does not support.
+    """
     if value != int(value):
         raise UserError(
             f"{argument(name)}={value:g} must be a whole number with "
@@ -107,10 +111,13 @@ def whole(value: float, name: str, engine: str) -> int:
 
 @contextlib.contextmanager
 def signals_at_the_end() -> Iterator[None]:
-    """Signals that arrive within are handled after it. What a handler is to stop may be
-    there before the name by which it would.
+    """Delay the handling of signals that arrive within the context until its end.
+
+    A process may be started before it is assigned to the variable by which a signal
+    handler stops the process.
     """
-    if threading.current_thread() is not threading.main_thread():  # which handlers run in
+    # Signal handlers run in the main thread only.
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     early: list[int] = []
@@ -126,19 +133,19 @@ def signals_at_the_end() -> Iterator[None]:
 
 
 class Task:
-    """A job as it is sent away. Called there it returns (exit code, why it ended)."""
+    """A job that is sent to another machine; calling the task runs the job."""
 
     def __init__(
         self, job: Job, defaults: dict[str, str], variables: dict[str, str] | None = None
     ) -> None:
         self.words, self.log, self.folder = job.words, str(job.log.absolute()), os.getcwd()
-        # The other machine's own variables override the first, and yield to the second.
+        # The remote environment overrides `defaults`; `variables` override both.
         self.defaults, self.variables = defaults, variables or {}
         self.process: subprocess.Popen | None = None
 
-    def __call__(self):
-        """Run the command line, its output appended to the log, until it ends or is
-        told to stop; return (exit code, why it was ended or '').
+    def __call__(self) -> tuple[int, str]:
+        """Run the command line until it ends or is stopped, with its output appended to
+        the log; return (exit code, why it was ended or '').
         """
         # Ray stops a task by SIGINT, which background processes of a shell ignore.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -155,12 +162,12 @@ class Task:
                 self.stop()
         code = self.process.returncode
         return (
-            (STOPPED, "told to stop before it began")
+            (EXIT_PREEMPTED, "told to stop before it began")
             if -code in (signal.SIGTERM, signal.SIGINT)
             else (code, "")
         )
 
-    def _start(self):
+    def _start(self) -> subprocess.Popen:
         with open(self.log, "ab") as log:
             return subprocess.Popen(
                 [sys.executable, *self.words],
@@ -176,8 +183,8 @@ class Task:
     prepare: Callable[[], None] | None = None
 
     def stop(self) -> None:
-        """The program saves and ends. Signal handlers call this too: they may not wait
-        by the process's own lock.
+        """Send SIGTERM, so that the program saves, and wait until it ends. Signal
+        handlers call this method too, so it must not wait for the Popen object's lock.
         """
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
@@ -185,14 +192,18 @@ class Task:
         self.wait()
 
     def wait(self) -> None:
-        """Wait until the process has ended, and leave its exit code to `poll`."""
+        """Wait until the process has ended, without reaping its exit code, which `poll`
+        reads.
+        """
         assert self.process is not None
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
 
 
-def reach(address: str) -> None:
-    """Raise a UserError unless somebody listens there: Ray tries for minutes."""
+def check_address(address: str) -> None:
+    """Raise a UserError unless an address accepts connections, for which Ray itself
+    would retry for minutes.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     require(
         host and port.isdecimal(),
@@ -201,4 +212,4 @@ def reach(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=REACH).close()
     except (OSError, OverflowError) as e:
-        raise unreachable("ray", f"{address}: {getattr(e, 'strerror', None) or e}") from None
+        raise unreachable_error("ray", f"{address}: {getattr(e, 'strerror', None) or e}") from None

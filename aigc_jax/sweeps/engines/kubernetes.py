@@ -1,5 +1,5 @@
-"""The engine that runs nothing: it writes a Job for Kubernetes, one index a program,
-and says how it is started.
+"""The engine Kubernetes: writes an Indexed Job with one index per program, runs nothing
+and prints the command that starts the Job.
 """
 
 import re
@@ -7,30 +7,33 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
-from aigc_jax.sweeps.engines.base import Job, Look, shares, whole
+from aigc_jax.sweeps.engines.base import Job, Look, require_integer, resources
 from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.errors import argument, require
 from aigc_jax.utils.terminal import print_text
 
-# Tries of an index. Their delays, 10 s and doubled each time, outlast the 120 s after
+# Retries of an index. Their delays, 10 s and doubled each time, outlast the 120 s after
 # which a dead program's lock expires.
 RETRIES = 5
 SAVING = 120  # seconds that a program has to save
-# $1 is the command line of index 0 before the shift.
+# Before the shift, $1 is the command line of index 0.
 PICK = 'shift "$JOB_COMPLETION_INDEX" && eval "exec python $1"'
 
 
-def literal(text: str) -> str:
-    """A word of `command` or `args` that Kubernetes hands on as `text`, for it replaces
-    $(NAME) by a variable and $$ by $ (Container.args of its reference).
+def yaml_literal(text: str) -> str:
+    """Escape a word of `command` or `args` so that Kubernetes passes `text` unchanged:
+    Kubernetes replaces $(NAME) by a variable and $$ by $ (Container.args in its
+    reference).
     """
     return text.replace("$", "$$")
 
 
 class Kubernetes:
-    """The `python` of `image` has aigc_jax installed, or requirements.txt and the
-    repository as its working directory; `claim` is the volume that SWEEP lies on.
+    """The engine Kubernetes.
+
+    The `python` of `image` must have aigc_jax installed, or requirements.txt with the
+    repository as the working directory. `claim` is the volume that contains SWEEP.
     """
 
     def __init__(self, args: Namespace) -> None:
@@ -48,12 +51,12 @@ class Kubernetes:
         )
         self.image, self.seconds, self.slots = args.image, 60 * args.time, args.slots
         self.claim, self.mounted = claim, mounted or str(self.sweep)
-        cpus, gpus = shares(args)
-        gpus = whole(gpus, "gpus", "k8s")
+        cpus, gpus = resources(args)
+        gpus = require_integer(gpus, "gpus", "k8s")
         self.resources = {"cpu": f"{cpus:g}"} | ({"nvidia.com/gpu": gpus} if gpus else {})
 
     def run(self, jobs: list[Job], look: Look = lambda: None) -> None:
-        """Write SWEEP/k8s-job.yaml; returns None, for nothing runs yet."""
+        """Write SWEEP/k8s-job.yaml; return None, because nothing runs yet."""
         import yaml
 
         path = self.sweep / "k8s-job.yaml"
@@ -66,16 +69,41 @@ class Kubernetes:
         print_text("and when they are done the same sweep command makes table and figure")
 
     def manifest(self, jobs: list[Job]) -> dict:
-        """Of batch/v1:
+        """Return the Job, API version batch/v1:
         https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/
         """
-        lines = [literal(shlex.join(job.words)) for job in jobs]
+        spec = dict(
+            completionMode="Indexed",
+            completions=len(jobs),
+            parallelism=min(self.slots or len(jobs), len(jobs)),
+            backoffLimitPerIndex=RETRIES,  # one program's failures are not another's
+            # A retry starts after the previous pod has ended: both use one directory.
+            podReplacementPolicy="Failed",
+            # A preempted pod does not count as a retry.
+            podFailurePolicy=dict(
+                rules=[
+                    dict(
+                        action="Ignore",
+                        onPodConditions=[dict(type="DisruptionTarget", status="True")],
+                    )
+                ]
+            ),
+            template=dict(spec=self.pod(jobs)),
+        )
+        name = re.sub(r"[^a-z0-9]+", "-", self.sweep.name.lower()).strip("-")[:30] or "sweep"
+        return dict(
+            apiVersion="batch/v1", kind="Job", metadata=dict(generateName=f"{name}-"), spec=spec
+        )
+
+    def pod(self, jobs: list[Job]) -> dict:
+        """Return the pod, which runs the job of its completion index."""
+        lines = [yaml_literal(shlex.join(job.words)) for job in jobs]
         volume = (
             dict(persistentVolumeClaim=dict(claimName=self.claim))
             if self.claim
             else dict(hostPath=dict(path=self.mounted, type="Directory"))
         )
-        command = ["sh", "-c", literal(PICK), "sh"]
+        command = ["sh", "-c", yaml_literal(PICK), "sh"]
         container = dict(
             name="group",
             image=self.image,
@@ -91,27 +119,6 @@ class Kubernetes:
             volumes=[dict(name="sweep") | volume],
         )
         if self.seconds:
-            # The pod's limit is that of a try; the Job's would be that of all programs.
+            # The pod's deadline limits one attempt; the Job's would limit all programs.
             pod |= dict(activeDeadlineSeconds=self.seconds)
-        spec = dict(
-            completionMode="Indexed",
-            completions=len(jobs),
-            parallelism=min(self.slots or len(jobs), len(jobs)),
-            backoffLimitPerIndex=RETRIES,  # one program's failures are not another's
-            # A try begins when the last has ended: both would work in one directory.
-            podReplacementPolicy="Failed",
-            # A pod that is preempted costs none of the tries.
-            podFailurePolicy=dict(
-                rules=[
-                    dict(
-                        action="Ignore",
-                        onPodConditions=[dict(type="DisruptionTarget", status="True")],
-                    )
-                ]
-            ),
-            template=dict(spec=pod),
-        )
-        name = re.sub(r"[^a-z0-9]+", "-", self.sweep.name.lower()).strip("-")[:30] or "sweep"
-        return dict(
-            apiVersion="batch/v1", kind="Job", metadata=dict(generateName=f"{name}-"), spec=spec
-        )
+        return pod

@@ -1,4 +1,4 @@
-"""The engine of this host: processes, one a GPU or a given number."""
+"""The local engine: processes on this host, one per GPU or a fixed number."""
 
 import os
 import signal
@@ -13,15 +13,15 @@ from aigc_jax.sweeps.engines.base import (
     POLL,
     Ended,
     Job,
-    cached,
+    cache_variables,
     signals_at_the_end,
 )
 from aigc_jax.utils.errors import argument, require
 from aigc_jax.utils.subprocesses import package_path, reason_of
 
 
-def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+def count_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as named by CUDA_VISIBLE_DEVICES."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name]
@@ -38,13 +38,13 @@ def gpus() -> list[str]:
 
 
 class Local:
-    """Processes on this host: one a GPU, or `slots` of them."""
+    """The engine of processes on this host: one per GPU, or `slots` processes."""
 
     def __init__(self, slots: int = 0, cache: Path | None = None):
         require(
             0 <= slots <= MOST_SLOTS, f"{argument('slots')}={slots} must be 1 to {MOST_SLOTS:,}"
         )
-        devices = gpus()
+        devices = count_gpus()
         self.places = [
             devices[i % len(devices)] if devices else None
             for i in range(slots or len(devices) or 1)
@@ -52,8 +52,8 @@ class Local:
         self.cache = cache
 
     def run(self, jobs: list[Job], look: Callable = lambda: None) -> dict[str, Ended]:
-        """Run all jobs to their end; `look()` is called meanwhile. When this process is
-        asked to stop the jobs are, and may save.
+        """Run all jobs to completion and call `look()` periodically. If this process is
+        interrupted, the jobs receive SIGTERM and can save.
         """
         waiting = list(jobs)
         running: dict[str, tuple[Job, str | None, subprocess.Popen]] = {}
@@ -62,16 +62,15 @@ class Local:
         try:
             while waiting or running:
                 while waiting and free:
-                    job, place = waiting.pop(0), free.pop(0)
-                    with signals_at_the_end():
-                        running[job.name] = job, place, self._start(job, place)
-                for name, (job, place, process) in list(running.items()):
-                    if process.poll() is not None:
-                        ended[name] = Ended(
-                            process.returncode, reason_of(process.returncode, job.log)
-                        )
-                        del running[name]
-                        free.append(place)
+                    self._begin(waiting.pop(0), free.pop(0), running)
+                done = [
+                    name for name, (*_, process) in running.items() if process.poll() is not None
+                ]
+                for name in done:
+                    job, place, process = running.pop(name)
+                    reason = reason_of(process.returncode, job.log)
+                    ended[name] = Ended(process.returncode, reason)
+                    free.append(place)
                 look()
                 time.sleep(POLL)
         except BaseException:
@@ -82,9 +81,14 @@ class Local:
             raise
         return ended
 
-    def _start(self, job, place):
+    def _begin(self, job: Job, place: str | None, running: dict) -> None:
+        """Start a job; from its start on, an interrupt stops it with the other jobs."""
+        with signals_at_the_end():
+            running[job.name] = job, place, self._start(job, place)
+
+    def _start(self, job: Job, place: str | None) -> subprocess.Popen:
         variables = (
-            cached(self.cache)
+            cache_variables(self.cache)
             | dict(os.environ)
             | package_path()
             | ({} if place is None else dict(CUDA_VISIBLE_DEVICES=place))

@@ -1,12 +1,14 @@
-"""Jobs on other machines, and the engine Ray. All machines must see the repository, its
-Python and the sweep at the same paths.
+"""The engine Ray. All machines must have the repository, its Python and the sweep at
+the same paths.
 """
 
 import contextlib
 import os
 import signal
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from aigc_jax.sweeps.engines import base
 from aigc_jax.sweeps.engines.base import (
@@ -17,39 +19,39 @@ from aigc_jax.sweeps.engines.base import (
     Job,
     Look,
     Task,
-    cached,
-    missing,
-    reach,
-    shares,
-    unreachable,
+    cache_variables,
+    check_address,
+    missing_package_error,
+    resources,
+    unreachable_error,
 )
 from aigc_jax.utils.errors import argument, first_line, require
 from aigc_jax.utils.subprocesses import package_path, reason_of
 
 
 class Ray:
-    """Tasks of a Ray cluster that is there (`address`), or of one that is started here
-    for as long as it takes.
+    """The engine of tasks on an existing Ray cluster (`address`), or on a local cluster
+    that is started for the duration of the sweep.
     """
 
     def __init__(self, args: Namespace, cache: Path | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray warns without it; see `variables`.
+        # Ray warns if this is unset; `variables` sets CUDA_VISIBLE_DEVICES.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             import ray
         except ImportError:
-            raise missing("ray") from None
+            raise missing_package_error("ray") from None
         self.ray, self.address, self.cache = (
             ray,
             args.address or os.environ.get("RAY_ADDRESS", ""),
             cache,
         )
-        self.shares = dict(zip(("num_cpus", "num_gpus"), shares(args), strict=True))
+        self.shares = dict(zip(("num_cpus", "num_gpus"), resources(args), strict=True))
         self.variables = {k: v for k, v in os.environ.items() if k.startswith(OURS)}
         self.variables |= package_path()
-        # Without a share of a GPU a program has none; with a part of one it takes that
-        # part of its memory.
+        # A program without a GPU share has no GPU; a program with a fraction of a GPU
+        # uses that fraction of its memory.
         self.variables |= dict(CUDA_VISIBLE_DEVICES="") if not args.gpus else {}
         self.variables |= (
             dict(XLA_PYTHON_CLIENT_MEM_FRACTION=f"{0.9 * args.gpus:.2f}")
@@ -57,27 +59,27 @@ class Ray:
             else {}
         )
         if self.address:
-            reach(self.address)
-        ray.cloudpickle.register_pickle_by_value(base)  # or the machines would have to import it
+            check_address(self.address)
+        ray.cloudpickle.register_pickle_by_value(base)  # else all machines must import it
 
     def run(self, jobs: list[Job], look: Look = lambda: None) -> dict[str, Ended]:
-        """Run all jobs to their end. When this process is asked to stop the jobs are,
-        and may save.
+        """Run all jobs to completion. If this process is interrupted, the jobs are
+        cancelled and can save.
         """
-        ray, ended = self.ray, {}
+        ray, ended = self.ray, dict[str, Ended]()
         with self._connected():
             remote = ray.remote(**self.shares)(lambda task: task())
             waiting = {
                 remote.options(name=job.name).remote(
-                    Task(job, cached(self.cache), self.variables)
+                    Task(job, cache_variables(self.cache), self.variables)
                 ): job
                 for job in jobs
             }
             try:
                 while waiting:
-                    for ref in ray.wait(list(waiting), timeout=POLL)[0]:
-                        job = waiting.pop(ref)
-                        ended[job.name] = self._result(ref, job)
+                    done = ray.wait(list(waiting), timeout=POLL)[0]
+                    collected = [(ref, waiting.pop(ref)) for ref in done]
+                    ended |= {job.name: self._result(ref, job) for ref, job in collected}
                     look()
             except BaseException:
                 for ref in waiting:
@@ -87,8 +89,8 @@ class Ray:
         return ended
 
     @contextlib.contextmanager
-    def _connected(self):
-        before = signal.getsignal(signal.SIGTERM)  # Ray sets its own
+    def _connected(self) -> Iterator[None]:
+        before = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler
         try:
             given = (
                 dict(address=self.address)
@@ -98,7 +100,7 @@ class Ray:
             self.ray.init(**given, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as e:
             token = " (if it asks for a token: RAY_AUTH_MODE=token)" if self.address else ""
-            raise unreachable("ray", str(e).strip().split(". ")[0] + token) from None
+            raise unreachable_error("ray", str(e).strip().split(". ")[0] + token) from None
         signal.signal(signal.SIGTERM, before)
         try:
             for key, name in (
@@ -114,7 +116,7 @@ class Ray:
         finally:
             self.ray.shutdown()
 
-    def _result(self, ref, job) -> Ended:
+    def _result(self, ref: Any, job: Job) -> Ended:
         try:
             code, why = self.ray.get(ref)
         except self.ray.exceptions.RayError as e:

@@ -1,4 +1,4 @@
-"""The engine Slurm, through submitit: an array job of all programs."""
+"""The engine Slurm, by submitit: one array job of all programs."""
 
 import contextlib
 import copy
@@ -14,28 +14,29 @@ from typing import Any
 
 from aigc_jax.sweeps.engines import base
 from aigc_jax.sweeps.engines.base import (
+    EXIT_PREEMPTED,
     POLL,
     SAVING,
-    STOPPED,
     Ended,
     Job,
     Look,
     Task,
-    cached,
-    missing,
-    shares,
-    unreachable,
-    whole,
+    cache_variables,
+    missing_package_error,
+    require_integer,
+    resources,
+    unreachable_error,
 )
 from aigc_jax.utils.subprocesses import package_path, reason_of
 
-MINUTES = 60  # of a job, unless `time` says otherwise
-REQUEUES = 30  # times that a program may reach its time limit and go on
-ASK = 5.0  # seconds between questions to Slurm
-# Seconds after which a job that Slurm no longer runs is lost: shared file systems lag.
+MINUTES = 60  # default time limit of a job
+REQUEUES = 30  # times that a program may reach its time limit and resume
+ASK = 5.0  # seconds between queries of Slurm
+# Seconds after which a job that Slurm no longer runs and that left no result counts as
+# lost: shared file systems lag.
 LOST = 15.0
-# Seconds that a job which was told to stop waits for Slurm to end it: only then does
-# Slurm queue a preempted job again.
+# Seconds that a stopped job waits for Slurm to end it: only then does Slurm requeue a
+# preempted job.
 LINGER = 300.0
 ENDED = (
     "BOOT_FAIL",
@@ -50,45 +51,48 @@ ENDED = (
     "TIMEOUT",
     "",
 )
-# States of jobs that others ended: no failure of the program.
+# States of jobs that were ended from outside, which are no failures of the program.
 BY_OTHERS = ("CANCELLED", "DEADLINE", "PREEMPTED", "REVOKED", "TIMEOUT")
 
 
 class SlurmTask(Task):
-    """Slurm's signals reach the program itself as well. USR2, shortly before the time
-    limit, is submitit's: the program saves and is queued again. TERM comes before Slurm
-    ends a job that is cancelled or preempted.
+    """A task of an array job. Slurm's signals reach the program, too.
+
+    USR2 is submitit's signal shortly before the time limit: the program saves and is
+    requeued. Slurm sends TERM before it ends a cancelled or preempted job.
     """
 
     told = False
 
     def prepare(self) -> None:
-        """Ignore USR2 in the program, which is this process's signal to save."""
+        """Ignore USR2 in the program: this process handles the signal."""
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
-    def __call__(self):
-        """Run as Task does; linger after TERM, until Slurm ends the job."""
+    def __call__(self) -> tuple[int, str]:
+        """Run the task as Task does; after TERM, wait until Slurm ends the job."""
         from submitit.core.utils import UncompletedJobError
 
         signal.signal(signal.SIGTERM, self.hand_on)  # submitit ignores it
         try:
             ended = super().__call__()
             since = time.monotonic()
-            while self.told and ended[0] == STOPPED and time.monotonic() - since < LINGER:
+            while self.told and ended[0] == EXIT_PREEMPTED and time.monotonic() - since < LINGER:
                 time.sleep(POLL)
             return ended
-        except UncompletedJobError as e:  # it reached the time limit too often
-            return STOPPED, str(e)
+        except UncompletedJobError as e:  # the task reached its time limit too often
+            return EXIT_PREEMPTED, str(e)
 
     def hand_on(self, number: int, frame: object) -> None:
-        """Pass Slurm's TERM on to the program as INT, for it to save."""
+        """Forward Slurm's TERM to the program as INT, so that it saves."""
         self.told = True
         if self.process is not None:
-            # INT, for a second TERM would end it before it has saved.
+            # INT, because a second TERM would end the program before it has saved.
             self.process.send_signal(signal.SIGINT)
 
     def checkpoint(self) -> Any:
-        """What submitit queues again: the same command line, which resumes."""
+        """Return the submission that submitit requeues: the same command line, which
+        resumes.
+        """
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
@@ -99,22 +103,22 @@ class SlurmTask(Task):
 
 
 class Slurm:
-    """One array job of all programs. submitit's files lie in SWEEP/slurm."""
+    """The engine of one array job of all programs; submitit's files: SWEEP/slurm."""
 
     def __init__(self, args: Namespace, cache: Path | None) -> None:
         try:
             import cloudpickle
             import submitit
         except ImportError:
-            raise missing("slurm") from None
+            raise missing_package_error("slurm") from None
         if shutil.which("sbatch") is None:
-            raise unreachable("slurm", "there is no sbatch on the PATH")
+            raise unreachable_error("slurm", "there is no sbatch on the PATH")
         for module in (base, sys.modules[__name__]):
-            # By value: the machines could not import it from wherever they start.
+            # By value: the other machines may start where they cannot import it.
             cloudpickle.register_pickle_by_value(module)
         cpus, gpus = (
-            whole(share, name, "slurm")
-            for share, name in zip(shares(args), ("cpus", "gpus"), strict=True)
+            require_integer(share, name, "slurm")
+            for share, name in zip(resources(args), ("cpus", "gpus"), strict=True)
         )
         more = dict(pair.split("=", 1) if "=" in pair else (pair, True) for pair in args.slurm)
         self.cache, self.folder = cache, Path(args.workdir).absolute() / "slurm"
@@ -124,7 +128,7 @@ class Slurm:
             time=args.time or MINUTES,
             cpus_per_task=cpus,
             stderr_to_stdout=True,
-            srun_args=[f"--cpus-per-task={cpus}"],  # which srun no longer takes over from sbatch
+            srun_args=[f"--cpus-per-task={cpus}"],  # srun no longer inherits the number from sbatch
             array_parallelism=args.slots or 10**6,
             additional_parameters=more,
             **(dict(partition=args.partition) if args.partition else {}),
@@ -132,21 +136,23 @@ class Slurm:
         )
 
     def run(self, jobs: list[Job], look: Look = lambda: None) -> dict[str, Ended]:
-        """Submit, and wait until all have ended. When this process is asked to stop the
-        jobs are cancelled, and may save.
+        """Submit all jobs and wait until they have ended. If this process is
+        interrupted, the jobs are cancelled and can save.
         """
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
-            # submitit also prints what it raises
+            # submitit also prints the errors that it raises
             with contextlib.redirect_stderr(io.StringIO()), self.executor.batch():
-                tasks = [SlurmTask(job, cached(self.cache), package_path()) for job in jobs]
+                tasks = [
+                    SlurmTask(job, cache_variables(self.cache), package_path()) for job in jobs
+                ]
                 sent = {
                     job.name: (job, self.executor.submit(task))
                     for job, task in zip(jobs, tasks, strict=True)
                 }
-        except (FailedJobError, FailedSubmissionError) as e:  # what sbatch says
-            raise unreachable(
+        except (FailedJobError, FailedSubmissionError) as e:  # sbatch's error message
+            raise unreachable_error(
                 "slurm", str(e).strip().splitlines()[-1].removeprefix("sbatch: error: ")
             ) from None
         number = next(iter(sent.values()))[1].job_id.split("_")[0]
@@ -156,32 +162,27 @@ class Slurm:
             subprocess.run(["scancel", number], check=False)
             end = time.monotonic() + SAVING
             while time.monotonic() < end and any(
-                state not in ENDED for state in (asked(number) or {}).values()
+                state not in ENDED for state in (job_states(number) or {}).values()
             ):
                 time.sleep(POLL)
             raise
 
-    def _wait(self, waiting, number, look):
+    def _wait(
+        self, waiting: dict[str, tuple[Job, Any]], number: str, look: Look
+    ) -> dict[str, Ended]:
         ended: dict[str, Ended] = {}
         lost: dict[str, tuple[str, float]] = {}
         last = 0.0
         while waiting:
             if time.monotonic() - last > ASK:
-                states, last = asked(number), time.monotonic()
-                # This makes a network file system look at the directory again.
+                states, last = job_states(number), time.monotonic()
+                # This makes a network file system refresh the directory.
                 self.folder.chmod(self.folder.stat().st_mode)
-                for name, (_, sent) in waiting.items():
-                    if states is None:
-                        break
-                    state = states.get(sent.job_id, "")
-                    lost[name] = (
-                        (state, lost.get(name, (state, last))[1])
-                        if state in ENDED
-                        else (state, last)
-                    )
+                jobs = {name: sent.job_id for name, (_, sent) in waiting.items()}
+                lost |= {} if states is None else ended_since(jobs, states, lost, last)
             for name, (job, sent) in list(waiting.items()):
                 if sent.paths.result_pickle.exists():
-                    ended[name] = result(job, sent)
+                    ended[name] = read_result(job, sent)
                 elif name in lost and last - lost[name][1] > LOST:
                     ended[name] = without_result(sent, lost[name][0])
                 waiting = {n: w for n, w in waiting.items() if n not in ended}
@@ -190,9 +191,9 @@ class Slurm:
         return ended
 
 
-def asked(number: str) -> dict[str, str] | None:
-    """The states of an array job by squeue, which needs no accounting; those that are
-    long over are not there. None: no answer.
+def job_states(number: str) -> dict[str, str] | None:
+    """Return the states of an array job by squeue, which needs no accounting database
+    and omits jobs that ended long ago; None if squeue fails.
     """
     said = subprocess.run(
         ["squeue", "--noheader", "--states=all", "--array", f"--jobs={number}", "--format=%i|%T"],
@@ -205,11 +206,32 @@ def asked(number: str) -> dict[str, str] | None:
     return dict(line.strip().split("|") for line in said.stdout.splitlines())
 
 
-def result(job: Job, sent: Any) -> Ended:
-    """How a job ended that left a result."""
+def ended_since(
+    jobs: dict[str, str],
+    states: dict[str, str],
+    before: dict[str, tuple[str, float]],
+    now: float,
+) -> dict[str, tuple[str, float]]:
+    """Return {name: (state, time at which the end was first observed, or now)} of jobs.
+
+    Args:
+      jobs: {name: Slurm's number of the job}.
+      states: {number: state}, as `job_states` returns them.
+      before: the previous result.
+      now: the current time in seconds.
+    """
+    found = {}
+    for name, number in jobs.items():
+        state = states.get(number, "")
+        found[name] = state, before[name][1] if state in ENDED and name in before else now
+    return found
+
+
+def read_result(job: Job, sent: Any) -> Ended:
+    """Return how a job with a result file ended."""
     try:
         code, why = sent.result()
-    except Exception as e:  # the trace of whatever went wrong over there
+    except Exception as e:  # any error of the remote process, with its traceback
         return Ended(
             1, f"Slurm's job {sent.job_id}: {type(e).__name__}; its log: {sent.paths.stdout}"
         )
@@ -217,9 +239,9 @@ def result(job: Job, sent: Any) -> Ended:
 
 
 def without_result(sent: Any, state: str) -> Ended:
-    """How one ended that Slurm put an end to."""
+    """Return how a job without a result file ended, by its state in Slurm."""
     if state in BY_OTHERS:
-        return Ended(STOPPED, f"Slurm's job {sent.job_id} ended as {state}")
+        return Ended(EXIT_PREEMPTED, f"Slurm's job {sent.job_id} ended as {state}")
     return Ended(
         1,
         f"Slurm's job {sent.job_id} ended{f' as {state}' if state else ''}: "
