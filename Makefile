@@ -5,7 +5,7 @@
 # make dist         a wheel and a source distribution in dist/
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
 # make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from the ranges of pyproject.toml
-# `. .venv/bin/activate` after any of them has the command `aigc` and the scripts of experiments/ and benchmarks/
+# `. .venv/bin/activate` after any of them has the command `aigc` and the scripts of benchmarks/
 
 RUNS = import sys; sys.exit(sys.version_info < (3, $(1)))
 find = $(firstword $(foreach p,$(2),$(shell $(p) -c "$(call RUNS,$(1))" 2>/dev/null && command -v $(p))))

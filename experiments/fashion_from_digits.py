@@ -1,19 +1,12 @@
 """Does a GAN that can draw digits learn clothes sooner than one that can draw nothing?
 `init_from` against scratch.
 
-    python launch.py train --config=dcgan_mnist   --workdir=runs/digits
-    python launch.py train --config=dcgan_fashion --workdir=runs/scratch
-    python launch.py train --config=dcgan_fashion --workdir=runs/both \\
-        --config.init_from=runs/digits --config.steps="400 steps"
-    python launch.py train --config=dcgan_fashion --workdir=runs/generator \\
-        --config.init_from=runs/digits --config.steps="400 steps" \\
-        --config.init_match="params/g/|extra/ema|extra/stats/g"
-    python experiments/fashion_from_digits.py --scratch=runs/scratch --both=runs/both \\
-        --generator=runs/generator
+    python launch.py sweep --experiment=fashion_from_digits --workdir=runs/fashion
+    python launch.py figure --experiment=fashion_from_digits
 
-The last line takes the runs' rows into experiments/results/fashion_from_digits/;
-without words it draws table and figure again from the committed rows. The curve is the
-Fréchet distance on pixels of the averaged generator's samples to the valid split.
+The first command trains dcgan_mnist and three runs of dcgan_fashion; the second draws
+table and figure from the committed rows. The curve is the Fréchet distance on pixels of
+the averaged generator's samples to the valid split.
 
 Answer (one seed): yes, with the generator alone: after 200 steps it is where scratch is
 after 400, after 400 where scratch is after 700. With both networks it is lost: the
@@ -22,12 +15,11 @@ the flat end of its tanh, all black, from which no gradient leads back. The firs
 steps from scratch are worse than they would be: docs/LOG.md.
 """
 
-import argparse
 from pathlib import Path
 
+from aigc_jax.sweeps.experiment import Experiment
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "fashion_from_digits"
-SIZE = (5, 3.2)
 # Name in the rows -> name in the figure.
 RUNS = {
     "scratch": "from scratch",
@@ -37,14 +29,36 @@ RUNS = {
 METRIC = "frechet_pixels"
 
 
-def collect(name, workdir):
-    """Rows of a run's evaluations: {run, step, metrics}."""
-    from aigc_jax.inference.run import load
+OVERRIDES = {
+    "scratch": {},
+    "both": {"steps": "400 steps"},
+    "generator": {"steps": "400 steps", "init_match": "params/g/|extra/ema|extra/stats/g"},
+}
 
-    return [
-        dict(run=name, **{k: v for k, v in row.items() if k != "split"})
-        for row in load(workdir).rows("valid")
-    ]
+
+def config_of(name, digits):
+    """The config of a run, which may begin with the weights of the run in `digits`."""
+    from aigc_jax.core import config as configs
+
+    begin = {} if name == "scratch" else {"init_from": str(digits)}
+    config = configs.load(HERE.parent / "configs" / "dcgan_fashion.py")
+    return configs.override(config, begin | OVERRIDES[name])
+
+
+def run(workdir) -> list[dict]:
+    """Rows of the runs' evaluations: {run, step, metrics}."""
+    from aigc_jax.core import config as configs
+    from aigc_jax.training.run_dir import RunDir
+    from aigc_jax.training.train import train_configs
+
+    digits = workdir / "digits"
+    train_configs([configs.load(HERE.parent / "configs" / "dcgan_mnist.py")], [digits])
+    rows = []
+    for name in RUNS:
+        train_configs([config_of(name, digits)], [workdir / name])
+        found = [row for row in RunDir(workdir / name).rows() if row["split"] == "valid"]
+        rows += [dict(run=name) | {k: v for k, v in row.items() if k != "split"} for row in found]
+    return rows
 
 
 def curves(rows) -> dict[str, dict[int, float]]:  # run -> {step: METRIC}
@@ -78,27 +92,4 @@ def figure(rows, axes):
     axes.legend()
 
 
-def main():
-    from aigc_jax.sweeps import evidence
-    from aigc_jax.utils.errors import UserError
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, words in RUNS.items():
-        parser.add_argument(f"--{name}", metavar="WORKDIR", help=f"the run {words}")
-    given = vars(parser.parse_args())
-    if any(given.values()):
-        if not all(given.values()):
-            parser.error(f"{', '.join('--' + name for name in RUNS)} go together")
-        try:
-            rows = [row for name in RUNS for row in collect(name, given[name])]
-        except UserError as e:
-            parser.error(str(e))
-        evidence.write_rows(RESULTS, rows, Path(given["scratch"], "environment.json"))
-    rows = evidence.read_rows(RESULTS)
-    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(run=run, table=table, figure=figure, size=(5, 3.2))

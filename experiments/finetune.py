@@ -1,8 +1,8 @@
 """Fine-tuning against training from scratch: a small GPT of bytes, from Python's source
 to Python's reference, at three budgets of steps.
 
-    python experiments/finetune.py --workdir=runs/finetune
-    python experiments/finetune.py
+    python launch.py sweep  --experiment=finetune --workdir=runs/finetune
+    python launch.py figure --experiment=finetune
 
 The first line trains; the second draws table and figure from the committed rows.
 
@@ -12,14 +12,13 @@ and 800 steps; beside it networks that begin with random weights, for as many st
 for 4,000. Each budget has a cosine of its own. Scored: the test split.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "finetune"
-SIZE = (5, 3.2)
 SEEDS, BUDGETS, LONG = 3, (50, 200, 800), 4000
 START = {"scratch": "random weights", "tuned": "weights trained on Python's source"}
 
@@ -129,21 +128,4 @@ def figure(rows, axes):
     axes.legend()
 
 
-def main():
-    from aigc_jax.sweeps import evidence
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--workdir", help="where the runs are left; what is there already is not trained again"
-    )
-    workdir = parser.parse_args().workdir
-    if workdir:
-        evidence.write_rows(RESULTS, run(workdir), Path(workdir, "before", "environment.json"))
-    rows = evidence.read_rows(RESULTS)
-    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(run=run, table=table, figure=figure, size=(5, 3.2))

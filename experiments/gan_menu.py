@@ -9,13 +9,11 @@ classifier of MNIST (docs/metrics.md): Fréchet distance, precision and recall. 
 was tuned for any of them: rates and weights are those of configs/gan_menu_mnist.py.
 """
 
-from pathlib import Path
-
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.grid import product, seeds, values
 
-CONFIG = "configs/gan_menu_mnist.py"
 LOSSES = (
     "minimax",
     "non_saturating",
@@ -31,10 +29,6 @@ ADDED = {
     "spectral norm": {"model.d.spectral": True},
 }
 SEEDS = 3
-OVERRIDES = {"run.save_every": "never", "run.tensorboard": False, "run.samples": 16}
-RESULTS = Path(__file__).resolve().parent / "results" / "gan_menu"
-METRIC = "test/frechet"
-PANELS, SIZE = (1, 3), (12, 4)
 NAMES = dict(
     frechet="Fréchet distance, features of a classifier", precision="precision", recall="recall"
 )
@@ -100,3 +94,15 @@ def figure(rows, axes):
     axes[0].set_xticks((150, 200, 300, 500, 800), ("150", "200", "300", "500", "800"))
     axes[0].set_xticks((), minor=True)
     axes[0].legend(fontsize=7, loc="lower right")
+
+
+EXPERIMENT = Experiment(
+    config="configs/gan_menu_mnist.py",
+    overrides={"run.save_every": "never", "run.tensorboard": False, "run.samples": 16},
+    sweep=sweep,
+    table=table,
+    figure=figure,
+    metric="test/frechet",
+    panels=(1, 3),
+    size=(12, 4),
+)

@@ -1,8 +1,8 @@
 """Does training with the importance weighted bound (k = 5) give a better model than
 training with the ELBO of as many draws?
 
-    python experiments/iwae_against_elbo.py --workdir=runs/iwae_against_elbo
-    python experiments/iwae_against_elbo.py
+    python launch.py sweep  --experiment=iwae_against_elbo --workdir=runs/iwae
+    python launch.py figure --experiment=iwae_against_elbo
 
 The first line trains; the second draws table and figure from the committed rows.
 
@@ -12,15 +12,14 @@ three seeds each. Every model is taken at its best valid bound and scored alike:
 p(x) of 1,000 test pictures, estimated with 5,000 importance samples.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "iwae_against_elbo"
-SIZE = (5, 3.2)
 # Bound -> the metric of the valid split that chooses the checkpoint.
 BEST = {"elbo": "neg_elbo", "iwae": "neg_iwae"}
 SEEDS, STEPS, PICTURES = 3, 20_000, 1_000
@@ -118,21 +117,4 @@ def figure(rows, axes):
     axes.legend()
 
 
-def main():
-    from aigc_jax.sweeps import evidence
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--workdir", help="where the six runs are left; what is there already is not trained again"
-    )
-    workdir = parser.parse_args().workdir
-    if workdir:
-        evidence.write_rows(RESULTS, run(workdir), Path(workdir, "iwae_0", "environment.json"))
-    rows = evidence.read_rows(RESULTS)
-    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(run=run, table=table, figure=figure, size=(5, 3.2))

@@ -15,25 +15,12 @@ figure says is that more latents do not overfit: held-out bounds stay with those
 training.
 """
 
-from pathlib import Path
-
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.grid import product, seeds, values
 
-CONFIG = "configs/vae_kingma_welling.py"
 SIZES, SEEDS = (3, 5, 10, 20, 200), 5
-OVERRIDES = {
-    "steps": "1e6 examples",
-    "run.eval_every": "50000 examples",
-    "run.log_every": "5000 examples",
-    "run.sample_every": "never",
-    "run.save_every": "250000 examples",
-    "run.tensorboard": False,
-}
-RESULTS = Path(__file__).resolve().parent / "results" / "kingma_welling_2013_fig2"
-METRIC = "valid/neg_elbo"
-PANELS, SIZE = (1, 5), (13, 3)
 BATCH, WINDOW = 100, 10  # examples a step; training rows that one point of its curve is the mean of
 
 
@@ -109,3 +96,22 @@ def figure(rows, axes):
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("bound, nats")
     axes[-1].legend(fontsize=8, loc="lower right")
+
+
+EXPERIMENT = Experiment(
+    config="configs/vae_kingma_welling.py",
+    overrides={
+        "steps": "1e6 examples",
+        "run.eval_every": "50000 examples",
+        "run.log_every": "5000 examples",
+        "run.sample_every": "never",
+        "run.save_every": "250000 examples",
+        "run.tensorboard": False,
+    },
+    sweep=sweep,
+    table=table,
+    figure=figure,
+    metric="valid/neg_elbo",
+    panels=(1, 5),
+    size=(13, 3),
+)

@@ -1,11 +1,11 @@
 """What mode collapse looks like on the ring, the grid and stacked MNIST, and what cures
 it there.
 
-    python experiments/mode_collapse.py --workdir=runs/modes [--only=ring,grid,stacked]
-    python experiments/mode_collapse.py
+    python launch.py sweep --experiment=mode_collapse --workdir=runs/modes
+    python launch.py figure --experiment=mode_collapse
 
-The first line trains what is missing; the second draws table and figure from the
-committed rows.
+The first command trains what is missing (--only=ring,grid,stacked: some of the data
+sets); the second draws table and figure from the committed rows.
 
 One game on points, that of configs/gan_ring.py, one on pictures, that of
 configs/gan_stacked_mnist.py but smaller and without batch normalization in the
@@ -17,10 +17,10 @@ step, on samples of the generator as it is, unaveraged.
 from pathlib import Path
 
 import numpy as np
-from parts import kinds
+
+from aigc_jax.sweeps.experiment import Experiment
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "mode_collapse"
 SEEDS = 3
 NAMES = ("modes", "high_quality", "reverse_kl")
 SHOWN = 300  # samples of seed 0 that rows hold, to be drawn
@@ -40,7 +40,6 @@ REMEDIES = {
         "hp.weight_clipping": 0.1,
     },
 }
-SIZE, PANELS = (12, 5.4), (3, len(REMEDIES))
 POINTS = {
     "steps": "6000 steps",
     "hp.ema_decay": 0.0,
@@ -180,21 +179,17 @@ def figure(rows, axes):
             )
 
 
-def judged(data, workdir):
-    """The rows of all remedies on one kind of data."""
+def run(data, workdir) -> list[dict]:
+    """The rows of all remedies on one data set."""
     return [row for remedy in REMEDIES for row in trained(data, remedy, workdir)]
 
 
-if __name__ == "__main__":
-    kinds.main(
-        __doc__,
-        RESULTS,
-        "data",
-        MODES,
-        judged,
-        lambda data: f"{data}/nothing/0",
-        table,
-        figure,
-        SIZE,
-        PANELS,
-    )
+EXPERIMENT = Experiment(
+    run=run,
+    parts=tuple(MODES),
+    column="data",
+    table=table,
+    figure=figure,
+    size=(12, 5.4),
+    panels=(3, len(REMEDIES)),
+)

@@ -12,20 +12,15 @@ with four, for a quarter of the steps. 3.2 hours on 2 CPU cores with --route=map
 steps a second of timings.jsonl; measured 2026-11).
 """
 
-from pathlib import Path
-
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.grid import chain, product, seeds, values
 
-CONFIG = "configs/gan_pac_ring.py"
 PACKS, SEEDS, STEPS = (1, 2, 3, 4), 2, 400_000
 DEEP_PACKS, QUARTER = (1, 2), 100_000
 DEEP = {"model.g.widths": (400, 400, 400, 400), "steps": f"{QUARTER} steps"}
-OVERRIDES = {"run.sample_every": "never", "run.tensorboard": False}
-RESULTS = Path(__file__).resolve().parent / "results" / "pac_ring"
-METRIC = "test/reverse_kl"
-PANELS, SIZE = (1, 3), (12, 3.6)
+
 NAMES = dict(modes="modes of 8", high_quality="high quality, %", reverse_kl="reverse KL, nats")
 # Lin et al. 2018, table 1: mean and standard error of ten trials of 400,000 steps
 REFERENCE = {
@@ -111,3 +106,15 @@ def figure(rows, axes):
     axes[0].set(ylim=(0, 8.3))
     axes[0].legend(fontsize=7)
     axes[1].set(title="dotted: table 1, after 400,000 steps")
+
+
+EXPERIMENT = Experiment(
+    config="configs/gan_pac_ring.py",
+    overrides={"run.sample_every": "never", "run.tensorboard": False},
+    sweep=sweep,
+    table=table,
+    figure=figure,
+    metric="test/reverse_kl",
+    panels=(1, 3),
+    size=(12, 3.6),
+)

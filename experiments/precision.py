@@ -1,11 +1,11 @@
 """What bfloat16 costs: a VAE and a small GPT trained alike but for config.precision and
 config.moments.
 
-    python experiments/precision.py --workdir=runs/precision [--only=vae_mnist]
-    python experiments/precision.py
+    python launch.py sweep --experiment=precision --workdir=runs/precision
+    python launch.py figure --experiment=precision
 
-The first line trains what is missing, in ten minutes on 2 CPU cores; the second draws
-table and figure from the committed rows.
+The first command trains in ten minutes on 2 CPU cores (--only=vae_mnist: one of the two
+configs); the second draws table and figure from the committed rows.
 
 Each is the project's config of its name, whole, at seed 0: the same weights (but where
 they are bfloat16 themselves), noise and batches.
@@ -13,15 +13,13 @@ they are bfloat16 themselves), noise and batches.
 
 from pathlib import Path
 
-from parts import kinds
+from aigc_jax.sweeps.experiment import Experiment
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "precision"
 CASES = {
     "vae_mnist": ("neg_elbo", "negative ELBO, nats"),
     "gpt_shakespeare_cpu": ("loss", "nats a character"),
 }
-SIZE, PANELS = (9, 3.4), (1, len(CASES))
 POLICIES = {
     "float32": {},
     "networks in bfloat16": {"precision": "bfloat16"},
@@ -30,7 +28,7 @@ POLICIES = {
 }
 
 
-def trained(case, workdir) -> list[dict]:
+def run(case, workdir) -> list[dict]:
     """The rows of every policy: {case, policy, step, split, value}."""
     from aigc_jax.core import config as configs
     from aigc_jax.training.run_dir import RunDir
@@ -99,16 +97,12 @@ def figure(rows, axes):
     axes[0].legend(fontsize=7)
 
 
-if __name__ == "__main__":
-    kinds.main(
-        __doc__,
-        RESULTS,
-        "case",
-        CASES,
-        trained,
-        lambda case: f"{case}/float32",
-        table,
-        figure,
-        SIZE,
-        PANELS,
-    )
+EXPERIMENT = Experiment(
+    run=run,
+    parts=tuple(CASES),
+    column="case",
+    table=table,
+    figure=figure,
+    size=(9, 3.4),
+    panels=(1, len(CASES)),
+)

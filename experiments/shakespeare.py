@@ -1,8 +1,8 @@
 """Characters of Shakespeare: a Transformer, an LSTM, a GRU and a tanh RNN of one size,
 three seeds of each as one program.
 
-    python experiments/shakespeare.py --workdir=runs/shakespeare
-    python experiments/shakespeare.py
+    python launch.py sweep  --experiment=shakespeare --workdir=runs/shakespeare
+    python launch.py figure --experiment=shakespeare
 
 The first line trains; the second draws table and figure from the committed rows.
 
@@ -13,14 +13,13 @@ million parameters, 2,000 steps of 12 windows of 64. The others have as many par
 has 1.893 so measured.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "shakespeare"
-SIZE = (5, 3.2)
 SEEDS, REFERENCE = 3, 1.893  # nanoGPT's
 RECURRENT = {"lstm": 384, "gru": 448, "rnn": 800}  # cell -> width
 NETWORKS = {
@@ -135,23 +134,4 @@ def figure(rows, axes):
     axes.legend()
 
 
-def main():
-    from aigc_jax.sweeps import evidence
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--workdir", help="where the runs are left; what is there already is not trained again"
-    )
-    workdir = parser.parse_args().workdir
-    if workdir:
-        evidence.write_rows(
-            RESULTS, run(workdir), Path(workdir, "transformer_0", "environment.json")
-        )
-    rows = evidence.read_rows(RESULTS)
-    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(run=run, table=table, figure=figure, size=(5, 3.2))

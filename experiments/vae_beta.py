@@ -10,24 +10,12 @@ negative ELBO, so that lines of one ELBO have slope -1, and the best lies where 
 curve has that slope: at beta = 1.
 """
 
-from pathlib import Path
-
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.grid import product, seeds, values
 
-CONFIG = "configs/vae_mnist.py"
 BETAS, SEEDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0), 5
-OVERRIDES = {
-    "model.widths": ((200,),),
-    "steps": "5 epochs",
-    "run.sample_every": "never",
-    "run.save_every": "never",
-    "run.tensorboard": False,
-}
-RESULTS = Path(__file__).resolve().parent / "results" / "vae_beta"
-METRIC = "test/neg_elbo"
-PANELS, SIZE = (1, 2), (9, 4)
 
 
 def sweep():
@@ -95,3 +83,21 @@ def figure(rows, axes):
     axes[1].set(xscale="log", xlabel="beta", ylabel="active units of 20", ylim=(0, 21))
     for ax in axes:
         ax.grid(alpha=0.3)
+
+
+EXPERIMENT = Experiment(
+    config="configs/vae_mnist.py",
+    overrides={
+        "model.widths": ((200,),),
+        "steps": "5 epochs",
+        "run.sample_every": "never",
+        "run.save_every": "never",
+        "run.tensorboard": False,
+    },
+    sweep=sweep,
+    table=table,
+    figure=figure,
+    metric="test/neg_elbo",
+    panels=(1, 2),
+    size=(9, 4),
+)

@@ -1,8 +1,8 @@
 """The VAE of Flax's example on binarized MNIST, five seeds as one compiled program:
 test negative ELBO after 10 epochs.
 
-    python experiments/vae_mnist.py --workdir=runs/vae_mnist
-    python experiments/vae_mnist.py
+    python launch.py sweep  --experiment=vae_mnist --workdir=runs/vae_mnist
+    python launch.py figure --experiment=vae_mnist
 
 The first line trains; the second draws table and figure from the committed rows.
 
@@ -10,14 +10,13 @@ Flax's example prints about 104 nats (its README; one draw, the seed's own). A t
 asserts the mean of the five seeds.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "vae_mnist"
-SIZE = (5, 3.2)
 REFERENCE = 104.0  # nats, Flax's example
 SEEDS = 5
 
@@ -88,19 +87,4 @@ def figure(rows, axes):
     axes.legend()
 
 
-def main():
-    from aigc_jax.sweeps import evidence
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdir", help="where the five runs are left")
-    workdir = parser.parse_args().workdir
-    if workdir:
-        evidence.write_rows(RESULTS, run(workdir), Path(workdir, "seed_0", "environment.json"))
-    rows = evidence.read_rows(RESULTS)
-    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(run=run, table=table, figure=figure, size=(5, 3.2))

@@ -1,28 +1,25 @@
 """Every variant of the VAE trained once on real pictures, beside a baseline that it
 should beat.
 
-    python experiments/vae_variants.py --workdir=runs/vae_variants [--only=vamp,tc]
-    python experiments/vae_variants.py
+    python launch.py sweep --experiment=vae_variants --workdir=runs/vae_variants
+    python launch.py figure --experiment=vae_variants
 
-The first line trains, in about an hour and a half on 2 CPU cores, all variants or some
-of them; the second draws table and figure from the committed rows.
+The first command trains, in about an hour and a half on 2 CPU cores (--only=vamp,tc:
+some of the variants); the second draws table and figure from the committed rows.
 
 Each of VARIANTS is a config of configs/ with changes; each of CLAIMS says which
 held-out measure of which variant is to be on which side of what. All measures are of
-the test split, one seed. Pictures go to docs/pictures/vae_NAME.png.
+the test split, one seed. Images go to WORKDIR/images/vae_NAME.png.
 """
 
-import argparse
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from aigc_jax.sweeps.experiment import Experiment
+
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "vae_variants"
-SIZE = (7, 4)
-PICTURES = HERE.parent / "docs" / "pictures"
 TWO = {
     "model.widths": "((200,200),(100,100))",
     "z": "(100,50)",
@@ -235,7 +232,7 @@ def baselines(name, run) -> dict[str, dict[str, float]]:
     }
 
 
-def run_one(name, workdir) -> list[dict]:
+def run(name, workdir) -> list[dict]:
     """Rows {variant, steps, measure, value}."""
     from aigc_jax.inference.run import load
     from aigc_jax.media import sample_files
@@ -248,7 +245,11 @@ def run_one(name, workdir) -> list[dict]:
     samples = done.sample(16 if name == "folder" else None, it.picture)
     about = describe_origin(done.stored["hash"], done.checkpoint_hash(), done.step, 0)
     sample_files.save_samples(
-        PICTURES / f"vae_{name}.png", samples, done.spec, about, done.columns(it.picture)
+        Path(workdir, "images", f"vae_{name}.png"),
+        samples,
+        done.spec,
+        about,
+        done.columns(it.picture),
     )
     rows = [
         dict(variant=name, steps=done.step, measure=k, value=v)
@@ -311,40 +312,6 @@ def figure(rows, axes):
     )
 
 
-def main():
-    from aigc_jax.sweeps import evidence
-    from aigc_jax.utils.errors import UserError, choose
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--workdir", help="where the runs are left; what is finished there is not trained again"
-    )
-    parser.add_argument(
-        "--only",
-        default=",".join(VARIANTS),
-        metavar="NAME,...",
-        help="these variants; the rows of the others stay",
-    )
-    given = parser.parse_args()
-    if given.workdir:
-        try:
-            names = [name for name in given.only.split(",") if choose(VARIANTS, name, "--only")]
-            for name in names:
-                new = run_one(name, given.workdir)
-                evidence.replace_rows(
-                    RESULTS, "variant", new, Path(given.workdir, name, "environment.json")
-                )
-                print(*new, sep="\n", file=sys.stderr, flush=True)
-        except UserError as e:
-            parser.error(str(e))
-    rows = evidence.read_rows(RESULTS)
-    missing = VARIANTS.keys() - {row["variant"] for row in rows}
-    if missing:
-        sys.exit(f"no table and figure yet: there are no rows of {', '.join(sorted(missing))}")
-    evidence.render_figure(RESULTS, table(rows), lambda axes: figure(rows, axes), SIZE)
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(
+    run=run, parts=tuple(VARIANTS), column="variant", table=table, figure=figure, size=(7, 4)
+)

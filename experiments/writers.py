@@ -1,11 +1,11 @@
 """What the writers of the configs write: are poems poems, tunes tunes, functions
 Python? How well do they predict, and how much is copied?
 
-    python experiments/writers.py --workdir=runs/writers [--only=poems,tunes]
-    python experiments/writers.py
+    python launch.py sweep --experiment=writers --workdir=runs/writers
+    python launch.py figure --experiment=writers
 
-The first line trains what is missing and writes anew; the second draws table and figure
-from the committed rows.
+The first command trains what is missing and samples again (--only=poems,tunes: some of
+the writers); the second draws table and figure from the committed rows.
 
 Of every writer 200 texts from the beginning of one, at temperature 0.8 (the tale 1),
 unpicked: each has its row, and beside them 200 held-out texts, judged by the same
@@ -20,11 +20,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from parts import kinds
+
+from aigc_jax.sweeps.experiment import Experiment
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "writers"
-SIZE = (5, 3.2)
 COLUMNS = dict.fromkeys(("writer", "source", "index", "good", "copied", "bits", "text"))
 COUNT, COPY = 200, 20
 # Of the others 0.8; below 1 likely prose, which was read, comes more often than it is
@@ -170,7 +169,7 @@ def scored(run) -> float:
     return total / np.log(2) / dataset.arrays["sizes"][tokens[1:], 0].sum(dtype=np.int64)
 
 
-def judged(writer, workdir):
+def run(writer, workdir) -> list[dict]:
     """The rows of one writer."""
     import aigc_jax
     from aigc_jax import data
@@ -180,22 +179,24 @@ def judged(writer, workdir):
 
     config, good, prompt, most, chosen, copies = WRITERS[writer]
     train_configs([configs.load(HERE.parent / "configs" / f"{config}.py")], [workdir / writer])
-    run = aigc_jax.load(workdir / writer, "best")
-    dataset = data.load(run.config.data)
+    best = aigc_jax.load(workdir / writer, "best")
+    dataset = data.load(best.config.data)
     train_texts, test = texts_of(dataset, "train"), texts_of(dataset, "test")
-    rows = [dict(writer=writer, source="network", bits=scored(run))]
+    rows = [dict(writer=writer, source="network", bits=scored(best))]
     if copies:
         rows.append(dict(writer=writer, source="5-grams", bits=baseline(train_texts, test)))
-    untrained = copy.copy(run)
-    untrained.states = run.programs.init([run.config])
+    untrained = copy.copy(best)
+    untrained.states = best.programs.init([best.config])
     real = chosen(test)
     real = [
-        shortened(real[i], run.tokenizer, most)
+        shortened(real[i], best.tokenizer, most)
         for i in np.linspace(0, len(real) - 1, COUNT).astype(int)
     ]
     corpus = "\0".join(train_texts)
     write = lambda run: written(run, prompt, most, TEMPERATURES.get(writer, 0.8))
-    for source, texts in dict(network=write(run), heldout=real, untrained=write(untrained)).items():
+    for source, texts in dict(
+        network=write(best), heldout=real, untrained=write(untrained)
+    ).items():
         for index, text in enumerate(texts):
             copied = longest_copy(text, corpus) if copies and source != "untrained" else None
             rows.append(
@@ -278,7 +279,6 @@ def figure(rows, axes):
     axes.legend()
 
 
-if __name__ == "__main__":
-    kinds.main(
-        __doc__, RESULTS, "writer", WRITERS, judged, lambda writer: writer, table, figure, SIZE
-    )
+EXPERIMENT = Experiment(
+    run=run, parts=tuple(WRITERS), column="writer", table=table, figure=figure, size=(5, 3.2)
+)

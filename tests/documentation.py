@@ -9,6 +9,7 @@ from pathlib import Path
 from helpers import ROOT
 
 FOLDERS = ("aigc_jax", "experiments", "benchmarks", "configs", "docs")
+ADDING = ROOT / "docs" / "adding.md"
 URL = re.compile(r"\w+://\S+")
 SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")  # may continue in the next line
 FENCE = re.compile(r"^```.*?^```", re.S | re.M)
@@ -25,6 +26,8 @@ PLACEHOLDER = re.compile(r"\$\w+|[A-Z][A-Z0-9_]*(?:,\.\.\.)?|\.\.\.|<.*>")
 def documents() -> dict[Path, list[str]]:
     """{file: its texts} of the *.md files and of the docstrings of *.py files."""
     out = {path: [path.read_text()] for path in markdown_files()}
+    # Its blocks name files that do not exist yet; test_adding applies and runs them.
+    out[ADDING] = [FENCE.sub("", ADDING.read_text())]
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             out[path] = docstrings(path)

@@ -61,7 +61,17 @@ def script(name):
     """Import a module of experiments/ by its path in that folder."""
     from aigc_jax.utils.python_files import import_file
 
-    return import_file(ROOT / "experiments" / f"{name}.py", "experiment")
+    module = import_file(ROOT / "experiments" / f"{name}.py", "experiment")
+    module.RESULTS = ROOT / "experiments" / "results" / name
+    return module
+
+
+def experiment_text(fields):
+    """The text of an experiment's file: a sweep without trials, and more fields."""
+    return (
+        "from aigc_jax.sweeps.experiment import Experiment, Halving, Search\n"
+        f"EXPERIMENT = Experiment(sweep=list, {fields})\n"
+    )
 
 
 def command_line(*words, **more):

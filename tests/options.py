@@ -326,21 +326,21 @@ REFUSALS = [
     Refusal("needs labels", {"data.name": POINTS_SETS, "game.condition": LABELS}),
     Refusal("needs labels", {"data.name": POINTS_SETS, "conditional": (True,)}),
     *(
-        Refusal("is for pictures", {"data.name": POINTS_SETS, f"game.augment:{name}": (True,)})
+        Refusal("is for images", {"data.name": POINTS_SETS, f"game.augment:{name}": (True,)})
         for name in ("colour", "translation", "cutout")
     ),
     *(
-        Refusal("is for pictures", {"data.name": POINTS_SETS, f"game.regularizers:{n}": (True,)})
+        Refusal("is for images", {"data.name": POINTS_SETS, f"game.regularizers:{n}": (True,)})
         for n in ("consistency", "balanced_consistency")
     ),
     Refusal("is for black and white", {"data.name": POINTS_SETS, "likelihood": ("bernoulli",)}),
     Refusal("is for black and white", {"data.name": POINTS_SETS, "binarize": ("dynamic",)}),
     Refusal(
-        "is for whole grey levels",
+        "is for integer grey levels",
         {"data.name": POINTS_SETS, "likelihood": ("logistic", "logistic_pixel")},
     ),
     Refusal(
-        "is for whole grey levels",
+        "is for integer grey levels",
         {"data.range": ("0..1", "-1..1"), "likelihood": ("logistic", "logistic_pixel")},
     ),
     Refusal("holds no text", {"data.name": tuple(PAIRS), "data.joined": (False,)}, (LM, RNN, MLM)),
@@ -358,7 +358,7 @@ REFUSALS = [
     # parts of a method
     *(
         Refusal(
-            "norm = 'instance' is for pictures", {f"model.{side}.norm": ("instance",)}, (MLP_GAN,)
+            "norm = 'instance' is for images", {f"model.{side}.norm": ("instance",)}, (MLP_GAN,)
         )
         for side in "gd"
     ),
@@ -410,9 +410,12 @@ REFUSALS = [
             ("bound", ("free_bits",)),
         )
     ),
-    Refusal("divides examples alone", {"run.parallel": ("pmap",), "run.mesh.model": (2,)}),
     Refusal(
-        "divides examples alone",
+        "supports only data parallelism in one process",
+        {"run.parallel": ("pmap",), "run.mesh.model": (2,)},
+    ),
+    Refusal(
+        "supports only data parallelism in one process",
         {"run.parallel": ("pmap",), "run.fsdp": (True,), "run.mesh.data": (2,)},
     ),
 ]

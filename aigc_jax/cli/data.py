@@ -125,7 +125,7 @@ def describe_dataset(name: str, dataset: Any) -> None:
         f"{bytes_ / 1e6:,.1f} MB"
     )
     about = dataset.about
-    print_text(f"lies in {about['source']}\nlicence: {about['licence']}")
+    print_text(f"location: {about['source']}\nlicence: {about['licence']}")
     if "values" in about:
         print_text(f"read as {about['values']}")
     if classes := list(about.get("classes", {}).items()):

@@ -78,6 +78,6 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
     except OSError as e:  # a directory that is mounted read-only
         print_warning(
             f"{run.dir / 'evaluations.jsonl'} could not be written ({e.strerror or e}): "
-            "these results are kept nowhere else"
+            "these results are not stored"
         )
     return 0

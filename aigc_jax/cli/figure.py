@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--experiment",
         metavar="FILE",
-        help="the experiment whose table() and figure() are called; without --workdir, on its "
+        help="the experiment, whose table and figure are drawn; without --workdir, on its "
         "committed rows",
     )
     parser.add_argument("--workdir", metavar="DIR", help="a sweep")
@@ -43,38 +43,40 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
     """Write the table and the figure of a sweep or of an experiment's committed rows;
     return exit code 0.
     """
-    from aigc_jax.sweeps import experiment
+    from aigc_jax.sweeps import experiment as experiments
+    from aigc_jax.sweeps.direct import draw_results
     from aigc_jax.sweeps.report import commit_results, render_committed, write_results
     from aigc_jax.sweeps.sweep import Sweep
 
-    module = experiment.load(args.experiment) if args.experiment else None
-    require(
-        args.experiment or args.workdir, "figure needs --experiment=FILE, --workdir=SWEEP, or both"
-    )
-    file = Path(module.__file__) if module and module.__file__ else None
-    shipped = file is not None and file.resolve().is_relative_to(SHIPPED)
-    committed = file.parent / "results" / file.stem if file else None
+    found = experiments.load(args.experiment) if args.experiment else None
+    require(found or args.workdir, "figure needs --experiment=FILE, --workdir=SWEEP, or both")
+    shipped = bool(found and found.file and found.file.resolve().is_relative_to(SHIPPED))
     out = Path(args.out) if args.out else None
     if args.workdir:
         require(
-            committed or not args.commit,
-            "--commit needs --experiment=FILE, beside which the rows are kept",
+            found or not args.commit,
+            "--commit needs --experiment=FILE, next to which the rows are stored",
         )
         require(
             not (args.commit and shipped),
-            "--commit keeps the rows beside the experiment, which is part of the installed "
-            f"package: copy {file} into a folder of yours and name it by --experiment",
+            "--commit stores the rows next to the experiment, which is part of the installed "
+            f"package: copy {found and found.file} to a directory of your own and pass the "
+            "copy by --experiment",
         )
-        it = Sweep(args.workdir)
-        found = write_results(it, module, args.metric, out=out)
-        if args.commit and committed:
-            commit_results(it, found, committed, module)
+        if found and found.run:
+            workdir = Path(args.workdir)
+            draw_results(found, workdir, out or workdir, args.commit)
+            return 0
+        sweep = Sweep(args.workdir)
+        results = write_results(sweep, found, args.metric, out=out)
+        if args.commit and found:
+            commit_results(sweep, results, found.results, found)
         return 0
-    require(not args.commit, "--commit needs --workdir=SWEEP, whose rows it keeps")
-    assert committed is not None  # without --workdir, --experiment is required
-    folder = out or (None if shipped else committed)
-    with disk_errors(folder or committed):
-        render_committed(committed, folder, module, args.metric)
+    require(not args.commit, "--commit needs --workdir=SWEEP, whose rows are committed")
+    assert found is not None  # without --workdir, --experiment is required
+    folder = out or (None if shipped else found.results)
+    with disk_errors(folder or found.results):
+        render_committed(found.results, folder, found, args.metric)
     if folder is None:
-        print_text("figure: --out=DIR writes it there, and the table")
+        print_text("figure: not written; --out=DIR writes figure and table to DIR")
     return 0

@@ -9,7 +9,7 @@ import textwrap
 from argparse import ArgumentParser, Namespace
 
 from aigc_jax.core import config as configs
-from aigc_jax.utils.python_files import IS_CHECKOUT, SHARE
+from aigc_jax.utils.python_files import SHARE
 from aigc_jax.utils.terminal import print_text
 
 
@@ -27,15 +27,10 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
         for key, value in configs.flatten_config(config).items():
             print_text(f"--config.{key}={value}")
         return 0
-    folder = "experiments" if IS_CHECKOUT else SHARE / "experiments"
-    sections: dict[str, dict[str, ast.Module]] = {
+    sections = {
         "Configs, for --config=NAME": list_sources("configs"),
-        "Experiments, for --experiment=NAME": {},
-        f"Scripts, python {folder}/NAME.py --help": {},
+        "Experiments, for --experiment=NAME": list_sources("experiments"),
     }
-    _, experiments, scripts = sections.values()
-    for name, source in list_sources("experiments").items():
-        (experiments if is_experiment(source) else scripts)[name] = source
     longest = max((len(name) for found in sections.values() for name in found), default=0)
     width = shutil.get_terminal_size().columns
     for i, (title, found) in enumerate(sections.items()):
@@ -51,16 +46,6 @@ def list_sources(folder: str) -> dict[str, ast.Module]:
     """
     paths = sorted((SHARE / folder).glob("*.py"))
     return {path.stem: ast.parse(path.read_text()) for path in paths}
-
-
-def is_experiment(source: ast.Module) -> bool:
-    """Return whether a file assigns CONFIG, which `sweeps.experiment` requires."""
-    return any(
-        getattr(target, "id", None) == "CONFIG"
-        for node in source.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-    )
 
 
 def summary_of(source: ast.Module) -> str:

@@ -189,12 +189,14 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
     if args.verb is None:
         top.print_help()
         return 1 if words else 0
-    require(not unknown, f"{args.verb}: nothing asks for {brief(' '.join(unknown), quotes=False)}")
+    require(
+        not unknown, f"{args.verb}: unexpected argument {brief(' '.join(unknown), quotes=False)}"
+    )
     if overrides and args.verb not in OVERRIDABLE:
         key = next(iter(overrides))
         raise UserError(
-            f"{args.verb} takes its config from the run; --config.{key} goes with train, "
-            "sweep and plan"
+            f"{args.verb} takes its config from the run; only train, sweep and plan accept "
+            f"--config.{key}"
         )
     require(getattr(args, "workdir", None) != "", "--workdir= must name a directory")
     for flag in ("config", "experiment"):  # a name becomes the path of its file

@@ -44,13 +44,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--num",
         type=int,
         metavar="N",
-        help="number of samples (default: 64, or the number that one figure shows)",
+        help="number of samples (default: 64, or the number of samples in one figure)",
     )
     parser.add_argument(
         "--out",
         metavar="FILE",
         help=".png: an image grid; .npy: the arrays (default: a .png in WORKDIR/sampled/, named "
-        "by what, step and seed); .txt: text (default: the terminal); .mid: tunes in ABC "
+        "by sampler, step and seed); .txt: text (default: the terminal); .mid: tunes in ABC "
         "notation, one file per tune",
     )
     parser.add_argument(
@@ -145,8 +145,8 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
     for flag, usual in WRITING.items():
         require(
             getattr(args, flag) == usual,
-            f"--{flag} is for text that is written after a prompt, and the run's sampler "
-            f"{args.what or run.default_sampler!r} writes none",
+            f"--{flag} applies only to text generation from a prompt, not to the run's sampler "
+            f"{args.what or run.default_sampler!r}",
         )
     (sample_texts if run.is_text else sample_images)(run, args)
     return 0
@@ -191,7 +191,7 @@ def check_images(run: "Run", args: Namespace, out: Path) -> None:
 
     require(
         out.suffix not in (".txt", ".mid"),
-        f"--out={args.out} is for text, and config.method = {run.config.method!r} draws none",
+        f"--out={args.out} is for text, but config.method = {run.config.method!r} generates none",
     )
     samplers = run.programs.method.samplers
     of_prior = ("neighbours", "separability") if "prior" in samplers else ()
@@ -200,12 +200,12 @@ def check_images(run: "Run", args: Namespace, out: Path) -> None:
         shape = run.sample_shape(args.what)
         require(
             images.is_drawable(shape, run.spec),
-            f"--what={args.what} draws arrays {list(shape)}, which are no {run.spec.kind} "
-            f"{list(run.spec.shape)} to look at: save them by --out={args.what}.npy",
+            f"--what={args.what} draws arrays {list(shape)}, which cannot be drawn as "
+            f"{run.spec.kind} {list(run.spec.shape)}: save them by --out={args.what}.npy",
         )
     require(
         args.what != "separability" or run.spec.kind == "image",
-        f"--what=separability is for pictures, and the run's data are {run.spec.kind}",
+        f"--what=separability is for images, and the run's data are {run.spec.kind}",
     )
 
 
@@ -224,7 +224,7 @@ def make_folder(folder: Path) -> None:
     found = folder if folder.is_dir() else folder.parent
     require(
         os.access(found, os.W_OK),
-        f"{found} cannot be written: name a file for the samples, such as --out=samples.png",
+        f"{found} is not writable: name a file for the samples, such as --out=samples.png",
     )
     with disk_errors(folder):
         folder.mkdir(exist_ok=True)
@@ -241,7 +241,8 @@ def sample_texts(run: "Run", args: Namespace) -> None:
     out = Path(args.out) if args.out else None
     require(
         out is None or out.suffix in (".txt", ".npy"),
-        f"--out={args.out} must end in .txt, or in .npy for tokens, for the run's samples are text",
+        f"--out={args.out} must end in .txt, or in .npy for tokens, because the run's "
+        "samples are text",
     )
     tokens = run.draw(args.num, args.what or run.default_sampler, args.seed, label=args.label)
     texts = [run.tokenizer.text(row) for row in tokens]
@@ -281,7 +282,7 @@ def write_samples(run: "Run", args: Namespace) -> None:
     options = args.tokens, choice, args.seed, print_warning
     require(
         not (args.prompt and args.prompt_file),
-        "--prompt and --prompt_file are two ways to say one thing: give one",
+        "--prompt and --prompt_file are mutually exclusive: set one",
     )
     if args.interactive:
         generation.interactive_loop(run, *options)
@@ -305,7 +306,7 @@ def write_samples(run: "Run", args: Namespace) -> None:
     out = Path(args.out)
     require(
         out.suffix in (".txt", ".mid"),
-        f"--out={args.out} must end in .txt, or for tunes in ABC notation in .mid, for "
-        "the run writes text",
+        f"--out={args.out} must end in .txt, or for tunes in ABC notation in .mid, "
+        "because the run writes text",
     )
     save_texts(run, texts, out, args.seed)

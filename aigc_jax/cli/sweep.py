@@ -5,9 +5,15 @@ unfinished sweep. Writes rows.csv, table.md, figure.png and one run directory pe
 """
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aigc_jax.sweeps import engines
+from aigc_jax.utils.errors import require
 from aigc_jax.utils.terminal import print_text, print_warning
+
+if TYPE_CHECKING:
+    from aigc_jax.sweeps.experiment import Experiment
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,7 +32,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--experiment",
         metavar="FILE",
-        help="an experiment file with CONFIG and sweep() or search(suggest)",
+        help="an experiment: what is trained, and its table and figure",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="NAME,...",
+        help="of an experiment with parts: train these; rows of the others are unchanged",
     )
     parser.add_argument(
         "--config",
@@ -131,6 +142,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, overrides: dict[str, str]) -> int:
     """Run a sweep, or only show its status or its dry run; return the exit code."""
+    from aigc_jax.sweeps import experiment as experiments
     from aigc_jax.sweeps import grid, launch
     from aigc_jax.sweeps.request import check_metric, make_request, run_request, write_outcome
     from aigc_jax.sweeps.sweep import Sweep
@@ -140,21 +152,44 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
         launch.watch_sweep(sweep)
         return 0
     check_metric(args.metric)
+    if args.experiment is not None and not args.config:
+        experiment = experiments.load(args.experiment)
+        if experiment.run:
+            return run_directly(experiment, args, overrides)
+    require(args.only is None, "--only is for experiments that train parts by their own function")
     grids = [grid.parse(text) for text in args.grid]
     request = make_request(args.config, args.experiment, grids, args.seeds, overrides)
     if args.dry_run:
         launch.describe_groups(request.trials)
         if request.search:
             print_text(
-                f"the first of {request.search.trials} trials, which are asked for "
+                f"the first of {request.search.trials} trials, which the search suggests "
                 f"{request.search.batch} at a time"
             )
         return 0
     try:
         complete = run_request(request, args, args.route, args.restart, args.download)
     except KeyboardInterrupt:
-        print_warning("stopped, and what ran was told to save; the same command goes on")
+        print_warning(
+            "stopped; running programs save their state; the same command resumes the sweep"
+        )
         return 130
     if complete is not None:  # None: the engine wrote a manifest and ran nothing
-        write_outcome(sweep, request.module, complete, args.metric)
+        write_outcome(sweep, request.experiment, complete, args.metric)
+    return 0
+
+
+def run_directly(experiment: "Experiment", args: Namespace, overrides: dict[str, str]) -> int:
+    """Train an experiment by its own function; return exit code 0."""
+    from aigc_jax.sweeps.direct import run_experiment
+
+    used = dict(engine=args.engine != "local", grid=args.grid, seeds=args.seeds, metric=args.metric)
+    used |= dict(config=overrides, dry_run=args.dry_run, restart=args.restart)
+    for flag, value in used.items():
+        require(
+            not value,
+            f"--{flag} is not read by {args.experiment}, whose own training function reads only "
+            "--workdir and --only",
+        )
+    run_experiment(experiment, Path(args.workdir), args.only.split(",") if args.only else ())
     return 0

@@ -85,7 +85,9 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
         processes=(args.coordinator, args.num_processes, args.process_id),
     )
     if status["status"] == "preempted":
-        print_warning(f"preempted at step {status['step']:,} and saved; the same command goes on")
+        print_warning(
+            f"preempted at step {status['step']:,} and saved; the same command resumes the run"
+        )
         return 128 + signal.Signals[status["signal"]]
     if distributed.is_primary():
         report_status(RunDir(args.workdir))

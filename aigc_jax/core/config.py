@@ -100,15 +100,15 @@ def check_data(known: Mapping) -> None:
         unread = last not in ("name", "order", "seed", *read) and known[key.name] != key.default
         require(
             not unread,
-            f"config.{key.name} = {brief(known[key.name])} is read by nothing in "
+            f"config.{key.name} = {brief(known[key.name])} is not read by "
             f"config.data.name = {known['data.name']!r}"
             + (f", which reads {', '.join(f'data.{k}' for k in read)}" if read else ""),
         )
     path, tokenizer = known["data.tokenizer_path"], known["data.tokenizer"]
     require(
         path == "" or tokenizer == "file",
-        f"config.data.tokenizer_path = {brief(path)} is read by nothing "
-        f"in config.data.tokenizer = {tokenizer!r}; it goes with 'file'",
+        f"config.data.tokenizer_path = {brief(path)} is not read by "
+        f"config.data.tokenizer = {tokenizer!r}, only by 'file'",
     )
 
 
@@ -228,7 +228,7 @@ def resolve(config: ConfigDict, n_train: int, examples: int) -> ConfigDict:
         for name in durations_of(config)
     }
     out = _nested(known | lengths)
-    require(out.steps > 0, f"config.steps = {out.steps!r} is no step at all; it must be at least 1")
+    require(out.steps > 0, f"config.steps = {out.steps!r} must be at least 1 step")
     require(
         out.best == "" or out.best.startswith("valid/"),
         f"config.best = {out.best!r} must name a metric of the valid split, such as "
@@ -299,8 +299,8 @@ def check_trials(config: ConfigDict, count: int) -> None:
     """Raise a UserError if `count` trials cannot be trained by one program."""
     require(
         config.run.data == "device" or count == 1 or config.data.order != "trial",
-        f"config.run.data = {config.run.data!r} gives all trials "
-        "of a group the same batches: config.data.order = 'trial' must be 'shared' or 'stream'",
+        f"config.run.data = {config.run.data!r} feeds the same batches to all "
+        "trials of a group: config.data.order = 'trial' must be 'shared' or 'stream'",
     )
 
 

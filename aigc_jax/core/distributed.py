@@ -57,12 +57,12 @@ def initialize(coordinator: str = "", count: int | None = None, index: int | Non
     require(
         all(given) or not any(given),
         f"{argument('coordinator')}=HOST:PORT, {argument('num_processes')}=N and "
-        f"{argument('process_id')}=I go together",
+        f"{argument('process_id')}=I must be set together",
     )
     seconds = os.environ.get("AIGC_HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
     require(
         seconds.isdecimal() and int(seconds) > 0,
-        f"AIGC_HEARTBEAT_SECONDS = {seconds!r} must be a whole number of seconds, at least 1",
+        f"AIGC_HEARTBEAT_SECONDS = {seconds!r} must be an integer of at least 1",
     )
     timeouts: dict[str, Any] = dict.fromkeys(
         ("heartbeat_timeout_seconds", "shutdown_timeout_seconds"), int(seconds)
@@ -75,8 +75,8 @@ def initialize(coordinator: str = "", count: int | None = None, index: int | Non
             jax.distributed.initialize(**timeouts)
         except ValueError as e:  # for example under Kubernetes without its Python package
             raise UserError(
-                f"{name} started this as one of several processes, but JAX does not find "
-                f"out which ({e}): say it with {argument('coordinator')}, "
+                f"{name} started this as one of several processes, but JAX cannot "
+                f"determine its index ({e}): set {argument('coordinator')}, "
                 f"{argument('num_processes')} and {argument('process_id')}"
             ) from None
 
@@ -91,8 +91,8 @@ def _check_place(coordinator: str, count: int, index: int) -> None:
     )
     require(
         count > 0 and 0 <= index < count,
-        f"{argument('process_id')}={index} must lie in 0 .. "
-        f"{argument('num_processes')}={count} less 1",
+        f"{argument('process_id')}={index} must be at least 0 and "
+        f"less than {argument('num_processes')}={count}",
     )
 
 

@@ -36,16 +36,15 @@ def steps_of(value: object, key: str, n_train: int, examples: int) -> int:
     number, unit = parse_duration(value, key)
     require(
         examples > 0 or unit.startswith("step"),
-        f"{key} = {value!r} with {examples} examples a step: config.batch_size, and what "
-        "multiplies it, "
-        "must be at least 1",
+        f"{key} = {value!r} with {examples} examples per step: config.batch_size and its "
+        "multipliers must be at least 1",
     )
     if unit.startswith("epoch"):
         number *= n_train / examples
     elif unit.startswith("example"):
         number /= examples
     else:
-        require(number == int(number), f"{key} = {value!r} is no whole number of steps")
+        require(number == int(number), f"{key} = {value!r} is not an integer number of steps")
     require(
         number <= MOST_STEPS, f"{key} = {value!r} is {number:.6g} steps; a run has fewer than 2^31"
     )

@@ -55,7 +55,7 @@ def check_hparams(leaves: dict) -> None:
     for name in (key.removeprefix("hp.") for key in leaves if key.startswith("hp.")):
         if name not in names:
             raise UserError(
-                f"config.hp.{name} is read by nothing in {choice}; it reads "
+                f"config.hp.{name} is not read by {choice}, which reads "
                 f"{', '.join(names)}{nearest(name, names)}"
             )
     for name in names:

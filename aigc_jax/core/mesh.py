@@ -27,7 +27,7 @@ def make_mesh(shape: dict[str, int], devices: Sequence[jax.Device] | None = None
     free = [axis for axis, size in sizes.items() if size == -1]
     require(
         len(free) <= 1 and all(s == -1 or s > 0 for s in sizes.values()),
-        f"config.run.mesh = {dict(shape)} must hold positive sizes, and -1 at most once",
+        f"config.run.mesh = {dict(shape)} must have positive sizes, and at most one -1",
     )
     fixed = math.prod(s for s in sizes.values() if s != -1)
     if free:
@@ -39,7 +39,8 @@ def make_mesh(shape: dict[str, int], devices: Sequence[jax.Device] | None = None
     count = math.prod(sizes.values())
     require(
         count <= len(devices),
-        f"config.run.mesh = {dict(shape)} needs {count} devices; there are {len(devices)}",
+        f"config.run.mesh = {dict(shape)} needs {count} devices, but only "
+        f"{len(devices)} are available",
     )
     return jax.make_mesh(
         tuple(sizes.values()),

@@ -50,7 +50,7 @@ def _check_range(key: Key, value: Any, shown: str) -> None:
     if isinstance(value, str):
         require(
             len(value) <= MOST_LETTERS and "\0" not in value,
-            f"{shown} must be a text of at most {MOST_LETTERS} characters, none of them NUL",
+            f"{shown} must be a string of at most {MOST_LETTERS} characters without NUL",
         )
     if key.low is None or value is None:
         return

@@ -196,7 +196,7 @@ def find_located(name: str, pattern: str, data_dir: str) -> Path:
         name,
         {pattern: ""},
         data_dir,
-        "set run.data_dir or AIGC_DATA_DIR to the directory that holds it",
+        "set run.data_dir or AIGC_DATA_DIR to the directory that contains it",
     )
 
 

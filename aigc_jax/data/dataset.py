@@ -64,8 +64,8 @@ def end_of(tokenizer: Tokenizer) -> int:
     """
     if tokenizer.end is None:
         raise UserError(
-            "config.data.tokenizer = 'file': the tokenizer has no end of text, which must stand "
-            "between the texts of the data"
+            "config.data.tokenizer = 'file': the tokenizer has no end-of-text token, which must "
+            "separate the texts of the data"
         )
     return tokenizer.end
 
@@ -169,7 +169,7 @@ def bounds_of(counts: dict[str, int]) -> Bounds:
     for name, count in counts.items():
         require(
             count > 0,
-            f"the {name} split is empty: {sum(counts.values())} examples are too few to divide",
+            f"the {name} split is empty: {sum(counts.values())} examples are too few to split",
         )
     starts = np.cumsum([0, *list(counts.values())[:-1]]).tolist()
     bounds = dict(zip(counts, zip(starts, counts.values(), strict=True), strict=True))

@@ -125,7 +125,7 @@ def missing_error(
     places = ", ".join(str(root / name) for root in search_roots(data_dir))
     file = next(iter(checksums))
     return UserError(
-        f"{name}: {file} not found (looked in {places}); {remedy or download_hint(name)}"
+        f"{name}: {file} not found (searched {places}); {remedy or download_hint(name)}"
     )
 
 
@@ -209,7 +209,7 @@ def find_link_obstacle(path: Path, inside: Path) -> str:
         except (OSError, RuntimeError):  # circular links
             return "is a link to itself"
         if not target.is_relative_to(inside):
-            return "is a link out of the directory"
+            return "is a link to a file outside the directory"
     return files.find_obstacle(path)
 
 
@@ -283,7 +283,7 @@ def kept_array(cached: Path) -> tuple[np.ndarray, dict]:
     if described is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(cached))
     if file_sha256(cached.with_suffix(".npy")) != described["array_sha256"]:
-        raise ValueError("the array is not the one that was kept")
+        raise ValueError("the SHA-256 of the array is not the stored one")
     return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), described
 
 
@@ -303,5 +303,5 @@ def store_array(cached: Path, write: Callable, what: str) -> bool:
             part.unlink()
         if not isinstance(e, OSError):
             raise
-        print_warning(f"{what} are not kept in {cached.parent}: {e.strerror or e}")
+        print_warning(f"{what} cannot be cached in {cached.parent}: {e.strerror or e}")
         return False

@@ -40,7 +40,7 @@ NOT_READ = (
 )  # fmt: skip
 SMALLEST, LARGEST = 8, 1024  # bounds of config.data.size, pixels; smaller files are skipped
 MOST_PIXELS = 100_000_000  # of a file; more may be a decompression bomb
-TOO_MANY = f"it has more than {MOST_PIXELS:,} pixels"
+TOO_MANY = f"more than {MOST_PIXELS:,} pixels"
 # Mode of a PNG of 2 or 4 bits -> the distance of its grey levels in 8 bits.
 GREY_STEPS = {"L;2": 85, "L;4": 17}
 AT_ONCE = 1024  # files that are decoded before the first of them is written
@@ -61,12 +61,13 @@ def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     of its relative path and does not depend on other files. Files that cannot be read
     are skipped, and named in a warning.
     """
-    root = files.data_directory(config.path, data_dir, config.name, "pictures")
+    root = files.data_directory(config.path, data_dir, config.name, "images")
     choose(COLOURS, config.colour, "config.data.colour")
     tenths = choose(SPLITS, config.split, "config.data.split")
     require(
         SMALLEST <= config.size <= LARGEST,
-        f"config.data.size = {config.size} pixels a side must lie between {SMALLEST} and {LARGEST}",
+        f"config.data.size = {config.size} pixels per side must be between {SMALLEST} and "
+        f"{LARGEST}",
     )
     paths, not_read = files.find_readable(root, SUFFIXES, NOT_READ)
     total = len(paths) + len(not_read)
@@ -81,11 +82,11 @@ def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     names = [p for p in paths if p not in skipped]
     require(
         names,
-        f"config.data.path = {config.path!r}: none of its {total:,} pictures can be used; "
+        f"config.data.path = {config.path!r}: none of its {total:,} images is readable; "
         f"the first: {next(iter(skipped.items()), ('', ''))[1]}",
     )
     if skipped:
-        print_warning(files.describe_skipped(skipped, total, "pictures"))
+        print_warning(files.describe_skipped(skipped, total, "images"))
     arrays, classes = dict(x=x), Counter(map(os.path.dirname, names))
     about: dict[str, Any] = dict(source=str(root), licence="the user's own")
     if len(classes) > 1:
@@ -128,7 +129,7 @@ def read_images(
         )
         shape = (len(paths), size, size, 3 if colour == "rgb" else 1)
         write_all = lambda f: write_cache(f, decoded(), shape)
-        if files.keep_array(cached, write_all, dict(skipped=skipped), "decoded pictures"):
+        if files.keep_array(cached, write_all, dict(skipped=skipped), "decoded images"):
             return files.kept_array(cached)[0], skipped
         kept = [x for x in decoded() if not isinstance(x, str)]
     return (np.stack(kept) if kept else np.zeros((0, *shape[1:]), np.uint8)), skipped
@@ -213,7 +214,7 @@ def decode_image(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 
         require(opened.width * opened.height <= MOST_PIXELS, TOO_MANY)
         require(
             min(opened.size) >= SMALLEST,
-            f"{opened.width} x {opened.height} pixels are fewer than {SMALLEST} a side",
+            f"{opened.width} x {opened.height} pixels are fewer than {SMALLEST} per side",
         )
         image = ImageOps.exif_transpose(to_eight_bits(opened, file))
         if image.has_transparency_data:
@@ -275,7 +276,7 @@ def report_progress(verb: str, items: Iterable[T], total: int) -> Iterator[T]:
     for i, item in enumerate(items, 1):
         if sys.stderr.isatty() and (i % 100 == 0 or i == total):
             print(
-                f"\r\x1b[K{verb} {i:,} of {total:,} pictures",
+                f"\r\x1b[K{verb} {i:,} of {total:,} images",
                 end="\n" if i == total else "",
                 file=sys.stderr,
                 flush=True,

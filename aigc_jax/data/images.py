@@ -105,7 +105,7 @@ def hold_out_valid(
     cut = len(train["x"]) - VALID
     require(
         cut > 0,
-        f"{about['source']} has {len(train['x'])} training pictures, too few to hold {VALID} out",
+        f"{about['source']} has {len(train['x'])} training images, too few to hold out {VALID}",
     )
     splits = dict(
         train={k: a[:cut] for k, a in train.items()},
@@ -179,7 +179,7 @@ def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
         or raw[::2].min() < ord("0")
         or raw[::2].max() > ord("1")
     ):
-        raise UserError(f"{path} holds no lines of 784 zeros and ones")
+        raise UserError(f"{path} has no lines of 784 zeros and ones")
     return raw[::2].reshape(-1, 28, 28, 1) - np.uint8(ord("0"))
 
 
@@ -187,7 +187,7 @@ def read_idx(path: Path) -> np.ndarray:
     """Return the uint8 array in a gzipped IDX file, which has two zero bytes, the type
     8, the number of axes, their sizes (big-endian) and the data.
     """
-    no_idx = UserError(f"{path} is no whole IDX file of bytes")
+    no_idx = UserError(f"{path} is not a complete IDX file of bytes")
     with open_regular(path) as packed:
         most = MOST_RATIO * os.fstat(packed.fileno()).st_size
         try:
@@ -200,8 +200,8 @@ def read_idx(path: Path) -> np.ndarray:
                 count = math.prod(shape)
                 require(
                     count <= most,
-                    f"{path}: its header says {count:,} bytes, which its "
-                    f"{most // MOST_RATIO:,} cannot unpack to",
+                    f"{path}: its header declares {count:,} bytes, more than its "
+                    f"{most // MOST_RATIO:,} bytes can unpack to",
                 )
                 raw = f.read(count + 1)  # one more byte, to detect trailing data
         except (OSError, EOFError, zlib.error) as e:

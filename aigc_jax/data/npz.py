@@ -93,8 +93,8 @@ def check_memory(name: str, found: np.lib.npyio.NpzFile) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     require(
         needed < there,
-        f"{name} holds {needed / 2**30:,.1f} GiB of arrays, "
-        f"and the memory is {there / 2**30:,.1f} GiB",
+        f"{name} has {needed / 2**30:,.1f} GiB of arrays, "
+        f"but this machine has {there / 2**30:,.1f} GiB of memory",
     )
 
 
@@ -134,7 +134,7 @@ def check_labels(name: str, label: np.ndarray, count: int) -> np.ndarray:  # -> 
     """
     require(
         label.shape == (count,) and label.dtype.kind in "buif",
-        f"{name} is {label.dtype} {label.shape}; it must be whole numbers from 0, [{count}]",
+        f"{name} is {label.dtype} {label.shape}; it must be integers from 0, [{count}]",
     )
     # a comparison with NaN is false
     good = (
@@ -146,7 +146,7 @@ def check_labels(name: str, label: np.ndarray, count: int) -> np.ndarray:  # -> 
     require(
         bool(good.all()),
         f"{name} of example {worst:,} is {label[worst]}; "
-        f"labels are whole numbers from 0 to {MOST_CLASSES - 1:,}, "
+        f"labels are integers from 0 to {MOST_CLASSES - 1:,}, "
         "0 to K - 1 for K classes",
     )
     return label.astype(np.int32)
@@ -226,7 +226,7 @@ def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
         if fitting:
             break
     raise UserError(
-        f"{name} is {shape}, which does not tell where its channels are: "
+        f"{name} is {shape}, whose channel axis is ambiguous: "
         "set config.data.layout to NHWC or NCHW"
     )
 
@@ -244,7 +244,7 @@ def find_range(name: str, parts: list[np.ndarray], whole: bool, given: str) -> s
         slack = ROUNDING * (white - black)
         return black - slack <= low and high <= white + slack
 
-    span = f"{name} spans [{low:g}, {high:g}]" + (" in whole numbers" if whole else "")
+    span = f"{name} spans [{low:g}, {high:g}]" + (" in integers" if whole else "")
     if given != "auto":
         require(inside(given), f"{span}, and config.data.range = {given!r}")
         return given
@@ -257,5 +257,5 @@ def find_range(name: str, parts: list[np.ndarray], whole: bool, given: str) -> s
     fitting = [known for known in VALUES if inside(known)]
     remedy = "scale them to 0..255, 0..1 or -1..1"
     if fitting:
-        remedy = f"set config.data.range to what black and white are, {' or '.join(fitting)}"
-    raise UserError(f"{span}, which does not tell what black and white are: {remedy}")
+        remedy = f"set config.data.range to the values of black and white, {' or '.join(fitting)}"
+    raise UserError(f"{span}, which leaves the values of black and white ambiguous: {remedy}")

@@ -189,7 +189,7 @@ def batch_places(dataset: Dataset, config: ConfigDict, batch_size: int) -> Calla
     """
     require(
         batch_size > 0,
-        f"config.batch_size gives {batch_size} examples a step; it must be at least 1",
+        f"config.batch_size gives {batch_size} examples per step, which must be at least 1",
     )
     return choose(ORDERS, config.order, "config.data.order")(dataset, config, batch_size)
 

@@ -185,15 +185,17 @@ def encoder_decoder(
     longest = lambda rows: max((len(side) for row in rows for side in row), default=0)
     short = [row for row in encoded["train"] if longest([row]) <= config.length]
     left_out, encoded["train"] = len(encoded["train"]) - len(short), short
-    require(short, f"config.data.length = {config.length} tokens leaves no training pair")
+    require(
+        short, f"config.data.length = {config.length} tokens is too short for every training pair"
+    )
     most = max(MOST_TIMES * config.length, MOST_TOKENS)
     for name, row in ((name, row) for name, rows in encoded.items() for row in rows):
         require(
             longest([row]) <= most,
             f"the {name} pair that begins {tokenizer.decode(row[0][:40])[:40]!r} "
-            f"has {longest([row]):,} tokens on a side, and rows are as wide as the longest; "
-            f"at most {most:,} "
-            f"go with config.data.length = {config.length}: shorten or remove it",
+            f"has {longest([row]):,} tokens on a side; config.data.length = {config.length} "
+            f"allows at most {most:,}, because the longest side sets the width of all rows: "
+            "shorten or remove the pair",
         )
     width = max(config.length, *(longest(rows) for rows in encoded.values()))
     arrays, bounds = join_splits(
@@ -255,7 +257,9 @@ def prefix_lm(
     }
     left_out = sum(len(encoded[name]) - len(rows) for name, rows in short.items())
     for name, rows in short.items():
-        require(rows, f"config.data.length = {config.length} tokens leaves no {name} pair")
+        require(
+            rows, f"config.data.length = {config.length} tokens is too short for every {name} pair"
+        )
     kind, parts = np.uint16 if tokenizer.size <= 2**16 else np.int32, {}
     for name, rows in short.items():
         tokens = np.full((len(rows), config.length + 1), tokenizer.end, kind)

@@ -57,8 +57,8 @@ class FromDevice:
         for name, x in dataset.arrays.items():
             require(
                 len(x) < 2**31,
-                f"config.run.data = 'device' has room for 2^31 {name}, and there are "
-                f"{len(x):,}; 'host' has no such limit",
+                f"config.run.data = 'device' supports fewer than 2^31 {name}, and the data "
+                f"have {len(x):,}; 'host' has no such limit",
             )
         self.source = order.batch_source(dataset, config, examples, *(constraints or ()))
         arrays = {

@@ -56,5 +56,5 @@ def stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         bounds,
         take,
         spec,
-        digits.about | dict(stacked="three digits a picture, by a hash of its number"),
+        digits.about | dict(stacked="three digits per image, by a hash of its number"),
     )

@@ -101,7 +101,7 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         config.tokenizer == "file",
         f"config.data.tokenizer = {config.tokenizer!r} must be 'file' for config.data.name "
         "= 'tokens', and "
-        "config.data.tokenizer_path name what the tokens stand for: a tokenizer.json, a run "
+        "config.data.tokenizer_path name the tokenizer of the tokens: a tokenizer.json, a run "
         "or a GPT-2 directory",
     )
     tokenizer = tokenizers.build((), config)
@@ -145,8 +145,7 @@ def map_tokens(path: Path) -> np.ndarray:  # [n]
             raise UserError(f"{path} cannot be read: {first_line(e)}") from None
         require(
             array.ndim == 1 and array.dtype.kind in "iu" and array.dtype.itemsize <= 4,
-            f"{path} is {array.dtype} {array.shape}; tokens are whole numbers of at most 32 "
-            "bits, [n]",
+            f"{path} is {array.dtype} {array.shape}; tokens are integers of at most 32 bits, [n]",
         )
         require(
             array.dtype.isnative,
@@ -164,9 +163,9 @@ def map_tokens(path: Path) -> np.ndarray:  # [n]
         size > skip and skip + count * kind.itemsize == size,
         f"{path} has {size:,} bytes: "
         + (
-            f"its head says {count:,} tokens of {kind.itemsize} bytes"
+            f"its header declares {count:,} tokens of {kind.itemsize} bytes"
             if skip
-            else "tokens have two each"
+            else "a token has two"
         ),
     )
     return np.memmap(path, kind, "r", offset=skip, shape=(count,))
@@ -180,5 +179,5 @@ def check_tokens(path: Path, array: np.ndarray, size: int) -> None:
             place = low + int(np.argmax((piece >= size) | (piece < 0)))
             raise UserError(
                 f"{path}: token {place:,} is {array[place]}, and config.data.tokenizer_path "
-                f"has {size:,}: they are another tokenizer's"
+                f"has {size:,} tokens: another tokenizer made the file"
             )

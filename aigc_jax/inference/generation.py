@@ -36,8 +36,7 @@ def encode_prompts(run: Any, prompts: list[str]) -> list[np.ndarray]:
         begins = run.config.data.joined or not len(ids)
         require(
             not begins or run.spec.start >= 0,
-            f"an empty {argument('prompt')} needs a token that begins a text, and the tokenizer "
-            "has none",
+            f"an empty {argument('prompt')} needs a start token, but the tokenizer has none",
         )
         out.append(np.append(np.array([run.spec.start] if begins else [], np.int32), ids))
     return out
@@ -75,7 +74,7 @@ def stream_continuations(
     if limit and longest > limit - writer.chunk and report:
         report(
             f"the prompt has {longest:,} tokens and the network {limit:,} positions: only "
-            f"the last {limit - writer.chunk:,} count"
+            f"the last {limit - writer.chunk:,} are used"
         )
     streams = [tokenizer.stream() for _ in prompts]
     for tokens in writer.write(encoded, num, fold_in(run.state.key, SAMPLE, seed), first):
@@ -136,7 +135,7 @@ def generate_completions(
     ]
     require(
         not given,
-        f"{' '.join(given)}: an encoder-decoder answers by beam search (config.beams)",
+        f"{' '.join(given)} cannot be set: an encoder-decoder uses beam search (config.beams)",
     )
     return [
         text
@@ -159,7 +158,7 @@ def translate(
         if len(tokens) > width and report:
             report(
                 f"a source has {len(tokens):,} tokens, and the longest pair of the data "
-                f"{width}: only the first {width} count"
+                f"{width}: only the first {width} are used"
             )
         row[: len(tokens[:width])], seen[: len(tokens[:width])] = tokens[:width], 1
     batch = dict(source=rows, source_mask=mask, index=np.arange(len(sources), dtype=np.int32))
@@ -186,7 +185,7 @@ def interactive_loop(
         try:
             line = source.readline()
         except UnicodeDecodeError as e:
-            raise UserError(f"the standard input is no UTF-8 text: {e.reason}") from None
+            raise UserError(f"the standard input is not UTF-8 text: {e.reason}") from None
         if not line:
             return
         prompt = (line.removeprefix(BYTE_ORDER_MARK) if turn == 0 else line).rstrip("\r\n")

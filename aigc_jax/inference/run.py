@@ -194,12 +194,12 @@ class Run:
         choice = SamplingParams(temperature, top_k, top_p, min_p, repetition)
         require(
             self.programs.method.language is not None,
-            f"config.method = {self.config.method!r} writes no text after a prompt",
+            f"config.method = {self.config.method!r} does not generate text",
         )
         sound = isinstance(prompts, (list, tuple)) and all(
             isinstance(prompt, str) for prompt in prompts
         )
-        require(sound, f"prompts = {prompts!r:.60} must be a list of texts")
+        require(sound, f"prompts = {prompts!r:.60} must be a list of strings")
         return generation.generate_completions(
             self, prompts, num_tokens, choice, seed, print_warning
         )
@@ -227,9 +227,8 @@ class Run:
         each, first = (1, 0) if label is None else (self.classes, label)
         require(
             label is None or (self.classes and what == "prior"),
-            f"{argument('label')}={label} is for samples of the prior of a model that knows "
-            "classes, and this one was trained without (GANs: config.game.condition, VAEs: "
-            "config.conditional)",
+            f"{argument('label')}={label} needs prior samples of a class-conditional model (GANs: "
+            "config.game.condition, VAEs: config.conditional)",
         )
         require(
             label is None or 0 <= label < self.classes,
@@ -241,8 +240,8 @@ class Run:
         check_range("num", num, 1, generation.MOST, whole=True)
         require(
             not self.is_text or what != "text" or self.spec.start >= 0,
-            f"{argument('what')}=text needs a token that begins a text, and the tokenizer has "
-            "none: give prompts",
+            f"{argument('what')}=text needs a start token, but the tokenizer has none: "
+            "pass prompts",
         )
         programs = self.full if sampler.conditioned else self.programs
         samples = programs.draw(self.states, what, num, split, seed, each=each, first=first)[0]
@@ -278,7 +277,7 @@ class Run:
         require(
             np.isfinite(found).all(),
             f"{argument('what')}=separability needs at least 4 samples and 4 examples, all finite; "
-            f"there are {len(sets[0])} each",
+            f"each set has {len(sets[0])}",
         )
         order = np.argsort(found, axis=1, kind="stable")
         return np.stack(
@@ -384,7 +383,7 @@ def load(workdir: str | Path, checkpoint: str = "latest", data_dir: str | None =
     """
     if (Path(workdir) / "sweep.json").is_file():
         trials = sorted(str(path.parent) for path in Path(workdir).glob("trials/*/config.json"))
-        named = f"load one of {listing(trials, SHOWN)}" if trials else "none of them has begun yet"
+        named = f"load one of {listing(trials, SHOWN)}" if trials else "no trial has started yet"
         raise UserError(f"{workdir} is a sweep, whose trials are runs of their own: {named}")
     return (
         Pretrained(workdir)

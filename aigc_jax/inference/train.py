@@ -114,7 +114,7 @@ def train_run(
     chosen, changes = choose_config(config, workdir, dict(overrides or {}))
     require(
         not restart or extend is None,
-        f"{argument('restart')} begins again, {argument('extend')} goes on: give one",
+        f"{argument('restart')} discards the run, {argument('extend')} continues it: use only one",
     )
     if chosen.run.deterministic:  # read when JAX first initializes its backend
         flags = os.environ.get("XLA_FLAGS", "")
@@ -130,7 +130,8 @@ def train_run(
         (status,) = training.train(programs, trials, workdir, stop, options)
     require(
         status["status"] in ("done", "preempted"),
-        f"{workdir} {status['status']}: {status.get('reason')}; the last good checkpoint is kept",
+        f"{workdir} {status['status']}: {status.get('reason')}; "
+        "the last good checkpoint is retained",
     )
     return status
 
@@ -171,7 +172,7 @@ def choose_config(
     run = RunDir(workdir)
     if not (run / "config.json").exists():
         raise UserError(
-            f"{workdir} is no run yet: name a config, such as {argument('config')}=gan_digits"
+            f"{workdir} is not a run yet: set a config, such as {argument('config')}=gan_digits"
         )
     stored = configs.fill_defaults(identity.stored_config(run.config()))
     return configs.override(stored, overrides), {}

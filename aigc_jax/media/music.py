@@ -185,7 +185,7 @@ class Reader:
         value = (
             60 + SEMITONES[letter] + octave + self.accidentals.get(place, self.key.get(letter, 0))
         )
-        require(0 <= value < 128, f"{found[0]!r} is no pitch that MIDI has")
+        require(0 <= value < 128, f"{found[0]!r} is outside the pitches of MIDI")
         return value
 
     def lean(self, marks: str) -> None:
@@ -193,7 +193,7 @@ class Reader:
         1/2, `a >> b` by 7/4 and 1/4, `a >>> b` by 15/8 and 1/8; `<` reverses the
         factors.
         """
-        require(self.notes and len(marks) <= 3, f"{marks!r} stands after no note")
+        require(self.notes and len(marks) <= 3, f"{marks!r} follows no note")
         short = Fraction(1, 2 ** len(marks))
         first, second = (2 - short, short) if marks[0] == ">" else (short, 2 - short)
         at, length = self.last
@@ -209,7 +209,7 @@ class Reader:
         while at < len(text):
             found = TOKEN.match(text, at)
             if not found:
-                raise UserError(f"{text[at : at + 10]!r} is no music")
+                raise UserError(f"{text[at : at + 10]!r} is not ABC notation")
             at = found.end()
             if found["inline"]:
                 self.field(found["inline"][1], found["inline"][3:-1].strip())

@@ -40,7 +40,7 @@ def save_scatter(
         label = (
             f"{len(x)} samples"
             if x.shape[1] == 1
-            else f"of each of {len(x)} the {('first', 'second')[k]}"
+            else f"{('first', 'second')[k]} point of each of {len(x)} pairs"
         )
         axes.scatter(x[:, k], y[:, k], s=9, alpha=0.5, linewidths=0, label=label)
     if spec.centres is not None:
@@ -94,14 +94,14 @@ def save_separability(
         )
     axes[0].axvline(0, color="black", linewidth=0.8)
     axes[0].set_title(
-        f"a linear classifier tells {told:.1%} of them: samples left, examples right", fontsize=9
+        f"linear classifier, accuracy {told:.1%}: samples left, examples right", fontsize=9
     )
     axes[0].legend(fontsize=8)
     strips = {
-        "the surest of samples": sets[1, :shown],
-        "samples it takes for examples": sets[1, ::-1][:shown],
-        "examples it takes for samples": sets[0, :shown],
-        "the surest of examples": sets[0, ::-1][:shown],
+        "most confidently classified samples": sets[1, :shown],
+        "samples classified as examples": sets[1, ::-1][:shown],
+        "examples classified as samples": sets[0, :shown],
+        "most confidently classified examples": sets[0, ::-1][:shown],
     }
     for ax, (title, images) in zip(axes[1:], strips.items(), strict=True):
         pixels = image_grid(images, shown)

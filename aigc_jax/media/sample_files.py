@@ -45,7 +45,10 @@ def save_samples(
       ValueError: if the samples are not images or points of the spec.
     """
     if not is_drawable(samples.shape[1:], spec):
-        raise ValueError(f"samples {list(samples.shape)} are no {spec.kind} {list(spec.shape)}")
+        raise ValueError(
+            f"samples {list(samples.shape)} do not have the shape {list(spec.shape)} "
+            f"of the {spec.kind} data"
+        )
     if spec.kind == "image":
         height, width, channels = spec.shape
         if channels not in (1, 3):

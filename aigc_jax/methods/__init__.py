@@ -43,8 +43,8 @@ def make_method(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradi
         reason = divided and coupled(config, devices)
         require(
             not reason,
-            f"config.{key} needs a loss that is a mean over examples, and {reason} looks at "
-            "all of a batch at once",
+            f"config.{key} needs a loss that is a mean over examples, and {reason} "
+            "couples the examples of a batch",
         )
     return module.make(config, spec, gradients)
 

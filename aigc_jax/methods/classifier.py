@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
@@ -33,8 +34,8 @@ def make_classifier(config: ConfigDict, spec: Spec) -> Classifier:
     """Return the network config.model for labelled images."""
     require(
         spec.kind == "image" and spec.classes > 1,
-        f"config.data.name = {config.data.name!r} has no labelled pictures, and "
-        "config.method = 'classifier' learns from them",
+        f"config.data.name = {config.data.name!r} has no labelled images, which "
+        "config.method = 'classifier' needs",
     )
     return make_network(Classifier, config.model, "model", config, classes=spec.classes)
 
@@ -70,7 +71,7 @@ class ClassifierMethod:
         make_loss = lambda state, batch, key: (self.loss, batch)
         step = single_network_step(make_loss, self.optimizer, gradients)
         samplers = dict(saliency=Sampler(self.saliency, conditioned=True, is_image=False))
-        return Method(self.init, step, self.evaluate, weighted_means, samplers)
+        return Method(self.init, step, self.evaluate, self.summarize, samplers)
 
     def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
         """Return the state before the first step."""
@@ -102,6 +103,11 @@ class ClassifierMethod:
             name: jnp.sum(batch["weight"] * v)
             for name, v in dict(loss=nats, accuracy=right, weight=jnp.ones_like(nats)).items()
         }
+
+    def summarize(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+        """Return the means over examples."""
+        means = weighted_means(sums)
+        return {name: means[name] for name in ("loss", "accuracy")}
 
     def saliency(
         self, state: TrainState, key: Array, batch: dict[str, Array]

@@ -46,12 +46,17 @@ class SamplingParams(NamedTuple):
     def check(self) -> None:
         """Raise a UserError where a number is out of range; NaN always is."""
         check_range(
-            "temperature", self.temperature, 1e-3, 1e3, "0 takes the likeliest token", more=(0,)
+            "temperature",
+            self.temperature,
+            1e-3,
+            1e3,
+            "0 selects the most probable token",
+            more=(0,),
         )
-        check_range("top_k", self.top_k, 0, 2**31 - 1, "0 leaves all tokens", whole=True)
-        check_range("top_p", self.top_p, 1e-9, 1, "1 leaves all tokens")
-        check_range("min_p", self.min_p, 0, 0.999999, "0 leaves all tokens")
-        check_range("repetition", self.repetition, 1e-3, 1e3, "1 changes nothing")
+        check_range("top_k", self.top_k, 0, 2**31 - 1, "0 disables the filter", whole=True)
+        check_range("top_p", self.top_p, 1e-9, 1, "1 disables the filter")
+        check_range("min_p", self.min_p, 0, 0.999999, "0 disables the filter")
+        check_range("repetition", self.repetition, 1e-3, 1e3, "1 disables the penalty")
 
 
 def check_range(
@@ -61,7 +66,7 @@ def check_range(
     `more`.
     """
     number = isinstance(value, (int, np.integer) if whole else (int, float, np.number))
-    kind = "a whole number in" if whole else "a number in"
+    kind = "an integer in" if whole else "a number in"
     other = "".join(f"{x} or " for x in more)
     require(
         number and not isinstance(value, bool) and (value in more or low <= value <= high),
@@ -285,7 +290,7 @@ class TextDecoder:
           key: key of the generated text.
           first: the number of the first row, which keys its noise.
         """
-        require(all(len(p) for p in prompts), "a prompt must hold at least one token")
+        require(all(len(p) for p in prompts), "a prompt must contain at least one token")
         limit, prompts = self.net.capacity, [list(map(int, p)) for p in prompts]
         texts = [p[-max(1, limit - self.chunk) :] if limit else list(p) for p in prompts]
         index = np.arange(first, first + len(texts), dtype=np.int32)

@@ -98,18 +98,18 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     size, pack = config.batch_size, config.game.pack
     for count, what in (
         (size, f"config.batch_size = {size}"),
-        (size // pack, f"config.batch_size = {size} by config.game.pack = {pack}"),
+        (size // pack, f"config.batch_size = {size}, config.game.pack = {pack}"),
     ):
         require(
             not config.model.d.get("minibatch_std") or group_size(count) > 1,
-            f"config.model.d.minibatch_std = True takes deviations among two "
-            f"to {GROUP} examples, and none of these numbers divides the {count} of {what}",
+            f"config.model.d.minibatch_std = True needs groups of two to {GROUP} "
+            f"examples, and none of these sizes divides {count} ({what})",
         )
     for i, name in enumerate(config.game.regularizers):
         choose(REGULARIZERS, name, f"config.game.regularizers[{i}]")
         require(
             spec.kind == "image" or name not in PICTURES_ONLY,
-            f"config.game.regularizers[{i}] = {name!r} is for pictures",
+            f"config.game.regularizers[{i}] = {name!r} is for images",
         )
 
 

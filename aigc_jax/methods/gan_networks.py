@@ -63,7 +63,7 @@ class GanNetworks:
         )
         require(
             not self.augment or spec.kind == "image",
-            f"config.game.augment = {game.augment} is for pictures",
+            f"config.game.augment = {game.augment} is for images",
         )
         depth = spec.shape[-1] * game.pack + (
             self.classes if game.condition == "concatenation" else 0

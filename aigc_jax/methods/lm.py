@@ -49,7 +49,7 @@ def make_language_network(config: ConfigDict, spec: Spec):
         spec.kind == "text",
         f"config.data.name = {config.data.name!r} holds no text, and config.method = "
         f"{config.method!r} reads text"
-        + " (of pairs: config.data.joined = True)"
+        + "; set config.data.joined = True for pairs"
         * (spec.kind == "pairs"),
     )
     choice = choose(NETWORKS, config.network, "config.network")
@@ -79,16 +79,16 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     lora.check_rank(config)
-    require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
+    require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must be in [0, 1)")
     require(
         config.data.order != "stream" or config.network == "recurrent",
-        "config.data.order = 'stream' is for config.network = 'recurrent', whose carry goes on",
+        f"config.data.order = 'stream' is for config.network = 'recurrent', not {config.network!r}",
     )
     require(
         config.loss_chunk >= 0
         and (not config.loss_chunk or spec.shape[0] % config.loss_chunk == 0),
         f"config.loss_chunk = {config.loss_chunk} does not divide config.data.length = "
-        f"{spec.shape[0]}; 0 takes all positions at once",
+        f"{spec.shape[0]}; 0 computes all positions at once",
     )
     require(
         not config.loss_chunk or config.network == "transformer",

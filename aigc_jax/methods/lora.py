@@ -24,7 +24,7 @@ def check_rank(config: ConfigDict) -> None:
     keys = dict(rank=0, alpha=0.0, match="")
     require(
         set(config.lora) == set(keys),
-        f"config.lora has the keys {', '.join(config.lora)}; it needs {', '.join(keys)}",
+        f"config.lora must have the keys {', '.join(keys)}, not {', '.join(config.lora)}",
     )
     require(
         config.lora.rank >= 0,
@@ -34,7 +34,7 @@ def check_rank(config: ConfigDict) -> None:
         re.compile(config.lora.match)
     except re.error as e:
         raise UserError(
-            f"config.lora.match = {config.lora.match!r} is no regular expression: {e}"
+            f"config.lora.match = {config.lora.match!r} is not a regular expression: {e}"
         ) from None
 
 
@@ -51,7 +51,7 @@ def init_adaptation(config: ConfigDict, key: Array, params: PyTree) -> dict:
     chosen = [path for path in kernels if re.search(config.lora.match, path)]
     require(
         chosen,
-        f"config.lora.match = {config.lora.match!r} matches no kernel; there are "
+        f"config.lora.match = {config.lora.match!r} matches no kernel; the kernels are "
         f"{listing(kernels)}",
     )
     out = {}

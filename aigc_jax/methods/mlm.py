@@ -67,11 +67,10 @@ def validate(config: ConfigDict, spec: Spec) -> None:
         f"config.data.name = {config.data.name!r} holds no text, and config.method = 'mlm' "
         "reads text",
     )
-    require(0 < config.masked < 1, f"config.masked = {config.masked} must lie in (0, 1)")
+    require(0 < config.masked < 1, f"config.masked = {config.masked} must be in (0, 1)")
     require(
         spec.mask >= 0,
-        f"config.data.tokenizer = {config.data.tokenizer!r}: the tokenizer has no token "
-        "that hides others, which "
+        f"config.data.tokenizer = {config.data.tokenizer!r} has no mask token, which "
         "config.method = 'mlm' needs",
     )
 

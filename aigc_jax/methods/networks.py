@@ -60,8 +60,8 @@ def check_images(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError unless the data are images or points."""
     require(
         spec.kind in ("image", "points"),
-        f"config.data.name = {config.data.name!r} holds neither pictures nor points, "
-        f"which config.method = {config.method!r} draws",
+        f"config.data.name = {config.data.name!r} holds neither images nor points, "
+        f"which config.method = {config.method!r} models",
     )
 
 

@@ -38,9 +38,9 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     if config.likelihood == "bernoulli":
         require(
             spec.levels == 1 or (config.binarize == "dynamic" and spec.kind == "image"),
-            f"config.likelihood = 'bernoulli' is for black and white, and {name} is not: "
-            "config.binarize = 'dynamic' draws such "
-            "pictures from grey ones, config.data.name = 'binarized_mnist' has them",
+            f"config.likelihood = 'bernoulli' is for black and white images, not {name}; "
+            "config.binarize = 'dynamic' samples such images from grey ones, and "
+            "config.data.name = 'binarized_mnist' contains them",
         )
         return
     require(
@@ -50,7 +50,8 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     )
     require(
         spec.levels or not likelihood.discrete,
-        f"config.likelihood = {config.likelihood!r} is for whole grey levels, and {name} has none",
+        f"config.likelihood = {config.likelihood!r} is for integer grey levels, "
+        f"and {name} has none",
     )
 
 

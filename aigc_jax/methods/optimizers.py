@@ -160,7 +160,7 @@ def frozen_mask(config: ConfigDict):
         pattern = re.compile(config.frozen)
     except re.error as e:
         raise UserError(
-            f"config.frozen = {config.frozen!r} is no regular expression: {e}"
+            f"config.frozen = {config.frozen!r} is not a regular expression: {e}"
         ) from None
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
     return lambda params: jax.tree_util.tree_map_with_path(
@@ -175,14 +175,14 @@ def check_frozen(config: ConfigDict, params: PyTree) -> None:
     stays = jax.tree.leaves({name: frozen_mask(config)(net) for name, net in params.items()})
     require(
         not all(stays),
-        f"config.frozen = {config.frozen!r} matches all parameters: nothing is left to train",
+        f"config.frozen = {config.frozen!r} matches all parameters: no parameter is left to train",
     )
     paths = jax.tree_util.tree_leaves_with_path(params)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
     require(
         any(stays) or not config.frozen,
-        f"config.frozen = {config.frozen!r} matches no parameter "
-        f"after its first part; there are {listing(names)}",
+        f"config.frozen = {config.frozen!r} matches no parameter path "
+        f"after the network's name; the paths are {listing(names)}",
     )
 
 

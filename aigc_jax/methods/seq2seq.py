@@ -33,16 +33,15 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     check_keys(config, KEYS)
     require(
         not config.data.joined,
-        "config.data.joined = True makes one text of each pair, and config.method = "
-        "'seq2seq' reads the two apart: "
-        "it must be False",
+        "config.data.joined must be False for config.method = 'seq2seq', which reads the two "
+        "texts of a pair separately",
     )
     require(
         spec.kind == "pairs",
         f"config.data.name = {config.data.name!r} holds no pairs of texts, and "
         "config.method = 'seq2seq' reads pairs",
     )
-    require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must lie in [0, 1)")
+    require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must be in [0, 1)")
     require(config.beams > 0, f"config.beams = {config.beams} must be at least 1")
 
 
@@ -66,7 +65,7 @@ class SequenceToSequence:
         require(
             self.net.context >= max(spec.shape),
             f"config.model.context = {self.net.context} positions are less than the "
-            f"{max(spec.shape)} of the longest pair",
+            f"{max(spec.shape)} tokens of the longest pair",
         )
 
     def as_method(self, gradients: Callable) -> Method:

@@ -164,7 +164,9 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     for key, table in (("prior", PRIORS), ("bound", BOUNDS), ("penalty", PENALTIES)):
         choose(dict.fromkeys(table), config[key], f"config.{key}")
     choose(likelihoods.LIKELIHOODS, config.likelihood, "config.likelihood")
-    require(config.z and min(config.z) > 0, f"config.z = {config.z} must hold sizes of at least 1")
+    require(
+        config.z and min(config.z) > 0, f"config.z = {config.z} must contain sizes of at least 1"
+    )
     require(config.k > 0, f"config.k = {config.k} draws of the latents must be at least 1")
     require(config.nll_samples > 0, f"config.nll_samples = {config.nll_samples} must be at least 1")
     require(
@@ -178,25 +180,30 @@ def validate(config: ConfigDict, spec: Spec) -> None:
             f"config.{key} = {value!r} is for one stochastic layer, and config.z = "
             f"{config.z} has {len(config.z)}",
         )
-    vamp, plain = config.prior == "vamp", config.bound in ("elbo", "free_bits")
+    validate_prior(config)
+    require(
+        config.bound in ("elbo", "free_bits") or config.penalty == "none",
+        f"config.penalty = {config.penalty!r} goes with an ELBO, not config.bound = "
+        f"{config.bound!r}",
+    )
+
+
+def validate_prior(config: ConfigDict) -> None:
+    """Raise a UserError where config.prior does not suit the other keys."""
+    vamp = config.prior == "vamp"
     require(
         not vamp or not config.conditional,
-        "config.prior = 'vamp' knows no labels: config.conditional must be False",
+        "config.prior = 'vamp' does not support labels: config.conditional must be False",
     )
     require(
         not vamp or config.bound != "free_bits",
         "config.bound = 'free_bits' needs the KL of each latent, which config.prior = "
-        "'vamp' has not",
+        "'vamp' does not have",
     )
     require(
         vamp == bool(config.model.get("pseudo")),
         f"config.prior = {config.prior!r} with config.model.pseudo = {config.model.get('pseudo')}: "
         "'vamp' needs a number of pseudo-inputs, such as 500, and other priors have none",
-    )
-    require(
-        plain or config.penalty == "none",
-        f"config.penalty = {config.penalty!r} goes with an ELBO, not config.bound = "
-        f"{config.bound!r}",
     )
 
 

@@ -114,13 +114,13 @@ def format_metric(
         for count, what in ((n, "samples"), (m, f"examples of the {split} split"))
         if count
     ]
-    seen = (
-        f"; seen through the {extractor.name}, SHA-256 {extractor.sha256[:12]}"
+    features = (
+        f"; features of the {extractor.name}, SHA-256 {extractor.sha256[:12]}"
         if name in EXTRACTED
         else ""
     )
-    words = f"; words by {signature}" if signature else ""
-    return f"{name}: {metric_definition(name)}\n  {' against '.join(parts)}{seen}{words}"
+    words = f"; sacrebleu {signature}" if signature else ""
+    return f"{name}: {metric_definition(name)}\n  {' against '.join(parts)}{features}{words}"
 
 
 def metric_definition(name: str) -> str:

@@ -40,14 +40,14 @@ def class_accuracy(given: MetricInputs) -> dict[str, float]:
     labels, classes = given.labels(), given.spec.classes
     require(
         labels is not None,
-        "the metric 'class_accuracy' is for generators of given classes, such as "
-        "config.game.condition = 'projection' makes",
+        "the metric 'class_accuracy' is for class-conditional generators, such as those of "
+        "config.game.condition = 'projection'",
     )
     p = given.extract(given.draw("prior"))[1]
     require(
         p.shape[1] == classes,
-        f"the metric 'class_accuracy' needs a classifier of the {classes} classes: "
-        f"this one has {p.shape[1]}",
+        f"the metric 'class_accuracy' needs a classifier of the {classes} classes "
+        f"of the data, not of {p.shape[1]}",
     )
     right = p.argmax(1) == labels
     return dict(class_accuracy=float(right.mean()) if np.isfinite(p).all() else math.nan)

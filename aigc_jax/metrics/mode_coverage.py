@@ -34,8 +34,8 @@ def digit_triples(pictures: np.ndarray, extract) -> np.ndarray | None:  # [n, H,
     )
     require(
         len(p) == 3 and all(x.shape[1] == 10 for x in p),
-        "the metric 'stacked_modes' is for three digits as colours: config.data.name = "
-        "'stacked_mnist' with config.extractor = 'classifier'",
+        "the metric 'stacked_modes' is for images of three digits, one per colour "
+        "channel: config.data.name = 'stacked_mnist' with config.extractor = 'classifier'",
     )
     if not np.isfinite(p).all():
         return None

@@ -70,10 +70,9 @@ class DCGenerator(Network):
         height, width, _ = self.shape
         if height % self.times or width % self.times:
             return (
-                f"channels = {self.layers} with last_stride = {self.last_stride} draw "
-                f"multiples of {self.times} pixels, "
-                f"not {height} x {width}; another number of channels or another size of the "
-                "pictures would do"
+                f"channels = {self.layers} with last_stride = {self.last_stride} generate "
+                f"multiples of {self.times} pixels, not {height} x {width}; change the number "
+                "of channels or the size of the images"
             )
         return of_points(self) if self.dense else ""
 
@@ -144,7 +143,7 @@ class DCDiscriminator(Discriminator):
         most = min(height, width).bit_length() - 1
         if len(self.layers) > most:
             return (
-                f"channels = {self.layers} halve {height} x {width} pictures more than {most} times"
+                f"channels = {self.layers} halve {height} x {width} images more than {most} times"
             )
         return of_points(self) if self.dense else ""
 

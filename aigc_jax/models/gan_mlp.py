@@ -22,7 +22,7 @@ def normal_initializer(std: float | None) -> dict:
 def of_points(net: nn.Module) -> str:
     """Return an error message if dense layers do not support the norm, or ''."""
     return (
-        "norm = 'instance' is for pictures; dense layers have one value a channel"
+        "norm = 'instance' is for images; dense layers have one value per channel"
         if net.norm == "instance"
         else ""
     )

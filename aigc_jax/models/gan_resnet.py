@@ -45,22 +45,21 @@ def conv_1x1(net: nn.Module, x: Array, features: int, train: bool):
     return make_conv(net, x, features, train, kernel_size=(1, 1), kernel_init=OTHER)
 
 
-def halving_error(net: nn.Module, times) -> str:
-    """Return an error message if the data cannot be halved `times` times to at least
-    LEAST pixels a side, or ''.
+def halving_error(net: nn.Module, field: str) -> str:
+    """Return an error message if the data cannot be halved to at least LEAST pixels a
+    side as many times as this field of the network requires, or ''.
     """
+    times = getattr(net, field)
     if len(net.shape) != 3:
-        return (
-            f"width = {net.width} is of convolutions for pictures, and the data are points "
-            f"{list(net.shape)}"
-        )
+        return f"width = {net.width} is for images, and the data have the shape {list(net.shape)}"
     height, width = net.shape[:2]
     unit = 2**times
     good = height % unit == width % unit == 0 and min(height, width) >= LEAST * unit
     return (
         ""
         if good
-        else f"size: {height} x {width} pixels cannot be halved {times} times to {LEAST} or more"
+        else f"{field} = {times}: {height} x {width} pixels cannot be halved {times} times to "
+        f"{LEAST} or more"
     )
 
 
@@ -85,7 +84,7 @@ class ResNetGenerator(Network):
         """Return an error message if doubling `ups` times cannot produce the size of
         the data, or ''.
         """
-        return halving_error(self, self.ups)
+        return halving_error(self, "ups")
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:  # [B, Z] -> [B, H, W, C]
@@ -124,7 +123,7 @@ class ResNetDiscriminator(Discriminator):
 
     def shape_error(self) -> str:
         """Return an error message if the data cannot be halved `downs` times, or ''."""
-        return halving_error(self, self.downs)
+        return halving_error(self, "downs")
 
     @nn.compact
     def __call__(

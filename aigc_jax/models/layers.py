@@ -157,8 +157,8 @@ def divisibility_error(layers: Sequence[int], shape: tuple[int, ...]) -> str:
     return (
         ""
         if whole
-        else f"channels = {layers} halve {len(layers)} times, and {shape[0]} x {shape[1]} pixels "
-        f"do not divide by {times}"
+        else f"channels = {layers} halve images {len(layers)} times, and {shape[0]} x {shape[1]} "
+        f"pixels are not divisible by {times}"
     )
 
 
@@ -168,17 +168,18 @@ def choice_error(net: nn.Module) -> str:
     """
     if len(net.shape) != 3:
         return (
-            f"channels = {net.channels} are for pictures, and the data are points {list(net.shape)}"
+            f"channels = {net.channels} are for images, and the data have the shape "
+            f"{list(net.shape)}"
         )
     if bool(net.channels) == bool(net.width):
         return (
-            "channels (of each layer) or width (for as many layers as the pictures allow) must "
-            "be given, one of the two"
+            "channels (of each layer) or width (for as many layers as the images allow) must be "
+            "set, but not both"
         )
     height, width, _ = net.shape
     return (
         ""
         if net.layers
         else f"width = {net.width}: {height} x {width} pixels cannot be halved to {LEAST} or "
-        "more; another data.size would do"
+        "more; change the size of the images"
     )

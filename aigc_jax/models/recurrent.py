@@ -213,7 +213,7 @@ class Recurrent(Network):
 
     def shape_error(self) -> str:
         """Return an error message if `dropout` is not in [0, 1), or ''."""
-        return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must lie in [0, 1)"
+        return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must be in [0, 1)"
 
     @property
     def compiler(self) -> dict[str, dict]:

@@ -45,15 +45,15 @@ class Tokens(Part, Network, kw_only=True):
         invalid, or ''.
         """
         if self.width % self.heads:
-            return f"width = {self.width} does not divide by heads = {self.heads}"
+            return f"width = {self.width} is not divisible by heads = {self.heads}"
         if self.kv_heads and self.heads % self.kv_heads:
-            return f"heads = {self.heads} does not divide by kv_heads = {self.kv_heads}"
+            return f"heads = {self.heads} is not divisible by kv_heads = {self.kv_heads}"
         if self.positions == "rotary" and self.size % 2:
             return (
-                f"width = {self.width} gives heads of {self.size} coordinates, and positions = "
-                "'rotary' turns pairs"
+                f"width = {self.width} gives heads of {self.size} features, and positions = "
+                "'rotary' needs an even number"
             )
-        return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must lie in [0, 1)"
+        return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must be in [0, 1)"
 
     def setup(self) -> None:
         """Create the blocks, the embeddings, and the head unless `tied`."""

@@ -185,7 +185,7 @@ class MLPVAE(Network):
         if len(self.widths) != len(self.z):
             return (
                 f"widths = {self.widths} are for {len(self.widths)} stochastic layers, and "
-                f"config.z = {self.z} for {len(self.z)}"
+                f"config.z = {self.z} has {len(self.z)}"
             )
         return ""
 

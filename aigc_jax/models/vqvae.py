@@ -50,7 +50,7 @@ class VQVAE(Network):
         """Return an error message if a layer cannot halve the data, or ''."""
         if len(self.shape) != 3:
             return (
-                f"channels = {self.channels} are for pictures, and the data are points "
+                f"channels = {self.channels} are for images, and the data have the shape "
                 f"{list(self.shape)}"
             )
         return divisibility_error(self.channels, self.shape)

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
@@ -13,6 +13,7 @@ from aigc_jax.sweeps import grid as grids
 from aigc_jax.sweeps import plots, report
 from aigc_jax.sweeps.engines import DEFAULT_SETTINGS
 from aigc_jax.sweeps.evidence import Results
+from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.request import check_metric, make_request, run_request, write_outcome
 from aigc_jax.sweeps.sweep import Sweep as SweepDir
 from aigc_jax.utils.errors import UserError, argument, check_type, listing, nearest, require
@@ -29,11 +30,11 @@ class Sweep:
 
     Args:
       path: the directory of the sweep.
-      module: the experiment, whose own table and figure are shown.
+      experiment: whose own table and figure are shown.
     """
 
-    def __init__(self, path: str | Path, module: ModuleType | None = None):
-        self.dir, self.module = SweepDir(path), module
+    def __init__(self, path: str | Path, experiment: Experiment | None = None) -> None:
+        self.dir, self.experiment = SweepDir(path), experiment
         self.dir.stored()  # raises a UserError if the directory is not a sweep
 
     @property
@@ -106,14 +107,14 @@ class Sweep:
         Args:
           metric: such as "test/loss"; by default the experiment's, or config.best.
         """
-        return report.table_of(self._results(metric), self.module, print_warning)
+        return report.table_of(self._results(metric), self.experiment, print_warning)
 
     def figure(self, metric: str = "") -> Any:
         """Return the matplotlib Figure of figure.png: the experiment's own figure, or
         the default, the metric over steps.
         """
         found = self._results(metric)
-        draw, layout = report.figure_of(found, self.module, print_warning)
+        draw, layout = report.figure_of(found, self.experiment, print_warning)
         figure = plots.draw_figure(draw, **layout)
         figure._repr_png_ = lambda: _to_png(figure)  # a notebook shows it
         return figure
@@ -126,7 +127,7 @@ class Sweep:
     def _results(self, metric: str) -> Results:
         found = self.dir.results()
         require(found.rows, f"{self.path} has no row yet")
-        return found._replace(metric=metric or report.own_metric(found, self.module))
+        return found._replace(metric=metric or report.own_metric(found, self.experiment))
 
     def _configs(self) -> dict[str, ConfigDict]:
         """Return {trial: config}, in the order of the trials."""
@@ -145,8 +146,10 @@ def _full_key(name: str, given: Iterable[ConfigDict]) -> str:
     keys = list(dict.fromkeys(key for config in given for key in configs.flatten_config(config)))
     found = [key for key in keys if key == name] or [k for k in keys if k.endswith(f".{name}")]
     near = nearest(name, [key.rsplit(".", 1)[-1] for key in keys])
-    require(found, f"{name}: no key of the sweep's configs ends in it{near}")
-    require(len(found) == 1, f"{name} may be {listing(found)}: give a dict with the whole key")
+    require(found, f"no key of the sweep's configs ends in {name}{near}")
+    require(
+        len(found) == 1, f"{name} is ambiguous: use a dict with one of the keys {listing(found)}"
+    )
     return found[0]
 
 
@@ -230,18 +233,18 @@ def sweep(
     check_metric(metric)
     require(
         experiment is not None or grid or seeds,
-        f"{argument('grid')} and {argument('seeds')} say what is swept: give one of them",
+        f"a sweep of a config needs {argument('grid')} or {argument('seeds')}",
     )
     settings = DEFAULT_SETTINGS | dict(engine_settings or {})
     settings |= dict(engine=engine, slots=slots, workdir=workdir)
     try:
         complete = run_request(request, SimpleNamespace(**settings), route, restart, download)
     except KeyboardInterrupt:
-        print_warning("stopped, and what ran was told to save; the same call resumes")
+        print_warning("stopped: the running trials save a checkpoint; the same call resumes")
         raise
     if complete is not None:  # None: the engine wrote a manifest and ran nothing
-        write_outcome(SweepDir(workdir), request.module, complete, metric, _say_nothing)
-    return Sweep(workdir, request.module)
+        write_outcome(SweepDir(workdir), request.experiment, complete, metric, _say_nothing)
+    return Sweep(workdir, request.experiment)
 
 
 def _check_arguments(
@@ -253,7 +256,7 @@ def _check_arguments(
 ) -> None:
     """Raise a UserError if an argument of `sweep` has a wrong type."""
     check_type("workdir", workdir, (str, Path), "a directory")
-    require(str(workdir), f"{argument('workdir')} must be a directory, where all is left")
+    require(str(workdir), f"{argument('workdir')}='' must name a directory")
     if overrides is not None:
         check_type("overrides", overrides, Mapping, "a dict such as {'steps': '10 epochs'}")
     for name, value in dict(seeds=seeds, slots=slots).items():

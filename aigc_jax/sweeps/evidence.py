@@ -62,9 +62,9 @@ def replace_rows(folder: Path, column: str, rows: list[dict], environment: Path)
     """Write rows as `write_rows`; existing rows whose value of the column is in no new
     row are retained.
     """
-    new = {row[column] for row in rows}
+    new = {str(row[column]) for row in rows}  # of "2" the file has the number
     there = read_rows(folder) if (folder / "rows.csv").is_file() else []
-    write_rows(folder, [row for row in there if row[column] not in new] + rows, environment)
+    write_rows(folder, [row for row in there if str(row[column]) not in new] + rows, environment)
 
 
 def parse_cell(text: str) -> int | float | str | None:

@@ -1,49 +1,35 @@
-"""Experiment files: each defines the trials of one question and a figure of their rows.
+"""Experiment files: one question each, as trials and as a figure of their rows.
 
-CONFIG          the config: a path relative to the parent of the experiment's folder, or
-                the name of a shipped config
-OVERRIDES       optional: overrides of all trials
-sweep()         yields overrides (aigc_jax.sweeps.grid)
-search(suggest) instead of sweep(): returns the overrides of one trial, from suggested
-                values (aigc_jax.sweeps.search); it requires OBJECTIVE = "valid/loss",
-                and optionally reads MODE = "min" or "max", BATCH = 8 trials at a time
-                and TRIALS = 64 in total
-figure(rows, axes), table(rows)    optional: instead of the defaults in `tables`
-PANELS          optional: rows and columns of the figure; figure() then receives an
-                array of axes
-SIZE            optional: the figure's width and height in inches
-METRIC          optional: the metric of the default table and figure, such as
-                "test/neg_elbo"
-HALVING         optional: dict(metric="valid/loss", rungs=("1 epoch", "4 epochs"),
-                factor=2)
+    EXPERIMENT = Experiment(
+        config="configs/vae_mnist.py",
+        overrides={"steps": "5 epochs"},
+        sweep=lambda: product(values("hp.beta", 0.5, 1, 2), seeds(3)),
+        metric="test/neg_elbo",
+    )
+
+The trials come from one of three fields: `sweep` (grids of overrides), `search`
+(overrides that are suggested one after another), or `run` (a function that trains what
+a sweep cannot express).
 """
 
-import ast
-import difflib
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps.grid import MOST_TRIALS
-from aigc_jax.utils.errors import argument, check_type, nearest, require
+from aigc_jax.utils.errors import UserError, argument, check_type, nearest, require
 from aigc_jax.utils.python_files import find_file, import_file, user_code
 
-HALVING = ("metric", "rungs", "factor", "mode")
-PREFIX = "experiment_"  # prefix of the modules' names
+MODES = ("min", "max")
 
 
-def load(path: str | Path) -> ModuleType:
-    """Import an experiment file, which `find_file` locates, and return the module."""
-    check_type("experiment", path, (str, Path), "a name or a path")
-    path = find_file(path, "experiment")
-    module = import_file(path, "experiment")
-    check_fields(module, path)
-    return module
+class FieldError(UserError):
+    """An invalid field, in a message that does not name the experiment yet."""
 
 
 def is_int(value: object) -> bool:
@@ -51,117 +37,227 @@ def is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_pair(value: object, of: Any = (int, float)) -> bool:
-    """Return whether a value is a pair of positive numbers, at most 1000."""
+def is_pair(value: object, kind: Any = (int, float)) -> bool:
+    """Return whether a value is a pair of positive numbers, at most 1,000."""
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2
-        and all(isinstance(v, of) and not isinstance(v, bool) and 0 < v <= 1000 for v in value)
+        and all(isinstance(v, kind) and not isinstance(v, bool) and 0 < v <= 1000 for v in value)
     )
 
 
-# field -> (predicate of its value, description of the values it accepts)
-FIELDS = {
-    "CONFIG": (
-        lambda v: isinstance(v, (str, Path)),
-        "the path of a config file such as 'configs/vae_digits.py'",
-    ),
-    "OVERRIDES": (
-        lambda v: isinstance(v, dict),
-        "a dict of overrides such as {'steps': '5 epochs'}",
-    ),
-    "sweep": (callable, "a function without parameters"),
-    "search": (callable, "a function of suggest"),
-    "figure": (callable, "a function of rows and axes"),
-    "table": (callable, "a function of rows"),
-    "OBJECTIVE": (lambda v: isinstance(v, str), "a metric such as 'valid/loss'"),
-    "METRIC": (lambda v: isinstance(v, str), "a metric such as 'test/loss'"),
-    "MODE": (lambda v: isinstance(v, str), "'min' or 'max'"),
-    "BATCH": (is_int, "a number of trials"),
-    "TRIALS": (is_int, "a number of trials"),
-    "PANELS": (lambda v: is_pair(v, int), "rows and columns, such as (1, 2)"),
-    "SIZE": (is_pair, "inches, such as (9, 4)"),
-    "HALVING": (lambda v: isinstance(v, dict), "a dict with metric, rungs, factor"),
-}
+def is_count(value: object) -> bool:
+    """Return whether a value is a number of trials."""
+    return isinstance(value, int) and is_int(value) and 0 < value <= MOST_TRIALS
 
 
-def check_fields(module: ModuleType, path: str | Path) -> None:
-    """Raise a UserError for a misspelt field, and for a field of a wrong type if the
-    experiment is a sweep or a search.
+def is_valid_metric(value: object) -> bool:
+    """Return whether a value names a metric of the valid split."""
+    return isinstance(value, str) and value.startswith("valid/")
 
-    A misspelt field is a name that nothing in the file reads and that is close to a
-    field which the file lacks.
-    """
-    source = ast.parse(Path(path).read_text())
-    read = {
-        node.id
-        for node in ast.walk(source)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
-    names = [n for n in vars(module) if not n.startswith("_")]
-    imported = {
-        a.asname or a.name
-        for node in ast.walk(source)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for a in node.names
-    }
-    missing = {field.lower(): field for field in FIELDS if field not in names}
-    for name in names:
-        near = difflib.get_close_matches(name.lower(), missing, n=1, cutoff=0.75)
-        require(
-            name in FIELDS or name in read or name in imported or not near,
-            f"{argument('experiment')}={path}: {name} is no field of an "
-            f"experiment, and nothing reads it; did you mean {missing[near[0]] if near else ''!r}?",
-        )
-    if "sweep" in names or "search" in names:
-        for field, (is_right, words) in FIELDS.items():
-            require(
-                field not in names or is_right(getattr(module, field)),
-                f"{argument('experiment')}={path}: {field} = {getattr(module, field, None)!r} "
-                f"must be {words}",
+
+class Fields:
+    """Base class of dataclasses whose fields are checked, with errors for users."""
+
+    # field -> (predicate, allowed values in words); a default of None is allowed, too
+    CHECKS: Mapping[str, tuple[Callable, str]] = {}
+
+    def __new__(cls, **values: Any):
+        """Refuse unknown fields, with the nearest spelling."""
+        known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        for name in values:
+            if name not in known:
+                raise FieldError(f"{cls.__name__} has no field {name!r}{nearest(name, known)}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, (is_right, words) = (
+                getattr(self, field.name),
+                self.CHECKS.get(field.name, (lambda value: True, "")),
             )
+            if not is_right(value) and not (value is None and field.default is None):
+                name = f"{type(self).__name__}.{field.name}"
+                raise FieldError(f"{name} = {value!r} must be {words}")
 
 
-def base_config(module: ModuleType, path: str | Path) -> ConfigDict:
-    """Return the config of an experiment, with its OVERRIDES."""
-    require(
-        hasattr(module, "CONFIG"),
-        f"{argument('experiment')}={path} has no CONFIG, the path of a config file such as "
-        "'configs/vae_digits.py'",
-    )
-    beside = find_file(path, "experiment").resolve().parent.parent / module.CONFIG
-    config = beside if beside.is_file() else find_file(module.CONFIG, "config")
-    return configs.override(configs.load(config), getattr(module, "OVERRIDES", {}))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search(Fields):
+    """A search for hyper-parameters (`sweeps.search`).
 
-
-def trial_overrides(module: ModuleType, path: str | Path) -> list[dict]:
-    """Return the overrides of sweep(); none for search(suggest), which draws them
-    during the search.
+    Attributes:
+      draw: (suggest) -> the overrides of one trial.
+      objective: the metric of the valid split to optimize, such as "valid/loss".
+      mode: "min" or "max".
+      batch: trials that are suggested at a time, which train as groups.
+      trials: how many trials the search has.
+      name: of the experiment; with config.seed it seeds the suggestions.
     """
-    swept, searched = hasattr(module, "sweep"), hasattr(module, "search")
-    require(
-        swept or searched,
-        f"{argument('experiment')}={path} has no function sweep(), which yields overrides such as "
-        "{'hp.lr': 1e-3, 'seed': 0}, and no "
-        "search(suggest), which returns one"
-        + ("; it is run as a script: python " + str(path) if hasattr(module, "main") else ""),
+
+    draw: Callable
+    objective: str
+    mode: str = "min"
+    batch: int = 8
+    trials: int = 64
+    name: str = "search"
+
+    CHECKS = dict(
+        draw=(callable, "a function of suggest"),
+        objective=(is_valid_metric, "a metric of the valid split such as 'valid/loss'"),
+        mode=(lambda v: v in MODES, "'min' or 'max'"),
+        batch=(is_count, f"a number of trials, 1 to {MOST_TRIALS:,}"),
+        trials=(is_count, f"a number of trials, 1 to {MOST_TRIALS:,}"),
     )
-    require(
-        not (swept and searched),
-        f"{argument('experiment')}={path} has both sweep() and search(suggest): its trials "
-        "come from one of them",
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Halving(Fields):
+    """Successive halving (Jamieson & Talwalkar 2016): at every rung the best 1 / factor
+    of the trials by the metric continue.
+
+    Attributes:
+      metric: of the valid split, such as "valid/loss".
+      rungs: durations such as ("1 epoch", "4 epochs"), each longer than the one before.
+      factor: at least 2.
+      mode: "min" or "max".
+    """
+
+    metric: str
+    rungs: Sequence[str | int]
+    factor: int = 2
+    mode: str = "min"
+
+    CHECKS = dict(
+        metric=(is_valid_metric, "a metric of the valid split such as 'valid/loss'"),
+        factor=(lambda v: is_int(v) and v > 1, "an integer of at least 2"),
+        mode=(lambda v: v in MODES, "'min' or 'max'"),
     )
-    if not swept:
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rungs(self.rungs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the halving as group.json stores it."""
+        return dataclasses.asdict(self) | dict(rungs=[str(rung) for rung in self.rungs])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(Fields):
+    """One question: what is trained, and how its rows become a table and a figure.
+
+    Attributes:
+      config: the base config: a path relative to the directory above the experiment's,
+        or the name of a shipped config.
+      overrides: keys of all trials.
+      sweep: () -> an iterable of overrides, one dict per trial (`sweeps.grid`).
+      search: instead of `sweep`.
+      halving: successive halving of the trials of `sweep`.
+      run: instead of `sweep`: (work directory) -> rows, or with `parts` (part, work
+        directory) -> the rows of that part. Rows are dicts.
+      parts: names of the parts of `run`, which may be trained separately.
+      column: the column of the rows that holds the part.
+      table: (rows) -> Markdown; default: `sweeps.tables.summary_table`.
+      figure: (rows, axes) -> None; default: the metric over steps.
+      metric: that the default table and figure show, such as "test/neg_elbo".
+      panels: rows and columns of the figure, whose axes `figure` gets as an array.
+      size: width and height of the figure, in inches.
+      file: the file that defines the experiment; set by `load`.
+    """
+
+    config: str | Path | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sweep: Callable[[], Iterable[dict]] | None = None
+    search: Search | None = None
+    halving: Halving | None = None
+    run: Callable[..., Iterable[dict]] | None = None
+    parts: Sequence[str] = ()
+    column: str = ""
+    table: Callable[[list[dict]], str] | None = None
+    figure: Callable[[list[dict], Any], None] | None = None
+    metric: str = ""
+    panels: tuple[int, int] = (1, 1)
+    size: tuple[float, float] = (6, 4)
+    file: Path | None = None
+
+    CHECKS = dict(
+        config=(lambda v: isinstance(v, (str, Path)), "a config such as 'configs/vae_digits.py'"),
+        overrides=(lambda v: isinstance(v, Mapping), "a dict such as {'steps': '5 epochs'}"),
+        sweep=(callable, "a function without parameters"),
+        search=(lambda v: isinstance(v, Search), "a Search"),
+        halving=(lambda v: isinstance(v, Halving), "a Halving"),
+        run=(callable, "a function of a work directory"),
+        table=(callable, "a function of rows"),
+        figure=(callable, "a function of rows and axes"),
+        metric=(lambda v: isinstance(v, str), "a metric such as 'test/loss'"),
+        panels=(lambda v: is_pair(v, int), "rows and columns, such as (1, 2)"),
+        size=(is_pair, "inches, such as (9, 4)"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sources = [name for name in ("sweep", "search", "run") if getattr(self, name) is not None]
+        if len(sources) != 1:
+            raise FieldError(
+                "Experiment needs exactly one of the fields sweep, search and run, but has "
+                f"{' and '.join(sources) or 'none'}"
+            )
+        if self.run is None and self.config is None:
+            raise FieldError("Experiment.config is missing: a config such as 'vae_digits'")
+        if self.halving is not None and self.sweep is None:
+            raise FieldError("Experiment.halving needs Experiment.sweep")
+        if bool(self.parts) != bool(self.column):
+            raise FieldError("Experiment.parts and Experiment.column must be set together")
+
+    @property
+    def results(self) -> Path:
+        """The directory of the committed rows, table and figure."""
+        assert self.file is not None
+        return self.file.parent / "results" / self.file.stem
+
+
+def load(path: str | Path) -> Experiment:
+    """Return the EXPERIMENT of a file, which `find_file` locates. Raises a UserError
+    where the file has none, or one with an invalid field.
+    """
+    check_type("experiment", path, (str, Path), "a name or a path")
+    file = find_file(path, "experiment")
+    try:
+        found = getattr(import_file(file, "experiment"), "EXPERIMENT", None)
+    except FieldError as e:
+        raise UserError(f"{argument('experiment')}={path}: {e.args[0]}") from None
+    if not isinstance(found, Experiment):
+        raise UserError(
+            f"{argument('experiment')}={path} has no EXPERIMENT = Experiment(config=..., "
+            "sweep=...), of aigc_jax.sweeps.experiment"
+        )
+    search = found.search and dataclasses.replace(found.search, name=file.stem)
+    return dataclasses.replace(found, file=file, search=search)
+
+
+def base_config(experiment: Experiment) -> ConfigDict:
+    """Return the config of an experiment, with its overrides."""
+    assert experiment.file is not None and experiment.config is not None
+    beside = experiment.file.resolve().parent.parent / experiment.config
+    config = beside if beside.is_file() else find_file(experiment.config, "config")
+    return configs.override(configs.load(config), dict(experiment.overrides))
+
+
+def trial_overrides(experiment: Experiment) -> list[dict]:
+    """Return the overrides of an experiment's trials; [] for a search, which suggests
+    them later.
+    """
+    if experiment.sweep is None:
         return []
-    file = getattr(module, "__file__", path)
-    with user_code(file, "experiment"):
-        made = module.sweep()
+    path = experiment.file or "experiment"
+    with user_code(path, "experiment"):
+        made = experiment.sweep()
     require(
         isinstance(made, Iterable) and not isinstance(made, (str, dict)),
-        f"{argument('experiment')}={path}: sweep() returned {made!r}; it yields "
+        f"{argument('experiment')}={path}: sweep() returned {made!r} instead of "
         "overrides such as {'hp.lr': 1e-3, 'seed': 0}",
     )
-    with user_code(file, "experiment"):
+    with user_code(path, "experiment"):
         made = list(itertools.islice(made, MOST_TRIALS + 1))
     require(
         len(made) <= MOST_TRIALS,
@@ -170,94 +266,23 @@ def trial_overrides(module: ModuleType, path: str | Path) -> list[dict]:
     return made
 
 
-class Search(NamedTuple):
-    """The search of an experiment: its function, objective and size."""
-
-    function: Callable  # (suggest) -> overrides
-    objective: str
-    mode: str
-    batch: int
-    trials: int
-    name: str = "search"  # of the experiment: with config.seed it seeds the search
-
-
-def search_of(module: ModuleType) -> Search | None:
-    """Return the search of an experiment, validated, with defaults filled in; None if
-    the experiment has none.
-    """
-    if not hasattr(module, "search"):
-        return None
-    name = getattr(module, "__name__", "search").removeprefix(PREFIX)
-    objective = getattr(module, "OBJECTIVE", None)
-    require(
-        str(objective).startswith("valid/"),
-        f"OBJECTIVE = {objective!r} must be of the valid split, such as 'valid/loss'",
-    )
-    it = Search(
-        module.search,
-        str(objective),
-        getattr(module, "MODE", "min"),
-        getattr(module, "BATCH", 8),
-        getattr(module, "TRIALS", 64),
-        name,
-    )
-    require(it.mode in ("min", "max"), f"MODE = {it.mode!r} is neither min nor max")
-    for name, value in dict(BATCH=it.batch, TRIALS=it.trials).items():
-        require(
-            is_int(value) and 0 < value <= MOST_TRIALS,
-            f"{name} = {value!r} must be at least 1, at most {MOST_TRIALS:,}",
-        )
-    return it
-
-
-def halving_of(module: ModuleType) -> dict | None:
-    """Return HALVING of an experiment, validated, with defaults filled in; None if the
-    experiment has none.
-    """
-    given = getattr(module, "HALVING", None)
-    if given is None:
-        return None
-    for key in given:
-        require(
-            key in HALVING,
-            f"HALVING[{key!r}] is none of {', '.join(HALVING)}{nearest(key, HALVING)}",
-        )
-    for key in HALVING[:3]:
-        require(key in given, f"HALVING has no {key!r}; it needs {', '.join(HALVING[:3])}")
-    require(
-        str(given["metric"]).startswith("valid/"),
-        f"HALVING['metric'] = {given['metric']!r} must be of the valid split, such as 'valid/loss'",
-    )
-    require(
-        is_int(given["factor"]) and given["factor"] > 1,
-        f"HALVING['factor'] = {given['factor']!r} must be at least 2",
-    )
-    mode = given.get("mode", "min")
-    require(mode in ("min", "max"), f"HALVING['mode'] = {mode!r} is neither min nor max")
-    check_rungs(given["rungs"])
-    return dict(
-        metric=given["metric"],
-        rungs=[str(r) for r in given["rungs"]],
-        factor=given["factor"],
-        mode=mode,
-    )
-
-
 def check_rungs(rungs: Any) -> None:
-    """Raise a UserError unless the rungs are durations, each longer than the previous
-    rung if both have the same unit.
+    """Raise a FieldError unless the rungs are durations, each longer than the previous
+    one if their units are equal.
     """
-    wrong = (
-        f"HALVING['rungs'] = {rungs!r} must be durations such as ('1 epoch', '4 epochs'), "
+    wrong = FieldError(
+        f"Halving.rungs = {rungs!r} must be durations such as ('1 epoch', '4 epochs'), "
         "each longer than the one before"
     )
-    require(
+    if not (
         isinstance(rungs, (tuple, list))
         and rungs
-        and all(isinstance(r, str) or is_int(r) for r in rungs),
-        wrong,
-    )
-    parsed = [configs.parse_duration(rung, "HALVING['rungs']") for rung in rungs]
-    require(all(number > 0 for number, _ in parsed), wrong)
+        and all(isinstance(r, str) or is_int(r) for r in rungs)
+    ):
+        raise wrong
+    parsed = [configs.parse_duration(rung, "Halving.rungs") for rung in rungs]
+    if not all(number > 0 for number, _ in parsed):
+        raise wrong
     for (before, unit), (after, other) in itertools.pairwise(parsed):
-        require(unit.rstrip("s") != other.rstrip("s") or before < after, wrong)
+        if unit.rstrip("s") == other.rstrip("s") and before >= after:
+            raise wrong

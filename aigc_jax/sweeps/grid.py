@@ -23,7 +23,7 @@ Draw = Callable[[_random.Random], Any]  # draws a value
 
 def seeds(n: int) -> list[dict]:
     """Return overrides of the seed by 0 .. n - 1."""
-    require(0 < n <= MOST_TRIALS, f"seeds({n}): there must be 1 to {MOST_TRIALS:,}")
+    require(0 < n <= MOST_TRIALS, f"seeds({n}): the number of seeds must be 1 to {MOST_TRIALS:,}")
     return values("seed", *range(n))
 
 
@@ -35,7 +35,8 @@ def product(*sweeps: Iterable[dict]) -> list[dict]:
     count = math.prod(map(len, given))
     require(
         count <= MOST_TRIALS,
-        f"the product of {len(given)} sweeps has {count:,} trials; the most are {MOST_TRIALS:,}",
+        f"the product of {len(given)} sweeps has {count:,} trials; "
+        f"at most {MOST_TRIALS:,} are allowed",
     )
     return [_merged(parts) for parts in itertools.product(*given)]
 
@@ -128,18 +129,18 @@ def _split(given: str, text: str) -> list[str]:
         elif c in BRACKETS:
             require(
                 opened and opened.pop() == BRACKETS[c],
-                f"{argument('grid')}={text} has a {c} that closes nothing; "
-                "put a value that holds one in quotes",
+                f"{argument('grid')}={text} has an unmatched {c}; quote a value "
+                "that contains this character",
             )
         if c == "," and not quote and not opened:
             parts.append("")
         else:
             parts[-1] += c
     left = [*opened, *quote]
-    require(not left, f"{argument('grid')}={text} has a {''.join(left[-1:])} that is not closed")
+    require(not left, f"{argument('grid')}={text} has an unclosed {''.join(left[-1:])}")
     parts = [part.strip() for part in parts]
     require(
-        all(parts), f"{argument('grid')}={text} has an empty value; an empty text is written ''"
+        all(parts), f"{argument('grid')}={text} has an empty value; write '' for an empty string"
     )
     return parts
 

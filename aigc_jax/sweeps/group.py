@@ -182,7 +182,7 @@ class GroupTraining:
         there = [k for k in (rows[-1] if rows else {}) if k not in ("step", "split")]
         require(
             name in there,
-            f"halving: no row of step {step} has the metric {metric!r}; there are "
+            f"halving: no row of step {step} has the metric {metric!r}; available: "
             + ", ".join(f"{split}/{k}" for k in there),
         )
         return rows[-1][name]

@@ -129,7 +129,7 @@ def _report_failed(ended: dict[str, Ended], groups: dict[str, Group], report: Ca
             report(f"group {name} cannot be trained: {end.reason}")
             groups[name].give_up(end.reason)
     for name in _crashed(ended):
-        report(f"group {name} crashed: {ended[name].reason}; once more with half the chunk")
+        report(f"group {name} crashed: {ended[name].reason}; retrying with half the chunk size")
 
 
 def clear_unfinished(sweep: Sweep) -> None:
@@ -140,7 +140,8 @@ def clear_unfinished(sweep: Sweep) -> None:
         with try_lock(group.path) as mine:
             require(
                 mine,
-                f"another process is at work in {group.path}: stop it before {argument('restart')}",
+                f"another process is training in {group.path}: "
+                f"stop that process before {argument('restart')}",
             )
             group.clear()
 

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -30,7 +29,7 @@ class Request(NamedTuple):
     base: ConfigDict  # of all trials
     trials: list[Trial]  # all trials, or the first batch of a search
     source: str  # the file of the config or of the experiment, or "ConfigDict"
-    module: ModuleType | None = None  # of an experiment
+    experiment: experiments.Experiment | None = None
     search: experiments.Search | None = None
     halving: dict | None = None
 
@@ -54,14 +53,13 @@ def make_request(
     """
     require(
         config is None or experiment is None,
-        f"{argument('experiment')} and {argument('config')} are two ways to say what is swept: "
-        "give one",
+        f"{argument('experiment')} and {argument('config')} cannot be combined: use only one",
     )
     if experiment is not None:
         require(
             not grids and not seeds,
-            f"{argument('grid')} and {argument('seeds')} go with {argument('config')}; an "
-            "experiment has its own sweep() or search()",
+            f"{argument('grid')} and {argument('seeds')} need {argument('config')}; an "
+            "experiment defines its own sweep() or search()",
         )
         return _of_experiment(experiment, overrides or {})
     require(
@@ -88,19 +86,24 @@ def combine_grids(grids: Sequence[list[dict]], seeds: int) -> list[dict]:
     for key in keys:
         require(
             keys.count(key) == 1,
-            f"{argument('grid')} varies {key} twice: give all its values at once"
+            f"{argument('grid')} varies {key} twice: list all its values together"
             + f" ({argument('seeds')} varies seed)" * (key == "seed"),
         )
     return grid.product(*grids)
 
 
 def _of_experiment(path: str | Path, overrides: dict) -> Request:
-    module = experiments.load(path)
-    base, given = experiments.base_config(module, path), experiments.trial_overrides(module, path)
-    base, search = _override(base, given, overrides), experiments.search_of(module)
-    halving = experiments.halving_of(module)
+    experiment = experiments.load(path)
+    require(
+        experiment.run is None,
+        f"{argument('experiment')}={path} defines run(), which is not a sweep: run the "
+        "experiment with aigc sweep",
+    )
+    given, search = experiments.trial_overrides(experiment), experiment.search
+    base = _override(experiments.base_config(experiment), given, overrides)
     trials = searches.first_batch(base, search) if search else trials_of(base, given)
-    return Request(base, trials, str(path), module, search, halving)
+    halving = experiment.halving.to_json() if experiment.halving else None
+    return Request(base, trials, str(path), experiment, search, halving)
 
 
 def _override(base: ConfigDict, given: Sequence[dict], overrides: dict) -> ConfigDict:
@@ -146,8 +149,8 @@ def run_request(
     choose(ROUTES, route, "route")
     require(
         not request.search or settings.engine != "k8s",
-        f"{argument('engine')}=k8s runs nothing by itself, and a search must see results: use "
-        "local, slurm or ray",
+        f"{argument('engine')}=k8s starts no jobs, but a search needs the results of its "
+        "trials: use local, slurm or ray",
     )
     make_engine = choose(engines.ENGINES, settings.engine, "engine")
     engines.check_settings(settings.engine, vars(settings))
@@ -188,7 +191,7 @@ def _interruptible() -> Iterator[None]:
 
 def write_outcome(
     sweep: Sweep,
-    module: ModuleType | None,
+    experiment: experiments.Experiment | None,
     complete: bool,
     metric: str = "",
     report: Callable = print_text,
@@ -197,9 +200,9 @@ def write_outcome(
     are unfinished.
     """
     if complete or sweep.rows():
-        write_results(sweep, module, metric, report)
+        write_results(sweep, experiment, metric, report)
     require(
         complete,
         f"{launch.count_unfinished(sweep)} trials of {sweep.path} are not finished; the same "
-        "command goes on with them",
+        "command resumes them",
     )

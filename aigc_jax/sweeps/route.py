@@ -154,7 +154,7 @@ def load_or_choose_route(
         programs, plan = choose_route(configs_, dataset, route)
         documents.write(folder / "plan.json", dict(members=members) | plan)
         return programs
-    require(plan["members"] == members, f"{folder / 'plan.json'} is of other members")
+    require(plan["members"] == members, f"{folder / 'plan.json'} belongs to other members")
     if halve and plan["route"] == "vmap":
         chunk = -(-(plan["chunk"] or -(-count // plan["devices"])) // 2)
         plan |= dict(chunk=chunk, halved=[*plan.get("halved", []), plan["chunk"]])

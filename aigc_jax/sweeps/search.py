@@ -112,9 +112,9 @@ class Study:
             storage=self._storage(journal), study_name="search", load_if_exists=True
         )
         asked = dict(
-            OBJECTIVE=search.objective,
-            MODE=search.mode,
-            BATCH=search.batch,
+            objective=search.objective,
+            mode=search.mode,
+            batch=search.batch,
             config=configs.hash_of(self.base),
         )
         stored = self.study.user_attrs.get("asked")
@@ -123,8 +123,8 @@ class Study:
         for key, value in (stored or asked).items():
             require(
                 value == asked[key],
-                f"{journal} is of a search with {key} = {value!r}, not {asked[key]!r}: take "
-                f"another {argument('workdir')}",
+                f"{journal} belongs to a search with {key} = {value!r}, not {asked[key]!r}: "
+                f"use another {argument('workdir')}",
             )
         self.trials = [
             self._trial(t.user_attrs["overrides"]) for t in self.study.get_trials(deepcopy=False)
@@ -175,7 +175,7 @@ class Study:
                 trial.state = states.PRUNED
             drawing.add_trial(trial)
         suggest = Suggest(drawing.ask())
-        trial = self._trial(self.search.function(suggest))
+        trial = self._trial(self.search.draw(suggest))
         self._compatible(suggest.trial.distributions, before)
         self.study.add_trial(
             self.optuna.trial.create_trial(
@@ -199,8 +199,8 @@ class Study:
                     self.optuna.distributions.check_distribution_compatibility(old, new)
                 except ValueError:
                     raise UserError(
-                        f"search(suggest) draws {name!r} from {new}, before it was {old}: "
-                        f"take another {argument('workdir')}"
+                        f"search(suggest) draws {name!r} from {new} instead of {old}: "
+                        f"use another {argument('workdir')}"
                     ) from None
 
     def untold(self) -> list[int]:
@@ -279,7 +279,7 @@ def trial_outcome(run: RunDir, search: Search) -> float | None:
     )
     require(
         search.objective in known,
-        f"OBJECTIVE = {search.objective!r} is in no row; there are "
+        f"objective = {search.objective!r} is not in any row; available: "
         f"{', '.join(known) or 'none'}{nearest(search.objective, known)}",
     )
     values = [row[name] for row in rows if row.get(name) is not None]
@@ -324,7 +324,7 @@ def run_search(
     journal = sweep.path / JOURNAL
     require(
         journal.exists() or not (sweep.path / "sweep.json").exists(),
-        f"{sweep.path} is a sweep and no search: take another {argument('workdir')}",
+        f"{sweep.path} is a sweep, not a search: use another {argument('workdir')}",
     )
     with disk_errors(sweep.path), try_lock(sweep.path / LOCKED) as mine:
         require(mine, f"another process is searching in {sweep.path}")
@@ -363,7 +363,7 @@ def _train(
     crashed = [status for status in found if status["status"] == "failed: crashed"]
     require(
         len(crashed) < len(found),
-        "all trials of a batch crashed with OBJECTIVE = "
+        "all trials of a batch crashed with objective = "
         f"{study.search.objective!r}: {crashed[0].get('reason') if crashed else ''}; the "
         "same command tries them again",
     )

@@ -31,7 +31,7 @@ class Group:
         self.path, self.name = path, path.name
         stored = RunDir(path).read_json("group.json")
         if stored is None:
-            raise UserError(f"{path} is no group of a sweep: it has no group.json")
+            raise UserError(f"{path} is not a group of a sweep: group.json is missing")
         self.stored = stored
         self.members = [check_id(m["id"], path / "group.json") for m in self.stored["members"]]
         self.dirs = [RunDir(path.parent.parent / "trials" / name) for name in self.members]
@@ -140,7 +140,7 @@ class Sweep:
             before = group.stored.get("halving")
             require(
                 before == halving,
-                f"{self.path} holds a sweep with HALVING = {before}, not "
+                f"{self.path} holds a sweep with halving = {before}, not "
                 f"{halving}: use another work directory",
             )
 
@@ -157,7 +157,7 @@ class Sweep:
                 pairs = identity_difference(before.config, trial.config)
                 different = {k: pair for k, pair in pairs.items() if k not in keys | others}
                 lines = "; ".join(
-                    f"config.{k} is {a!r} there and {b!r} here"
+                    f"config.{k} is {a!r} in the stored sweep and {b!r} in this sweep"
                     for k, (a, b) in sorted(different.items())
                 )
                 require(
@@ -180,7 +180,7 @@ class Sweep:
         """
         found = documents.read(self.path / "sweep.json")
         if found is None:
-            raise UserError(f"{self.path} is no sweep: it has no sweep.json")
+            raise UserError(f"{self.path} is not a sweep directory: sweep.json is missing")
         for trial in found["trials"]:
             check_id(trial["id"], self.path / "sweep.json")
         return found
@@ -243,8 +243,8 @@ class Sweep:
         for trial in self.stored()["trials"]:
             require(
                 trial["id"] in out,
-                f"{self.path / 'sweep.json'} has the trial {trial['id']}, which no "
-                "group.json has: the same sweep command makes it again",
+                f"{self.path / 'sweep.json'} lists the trial {trial['id']}, which no "
+                "group.json contains: the same sweep command creates its group again",
             )
         return out
 

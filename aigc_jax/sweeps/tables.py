@@ -54,7 +54,7 @@ def parts_of(metric: str, rows: Sequence[dict], varied: Collection[str]) -> tupl
     known = known_metrics(rows, varied)
     require(
         metric in known,
-        f"{argument('metric')}={metric} is in no row; there are "
+        f"{argument('metric')}={metric} is not in any row; available: "
         f"{', '.join(known) or 'none'}{nearest(metric, known)}",
     )
     split, _, name = metric.partition("/")

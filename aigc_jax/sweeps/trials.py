@@ -71,7 +71,7 @@ def check_distinct(trials: list[Trial]) -> None:
             require(
                 any(unit(a) == unit(b) for _, a, b in differ),
                 f"{both} differ in config.{name} alone, {a!r} and {b!r}, "
-                "which may be one run: give both in one unit",
+                "which may be the same run: use one unit for both",
             )
         others.append((number, lengths))
 
@@ -104,7 +104,7 @@ def check_id(name: object, path: Path) -> str:
     """Return a trial's id, a directory's name. Raise a UserError if it is invalid."""
     if not isinstance(name, str) or not ID.fullmatch(name):
         raise UserError(
-            f"{path} names a trial {name!r}, which is no id of a trial such as "
-            "'lr=0.001,seed=3-0123456789ab'; the file was changed by something else"
+            f"{path} names a trial {name!r}, which is not a trial id such as "
+            "'lr=0.001,seed=3-0123456789ab'; the file was changed by another program"
         )
     return name

@@ -215,7 +215,7 @@ class Checkpoints:
                 if not isinstance(e, UserError) or isinstance(e, FormatError):
                     raise
                 damaged[steps[0]] = e
-                report(f"{e}; going back to the one before it")
+                report(f"{e}; using the previous checkpoint")
 
     def quarantine(self, newer_than: int) -> None:
         """Rename damaged checkpoints after step `newer_than`, which the run will write

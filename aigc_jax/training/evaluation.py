@@ -129,9 +129,7 @@ class Evaluator:
     ) -> tuple[np.ndarray, np.ndarray]:  # [n, H, W, C] -> [n, D], [n, K]
         """Return features and class probabilities of images, by the extractor."""
         if self._make_extractor is None:
-            raise UserError(
-                "a metric needs an extractor of features, and this evaluator was made without one"
-            )
+            raise UserError("a metric needs a feature extractor, but this evaluator has none")
         if self._features is None:
             self._features = cache_features(self._make_extractor(self.programs.config))
         return self._features(pictures)

@@ -87,11 +87,9 @@ def make_extractor(config: ConfigDict) -> "Extractor | Inception":
     name = config.data.name
     if name not in CLASSIFIERS:
         raise UserError(
-            f"config.data.name = {name!r} has no classifier whose features metrics could "
-            "compare (there are those of "
-            f"{', '.join(CLASSIFIERS)}): give Inception's weights by "
-            f"{argument('inception')}=FILE or "
-            "config.extractor"
+            f"config.data.name = {name!r} has no classifier for feature metrics (available: "
+            f"{', '.join(CLASSIFIERS)}): set the file of Inception's weights with "
+            f"{argument('inception')}=FILE or config.extractor"
         )
     own = os.environ.get("AIGC_CACHE_DIR")
     root = (Path(own).expanduser() if own else cache_dir("")).absolute() / "extractors"
@@ -128,9 +126,7 @@ def train_classifier(folder: Path, name: str, given: dict) -> None:
     """Train a classifier in a separate process on the CPU, so that runs on GPUs use the
     same classifier.
     """
-    print_warning(
-        f"training the classifier of {name} whose features metrics compare, once, in {folder}"
-    )
+    print_warning(f"training the classifier of {name} for feature metrics, once, in {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     settings = {f"config.{key}": value for key, value in given.items()}
     around = (
@@ -161,7 +157,9 @@ def read_classifier(run: RunDir, name: str) -> Extractor:
     config, spec = identity.stored_config(stored), spec_from_json(stored["spec"])
     found = Checkpoints(run / "checkpoints").newest(print_warning)
     if found is None:
-        raise UserError(f"{run.path} has no good checkpoint: remove it, and it is trained again")
+        raise UserError(
+            f"{run.path} has no good checkpoint: remove the directory to retrain the classifier"
+        )
     method, flat = (
         methods.make_method(config, spec),
         {path: value[0] for path, value in found[0].items()},
@@ -170,7 +168,7 @@ def read_classifier(run: RunDir, name: str) -> Extractor:
     params = restore_like(jax.eval_shape(method.init, jax.random.key(0), hp), flat, run.path).params
     see = jax.jit(functools.partial(classifier.features_and_probabilities(config, spec), params))
 
-    require(spec.kind == "image", f"{run.path} is no classifier of pictures")
+    require(spec.kind == "image", f"{run.path} is not an image classifier")
     return Extractor(
         name,
         digest_leaves({path: value for path, value in flat.items() if path.startswith("params/")}),

@@ -93,11 +93,10 @@ def read_json(file: Path) -> dict:
         found = json.loads(read_text(file))
     except (UserError, ValueError, RecursionError) as e:
         reason = first_line(e, 100)
-        raise UserError(
-            f"{file} is no {file.name} of a GPT-2: {type(e).__name__} {reason}"
-        ) from None
+        raise UserError(f"{file} is not a GPT-2 {file.name}: {type(e).__name__} {reason}") from None
     require(
-        isinstance(found, dict), f"{file} is no {file.name} of a GPT-2: it holds no JSON object"
+        isinstance(found, dict),
+        f"{file} is not a GPT-2 {file.name}: the file contains no JSON object",
     )
     return found
 
@@ -107,8 +106,8 @@ def whole_number(file: Path, given: dict, key: str) -> int:
     value = given.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise UserError(
-            f"{file} is no config.json of a GPT-2: {key} = {str(value)[:40]} must be a positive "
-            "whole number"
+            f"{file} is not a GPT-2 config.json: {key} = {str(value)[:40]} must be a positive "
+            "integer"
         )
     return value
 
@@ -126,10 +125,10 @@ def read_model(path: str | Path) -> dict:
     for key, value in ASSUMED.items():
         found = given.get(key, value)
         same = (ALIKE.get(found, found) if isinstance(found, str) else found) == value
-        require(same, f"{file}: {key} = {found!r}, and only {value!r} can be read")
+        require(same, f"{file}: {key} = {found!r}, but only {value!r} is supported")
     divides = model["width"] % model["heads"] == 0
     require(
-        divides, f"{file}: n_embd = {model['width']} does not divide by n_head = {model['heads']}"
+        divides, f"{file}: n_embd = {model['width']} is not divisible by n_head = {model['heads']}"
     )
     inner = given.get("n_inner") is not None
     hidden = whole_number(file, given, "n_inner") if inner else 4 * model["width"]
@@ -152,9 +151,12 @@ def find_shards(path: Path) -> dict[str, Path]:
     for name, file in where.items():
         inside = isinstance(file, str) and Path(file).name == file and file not in ("", ".", "..")
         require(
-            inside, f"{path / INDEX}: {name} lies in {file!r}, which is no file of the directory"
+            inside,
+            f"{path / INDEX}: {name} is stored in {file!r}, which is not a file of the directory",
         )
-        require((path / file).is_file(), f"{path / INDEX}: {name} lies in {file}, which is missing")
+        require(
+            (path / file).is_file(), f"{path / INDEX}: {name} is stored in {file}, which is missing"
+        )
         out[name] = path / file
     return out
 
@@ -165,7 +167,7 @@ def read_headers(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     read = {file: safetensors_header(file) for file in set(where.values())}
     out = {}
     for name, file in where.items():
-        require(name in read[file], f"{file} has no {name}, which {INDEX} says")
+        require(name in read[file], f"{file} has no {name}, which {INDEX} lists")
         out[name.removeprefix("transformer.")] = (file, *read[file][name])
     return out
 
@@ -200,24 +202,26 @@ def check_shapes(path: Path, model: dict, vocabulary: int | None) -> None:
     there = max(layers, default=-1) + 1
     require(
         there == model["layers"],
-        f"{file} holds {there} layers: it is no GPT-2 of {model['layers']} layers",
+        f"{file} has {there} layers, but config.json has n_layer = {model['layers']}",
     )
-    require("wte.weight" in found, f"{file} has no wte.weight: it is no GPT-2")
+    require("wte.weight" in found, f"{file} is not a GPT-2: wte.weight is missing")
     rows = found["wte.weight"][1][0] if found["wte.weight"][1] else 0
     require(
         vocabulary in (None, rows),
-        f"{path / 'config.json'}: vocab_size = {vocabulary}, and wte.weight has {rows} rows",
+        f"{path / 'config.json'}: vocab_size = {vocabulary}, but wte.weight has {rows} rows",
     )
     for name, shape in shapes_of(model, rows).items():
-        require(name in found, f"{file} has no {name}: it is no GPT-2 of {model['layers']} layers")
+        require(
+            name in found, f"{file} is not a GPT-2 of {model['layers']} layers: {name} is missing"
+        )
         where, other, kind = found[name]
         require(
             other == shape,
-            f"{where}: {name} is {list(other)}, and config.json asks for {list(shape)}",
+            f"{where}: {name} has the shape {list(other)}, but config.json needs {list(shape)}",
         )
         require(
             kind in TYPES,
-            f"{where}: {name} has numbers of type {kind}, and only {', '.join(TYPES)} can be read",
+            f"{where}: {name} has the dtype {kind}, but only {', '.join(TYPES)} are supported",
         )
 
 
@@ -253,7 +257,7 @@ def read_params(path: str | Path, rows: int) -> dict[str, np.ndarray]:
             short = name.removeprefix("transformer.")
             if short in ours and found[short][0] == file:
                 value = np.asarray(value, np.float32)
-                require(np.isfinite(value).all(), f"{file}: {name} holds NaN or infinity")
+                require(np.isfinite(value).all(), f"{file}: {name} contains NaN or infinity")
                 out[ours[short]] = value
     table = out["embed/embedding"][:rows]
     out["embed/embedding"] = np.pad(table, ((0, rows - len(table)), (0, 0)))
@@ -268,7 +272,7 @@ def check_tokens(path: str | Path, tokenizer: Tokenizer) -> None:
     fits = tokenizer.size <= rows
     require(
         fits,
-        f"{path}: the tokenizer has {tokenizer.size:,} tokens, and wte.weight a row for {rows:,}",
+        f"{path}: the tokenizer has {tokenizer.size:,} tokens, but wte.weight has {rows:,} rows",
     )
 
 
@@ -346,7 +350,10 @@ def check_model(model: Mapping[str, Any]) -> None:
                 model.get(key, value) == value,
                 f"config.model.{key} = {model.get(key)!r}: a GPT-2 has {value!r}",
             )
-    require(not model.get("scan"), "config.model.scan = True: a GPT-2's layers lie one by one")
+    require(
+        not model.get("scan"),
+        "config.model.scan = True must be False: a GPT-2 stores each layer separately",
+    )
 
 
 def write_params(

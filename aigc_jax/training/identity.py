@@ -45,7 +45,7 @@ def check_identity(
     statuses = [run.read_status() for run in dirs]
     require(
         not all(s.get("status") == "failed: diverged" for s in statuses),
-        f"{dirs[0].path} failed: {statuses[0].get('reason')}; a run that diverged stays so: "
+        f"{dirs[0].path} failed: {statuses[0].get('reason')}; a diverged run cannot resume: "
         "use another work directory",
     )
     return [
@@ -60,9 +60,7 @@ def _check_run(
     """Return the config that one trial trains with."""
     stored = run.read_json("config.json")
     if stored is None:
-        require(
-            extend is None, f"{argument('extend')}={extend}: {run.path} holds no run to go on with"
-        )
+        require(extend is None, f"{argument('extend')}={extend}: {run.path} holds no run to extend")
         require(
             not (run / "rows.jsonl").exists() and not (run / "checkpoints").exists(),
             f"{run.path} holds results but no config.json; use another work directory, or "
@@ -76,10 +74,9 @@ def _check_run(
     _check_config(before, config, run, same_data=stored["data"] == data_hash)
     require(
         stored["data"] == data_hash,
-        f"{run.path}: config.data.name = {config.data.name!r} gives other data "
-        f"than the run was started with ({describe_data_changes(stored, dataset)}); restore "
-        "the data, "
-        "or train on those of now in another work directory, where "
+        f"{run.path}: the data of config.data.name = {config.data.name!r} differ from the data "
+        f"that the run was started with ({describe_data_changes(stored, dataset)}); restore "
+        "the data, or train on the new data in another work directory, where "
         f"config.init_from = {str(run.path)!r} begins with this run's parameters",
     )
     return config
@@ -91,10 +88,11 @@ def _check_config(before: ConfigDict, config: ConfigDict, run: RunDir, same_data
     if not different or not same_data and different.keys() <= {*configs.durations_of(config)}:
         return
     lines = "; ".join(
-        f"config.{k} is {a!r} there and {b!r} here" for k, (a, b) in sorted(different.items())
+        f"config.{k} is {a!r} in the stored run and {b!r} in this run"
+        for k, (a, b) in sorted(different.items())
     )
     hint = (
-        f" (to go on for longer: {argument('extend')}={config.steps})"
+        f" (to train longer: {argument('extend')}={config.steps})"
         if list(different) == ["steps"]
         else ""
     )
@@ -142,7 +140,5 @@ def describe_data_changes(stored: dict, dataset: Dataset) -> str:
     pairs = [(f"{split} examples", before[split], counts.get(split)) for split in before]
     keys = [key for key in spec if key not in ("n_train", "centres")]
     pairs += [(key, stored["spec"].get(key), spec[key]) for key in keys]
-    changes = [f"{name}: {then} then, {now} now" for name, then, now in pairs if then != now]
-    return (
-        "; ".join(changes) or "as many of the same shape, with other contents or in another order"
-    )
+    changes = [f"{name}: {then} before, {now} now" for name, then, now in pairs if then != now]
+    return "; ".join(changes) or "equal numbers and shapes, but other values or another order"

@@ -71,11 +71,13 @@ def read_params(theirs: dict[str, np.ndarray], path: Path, dtype: Any = np.float
     """
 
     def get(name, shape):
-        require(name in theirs, f"{path} has no tensor {name!r}: it is no Inception-v3; {WHERE}")
+        require(
+            name in theirs, f"{path} is not an Inception-v3: tensor {name!r} is missing; {WHERE}"
+        )
         value = theirs[name]
         require(
             value.shape == shape,
-            f"{path}: {name} is {value.shape}, and the Inception-v3 of {LOGITS:,} logits "
+            f"{path}: {name} is {value.shape}, but the Inception-v3 of {LOGITS:,} logits "
             f"has {shape}; {WHERE}",
         )
         return value.astype(np.float64)
@@ -131,7 +133,7 @@ def looked(look: Callable, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
     """Apply an extractor to images in batches."""
     require(
         pictures.ndim == 4 and pictures.shape[-1] in (1, 3),
-        f"Inception sees pictures in one or three colours, not {pictures.shape[1:]}",
+        f"Inception needs images of 1 or 3 channels, not of shape {pictures.shape[1:]}",
     )
     return in_batches(look, pictures, BATCH)
 
@@ -143,8 +145,8 @@ def weights_of(path: Path, sha256: str) -> dict:
     told = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
     require(
         told is None or sha256.startswith(told[1]),
-        f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, and not as its name "
-        f"says; {WHERE}",
+        f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, not with the digits of "
+        f"its name; {WHERE}",
     )
     try:
         theirs = tensor_files.read(path)

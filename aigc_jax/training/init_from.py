@@ -43,7 +43,7 @@ def stored_state(where: str, states: TrainState) -> dict:
         }
     require(
         documents.read(Path(where, "config.json")) is not None,
-        f"config.init_from = {where!r} is no run: it has no config.json",
+        f"config.init_from = {where!r} is not a run directory: config.json is missing",
     )
     found = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
     if found is None:
@@ -73,10 +73,10 @@ def check_same(theirs: dict, ours: dict, where: str) -> None:
     """
     shape = lambda x: tuple(x.shape[1:])
     parts = {
-        "{} not there": [name for name in ours if name not in theirs],
-        "{} there alone": [name for name in theirs if name not in ours],
+        "{} missing": [name for name in ours if name not in theirs],
+        "{} unexpected": [name for name in theirs if name not in ours],
         "{}": [
-            f"{name} is {shape(theirs[name])} there and {shape(x)} here"
+            f"{name} has the shape {shape(theirs[name])} instead of {shape(x)}"
             for name, x in ours.items()
             if name in theirs and shape(theirs[name]) != shape(x)
         ],
@@ -85,8 +85,8 @@ def check_same(theirs: dict, ours: dict, where: str) -> None:
     require(
         not different,
         f"config.init_from = {where!r} has other parameters than this run: "
-        f"{'; '.join(different)}; config.init_match, a regular "
-        "expression, picks those that both have, such as ^params/net/layer_0/",
+        f"{'; '.join(different)}; select the shared parameters with "
+        "the regular expression config.init_match, such as ^params/net/layer_0/",
     )
 
 
@@ -96,7 +96,7 @@ def compile_match(config: ConfigDict) -> re.Pattern:
         return re.compile(config.init_match)
     except re.error as e:
         raise UserError(
-            f"config.init_match = {config.init_match!r} is no regular expression: {e}"
+            f"config.init_match = {config.init_match!r} is not a regular expression: {e}"
         ) from None
 
 
@@ -130,12 +130,12 @@ def take_parameters(
     require(
         lost != ["lora"],
         f"config.init_from = {where!r} holds a low-rank adaptation, which config.lora.rank "
-        "= 0 would lose: export it first",
+        "= 0 would discard: export that run first",
     )
     taken, left = choose_leaves(states, found, config)
     report(
-        f"{len(taken)} arrays begin as in {where}"
-        + (f", but not {listing(left, SHOWN)}" if left else "")
+        f"{len(taken)} arrays initialized from {where}"
+        + (f"; not {listing(left, SHOWN)}" if left else "")
     )
 
     def take(path, value):
@@ -167,7 +167,7 @@ def choose_leaves(
     taken = {name: x for name, x in ours.items() if is_taken(name)}
     require(
         any(name.startswith("params/") for name in taken),
-        f"config.init_match = {config.init_match!r} matches no parameter; there are "
+        f"config.init_match = {config.init_match!r} matches no parameter; the parameters are "
         f"{listing(n for n in ours if n.startswith('params/'))}",
     )
     check_same({name: x for name, x in theirs.items() if is_taken(name)}, taken, where)

@@ -137,7 +137,7 @@ class Loop:
         require(
             self.config.best.removeprefix("valid/") in untrained[0] or not self.config.best,
             f"config.best = {self.config.best!r} "
-            "is no row metric; there are " + ", ".join(f"valid/{k}" for k in untrained[0]),
+            "is not a row metric; available: " + ", ".join(f"valid/{k}" for k in untrained[0]),
         )
         return untrained
 

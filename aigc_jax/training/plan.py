@@ -137,9 +137,9 @@ def format_plan(plan: Plan, hardware: Iterable[str]) -> str:
         ("parameters", plan.params),
         ("optimiser state", plan.opt),
         ("averages, carried states, keys", plan.rest),
-        ("activations, gradients and all else that is temporary", plan.temporary),
+        ("activations, gradients, other temporaries", plan.temporary),
         ("peak", plan.peak),
-        *([] if plan.data is None else [("data set, beside it", plan.data)]),
+        *([] if plan.data is None else [("data set, not in the peak", plan.data)]),
         *((f"sent by {kind}", size) for kind, size in sorted(plan.sent.items())),
     ]
     rows = [(name, format_si(size, "B")) for name, size in sizes] + [

@@ -49,9 +49,8 @@ def validate(config: ConfigDict, method: Method, mesh: Mesh, num_trials: int) ->
         not pmap
         or mesh.shape["trial"] == mesh.shape["model"] == jax.process_count() == 1
         and not fsdp,
-        "config.run.parallel = 'pmap' divides examples alone, in one process: "
-        f"config.run.mesh = {dict(mesh.shape)} and "
-        f"config.run.fsdp = {config.run.fsdp} ask for more",
+        "config.run.parallel = 'pmap' supports only data parallelism in one process, not "
+        f"config.run.mesh = {dict(mesh.shape)} with config.run.fsdp = {config.run.fsdp}",
     )
     check_trials(config, num_trials)
 

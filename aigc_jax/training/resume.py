@@ -42,7 +42,7 @@ def load_parent_rung(parent: ParentRung) -> tuple[dict, dict, dict]:
     """
     found = Checkpoints(parent.path / "checkpoints").newest(print_warning)
     if found is None:
-        raise UserError(f"{parent.path} has no good checkpoint to go on from")
+        raise UserError(f"{parent.path} has no good checkpoint to resume from")
     state, best, meta = found
     take = lambda tree: {name: value[parent.places] for name, value in tree.items()}
     meta |= {key: [meta[key][i] for i in parent.places] for key in ("failed", "best", "rows")}
@@ -69,8 +69,8 @@ def restore(
     newest = found[2]["step"] if found else -1
     require(
         distributed.broadcast(newest) == newest,
-        f"{checkpoints.path} looks different to some of the processes: it must lie "
-        "where all see it",
+        f"{checkpoints.path} differs between processes: the directory must be on a file "
+        "system that all processes share",
     )
     if found is None:
         states = programs.init([t.config for t in trials])
@@ -107,7 +107,9 @@ def check_beginning(checkpoints: Checkpoints, dirs: Sequence[RunDir], step: int)
             status.get("status") in ("running", "preempted", "stopped", "done")
             and status["step"] > step
         ):
-            proofs.append(f"{run / 'STATUS.json'} says {status['status']} at step {status['step']}")
+            proofs.append(
+                f"{run / 'STATUS.json'} records {status['status']} at step {status['step']}"
+            )
         every = config["config"]["run"]["save_every"] if config else 0
         last = max(
             (row["step"] for row in documents.read_lines(run / "rows.jsonl", lenient=True)),
@@ -117,9 +119,9 @@ def check_beginning(checkpoints: Checkpoints, dirs: Sequence[RunDir], step: int)
             proofs.append(f"{run / 'rows.jsonl'} reaches step {last}")
     require(
         not proofs,
-        f"no checkpoint of {checkpoints.path.parent} can be read, though one was saved, for "
-        f"{'; '.join(proofs[:1])}: "
-        "restore its checkpoints from a copy, or begin again at step 0: "
+        f"no checkpoint of {checkpoints.path.parent} can be read, although one was saved "
+        f"({proofs[0] if proofs else ''}): "
+        "restore the checkpoints from a copy, or begin again at step 0: "
         f"{command('train', restart=True)}, in a sweep {command('sweep', restart=True)}",
     )
 
@@ -148,7 +150,8 @@ def cut_rows(
             error = e
     refused = distributed.broadcast(int(error is not None))
     require(
-        not refused or error is not None, "the first process refuses the directory, and says why"
+        not refused or error is not None,
+        "the first process rejects the directory and reports the reason",
     )
     if error is not None:
         raise error

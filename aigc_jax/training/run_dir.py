@@ -76,7 +76,7 @@ class RunDir:
         """Return the contents of config.json; raise a UserError if this is no run."""
         found = self.read_json("config.json")
         if found is None:
-            raise UserError(f"{self.path} is no run: it has no config.json")
+            raise UserError(f"{self.path} is not a run directory: config.json is missing")
         return found
 
     def known_status(self) -> str:
@@ -123,8 +123,8 @@ class RunDir:
         remedy = documents.FILES["rows.jsonl"].remedy
         require(
             len(raw) >= saved["bytes"],
-            f"{path} is damaged: it has {len(raw):,} of the {saved['bytes']:,} "
-            f"bytes of rows that were there at the last checkpoint; {remedy}",
+            f"{path} is damaged: the file has {len(raw):,} of the {saved['bytes']:,} "
+            f"bytes of rows of the last checkpoint; {remedy}",
         )
         require(
             hashlib.sha256(raw[: saved["bytes"]]).hexdigest() == saved["sha256"],

@@ -36,11 +36,11 @@ def disk_fault(error: BaseException, path: str | Path) -> str:
     """
     number, text = getattr(error, "errno", None), str(error)
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "ENOSPC" in text:
-        return f"the disk of {path} is full; nothing saved is lost: make room"
+        return f"the disk of {path} is full; saved files are intact: free some space"
     if number == errno.EFBIG or "File too large" in text:
         return (
-            f"a file of {path} exceeds the limit of file sizes; nothing saved is lost: raise it "
-            "(ulimit -f)"
+            f"a file of {path} exceeds the file-size limit; saved files are intact: raise the "
+            "limit (ulimit -f)"
         )
     return ""
 

@@ -20,17 +20,17 @@ class DamageError(ValueError):
 
 def _object(pairs: list[tuple]) -> dict:
     value = dict(pairs)
-    check(len(value) == len(pairs), "holds a key twice")
+    check(len(value) == len(pairs), "has a duplicate key")
     return value
 
 
 def _constant(name: str) -> None:
-    raise DamageError(f"holds {name}, which is no JSON")
+    raise DamageError(f"contains {name}, which is no JSON")
 
 
 def _float(text: str) -> float:
     value = float(text)
-    check(math.isfinite(value), f"holds {text[:20]}, which is no finite number")
+    check(math.isfinite(value), f"contains {text[:20]}, which is not finite")
     return value
 
 
@@ -47,13 +47,13 @@ def parse(raw: bytes) -> dict:
     except UnicodeDecodeError as e:
         raise DamageError(f"is no UTF-8 text at byte {e.start}") from None
     except RecursionError:
-        raise DamageError("nests too deeply") from None
+        raise DamageError("is nested too deeply") from None
     except json.JSONDecodeError as e:
         raise DamageError(f"is no JSON at line {e.lineno}, column {e.colno}") from None
     except DamageError:
         raise
     except ValueError:  # Python's limit on the digits of an integer
-        raise DamageError("holds an integer of too many digits") from None
+        raise DamageError("contains an integer of too many digits") from None
     check(isinstance(value, dict), f"is {_name(value)}, not an object")
     return value
 
@@ -114,5 +114,5 @@ def _is_a(value, kind) -> bool:
 
 def _name(value) -> str:
     """Return a description of a JSON value's type, for error messages."""
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a truth value"}
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     return "null" if value is None else names.get(type(value), f"the number {str(value)[:20]}")

@@ -40,10 +40,10 @@ FAILED = ({"step": int, "metric": str}, None)
 ROWS = {"bytes": int, "sha256": str}
 
 COPY = (
-    f"restore it from a copy, or begin again: {command('train', config='FILE', restart=True)}, "
+    f"restore it from a copy, or restart: {command('train', config='FILE', restart=True)}, "
     f"in a sweep {command('sweep', restart=True)}"
 )
-HARMLESS = "delete it: it is written again"
+HARMLESS = "delete the file: aigc_jax rewrites it"
 
 # File name, or kind of file where names are not constant -> its declaration.
 FILES = {
@@ -88,8 +88,7 @@ FILES = {
             "trials": [{"id": str, "overrides": dict, ...: object}],
             ...: object,
         },
-        "delete it and run the same sweep command again, which writes it anew and trains "
-        "nothing twice",
+        "delete it and run the same sweep command again, which rewrites it and repeats no training",
     ),
     "group.json": File(
         {
@@ -100,8 +99,7 @@ FILES = {
             ),
             ...: object,
         },
-        "delete it and run the same sweep command again, which writes it anew and trains "
-        "nothing twice",
+        "delete it and run the same sweep command again, which rewrites it and repeats no training",
     ),
     "trials.json": File(
         {
@@ -110,7 +108,7 @@ FILES = {
             "best": str,
             "metric": str,
         },
-        "restore it from a copy, or commit the sweep anew: "
+        "restore it from a copy, or commit the sweep again: "
         + command("figure", workdir="SWEEP", commit=True),
     ),
     "plan.json": File(
@@ -157,7 +155,7 @@ def read(path: Path, kind: str = "") -> dict | None:
         _check_format(path, value.pop("format"), file)
         check_shape(value, file.shape, "it")
     except RecursionError:
-        raise UserError(f"{path} is damaged: it nests too deeply{_advice(file)}") from None
+        raise UserError(f"{path} is damaged: it is nested too deeply{_advice(file)}") from None
     except DamageError as e:
         raise UserError(f"{path} is damaged: it {e}{_advice(file)}") from None
     return value
@@ -281,7 +279,7 @@ def _check_version(path: Path, value: dict) -> None:
         raise UserError(
             f"{path} was written by an earlier version of aigc_jax, whose files had no "
             "format number: "
-            "read it with that version (its commit is in environment.json), or begin again "
+            "read it with that version (its commit is in environment.json), or restart "
             "in another "
             f"{argument('workdir')}, or in a run's own with "
             f"{command('train', config='FILE', restart=True)}"

@@ -84,7 +84,7 @@ def decode_text(content: bytes, name: object) -> str:
     """
     require(
         content[:2] not in (b"\xff\xfe", b"\xfe\xff"),
-        f"{name} is UTF-16 text, as its byte order mark says; convert it to UTF-8",
+        f"{name} is UTF-16 text by its byte order mark; convert it to UTF-8",
     )
     try:
         return content.decode().removeprefix(BYTE_ORDER_MARK)

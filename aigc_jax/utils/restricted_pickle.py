@@ -25,13 +25,13 @@ def read(file, allowed: dict, persistent=None, path: str = ""):
         def find_class(self, module, name):
             if (module, name) not in allowed:
                 raise UserError(
-                    f"{path} asks for {module}.{name}, which is not data: it was not read"
+                    f"{path} refers to {module}.{name}, which is not data, and was not read"
                 )
             return allowed[module, name]
 
         def persistent_load(self, pid):
             if persistent is None:
-                raise UserError(f"{path} refers to something outside of itself: it was not read")
+                raise UserError(f"{path} refers to an object outside the file, and was not read")
             return persistent(pid)
 
     try:

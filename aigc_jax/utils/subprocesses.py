@@ -46,7 +46,7 @@ def reason_of(code: int, log: Path) -> str:
     if code == 0:
         return ""
     if code < 0:
-        killed = " (out of memory, as likely as not)" if -code == signal.SIGKILL else ""
+        killed = " (probably out of memory)" if -code == signal.SIGKILL else ""
         return f"ended by {signal.Signals(-code).name}{killed}"
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"

@@ -76,7 +76,7 @@ def stored(pid) -> Storage:
         and index(pid[4]) >= 0
     )
     if not sound or not isinstance(text(pid[2]), str) or any(x is not None for x in pid[5:]):
-        raise ValueError("a storage is not described as PyTorch does")
+        raise ValueError("a storage is not described as PyTorch describes one")
     return Storage(pid[1], text(pid[2]), index(pid[4]))
 
 
@@ -95,7 +95,7 @@ def rebuilt(storage, offset, shape, strides, *_) -> Tensor:
         or not isinstance(storage, Storage)
         or len(tensor.shape) != len(tensor.strides)
     ):
-        raise ValueError("a tensor is not described as PyTorch does")
+        raise ValueError("a tensor is not described as PyTorch describes one")
     return tensor
 
 
@@ -169,7 +169,7 @@ def state_dict(found, path: str | Path) -> dict[str, Tensor]:
             isinstance(x, Tensor) and isinstance(name, str | bytes) for name, x in found.items()
         )
     )
-    require(sound, f"{path} is no state dict, which has names and tensors alone")
+    require(sound, f"{path} is no state dict: a state dict maps names to tensors only")
     return {
         name if isinstance(name, str) else name.decode(errors="replace"): x
         for name, x in found.items()
@@ -211,7 +211,7 @@ def arrays(tensors: dict[str, Tensor], read_one, path: str | Path) -> dict[str, 
             storages[described.key] = described, read_one(described)
         require(
             storages[described.key][0] == described,
-            f"{path} is damaged: it describes the storage {described.key!r} in two ways",
+            f"{path} is damaged: its descriptions of the storage {described.key!r} differ",
         )
         try:
             out[name] = view(storages[described.key][1], tensor)
@@ -281,7 +281,9 @@ def older(path: str | Path) -> dict[str, np.ndarray]:
     """
     with open(path, "rb") as f:
         read_one = lambda: restricted_pickle.read(f, ALLOWED, stored, str(path))
-        require(read_one() == MAGIC, f"{path} is neither safetensors nor what torch.save writes")
+        require(
+            read_one() == MAGIC, f"{path} is neither a safetensors file nor a file of torch.save"
+        )
         read_one()
         about = read_one()
         same = not isinstance(about, dict) or all(
@@ -308,8 +310,8 @@ def older(path: str | Path) -> dict[str, np.ndarray]:
             )
             require(
                 there == described.length and described.size <= left,
-                f"{path} is cut off or damaged within its storages",
+                f"{path} is truncated or damaged within its storages",
             )
             storages[described.key] = np.frombuffer(f.read(described.size), described.kind)
-        require(not f.read(1), f"{path} is damaged: it goes on after its last storage")
+        require(not f.read(1), f"{path} is damaged: it has data after its last storage")
     return arrays(tensors, lambda described: storages[described.key], path)

@@ -1,17 +1,21 @@
 """`figure` writes beside the rows or into --out, never into an installed package."""
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, experiment_text
 
 from aigc_jax.cli import figure
 from aigc_jax.cli import main as cli
 
 EXPERIMENT = """
+from aigc_jax.sweeps.experiment import Experiment
+
 def table(rows):
     return f"{len(rows)} rows\\n"
 
 def figure(rows, axes):
     axes.plot([row["loss"] for row in rows])
+
+EXPERIMENT = Experiment(run=list, table=table, figure=figure)
 """
 
 
@@ -70,12 +74,12 @@ def test_external_experiment_can_name_a_shipped_config(tmp_path):
 
     file = tmp_path / "folder" / "mine.py"
     file.parent.mkdir()
-    file.write_text("CONFIG = 'vae_digits'\nOVERRIDES = {'steps': 8}\ndef sweep(): return []\n")
-    made = experiments.base_config(experiments.load(file), file)
+    file.write_text(experiment_text("config='vae_digits', overrides={'steps': 8}"))
+    made = experiments.base_config(experiments.load(file))
     shipped = configs.load(ROOT / "configs" / "vae_digits.py")
     assert made.steps == "8" and made.model == shipped.model
     # A path is relative to the parent of the experiment's folder.
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "x.py").write_text((ROOT / "configs/gan_digits.py").read_text())
-    file.write_text("CONFIG = 'configs/x.py'\ndef sweep(): return []\n")
-    assert experiments.base_config(experiments.load(file), file).method == "gan"
+    file.write_text(experiment_text("config='configs/x.py'"))
+    assert experiments.base_config(experiments.load(file)).method == "gan"

@@ -123,7 +123,7 @@ def test_pickles_cannot_execute_code(tmp_path, inside):
     mark, evil = tmp_path / "touched", Evil(tmp_path / "touched")
     raw = pickle.dumps({b"data": evil, b"labels": [0] * COUNT} if inside else evil, protocol=3)
     (tmp_path / "cifar-10-batches-py" / "data_batch_2").write_bytes(raw)
-    with pytest.raises(UserError, match="data_batch_2 asks for posix.system, which is not data"):
+    with pytest.raises(UserError, match="data_batch_2 refers to posix.system, which is not data"):
         load_cifar(tmp_path)
     assert not mark.exists()
     pickle.loads(raw)  # a plain load does execute the code

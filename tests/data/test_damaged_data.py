@@ -374,11 +374,12 @@ def test_sampled_hash_covers_the_start_middle_and_end(tmp_path, monkeypatch):
 def test_gzip_that_contradicts_its_idx_header_is_refused(tmp_path):
     head = b"\0\0\x08\x03" + np.array([2, 7, 7], ">u4").tobytes()
     (tmp_path / "a.gz").write_bytes(gzip.compress(head + bytes(2**22)))
-    with pytest.raises(UserError, match="is no whole IDX file of bytes"):
+    with pytest.raises(UserError, match="is not a complete IDX file of bytes"):
         images.read_idx(tmp_path / "a.gz")
     huge = b"\0\0\x08\x03" + np.array([2**32 - 1] * 3, ">u4").tobytes()
     (tmp_path / "a.gz").write_bytes(gzip.compress(huge + bytes(99)))
     with pytest.raises(
-        UserError, match="its header says 79,228,162,458,924,105,385,300,197,375 bytes, which its"
+        UserError,
+        match="its header declares 79,228,162,458,924,105,385,300,197,375 bytes, more than its",
     ):
         images.read_idx(tmp_path / "a.gz")

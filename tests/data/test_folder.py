@@ -186,7 +186,7 @@ def test_decoded_images_are_cached_until_a_file_changes(tmp_path, monkeypatch, c
     first = load(tmp_path / "a")
     assert (
         len(calls) == 61
-        and "skipped 1 of 61 pictures (broken.png: none of PNG, JPEG, WEBP, BMP, GIF, TIFF)"
+        and "skipped 1 of 61 images (broken.png: none of PNG, JPEG, WEBP, BMP, GIF, TIFF)"
         in capsys.readouterr().err
     )
     again = load(tmp_path / "a")
@@ -218,12 +218,12 @@ def test_invalid_files_are_skipped_and_named_in_one_line(tmp_path, capsys):
     (tmp_path / "a" / ".hidden.png").write_text("nor this")
     assert len(load(tmp_path / "a").arrays["x"]) == 60
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("skipped 4 of 64 pictures (")
+    assert len(lines) == 1 and lines[0].startswith("skipped 4 of 64 images (")
     for words in (
         "half.png: ",
         "text.jpg: none of PNG, JPEG, WEBP, BMP, GIF, TIFF",
         "gone.png: ",
-        "one.png: 1 x 1 pixels are fewer than 8 a side",
+        "one.png: 1 x 1 pixels are fewer than 8 per side",
     ):
         assert words in lines[0]
 
@@ -344,12 +344,12 @@ def test_non_regular_files_are_skipped_and_named(tmp_path, capsys):
     assert ds.about["classes"] == {"cat": 31, "dog": 30}  # links within the directory are read
     line = capsys.readouterr().err
     assert line.startswith(
-        "skipped 7 of 68 pictures (birds: is a link to a directory; fifo.png: is a FIFO; "
+        "skipped 7 of 68 images (birds: is a link to a directory; fifo.png: is a FIFO; "
     )
     for name, reason in (
         ("loop.png", "is a link to itself"),
-        ("null.png", "is a link out of the directory"),
-        ("out.png", "is a link out of the directory"),
+        ("null.png", "is a link to a file outside the directory"),
+        ("out.png", "is a link to a file outside the directory"),
     ):
         assert f"{name}: {reason}" in line
     paths, skipped = module.files.find_readable(root, module.SUFFIXES, module.NOT_READ)
@@ -376,7 +376,7 @@ def test_decompression_bombs_are_skipped_before_decoding(tmp_path, capsys, monke
     )
     assert (
         capsys.readouterr().err
-        == "skipped 1 of 61 pictures (bomb.png: it has more than 100,000,000 pixels)\n"
+        == "skipped 1 of 61 images (bomb.png: more than 100,000,000 pixels)\n"
     )
 
 
@@ -388,21 +388,20 @@ def test_invalid_directories_and_keys_raise_one_line_errors(tmp_path):
     (tmp_path / "fake" / "a.png").write_text("words")
     write_images(tmp_path / "few", 3)
     for path, more, words in (
-        ("", {}, "must name a directory of pictures"),
+        ("", {}, "must name a directory of images"),
         (tmp_path / "emty", {}, "is no directory; did you mean 'empty'?"),
         (tmp_path / "empty", {}, "has no file that ends in .png, .jpg, .jpeg"),
         (tmp_path / "texts", {}, "has no file that ends in .png, .jpg, .jpeg"),
         (
             tmp_path / "fake",
             {},
-            "none of its 1 pictures can be used; the first: none of PNG, JPEG, WEBP, BMP, "
-            "GIF, TIFF",
+            "none of its 1 images is readable; the first: none of PNG, JPEG, WEBP, BMP, GIF, TIFF",
         ),
-        (tmp_path / "few", {}, "examples are too few to divide"),
+        (tmp_path / "few", {}, "examples are too few to split"),
         (
             tmp_path / "few",
             dict(size=7),
-            "config.data.size = 7 pixels a side must lie between 8 and 1024",
+            "config.data.size = 7 pixels per side must be between 8 and 1024",
         ),
         (
             tmp_path / "few",
@@ -442,7 +441,7 @@ def test_unwritable_cache_only_warns(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(load(write_images(tmp_path / "a")).arrays["x"]) == 60
-    assert "decoded pictures are not kept in" in capsys.readouterr().err
+    assert "decoded images cannot be cached in" in capsys.readouterr().err
 
 
 def test_unreachable_image_size_is_a_one_line_error(tmp_path):
@@ -454,8 +453,8 @@ def test_unreachable_image_size_is_a_one_line_error(tmp_path):
     )
     done = command_line("train", *words, f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 1 and done.stderr == (
-        "error: config.model.g.channels = (128, 64, 32) with last_stride = 2 draw multiples "
+        "error: config.model.g.channels = (128, 64, 32) with last_stride = 2 generate multiples "
         "of 16 pixels, not 72 x 72; "
-        "another number of channels or another size of the pictures would do\n"
+        "change the number of channels or the size of the images\n"
     )
     assert not (tmp_path / "run" / "config.json").exists()

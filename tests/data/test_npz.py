@@ -108,10 +108,10 @@ def test_npz_ambiguous_values_require_the_range(tmp_path):
     for x, words in (
         (
             dark.astype(np.uint8),
-            r"spans \[0, 16\] in whole numbers, which does not tell .*: set "
+            r"spans \[0, 16\] in integers, which leaves .* ambiguous: set "
             r"config.data.range to .* 0..255",
         ),
-        (zeros, "set config.data.range to what black and white are, 0..255 or 0..1 or -1..1"),
+        (zeros, "set config.data.range to the values of black and white, 0..255 or 0..1 or -1..1"),
         (real, "set config.data.range to .* 0..255"),
         (whole(20, 5, 6, top=4096), "scale them to 0..255, 0..1 or -1..1"),
         (dark - 20, "scale them"),
@@ -129,7 +129,7 @@ def test_npz_ambiguous_values_require_the_range(tmp_path):
             levels(ds)[:20, ..., 0], (x - low) * 2 / (high - low) - 1, atol=1e-5
         )
     with pytest.raises(
-        UserError, match=r"spans \[0, 16\] in whole numbers, and config.data.range = '0..1'"
+        UserError, match=r"spans \[0, 16\] in integers, and config.data.range = '0..1'"
     ):
         load_npz(tmp_path / "a.npz", dict(x=dark), range="0..1")
     with pytest.raises(
@@ -156,7 +156,7 @@ def test_npz_channel_layout_is_inferred_when_unambiguous(tmp_path):
     for shape in ((20, 3, 5, 3), (20, 1, 9, 3), (20, 16, 16, 16), (20, 2, 9, 2)):
         with pytest.raises(
             UserError,
-            match="does not tell where its channels are: set config.data.layout to NHWC or NCHW",
+            match="whose channel axis is ambiguous: set config.data.layout to NHWC or NCHW",
         ):
             npz(tmp_path / "a.npz", x=whole(*shape))
         assert load_npz(tmp_path / "a.npz", dict(x=whole(*shape)), layout="NCHW").spec.shape == (
@@ -174,7 +174,7 @@ def test_npz_channel_layout_is_inferred_when_unambiguous(tmp_path):
 def test_npz_labels_are_validated(tmp_path):
     x = whole(20, 5, 6)
     for bad, words in (
-        (10**9, "label of example 3 is 1000000000; labels are whole numbers from 0 to 65,535"),
+        (10**9, "label of example 3 is 1000000000; labels are integers from 0 to 65,535"),
         (2**32, "is 4294967296"),
         (-1, "is -1"),
         (2**64 - 1, "is 18446744073709551615"),
@@ -212,7 +212,7 @@ def test_npz_labels_are_validated(tmp_path):
         np.array(["a"] * 20),
         np.zeros(20, complex),
     ):
-        with pytest.raises(UserError, match=r"it must be whole numbers from 0, \[20\]"):
+        with pytest.raises(UserError, match=r"it must be integers from 0, \[20\]"):
             npz(tmp_path / "a.npz", x=x, label=label)
 
 
@@ -224,7 +224,7 @@ def test_npz_ignores_other_arrays_and_refuses_other_files(tmp_path, monkeypatch)
     with pytest.raises(UserError, match="is a single array .* np.savez"):
         load_npz(tmp_path / "b.npy")
     monkeypatch.setattr(npz_module.os, "sysconf", lambda name: 2**10)
-    with pytest.raises(UserError, match="holds 0.0 GiB of arrays, and the memory is 0.0 GiB"):
+    with pytest.raises(UserError, match="has 0.0 GiB of arrays, but this machine has 0.0 GiB"):
         npz(tmp_path / "a.npz", x=np.zeros((2000, 32, 32)))
     os.mkfifo(tmp_path / "c.npz")
     with pytest.raises(UserError, match="is a FIFO, and must be a regular file"):

@@ -156,13 +156,13 @@ def test_host_feed_of_a_group_requires_a_shared_order():
     config = tiny("vae", **HOST)
     with pytest.raises(
         UserError,
-        match="config.run.data = 'host' gives all trials of a group the same batches: "
+        match="config.run.data = 'host' feeds the same batches to all trials of a group: "
         "config.data.order = 'trial' must be",
     ):
         Programs(resolved(config), dataset(config), 2)
     # The error precedes any training.
     with pytest.raises(
-        UserError, match="config.run.data = 'host' gives all trials of a group the same batches"
+        UserError, match="config.run.data = 'host' feeds the same batches to all trials of a group"
     ):
         groups_of(trials_of(config, [{"seed": 0}, {"seed": 1}]))
     with pytest.raises(

@@ -144,12 +144,12 @@ def test_host_training_does_not_load_token_files_into_memory(token_corpus, tmp_p
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("train.bin", b"", "train.bin has 0 bytes: tokens have two each"),
-        ("train.bin", b"abc", "train.bin has 3 bytes: tokens have two each"),
+        ("train.bin", b"", "train.bin has 0 bytes: a token has two"),
+        ("train.bin", b"abc", "train.bin has 3 bytes: a token has two"),
         (
             "train.bin",
             np.array([20240520, 1, 50], np.int32).tobytes() + bytes(1012 + 60),
-            "its head says 50 tokens of 2 bytes",
+            "its header declares 50 tokens of 2 bytes",
         ),
         (
             "train.bin",
@@ -175,7 +175,7 @@ def test_inconsistent_token_files_and_keys_are_refused(token_corpus, tmp_path):
     with pytest.raises(UserError, match=r"has no file val\*.bin or val\*.npy"):
         load()
     write("val.npy", np.stack([valid, valid]))
-    with pytest.raises(UserError, match="tokens are whole numbers of at most 32 bits"):
+    with pytest.raises(UserError, match="tokens are integers of at most 32 bits"):
         load()
     write("val.npy", valid.astype(np.int32), kind=np.int32)
     with pytest.raises(UserError, match="has tokens of int32, and other files have uint16"):
@@ -220,8 +220,8 @@ def test_too_many_tokens_for_device_data_are_refused(token_corpus, monkeypatch):
     many = ds._replace(arrays=ds.arrays | dict(tokens=token_files.Joined([np.zeros(5, np.uint16)])))
     with pytest.raises(
         UserError,
-        match="config.run.data = 'device' has room for 2.31 tokens, and there are 2,147,483,648; "
-        "'host' has no such limit",
+        match="config.run.data = 'device' supports fewer than 2.31 tokens, and the data have "
+        "2,147,483,648; 'host' has no such limit",
     ):
         pipelines.FromDevice(
             many,

@@ -122,7 +122,7 @@ def test_overlong_held_out_pair_is_refused_and_named(tmp_path):
     with pytest.raises(UserError) as e:
         pairs(tmp_path / "huge.tsv")
     assert f"the valid pair that begins '{held[:4]}' has 20,004 tokens on a side" in str(e.value)
-    assert "at most 16,384 go with config.data.length = 8" in str(e.value)
+    assert "config.data.length = 8 allows at most 16,384" in str(e.value)
     assert pairs(tmp_path / "huge.tsv", length=400).spec.shape == (20_004, 20_005)  # 64 times 400
 
 
@@ -298,7 +298,7 @@ def test_bom_and_crlf_do_not_change_prompts(run, tmp_path):
             run, 5, SamplingParams(0.0), 0, None, io.StringIO(text, newline=""), said[-1]
         )
     with pytest.raises(
-        UserError, match="the standard input is no UTF-8 text: invalid continuation byte"
+        UserError, match="the standard input is not UTF-8 text: invalid continuation byte"
     ):
         latin = io.TextIOWrapper(io.BytesIO(b"caf\xe9\xff\n"), "utf-8")
         generation.interactive_loop(run, 5, SamplingParams(0.0), 0, None, latin, io.StringIO())
@@ -334,8 +334,8 @@ def test_prompts_are_read_from_files_and_lines(run, sample, tmp_path):
     "words, sentence",
     [
         (["--temperature=-1"], "--temperature=-1.0 must be 0 or a number in"),
-        (["--tokens=0"], "--tokens=0 must be a whole number in [1, 10,000,000]"),
-        (["--prompt=a", "--prompt_file=b"], "two ways to say one thing"),
+        (["--tokens=0"], "--tokens=0 must be an integer in [1, 10,000,000]"),
+        (["--prompt=a", "--prompt_file=b"], "--prompt and --prompt_file are mutually exclusive"),
         (["--prompt_file=/nowhere"], "--prompt_file=/nowhere: no such file"),
         (["--prompt=☃"], "the character '☃' (U+2603) is none of the tokenizer's"),
         (["--out=x.png", "--prompt=a"], "must end in .txt"),
@@ -439,7 +439,7 @@ def test_language_model_samples_are_texts(run, sample, tmp_path):
 def test_language_models_refuse_image_and_music_outputs(sample):
     for out in ("x.png", "x.mid"):
         code, _, err = sample("--what=text", f"--out={out}")
-        assert code == 1 and "for the run's samples are text" in err
+        assert code == 1 and "because the run's samples are text" in err
     code, _, err = sample("--what=neighbours")
     assert code == 1 and "--what = 'neighbours' is none of text, answer, reference" in err
 
@@ -520,7 +520,8 @@ def test_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
         isinstance(text, str) for text in run.sample(2)
     )
     with pytest.raises(
-        UserError, match="^temperature=0.5 top_k=3: an encoder-decoder answers by beam search"
+        UserError,
+        match="^temperature=0.5 top_k=3 cannot be set: an encoder-decoder uses beam search",
     ):
         run.generate(["1234"], temperature=0.5, top_k=3)
     assert cli.main(["sample", f"--workdir={tmp_path}", "--prompt=1234"]) == 0

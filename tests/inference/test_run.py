@@ -12,7 +12,7 @@ from aigc_jax.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
-    "count, more", [(0, "none of them has begun yet"), (2, "load one of "), (11, " and 3 more")]
+    "count, more", [(0, "no trial has started yet"), (2, "load one of "), (11, " and 3 more")]
 )
 def test_loading_a_sweep_directory_names_its_trials(tmp_path, count, more):
     names = [f"lr=0.001,seed={i:02}-{i:08x}" for i in range(count)]

@@ -24,15 +24,20 @@ from aigc_jax.sweeps.sweep import Sweep
 pytestmark = pytest.mark.slow
 
 EXPERIMENT = """
-CONFIG = {config!r}
-OVERRIDES = {{
-    "steps": 3000, "run.eval_every": "1000 steps", "run.save_every": "250 steps",
-    "run.sample_every": "3000 steps", "metric_samples": 64,
-}}
+from aigc_jax.sweeps.experiment import Experiment
 
 def sweep():
     trials = [{{"z": z, "seed": seed}} for z in (8, 16) for seed in (0, 1)]
     return trials + [{{"z": 16, "seed": 0, "hp.lr_g": 1e30}}]
+
+EXPERIMENT = Experiment(
+    config={config!r},
+    overrides={{
+        "steps": 3000, "run.eval_every": "1000 steps", "run.save_every": "250 steps",
+        "run.sample_every": "3000 steps", "metric_samples": 64,
+    }},
+    sweep=sweep,
+)
 """
 
 
@@ -151,7 +156,7 @@ def test_ray_sweep_resumes_after_sigterm_with_the_rows_of_a_local_one(ray, run, 
     err = process.communicate()[1]
     assert (
         process.returncode == 130
-        and "the same command goes on" in err.splitlines()[-1]
+        and "the same command resumes the sweep" in err.splitlines()[-1]
         and "preempted" in statuses(path)
     ), err
     path, process = run("ray", "--engine=ray")

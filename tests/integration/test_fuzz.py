@@ -306,10 +306,21 @@ def sweep(tmp_path_factory):
     finished, interrupted = sorted((path / "groups").iterdir())
     assert cli.main(["group", f"--workdir={finished}", "--route=vmap"]) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "finish", lambda loop: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Loop, "evaluate", interrupt_at_test(Loop.evaluate))
         with pytest.raises(KeyboardInterrupt):
             cli.main(["group", f"--workdir={interrupted}", "--route=vmap"])
     return path
+
+
+def interrupt_at_test(evaluate):
+    """Return `Loop.evaluate`, interrupted where the test split is evaluated."""
+
+    def interrupted(loop, split):
+        if split == "test":
+            raise KeyboardInterrupt
+        return evaluate(loop, split)
+
+    return interrupted
 
 
 def sweep_cases(sweep, count, rng):

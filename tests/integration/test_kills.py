@@ -126,11 +126,13 @@ TINY = {
 }
 SETTINGS = [f"--config.{key}={value}" for key, value in TINY.items()]
 HALVING = f"""
-CONFIG = {str(ROOT / "configs" / "vae_digits.py")!r}
-HALVING = dict(metric="valid/neg_elbo", rungs=("500 steps", "1500 steps"), factor=2)
+from aigc_jax.sweeps.experiment import Experiment, Halving
 
-def sweep():
-    return [{{"hp.lr": lr}} for lr in (1e-4, 3e-4, 1e-3, 3e-3)]
+EXPERIMENT = Experiment(
+    config={str(ROOT / "configs" / "vae_digits.py")!r},
+    halving=Halving(metric="valid/neg_elbo", rungs=("500 steps", "1500 steps"), factor=2),
+    sweep=lambda: [{{"hp.lr": lr}} for lr in (1e-4, 3e-4, 1e-3, 3e-3)],
+)
 """
 
 

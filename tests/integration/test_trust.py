@@ -59,9 +59,9 @@ def test_checkpoint_metadata_stores_length_and_sha256_of_rows(finished):
         (lambda path: change_digit(path, b"d_loss"), "rows were changed since the last checkpoint"),
         (
             lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(True)[1:])),
-            "it has .* of the .* bytes of rows",
+            "the file has .* of the .* bytes of rows",
         ),
-        (lambda path: path.unlink(), "it has 0 of the"),
+        (lambda path: path.unlink(), "the file has 0 of the"),
     ],
 )
 def test_changed_or_missing_rows_are_refused_as_damage(run, damage, words):
@@ -69,7 +69,7 @@ def test_changed_or_missing_rows_are_refused_as_damage(run, damage, words):
     for use in (lambda: train(tiny(steps=24), run), lambda: RunDir(run).rows()):
         with pytest.raises(
             UserError,
-            match=f"rows.jsonl is damaged: {words}.*; restore it from a copy, or begin again",
+            match=f"rows.jsonl is damaged: {words}.*; restore it from a copy, or restart",
         ):
             use()
 
@@ -114,7 +114,11 @@ def test_malformed_checkpoint_metadata_falls_back_to_the_previous(run, text):
     reports = []
     with Checkpoints(run / "checkpoints") as checkpoints:
         assert checkpoints.newest(reports.append)[2]["step"] == 16
-    assert len(reports) == 1 and "meta.json" in reports[0] and "going back" in reports[0]
+    assert (
+        len(reports) == 1
+        and "meta.json" in reports[0]
+        and "using the previous checkpoint" in reports[0]
+    )
     if text == b"[]":
         assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
 
@@ -126,15 +130,15 @@ def test_lost_checkpoints_are_refused_and_restart_trains_anew(run):
     rows = (run / "rows.jsonl").read_bytes()
     with pytest.raises(
         UserError,
-        match="no checkpoint of .* can be read, though one was saved, for .*checkpoints holds 16, "
-        "24: .*--restart",
+        match="no checkpoint of .* can be read, although one was saved .*checkpoints holds 16, "
+        r"24\): .*--restart",
     ):
         train(tiny(steps=24), run)
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(UserError, match="STATUS.json says done at step 24: .*--restart"):
+    with pytest.raises(UserError, match=r"STATUS.json records done at step 24\): .*--restart"):
         train(tiny(steps=24), run)
     (run / "STATUS.json").unlink()
-    with pytest.raises(UserError, match="rows.jsonl reaches step 24: .*--restart"):
+    with pytest.raises(UserError, match=r"rows.jsonl reaches step 24\): .*--restart"):
         train(tiny(steps=24), run)
     assert (run / "rows.jsonl").read_bytes() == rows
     (run / "mine.txt").write_text("not the run's")
@@ -212,15 +216,15 @@ def test_file_size_limit_is_a_user_error_and_run_resumes_exactly(run, monkeypatc
     try:
         with pytest.raises(
             UserError,
-            match=f"a file of {run} exceeds the limit of file sizes; nothing saved is lost: raise "
-            "it",
+            match=f"a file of {run} exceeds the file-size limit; saved files are intact: raise "
+            "the limit",
         ):
             train(tiny(steps=24), run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     status = RunDir(run).read_status()
     assert status["status"] == "failed: crashed" and status["reason"].startswith(
-        "a file of run exceeds the limit"
+        "a file of run exceeds the file-size limit"
     )
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["16"]
     assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected

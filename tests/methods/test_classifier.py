@@ -59,6 +59,7 @@ def test_evaluation_is_cross_entropy_and_accuracy_and_ignores_padding():
     )
     values = method.summarize(sums)
     assert values["accuracy"] == 0.75
+    assert list(values) == ["loss", "accuracy"]  # their order in rows
     assert values["loss"] == pytest.approx(-np.log(p[np.arange(4), label[:4]]).mean(), rel=1e-5)
 
 
@@ -97,5 +98,5 @@ def test_saliency_is_not_quantized_to_grey_levels(tmp_path):
 def test_classifier_of_data_without_labels_is_refused():
     config = resolved(tiny("classifier"))
     for spec in (SPEC._replace(classes=0), Spec("points", (2,), 100)):
-        with pytest.raises(UserError, match="config.data.name = 'digits' has no labelled pictures"):
+        with pytest.raises(UserError, match="config.data.name = 'digits' has no labelled images"):
             methods.make_method(config, spec)

@@ -272,7 +272,7 @@ def test_samples_of_one_class_equal_their_column_of_the_grid(tmp_path, plain):
     for label, words in ((10, "label=10 must be one of 0 .. 9"), (-1, "must be one of")):
         with pytest.raises(UserError, match=words):
             run.sample(3, label=label)
-    with pytest.raises(UserError, match="knows classes, and this one was trained without"):
+    with pytest.raises(UserError, match="needs prior samples of a class-conditional model"):
         aigc_jax.load(plain).sample(3, label=4)
 
 
@@ -318,7 +318,7 @@ def test_separability_orders_images_by_held_out_scores(tmp_path, plain, capsys):
     runs.train(tiny("gan_points", steps="2 steps", metrics=(), best=""), tmp_path / "points")
     assert cli.main(["sample", f"--workdir={tmp_path / 'points'}", "--what=separability"]) == 1
     assert (
-        "--what=separability is for pictures, and the run's data are points"
+        "--what=separability is for images, and the run's data are points"
         in capsys.readouterr().err
     )
     assert cli.main(["sample", f"--workdir={plain}", "--what=separabilty"]) == 1
@@ -445,19 +445,19 @@ def test_minibatch_stddev_uses_the_largest_dividing_group_size(size, group):
 @pytest.mark.parametrize(
     ("size", "pack", "words"),
     [
-        (1, 1, "1 of config.batch_size = 1"),
-        (5, 1, "5 of config.batch_size = 5"),
-        (7, 1, "7 of config.batch_size = 7"),
-        (25, 1, "25 of"),
-        (10, 2, "5 of config.batch_size = 10 by config.game.pack = 2"),
-        (2, 2, "1 of config.batch_size = 2 by config.game.pack = 2"),
+        (1, 1, "1 (config.batch_size = 1)"),
+        (5, 1, "5 (config.batch_size = 5)"),
+        (7, 1, "7 (config.batch_size = 7)"),
+        (25, 1, "25 (config.batch_size = 25)"),
+        (10, 2, "5 (config.batch_size = 10, config.game.pack = 2)"),
+        (2, 2, "1 (config.batch_size = 2, config.game.pack = 2)"),
     ],
 )
 def test_minibatch_stddev_refuses_batches_without_groups(size, pack, words):
     config = resolved(small("mlp", batch_size=size, game__pack=pack, model__d__minibatch_std=True))
     with pytest.raises(UserError) as e:
         methods.make_method(config, dataset(config).spec)
-    assert f"none of these numbers divides the {words}" in str(e.value) and "\n" not in str(e.value)
+    assert f"none of these sizes divides {words}" in str(e.value) and "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("key", ["batch_size", "critic_steps", "game.pack"])
@@ -481,8 +481,8 @@ def test_step_without_examples_is_refused(key):
         ("gan", {"game.pack": 17}, "config.batch_size = 16 must be at least config.game.pack = 17"),
         ("gan", {"game.unroll": -1}, "config.game.unroll = -1 must be at least 0"),
         ("gan", {"game.augment": ("color",)}, "did you mean 'colour'"),
-        ("gan_points", {"game.augment": ("colour",)}, "is for pictures"),
-        ("gan_points", {"game.regularizers": ("consistency",)}, "is for pictures"),
+        ("gan_points", {"game.augment": ("colour",)}, "is for images"),
+        ("gan_points", {"game.regularizers": ("consistency",)}, "is for images"),
         (
             "gan_points",
             {"game.condition": "projection"},
@@ -500,5 +500,5 @@ def test_invalid_gan_options_are_refused(name, overrides, words):
 @pytest.mark.parametrize("side", ["g", "d"])
 def test_instance_norm_of_dense_layers_is_refused(side):
     config = tiny("gan", **{f"model__{side}__norm": "instance"})
-    with pytest.raises(UserError, match=f"config.model.{side}.norm = 'instance' is for pictures"):
+    with pytest.raises(UserError, match=f"config.model.{side}.norm = 'instance' is for images"):
         methods.make_method(resolved(config), dataset(config).spec)

@@ -253,7 +253,7 @@ def test_only_images_and_points_are_drawable(shape, image, points, tmp_path):
     for spec, drawable in zip(specs, (image, points), strict=True):
         assert images.is_drawable(shape, spec) == drawable
         if not drawable:
-            with pytest.raises(ValueError, match="are no"):
+            with pytest.raises(ValueError, match="do not have the shape"):
                 sample_files.save_samples(
                     tmp_path / "x.png", np.zeros((4, *shape), np.float32), spec, {}
                 )
@@ -302,8 +302,8 @@ def test_arrays_that_are_not_images_are_refused_as_png(tmp_path, capsys):
         words = ["sample", f"--workdir={tmp_path / 'run'}", f"--what={what}", "--num=4"]
         assert cli.main([*words, f"--out={tmp_path / 'x.png'}"]) == 1
         sentence = (
-            f"--what={what} draws arrays {list(shape)}, which are no image [8, 8, 1] to look "
-            f"at: save them by --out={what}.npy"
+            f"--what={what} draws arrays {list(shape)}, which cannot be drawn as image "
+            f"[8, 8, 1]: save them by --out={what}.npy"
         )
         assert sentence in capsys.readouterr().err
         assert cli.main([*words, f"--out={tmp_path / 'x.npy'}"]) == 0

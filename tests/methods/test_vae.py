@@ -505,7 +505,7 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
         (GREY, PIXELS, "config.hp.sigma is missing"),
         (GREY, dict(z=(3, 2)), "widths"),
         (GREY, dict(z=(3, 2), bound="dreg"), "one stochastic layer"),
-        (GREY, dict(hp=dict(sigma=1.0)), "config.hp.sigma is read by nothing"),
+        (GREY, dict(hp=dict(sigma=1.0)), "config.hp.sigma is not read by"),
         (GREY, dict(penalty="mmd", bound="iwae", hp=dict(penalty=1.0)), "goes with an ELBO"),
         (GREY, dict(anneal=dict(name="linear", period=0)), "config.anneal.period"),
         (GREY, dict(network="conv"), "config.model.channels"),
@@ -517,7 +517,7 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
                 model=dict(widths=((8,),), width=6, activation="relu"),
                 hp=dict(sigma=1.0),
             ),
-            "points",
+            "are for images, and the data have the shape [4]",
         ),
     ],
 )

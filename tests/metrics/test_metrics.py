@@ -357,7 +357,7 @@ def test_stacked_modes_classify_each_colour_channel(cached_extractor, sources):
         metric_inputs(cached_extractor, np.concatenate([sources["constant"]] * 3, axis=-1))
     )
     assert collapsed == dict(stacked_modes=1.0, stacked_kl=pytest.approx(math.log(1000)))
-    with pytest.raises(UserError, match="three digits as colours"):
+    with pytest.raises(UserError, match="images of three digits, one per colour channel"):
         METRICS["stacked_modes"](metric_inputs(cached_extractor, real))
 
 
@@ -386,14 +386,16 @@ def test_classifier_is_trained_once_and_then_loaded(found, sources, capfd):
 
 
 def test_invalid_metric_requests_are_refused(cached_extractor, sources):
-    with pytest.raises(UserError, match="'class_accuracy' is for generators of given classes"):
+    with pytest.raises(UserError, match="'class_accuracy' is for class-conditional generators"):
         METRICS["class_accuracy"](metric_inputs(cached_extractor, sources["real"], classes=0))
-    with pytest.raises(UserError, match="needs a classifier of the 7 classes: this one has 10"):
+    with pytest.raises(
+        UserError, match="needs a classifier of the 7 classes of the data, not of 10"
+    ):
         METRICS["class_accuracy"](metric_inputs(cached_extractor, sources["real"], classes=7))
     with pytest.raises(
         UserError,
-        match="config.data.name = 'ring' has no classifier .* give Inception's weights by "
-        "inception=FILE",
+        match="config.data.name = 'ring' has no classifier .* set the file of Inception's "
+        "weights with inception=FILE",
     ):
         feature_extractors.make_extractor(tiny("gan_points"))
     with pytest.raises(UserError, match=r"metrics\[1\] = 'freshet'.* did you mean 'frechet'"):
@@ -403,12 +405,12 @@ def test_invalid_metric_requests_are_refused(cached_extractor, sources):
 @pytest.mark.parametrize(
     "metric, rests",
     [
-        ("frechet", "5,000 samples against 179 examples of the test split; seen"),
+        ("frechet", "5,000 samples against 179 examples of the test split; features"),
         # equal numbers of samples and examples
-        ("prdc", "179 samples against 179 examples of the test split; seen"),
-        ("kid", "5,000 samples against 179 examples of the test split; seen"),
+        ("prdc", "179 samples against 179 examples of the test split; features"),
+        ("kid", "5,000 samples against 179 examples of the test split; features"),
         ("neighbours", "5,000 samples against 179 examples of the test split"),
-        ("class_accuracy", "5,000 samples; seen"),  # no examples
+        ("class_accuracy", "5,000 samples; features"),  # no examples
         ("nll", "179 examples of the test split"),  # no samples
     ],
 )
@@ -416,9 +418,7 @@ def test_metric_cards_state_samples_examples_and_extractor(metric, rests, found)
     definition, line = metrics.format_metric(metric, 5000, 179, "test", found).split("\n")
     assert definition == f"{metric}: {metrics.metric_definition(metric)}" and len(definition) > 60
     seen = (
-        f" through the classifier of digits, SHA-256 {found.sha256[:12]}"
-        if metric in EXTRACTED
-        else ""
+        f" of the classifier of digits, SHA-256 {found.sha256[:12]}" if metric in EXTRACTED else ""
     )
     assert line.strip() == rests + seen
 

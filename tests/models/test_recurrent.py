@@ -163,4 +163,4 @@ def test_tied_narrow_embedding_is_preceded_by_a_projection():
 
 
 def test_invalid_dropout_is_reported():
-    assert "must lie in" in Recurrent(11, "lstm", 6, 2, 4, 1.5, False).shape_error()
+    assert "must be in" in Recurrent(11, "lstm", 6, 2, 4, 1.5, False).shape_error()

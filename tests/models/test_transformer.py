@@ -276,10 +276,10 @@ def test_dropout_needs_a_key_and_is_determined_by_it():
 @pytest.mark.parametrize(
     "wrong, words",
     [
-        (dict(heads=5), "does not divide by heads"),
-        (dict(kv_heads=3), "does not divide by kv_heads"),
-        (dict(positions="rotary", width=12), "turns pairs"),
-        (dict(dropout=1.0), "must lie in"),
+        (dict(heads=5), "is not divisible by heads"),
+        (dict(kv_heads=3), "is not divisible by kv_heads"),
+        (dict(positions="rotary", width=12), "needs an even number"),
+        (dict(dropout=1.0), "must be in"),
     ],
 )
 def test_invalid_decoder_settings_are_reported(wrong, words):

@@ -72,7 +72,9 @@ def test_a_finished_run_is_returned_as_it_is(examples, monkeypatch):
     run = aigc_jax.train(None, examples[0] / "gan")
     assert run.step == 20 and run.config.z == 8
     assert aigc_jax.train(run.config, run.dir.path).step == 20
-    with pytest.raises(UserError, match="holds another run: .*20 there and 21 here"):
+    with pytest.raises(
+        UserError, match="holds another run: .*20 in the stored run and 21 in this run"
+    ):
         aigc_jax.train(run.config, run.dir.path, {"steps": 21})
 
 
@@ -82,7 +84,7 @@ def test_mistakes_at_a_run_or_a_sweep_name_arguments(examples):
     for call, words in (
         (lambda: run.sample(split="foo"), "^split=foo is none of train, valid, test"),
         (lambda: run.evaluate("foo"), "^split=foo is none of train, valid, test"),
-        (lambda: run.evaluate(samples=1), r"^samples=1 must be a whole number in \[2, "),
+        (lambda: run.evaluate(samples=1), r"^samples=1 must be an integer in \[2, "),
         (lambda: run.evaluate(samples=0), "^samples=0 must be"),
         (lambda: run.evaluate(metrics="prdc"), "^metrics='prdc' must be a list of names"),
         (
@@ -110,8 +112,8 @@ def test_runs_of_a_sweep_are_found_by_their_overrides(sweep):
     assert [run.config.seed for run in sweep.runs(lr=1e-2)] == [0, 1]
     for keys, words in {
         "lr": "2 of the 4 trials of .* have lr = 0.01: ",
-        "momentum": "momentum: no key of the sweep's configs ends in it",
-        "name": "name may be .*data.name.*: give a dict with the whole key",
+        "momentum": "no key of the sweep's configs ends in momentum",
+        "name": "name is ambiguous: use a dict with one of the keys .*data.name",
         "z": "none of the 4 trials of .* has z = 0.01: they vary hp.lr|config.z = 0.01",
     }.items():
         with pytest.raises(UserError, match=words):
@@ -125,7 +127,7 @@ def test_rows_of_a_sweep_are_a_table(sweep):
         (lr, seed) for lr in (1e-3, 1e-2) for seed in (0, 1)
     }
     assert sweep.table().startswith((sweep.path / "table.md").read_text().splitlines()[0])
-    with pytest.raises(UserError, match="^metric=test/elbow is in no row"):
+    with pytest.raises(UserError, match="^metric=test/elbow is not in any row"):
         sweep.table("test/elbow")
 
 
@@ -155,11 +157,11 @@ def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
 @pytest.mark.parametrize(
     "given, words",
     [
-        (dict(config="vae_digits", workdir=""), "^workdir must be a directory"),
+        (dict(config="vae_digits", workdir=""), "^workdir='' must name a directory"),
         (dict(config="vae_digits", workdir=None), "^workdir=None must be a directory"),
         (dict(config=3, seeds=2), "^config=3 must be a name, a path or a ConfigDict"),
         (dict(experiment=3), "^experiment=3 must be a name or a path"),
-        (dict(config="vae_digits"), "^grid and seeds say what is swept: give one of them"),
+        (dict(config="vae_digits"), "^a sweep of a config needs grid or seeds"),
         (dict(config="vae_digits", seeds="2"), "^seeds='2' must be a number of seeds"),
         (dict(config="vae_digits", seeds=True), "^seeds=True must be a number of seeds"),
         (dict(config="vae_digits", seeds=-2), "^seeds=-2 must be a number of seeds, 1 to"),
@@ -170,8 +172,8 @@ def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
         (dict(config="vae_digits", seeds=2, metric="vaild/loss"), "such as valid/loss, with a spl"),
         (dict(config="vae_digit"), "^config=vae_digit: no such file; did you mean 'vae_digits'"),
         (dict(), "^a sweep needs experiment=FILE, or config=FILE with grid and seeds=N"),
-        (dict(config="a", experiment="b"), "^experiment and config are two ways"),
-        (dict(experiment="vae_beta", seeds=2), "^grid and seeds go with config; an experiment"),
+        (dict(config="a", experiment="b"), "^experiment and config cannot be combined"),
+        (dict(experiment="vae_beta", seeds=2), "^grid and seeds need config; an experiment"),
         (dict(config="vae_digits", grid={"hp.lr": "1,2"}), r"^grid\['hp.lr'\] = '1,2' must be a"),
         (dict(config="vae_digits", grid=["hp.lr"]), "^grid has 'hp.lr': it must be a dict"),
         (dict(config="vae_digits", grid={"seed": [1]}, seeds=2), "^grid varies seed twice"),
@@ -184,11 +186,11 @@ def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
         (dict(config="vae_digits", seeds=2, slots=-1), "^slots=-1 must be 1 to"),
         (
             dict(config="vae_digits", seeds=2, engine_settings=dict(cpus=2)),
-            "^cpus=2 is read by nothing in engine=local; it goes with slurm, ray, k8s",
+            "^cpus=2 is not used by engine=local, only by slurm, ray, k8s",
         ),
         (
             dict(config="vae_digits", seeds=2, engine="k8s", engine_settings=dict(address="a")),
-            "^address=a is read by nothing in engine=k8s; it goes with ray",
+            "^address=a is not used by engine=k8s, only by ray",
         ),
         (
             dict(config="vae_digits", engine_settings=dict(cpu=2)),
@@ -204,7 +206,7 @@ def test_mistakes_name_arguments_and_leave_nothing(tmp_path, given, words):
 
 def test_mistakes_of_training_name_arguments(tmp_path):
     for given, words in (
-        ((None, tmp_path / "x"), "is no run yet: name a config, such as config=gan_digits"),
+        ((None, tmp_path / "x"), "is not a run yet: set a config, such as config=gan_digits"),
         (("gan_digit", tmp_path / "x"), "^config=gan_digit: no such file"),
         ((3, tmp_path / "x"), "^config=3 must be a name, a path or a ConfigDict"),
         (("gan_digits", None), "^workdir=None must be a directory"),
@@ -213,7 +215,10 @@ def test_mistakes_of_training_name_arguments(tmp_path):
         with pytest.raises(UserError, match=words):
             aigc_jax.train(*given)
     for more, words in (
-        (dict(restart=True, extend=9), "^restart begins again, extend goes on: give one"),
+        (
+            dict(restart=True, extend=9),
+            "^restart discards the run, extend continues it: use only one",
+        ),
         (dict(profile=(5, 2)), r"^profile=\(5, 2\) must be the first and the last of the steps"),
         (dict(profile=3), "^profile=3 must be the first and the last step"),
         (dict(profile=("a", 3)), r"^profile=\('a', 3\) must be the first and the last of the"),
@@ -256,4 +261,4 @@ def test_a_sweep_that_is_interrupted_raises_and_starts_in_any_thread(tmp_path, m
     thread.join()
     assert raised == [True, True] and handlers == [signal.default_int_handler, before]
     assert signal.getsignal(signal.SIGTERM) == before
-    assert capsys.readouterr().err.count("told to save; the same call resumes\n") == 2
+    assert capsys.readouterr().err.count("trials save a checkpoint; the same call resumes\n") == 2

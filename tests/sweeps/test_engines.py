@@ -112,7 +112,7 @@ def test_why_a_job_ended(tmp_path):
         and ended["silent"] == (3, "exit code 3")
     )
     assert (
-        ended["killed"] == (-9, "ended by SIGKILL (out of memory, as likely as not)")
+        ended["killed"] == (-9, "ended by SIGKILL (probably out of memory)")
         and ended["crashed"] == (-6, "ended by SIGABRT")
         and looks
     )
@@ -183,11 +183,11 @@ def test_a_task_returns_its_exit_code(tmp_path, handlers):
     assert Task(python(tmp_path, "a", "raise SystemExit(7)"), {})() == (7, "")
     assert Task(python(tmp_path, "b", "import os\nos.kill(os.getpid(), 15)"), {})() == (
         EXIT_PREEMPTED,
-        "told to stop before it began",
+        "stopped before it started",
     )
     assert Task(python(tmp_path, "c", "import os\nos.kill(os.getpid(), 9)"), {})() == (-9, "")
     code, why = Task(python(tmp_path / "elsewhere", "d", ""), {})()
-    assert code == 1 and why.startswith("its machine does not see the sweep: ")
+    assert code == 1 and why.startswith("its machine cannot access the sweep: ")
     seen = python(
         tmp_path, "e", "import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.getcwd())"
     )
@@ -357,7 +357,7 @@ def test_no_slurm(tmp_path, monkeypatch, submitit):
     with pytest.raises(UserError) as caught:
         engines.ENGINES["slurm"](words(tmp_path), None)
     assert one_sentence(caught).startswith(
-        "engine=slurm cannot be reached: there is no sbatch on the PATH; nothing was started"
+        "engine=slurm cannot be reached: sbatch is not on the PATH; no job was started"
     )
 
 
@@ -369,7 +369,7 @@ def test_no_ray(monkeypatch):
             with pytest.raises(UserError) as caught:
                 base.check_address(given)
             assert one_sentence(caught).startswith(
-                f"engine=ray cannot be reached: {given}: Connection refused; nothing was started"
+                f"engine=ray cannot be reached: {given}: Connection refused; no job was started"
             )
         nobody.listen()
         base.check_address(address)
@@ -379,7 +379,7 @@ def test_no_ray(monkeypatch):
 
 def test_parts_are_for_ray_alone(tmp_path):
     assert base.require_integer(2.0, "gpus", "slurm") == 2
-    with pytest.raises(UserError, match="^gpus=0.5 must be a whole number with engine=slurm"):
+    with pytest.raises(UserError, match="^gpus=0.5 must be an integer with engine=slurm"):
         base.require_integer(0.5, "gpus", "slurm")
     for flag, value in dict(cpus=0.0, gpus=-1.0, time=-5).items():
         with pytest.raises(UserError, match=f"^{flag}={value} must be"):
@@ -592,7 +592,7 @@ def test_a_sweep_for_kubernetes_writes_a_job_and_runs_nothing(tmp_path, monkeypa
     for more, sentence in {
         (): "needs --image=IMAGE",
         ("--image=x", "--claim=disk:/nowhere"): "must be NAME:PATH",
-        ("--image=x", "--gpus=0.5"): "must be a whole number",
+        ("--image=x", "--gpus=0.5"): "must be an integer",
     }.items():
         assert cli.main([*sweep, *more]) == 1
         assert sentence in capsys.readouterr().err

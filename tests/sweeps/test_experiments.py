@@ -68,7 +68,8 @@ def test_every_variant_of_the_vae_was_trained_and_its_claims_are_what_the_rows_s
     assert {name for name, _ in found} >= set(it.VARIANTS) and {
         name for name, *_ in it.CLAIMS
     } <= set(it.VARIANTS)
-    assert all((it.PICTURES / f"vae_{name}.png").is_file() for name in it.VARIANTS)
+    images = ROOT / "docs" / "pictures"
+    assert all((images / f"vae_{name}.png").is_file() for name in it.VARIANTS)
     assert tuple(claim for claim in it.CLAIMS if not it.holds(claim, found)) == it.LOST
 
 
@@ -353,7 +354,7 @@ def test_every_experiment_has_its_evidence(path):
 
 
 def test_every_experiment_trains_valid_configs():
-    """Those with a sweep as trials; the scripts' by what they call config_of with."""
+    """Those with a sweep as trials; others by what they call config_of with."""
     from aigc_jax.core import config as configs
     from aigc_jax.sweeps import experiment
     from aigc_jax.sweeps.trials import trials_of
@@ -364,13 +365,13 @@ def test_every_experiment_trains_valid_configs():
         iwae_against_elbo=lambda it: [(bound, 0) for bound in it.BEST],
         shakespeare=lambda it: [(network, 0) for network in ("transformer", *it.RECURRENT)],
         finetune=lambda it: [("shakespeare", 500)],
+        fashion_from_digits=lambda it: [(name, "runs/digits") for name in it.RUNS],
     )
     for path in sorted((ROOT / "experiments").glob("*.py")):
-        it = experiment.load(path)
-        if hasattr(it, "sweep"):
-            assert trials_of(
-                experiment.base_config(it, path), experiment.trial_overrides(it, path)
-            ), path.stem
+        found, it = experiment.load(path), script(path.stem)
+        if found.sweep:
+            base, overrides = experiment.base_config(found), experiment.trial_overrides(found)
+            assert trials_of(base, overrides), path.stem
         assert hasattr(it, "config_of") == (path.stem in arguments), path.stem
         for given in arguments.get(path.stem, lambda it: [])(it):
             configs.validate_config(it.config_of(*given))

@@ -67,12 +67,12 @@ def test_a_grid_that_is_none(text):
         (
             [{"steps": 40}, {"steps": "2 epochs"}],
             r"trials 0 and 1 of the sweep differ in config\.steps alone, 40 and '2\.0 "
-            r"epochs', .* in one unit",
+            r"epochs', .* use one unit for both",
         ),
         ([{"seed": 2**32}], r"config\.seed = 4294967296 must be at most 4,294,967,295"),
         (
             [{"data.size": 32}],
-            r"config\.data\.size = 32 is read by nothing in config\.data\.name = 'digits'",
+            r"config\.data\.size = 32 is not read by config\.data\.name = 'digits'",
         ),
         ([{"seed": 0}, {}], "trials 0 and 1"),
         ([], "has no trial"),

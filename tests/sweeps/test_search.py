@@ -4,11 +4,11 @@ failures, duplicates, and mistakes as one sentence.
 Most trainings are an engine's that writes rows by a formula; one is real.
 """
 
+import dataclasses
 import json
 import math
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
@@ -96,8 +96,8 @@ def two(suggest):
 
 
 def asked(function=two, trials=7, batch=3, objective="valid/neg_elbo", mode="min"):
-    return experiment.search_of(
-        SimpleNamespace(search=function, OBJECTIVE=objective, MODE=mode, BATCH=batch, TRIALS=trials)
+    return experiment.Search(
+        draw=function, objective=objective, mode=mode, batch=batch, trials=trials
     )
 
 
@@ -228,7 +228,9 @@ DRAWN = [[0.00709398, 1.00049], [0.000233605, 1.56105], [5.18434e-05, 3.70959]]
 @needs_optuna
 def test_draws_depend_on_the_name_of_the_search_and_the_seed_alone():
     def drawn(name="search", **changes):
-        study = Study(configs.override(tiny("vae"), changes), asked(trials=3)._replace(name=name))
+        study = Study(
+            configs.override(tiny("vae"), changes), dataclasses.replace(asked(trials=3), name=name)
+        )
         return [study.trials[n].overrides for n in study.batch()]
 
     first = drawn()
@@ -414,7 +416,7 @@ def test_a_group_that_crashes_is_told_as_failed_unless_all_do(tmp_path):
     for _ in range(2):
         with pytest.raises(
             UserError,
-            match=r"all trials of a batch crashed with OBJECTIVE = 'valid/neg_elbo': no such "
+            match=r"all trials of a batch crashed with objective = 'valid/neg_elbo': no such "
             r"data; .* tries them again",
         ):
             searched(tmp_path / "b", Formula(missing))
@@ -456,37 +458,28 @@ def test_without_optuna_one_sentence_says_what_to_install(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     "more, words",
     [
-        ({}, r"OBJECTIVE = None must be of the valid split"),
-        ({"OBJECTIVE": "test/loss"}, "OBJECTIVE = 'test/loss' must be of the valid split"),
-        ({"OBJECTIVE": "valid/x", "MODE": "least"}, "MODE = 'least' is neither min nor max"),
-        ({"OBJECTIVE": "valid/x", "BATCH": 0}, "BATCH = 0 must be"),
-        ({"OBJECTIVE": "valid/x", "TRIALS": 2.5}, "TRIALS = 2.5 must be at least 1"),
+        ({"objective": None}, r"^Search\.objective = None must be a metric of the valid split"),
+        ({"objective": "test/loss"}, "objective = 'test/loss' must be a metric of the valid split"),
+        ({"mode": "least"}, "mode = 'least' must be 'min' or 'max'"),
+        ({"batch": 0}, "batch = 0 must be a number of trials, 1 to "),
+        ({"trials": 2.5}, "trials = 2.5 must be a number of trials, 1 to "),
+        ({"draw": 3}, "draw = 3 must be a function of suggest"),
+        ({"objectiv": "valid/x"}, "Search has no field 'objectiv'; did you mean 'objective'"),
     ],
 )
 def test_what_is_no_search(more, words):
     with pytest.raises(UserError, match=words):
-        experiment.search_of(SimpleNamespace(search=two, **more))
+        experiment.Search(**dict(draw=two, objective="valid/x") | more)
 
 
 def test_an_experiment_has_a_sweep_or_a_search():
-    both, neither = SimpleNamespace(search=two, sweep=list), SimpleNamespace()
-    with pytest.raises(UserError, match=r"x\.py has both sweep\(\) and search\(suggest\)"):
-        experiment.trial_overrides(both, "x.py")
-    with pytest.raises(
-        UserError, match=r"x\.py has no function sweep\(\).* and no search\(suggest\)"
-    ):
-        experiment.trial_overrides(neither, "x.py")
-    assert (
-        experiment.search_of(neither) is None
-        and experiment.trial_overrides(SimpleNamespace(search=two), "x.py") == []
-    )
-    assert asked()[1:5] == ("valid/neg_elbo", "min", 3, 7)
-    assert experiment.search_of(SimpleNamespace(search=two, OBJECTIVE="valid/x"))[1:5] == (
-        "valid/x",
-        "min",
-        8,
-        64,
-    )
+    search = experiment.Search(draw=two, objective="valid/x")
+    assert (search.mode, search.batch, search.trials) == ("min", 8, 64)
+    for sources, found in (({}, "none"), (dict(search=search, sweep=list), "sweep and search")):
+        with pytest.raises(UserError, match=f"exactly one of .* but has {found}$"):
+            experiment.Experiment(config="vae_digits", **sources)
+    made = experiment.Experiment(config="vae_digits", search=search)
+    assert experiment.trial_overrides(made) == []
 
 
 @needs_optuna
@@ -517,8 +510,8 @@ def test_a_search_function_that_is_wrong_fails_before_anything_is_asked(tmp_path
 def test_an_objective_that_no_row_has_is_named(tmp_path):
     with pytest.raises(
         UserError,
-        match="'valid/neg_elb' is in no row; there are valid/neg_elbo, valid/odd; did you mean "
-        "'valid/neg_elbo'",
+        match="'valid/neg_elb' is not in any row; available: valid/neg_elbo, valid/odd; "
+        "did you mean 'valid/neg_elbo'",
     ):
         searched(tmp_path / "a", objective="valid/neg_elb")
     it, complete, _ = searched(tmp_path / "b", objective="valid/odd")  # there, but never finite
@@ -529,32 +522,36 @@ def test_an_objective_that_no_row_has_is_named(tmp_path):
 def test_a_directory_of_something_else(tmp_path):
     searched(tmp_path / "a", trials=3)
     for more, words in (
-        (dict(batch=2), "BATCH = 3, not 2: take another workdir"),
-        (dict(mode="max"), "MODE = 'min', not 'max'"),
-        (dict(objective="valid/x"), "OBJECTIVE = 'valid/neg_elbo', not 'valid/x'"),
+        (dict(batch=2), "batch = 3, not 2: use another workdir"),
+        (dict(mode="max"), "mode = 'min', not 'max'"),
+        (dict(objective="valid/x"), "objective = 'valid/neg_elbo', not 'valid/x'"),
     ):
         with pytest.raises(UserError, match=words):
             searched(tmp_path / "a", **more)
     searched(tmp_path / "c", function=lambda s: {"hp.lr": s.choice("hp.lr", 1e-4, 1e-3)}, trials=3)
-    with pytest.raises(UserError, match=r"draws 'hp\.lr' from Categorical.*: take another workdir"):
+    with pytest.raises(UserError, match=r"draws 'hp\.lr' from Categorical.*: use another workdir"):
         searched(
             tmp_path / "c",
             function=lambda s: {"hp.lr": s.choice("hp.lr", 1e-4, 1e-3, 1e-2)},
             trials=4,
         )
     Sweep(tmp_path / "b").add(trials_of(tiny("vae"), [{"seed": 1}]), "test")
-    with pytest.raises(UserError, match="is a sweep and no search"):
+    with pytest.raises(UserError, match="is a sweep, not a search"):
         searched(tmp_path / "b")
 
 
 # -- real
 
 EXPERIMENT = """
-CONFIG = {config!r}
-OBJECTIVE, BATCH, TRIALS = "valid/neg_elbo", 2, 2
+from aigc_jax.sweeps.experiment import Experiment, Search
 
-def search(suggest):
+def draw(suggest):
     return {{"hp.lr": suggest.float("hp.lr", 1e-4, 1e-2, log=True)}}
+
+EXPERIMENT = Experiment(
+    config={config!r},
+    search=Search(draw=draw, objective="valid/neg_elbo", batch=2, trials=2),
+)
 """
 
 

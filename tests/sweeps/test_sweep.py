@@ -93,7 +93,7 @@ def test_the_table_has_means_errors_and_what_failed(done):
     steps, y = plots.mean_curve(plots.trial_curves(rows, pair, "valid", "neg_elbo"), pair)
     assert steps.tolist() == [0, 8, 16] and y.shape == (3, 2)
     with pytest.raises(
-        UserError, match="^metric=test/neg_elb is in no row; .*did you mean 'test/neg_elbo'"
+        UserError, match="^metric=test/neg_elb is not in any row; .*did you mean 'test/neg_elbo'"
     ):
         tables.parts_of("test/neg_elb", rows, varied)
 
@@ -170,7 +170,7 @@ def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(
     assert asked == [(crashes, False), (refused, False), (sound, False), (crashes, True)]
     assert lines == [
         f"group {refused} cannot be trained: no data",
-        f"group {crashes} crashed: Aborted; once more with half the chunk",
+        f"group {crashes} crashed: Aborted; retrying with half the chunk size",
         f"group {crashes} crashed again: Aborted; its log: {it.path / 'groups' / crashes}/log.txt",
     ]
     assert {g.name: g.statuses() for g in it.groups()} == {
@@ -324,7 +324,7 @@ def test_halving_by_a_metric_that_no_row_has(tmp_path, monkeypatch, compiled_onc
     )
     with pytest.raises(
         UserError,
-        match="no row of step 4 has the metric 'valid/elbo'; there are valid/kl, valid/neg_elbo",
+        match="no row of step 4 has the metric 'valid/elbo'; available: valid/kl, valid/neg_elbo",
     ):
         group.train_group(it.groups()[0].path, "vmap", report=lambda line: None)
 
@@ -344,7 +344,9 @@ def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
 @pytest.mark.parametrize(
     "more, sentence",
     [
-        (["--experiment=experiments/vae_variants.py"], "has no CONFIG"),
+        (["--experiment=experiments/vae_variants.py", "--seeds=2"], "--seeds is not read by"),
+        (["--experiment=experiments/vae_variants.py", "--only=vmap"], "did you mean 'vamp'"),
+        (["--experiment=vae_beta", "--only=a"], "--only is for experiments that train parts"),
         (["--experiment=experiments/nothing.py"], "no such file"),
         (
             ["--config=configs/vae_digits.py", "--engine=slrum"],

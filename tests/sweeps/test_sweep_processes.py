@@ -144,7 +144,7 @@ def test_a_group_that_is_refused_is_its_own_failure(home, tmp_path):
     )
     assert (
         ended.stderr.count("cannot be trained: config.best = 'valid/nothing'") == 2
-        and "once more" not in ended.stderr  # with half the chunk it would be refused too
+        and "retrying" not in ended.stderr  # with half the chunk it would be refused too
     )
     statuses = [s for g in Sweep(path).groups() for s in g.statuses()]
     assert sorted(statuses) == ["done"] * 4 + ["failed: crashed"] * 4
@@ -175,7 +175,7 @@ def test_told_to_stop_a_sweep_saves_and_goes_on(whole, home, tmp_path):
     err = launcher.communicate()[1]
     assert (
         launcher.returncode == 130
-        and "the same command goes on" in err.splitlines()[-1]
+        and "the same command resumes the sweep" in err.splitlines()[-1]
         and "Traceback" not in err
     )
     assert job_of(path) is None and "preempted" in Sweep(path).groups()[0].statuses()

@@ -5,18 +5,20 @@ Nothing is trained: rows and statuses are written as a group would write them.
 """
 
 import copy
+import dataclasses
 import math
 import shutil
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, experiment_text
 from tiny_configs import tiny
 
 from aigc_jax.core import config as configs
 from aigc_jax.core import keys
-from aigc_jax.sweeps import compare, evidence, experiment, grid, plots, report, tables
+from aigc_jax.sweeps import compare, evidence, grid, plots, report, tables
+from aigc_jax.sweeps import experiment as experiments
+from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import trials_of
 from aigc_jax.training.run_dir import RunDir
@@ -94,11 +96,13 @@ def test_trials_of_another_config_are_refused(tmp_path):
     before = (tmp_path / "sweep.json").read_bytes()
     with pytest.raises(
         UserError,
-        match=r"holds a sweep of another config: config\.z is .* there and .* here; use another "
-        r"work",
+        match=r"holds a sweep of another config: config\.z is .* in the stored sweep and "
+        r".* in this sweep; use another work",
     ):
         swept(tmp_path, [{"seed": s} for s in (5, 6)], z=(5,))
-    with pytest.raises(UserError, match=r"config\.hp\.lr is .* there and 0\.5 here"):
+    with pytest.raises(
+        UserError, match=r"config\.hp\.lr is .* in the stored sweep and 0\.5 in this sweep"
+    ):
         swept(tmp_path, [{"seed": 7}], **{"hp.lr": 0.5})
     assert (tmp_path / "sweep.json").read_bytes() == before and len(
         Sweep(tmp_path).all_groups()
@@ -132,7 +136,7 @@ def test_trials_of_another_halving_are_refused(tmp_path):
     halving = dict(metric="valid/neg_elbo", rungs=["4 steps"], factor=2, mode="min")
     swept(tmp_path, grid.seeds(2), dict(halving=halving))
     for extra in (None, dict(halving=halving | dict(factor=3))):
-        with pytest.raises(UserError, match="holds a sweep with HALVING"):
+        with pytest.raises(UserError, match="holds a sweep with halving"):
             swept(tmp_path, grid.seeds(4), extra)
     swept(tmp_path, grid.seeds(4), dict(halving=halving))
 
@@ -246,7 +250,8 @@ def test_a_diverged_sweep_has_a_table_and_no_traceback(tmp_path, monkeypatch):
     sweep = swept(tmp_path)
     for i in range(6):
         finish(sweep, i, None, (8,), "failed: diverged", test=False)
-    cells, notes = table(sweep, module=SimpleNamespace(METRIC="test/neg_elbo"))
+    mine = Experiment(config="x", sweep=list, metric="test/neg_elbo")
+    cells, notes = table(sweep, experiment=mine)
     assert [row[:2] for row in cells[1:]] == [["0.001", "0 of 3"], ["0.01", "0 of 3"]]
     assert notes == [
         "6 trials: 6 failed: diverged.",
@@ -278,17 +283,18 @@ def test_an_own_table_that_needs_missing_trials_gives_way_to_the_default(tmp_pat
     def figure(rows, axes):
         axes.plot([own(rows)])
 
-    module, said = SimpleNamespace(table=own, figure=figure), []
+    mine, said = Experiment(config="x", sweep=list, table=own, figure=figure), []
     sweep = swept(tmp_path)
     finish(sweep, 0, 1.0)
-    report.write_results(sweep, module, report=lambda line, **_: said.append(line))
+    report.write_results(sweep, mine, report=lambda line, **_: said.append(line))
     assert "| 0.001 | 1 of 3 |" in (tmp_path / "table.md").read_text()
-    assert sum("needs the trials that are missing (ValueError" in line for line in said) == 2
+    assert sum("needs the missing trials (ValueError" in line for line in said) == 2
     for i in range(1, 6):
         finish(sweep, i, float(i))
-    assert table(sweep, module=module)[1] == ["3.0"]
+    assert table(sweep, experiment=mine)[1] == ["3.0"]
     with pytest.raises(KeyError):  # with all trials it is a bug
-        report.write_results(sweep, SimpleNamespace(table=lambda rows: rows[0]["hp.beta"]), **QUIET)
+        wrong = dataclasses.replace(mine, table=lambda rows: rows[0]["hp.beta"])
+        report.write_results(sweep, wrong, **QUIET)
 
 
 # -- committed results
@@ -300,7 +306,7 @@ def test_committed_results_of_an_experiment_without_functions_are_remade(tmp_pat
     sweep = swept(tmp_path / "s", best="valid/kl")
     for i in range(5):
         finish(sweep, i, 10.0 * i, kl=float(i))
-    (tmp_path / "question.py").write_text("CONFIG = 'x'\ndef sweep(): return []\n")
+    (tmp_path / "question.py").write_text(experiment_text("config='x'"))
     words = ["figure", f"--experiment={tmp_path / 'question.py'}"]
     assert cli.main([*words, f"--workdir={tmp_path / 's'}", "--commit"]) == 0
     kept = tmp_path / "results" / "question"
@@ -317,7 +323,7 @@ def test_committed_results_of_an_experiment_without_functions_are_remade(tmp_pat
 def test_committed_rows_that_nothing_explains_are_left_alone(tmp_path, capsys):
     from aigc_jax.cli import main as cli
 
-    (tmp_path / "question.py").write_text("CONFIG = 'x'\ndef sweep(): return []\n")
+    (tmp_path / "question.py").write_text(experiment_text("config='x'"))
     kept = tmp_path / "results" / "question"
     kept.mkdir(parents=True)
     (kept / "rows.csv").write_text("trial,hp.lr,seed,step,split,loss\na,1,0,4,valid,2.0\n")
@@ -365,10 +371,10 @@ def test_values_of_a_grid_are_those_of_the_flag(text, values):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("z=(3,),(5", r"has a \( that is not closed"),
-        ("z=3),(5", r"has a \) that closes nothing"),
-        ("data.path='a,b", "has a ' that is not closed"),
-        ("z=(3],4", r"has a \] that closes nothing"),
+        ("z=(3,),(5", r"has an unclosed \("),
+        ("z=3),(5", r"has an unmatched \)"),
+        ("data.path='a,b", "has an unclosed '"),
+        ("z=(3],4", r"has an unmatched \]"),
         ("hp.lr=1,,2", "has an empty value"),
         ("hp.lr= ", "must be KEY=VALUE"),
     ],
@@ -529,7 +535,7 @@ def test_an_id_that_is_no_id_is_refused_wherever_it_is_read(tmp_path, name):
         documents.write(path, changed)
         read_group = lambda: Group(group.path).give_up("why")
         for act in (sweep.results, read_group if place == "members" else sweep.groups):
-            with pytest.raises(UserError, match="which is no id of a trial"):
+            with pytest.raises(UserError, match="which is not a trial id"):
                 act()
         documents.write(path, before)
     assert {p.name for p in tmp_path.iterdir()} == {"s"}
@@ -539,60 +545,45 @@ def test_an_id_that_is_no_id_is_refused_wherever_it_is_read(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "text, words",
+    "fields, words",
     [
-        (
-            "METRC = 'valid/loss'\n",
-            "METRC is no field of an experiment, and nothing reads it; did you mean 'METRIC'",
-        ),
-        ("OVERIDES = {}\n", "did you mean 'OVERRIDES'"),
-        ("halving = {}\n", "did you mean 'HALVING'"),
-        ("def tabel(rows): pass\n", "did you mean 'table'"),
-        ("OVERRIDES = 3\n", "OVERRIDES = 3 must be a dict of overrides"),
-        ("PANELS = 'a'\n", "PANELS = 'a' must be rows and columns"),
-        ("SIZE = (0, 1)\n", r"SIZE = \(0, 1\) must be inches"),
-        ("METRIC = 3\n", "METRIC = 3 must be a metric"),
-        ("figure = 3\n", "figure = 3 must be a function"),
-        ("HALVING = 3\n", "HALVING = 3 must be a dict"),
+        ("metrc='valid/loss'", "Experiment has no field 'metrc'; did you mean 'metric'"),
+        ("overides={}", "did you mean 'overrides'"),
+        ("tabel=list", "did you mean 'table'"),
+        ("overrides=3", r"Experiment\.overrides = 3 must be a dict"),
+        ("panels='a'", "panels = 'a' must be rows and columns"),
+        ("size=(0, 1)", r"size = \(0, 1\) must be inches"),
+        ("metric=3", "metric = 3 must be a metric"),
+        ("figure=3", "figure = 3 must be a function"),
+        ("halving=3", "halving = 3 must be a Halving"),
+        ("run=list", "needs exactly one of the fields sweep, search and run.* has sweep and run"),
+        ("parts=('a',)", "Experiment.parts and Experiment.column must be set together"),
     ],
 )
-def test_a_wrong_field_of_an_experiment_is_one_sentence(tmp_path, text, words):
+def test_invalid_field_is_refused_in_one_sentence(tmp_path, fields, words):
     path = tmp_path / "x.py"
-    path.write_text("CONFIG = 'configs/vae_digits.py'\ndef sweep(): return [{'seed': 0}]\n" + text)
-    with pytest.raises(UserError, match=words):
-        experiment.load(path)
+    path.write_text(experiment_text(f"config='configs/vae_digits.py', {fields}"))
+    with pytest.raises(UserError, match=f"^experiment={path}: .*{words}"):
+        experiments.load(path)
 
 
-def test_a_constant_that_the_experiment_reads_is_no_field(tmp_path):
+def test_file_without_experiment_is_refused(tmp_path):
     path = tmp_path / "x.py"
-    path.write_text(
-        "CONFIG = 'x'\nSIZES = (1, 2)\ndef sweep(): return [{'seed': s} for s in SIZES]\n"
-    )
-    assert experiment.trial_overrides(experiment.load(path), path) == [{"seed": 1}, {"seed": 2}]
-
-
-def test_a_misspelt_sweep_is_named(tmp_path):
-    path = tmp_path / "x.py"
-    path.write_text("CONFIG = 'x'\ndef swep(): return []\n")
-    with pytest.raises(
-        UserError,
-        match="swep is no field of an experiment, and nothing reads it; did you mean 'sweep'",
-    ):
-        experiment.load(path)
+    path.write_text("CONFIG = 'vae_digits'\n")
+    with pytest.raises(UserError, match=r"has no EXPERIMENT = Experiment\("):
+        experiments.load(path)
 
 
 @pytest.mark.parametrize(
     "rungs",
     ["1 epoch", (), (True,), ("never",), ("4 steps", "4 steps"), ("4 steps", 2), 4, None, (1.5,)],
 )
-def test_rungs_that_cannot_be_are_one_sentence(rungs):
-    with pytest.raises(UserError, match=r"HALVING\['rungs'\]"):
-        experiment.halving_of(
-            SimpleNamespace(HALVING=dict(metric="valid/loss", rungs=rungs, factor=2))
-        )
+def test_invalid_rungs_are_refused_in_one_sentence(rungs):
+    with pytest.raises(UserError, match=r"Halving\.rungs"):
+        experiments.Halving(metric="valid/loss", rungs=rungs)
 
 
 @pytest.mark.parametrize("made", [None, 3, "ab", {"seed": 0}])
-def test_a_sweep_function_that_yields_no_overrides_is_one_sentence(made):
-    with pytest.raises(UserError, match=r"sweep\(\) returned"):
-        experiment.trial_overrides(SimpleNamespace(sweep=lambda: made), "x.py")
+def test_sweep_that_yields_no_overrides_is_refused(made):
+    with pytest.raises(UserError, match=r"sweep\(\) returned .* instead of"):
+        experiments.trial_overrides(Experiment(config="x", sweep=lambda: made))

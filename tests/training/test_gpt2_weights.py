@@ -60,7 +60,7 @@ def test_evaluation_and_class_labels_are_refused(directory):
     with pytest.raises(UserError, match="config.data.path = ''"):
         run.evaluate()
     with pytest.raises(
-        UserError, match="^label=3 is for samples of the prior of a model that knows classes"
+        UserError, match="^label=3 needs prior samples of a class-conditional model"
     ):
         run.sample(2, label=3)
 
@@ -105,8 +105,8 @@ def damaged(directory, what):
     [
         ("cut", "is damaged or no safetensors file"),
         ("noise", "is damaged or no safetensors file"),
-        ("layers", "it is no GPT-2 of 3 layers"),
-        ("config", "is no config.json of a GPT-2"),
+        ("layers", "config.json has n_layer = 3"),
+        ("config", "is not a GPT-2 config.json"),
         ("other", "activation_function = 'relu'"),
         ("vocab", "vocab.json cannot be read as a tokenizer"),
         ("merges", "vocab.json"),
@@ -124,7 +124,7 @@ def test_export_of_other_architectures_is_refused(directory, tmp_path):
     wrong = (
         (dict(positions="rotary"), "positions = 'rotary'"),
         (dict(kv_heads=1), "kv_heads = 1"),
-        (dict(scan=True), "lie one by one"),
+        (dict(scan=True), "stores each layer separately"),
     )
     for change, words in wrong:
         with pytest.raises(UserError, match=words):

@@ -152,7 +152,7 @@ def test_pickled_code_is_not_executed(form, tmp_path):
             return os.mkdir, (str(tmp_path / "made"),)
 
     WRITERS[form](tmp_path / "x.pth", collections.OrderedDict(a=Evil()), {"0": A})
-    with pytest.raises(UserError, match="asks for .*mkdir, which is not data: it was not read"):
+    with pytest.raises(UserError, match="refers to .*mkdir, which is not data, and was not read"):
         tensor_files.read(tmp_path / "x.pth")
     assert not (tmp_path / "made").exists()
 
@@ -173,14 +173,17 @@ LIES = {  # a tensor on a storage of 12 numbers, and the error message
         Rebuilt("0", 12, 0, (0, 2**60), (0, 0)),
         "the tensor 'a' reaches beyond its storage",
     ),
-    "ragged": (Rebuilt("0", 12, 0, (3, 4), (1,)), "not described as PyTorch does"),
-    "fractions": (Rebuilt("0", 12, 0, (1.5,), (1,)), "not described as PyTorch does"),
+    "ragged": (Rebuilt("0", 12, 0, (3, 4), (1,)), "not described as PyTorch describes"),
+    "fractions": (Rebuilt("0", 12, 0, (1.5,), (1,)), "not described as PyTorch describes"),
     "too_many": (
         Rebuilt("0", 2**62, 0, (3, 4), (4, 1)),
-        "has 48 bytes|cut off or damaged within its storages",
+        "has 48 bytes|truncated or damaged within its storages",
     ),
-    "fewer_than_none": (Rebuilt("0", -1, 0, (3, 4), (4, 1)), "not described as PyTorch does"),
-    "view": (Rebuilt("0", 12, 0, (3, 4), (4, 1), ("1", 0, 12)), "not described as PyTorch does"),
+    "fewer_than_none": (Rebuilt("0", -1, 0, (3, 4), (4, 1)), "not described as PyTorch describes"),
+    "view": (
+        Rebuilt("0", 12, 0, (3, 4), (4, 1), ("1", 0, 12)),
+        "not described as PyTorch describes",
+    ),
 }
 
 
@@ -340,7 +343,7 @@ def test_padding_batches_to_one_size_does_not_change_features(n):
     np.testing.assert_array_equal(first, pictures[:, 0, 0])
     np.testing.assert_array_equal(total, pictures.sum((1, 2)))
     assert set(seen) == {(50, 4, 5, 3)}
-    with pytest.raises(UserError, match="one or three colours"):
+    with pytest.raises(UserError, match="1 or 3 channels"):
         inception_features.looked(extract, np.zeros((2, 4, 5, 4)))
 
 
@@ -354,9 +357,9 @@ def test_invalid_weight_files_name_the_expected_download(tmp_path):
     (tmp_path / "text.pth").write_text("hello")
     said = {
         "none.pth": "none.pth: no such file",
-        "x.pth": "has no tensor 'Conv2d_1a_3x3.bn.weight': it is no Inception-v3",
+        "x.pth": "is not an Inception-v3: tensor 'Conv2d_1a_3x3.bn.weight' is missing",
         "x-0123abcd.pth": "is damaged: its SHA-256 begins with "
-        "[0-9a-f]{8}, and not as its name says",
+        "[0-9a-f]{8}, not with the digits of its name",
         "text.pth": "text.pth is no readable pickle: .*",
     }
     for name, sentence in said.items():
@@ -367,7 +370,7 @@ def test_invalid_weight_files_name_the_expected_download(tmp_path):
 def test_mismatched_shapes_and_invalid_values_are_refused():
     good = state_dict()
     wrong = {
-        "fc.weight is .1000, 2048., and the Inception-v3 of 1,008 logits has .1008, 2048.": {
+        "fc.weight is .1000, 2048., but the Inception-v3 of 1,008 logits has .1008, 2048.": {
             "fc.weight": np.zeros((1000, 2048))
         },
         "Mixed_5b/branch1x1/shift is not finite": {

@@ -66,23 +66,23 @@ def test_matching_parameters_are_copied_to_every_trial(monkeypatch):
         for layer in params["net"].values()
         for leaf in layer.values()
     )
-    assert line == "4 arrays begin as in runs/a"
+    assert line == "4 arrays initialized from runs/a"
 
 
 @pytest.mark.parametrize(
     ("shapes", "words"),
     [
-        (without("net/layer_1/kernel"), "this run: params/net/layer_1/kernel there alone;"),
-        (without("net/layer_0/bias"), "this run: params/net/layer_0/bias there alone;"),
-        (SAME | {"net/layer_2/kernel": (4, 4)}, "this run: params/net/layer_2/kernel not there;"),
+        (without("net/layer_1/kernel"), "this run: params/net/layer_1/kernel unexpected;"),
+        (without("net/layer_0/bias"), "this run: params/net/layer_0/bias unexpected;"),
+        (SAME | {"net/layer_2/kernel": (4, 4)}, "this run: params/net/layer_2/kernel missing;"),
         (
             SAME | {"net/head/kernel": (4, 5)},
-            "this run: params/net/head/kernel is (4, 2) there and (4, 5) here;",
+            "this run: params/net/head/kernel has the shape (4, 2) instead of (4, 5);",
         ),
         (
             without("net/layer_0/bias") | {"net/head/bias": (2,), "net/head/kernel": (4, 5)},
-            "params/net/head/bias not there; params/net/layer_0/bias there alone; "
-            "params/net/head/kernel is (4, 2) there and (4, 5) here;",
+            "params/net/head/bias missing; params/net/layer_0/bias unexpected; "
+            "params/net/head/kernel has the shape (4, 2) instead of (4, 5);",
         ),
     ],
 )
@@ -102,7 +102,7 @@ def test_parameters_outside_init_match_may_differ_and_are_reported(monkeypatch):
     ).all()
     assert (
         line
-        == "2 arrays begin as in runs/a, but not params/net/head/kernel, params/net/layer_1/kernel"
+        == "2 arrays initialized from runs/a; not params/net/head/kernel, params/net/layer_1/kernel"
     )
 
 
@@ -112,6 +112,6 @@ def test_new_lora_parameters_are_allowed_and_stored_ones_not_dropped(monkeypatch
     assert (params["lora"]["layer_0"]["a"] == 0).all() and (
         params["net"]["head"]["kernel"] == 1
     ).all()
-    assert line == "4 arrays begin as in runs/a, but not params/lora/layer_0/a"
+    assert line == "4 arrays initialized from runs/a; not params/lora/layer_0/a"
     with pytest.raises(UserError, match="holds a low-rank adaptation"):
         begun(monkeypatch, SAME, there=THERE | {"params/lora/layer_0/a": (3, 2)})

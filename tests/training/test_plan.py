@@ -203,7 +203,7 @@ def test_plan_command_prints_mesh_collectives_and_fit(capsys):
         (["--hardware=h1000"], "--hardware = 'h1000' is none of"),
         (["--devices=0"], "--devices=0 must be positive"),
         (["--mesh=data=4"], "--mesh=data=4 must be like data:64,model:4"),
-        (["--devices=8", "--mesh=data:16"], "needs 16 devices; there are 8"),
+        (["--devices=8", "--mesh=data:16"], "needs 16 devices, but only 8 are available"),
         (["--mesh=rows:4"], "config.run.mesh.rows: no such key"),
     ],
 )

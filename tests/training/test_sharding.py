@@ -99,7 +99,9 @@ def test_pmap_equals_one_device(name):
 def test_pmap_supports_data_parallelism_only():
     alone = {"run.parallel": "pmap"}
     for mesh in (dict(data=4, model=2), dict(trial=2)):
-        with pytest.raises(UserError, match="config.run.parallel = 'pmap' divides examples alone"):
+        with pytest.raises(
+            UserError, match="config.run.parallel = 'pmap' supports only data parallelism"
+        ):
             made(configs.override(tiny("vae"), alone), 2, mesh=make_mesh(mesh))
     with pytest.raises(
         UserError,

@@ -188,7 +188,7 @@ def test_full_disk_is_a_user_error_and_loses_no_checkpoint(finished, tmp_path, m
     else:
         monkeypatch.setattr(RunDir, "append", append_or_fail)
     with pytest.raises(
-        UserError, match="^the disk of .* is full; nothing saved is lost: make room"
+        UserError, match="^the disk of .* is full; saved files are intact: free some space"
     ):
         train(tiny(), tmp_path)
     monkeypatch.undo()
@@ -222,9 +222,9 @@ def test_changed_config_is_refused_except_for_run_keys(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "r")
     with pytest.raises(UserError) as e:
         train(tiny(hp__lr_g=1e-3, z=9), tmp_path / "r")
-    assert "config.hp.lr_g is 0.0002 there and 0.001 here" in str(
+    assert "config.hp.lr_g is 0.0002 in the stored run and 0.001 in this run" in str(
         e.value
-    ) and "config.z is 8 there and 9 here" in str(e.value)
+    ) and "config.z is 8 in the stored run and 9 in this run" in str(e.value)
     with pytest.raises(UserError, match="extend=40"):
         train(tiny(steps=40), tmp_path / "r")
     assert train(tiny(run__log_every=2, run__samples=9), tmp_path / "r")[0]["status"] == "done"
@@ -248,7 +248,7 @@ def test_failed_start_does_not_block_a_corrected_config(tmp_path, mistake):
 
 def test_inconsistent_config_is_refused_before_loading_data(tmp_path, monkeypatch):
     monkeypatch.setattr(training.data, "load", lambda *a: pytest.fail("read"))
-    with pytest.raises(UserError, match="config.data.path = 'x' is read by nothing"):
+    with pytest.raises(UserError, match="config.data.path = 'x' is not read by"):
         train(tiny(data__path="x"), tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
@@ -259,7 +259,7 @@ def test_changed_data_are_refused(finished, tmp_path, monkeypatch):
     changed = ds._replace(arrays=ds.arrays | dict(x=ds.arrays["x"] ^ 1))
     monkeypatch.setattr(training.data, "load", lambda *a: changed)
     words = (
-        r"gives other data than the run was started with \(as many of the same shape, "
+        r"differ from the data that the run was started with \(equal numbers and shapes, "
         r".*init_from = '.*r' begins"
     )
     with pytest.raises(UserError, match=words):
@@ -278,8 +278,8 @@ def test_changed_dataset_size_is_named_before_epoch_durations(tmp_path, monkeypa
         spec=ds.spec._replace(n_train=1000), splits=ds.splits | dict(train=(0, 1000))
     )
     for changed, words in (
-        (more, f"(test examples: {count} then, {count + 1} now)"),
-        (fewer, "(train examples: 1439 then, 1000 now)"),
+        (more, f"(test examples: {count} before, {count + 1} now)"),
+        (fewer, "(train examples: 1439 before, 1000 now)"),
     ):
         monkeypatch.setattr(training.data, "load", lambda *a, changed=changed: changed)
         for extend in (None, 200):
@@ -291,7 +291,7 @@ def test_changed_dataset_size_is_named_before_epoch_durations(tmp_path, monkeypa
                 )
             assert words in str(
                 e.value
-            ) and "restore the data, or train on those of now in another work directory" in str(
+            ) and "restore the data, or train on the new data in another work directory" in str(
                 e.value
             )
 
@@ -383,7 +383,8 @@ def test_best_checkpoint_follows_best_metric_and_mode(tmp_path, monkeypatch):
         > min(values)
     )
     with pytest.raises(
-        UserError, match="config.best = 'valid/frechet' is no row metric; there are valid/d_loss"
+        UserError,
+        match="config.best = 'valid/frechet' is not a row metric; available: valid/d_loss",
     ):
         train(tiny(best="valid/frechet"), tmp_path / "wrong")
 
@@ -400,7 +401,7 @@ def test_diverged_run_records_its_metric_and_is_not_resumed(tmp_path):
     rows = RunDir(tmp_path).rows()
     assert rows[-1]["step"] == status["step"] and None in rows[-1].values()
     assert "NaN" not in (tmp_path / "rows.jsonl").read_text()
-    with pytest.raises(UserError, match="diverged stays so"):
+    with pytest.raises(UserError, match="a diverged run cannot resume"):
         train(config, tmp_path)
 
 
@@ -504,13 +505,13 @@ def test_init_from_takes_parameters(finished, tmp_path):
 @pytest.mark.parametrize(
     "change, word",
     [
-        (dict(z=9), r"params/g/Dense_0/kernel is \(8, 24\) there and \(9, 24\) here"),
+        (dict(z=9), r"params/g/Dense_0/kernel has the shape \(8, 24\) instead of \(9, 24\)"),
         (dict(init_match="nothing"), "matches no parameter"),
-        (dict(init_match="("), "no regular expression"),
-        (dict(init_from="/nowhere"), "is no run"),
+        (dict(init_match="("), "not a regular expression"),
+        (dict(init_from="/nowhere"), "is not a run directory"),
         (
             dict(model__g__widths=(24, 24)),
-            r"params/g/Dense_1/bias is \(64,\) there and \(24,\) here",
+            r"params/g/Dense_1/bias has the shape \(64,\) instead of \(24,\)",
         ),
     ],
 )
@@ -540,7 +541,10 @@ def test_loaded_run_samples_evaluates_and_reads_rows(finished, tmp_path):
         UserError, match="^what = 'pior' is none of prior, interpolation; did you mean 'prior'"
     ):
         run.sample(8, "pior")
-    for path, word in ((tmp_path, "is no run"), (tmp_path / "none", "is no run")):
+    for path, word in (
+        (tmp_path, "is not a run directory"),
+        (tmp_path / "none", "is not a run directory"),
+    ):
         with pytest.raises(UserError, match=word):
             aigc_jax.load(path)
     with pytest.raises(UserError, match="neither latest nor best"):

@@ -56,7 +56,9 @@ def test_prefix_lm_mask_covers_the_target_only():
             and mask.sum() == 5
         )
     assert (batch["bytes"].sum(1) == 4).all()
-    with pytest.raises(UserError, match="config.data.length = 9 tokens leaves no train pair"):
+    with pytest.raises(
+        UserError, match="config.data.length = 9 tokens is too short for every train pair"
+    ):
         load_prefix_lm(length=9)
     assert load_prefix_lm(length=10).about["text"]["left_out"] == 0
     # separates source and target
@@ -156,9 +158,9 @@ def test_frozen_parameters_do_not_change_and_others_do(method, pattern):
 @pytest.mark.parametrize(
     "pattern, words",
     [
-        ("(", "is no regular expression"),
-        (".", "nothing is left to train"),
-        ("nowhere", "matches no parameter after its first part; there are net/"),
+        ("(", "is not a regular expression"),
+        (".", "no parameter is left to train"),
+        ("nowhere", "matches no parameter path after the network's name; the paths are net/"),
     ],
 )
 def test_invalid_frozen_patterns_are_refused(pattern, words):
@@ -214,10 +216,10 @@ def test_lora_merge_adds_the_scaled_product():
     [
         (
             {"lora.rank": 2, "lora.match": "nowhere"},
-            "matches no kernel; there are stack/layer_0/attention/out/kernel",
+            "matches no kernel; the kernels are stack/layer_0/attention/out/kernel",
         ),
         ({"lora.rank": -1}, "must be at least 0"),
-        ({"lora.rank": 2, "lora.match": "("}, "no regular expression"),
+        ({"lora.rank": 2, "lora.match": "("}, "is not a regular expression"),
     ],
 )
 def test_invalid_lora_configs_are_refused(change, words):

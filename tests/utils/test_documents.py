@@ -43,11 +43,11 @@ DAMAGED = {
     "list": (b"[]", "it is a list, not an object"),
     "number": (b"7", "it is the number 7, not an object"),
     "null": (b"null", "it is null, not an object"),
-    "nested": (DEEP, "it nests too deeply"),
-    "NaN": (b'{"format": NaN}', "it holds NaN"),
-    "overflow": (b'{"format": 1e999}', "it holds 1e999"),
+    "nested": (DEEP, "it is nested too deeply"),
+    "NaN": (b'{"format": NaN}', "it contains NaN"),
+    "overflow": (b'{"format": 1e999}', "it contains 1e999"),
     "integer": (b'{"format": ' + b"9" * 5000 + b"}", "an integer of too many digits"),
-    "twice": (b'{"format": 1, "format": 1}', "it holds a key twice"),
+    "twice": (b'{"format": 1, "format": 1}', "it has a duplicate key"),
     "encoding": (b'{"format": "\xff"}', "it is no UTF-8 text at byte 12"),
     "no digest": (b'{"format": 1}\n', "it has no sha256"),
     "changed": (with_digest(PLAN).replace(b"0.5", b"0.6"), "it does not match its sha256"),
@@ -61,12 +61,12 @@ DAMAGED = {
         with_digest({k: v for k, v in PLAN.items() if k != "route"}),
         "it has no key 'route'",
     ),
-    "text": (with_digest(PLAN | dict(chunk="0")), "it has a text as chunk"),
+    "text": (with_digest(PLAN | dict(chunk="0")), "it has a string as chunk"),
     "wide": (
         with_digest(PLAN | dict(chunk=2**63)),
         "it has the number 9223372036854775808 as chunk",
     ),
-    "bool": (with_digest(PLAN | dict(chunk=False)), "it has a truth value as chunk"),
+    "bool": (with_digest(PLAN | dict(chunk=False)), "it has a boolean as chunk"),
     "member": (with_digest(PLAN | dict(members=["a", None])), r"it has null as members\[1\]"),
 }
 
@@ -95,7 +95,7 @@ def test_other_formats_are_refused(number, words, tmp_path):
     ):
         documents.read(path)
     path.write_text(json.dumps(PLAN) + "\n")
-    with pytest.raises(UserError, match="written by an earlier version.*begin again.*--restart"):
+    with pytest.raises(UserError, match="earlier version.*, or restart in another.*--restart"):
         documents.read(path)
 
 
@@ -128,10 +128,10 @@ def test_torn_last_row_is_dropped(tmp_path):
         (b"[4]", "line 2 is a list"),
         (b"nan", "line 2 is no JSON"),
         (b'{"step": 4}', "line 2 has no key 'split'"),
-        (ROW.replace(b"4", b'"4"')[:-1], "line 2 has a text as step"),
-        (ROW.replace(b"0.5", b"Infinity")[:-1], "line 2 holds Infinity"),
+        (ROW.replace(b"4", b'"4"')[:-1], "line 2 has a string as step"),
+        (ROW.replace(b"0.5", b"Infinity")[:-1], "line 2 contains Infinity"),
         (ROW.replace(b"0.5", b"[0.5]")[:-1], "line 2 has a list as loss"),
-        (b"[" * 100_000, "line 2 nests too deeply"),
+        (b"[" * 100_000, "line 2 is nested too deeply"),
     ],
 )
 def test_invalid_row_is_named_by_line(line, words, tmp_path):

@@ -91,7 +91,9 @@ def test_cli_prints_library_errors_with_flags(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: --config=gan_digit: no such file")
     words = ["train", "--config=gan_digits", f"--workdir={tmp_path}", "--restart", "--extend=9"]
     assert cli.main(words) == 1
-    assert "--restart begins again, --extend goes on: give one" in capsys.readouterr().err
+    assert (
+        "--restart discards the run, --extend continues it: use only one" in capsys.readouterr().err
+    )
 
 
 def test_argument_markers_are_hidden_from_str_and_repr():

@@ -36,14 +36,14 @@ def from_json(text: str) -> Tokenizer:
     try:
         return _checked(json.loads(text))
     except ValueError as e:
-        raise UserError(f"this is no tokenizer.json of ours: {e}") from None
+        raise UserError(f"this is no tokenizer.json of aigc_jax: {e}") from None
 
 
 def _checked(plain) -> Tokenizer:
     try:
         return from_plain(plain)
     except Exception as e:
-        raise UserError(f"this is no tokenizer.json of ours: {first_line(e, 100)}") from None
+        raise UserError(f"this is no tokenizer.json of aigc_jax: {first_line(e, 100)}") from None
 
 
 def write(path: str | Path, tokenizer: Tokenizer) -> None:

@@ -112,9 +112,9 @@ def known_pieces(plain: dict) -> list[str]:
     words = list(plain["known"])
     require(
         all(isinstance(word, str) and word for word in words),
-        "its vocabulary holds something else than text",
+        "its vocabulary has an entry that is empty or not a string",
     )
-    require(len(set(words)) == len(words), "its vocabulary holds a token twice")
+    require(len(set(words)) == len(words), "its vocabulary has a duplicate token")
     return words
 
 

@@ -114,7 +114,7 @@ def check_prefix(step: dict | None, prefix: bool | None) -> None:
     if prefix is None or step is None or step.get("type") != "ByteLevel":
         return
     there = step["add_prefix_space"]
-    require(there == prefix, f"add_prefix_space = {there}, and tokenizer_config.json says {prefix}")
+    require(there == prefix, f"add_prefix_space = {there}, but tokenizer_config.json has {prefix}")
 
 
 def plain_of(described: dict, stops: tuple[int, ...] | None, rows: int | None) -> dict:
@@ -133,9 +133,7 @@ def plain_of(described: dict, stops: tuple[int, ...] | None, rows: int | None) -
     special = {numbers[name] for name in SPECIALS if name in numbers}
     special |= {token["id"] for token in described["added_tokens"] if token["special"]}
     lost = next((word for word in order[size:] if numbers[word] not in special), None)
-    require(
-        lost is None, f"its token {lost!r} is none of the {rows:,} that config.json says there are"
-    )
+    require(lost is None, f"its token {lost!r} is not among the {rows:,} tokens of config.json")
     end = next((i for i in (*(stops or ()), numbers.get(END)) if i in special and i < size), None)
     count = sum(name in numbers for name in SPECIALS)
     known = order[: len(order) - count]
@@ -180,7 +178,7 @@ def read_stops(path: Path) -> tuple[int, ...] | None:
             value = [] if value is None else value
             stops = tuple(value) if isinstance(value, list) else (value,)
             whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in stops)
-            require(whole, f"{name} says eos_token_id = {value!r}, which is no token")
+            require(whole, f"{name} has eos_token_id = {value!r}, which is no token")
             return stops
     return None
 
@@ -192,7 +190,7 @@ def write_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
     kinds = ("bpe", "library")
     require(
         tokenizer.kind in kinds,
-        f"a GPT-2 directory holds byte-level BPE, and the run's tokenizer is of {tokenizer.kind}",
+        f"a GPT-2 directory needs byte-level BPE, but the run's tokenizer is {tokenizer.kind!r}",
     )
     if tokenizer.kind == "library":
         (path / "tokenizer.json").write_text(tokenizer.plain["json"], encoding="utf-8")

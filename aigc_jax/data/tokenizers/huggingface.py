@@ -63,7 +63,7 @@ def make_tokenizer(plain: dict) -> Tokenizer:
     check_tokenizer(library, numbers, described["model"])
     special = {x["id"] for x in described["added_tokens"] if x["special"]}
     special |= {numbers[name] for name in SPECIALS if name in numbers}
-    require(end is None or end in special, f"its end of text, token {end}, is no special one")
+    require(end is None or end in special, f"its end-of-text token {end} is no special token")
     literal = {x["id"]: x["content"].encode() for x in described["added_tokens"]}
     joins = is_byte_level(described)
     pieces = (byte_pieces if joins else decoded_pieces)(library, numbers)
@@ -89,9 +89,9 @@ def check_tokenizer(library: Any, numbers: dict[str, int], model: dict) -> None:
     ids are not 0 .. n-1.
     """
     require(numbers != {}, "its vocabulary is empty")
-    require(sorted(numbers.values()) == list(range(len(numbers))), "its numbers have gaps")
+    require(sorted(numbers.values()) == list(range(len(numbers))), "its token ids have gaps")
     require(
-        not model.get("dropout"), f"dropout = {model.get('dropout')}: merges left out at random"
+        not model.get("dropout"), f"dropout = {model.get('dropout')}: it omits merges at random"
     )
     added = library.num_special_tokens_to_add(False)
     require(not added, f"its post_processor adds {added} tokens to each text")
@@ -134,7 +134,7 @@ def find_losses(described: dict, unknown: int | None) -> str:
     if not is_byte_level(described):
         parts.append("blanks that its decoder places elsewhere")
     elif adds_prefix_space(described["pre_tokenizer"]):
-        parts.append("nothing but a blank that is put before a text")
+        parts.append("only the space that it prepends to each text")
     return "; ".join(parts) or "nothing"
 
 

@@ -42,8 +42,8 @@ def make_characters(plain: dict) -> Tokenizer:
         if not other and ids.min(initial=0) < 0:
             c = chr(codes[np.argmin(ids)])
             raise UserError(
-                f"the character {c!r} (U+{ord(c):04X}) is none of the tokenizer's {n:,}; it "
-                "needs one with <unk>, or with all bytes"
+                f"the character {c!r} (U+{ord(c):04X}) is none of the tokenizer's {n:,}; "
+                "use a tokenizer with <unk> or with all bytes"
             )
         return ids
 

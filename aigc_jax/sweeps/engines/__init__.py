@@ -63,8 +63,8 @@ def check_settings(engine: str, given: Mapping[str, Any]) -> None:
         value = given[name]
         require(
             value == setting.default or engine in setting.read_by,
-            f"{argument(name)}={brief(value, quotes=False)} is read by nothing in "
-            f"{argument('engine')}={engine}; it goes with {', '.join(setting.read_by)}",
+            f"{argument(name)}={brief(value, quotes=False)} is not used by "
+            f"{argument('engine')}={engine}, only by {', '.join(setting.read_by)}",
         )
 
 

@@ -72,8 +72,8 @@ def cache_variables(folder: Path | None) -> dict[str, str]:
 def unreachable_error(engine: str, why: object) -> UserError:
     """Return the error of an engine whose cluster does not answer."""
     return UserError(
-        f"{argument('engine')}={engine} cannot be reached: {why}; nothing was started, and "
-        f"{argument('engine')}=local runs the same groups here"
+        f"{argument('engine')}={engine} cannot be reached: {why}; no job was started; "
+        f"{argument('engine')}=local runs the same groups on this machine"
     )
 
 
@@ -103,8 +103,8 @@ def require_integer(value: float, name: str, engine: str) -> int:
     """
     if value != int(value):
         raise UserError(
-            f"{argument(name)}={value:g} must be a whole number with "
-            f"{argument('engine')}={engine}; ray alone gives parts"
+            f"{argument(name)}={value:g} must be an integer with "
+            f"{argument('engine')}={engine}; only ray supports fractions"
         )
     return int(value)
 
@@ -154,7 +154,7 @@ class Task:
                 try:
                     self.process = self._start()
                 except OSError as e:
-                    return 1, f"its machine does not see the sweep: {e}"
+                    return 1, f"its machine cannot access the sweep: {e}"
             while self.process.poll() is None:
                 time.sleep(POLL)
         finally:
@@ -162,7 +162,7 @@ class Task:
                 self.stop()
         code = self.process.returncode
         return (
-            (EXIT_PREEMPTED, "told to stop before it began")
+            (EXIT_PREEMPTED, "stopped before it started")
             if -code in (signal.SIGTERM, signal.SIGINT)
             else (code, "")
         )

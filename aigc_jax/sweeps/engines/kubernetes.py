@@ -66,7 +66,7 @@ class Kubernetes:
             f"{path}: {len(jobs)} programs; start them with\n  kubectl create -f "
             f"{shlex.quote(str(path))}"
         )
-        print_text("and when they are done the same sweep command makes table and figure")
+        print_text("after they finish, the same sweep command writes the table and the figure")
 
     def manifest(self, jobs: list[Job]) -> dict:
         """Return the Job, API version batch/v1:

@@ -99,7 +99,9 @@ class Ray:
             )
             self.ray.init(**given, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as e:
-            token = " (if it asks for a token: RAY_AUTH_MODE=token)" if self.address else ""
+            token = (
+                " (if the cluster requires a token: RAY_AUTH_MODE=token)" if self.address else ""
+            )
             raise unreachable_error("ray", str(e).strip().split(". ")[0] + token) from None
         signal.signal(signal.SIGTERM, before)
         try:

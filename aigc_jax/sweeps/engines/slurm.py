@@ -112,7 +112,7 @@ class Slurm:
         except ImportError:
             raise missing_package_error("slurm") from None
         if shutil.which("sbatch") is None:
-            raise unreachable_error("slurm", "there is no sbatch on the PATH")
+            raise unreachable_error("slurm", "sbatch is not on the PATH")
         for module in (base, sys.modules[__name__]):
             # By value: the other machines may start where they cannot import it.
             cloudpickle.register_pickle_by_value(module)
