@@ -3,9 +3,9 @@ table of docs/metrics.md.
 
     python benchmarks/controls.py
 
-Ten thousand pictures of each kind against the test split of MNIST (which must be
-there), through the classifier of MNIST. "training" are 1,000 training pictures of each
-digit, "blurred" the same with each pixel the mean of four, "0 to 4" 5,000 of them
+Ten thousand images of each kind against the test split of MNIST (which must be
+downloaded), through the classifier of MNIST. "training" are 1,000 training images of
+each digit, "blurred" the same with each pixel the mean of four, "0 to 4" 5,000 of them
 twice, "noise" tanh of normal noise, pixel by pixel, "untrained" configs/cgan_mnist.py
 before its first step.
 """
@@ -77,17 +77,17 @@ def main():
     dataset = data.load(config.data)
     config = configs.resolve(config, dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, 1)
-    look = cache_features(feature_extractors.make_extractor(config))
-    of = functools.cache(functools.partial(read_examples, dataset))
+    extract = cache_features(feature_extractors.make_extractor(config))
+    examples = functools.cache(functools.partial(read_examples, dataset))
     blocks = functools.partial(example_blocks, dataset)
     print("| | " + " | ".join(NAMES.values()) + " |\n" + "|---" * (len(NAMES) + 1) + "|")
     for name, samples in sources(programs, programs.init([config])).items():
         saved = images.as_saved(samples, dataset.spec)
         draw = lambda what, saved=saved: saved
-        given = MetricInputs(draw, "test", of, dataset.spec, look, blocks=blocks)
+        inputs = MetricInputs(draw, "test", examples, dataset.spec, extract, blocks=blocks)
         row = {}
         for metric in METRICS:
-            row |= metrics.METRICS[metric](given)
+            row |= metrics.METRICS[metric](inputs)
         print(f"| {name} | " + " | ".join(f"{row[key]:.4g}" for key in NAMES) + " |", flush=True)
 
 

@@ -20,7 +20,7 @@ def programs_of(name, place):
 
     config = configs.override(
         configs.load(ROOT / "configs" / f"{name}.py"),
-        {"run.data": place, "metrics": (), "best": ""},
+        {"run.data_placement": place, "metrics": (), "best_metric": ""},
     )
     dataset = data.load(config.data, config.run.data_dir)
     config = configs.resolve(config, dataset.spec.n_train, methods.examples_per_step(config))

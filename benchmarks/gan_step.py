@@ -51,7 +51,7 @@ def data():
 
 
 def setting(case, count=1):
-    """The config and the programs of `count` trials of it, on pictures of noise."""
+    """The config and the programs of `count` trials of it, on images of noise."""
     from aigc_jax.core import config as configs
     from aigc_jax.data.dataset import make_images
     from aigc_jax.training.programs import Programs
@@ -105,7 +105,7 @@ def plain_jit(case):
 
 
 def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
-    """The same game written plainly in PyTorch, on its default device; its networks as
+    """The same GAN written plainly in PyTorch, on its default device; its networks as
     `prepare` makes them.
     """
     import torch
@@ -114,7 +114,7 @@ def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
 
     config = config_of(case)
     x = torch.from_numpy(data()[:55_000]).to(torch.get_default_device())
-    batch, z, hp = config.batch_size, config.z, config.hp
+    batch, z, hp = config.batch_size, config.latent_dim, config.hp
     layout = getattr(torch, layout)
     g, d = (prepare(net.to(memory_format=layout)) for net in NETWORKS[case](nn))
     average = [p.detach().clone() for p in g.parameters()]

@@ -51,7 +51,7 @@ def theirs(path, **sizes):
 
 
 def check():
-    """Print how far the logits are apart, there and back again."""
+    """Print the difference of the logits, imported and exported again."""
     import numpy as np
     import torch
     from transformers import AutoTokenizer, GPT2LMHeadModel
@@ -63,24 +63,24 @@ def check():
     from aigc_jax.training.serialization import flatten_state
 
     with tempfile.TemporaryDirectory() as folder:
-        there, back = Path(folder, "there"), Path(folder, "back")
-        net = theirs(there, n_positions=96, n_embd=64, n_head=4, n_layer=3)
-        run = aigc_jax.load(there)
+        source, copy = Path(folder, "source"), Path(folder, "copy")
+        net = theirs(source, n_positions=96, n_embd=64, n_head=4, n_layer=3)
+        run = aigc_jax.load(source)
         tokens = np.random.RandomState(0).randint(0, run.tokenizer.size, (2, 80))
         ours = np.asarray(run.programs.method.language.apply(run.state.params, tokens, None)[0])[
             ..., : run.tokenizer.size
         ]
         with torch.no_grad():
             logits = net(torch.from_numpy(tokens)).logits.numpy()
-        print(f"logits: {np.abs(ours - logits).max():.1e} apart, of a spread of {logits.std():.2f}")
+        print(f"logits: difference {np.abs(ours - logits).max():.1e}, std {logits.std():.2f}")
         text = "the other thing: 世界 🙂"
-        words = AutoTokenizer.from_pretrained(there)
-        assert words(text)["input_ids"] == run.tokenizer.encode(text).tolist(), (
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        assert tokenizer(text)["input_ids"] == run.tokenizer.encode(text).tolist(), (
             "the tokenizers differ"
         )
-        mine = generation.generate_texts(run, [text], 60, SamplingParams(temperature=0))[0]
+        answer = generation.generate_texts(run, [text], 60, SamplingParams(temperature=0))[0]
         with torch.no_grad():
-            prompt = torch.tensor([words(text)["input_ids"]])
+            prompt = torch.tensor([tokenizer(text)["input_ids"]])
             more = dict(
                 attention_mask=torch.ones_like(prompt),
                 do_sample=False,
@@ -88,25 +88,22 @@ def check():
             )
             out = net.generate(prompt, max_new_tokens=60, **more)
         new = out[0, prompt.shape[1] :].tolist()
-        yours = run.tokenizer.decode(
+        reply = run.tokenizer.decode(
             new[: new.index(run.tokenizer.end)] if run.tokenizer.end in new else new
         )
-        print(
-            f"greedy text of 60 tokens equal: {mine == yours.rstrip(chr(0xFFFD)) or mine == yours}"
-        )
+        print(f"greedy text of 60 tokens equal: {answer in (reply, reply.rstrip(chr(0xFFFD)))}")
         gpt2_weights.write_directory(
-            back, run.config.model.to_dict(), flatten_state(run.state.params["net"]), run.tokenizer
+            copy, run.config.model.to_dict(), flatten_state(run.state.params["net"]), run.tokenizer
         )
-        again = GPT2LMHeadModel.from_pretrained(back).eval()
+        again = GPT2LMHeadModel.from_pretrained(copy).eval()
         with torch.no_grad():
             print(
-                "written and read by transformers: "
-                f"{np.abs(again(torch.from_numpy(tokens)).logits.numpy() - logits).max():.1e} "
-                "apart"
+                "written and read by transformers: difference "
+                f"{np.abs(again(torch.from_numpy(tokens)).logits.numpy() - logits).max():.1e}"
             )
-        assert AutoTokenizer.from_pretrained(back)(text)["input_ids"] == words(text)["input_ids"], (
-            "the tokenizers differ after writing"
-        )
+        assert (
+            AutoTokenizer.from_pretrained(copy)(text)["input_ids"] == tokenizer(text)["input_ids"]
+        ), "the tokenizers differ after writing"
 
 
 def sizes(case):

@@ -3,8 +3,8 @@ a convolutional GAN, 64 small VAEs.
 
     pip install -r requirements-cuda.txt -r requirements-bench.txt -e .
     python benchmarks/gpu.py [--out=gpu.md] [--case=gpt2]
-    python benchmarks/gpu.py --small           tiny networks on whatever there is: does
-                                               the script work?
+    python benchmarks/gpu.py --small           tiny networks on any device, to test the
+                                               script
 
 gpt2    configs/gpt2_124m.py, 16 windows of 1,024 tokens, the networks in bfloat16,
         nothing computed again; PyTorch by torch.compile, autocast to bfloat16,
@@ -60,7 +60,7 @@ def torch_on_gpu():
 
 
 def waited(steps):
-    """What PyTorch has been told to do is done when it returns."""
+    """`steps`, which returns when PyTorch has finished its queued work."""
     import torch
 
     def run(n):
@@ -95,13 +95,13 @@ def vaes_ours(case):
 
     from aigc_jax.sweeps.route import choose_route
 
-    given, dataset = group_of("vae_digits", TRIALS, steps=100_000)
-    programs, plan = choose_route(given, dataset, "auto")
+    configs, dataset = group_of("vae_digits", TRIALS, steps=100_000)
+    programs, plan = choose_route(configs, dataset, "auto")
     print(
         f"route {plan['route']}, {plan['chunk'] or TRIALS} at once: {plan['seconds_a_step']}",
         file=sys.stderr,
     )
-    state = [programs.init(given)]
+    state = [programs.init(configs)]
 
     def steps(n):
         state[0], metrics = programs.train(state[0], 0, n)

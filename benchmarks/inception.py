@@ -1,12 +1,12 @@
 """Is our Inception-v3 that of pytorch-fid? The same random weights in both, read from
-each kind of file, the same pictures: features and logits.
+each kind of file, the same images: features and logits.
 
     pip install -r requirements.txt -r requirements-bench.txt -e .
-    python benchmarks/inception.py [--pictures=10] [--timed=50]
+    python benchmarks/inception.py [--images=10] [--timed=50]
 
 pytorch-fid's network is built without its download and given random weights, with
-running statistics of such pictures, so that no layer's values vanish or explode.
-Features and resizing are those of its own InceptionV3, which is given pictures in [0,
+running statistics of such images, so that no layer's values vanish or explode.
+Features and resizing are those of its own InceptionV3, whose input is images in [0,
 1]. Differences, from what it computes in float64, are the largest over all values,
 relative to the largest value: ours and, for comparison, its own in float32. So many
 layers multiply what float32 rounds; both in float64 tell whether the networks are the
@@ -28,8 +28,8 @@ MOST, MOST_IN_FLOAT64 = 1e-4, 1e-9
 
 
 def theirs():
-    """pytorch-fid's (InceptionV3, whose features are asked for; the network inside,
-    with its logits).
+    """pytorch-fid's (InceptionV3, which returns features; the network inside, with
+    its logits).
     """
     import torch
     import torchvision
@@ -43,7 +43,7 @@ def theirs():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight)
         if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = None  # running statistics are means over what it sees
+            layer.momentum = None  # running statistics are means over its inputs
             torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
             torch.nn.init.normal_(layer.bias, std=0.2)
     torch.nn.init.normal_(net.fc.bias)
@@ -56,19 +56,19 @@ def theirs():
         return inception.InceptionV3().eval(), net.eval()
 
 
-def answers(seeing, net, x):  # [n, H, W, 3] in [-1, 1] -> [n, 2048], [n, 1008]
-    """pytorch-fid's features and logits, in the dtype of the pictures."""
+def reference_outputs(fid, net, x):  # [n, H, W, 3] in [-1, 1] -> [n, 2048], [n, 1008]
+    """pytorch-fid's features and logits, in the dtype of the images."""
     import torch
 
     x = torch.from_numpy(x)
-    seeing.to(x.dtype), net.to(x.dtype)
+    fid.to(x.dtype), net.to(x.dtype)
     with torch.no_grad():
-        features = seeing(x.permute(0, 3, 1, 2) / 2 + 0.5)[0].flatten(1)
+        features = fid(x.permute(0, 3, 1, 2) / 2 + 0.5)[0].flatten(1)
         return features.numpy(), net.fc(features).numpy()
 
 
-def apart(found, expected):
-    return [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, expected, strict=True)]
+def relative_differences(actual, expected):
+    return [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(actual, expected, strict=True)]
 
 
 def save(state, folder):
@@ -88,15 +88,15 @@ def save(state, folder):
     return files
 
 
-def seconds(see, x):
-    """Of the second call, for 1,000 pictures."""
-    see(x)
+def seconds(extract, x):
+    """Of the second call, for 1,000 images."""
+    extract(x)
     begun = time.perf_counter()
-    see(x)
+    extract(x)
     return (time.perf_counter() - begun) / len(x) * 1000
 
 
-def compare(files, net, pictures, expected, single):
+def compare(files, net, images, expected, single):
     """Print how far ours are from what is expected, with the weights of each file; (the
     largest difference, the largest in float64).
     """
@@ -113,24 +113,24 @@ def compare(files, net, pictures, expected, single):
     )
     worst = 0.0
     print(
-        "\n| file | pictures | features apart (pytorch-fid's) | logits apart "
+        "\n| file | images | features, difference (pytorch-fid's) | logits, difference "
         "(pytorch-fid's) |\n|---|---|---|---|"
     )
     for kind, file in files.items():
         weights = inception_features.read_params(tensor_files.read(file), file)
-        for side, x in pictures.items():
-            off = apart(ours(weights, x), expected[side])
-            worst = max(worst, *off)
+        for side, x in images.items():
+            differences = relative_differences(ours(weights, x), expected[side])
+            worst = max(worst, *differences)
             columns = " | ".join(
-                f"{a:.1e} ({b:.1e})" for a, b in zip(off, single[side], strict=True)
+                f"{a:.1e} ({b:.1e})" for a, b in zip(differences, single[side], strict=True)
             )
             print(f"| {kind} | {len(x)} of {side}x{side} | {columns} |", flush=True)
     with jax.enable_x64(True):
         weights = inception_features.read_params(
             {name: x.numpy() for name, x in net.state_dict().items()}, "the network", np.float64
         )
-        double = apart(ours(weights, pictures[32].astype(np.float64)), expected[32])
-    print(f"| both in float64 | {len(pictures[32])} of 32x32 | {double[0]:.1e} | {double[1]:.1e} |")
+        double = relative_differences(ours(weights, images[32].astype(np.float64)), expected[32])
+    print(f"| both in float64 | {len(images[32])} of 32x32 | {double[0]:.1e} | {double[1]:.1e} |")
     return worst, max(double)
 
 
@@ -140,15 +140,20 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=10, help="of each size")
-    parser.add_argument("--timed", type=int, default=50, help="pictures of 32x32 that are timed")
+    parser.add_argument("--images", type=int, default=10, help="of each size")
+    parser.add_argument("--timed", type=int, default=50, help="images of 32x32 that are timed")
     args = parser.parse_args()
-    seeing, net = theirs()
+    fid, net = theirs()
     random = np.random.RandomState(0)
     draw = lambda n, side: np.tanh(random.randn(n, side, side, 3)).astype(np.float32)
-    pictures = {side: draw(args.pictures, side) for side in (32, 299)}
-    expected = {side: answers(seeing, net, x.astype(np.float64)) for side, x in pictures.items()}
-    single = {side: apart(answers(seeing, net, x), expected[side]) for side, x in pictures.items()}
+    images = {side: draw(args.images, side) for side in (32, 299)}
+    expected = {
+        side: reference_outputs(fid, net, x.astype(np.float64)) for side, x in images.items()
+    }
+    single = {
+        side: relative_differences(reference_outputs(fid, net, x), expected[side])
+        for side, x in images.items()
+    }
     for side, (features, logits) in expected.items():
         print(
             f"{side}x{side}: features of mean {features.mean():.3f} and spread "
@@ -156,17 +161,22 @@ def main():
         )
     with tempfile.TemporaryDirectory() as folder:
         files = save(net.state_dict(), folder)
-        worst, double = compare(files, net, pictures, expected, single)
-        look = inception_features.make_extractor(files["zip"])
+        worst, double = compare(files, net, images, expected, single)
+        extractor = inception_features.make_extractor(files["zip"])
     features, logits = expected[32]
     p = np.exp(logits - logits.max(1, keepdims=True))
-    off = apart(look(pictures[32]), (features, p / p.sum(1, keepdims=True)))
-    worst = max(worst, *off)
-    print(f"\nthe extractor: features {off[0]:.1e} apart, probabilities {off[1]:.1e}")
+    differences = relative_differences(
+        extractor(images[32]), (features, p / p.sum(1, keepdims=True))
+    )
+    worst = max(worst, *differences)
+    print(
+        f"\nthe extractor: difference of features {differences[0]:.1e}, of probabilities "
+        f"{differences[1]:.1e}"
+    )
     x = draw(args.timed, 32)
     print(
-        f"1,000 pictures of 32x32: ours {seconds(look, x):.0f} s, pytorch-fid "
-        f"{seconds(lambda x: answers(seeing, net, x), x):.0f} s"
+        f"1,000 images of 32x32: ours {seconds(extractor, x):.0f} s, pytorch-fid "
+        f"{seconds(lambda x: reference_outputs(fid, net, x), x):.0f} s"
     )
     print(
         f"the largest difference is {worst:.1e}, and {MOST:.0e} is allowed; in float64 "

@@ -1,11 +1,11 @@
-"""The whole training of configs/gpt_shakespeare_cpu.py from start to finish, ours
+"""The complete training of configs/gpt_shakespeare_cpu.py from start to finish, ours
 against PyTorch's, taking turns on the same machine.
 
     pip install -r requirements.txt -r requirements-bench.txt -e .
     AIGC_DATA_DIR=DIRECTORY python benchmarks/lm_run.py [--rounds=3]
 
-Both are whole processes: start, data, compilation where there is any, 2,000 steps with
-warm-up and cosine, a pass over the whole validation split in windows of 64 each time
+Both are complete processes: start, data, compilation if necessary, 2,000 steps with
+warm-up and cosine, a pass over the full validation split in windows of 64 each time
 that ours makes one. Ours also saves checkpoints, samples and curves. PyTorch's network
 is that of `lm_step.py`, run eagerly with its fused AdamW.
 """
@@ -77,7 +77,7 @@ def pytorch():
         loss = F.cross_entropy(net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), hp.clip)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), hp.grad_clip)
         optimizer.step()
     print(f"validation loss {loss_now:.3f}")
 

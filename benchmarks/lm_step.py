@@ -292,15 +292,15 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
             fill([a for a, _ in data], length),
             fill([[end, *b] for _, b in data], length + 2),
         )
-        seen = torch.arange(length) < torch.tensor([len(a) for a, _ in data])[:, None]
+        is_token = torch.arange(length) < torch.tensor([len(a) for a, _ in data])[:, None]
         counts = torch.arange(length + 1) <= torch.tensor([len(b) for _, b in data])[:, None]
 
         def loss_of():
             i = torch.randint(len(data), (config.batch_size,))
-            logits = net(sources[i], seen[i], targets[i, :-1])
+            logits = net(sources[i], is_token[i], targets[i, :-1])
             labels = targets[i, 1:].masked_fill(~counts[i], -100)
             return F.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), label_smoothing=config.smoothing
+                logits.flatten(0, 1), labels.flatten(), label_smoothing=config.label_smoothing
             )
 
     else:
@@ -315,7 +315,7 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
             return F.cross_entropy(
                 net(batch[:, :-1]).flatten(0, 1),
                 batch[:, 1:].flatten(),
-                label_smoothing=config.smoothing,
+                label_smoothing=config.label_smoothing,
             )
 
     matrices = [p for p in net.parameters() if p.dim() > 1]
@@ -334,7 +334,7 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
                 loss = loss_of()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), config.hp.clip)
+            torch.nn.utils.clip_grad_norm_(net.parameters(), config.hp.grad_clip)
             optimizer.step()
 
     return steps

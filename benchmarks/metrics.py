@@ -46,8 +46,8 @@ def features(n, m, dimensions):  # -> [n, D], [m, D]
     return draw(n, 1.0, 0.0), draw(m, 0.9, 0.1)
 
 
-def seeing(dimensions):
-    """A network whose features are what it is given."""
+def identity_network(dimensions):
+    """A network whose features are its input."""
     import torch
 
     net = torch.nn.Identity()
@@ -59,7 +59,7 @@ def of_torchmetrics(metric, real, fake, **more):
     """The value of a metric of torchmetrics."""
     import torch
 
-    made = metric(feature=seeing(real.shape[1]), **more)
+    made = metric(feature=identity_network(real.shape[1]), **more)
     made.update(torch.from_numpy(real), real=True)
     made.update(torch.from_numpy(fake), real=False)
     return made.compute()
@@ -174,7 +174,7 @@ def compare(case) -> float:
         timed(theirs, a[:50], b[:50])  # what is imported first
         (mine, seconds), (other, others) = timed(known[name], a, b), timed(theirs, a, b)
         for key, value in mine.items():
-            apart = (
+            difference = (
                 abs(value - other[key]) / max(abs(other[key]), 1e-300)
                 if value != other[key]
                 else 0.0
@@ -182,10 +182,10 @@ def compare(case) -> float:
             exact = (
                 key != "frechet" or min(len(a), len(b)) > dimensions or package == "singular values"
             )
-            worst = max(worst, apart) if exact else worst
+            worst = max(worst, difference) if exact else worst
             sizes = f"{len(a):,} and {len(b):,} of {dimensions:,}"
             print(
-                f"| {sizes} | {key} | {package} | {value:.10g} | {apart:.1e} | "
+                f"| {sizes} | {key} | {package} | {value:.10g} | {difference:.1e} | "
                 f"{seconds:.2f} | {others:.2f} |",
                 flush=True,
             )

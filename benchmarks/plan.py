@@ -4,8 +4,8 @@ process then takes, on CPUs.
     python benchmarks/plan.py [--config=gpt_base] [--batch_size=8]
 
 The process compiles a training step, gives back what compiling left over, and only then
-makes states and trains three steps: what its resident memory grows by from there to its
-peak is what is compared. Linux only (/proc).
+makes states and trains three steps: the growth of its resident memory from then to
+its peak is compared. Linux only (/proc).
 """
 
 import argparse

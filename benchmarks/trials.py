@@ -2,14 +2,14 @@
 the same loop in PyTorch; and by route, model by model.
 
     pip install -r requirements.txt -r requirements-bench.txt -e .
-    python benchmarks/trials.py whole      64 trials of a small VAE (8 rates x 8 seeds),
+    python benchmarks/trials.py end_to_end 64 trials of a small VAE (8 rates x 8 seeds),
                                            500 steps each, from start to finish
     python benchmarks/trials.py steady     milliseconds a step of N trials by each route
                                            over that of one trial; what `auto` takes
 
 The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one
 sample sheet at the end. Processes are timed for a few and multiplied (the table says
-so); everything else is run whole. PyTorch trains alone: no evaluation, samples or
+so); everything else is run completely. PyTorch trains alone: no evaluation, samples or
 files; its figure stands beside our training alone.
 """
 
@@ -35,7 +35,7 @@ QUIET = {
     "run.sample_every": "never",
     "run.save_every": "never",
     "run.tensorboard": False,
-    "best": "",
+    "best_metric": "",
 }
 COLD, SHARED, TIMES = 8, 8, 5  # processes that are timed, and how often one program is
 
@@ -132,7 +132,7 @@ def group_of(name, count, **more):
     from aigc_jax.core import config as configs
 
     base = configs.override(
-        configs.load(ROOT / "configs" / f"{name}.py"), {"metrics": (), "best": ""} | more
+        configs.load(ROOT / "configs" / f"{name}.py"), {"metrics": (), "best_metric": ""} | more
     )
     dataset = data.load(base.data)
     resolved = configs.resolve(base, dataset.spec.n_train, methods.examples_per_step(base))
@@ -148,12 +148,12 @@ def training():
     from aigc_jax.sweeps.route import choose_route
     from aigc_jax.training.evaluation import Evaluator
 
-    given, dataset = group_of("vae_digits", len(RATES) * SEEDS, steps=STEPS)
+    configs, dataset = group_of("vae_digits", len(RATES) * SEEDS, steps=STEPS)
     begun = time.perf_counter()
-    programs, plan = choose_route(given, dataset, "auto")
+    programs, plan = choose_route(configs, dataset, "auto")
     decided = time.perf_counter() - begun
     for _ in range(2):
-        states = programs.init(given)
+        states = programs.init(configs)
         Evaluator(programs).evaluate(states, "valid", 2)
         programs.draw(states, "prior", 2)
         begun = time.perf_counter()
@@ -190,7 +190,7 @@ def part(name):
     return json.loads(timed([__file__, "part", f"--part={name}"])[1].splitlines()[-1])
 
 
-def whole():
+def end_to_end():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         # Each sweep has a compilation cache of its own.
@@ -258,25 +258,25 @@ def steady():
         sep="\n",
     )
     for name, (config, count, more) in CASES.items():
-        given, dataset = group_of(config, count, **more)
-        found, cores = {}, min(count, os.cpu_count())
+        configs, dataset = group_of(config, count, **more)
+        timings, cores = {}, min(count, os.cpu_count())
         for label, route, n, parts in (
             ("one", "map", 1, 1),
             *((r + f"{p}", r, count, p) for p in (1, cores) for r in ("vmap", "map")),
         ):
             shape = mesh.make_mesh(dict(trial=parts, data=1))
-            programs = Programs(given[0], dataset, n, shape, route=route)
+            programs = Programs(configs[0], dataset, n, shape, route=route)
             programs.compile_training()
-            seconds = (measure_step_seconds(programs, given[:n], float("inf")) for _ in range(4))
-            found[label] = min(seconds)
-        plan = choose_route(given, dataset, "auto")[1]
-        taken = f"{plan['route']}{plan['devices']}"
+            seconds = (measure_step_seconds(programs, configs[:n], float("inf")) for _ in range(4))
+            timings[label] = min(seconds)
+        plan = choose_route(configs, dataset, "auto")[1]
+        choice = f"{plan['route']}{plan['devices']}"
         ratios = " | ".join(
-            f"{found[label] / found['one']:.2f}" for label in found if label != "one"
+            f"{timings[label] / timings['one']:.2f}" for label in timings if label != "one"
         )
-        worse = found[taken] / min(value for label, value in found.items() if label != "one")
+        worse = timings[choice] / min(value for label, value in timings.items() if label != "one")
         print(
-            f"| {name} | {count} | {1000 * found['one']:.2f} | {ratios} | {plan['route']}, "
+            f"| {name} | {count} | {1000 * timings['one']:.2f} | {ratios} | {plan['route']}, "
             f"cores | {worse:.2f} |",
             flush=True,
         )
@@ -286,13 +286,13 @@ def main():
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("what", choices=("whole", "steady", "part"))
+    arguments.add_argument("what", choices=("end_to_end", "steady", "part"))
     arguments.add_argument(
         "--part", choices=("training", "in_one_process", "pytorch"), help=argparse.SUPPRESS
     )
     args = arguments.parse_args()
     # Devices as a group of a sweep has them, set before jax starts.
-    if args.what != "whole" and args.part != "in_one_process":
+    if args.what != "end_to_end" and args.part != "in_one_process":
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={os.cpu_count()}"
     if args.what == "part":
         if args.part == "in_one_process":
@@ -302,7 +302,7 @@ def main():
             value = dict(training=training, pytorch=pytorch)[args.part]()
         print(json.dumps(value))
     else:
-        dict(whole=whole, steady=steady)[args.what]()
+        dict(end_to_end=end_to_end, steady=steady)[args.what]()
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def main(script, doc, cases, sides):
 
 
 def processes(sides, rounds, show):
-    """Whole processes that take turns. sides: name -> command, which gets a new
+    """Complete processes that take turns. sides: name -> command, which gets a new
     --workdir; show(stdout) -> what to print of each. Prints the seconds, and how many
     times as fast the first side is as the second.
     """
@@ -108,7 +108,7 @@ def processes(sides, rounds, show):
             assert done.returncode == 0, done.stderr
             print(f"{side}: {times[side][-1]:.1f} s; {show(done.stdout)}", flush=True)
     median = {side: statistics.median(t) for side, t in times.items()}
-    print(f"{os.cpu_count()} cores; seconds of a whole process, median (least - most)")
+    print(f"{os.cpu_count()} cores; seconds of a complete process, median (least - most)")
     for side, t in times.items():
         print(f"  {side:8} {median[side]:6.1f} ({min(t):.1f} - {max(t):.1f})")
     first, second = sides

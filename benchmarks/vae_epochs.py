@@ -4,7 +4,7 @@ taking turns on the same machine.
     pip install -r requirements.txt -r requirements-bench.txt -e .
     AIGC_DATA_DIR=DIRECTORY python benchmarks/vae_epochs.py [--rounds=3]
 
-Both are whole processes: start, data, compilation where there is any, ten epochs of
+Both are complete processes: start, data, compilation if necessary, ten epochs of
 `configs/vae_mnist.py` with a pass over the valid split after each, checkpoints.
 pythae's VAE has its own encoder and decoder with 500 in place of 512 units.
 """
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def pythae(workdir):
-    """pythae's own training of the same network on the same pictures; prints its
+    """pythae's own training of the same network on the same images; prints its
     seconds without start and imports.
     """
     import numpy as np
@@ -56,10 +56,10 @@ def pythae(workdir):
             return ModelOutput(reconstruction=self.layers(z).reshape(-1, 1, 28, 28))
 
     dataset = data.load(configs.load(HERE.parent / "configs" / "vae_mnist.py").data)
-    pictures = {}
+    images = {}
     for part in ("train", "valid"):
         start, count = dataset.splits[part]
-        pictures[part] = (
+        images[part] = (
             dataset.arrays["x"][start : start + count].reshape(-1, 1, 28, 28).astype(np.float32)
         )
     model = VAE(
@@ -78,7 +78,7 @@ def pythae(workdir):
     )
     begun = time.perf_counter()
     TrainingPipeline(model=model, training_config=training)(
-        train_data=pictures["train"], eval_data=pictures["valid"]
+        train_data=images["train"], eval_data=images["valid"]
     )
     print(f"training alone {time.perf_counter() - begun:.1f} s; torch {torch.__version__}")
 

@@ -5,7 +5,7 @@ on the same machine.
     python benchmarks/vae_step.py [--rounds=7] [--seconds=4]
 
 `configs/vae_mnist.py`: 784-500-20-500-784, ReLU, batch 128, Adam. Both sides draw
-shuffled batches of black and white pictures from memory. PyTorch runs eagerly with its
+shuffled batches of black and white images from memory. PyTorch runs eagerly with its
 fused Adam. "ours_four_trials" is four seeds in one program, one after another.
 """
 
@@ -18,7 +18,7 @@ N = 50_000
 
 
 def data():
-    """Black and white noise of MNIST's size; what it shows does not matter to time."""
+    """Black and white noise of MNIST's size; the content does not affect the time."""
     import numpy as np
 
     return (np.random.RandomState(0).rand(N + 2000, 28, 28, 1) < 0.13).astype(np.uint8)
@@ -46,7 +46,7 @@ def ours(case, count=1):
 
 
 def pytorch_step(encoder, decoder, optimizer, batch):
-    """One update by the negative ELBO of black and white pictures [B, D]."""
+    """One update by the negative ELBO of black and white images [B, D]."""
     import torch
     from torch.nn import functional as F
 

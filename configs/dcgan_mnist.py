@@ -44,15 +44,15 @@ def get_config():
                     norm="batch",
                 ),
             ),
-            z=100,
+            latent_dim=100,
             loss="non_saturating",
             critic_steps=1,
             optimizer="adam",
             schedule=dict(name="constant", warmup="0 steps"),
             hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
             metrics=("frechet_pixels",),
-            metric_samples=5000,
-            best="valid/frechet_pixels",
+            num_metric_samples=5000,
+            best_metric="valid/frechet_pixels",
             run=dict(eval_every="250 steps", sample_every="250 steps", save_every="250 steps"),
         )
     )

@@ -24,14 +24,14 @@ def get_config():
                 g=dict(widths=(256, 256), activation="relu", output="tanh"),
                 d=dict(widths=(256, 256), activation="leaky_relu"),
             ),
-            z=64,
+            latent_dim=64,
             loss="non_saturating",
             critic_steps=1,
             optimizer="adam",
             schedule=dict(name="constant", warmup="0 steps"),
             hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
             metrics=("frechet_pixels",),
-            best="valid/frechet_pixels",
+            best_metric="valid/frechet_pixels",
             run=dict(eval_every="2000 steps", sample_every="2000 steps", save_every="2000 steps"),
         )
     )

@@ -28,15 +28,15 @@ def get_config():
                 g=dict(widths=(256, 256), activation="relu", output="tanh"),
                 d=dict(widths=(256, 256), activation="leaky_relu", spectral=False),
             ),
-            z=64,
+            latent_dim=64,
             loss="non_saturating",
             critic_steps=1,
             optimizer="adam",
             schedule=dict(name="constant", warmup="0 steps"),
             hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
             metrics=("frechet", "prdc"),
-            metric_samples=5000,
-            best="valid/frechet",
+            num_metric_samples=5000,
+            best_metric="valid/frechet",
             run=dict(eval_every="5000 steps", sample_every="5000 steps", save_every="5000 steps"),
         )
     )

@@ -27,15 +27,15 @@ def get_config():
                 g=dict(widths=(256,), activation="relu", output="tanh"),
                 d=dict(widths=(256,), activation="leaky_relu"),
             ),
-            z=100,
+            latent_dim=100,
             loss="non_saturating",
             critic_steps=1,
             optimizer="adam",
             schedule=dict(name="constant", warmup="0 steps"),
             hp=dict(lr_g=2e-3, lr_d=1e-3, beta1=0.0, beta2=0.999, ema_decay=0.9995),
             metrics=("frechet_pixels",),
-            metric_samples=5000,
-            best="valid/frechet_pixels",
+            num_metric_samples=5000,
+            best_metric="valid/frechet_pixels",
             run=dict(eval_every="2000 steps", sample_every="100 steps", save_every="2000 steps"),
         )
     )

@@ -25,15 +25,15 @@ def get_config():
                 g=dict(widths=(128, 128), activation="relu", output="identity"),
                 d=dict(widths=(128, 128), activation="leaky_relu"),
             ),
-            z=16,
+            latent_dim=16,
             loss="non_saturating",
             critic_steps=1,
             optimizer="adam",
             schedule=dict(name="constant", warmup="0 steps"),
             hp=dict(lr_g=1e-3, lr_d=1e-3, beta1=0.5, beta2=0.999, ema_decay=0.99),
             metrics=("modes",),
-            metric_samples=2500,  # as in PacGAN
-            best="valid/reverse_kl",
+            num_metric_samples=2500,  # as in PacGAN
+            best_metric="valid/reverse_kl",
             run=dict(
                 eval_every="2000 steps",
                 sample_every="2000 steps",

@@ -3,9 +3,9 @@
 Paper      the data and the metrics are those of Che et al. 2017, Srivastava et al. 2017
            and Lin et al. 2018, section 4.2; the networks are small convolutional ones
            of Radford et al. 2016, with the rates and the batch of Lin et al.;
-           config.game.pack = 2 is PacDCGAN2
+           config.gan.pack = 2 is PacDCGAN2
 Command    aigc train --config=gan_stacked_mnist --workdir=runs/stacked \
-               --config.game.pack=2
+               --config.gan.pack=2
            aigc evaluate --workdir=runs/stacked --metrics=stacked_modes --num=26000
 Hardware   2 CPU cores: 0.06 s a step, 5 minutes (measured 2026-11)
 Expect     of 26,000 samples 987 of 1,000 triples, divergence 0.38 (seed 0; measured
@@ -31,16 +31,16 @@ def get_config():
                 g=dict(width=32, kernel=5, activation="relu", output="tanh", norm="batch"),
                 d=dict(width=32, kernel=5, activation="leaky_relu", norm="batch"),
             ),
-            z=100,
+            latent_dim=100,
             loss="non_saturating",
-            game=dict(pack=1),
+            gan=dict(pack=1),
             critic_steps=1,
             optimizer="adam",
             schedule=dict(name="constant", warmup="0 steps"),
             hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.0),
             metrics=("stacked_modes",),
-            metric_samples=10000,
-            best="valid/stacked_kl",
+            num_metric_samples=10000,
+            best_metric="valid/stacked_kl",
             run=dict(eval_every="500 steps", sample_every="500 steps", save_every="500 steps"),
         )
     )

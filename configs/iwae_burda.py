@@ -2,9 +2,10 @@
 
 Paper      Burda et al. 2016, section 5 and table 1: 200-200 tanh, 50 latents, batch 20,
            Adam with epsilon 1e-4, rates in eight stages. Two layers:
-           --config.model.widths="((200,200),(100,100))" --config.z="(100,50)". Theirs
-           has Glorot's initialization
-Command    aigc train --config=iwae_burda --workdir=runs/iwae_burda --config.k=50
+           --config.model.widths="((200,200),(100,100))"
+           --config.latent_dims="(100,50)". Theirs has Glorot's initialization
+Command    aigc train --config=iwae_burda --workdir=runs/iwae_burda \
+               --config.num_importance_samples=50
 Hardware   2 CPU cores; the whole of 3,280 epochs is meant for an accelerator, shorter
            runs keep the shape of the schedule
 Expect     test NLL (first 1,000 pictures) 93.0 with k = 5 after 20,000 steps of 100
@@ -24,12 +25,12 @@ def get_config():
             data=dict(name="mnist"),
             network="mlp",
             model=dict(widths=((200, 200),), activation="tanh"),
-            z=(50,),
+            latent_dims=(50,),
             likelihood="bernoulli",
             binarize="dynamic",
             prior="normal",
-            bound="iwae",
-            k=5,
+            objective="iwae",
+            num_importance_samples=5,
             penalty="none",
             conditional=False,
             nll_samples=5000,
@@ -37,7 +38,7 @@ def get_config():
             schedule=dict(name="burda", warmup="0 steps"),
             anneal=dict(name="constant", period="0 steps"),
             hp=dict(lr=1e-3, beta1=0.9, beta2=0.999, beta=1.0),
-            best="valid/neg_iwae",
+            best_metric="valid/neg_iwae",
             run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="1 epoch"),
         )
     )

@@ -25,11 +25,11 @@ def get_config():
             data=dict(name="tang_poems", script="simplified", tokenizer="characters", length=64),
             network="recurrent",
             model=dict(cell="lstm", layers=2, width=512, embedding=512, dropout=0.1, tied=True),
-            smoothing=0.0,
+            label_smoothing=0.0,
             optimizer="adamw",
             schedule=dict(name="cosine", warmup="100 steps"),
-            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, clip=1.0),
-            best="valid/loss",
+            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, grad_clip=1.0),
+            best_metric="valid/loss",
             run=dict(
                 eval_every="1 epoch", sample_every="1 epoch", save_every="500 steps", samples=4
             ),

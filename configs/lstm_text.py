@@ -34,11 +34,11 @@ def get_config():
             ),
             network="recurrent",
             model=dict(cell="lstm", layers=2, width=1024, embedding=128, dropout=0.5, tied=True),
-            smoothing=0.03,
+            label_smoothing=0.03,
             optimizer="adamw",
             schedule=dict(name="cosine", warmup="50 steps"),
-            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, clip=1.0),
-            best="valid/loss",
+            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, grad_clip=1.0),
+            best_metric="valid/loss",
             run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="1 epoch", samples=4),
         )
     )

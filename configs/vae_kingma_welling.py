@@ -5,7 +5,7 @@ Paper      Kingma & Welling 2013, section 5: 500 tanh units, minibatches of 100,
            0.01) with a small decay and grey pixels as they are; here LeCun's
            initialization and pixels drawn anew each step
 Command    aigc train --config=vae_kingma_welling --workdir=runs/vae_kingma_welling \
-               --config.z=20
+               --config.latent_dims=20
 Hardware   2 CPU cores: 6 m 40 s
 Expect     test neg_elbo 99.3 nats after 1e7 examples; valid 109.8 after 1e6, 100.2 at
            the end, still falling (measured 2026-11)
@@ -23,12 +23,12 @@ def get_config():
             data=dict(name="mnist"),
             network="mlp",
             model=dict(widths=((500,),), activation="tanh"),
-            z=(20,),
+            latent_dims=(20,),
             likelihood="bernoulli",
             binarize="dynamic",
             prior="normal",
-            bound="elbo",
-            k=1,
+            objective="elbo",
+            num_importance_samples=1,
             penalty="none",
             conditional=False,
             nll_samples=5000,
@@ -36,7 +36,7 @@ def get_config():
             schedule=dict(name="constant", warmup="0 steps"),
             anneal=dict(name="constant", period="0 steps"),
             hp=dict(lr=0.02, beta=1.0),
-            best="valid/neg_elbo",
+            best_metric="valid/neg_elbo",
             run=dict(
                 eval_every="1e6 examples", sample_every="1e6 examples", save_every="1e6 examples"
             ),

@@ -18,7 +18,7 @@ def get_config():
             batch_size=64,
             data=dict(name="digits"),
             model=dict(channels=(32,), size=8, kernel=4, residual=1, activation="relu"),
-            codes=64,
+            codebook_size=64,
             likelihood="gaussian",
             binarize="none",
             optimizer="adam",
@@ -32,7 +32,7 @@ def get_config():
                 restart=0.05,
                 sigma=0.3,
             ),
-            best="valid/reconstruction",
+            best_metric="valid/reconstruction",
             run=dict(eval_every="500 steps", sample_every="500 steps", save_every="500 steps"),
         )
     )

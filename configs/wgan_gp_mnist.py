@@ -27,9 +27,9 @@ def get_config():
                 g=dict(width=32, kernel=5, activation="relu", output="tanh", norm="batch"),
                 d=dict(width=32, kernel=5, activation="leaky_relu"),
             ),
-            z=64,
+            latent_dim=64,
             loss="wasserstein",
-            game=dict(regularizers=("gradient_penalty",)),
+            gan=dict(regularizers=("gradient_penalty",)),
             critic_steps=5,
             optimizer="adam",
             schedule=dict(name="constant", warmup="0 steps"),
@@ -37,8 +37,8 @@ def get_config():
                 lr_g=1e-4, lr_d=1e-4, beta1=0.0, beta2=0.9, ema_decay=0.999, gradient_penalty=10.0
             ),
             metrics=("frechet_pixels",),
-            metric_samples=5000,
-            best="valid/frechet_pixels",
+            num_metric_samples=5000,
+            best_metric="valid/frechet_pixels",
             run=dict(eval_every="500 steps", sample_every="500 steps", save_every="500 steps"),
         )
     )

@@ -7,7 +7,7 @@ to Python's reference, at three budgets of steps.
 The first line trains; the second draws table and figure from the committed rows.
 
 The network of `configs/gpt_shakespeare_cpu.py` is trained for 3,000 steps on the source
-of the standard library, and goes on from there on the reference (`pydoc`) for 50, 200
+of the standard library, and continues on the reference (`pydoc`) for 50, 200
 and 800 steps; beside it networks that begin with random weights, for as many steps and
 for 4,000. Each budget has a cosine of its own. Scored: the test split.
 """
@@ -55,10 +55,10 @@ def run(workdir):
         ("scratch", LONG),
     ]:
         more = dict(init_from=str(workdir / "before")) if start == "tuned" else {}
-        where = [workdir / f"{start}_{budget}_{seed}" for seed in range(SEEDS)]
-        given = [config_of("pydoc", budget, seed, **more) for seed in range(SEEDS)]
-        train_configs(given, where, group=workdir / f"{start}_{budget}", route="map")
-        for seed, path in enumerate(where):
+        dirs = [workdir / f"{start}_{budget}_{seed}" for seed in range(SEEDS)]
+        configs = [config_of("pydoc", budget, seed, **more) for seed in range(SEEDS)]
+        train_configs(configs, dirs, group=workdir / f"{start}_{budget}", route="map")
+        for seed, path in enumerate(dirs):
             rows += [
                 dict(start=start, budget=budget, seed=seed) | row
                 for row in RunDir(path).rows()

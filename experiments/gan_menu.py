@@ -4,7 +4,7 @@ GANs, three seeds a program.
     python launch.py sweep  --experiment=gan_menu --workdir=runs/menu
     python launch.py figure --experiment=gan_menu
 
-Of the last step, by 5,000 samples and 10,000 pictures of the test split through the
+Of the last step, by 5,000 samples and 10,000 images of the test split through the
 classifier of MNIST (docs/metrics.md): Fréchet distance, precision and recall. Nothing
 was tuned for any of them: rates and weights are those of configs/gan_menu_mnist.py.
 """
@@ -24,8 +24,8 @@ LOSSES = (
 )
 ADDED = {
     "nothing": {},
-    "gradient penalty": {"game.regularizers": ("gradient_penalty",)},
-    "R1": {"game.regularizers": ("r1",)},
+    "gradient penalty": {"gan.regularizers": ("gradient_penalty",)},
+    "R1": {"gan.regularizers": ("r1",)},
     "spectral norm": {"model.d.spectral": True},
 }
 SEEDS = 3
@@ -42,7 +42,7 @@ def added(row) -> str:
     """Which of ADDED a row's trial had."""
     if row["model.d.spectral"] in (True, "True"):
         return "spectral norm"
-    text = str(row["game.regularizers"])
+    text = str(row["gan.regularizers"])
     return "gradient penalty" if "gradient_penalty" in text else "R1" if "r1" in text else "nothing"
 
 

@@ -9,7 +9,7 @@ The first line trains; the second draws table and figure from the committed rows
 The network of Burda et al. 2016 with one stochastic layer (784-200-200-50), MNIST drawn
 black and white anew each step, batches of 100, Adam from 1e-3 to 0 along a cosine,
 three seeds each. Every model is taken at its best valid bound and scored alike: -log
-p(x) of 1,000 test pictures, estimated with 5,000 importance samples.
+p(x) of 1,000 test images, estimated with 5,000 importance samples.
 """
 
 import sys
@@ -22,7 +22,7 @@ from aigc_jax.sweeps.experiment import Experiment
 HERE = Path(__file__).resolve().parent
 # Bound -> the metric of the valid split that chooses the checkpoint.
 BEST = {"elbo": "neg_elbo", "iwae": "neg_iwae"}
-SEEDS, STEPS, PICTURES = 3, 20_000, 1_000
+SEEDS, STEPS, TEST_IMAGES = 3, 20_000, 1_000
 
 
 def config_of(bound, seed):
@@ -32,13 +32,13 @@ def config_of(bound, seed):
         configs.load(HERE.parent / "configs" / "iwae_burda.py"),
         {
             "seed": seed,
-            "bound": bound,
-            "k": 5,
+            "objective": bound,
+            "num_importance_samples": 5,
             "steps": f"{STEPS} steps",
             "batch_size": 100,
             "schedule.name": "cosine",
             "optimizer": "adam",
-            "best": f"valid/{BEST[bound]}",
+            "best_metric": f"valid/{BEST[bound]}",
             "run.eval_every": "1000 steps",
             "run.save_every": "5000 steps",
             "run.sample_every": "never",
@@ -62,7 +62,7 @@ def run(workdir):
             rows.append(
                 this
                 | dict(split="test", step=best.step)
-                | best.evaluate("test", PICTURES, ("nll",))
+                | best.evaluate("test", TEST_IMAGES, ("nll",))
             )
             print(rows[-1], file=sys.stderr, flush=True)
     return rows

@@ -25,11 +25,11 @@ BATCH, WINDOW = 100, 10  # examples a step; training rows that one point of its 
 
 
 def sweep():
-    return product(values("z", *((n,) for n in SIZES)), seeds(SEEDS))
+    return product(values("latent_dims", *((n,) for n in SIZES)), seeds(SEEDS))
 
 
 def size_of(row) -> int:
-    return int(str(row["z"]).strip("(),"))
+    return int(str(row["latent_dims"]).strip("(),"))
 
 
 def curves(rows, n):
@@ -80,12 +80,12 @@ def table(rows) -> str:
 
 def figure(rows, axes):
     for ax, n in zip(axes, SIZES, strict=True):
-        for (seen, bound), style, label in zip(
+        for (samples, bound), style, label in zip(
             curves(rows, n), ("-", "--"), ("training", "held out"), strict=True
         ):
-            ax.plot(seen, bound.mean(1), style, color="tab:red", linewidth=1.2, label=label)
+            ax.plot(samples, bound.mean(1), style, color="tab:red", linewidth=1.2, label=label)
             ax.fill_between(
-                seen, bound.min(1), bound.max(1), color="tab:red", alpha=0.2, linewidth=0
+                samples, bound.min(1), bound.max(1), color="tab:red", alpha=0.2, linewidth=0
             )
         ax.set(
             xscale="log",

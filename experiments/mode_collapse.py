@@ -1,5 +1,4 @@
-"""What mode collapse looks like on the ring, the grid and stacked MNIST, and what cures
-it there.
+"""Mode collapse on the ring, the grid and stacked MNIST, and its remedies.
 
     python launch.py sweep --experiment=mode_collapse --workdir=runs/modes
     python launch.py figure --experiment=mode_collapse
@@ -7,10 +6,10 @@ it there.
 The first command trains what is missing (--only=ring,grid,stacked: some of the data
 sets); the second draws table and figure from the committed rows.
 
-One game on points, that of configs/gan_ring.py, one on pictures, that of
+One GAN of points, that of configs/gan_ring.py, one of images, that of
 configs/gan_stacked_mnist.py but smaller and without batch normalization in the
-discriminator, which is not for penalties of single examples; and each of REMEDIES by
-itself added to it, untuned. The seeds of each are one program. Measures are of the last
+discriminator, which is not for penalties of single examples; and each of REMEDIES alone
+added to it, untuned. The seeds of each are one program. Measures are of the last
 step, on samples of the generator as it is, unaveraged.
 """
 
@@ -28,14 +27,14 @@ COUNTED = 10_000  # those of stacked MNIST, of which rows hold how many are of e
 
 REMEDIES = {
     "nothing": {},
-    "packs of 3": {"game.pack": 3},
-    "unrolled 5": {"game.unroll": 5},
+    "packs of 3": {"gan.pack": 3},
+    "unrolled 5": {"gan.unroll": 5},
     "minibatch deviation": {"model.d.minibatch_std": True},
-    "gradient penalty": {"game.regularizers": ("gradient_penalty",), "hp.gradient_penalty": 1.0},
-    "R1": {"game.regularizers": ("r1",), "hp.r1": 1.0},
+    "gradient penalty": {"gan.regularizers": ("gradient_penalty",), "hp.gradient_penalty": 1.0},
+    "R1": {"gan.regularizers": ("r1",), "hp.r1": 1.0},
     "spectral norm": {"model.d.spectral": True},
     "Wasserstein, clipped": {
-        "game.regularizers": ("weight_clipping",),
+        "gan.regularizers": ("weight_clipping",),
         "loss": "wasserstein",
         "hp.weight_clipping": 0.1,
     },
@@ -49,7 +48,7 @@ POINTS = {
     "run.sample_every": "6000 steps",
     "run.tensorboard": False,
 }
-PICTURES = {
+IMAGES = {
     "steps": "1500 steps",
     "model.g.width": 16,
     "model.d.width": 16,
@@ -59,10 +58,10 @@ PICTURES = {
     "run.sample_every": "1500 steps",
     "run.tensorboard": False,
 }
-GAMES = {
+DATA_SETS = {
     "ring": ("gan_ring.py", POINTS),
     "grid": ("gan_ring.py", POINTS | {"data.name": "grid"}),
-    "stacked": ("gan_stacked_mnist.py", PICTURES),
+    "stacked": ("gan_stacked_mnist.py", IMAGES),
 }
 MODES = dict(ring=8, grid=25, stacked=1000)
 # The measures of stacked MNIST by their names in rows.csv; reverse KL, too.
@@ -70,11 +69,13 @@ ALSO = dict(modes="stacked_modes", reverse_kl="stacked_kl")
 
 
 def config_of(data, remedy):
-    """The game on `data` with a remedy."""
+    """The config of the GAN of a data set with a remedy."""
     from aigc_jax.core import config as configs
 
-    name, game = GAMES[data]
-    return configs.override(configs.load(HERE.parent / "configs" / name), game | REMEDIES[remedy])
+    name, overrides = DATA_SETS[data]
+    return configs.override(
+        configs.load(HERE.parent / "configs" / name), overrides | REMEDIES[remedy]
+    )
 
 
 def trained(data, remedy, workdir) -> list[dict]:
@@ -87,19 +88,21 @@ def trained(data, remedy, workdir) -> list[dict]:
     from aigc_jax.training.train import train_configs
 
     folder = Path(workdir, data, remedy.replace(" ", "_"))
-    given = [configs.override(config_of(data, remedy), {"seed": seed}) for seed in range(SEEDS)]
+    trial_configs = [
+        configs.override(config_of(data, remedy), {"seed": seed}) for seed in range(SEEDS)
+    ]
     dirs = [folder / str(seed) for seed in range(SEEDS)]
     # Convolutions of several trials at once take longer than one after another.
     route = "map" if data == "stacked" else "vmap"
     train_configs(
-        given,
+        trial_configs,
         dirs,
         group=folder / "group",
         route=route,
     )
     rows = []
-    for seed, place in enumerate(dirs):
-        last = aigc_jax.load(place).rows("test")[-1]
+    for seed, path in enumerate(dirs):
+        last = aigc_jax.load(path).rows("test")[-1]
         values = {name: last.get(name, last.get(ALSO.get(name))) for name in NAMES}
         rows.append(dict(data=data, remedy=remedy, seed=seed) | values | dict(x=None, y=None))
     run = aigc_jax.load(dirs[0])

@@ -4,7 +4,7 @@ collapsing? PacGAN's ring, beside its table 1.
     python launch.py sweep  --experiment=pac_ring --workdir=runs/pac_ring
     python launch.py figure --experiment=pac_ring
 
-The recipe of Lin et al. 2018, section 4.1 (configs/gan_pac_ring.py), whole, all 400,000
+The recipe of Lin et al. 2018, section 4.1 (configs/gan_pac_ring.py), with all 400,000
 steps: packs of one, two, three and four, the seeds of each as one program. Modes of 8,
 high-quality samples, reverse KL in nats, of 2,500 samples each. The authors' program
 has a generator of four hidden layers where the paper says two: packs of one and two
@@ -33,8 +33,8 @@ REFERENCE = {
 
 def sweep():
     return chain(
-        product(values("game.pack", *PACKS), seeds(SEEDS)),
-        product([DEEP], values("game.pack", *DEEP_PACKS), seeds(SEEDS)),
+        product(values("gan.pack", *PACKS), seeds(SEEDS)),
+        product([DEEP], values("gan.pack", *DEEP_PACKS), seeds(SEEDS)),
     )
 
 
@@ -51,7 +51,7 @@ def of(rows, depth, pack, name, step) -> np.ndarray:  # [SEEDS]
         for row in rows
         if row["split"] == "valid"
         and layers(row) == depth
-        and row["game.pack"] == pack
+        and row["gan.pack"] == pack
         and row["step"] == step
     ]
     return scale * np.array([row[name] for row in found])

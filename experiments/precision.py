@@ -1,5 +1,5 @@
 """What bfloat16 costs: a VAE and a small GPT trained alike but for config.precision and
-config.moments.
+config.optimizer_dtype.
 
     python launch.py sweep --experiment=precision --workdir=runs/precision
     python launch.py figure --experiment=precision
@@ -7,8 +7,8 @@ config.moments.
 The first command trains in ten minutes on 2 CPU cores (--only=vae_mnist: one of the two
 configs); the second draws table and figure from the committed rows.
 
-Each is the project's config of its name, whole, at seed 0: the same weights (but where
-they are bfloat16 themselves), noise and batches.
+Each is the project's config of its name, unchanged, at seed 0: the same weights (but
+where they are bfloat16 themselves), noise and batches.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ CASES = {
 POLICIES = {
     "float32": {},
     "networks in bfloat16": {"precision": "bfloat16"},
-    "and moments": {"precision": "bfloat16", "moments": "bfloat16"},
+    "and moments": {"precision": "bfloat16", "optimizer_dtype": "bfloat16"},
     "and parameters": {"precision": "bfloat16_all"},
 }
 
@@ -46,10 +46,10 @@ def run(case, workdir) -> list[dict]:
             ],
             [folder],
         )
-        found = [row for row in RunDir(folder).rows() if row["split"] != "train"]
+        evaluated = [row for row in RunDir(folder).rows() if row["split"] != "train"]
         rows += [
             dict(case=case, policy=policy, step=row["step"], split=row["split"], value=row[metric])
-            for row in found
+            for row in evaluated
         ]
     return rows
 
@@ -65,8 +65,10 @@ def curve(rows, case, policy, split="valid"):
 
 def cost(rows, case, policy) -> float:
     """How much worse than float32 at the end, of its value."""
-    (_, value), (_, whole) = (curve(rows, case, name, "test")[-1] for name in (policy, "float32"))
-    return value / whole - 1
+    (_, value), (_, reference) = (
+        curve(rows, case, name, "test")[-1] for name in (policy, "float32")
+    )
+    return value / reference - 1
 
 
 def table(rows) -> str:

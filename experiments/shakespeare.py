@@ -8,7 +8,7 @@ The first line trains; the second draws table and figure from the committed rows
 
 The Transformer is `configs/gpt_shakespeare_cpu.py`, nanoGPT's setting for a CPU: 0.8
 million parameters, 2,000 steps of 12 windows of 64. The others have as many parameters
-(one layer), the same data, steps and optimiser. Scored is the whole validation split,
+(one layer), the same data, steps and optimiser. Scored is the full validation split,
 1,742 windows one after another, each from an empty context. nanoGPT's own checkpoint
 has 1.893 so measured.
 """

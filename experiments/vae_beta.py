@@ -6,7 +6,7 @@ weights x 5 seeds as one program.
 
 The rate is KL(q(z | x) || p(z)), the distortion -E log p(x | z), in nats of the test
 split (Higgins et al. 2017, eq. 4; Alemi et al. 2018, figure 2): their sum is the
-negative ELBO, so that lines of one ELBO have slope -1, and the best lies where the
+negative ELBO, so that lines of one ELBO have slope -1, and the best is where the
 curve has that slope: at beta = 1.
 """
 

@@ -1,4 +1,4 @@
-"""Every variant of the VAE trained once on real pictures, beside a baseline that it
+"""Every variant of the VAE trained once on real images, beside a baseline that it
 should beat.
 
     python launch.py sweep --experiment=vae_variants --workdir=runs/vae_variants
@@ -22,23 +22,23 @@ from aigc_jax.sweeps.experiment import Experiment
 HERE = Path(__file__).resolve().parent
 TWO = {
     "model.widths": "((200,200),(100,100))",
-    "z": "(100,50)",
+    "latent_dims": "(100,50)",
     "anneal.name": "linear",
     "anneal.period": "10 epochs",
 }
 BURDA = {
     "steps": "20 epochs",
     "batch_size": 100,
-    "bound": "elbo",
-    "k": 1,
-    "best": "valid/neg_elbo",
+    "objective": "elbo",
+    "num_importance_samples": 1,
+    "best_metric": "valid/neg_elbo",
     "optimizer": "adam",
     "schedule.name": "constant",
 }
 BLACK = {
     "data.name": "mnist",
     "binarize": "dynamic",
-    "z": "(8,)",
+    "latent_dims": "(8,)",
     "steps": "20 epochs",
     "hp.beta": 2.0,
 }
@@ -48,7 +48,7 @@ GREY = {"data.name": "mnist", "likelihood": "gaussian_scalar"}
 class Variant(NamedTuple):
     config: str
     changes: dict = {}
-    picture: str = "prior"  # the sampler that is drawn
+    sampler: str = "prior"  # the sampler that is drawn
 
 
 VARIANTS = {
@@ -57,9 +57,9 @@ VARIANTS = {
     "tc": Variant("vae_mnist", {"penalty": "tc", "hp.penalty": 5.0}, "traversal"),
     "mmd": Variant("vae_mnist", {"penalty": "mmd", "hp.beta": 0.2, "hp.penalty": 500.0}),
     "small_beta": Variant("vae_mnist", {"hp.beta": 0.2}),
-    "plane": Variant("vae_mnist", {"z": "(2,)"}, "manifold"),
+    "plane": Variant("vae_mnist", {"latent_dims": "(2,)"}, "manifold"),
     "one_layer": Variant("iwae_burda", BURDA),
-    "free_bits": Variant("iwae_burda", BURDA | {"bound": "free_bits", "hp.free_bits": 0.1}),
+    "free_bits": Variant("iwae_burda", BURDA | {"objective": "free_bits", "hp.free_bits": 0.1}),
     "two_layers": Variant("iwae_burda", BURDA | TWO),
     "iwae": Variant(
         "iwae_burda",
@@ -176,11 +176,11 @@ def measures(name, run, where) -> dict[str, float]:
         from parts import judge
 
         probabilities, out["judge_accuracy"] = judge.train(run.full.dataset)
-        asked = run.full.class_labels("test", 1000)  # as frequent as in the split
+        labels = run.full.class_labels("test", 1000)  # as frequent as in the split
         samples = images.as_saved(
-            run.full.draw(run.states, "prior", len(asked), "test", labels=asked)[0], run.spec
+            run.full.draw(run.states, "prior", len(labels), "test", labels=labels)[0], run.spec
         )
-        out["class_accuracy"] = float((probabilities(samples).argmax(1) == asked).mean())
+        out["class_accuracy"] = float((probabilities(samples).argmax(1) == labels).mean())
     return out
 
 
@@ -242,14 +242,14 @@ def run(name, workdir) -> list[dict]:
     where, it = Path(workdir, name), VARIANTS[name]
     train_configs([config_of(name)], [where])
     done = load(where, "best")
-    samples = done.sample(16 if name == "folder" else None, it.picture)
+    samples = done.sample(16 if name == "folder" else None, it.sampler)
     about = describe_origin(done.stored["hash"], done.checkpoint_hash(), done.step, 0)
     sample_files.save_samples(
         Path(workdir, "images", f"vae_{name}.png"),
         samples,
         done.spec,
         about,
-        done.columns(it.picture),
+        done.columns(it.sampler),
     )
     rows = [
         dict(variant=name, steps=done.step, measure=k, value=v)
@@ -264,14 +264,14 @@ def values(rows) -> dict[tuple[str, str], float]:
     return {(row["variant"], row["measure"]): row["value"] for row in rows}
 
 
-def holds(claim, found) -> bool:
+def holds(claim, measured) -> bool:
     name, measure, side, other = claim
-    other = found[other, measure] if isinstance(other, str) else other
-    return found[name, measure] < other if side == "<" else found[name, measure] > other
+    other = measured[other, measure] if isinstance(other, str) else other
+    return measured[name, measure] < other if side == "<" else measured[name, measure] > other
 
 
 def table(rows) -> str:
-    found = values(rows)
+    measured = values(rows)
     steps = {row["variant"]: row["steps"] for row in rows}
     lines = [
         "| variant | steps | measure | value | baseline | its value | beaten |",
@@ -281,25 +281,25 @@ def table(rows) -> str:
         name, measure, side, other = claim
         baseline, bound = f"at {'most' if side == '<' else 'least'}", other
         if isinstance(other, str):
-            baseline, bound = WORDS[other], found[other, measure]
+            baseline, bound = WORDS[other], measured[other, measure]
         cells = (
             WORDS[name],
             f"{steps[name]:,}",
             MEASURES[measure],
-            f"{found[name, measure]:.4g}",
+            f"{measured[name, measure]:.4g}",
             baseline,
             f"{bound:.4g}",
         )
-        lines.append(f"| {' | '.join(cells)} | {'yes' if holds(claim, found) else 'no'} |")
+        lines.append(f"| {' | '.join(cells)} | {'yes' if holds(claim, measured) else 'no'} |")
     return "\n".join(lines) + "\n"
 
 
 def figure(rows, axes):
     """Each measure beside its baseline's, as a ratio: below 1 where less is better."""
-    found, names, ratios = values(rows), [], []
+    measured, names, ratios = values(rows), [], []
     for name, measure, side, other in CLAIMS:
-        bound = found[other, measure] if isinstance(other, str) else other
-        ratio = found[name, measure] / bound
+        bound = measured[other, measure] if isinstance(other, str) else other
+        ratio = measured[name, measure] / bound
         names.append(f"{name}: {measure}, {other}")
         ratios.append(ratio if side == "<" else 1 / ratio)
     axes.barh(

@@ -9,7 +9,7 @@ the writers); the second draws table and figure from the committed rows.
 
 Of every writer 200 texts from the beginning of one, at temperature 0.8 (the tale 1),
 unpicked: each has its row, and beside them 200 held-out texts, judged by the same
-functions. Bits a character of the whole test split (of recurrent networks from
+functions. Bits a character of the full test split (of recurrent networks from
 beginning to end, their state going on), beside those of 5-grams with modified
 Kneser-Ney smoothing of the same training split.
 """
@@ -68,7 +68,7 @@ def is_function(text: str) -> bool:
 
 def functions(texts):
     """Each function of a module: what follows when a network has written "def"."""
-    return [text[found.start() :] for text in texts for found in re.finditer(r"(?m)^def ", text)]
+    return [text[match.start() :] for text in texts for match in re.finditer(r"(?m)^def ", text)]
 
 
 def pieces(texts, length=250):
@@ -110,11 +110,9 @@ def baseline(train, test) -> float:
     """Bits a character of 5-grams, with the ends of texts as in the network's."""
     from parts.ngram import bits_per_character
 
-    joined = "\0".join(test) + "\0"
+    text = "\0".join(test) + "\0"
     return (
-        bits_per_character("\0".join(train) + "\0", joined, ORDER)
-        * len(joined)
-        / sum(map(len, test))
+        bits_per_character("\0".join(train) + "\0", text, ORDER) * len(text) / sum(map(len, test))
     )
 
 

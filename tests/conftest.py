@@ -101,7 +101,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture
 def real_data(monkeypatch):
-    """The directory of real data sets; the test is skipped where there is none."""
+    """The directory of real data sets; the test is skipped without it."""
     if not (DATA / "mnist").is_dir():
         pytest.skip(f"no real data: {DATA} has no mnist/ (set AIGC_DATA_DIR)")
     monkeypatch.setenv("AIGC_DATA_DIR", str(DATA))

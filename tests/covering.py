@@ -95,13 +95,13 @@ def _met_now(row: Row, near: dict) -> set:
 
 def _row(problem, start, near, allowed, usual, draw, cost=lambda base: 0) -> Row | None:
     """One row that contains `start`, or None where no base allows one."""
-    given = dict(start)
-    has = lambda axes: all(v in axes.get(a, ()) for a, v in given.items())
+    fixed = dict(start)
+    has = lambda axes: all(v in axes.get(a, ()) for a, v in fixed.items())
     bases = (
-        [given.pop("base")] if "base" in given else [b for b, axes in problem.items() if has(axes)]
+        [fixed.pop("base")] if "base" in fixed else [b for b, axes in problem.items() if has(axes)]
     )
     for base in sorted(draw.sample(bases, len(bases)), key=cost):
-        values, axes, most = dict(given), problem[base], usual(base)
+        values, axes, most = dict(fixed), problem[base], usual(base)
         have = {("base", base), *values.items()}
         free = [axis for axis in axes if axis not in values] if allowed(base, values) else []
         for axis in draw.sample(free, len(free)):

@@ -74,20 +74,20 @@ def single_rows() -> list:
     design leaves out (large data sets), in the first base that has it.
     """
     rows = [(base, {}) for base in BASES]
-    seen = {
+    covered = {
         (axis, value)
-        for found in problem().values()
-        for axis, values in found.items()
+        for options in problem().values()
+        for axis, values in options.items()
         for value in values
     }
     for base in BASES:
         for item in ((axis, value) for axis, values in axes(base).items() for value in values):
             if (
-                item not in seen
+                item not in covered
                 and usual(base)[item[0]] != item[1]
                 and allowed(base, usual(base) | dict([item]))
             ):
-                seen.add(item)
+                covered.add(item)
                 rows.append((base, dict([item])))
     return rows
 
@@ -254,14 +254,14 @@ def one_program():
     try:
         with pytest.MonkeyPatch.context() as patch:
             for module in (trains, loads):
-                patch.setattr(module, "Programs", runs.shared)
+                patch.setattr(module, "Programs", runs.shared_programs)
             yield
     finally:
         for key in runs._programs.keys() - before:
             del runs._programs[key]
 
 
-def whole(path, base, values, resumed=True, drawn=samplers):
+def check_run(path, base, values, resumed=True, drawn=samplers):
     """Train, resume, evaluate and sample a run."""
     with precision_of(values), one_program():
         finite(train(path, base, values))

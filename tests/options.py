@@ -30,7 +30,7 @@ SHORT = {
     "batch_size": 8,
     "schedule.warmup": "1 step",
     "metrics": (),
-    "metric_samples": 16,
+    "num_metric_samples": 16,
     "run.mesh.data": 1,
     "run.log_every": "1 step",
     "run.eval_every": "2 steps",
@@ -47,7 +47,7 @@ TEXT = {
     "data.vocabulary": 0,
     "data.length": 8,
     "data.split": "80/10/10",
-    "best": "valid/loss",
+    "best_metric": "valid/loss",
 }
 TRANSFORMER = {
     "model.layers": 1,
@@ -58,8 +58,13 @@ TRANSFORMER = {
     "model.kv_heads": 0,
     "model.dropout": 0.0,
 }
-GAN = DIGITS | {"z": 4, "critic_steps": 1, "best": "valid/real_logit"}
-VAE = DIGITS | {"z": (3,), "k": 1, "nll_samples": 4, "model.activation": "relu"}
+GAN = DIGITS | {"latent_dim": 4, "critic_steps": 1, "best_metric": "valid/real_logit"}
+VAE = DIGITS | {
+    "latent_dims": (3,),
+    "num_importance_samples": 1,
+    "nll_samples": 4,
+    "model.activation": "relu",
+}
 
 BASES = {
     ("gan", "mlp"): ("gan_digits", GAN | {"model.g.widths": (6,), "model.d.widths": (6, 5)}),
@@ -71,32 +76,32 @@ BASES = {
     ("vae", "mlp"): ("vae_digits", VAE | {"model.widths": ((6,),)}),
     ("vae", "conv"): ("vae_conv_fashion", VAE | {"model.widths": ((6,),), "model.width": 3,
         "model.kernel": 3, "likelihood": "bernoulli", "binarize": "dynamic"}),
-    ("vqvae", ""): ("vqvae_digits", DIGITS | {"model.channels": (3,), "model.size": 2, "codes": 4,
-        "model.kernel": 3}),
+    ("vqvae", ""): ("vqvae_digits", DIGITS | {"model.channels": (3,), "model.size": 2,
+        "codebook_size": 4, "model.kernel": 3}),
     ("lm", "transformer"): ("gpt_shakespeare_cpu", TEXT | TRANSFORMER),
     ("lm", "recurrent"): ("rnn_pydoc", TEXT | {"model.width": 6, "model.embedding": 4,
         "model.layers": 2, "data.order": "trial"}),
     ("mlm", ""): ("bert_pydoc", TEXT | TRANSFORMER),
     ("seq2seq", ""): ("seq2seq_multi30k", TEXT | TRANSFORMER | {"data.name": "pairs",
         "data.path": str(FILES / "pairs.tsv"), "data.length": 12, "best_mode": "min",
-        "smoothing": 0.0, "beams": 1}),
+        "label_smoothing": 0.0, "num_beams": 1}),
     ("classifier", ""): ("classifier_mnist", DIGITS | {"model.channels": (3,), "model.kernel": 3,
-        "model.size": 4, "best": "valid/loss"}),
+        "model.size": 4, "best_metric": "valid/loss"}),
 }  # fmt: skip
 
 # Numbers whose two values take different paths through the code.
 NUMBERS = {
-    "accumulate": (1, 2),
+    "grad_accumulation_steps": (1, 2),
     "critic_steps": (1, 2),
-    "game.pack": (1, 2),
-    "game.unroll": (0, 1),
-    "model.d.pieces": (1, 2),
-    "k": (1, 2),
-    "z": ((3,), (3, 2)),
+    "gan.pack": (1, 2),
+    "gan.unroll": (0, 1),
+    "model.d.maxout_pieces": (1, 2),
+    "num_importance_samples": (1, 2),
+    "latent_dims": ((3,), (3, 2)),
     "loss_chunk": (0, 4),
     "lora.rank": (0, 2),
-    "beams": (1, 2),
-    "smoothing": (0.0, 0.1),
+    "num_beams": (1, 2),
+    "label_smoothing": (0.0, 0.1),
     "model.kv_heads": (0, 1),
     "model.dropout": (0.0, 0.1),
     "frozen": ("", "kernel"),
@@ -104,7 +109,7 @@ NUMBERS = {
     "run.mesh.model": (1, 2),
 }
 # Keys that are tested elsewhere, and where.
-APART = {
+TESTED_ELSEWHERE = {
     "method": "the bases",
     "network": "the bases",
     "metrics": "by `evaluate`, in test_options",
@@ -145,17 +150,17 @@ QUICK_DATA = ("digits", "npz", "folder", "tfds", "ring", "text", "tokens", "pair
 WITH = {
     ("likelihood", "gaussian"): {"hp.sigma": 0.3},
     ("likelihood", "bernoulli"): {"binarize": "dynamic"},
-    ("bound", "free_bits"): {"hp.free_bits": 0.1},
+    ("objective", "free_bits"): {"hp.free_bits": 0.1},
     ("penalty", "tc"): {"hp.penalty": 1.0},
     ("penalty", "mmd"): {"hp.penalty": 1.0},
     ("prior", "vamp"): {"model.pseudo": 3},
-    ("z", (3, 2)): {"model.widths": ((6,), (4,))},
+    ("latent_dims", (3, 2)): {"model.widths": ((6,), (4,))},
     ("model.scan", True): {"model.layers": 2},
     ("anneal.name", "linear"): {"anneal.period": "2 steps"},
     ("anneal.name", "cyclical"): {"anneal.period": "2 steps"},
     ("data.tokenizer", "file"): {"data.tokenizer_path": str(FILES / "tokenizer.json")},
     ("data.tokenizer", "bpe"): {"data.vocabulary": 270},
-    ("data.joined", True): {"data.name": "pairs", "data.length": 12},
+    ("data.prefix_lm", True): {"data.name": "pairs", "data.length": 12},
     **{
         ("data.name", name): more
         for table in (IMAGES, POINTS, TEXTS, PAIRS)
@@ -199,7 +204,8 @@ def keys_of(base) -> list:
     return [
         key
         for key in keys.keys_of(*base).values()
-        if key.name not in APART and (key.allowed or key.type is bool or key.name in NUMBERS)
+        if key.name not in TESTED_ELSEWHERE
+        and (key.allowed or key.type is bool or key.name in NUMBERS)
     ]
 
 
@@ -234,7 +240,7 @@ def all_axes(base, quick=False) -> dict:
         else:
             values = key.allowed or ((False, True) if key.type is bool else NUMBERS[key.name])
             if key.name in NUMBERS and not all(value_type(key, v) for v in values):
-                continue  # another method's key of this name, such as a GAN's z
+                continue  # another method's key of this name, such as a GAN's latent_dim
             out[key.name] = values
     return {
         axis: values
@@ -284,17 +290,21 @@ def npz_file(span: str, layout: str) -> Path:
 
 def words(base, values: dict) -> list[str]:
     """The command line of a row, without subcommand and work directory."""
-    given = overrides(base, values)
-    read = ("name", "order", "seed", *keys.DATA_KEYS[given["data.name"]])
+    changes = overrides(base, values)
+    read = ("name", "order", "seed", *keys.DATA_KEYS[changes["data.name"]])
     table = {key.name: key.default for key in keys.DATA}
     before = [key for key in default(base)[0].data if key not in read]  # of another data set
-    given = {
-        k: v for k, v in given.items() if k not in {f"data.{key}" for key in before} or k in values
+    changes = {
+        k: v
+        for k, v in changes.items()
+        if k not in {f"data.{key}" for key in before} or k in values
     }
-    given |= {f"data.{key}": table[f"data.{key}"] for key in before if f"data.{key}" not in values}
+    changes |= {
+        f"data.{key}": table[f"data.{key}"] for key in before if f"data.{key}" not in values
+    }
     return [
         f"--config={CONFIGS / BASES[base][0]}.py",
-        *(f"--config.{key}={value}" for key, value in given.items()),
+        *(f"--config.{key}={value}" for key, value in changes.items()),
     ]
 
 
@@ -320,17 +330,17 @@ MLP_GAN, LM, RNN, MLM, SEQ = (
 )
 POINTS_SETS, LABELS = tuple(POINTS), ("concatenation", "projection", "auxiliary")
 GREY = ("gaussian", "gaussian_scalar", "gaussian_pixel", "logistic", "logistic_pixel")
-WHOLE_BATCH = "needs a loss that is a mean over examples"  # not so on parts of a batch
+NEEDS_MEAN_LOSS = "needs a loss that is a mean over examples"  # not so on parts of a batch
 REFUSALS = [
     # properties of the data
-    Refusal("needs labels", {"data.name": POINTS_SETS, "game.condition": LABELS}),
+    Refusal("needs labels", {"data.name": POINTS_SETS, "gan.condition": LABELS}),
     Refusal("needs labels", {"data.name": POINTS_SETS, "conditional": (True,)}),
     *(
-        Refusal("is for images", {"data.name": POINTS_SETS, f"game.augment:{name}": (True,)})
+        Refusal("is for images", {"data.name": POINTS_SETS, f"gan.augment:{name}": (True,)})
         for name in ("colour", "translation", "cutout")
     ),
     *(
-        Refusal("is for images", {"data.name": POINTS_SETS, f"game.regularizers:{n}": (True,)})
+        Refusal("is for images", {"data.name": POINTS_SETS, f"gan.regularizers:{n}": (True,)})
         for n in ("consistency", "balanced_consistency")
     ),
     Refusal("is for black and white", {"data.name": POINTS_SETS, "likelihood": ("bernoulli",)}),
@@ -343,8 +353,10 @@ REFUSALS = [
         "is for integer grey levels",
         {"data.range": ("0..1", "-1..1"), "likelihood": ("logistic", "logistic_pixel")},
     ),
-    Refusal("holds no text", {"data.name": tuple(PAIRS), "data.joined": (False,)}, (LM, RNN, MLM)),
-    Refusal("config.data.joined", {"data.joined": (True,)}, (SEQ,)),
+    Refusal(
+        "holds no text", {"data.name": tuple(PAIRS), "data.prefix_lm": (False,)}, (LM, RNN, MLM)
+    ),
+    Refusal("config.data.prefix_lm", {"data.prefix_lm": (True,)}, (SEQ,)),
     Refusal(
         "must be 'file'",
         {
@@ -362,19 +374,19 @@ REFUSALS = [
         )
         for side in "gd"
     ),
-    Refusal("packs examples of several classes", {"game.condition": LABELS, "game.pack": (2,)}),
+    Refusal("packs examples of several classes", {"gan.condition": LABELS, "gan.pack": (2,)}),
     Refusal("is for black and white", {"likelihood": ("bernoulli",), "binarize": ("none",)}),
     Refusal(
         "goes with config.likelihood = 'bernoulli'", {"likelihood": GREY, "binarize": ("dynamic",)}
     ),
     Refusal("config.conditional must be False", {"prior": ("vamp",), "conditional": (True,)}),
-    Refusal("needs the KL of each latent", {"prior": ("vamp",), "bound": ("free_bits",)}),
-    Refusal("goes with an ELBO", {"penalty": ("tc", "mmd"), "bound": ("iwae", "dreg")}),
+    Refusal("needs the KL of each latent", {"prior": ("vamp",), "objective": ("free_bits",)}),
+    Refusal("goes with an ELBO", {"penalty": ("tc", "mmd"), "objective": ("iwae", "dreg")}),
     *(
-        Refusal("is for one stochastic layer", {"z": ((3, 2),), key: values})
+        Refusal("is for one stochastic layer", {"latent_dims": ((3, 2),), key: values})
         for key, values in (
             ("prior", ("vamp",)),
-            ("bound", ("free_bits", "dreg")),
+            ("objective", ("free_bits", "dreg")),
             ("penalty", ("tc", "mmd")),
         )
     ),
@@ -384,30 +396,30 @@ REFUSALS = [
     Refusal("matches all parameters", {"lora.rank": (2,), "frozen": ("kernel",)}),
     # computations on parts of a batch
     *(
-        Refusal(WHOLE_BATCH, {"accumulate": (2,), key: values})
+        Refusal(NEEDS_MEAN_LOSS, {"grad_accumulation_steps": (2,), key: values})
         for key, values in (
             ("model.g.norm", ("batch",)),
             ("model.d.norm", ("batch",)),
             ("model.d.minibatch_std", (True,)),
-            ("game.pack", (2,)),
-            ("game.unroll", (1,)),
+            ("gan.pack", (2,)),
+            ("gan.unroll", (1,)),
             ("loss", ("relativistic_average",)),
-            ("game.regularizers:dragan", (True,)),
-            ("game.regularizers:mode_seeking", (True,)),
+            ("gan.regularizers:dragan", (True,)),
+            ("gan.regularizers:mode_seeking", (True,)),
             ("penalty", ("tc", "mmd")),
-            ("bound", ("free_bits",)),
+            ("objective", ("free_bits",)),
         )
     ),
     *(
-        Refusal(WHOLE_BATCH, {"run.parallel": ("pmap",), key: values})
+        Refusal(NEEDS_MEAN_LOSS, {"run.parallel": ("pmap",), key: values})
         for key, values in (
             ("model.d.minibatch_std", (True,)),
-            ("game.unroll", (1,)),
+            ("gan.unroll", (1,)),
             ("loss", ("relativistic_average",)),
-            ("game.regularizers:dragan", (True,)),
-            ("game.regularizers:mode_seeking", (True,)),
+            ("gan.regularizers:dragan", (True,)),
+            ("gan.regularizers:mode_seeking", (True,)),
             ("penalty", ("tc", "mmd")),
-            ("bound", ("free_bits",)),
+            ("objective", ("free_bits",)),
         )
     ),
     Refusal(
@@ -424,7 +436,7 @@ REFUSALS = [
 # Options whose result is NaN on CPUs where XLA compiles without LLVM's optimization, as
 # in the tests (`helpers.QUICK`): RMSprop's inverse root in the gradient through
 # unrolled steps. With optimization, the default for users, the result is finite.
-MISCOMPILED = [{"optimizer": "rmsprop", "game.unroll": 1, "model.g.spectral": True}]
+MISCOMPILED = [{"optimizer": "rmsprop", "gan.unroll": 1, "model.g.spectral": True}]
 
 
 def allowed(base, values: dict) -> bool:
@@ -443,16 +455,16 @@ def weight(values: dict) -> int:
     a minute to compile.
     """
     return sum(
-        values.get(axis) is True for axis in values if axis.startswith("game.regularizers:")
-    ) + values.get("game.unroll", 0)
+        values.get(axis) is True for axis in values if axis.startswith("gan.regularizers:")
+    ) + values.get("gan.unroll", 0)
 
 
 def second_derivatives(values: dict) -> int:
     """The number of second derivatives in a row's program."""
     return sum(
-        values.get(f"game.regularizers:{name}") is True
+        values.get(f"gan.regularizers:{name}") is True
         for name in ("gradient_penalty", "dragan", "r1", "r2")
-    ) + values.get("game.unroll", 0)
+    ) + values.get("gan.unroll", 0)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from aigc_jax.training.serialization import digest_leaves
 
 # Module scope orders tests by method, so that the tests of a method share its programs.
 every_method = pytest.mark.parametrize("name", METHODS, scope="module")
-SHORT = {"steps": 16, "metrics": (), "metric_samples": 8}
+SHORT = {"steps": 16, "metrics": (), "num_metric_samples": 8}
 
 
 def trials(config, n):
@@ -36,30 +36,32 @@ def trials(config, n):
 _programs = {}
 # Programs that tests share. Each takes hundreds of memory mappings, of which a Linux
 # process may have 65,530.
-KEPT = 24
+MAX_PROGRAMS = 24
 
 
-def made(config, count, **more):
+def compile_programs(config, count, **more):
     """The programs for trials that differ in seed and hp only, compiled once for
     consecutive tests.
     """
     static = {
         k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")
     }
-    layout = [config.run[name] for name in ("fsdp", "sequence", "parallel", "data")]
+    layout = [
+        config.run[name] for name in ("fsdp", "sequence_parallel", "parallel", "data_placement")
+    ]
     key = (str(static), str(layout), count, str(more), jax.config.jax_enable_x64)
-    return _kept(key, lambda: Programs(resolved(config), dataset(config), count, **more))
+    return _cached(key, lambda: Programs(resolved(config), dataset(config), count, **more))
 
 
-def _kept(key, make):
+def _cached(key, make):
     if key not in _programs:
-        if len(_programs) >= KEPT:
+        if len(_programs) >= MAX_PROGRAMS:
             del _programs[next(iter(_programs))]
         _programs[key] = make()
     return _programs[key]
 
 
-def shared(config, dataset, count, mesh=None, **more):
+def shared_programs(config, dataset, count, mesh=None, **more):
     """The programs of `train` or of a loaded run, compiled once for consecutive runs in
     this process that differ in seed and hp only.
     """
@@ -70,21 +72,21 @@ def shared(config, dataset, count, mesh=None, **more):
     }
     mesh = make_mesh(config.run.mesh) if mesh is None else mesh
     key = (str(static), fingerprint(dataset), count, mesh, str(more), jax.config.jax_enable_x64)
-    return _kept(key, lambda: Programs(config, dataset, count, mesh, **more))
+    return _cached(key, lambda: Programs(config, dataset, count, mesh, **more))
 
 
-def trained(config, given, calls=(12,), **more):
+def train_steps(config, trial_configs, calls=(12,), **more):
     """The programs, the states of the trials after calls of these lengths, and the
     metrics of all steps on the host.
     """
-    programs = made(config, len(given), **more)
-    states, kept, step = programs.init(given), [], 0
+    programs = compile_programs(config, len(trial_configs), **more)
+    states, parts, step = programs.init(trial_configs), [], 0
     for n in calls:
         states, metrics = programs.train(states, step, n)
         step += n
-        kept.append({k: np.asarray(v)[:, :n] for k, v in metrics.items()})
-    joined = {k: np.concatenate([m[k] for m in kept], axis=1) for k in kept[0]}
-    return programs, states, joined
+        parts.append({k: np.asarray(v)[:, :n] for k, v in metrics.items()})
+    all_metrics = {k: np.concatenate([m[k] for m in parts], axis=1) for k in parts[0]}
+    return programs, states, all_metrics
 
 
 def close(a, b, tolerance):
@@ -94,23 +96,25 @@ def close(a, b, tolerance):
         assert np.abs(a[name].astype(np.float64) - b[name]).max() <= tolerance * scale, name
 
 
-def train(config, path, group=None, until=None, make=shared, profile=(), report=None, **more):
+def train(
+    config, path, group=None, until=None, make=shared_programs, profile=(), report=None, **more
+):
     """Train one config in a directory, or several as one program, and return the list
     of STATUS documents. until: a duration to stop after; make: builds the programs.
     """
-    given = config if isinstance(config, list) else [config]
+    config_list = config if isinstance(config, list) else [config]
     paths = path if isinstance(path, list) else [path]
-    dataset, ready = training.prepare(given)
+    dataset, ready = training.prepare(config_list)
     with StopSignal() as stop, training.open_trials(ready, paths, dataset, **more) as trials:
         stop_at = until and configs.steps_of(
-            until, "until", dataset.spec.n_train, methods.examples_per_step(given[0])
+            until, "until", dataset.spec.n_train, methods.examples_per_step(config_list[0])
         )
         programs = make(trials[0].config, dataset, len(trials))
         options = training.Options(stop_at, None, profile, report or (lambda line: None))
         return training.train(programs, trials, group or paths[0], stop, options)
 
 
-def everything(path):
+def run_state(path):
     """The results that exact resumption reproduces: leaves of the last checkpoint, rows
     and samples.
     """
@@ -147,7 +151,7 @@ def wait_until(process, condition, seconds=120):
         time.sleep(0.001)
 
 
-def swept(path, overrides, name="vae", extra=None, **more):
+def make_sweep(path, overrides, name="vae", extra=None, **more):
     """A sweep directory with untrained trials and groups."""
     it = Sweep(path)
     it.add(trials_of(configs.override(tiny(name), SHORT | more), overrides), "test", extra)

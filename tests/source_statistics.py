@@ -1,10 +1,14 @@
-"""Statistics of the package's source: names, annotations, lengths.
+"""Statistics of the package's source: names, annotations, lengths, vocabulary.
 
 python tests/source_statistics.py [CHECKOUT]
 """
 
 import ast
+import collections
+import io
+import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +18,18 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.Match)
 # Functions with one statement per flag or key, whose length is not limited.
 TABLES = ("add_arguments",)
+# Words in place of which the field has a term or the thing has a name: image, feature,
+# shard, cached, existing, integer, network.
+PRIVATE = {
+    "picture", "pictures", "look", "looks", "looked", "looking", "see", "sees", "sight",
+    "sights", "seen", "told", "asked", "asks", "given", "heard", "said", "laid", "lay", "lays",
+    "lie", "lies", "whole", "kept", "there", "apart", "joined", "player", "players", "game",
+    "games", "verdict", "verdicts",
+}  # fmt: skip
+PRIVATE_PHRASES = (
+    "by itself", "in turn", "so many", "of which", "a sentence", "goes on", "go on",
+    "what a clock decides",
+)  # fmt: skip
 
 
 class Function(NamedTuple):
@@ -134,6 +150,20 @@ def long_lines(package: Path, most: int = 100) -> int:
     )
 
 
+def private_words(package: Path) -> collections.Counter:
+    """The occurrences of PRIVATE and PRIVATE_PHRASES in names, comments and strings."""
+    counts: collections.Counter = collections.Counter()
+    for path in package.rglob("*.py"):
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+            if token.type not in (tokenize.NAME, tokenize.COMMENT, tokenize.STRING):
+                continue
+            text = re.sub(r"([a-z])([A-Z])", r"\1 \2", token.string.replace("_", " ")).lower()
+            counts.update(word for word in re.findall(r"[a-z]+", text) if word in PRIVATE)
+            prose = " ".join(text.split())
+            counts.update(p for p in PRIVATE_PHRASES for _ in re.findall(rf"\b{p}\b", prose))
+    return counts
+
+
 def main() -> None:
     package = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT) / "aigc_jax"
     every = [f for f in functions(package) if f.name not in TABLES]
@@ -155,6 +185,8 @@ def main() -> None:
     print(f"  over 7                       {sum(f.positional > 7 for f in every)}")
     print("longest module, lines          {} ({})".format(*max(modules)))
     print(f"lines over 100 columns         {long_lines(package)}")
+    words = private_words(package)
+    print(f"words of the private list      {words.total()} {dict(words.most_common(8))}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ ALL = {
 
 
 def load(path, content=None, **more):
-    """Load the data set `text` from a file, or a folder of files, written if given."""
+    """Load the data set `text` from a file or a folder, where `content` is written."""
     if isinstance(content, list):
         path.mkdir()
         for i, each in enumerate(content):

@@ -20,16 +20,16 @@ SMALL_RUN = {
     "run.save_every": "8 steps",
     "run.samples": 4,
     "run.tensorboard": False,
-    "metric_samples": 32,
+    "num_metric_samples": 32,
     "batch_size": 16,
     "steps": "32 steps",
 }
 
-GAN = {"model.g.widths": (24,), "model.d.widths": (24,), "z": 8}
+GAN = {"model.g.widths": (24,), "model.d.widths": (24,), "latent_dim": 8}
 
-CONV = {"model.g.base": 4, "model.g.channels": (4,), "model.d.channels": (4,), "z": 8}
+CONV = {"model.g.base": 4, "model.g.channels": (4,), "model.d.channels": (4,), "latent_dim": 8}
 
-VAE = {"model.widths": ((12,),), "z": (3,), "nll_samples": 50}
+VAE = {"model.widths": ((12,),), "latent_dims": (3,), "nll_samples": 50}
 
 TEXT = {
     "data.name": "pydoc",
@@ -48,20 +48,20 @@ PAIRS.write_text("".join(f"{n}\t{str(n)[::-1]}\n" for n in range(1000, 1400)))
 METHODS = {
     "gan": ("gan_digits", GAN),
     "gan_critic": ("gan_digits", GAN | {"critic_steps": 3, "loss": "minimax", "batch_size": 8}),
-    "gan_points": ("gan_ring", GAN | {"game.pack": 2}),
-    "gan_menu": ("gan_menu_mnist", GAN | {"data.name": "digits", "metrics": (), "best": "",
-        "loss": "least_squares", "model.d.spectral": True, "game.condition": "projection",
-        "game.augment": ("translation",), "game.regularizers": ("r1", "gradient_penalty",
+    "gan_points": ("gan_ring", GAN | {"gan.pack": 2}),
+    "gan_menu": ("gan_menu_mnist", GAN | {"data.name": "digits", "metrics": (), "best_metric": "",
+        "loss": "least_squares", "model.d.spectral": True, "gan.condition": "projection",
+        "gan.augment": ("translation",), "gan.regularizers": ("r1", "gradient_penalty",
         "consistency")}),
     "vae": ("vae_digits", VAE),
-    "vqvae": ("vqvae_digits", {"model.channels": (6,), "model.size": 4, "codes": 12}),
+    "vqvae": ("vqvae_digits", {"model.channels": (6,), "model.size": 4, "codebook_size": 12}),
     "lm": ("gpt_shakespeare_cpu", TEXT | TRANSFORMER | {"model.kv_heads": 1, "model.dropout": 0.1}),
     "lm_stream": ("rnn_pydoc", TEXT | {"model.cell": "lstm", "model.width": 12,
         "model.embedding": 8, "data.tokenizer": "bytes"}),
     "mlm": ("bert_pydoc", TEXT | TRANSFORMER | {"model.kv_heads": 2, "data.vocabulary": 300}),
     "seq2seq": ("seq2seq_multi30k", TRANSFORMER | {"model.hidden": 24, "data.name": "pairs",
         "data.path": str(PAIRS), "data.tokenizer": "bytes", "data.vocabulary": 0, "data.length": 8,
-        "metrics": (), "best": "", "schedule.warmup": "4 steps"}),
+        "metrics": (), "best_metric": "", "schedule.warmup": "4 steps"}),
     "classifier": ("classifier_mnist", {"data.name": "digits", "model.channels": (6, 8),
         "model.size": 12}),
     "gan_conv": ("dcgan_digits", CONV | {"model.g.norm": "batch"}),

@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--metric",
         default="",
         metavar="SPLIT/NAME",
-        help="the metric to plot (default: config.best)",
+        help="the metric to plot (default: config.best_metric)",
     )
 
 

@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--num",
         type=int,
         metavar="N",
-        help="number of samples that the metrics draw (default: config.metric_samples)",
+        help="number of samples that the metrics draw (default: config.num_metric_samples)",
     )
     parser.add_argument(
         "--metrics",
@@ -61,16 +61,18 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
         step=run.step,
         split=args.split,
         checkpoint=args.checkpoint,
-        num=args.num or run.config.metric_samples,
+        num=args.num or run.config.num_metric_samples,
     )
-    seen = run.extractor() if set(names) & set(metrics.EXTRACTED) else None
+    extractor = run.extractor() if set(names) & set(metrics.EXTRACTED) else None
     for name in names:
         examples = run.full.dataset.splits[args.split][1]
         signature = run.signatures.get(f"{name}_signature", "")
-        print_text(metrics.format_metric(name, row["num"], examples, args.split, seen, signature))
+        print_text(
+            metrics.format_metric(name, row["num"], examples, args.split, extractor, signature)
+        )
     row |= run.signatures
-    if seen is not None:
-        row |= dict(extractor=seen.name, extractor_sha256=seen.sha256)
+    if extractor is not None:
+        row |= dict(extractor=extractor.name, extractor_sha256=extractor.sha256)
     try:
         documents.append_line(
             run.dir / "evaluations.jsonl", row | {k: plain(v) for k, v in values.items()}

@@ -40,7 +40,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
     run = load(args.workdir, args.checkpoint)
     require(
         run.config.method == "lm" and run.config.network == "transformer",
-        f"{args.workdir} is no run of a decoder-only Transformer and cannot be exported",
+        f"{args.workdir} is not a run of a decoder-only Transformer and cannot be exported",
     )
     with disk_errors(args.out):
         gpt2_weights.write_directory(

@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--metric",
         default="",
         metavar="SPLIT/NAME",
-        help="the metric to show where the experiment sets none (default: config.best)",
+        help="the metric to show where the experiment sets none (default: config.best_metric)",
     )
     parser.add_argument(
         "--out", metavar="DIR", help="output directory (default: the directory of the rows)"
@@ -48,35 +48,37 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
     from aigc_jax.sweeps.report import commit_results, render_committed, write_results
     from aigc_jax.sweeps.sweep import Sweep
 
-    found = experiments.load(args.experiment) if args.experiment else None
-    require(found or args.workdir, "figure needs --experiment=FILE, --workdir=SWEEP, or both")
-    shipped = bool(found and found.file and found.file.resolve().is_relative_to(SHIPPED))
+    experiment = experiments.load(args.experiment) if args.experiment else None
+    require(experiment or args.workdir, "figure needs --experiment=FILE, --workdir=SWEEP, or both")
+    shipped = bool(
+        experiment and experiment.file and experiment.file.resolve().is_relative_to(SHIPPED)
+    )
     out = Path(args.out) if args.out else None
     if args.workdir:
         require(
-            found or not args.commit,
+            experiment or not args.commit,
             "--commit needs --experiment=FILE, next to which the rows are stored",
         )
         require(
             not (args.commit and shipped),
             "--commit stores the rows next to the experiment, which is part of the installed "
-            f"package: copy {found and found.file} to a directory of your own and pass the "
-            "copy by --experiment",
+            f"package: copy {experiment and experiment.file} to a directory of your own and pass "
+            "the copy by --experiment",
         )
-        if found and found.run:
+        if experiment and experiment.run:
             workdir = Path(args.workdir)
-            draw_results(found, workdir, out or workdir, args.commit)
+            draw_results(experiment, workdir, out or workdir, args.commit)
             return 0
         sweep = Sweep(args.workdir)
-        results = write_results(sweep, found, args.metric, out=out)
-        if args.commit and found:
-            commit_results(sweep, results, found.results, found)
+        results = write_results(sweep, experiment, args.metric, out=out)
+        if args.commit and experiment:
+            commit_results(sweep, results, experiment.results, experiment)
         return 0
     require(not args.commit, "--commit needs --workdir=SWEEP, whose rows are committed")
-    assert found is not None  # without --workdir, --experiment is required
-    folder = out or (None if shipped else found.results)
-    with disk_errors(folder or found.results):
-        render_committed(found.results, folder, found, args.metric)
+    assert experiment is not None  # without --workdir, --experiment is required
+    folder = out or (None if shipped else experiment.results)
+    with disk_errors(folder or experiment.results):
+        render_committed(experiment.results, folder, experiment, args.metric)
     if folder is None:
         print_text("figure: not written; --out=DIR writes figure and table to DIR")
     return 0

@@ -31,11 +31,11 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
         "Configs, for --config=NAME": list_sources("configs"),
         "Experiments, for --experiment=NAME": list_sources("experiments"),
     }
-    longest = max((len(name) for found in sections.values() for name in found), default=0)
+    longest = max((len(name) for names in sections.values() for name in names), default=0)
     width = shutil.get_terminal_size().columns
-    for i, (title, found) in enumerate(sections.items()):
+    for i, (title, names) in enumerate(sections.items()):
         print_text(f"{title}:\n" if i == 0 else f"\n{title}:\n")
-        for name, source in found.items():
+        for name, source in names.items():
             print_text(format_entry(name, summary_of(source), longest + 4, width))
     return 0
 

@@ -174,14 +174,14 @@ def sample_images(run: "Run", args: Namespace) -> None:
     else:
         samples = run.draw(args.num, args.what, args.seed, label=args.label)
         columns = run.columns(args.what) if args.label is None else None
-    made = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
+    origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with disk_errors(out):
         if out.suffix == ".npy":
             np.save(out, samples)
         elif scores is not None:
-            plots.save_separability(out, samples, scores, classifier_accuracy(scores), made)
+            plots.save_separability(out, samples, scores, classifier_accuracy(scores), origin)
         else:
-            sample_files.save_samples(out, samples, run.spec, made, columns)
+            sample_files.save_samples(out, samples, run.spec, origin, columns)
     print_text(out)
 
 
@@ -221,10 +221,10 @@ def make_folder(folder: Path) -> None:
     """Create the folder of default output files in a run's directory."""
     from aigc_jax.utils.disk import disk_errors
 
-    found = folder if folder.is_dir() else folder.parent
+    existing = folder if folder.is_dir() else folder.parent
     require(
-        os.access(found, os.W_OK),
-        f"{found} is not writable: name a file for the samples, such as --out=samples.png",
+        os.access(existing, os.W_OK),
+        f"{existing} is not writable: name a file for the samples, such as --out=samples.png",
     )
     with disk_errors(folder):
         folder.mkdir(exist_ok=True)
@@ -264,9 +264,9 @@ def save_texts(run: "Run", texts: list[str], out: Path, seed: int) -> None:
     from aigc_jax.media.provenance_marks import describe_origin
     from aigc_jax.utils.disk import disk_errors
 
-    made = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, seed)
+    origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, seed)
     with disk_errors(out):
-        sample_files.save_texts(out.with_suffix(".txt"), texts, made)
+        sample_files.save_texts(out.with_suffix(".txt"), texts, origin)
         tunes = music.write_midi(out.with_suffix(""), texts) if out.suffix == ".mid" else []
     print_text("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
 
@@ -288,7 +288,7 @@ def write_samples(run: "Run", args: Namespace) -> None:
         generation.interactive_loop(run, *options)
         return
     prompt = generation.read_prompt(args.prompt_file) if args.prompt_file else args.prompt
-    check_range("num", 1 if args.num is None else args.num, 1, generation.MOST, whole=True)
+    check_range("num", 1 if args.num is None else args.num, 1, generation.MOST, integer=True)
     if run.programs.method.language.begin is not None:
         answers = generation.generate_completions(run, prompt.split("\n"), *options)
         print_text("\n".join(answers))

@@ -127,7 +127,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--metric",
         default="",
         metavar="SPLIT/NAME",
-        help="the metric that table and figure show (default: config.best)",
+        help="the metric that table and figure show (default: config.best_metric)",
     )
     parser.add_argument(
         "--route",

@@ -113,7 +113,7 @@ def report_status(run: RunDir) -> None:
     if status.get("best"):
         print_text(
             f"best checkpoint: step {status['best']['step']:,}, "
-            f"{run.config()['config']['best']} = {status['best']['value']:.4g}"
+            f"{run.config()['config']['best_metric']} = {status['best']['value']:.4g}"
         )
     samples = sorted(p for p in (run / "samples").glob("*") if p.suffix in (".png", ".txt"))
     if samples:

@@ -45,12 +45,13 @@ def load(path: str | Path) -> ConfigDict:
         hasattr(module, "get_config"), f"{argument('config')}={path} has no function get_config()"
     )
     with user_code(path, "config"):
-        given = module.get_config()
+        config = module.get_config()
     require(
-        isinstance(given, ConfigDict),
-        f"{argument('config')}={path}: get_config() returns {type(given).__name__}, no ConfigDict",
+        isinstance(config, ConfigDict),
+        f"{argument('config')}={path}: get_config() returns {type(config).__name__}, "
+        "not a ConfigDict",
     )
-    return fill_defaults(given)
+    return fill_defaults(config)
 
 
 def fill_defaults(config: ConfigDict) -> ConfigDict:
@@ -58,17 +59,19 @@ def fill_defaults(config: ConfigDict) -> ConfigDict:
     except in `model` and `hp`, which contain only keys that are set. All keys and
     values are checked.
     """
-    given = flatten_config(config)
-    table = _table_of(given)
+    leaves = flatten_config(config)
+    table = _table_of(leaves)
     values = {
-        name: convert_value(find_key(table, name, given), value) for name, value in given.items()
+        name: convert_value(find_key(table, name, leaves), value) for name, value in leaves.items()
     }
-    kept = {
+    defaults = {
         name: key.default
         for name, key in table.items()
         if key.default is not REQUIRED and not name.startswith(("model.", "hp."))
     }
-    out = _nested({name: (kept | values)[name] for name in table if name in kept or name in values})
+    out = _nested(
+        {name: (defaults | values)[name] for name in table if name in defaults or name in values}
+    )
     validate_config(out)
     return out
 
@@ -77,34 +80,34 @@ def validate_config(config: ConfigDict) -> None:
     """Raise a UserError unless the config has all required keys of its method and
     network, no other keys, and no key of `data` that its data set does not read.
     """
-    known = flatten_config(config)
-    table = _table_of(known)
-    for name in known:
-        find_key(table, name, known)
+    leaves = flatten_config(config)
+    table = _table_of(leaves)
+    for name in leaves:
+        find_key(table, name, leaves)
     for name, key in table.items():
-        missing = key.default is REQUIRED and not name.startswith("hp.") and name not in known
-        require(not missing, f"config.{name} is missing; {_kind(known)} needs it")
-    check_hparams(known)
-    check_data(known)
+        missing = key.default is REQUIRED and not name.startswith("hp.") and name not in leaves
+        require(not missing, f"config.{name} is missing; {_kind(leaves)} needs it")
+    check_hparams(leaves)
+    check_data(leaves)
 
 
-def check_data(known: Mapping) -> None:
+def check_data(leaves: Mapping) -> None:
     """Raise a UserError for a key of `data` that is set but not read by the data set.
 
     Args:
       known: {"data.name": value, ...} of all keys of `data`; other keys are ignored.
     """
-    read = keys.DATA_KEYS[known["data.name"]]
+    read = keys.DATA_KEYS[leaves["data.name"]]
     for key in keys.DATA:
         last = key.name.removeprefix("data.")
-        unread = last not in ("name", "order", "seed", *read) and known[key.name] != key.default
+        unread = last not in ("name", "order", "seed", *read) and leaves[key.name] != key.default
         require(
             not unread,
-            f"config.{key.name} = {brief(known[key.name])} is not read by "
-            f"config.data.name = {known['data.name']!r}"
+            f"config.{key.name} = {brief(leaves[key.name])} is not read by "
+            f"config.data.name = {leaves['data.name']!r}"
             + (f", which reads {', '.join(f'data.{k}' for k in read)}" if read else ""),
         )
-    path, tokenizer = known["data.tokenizer_path"], known["data.tokenizer"]
+    path, tokenizer = leaves["data.tokenizer_path"], leaves["data.tokenizer"]
     require(
         path == "" or tokenizer == "file",
         f"config.data.tokenizer_path = {brief(path)} is not read by "
@@ -112,37 +115,37 @@ def check_data(known: Mapping) -> None:
     )
 
 
-def _kind(given: dict) -> str:
-    network = f" with config.network = {given['network']!r}" if "network" in given else ""
-    return f"config.method = {given['method']!r}{network}"
+def _kind(leaves: dict) -> str:
+    network = f" with config.network = {leaves['network']!r}" if "network" in leaves else ""
+    return f"config.method = {leaves['method']!r}{network}"
 
 
-def _table_of(given: dict) -> dict[str, Key]:
+def _table_of(leaves: dict) -> dict[str, Key]:
     """Return {name: key} of all keys that a config with these leaves may contain."""
     base = {key.name: key for key in keys.BASE}
     require(
-        "method" in given,
+        "method" in leaves,
         f"config.method is missing; it is one of {', '.join(base['method'].allowed)}",
     )
-    method = convert_value(base["method"], given["method"])
+    method = convert_value(base["method"], leaves["method"])
     network = next((key for key in keys.METHODS[method] if key.name == "network"), None)
     if network is None:
         return keys.keys_of(method)
     require(
-        "network" in given,
+        "network" in leaves,
         f"config.network is missing; for config.method = {method!r} it is one of "
         f"{', '.join(network.allowed)}",
     )
-    return keys.keys_of(method, convert_value(network, given["network"]))
+    return keys.keys_of(method, convert_value(network, leaves["network"]))
 
 
-def find_key(table: dict[str, Key], name: str, given: dict) -> Key:
+def find_key(table: dict[str, Key], name: str, leaves: dict) -> Key:
     """Return the key of this name.
 
     Args:
       table: {name: key} of the keys that the config may contain.
       name: the name of the key.
-      given: the leaves of the config, preferred as suggestions.
+      leaves: the leaves of the config, preferred as suggestions.
 
     Raises:
       UserError: no key has this name, and the message suggests the nearest name; or the
@@ -150,10 +153,10 @@ def find_key(table: dict[str, Key], name: str, given: dict) -> Key:
     """
     if name in table:
         return table[name]
-    inside = [k for k in table if k.startswith(name + ".")]
-    require(not inside, f"config.{name} is a section; set one of its keys: {', '.join(inside)}")
-    near = nearest(name, [k for k in given if k in table]) or nearest(name, table)
-    raise UserError(f"config.{brief(name, quotes=False)}: no such key of {_kind(given)}{near}")
+    subkeys = [k for k in table if k.startswith(name + ".")]
+    require(not subkeys, f"config.{name} is a section; set one of its keys: {', '.join(subkeys)}")
+    near = nearest(name, [k for k in leaves if k in table]) or nearest(name, table)
+    raise UserError(f"config.{brief(name, quotes=False)}: no such key of {_kind(leaves)}{near}")
 
 
 def flatten_config(config: ConfigDict, prefix: str = "") -> dict:
@@ -192,15 +195,15 @@ def override(config: ConfigDict, overrides: dict) -> ConfigDict:
     Raises:
       UserError: an unknown key, a wrong type, or a value out of range.
     """
-    known = flatten_config(config)
+    leaves = flatten_config(config)
     first = {name: overrides[name] for name in ("method", "network") if name in overrides}
-    table = _table_of(known | first)  # method and network determine which keys exist
-    changed = {
-        name: convert_value(find_key(table, name, known), value)
+    table = _table_of(leaves | first)  # method and network determine which keys exist
+    changes = {
+        name: convert_value(find_key(table, name, leaves), value)
         for name, value in overrides.items()
     }
-    out = known | changed
-    for name in {f"hp.{n}" for n in {*hparam_names(known)} - {*hparam_names(out)}} - {*changed}:
+    out = leaves | changes
+    for name in {f"hp.{n}" for n in {*hparam_names(leaves)} - {*hparam_names(out)}} - {*changes}:
         out.pop(name, None)
     return _nested(out)
 
@@ -230,8 +233,8 @@ def resolve(config: ConfigDict, n_train: int, examples: int) -> ConfigDict:
     out = _nested(known | lengths)
     require(out.steps > 0, f"config.steps = {out.steps!r} must be at least 1 step")
     require(
-        out.best == "" or out.best.startswith("valid/"),
-        f"config.best = {out.best!r} must name a metric of the valid split, such as "
+        out.best_metric == "" or out.best_metric.startswith("valid/"),
+        f"config.best_metric = {out.best_metric!r} must name a metric of the valid split, such as "
         "'valid/frechet_pixels'",
     )
     return out
@@ -298,8 +301,8 @@ def _normalized(key: Key, value: Any) -> Any:
 def check_trials(config: ConfigDict, count: int) -> None:
     """Raise a UserError if `count` trials cannot be trained by one program."""
     require(
-        config.run.data == "device" or count == 1 or config.data.order != "trial",
-        f"config.run.data = {config.run.data!r} feeds the same batches to all "
+        config.run.data_placement == "device" or count == 1 or config.data.order != "trial",
+        f"config.run.data_placement = {config.run.data_placement!r} feeds the same batches to all "
         "trials of a group: config.data.order = 'trial' must be 'shared' or 'stream'",
     )
 
@@ -322,15 +325,15 @@ def identity_difference(old: ConfigDict, new: ConfigDict) -> dict:
     """Return {key: [old, new]} of the values in which the identities of two configs
     differ, with the default where a config omits the key.
     """
-    shown = []
+    sides = []
     for config in (old, new):
         defaults = {
             name: key.default
             for name, key in _table_of(flatten_config(config)).items()
             if key.default is not REQUIRED
         }
-        shown.append(defaults | flatten_config(config))
+        sides.append(defaults | flatten_config(config))
     return {
-        name: [side.get(name) for side in shown]
+        name: [side.get(name) for side in sides]
         for name in difference(identity(old), identity(new))
     }

@@ -29,15 +29,15 @@ HOSTS = {"TPU_WORKER_HOSTNAMES": "a TPU pod", "TPU_PROCESS_ADDRESSES": "a TPU po
 
 def find_launcher(around: Mapping[str, str] = os.environ) -> str:
     """Return the name of the launcher that started this and other processes, or ''."""
-    found = [
+    launchers = [
         name
         for key, name in LAUNCHERS.items()
         if around.get(key, "1").isdecimal() and int(around.get(key, "1")) > 1
     ]
-    found += [name for key, name in HOSTS.items() if "," in around.get(key, "")]
+    launchers += [name for key, name in HOSTS.items() if "," in around.get(key, "")]
     if "KUBERNETES_SERVICE_HOST" in around and around.get("JOB_COMPLETION_INDEX"):
-        found.append("Kubernetes")
-    return next(iter(found), "")
+        launchers.append("Kubernetes")
+    return next(iter(launchers), "")
 
 
 def initialize(coordinator: str = "", count: int | None = None, index: int | None = None) -> None:
@@ -53,9 +53,9 @@ def initialize(coordinator: str = "", count: int | None = None, index: int | Non
       UserError: only some arguments are set, an argument or the environment is invalid,
         or JAX cannot identify this process.
     """
-    given = [value is not None and value != "" for value in (coordinator, count, index)]
+    is_set = [value is not None and value != "" for value in (coordinator, count, index)]
     require(
-        all(given) or not any(given),
+        all(is_set) or not any(is_set),
         f"{argument('coordinator')}=HOST:PORT, {argument('num_processes')}=N and "
         f"{argument('process_id')}=I must be set together",
     )
@@ -158,12 +158,12 @@ def slice_bounds(index: Index, shape: Sequence[int]) -> tuple[tuple[int, int], .
 
 def local_shards(x: jax.Array) -> LocalShards:
     """Copy the parts of an array on this process's devices, replicated ones once."""
-    mine = {
+    shards = {
         slice_bounds(s.index, x.shape): np.array(s.data)
         for s in x.addressable_shards
         if s.replica_id == 0
     }
-    return LocalShards(x.shape, x.dtype, mine)
+    return LocalShards(x.shape, x.dtype, shards)
 
 
 def addressable_slices(shape: Sequence[int], sharding: Sharding) -> list[tuple]:

@@ -21,7 +21,7 @@ def parse_duration(value: object, key: str) -> tuple[float, str]:
     if not match or (match[2] and match[2] not in UNITS):
         unit = nearest(match[2], UNITS) if match and match[2] else ""
         raise UserError(
-            f"{key} = {brief(value)} is no duration: write '1000 steps', '10 epochs', '1e6 "
+            f"{key} = {brief(value)} is not a duration: write '1000 steps', '10 epochs', '1e6 "
             f"examples' or 'never'{unit}"
         )
     number = float(match[1].replace("_", ""))

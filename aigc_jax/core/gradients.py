@@ -18,8 +18,8 @@ def mean_gradients(
     batch: PyTree,
     key: Array,
     rows: tuple[str, ...] = (),
-    accumulate: int = 1,
-    lay: Callable = lambda grads: grads,
+    grad_accumulation_steps: int = 1,
+    constrain: Callable = lambda grads: grads,
 ) -> tuple[PyTree, dict]:
     """Return the gradient of a loss and its auxiliary outputs. Every training loss is
     differentiated here.
@@ -34,10 +34,10 @@ def mean_gradients(
       key: passed to the loss.
       rows: names in aux of arrays with a row for each example; the other entries are
         means over examples.
-      accumulate: number of equal parts of the batch over which the gradient is averaged
-        sequentially, in the memory of one part; exact for losses that are means over
-        examples.
-      lay: constrains how the gradient is sharded over the devices
+      grad_accumulation_steps: number of equal parts of the batch over which the
+        gradient is averaged sequentially, in the memory of one part; exact for losses
+        that are means over examples.
+      constrain: determines how the gradient is sharded over the devices
         (`core.sharding.reduce_scatter_grads`).
 
     Returns:
@@ -50,13 +50,13 @@ def mean_gradients(
         means = {name: value for name, value in aux.items() if name not in rows}
         return (grads, means), {name: aux[name] for name in rows}
 
-    if accumulate == 1:
-        means, joined = one(batch)
+    if grad_accumulation_steps == 1:
+        means, row_aux = one(batch)
     else:
         # Strided, not contiguous: each part is sharded over the devices as the full
         # batch is.
         parts = jax.tree.map(
-            lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+            lambda x: x.reshape(-1, grad_accumulation_steps, *x.shape[1:]).swapaxes(0, 1), batch
         )
 
         once = traced_once(one)
@@ -66,10 +66,10 @@ def mean_gradients(
             return jax.tree.map(jnp.add, total, means), each
 
         shapes = jax.eval_shape(once, jax.tree.map(lambda x: x[0], parts))[0]
-        total, joined = jax.lax.scan(
+        total, row_aux = jax.lax.scan(
             body, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), parts
         )
-        means = jax.tree.map(lambda x: x / accumulate, total)
-        joined = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), joined)
+        means = jax.tree.map(lambda x: x / grad_accumulation_steps, total)
+        row_aux = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), row_aux)
     grads, aux = axes.device_mean(means)
-    return lay(grads), aux | axes.all_gather_rows(joined)
+    return constrain(grads), aux | axes.all_gather_rows(row_aux)

@@ -20,15 +20,15 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "optimizer": {
         "adam": ("beta1", "beta2"),
         "adam_1e-4": ("beta1", "beta2"),
-        "adamw": ("beta1", "beta2", "weight_decay", "clip"),
+        "adamw": ("beta1", "beta2", "weight_decay", "grad_clip"),
         "adagrad": (),
         "rmsprop": ("beta2",),
         "sgd": ("beta1",),
     },
-    "game.condition": {"auxiliary": ("auxiliary",)},
-    "game.regularizers": {name: (name,) for name in REGULARIZERS},
+    "gan.condition": {"auxiliary": ("auxiliary",)},
+    "gan.regularizers": {name: (name,) for name in REGULARIZERS},
     "likelihood": {"gaussian": ("sigma",)},
-    "bound": {"free_bits": ("free_bits",)},
+    "objective": {"free_bits": ("free_bits",)},
     "penalty": {"tc": ("penalty",), "mmd": ("penalty",)},
 }
 
@@ -59,5 +59,5 @@ def check_hparams(leaves: dict) -> None:
                 f"{', '.join(names)}{nearest(name, names)}"
             )
     for name in names:
-        given = f"hp.{name}" in leaves or DEFAULTS[name] is not REQUIRED
-        require(given, f"config.hp.{name} is missing; {choice} reads {', '.join(names)}")
+        has_value = f"hp.{name}" in leaves or DEFAULTS[name] is not REQUIRED
+        require(has_value, f"config.hp.{name} is missing; {choice} reads {', '.join(names)}")

@@ -27,7 +27,7 @@ from aigc_jax.core.schema import (
 
 # Part of every identity. Increment when the default of an existing key changes, since a
 # config without the key then denotes another run; new keys need no increment.
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 
 # Names that are allowed for several keys.
 LIKELIHOODS = (
@@ -67,19 +67,19 @@ BASE = (
     # dtype of the networks' arithmetic; "bfloat16_all": of the parameters too
     one_of("precision", ("float32", "float64", "bfloat16", "bfloat16_all"), "float32"),
     # dtype of the optimiser state; "": that of the parameters
-    one_of("moments", ("", "bfloat16"), ""),
+    one_of("optimizer_dtype", ("", "bfloat16"), ""),
     # number of equal parts of a batch whose gradients are computed sequentially, in the
     # memory of one part
-    Key("accumulate", int, 1, 1, 2**20),
+    Key("grad_accumulation_steps", int, 1, 1, 2**20),
     # metrics over full splits
     Key("metrics", NAMES, (), allowed=METRICS),
     # number of samples that metrics draw
-    Key("metric_samples", int, 1000, 2, 10**7),
+    Key("num_metric_samples", int, 1000, 2, 10**7),
     # feature extractor of metrics that compare features: "classifier", trained on the
     # data, or the path of Inception's weights
     Key("extractor", str, "classifier"),
     # logged metric that selects the best checkpoint, such as "valid/frechet_pixels"
-    Key("best", str, ""),
+    Key("best_metric", str, ""),
     one_of("best_mode", ("min", "max"), "min"),
     # run directory whose parameters initialize the run
     Key("init_from", str, ""),
@@ -139,7 +139,7 @@ DATA = (
     one_of("data.languages", ("en-de", "en-fr", "de-en", "de-fr", "fr-en", "fr-de"), "en-de"),
     # pairs: source, line break and target as one text, for config.method = "lm"; only
     # the target is learned
-    Key("data.joined", bool, False),
+    Key("data.prefix_lm", bool, False),
 )
 
 # data.name -> the keys of `data` that the data set reads, besides name, order and seed.
@@ -155,9 +155,9 @@ DATA_KEYS = dict.fromkeys(DATASETS, ()) | {
     ),
     "text": ("path", *TEXT),
     "tokens": ("path", *TOKENS),
-    "pairs": ("path", "joined", *TEXT),
-    "multi30k": ("languages", "joined", *TOKENS, *CLEANING),
-    "docstrings": ("joined", *TEXT),
+    "pairs": ("path", "prefix_lm", *TEXT),
+    "multi30k": ("languages", "prefix_lm", *TOKENS, *CLEANING),
+    "docstrings": ("prefix_lm", *TEXT),
 }
 
 RUN = (
@@ -165,7 +165,7 @@ RUN = (
     Key("run.data_dir", str, ""),
     # where the data set is stored during training; "host": batches are transferred, for
     # data sets larger than a device's memory
-    one_of("run.data", ("device", "host"), "device"),
+    one_of("run.data_placement", ("device", "host"), "device"),
     # devices along each axis of the mesh: trials, examples of a batch, parameters; -1:
     # all remaining devices
     Key("run.mesh.trial", int, 1, -1, 2**20),
@@ -175,7 +175,7 @@ RUN = (
     # part of the batch (mesh.data only)
     one_of("run.parallel", ("jit", "pmap"), "jit"),
     # shard a Transformer's activations between layers by positions over mesh.model
-    Key("run.sequence", bool, False),
+    Key("run.sequence_parallel", bool, False),
     # shard parameters and their moments over mesh.data too, gathered where a step needs
     # them
     Key("run.fsdp", bool, False),
@@ -193,7 +193,7 @@ RUN = (
 )
 
 # Keys of language models: label smoothing of the cross-entropy.
-LM = (Key("smoothing", float, REQUIRED, 0, BELOW_ONE),)
+LM = (Key("label_smoothing", float, REQUIRED, 0, BELOW_ONE),)
 IMAGES = (
     one_of("likelihood", LIKELIHOODS),
     # "dynamic": grey levels are probabilities of binary images, which are sampled anew
@@ -204,7 +204,7 @@ METHODS = {
     "gan": (
         one_of("network", ("mlp", "dcgan", "resnet")),
         # dimension of the noise
-        width("z"),
+        width("latent_dim"),
         one_of(
             "loss",
             (
@@ -219,26 +219,26 @@ METHODS = {
         # discriminator updates per generator update
         Key("critic_steps", int, REQUIRED, 1, 1000),
         # penalties and bounds; the weight of each has its name in config.hp
-        Key("game.regularizers", NAMES, (), allowed=REGULARIZERS),
+        Key("gan.regularizers", NAMES, (), allowed=REGULARIZERS),
         # how labels condition the networks
-        one_of("game.condition", ("none", "concatenation", "projection", "auxiliary"), "none"),
+        one_of("gan.condition", ("none", "concatenation", "projection", "auxiliary"), "none"),
         # number of examples that the discriminator scores jointly
-        Key("game.pack", int, 1, 1, 1000),
+        Key("gan.pack", int, 1, 1, 1000),
         # unrolled discriminator updates in the generator's loss
-        Key("game.unroll", int, 0, 0, 1000),
+        Key("gan.unroll", int, 0, 0, 1000),
         # augmentations of the discriminator's inputs in training
-        Key("game.augment", NAMES, (), allowed=("colour", "translation", "cutout")),
+        Key("gan.augment", NAMES, (), allowed=("colour", "translation", "cutout")),
     ),
     "vae": (
         one_of("network", ("mlp", "conv")),
         # dimensions of the latents, the one next to the data first
-        Key("z", INTS, REQUIRED, 1, WIDTH),
+        Key("latent_dims", INTS, REQUIRED, 1, WIDTH),
         *IMAGES,
         # "vamp": a mixture of the posteriors of model.pseudo learned inputs
         one_of("prior", ("normal", "vamp")),
-        one_of("bound", ("elbo", "free_bits", "iwae", "dreg")),
+        one_of("objective", ("elbo", "free_bits", "iwae", "dreg")),
         # samples of the latents per example
-        Key("k", int, REQUIRED, 1, 10**5),
+        Key("num_importance_samples", int, REQUIRED, 1, 10**5),
         # total correlation or maximum mean discrepancy of a batch's latents, weighted
         # by hp.penalty
         one_of("penalty", ("none", "tc", "mmd")),
@@ -250,7 +250,7 @@ METHODS = {
         one_of("anneal.name", ("constant", "linear", "cyclical")),
         Key("anneal.period", DURATION),
     ),
-    "vqvae": (Key("codes", int, REQUIRED, 2, 2**20), *IMAGES),
+    "vqvae": (Key("codebook_size", int, REQUIRED, 2, 2**20), *IMAGES),
     "lm": (
         one_of("network", ("transformer", "recurrent")),
         *LM,
@@ -264,10 +264,10 @@ METHODS = {
     ),
     "seq2seq": (
         *LM,
-        Key("beams", int, REQUIRED, 1, 1000),
+        Key("num_beams", int, REQUIRED, 1, 1000),
         Key("length_penalty", float, REQUIRED, -100, 100),
     ),
-    "mlm": (Key("masked", float, REQUIRED, 1e-6, BELOW_ONE),),  # fraction of masked tokens
+    "mlm": (Key("mask_rate", float, REQUIRED, 1e-6, BELOW_ONE),),  # fraction of masked tokens
     "classifier": (),
 }
 
@@ -282,7 +282,7 @@ HP = tuple(
         ("beta1", 0.9, 0, BELOW_ONE),
         ("beta2", 0.999, 0, BELOW_ONE),
         ("weight_decay", 0.01, 0, FLOAT),
-        ("clip", 0.0, 0, FLOAT),  # maximum global norm of gradients; 0: no limit
+        ("grad_clip", 0.0, 0, FLOAT),  # maximum global norm of gradients; 0: no limit
         # decay of the moving average of weights, or of a codebook's counts and sums
         ("ema_decay", REQUIRED, 0, BELOW_ONE),
         ("smoothing", 0.0, 0, 1),  # one-sided label smoothing of a GAN

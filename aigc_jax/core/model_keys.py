@@ -54,11 +54,11 @@ TRANSFORMER = (
     Key("kv_heads", int, 0, 0, 1024),
     # width of the MLP; 0: 4 width, for swiglu 8/3 width rounded up to a multiple of 64
     width("hidden", 0, low=0),
-    one_of("mlp", ("relu", "gelu", "swiglu"), "gelu"),
+    one_of("activation", ("relu", "gelu", "swiglu"), "gelu"),
     one_of("norm", ("layer", "rms"), "layer"),
     # of the normalization: x + f(norm(x)), or norm(x + f(x))
-    one_of("place", ("before", "after"), "before"),
-    one_of("positions", ("learned", "sinusoidal", "rotary", "alibi", "none"), "learned"),
+    one_of("norm_position", ("pre", "post"), "pre"),
+    one_of("position_encoding", ("learned", "sinusoidal", "rotary", "alibi", "none"), "learned"),
     Key("qk_norm", bool, False),
     Key("bias", bool, True),
     Key("dropout", float, 0.0, 0, BELOW_ONE),
@@ -71,7 +71,7 @@ TRANSFORMER = (
     # recompute a block's intermediate values in the backward pass, except those named
     # by the next key
     Key("remat", bool, False),
-    one_of("keep", ("nothing", "products"), "nothing"),
+    one_of("remat_policy", ("nothing", "products"), "nothing"),
 )
 RECURRENT = (
     one_of("cell", ("rnn", "lstm", "gru")),
@@ -85,7 +85,7 @@ RECURRENT = (
 MODEL: dict[tuple[str, str], dict[str, tuple[Key, ...]]] = {
     ("gan", "mlp"): dict(
         g=(WIDTHS, ACTIVATION, OUTPUT, *_gan(), STD),
-        d=(WIDTHS, ACTIVATION, *_gan(), MINIBATCH_STD, Key("pieces", int, 1, 1, 1000), STD),
+        d=(WIDTHS, ACTIVATION, *_gan(), MINIBATCH_STD, Key("maxout_pieces", int, 1, 1, 1000), STD),
     ),
     ("gan", "dcgan"): dict(
         g=(

@@ -35,7 +35,7 @@ REPLICATED: Rule = ({}, False)
 Rules = tuple[tuple[str, Rule], ...]
 RULES: Rules = (
     (r"^extra/carry/", BATCH),  # of streams, each a row of the batch
-    (r"^extra/book/", REPLICATED),  # statistics of all examples: codes, counts, sums
+    (r"^extra/codebook/", REPLICATED),  # statistics of all examples: codes, counts, sums
     (r"/u$", REPLICATED),  # spectral normalization's vectors
     (r"/embed/embedding$", ROW_PARALLEL),
     (r"/(out|down)/kernel$", ROW_PARALLEL),
@@ -55,7 +55,7 @@ RULES: Rules = (
 
 def match_rule(path: str, rules: Rules = RULES) -> Rule | None:
     """Return the first rule that matches the path of a leaf, or None."""
-    return next((found for pattern, found in rules if re.search(pattern, path)), None)
+    return next((rule for pattern, rule in rules if re.search(pattern, path)), None)
 
 
 def leaf_axes(
@@ -64,12 +64,12 @@ def leaf_axes(
     """Return the mesh axis, or None, of each axis of one trial's leaf. An axis that is
     not divisible is not sharded; fsdp shards the longest of the others that is.
     """
-    found = match_rule(path, rules)
+    rule = match_rule(path, rules)
     require(
-        found is not None or len(shape) < 2,
+        rule is not None or len(shape) < 2,
         f"no rule of sharding.RULES names {path} {tuple(shape)}",
     )
-    divided, rest = found or REPLICATED
+    divided, rest = rule or REPLICATED
     axes: list[str | None] = [None] * len(shape)
     for axis, name in divided.items():
         if len(shape) >= abs(axis) and shape[axis] % sizes[name] == 0 and sizes[name] > 1:
@@ -99,8 +99,8 @@ def constraint_mesh(mesh: Mesh) -> Mesh | AbstractMesh:
     """Return the mesh that constraints inside a program name: within a shard_map over
     the trial axis, the mesh of the other axes.
     """
-    inside = jax.sharding.get_abstract_mesh()
-    return mesh if inside.empty else inside
+    abstract_mesh = jax.sharding.get_abstract_mesh()
+    return mesh if abstract_mesh.empty else abstract_mesh
 
 
 def with_axis_rules(f: Callable, mesh: Mesh, sequence: bool) -> Callable:
@@ -124,11 +124,11 @@ def with_axis_rules(f: Callable, mesh: Mesh, sequence: bool) -> Callable:
             else x
         )
 
-    def heard(*args):
+    def apply_with_rules(*args):
         with logical_axis_rules(constrain):
             return f(*args)
 
-    return heard
+    return apply_with_rules
 
 
 def constrain_params(mesh: Mesh, fsdp: bool) -> Callable:
@@ -148,7 +148,7 @@ def all_gather_params(f: Callable, mesh: Mesh, new: bool = False) -> Callable:
     axis first. If `new`, f returns (state, ...), and its parameters are sharded again.
     """
 
-    def whole(state):
+    def gather(state):
         extra = {
             name: constrain_params(mesh, False)(value) if name == "ema" else value
             for name, value in state.extra.items()
@@ -158,7 +158,7 @@ def all_gather_params(f: Callable, mesh: Mesh, new: bool = False) -> Callable:
         )
 
     def run(state, *rest):
-        out = f(whole(state), *rest)
+        out = f(gather(state), *rest)
         return (
             (out[0].replace(params=constrain_params(mesh, True)(out[0].params)), *out[1:])
             if new

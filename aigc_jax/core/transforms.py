@@ -51,7 +51,7 @@ def repeat_steps(step: Callable, capacity: int = 1024) -> Callable:
 
 
 def evaluate_batches(
-    evaluate: Callable, take: Callable, batch_size: int, lay: Callable = lambda batch: batch
+    evaluate: Callable, take: Callable, batch_size: int, constrain: Callable = lambda batch: batch
 ) -> Callable:
     """Return (state, arrays, start, count, first, last) -> sums of `evaluate` over the
     batches first .. last - 1 of the split in rows start .. start + count - 1 of the
@@ -67,8 +67,10 @@ def evaluate_batches(
         def batch(i):
             index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
             rows = start + jnp.minimum(index, count - 1)
-            places = lay(dict(rows=rows, index=index, weight=(index < count).astype(jnp.float32)))
-            return lay(take(arrays, places.pop("rows"))) | places
+            places = constrain(
+                dict(rows=rows, index=index, weight=(index < count).astype(jnp.float32))
+            )
+            return constrain(take(arrays, places.pop("rows"))) | places
 
         def body(i, sums):
             return jax.tree.map(jnp.add, sums, once(state, batch(i)))
@@ -81,7 +83,7 @@ def evaluate_batches(
 
 
 def sample_batch(
-    sampler: Callable, take: Callable, lay: Callable = lambda batch: batch
+    sampler: Callable, take: Callable, constrain: Callable = lambda batch: batch
 ) -> Callable:
     """Return (state, arrays, seed, rows [B], index [B], class [B]) -> samples [B, ...],
     conditioned on these rows of the arrays, or of these classes.
@@ -91,8 +93,8 @@ def sample_batch(
     """
 
     def run(state, arrays, seed, rows, index, label):
-        places = lay({"rows": rows, "index": index, "class": label})
-        batch = lay(take(arrays, places.pop("rows"))) | places
+        places = constrain({"rows": rows, "index": index, "class": label})
+        batch = constrain(take(arrays, places.pop("rows"))) | places
         return sampler(state, fold_in(state.key, SAMPLE, seed), batch)
 
     return run

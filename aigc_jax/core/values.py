@@ -70,13 +70,13 @@ def _plain(number: float | None) -> str:
 
 
 TYPES = {
-    bool: "bool",
-    int: "integer",
-    float: "number",
-    str: "text",
-    NAMES: "tuple of names",
-    INTS: "tuple of integers",
-    INTS2: "tuple of tuples of integers",
+    bool: "a bool",
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    NAMES: "a tuple of names",
+    INTS: "a tuple of integers",
+    INTS2: "a tuple of tuples of integers",
 }
 
 
@@ -89,7 +89,7 @@ def _typed(kind: Any, value: Any, shown: str, name: str) -> Any:
         if value is None:
             return None
         kind = options[0]
-    wrong = UserError(f"{shown} is no {TYPES[kind]}")
+    wrong = UserError(f"{shown} is not {TYPES[kind]}")
     if kind is str:
         if not isinstance(value, str):
             raise wrong
@@ -136,7 +136,9 @@ def _number(kind: Any, value: Any, wrong: UserError) -> Any:
             value = float(value)
         except OverflowError:
             value = math.inf
-        require(math.isfinite(value), str(wrong).removesuffix(" is no number") + " is not finite")
+        require(
+            math.isfinite(value), str(wrong).removesuffix(" is not a number") + " is not finite"
+        )
         return value + 0.0  # -0.0 is 0.0
     if not isinstance(value, int) and (not math.isfinite(value) or value != int(value)):
         raise wrong
@@ -147,7 +149,7 @@ def _duration(value: Any, name: str) -> Any:
     """Check a duration, a string or an integer (if resolved), and return a string."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise UserError(
-            f"{name} = {brief(value)} is no duration, such as '1000 steps' or '10 epochs'"
+            f"{name} = {brief(value)} is not a duration, such as '1000 steps' or '10 epochs'"
         )
     number, unit = parse_duration(value, name)
     require(

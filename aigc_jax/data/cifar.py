@@ -44,8 +44,8 @@ def cifar10(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     binary or the Python archive, packed or unpacked, or prepared by
     tensorflow-datasets. The valid split is the last 5,000 training images.
     """
-    found = locate_archive(data_dir)
-    if found is None:
+    located = locate_archive(data_dir)
+    if located is None:
         archive = FORMS["binary"][0]  # the archive to download
         paths, folder, about = locate_dataset(
             "cifar10", {archive: CHECKSUMS[archive]}, data_dir, download
@@ -54,9 +54,9 @@ def cifar10(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
             return hold_out_valid(
                 from_prepared(folder, "train"), from_prepared(folder, "test"), about
             )
-        found = "binary", paths[archive]
-    form, path = found
-    parts = {name: parse_batch(form, called, raw) for name, called, raw in read_pieces(form, path)}
+        located = "binary", paths[archive]
+    form, path = located
+    parts = {name: parse_batch(form, source, raw) for name, source, raw in read_pieces(form, path)}
     for name in (*TRAIN, TEST):
         require(name in parts, f"cifar10: {FORMS[form][2].format(name)} is missing in {path}")
     train = {key: np.concatenate([parts[name][key] for name in TRAIN]) for key in parts[TEST]}
@@ -78,8 +78,8 @@ def locate_archive(data_dir: str) -> tuple[str, Path] | None:
         if (where / folder).is_dir():
             return form, where / folder
         if is_regular(path := where / archive):
-            hint, found = files.download_hint("cifar10"), file_sha256(path)
-            files.verify_sha256("cifar10", path, found, CHECKSUMS[archive], hint)
+            hint, sha256 = files.download_hint("cifar10"), file_sha256(path)
+            files.verify_sha256("cifar10", path, sha256, CHECKSUMS[archive], hint)
             return form, path
     return None
 
@@ -106,53 +106,53 @@ def read_pieces(form: str, path: Path) -> Iterator[tuple[str, str, bytes]]:
         raise UserError(f"{path} cannot be unpacked: {first_line(e)}") from None
 
 
-def parse_batch(form: str, called: str, raw: bytes) -> dict[str, np.ndarray]:
+def parse_batch(form: str, name: str, raw: bytes) -> dict[str, np.ndarray]:
     """Return {"x": uint8 [n, 32, 32, 3], "label": int32 [n]} of one batch. In the file,
     an image is its red, green and blue planes, in that order.
 
     Args:
       form: "binary" or "python".
-      called: the name of the batch, for error messages.
+      name: the name of the batch, for error messages.
       raw: the bytes of the batch.
     """
-    x, labels = READERS[form](called, raw)
-    strange = [
+    x, labels = READERS[form](name, raw)
+    invalid = [
         i for i, label in enumerate(labels) if not (type(label) is int and 0 <= label < CLASSES)
     ]
     require(
-        not strange,
-        f"{called}: the label of record {min(strange, default=0)} is none of 0 to {CLASSES - 1}",
+        not invalid,
+        f"{name}: the label of record {min(invalid, default=0)} is none of 0 to {CLASSES - 1}",
     )
     x = np.ascontiguousarray(x.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1))
     return dict(x=x, label=np.array(labels, np.int32))
 
 
-def read_binary(called: str, raw: bytes) -> tuple[np.ndarray, list]:
+def read_binary(name: str, raw: bytes) -> tuple[np.ndarray, list]:
     """Return the images [n, 3072] and labels of a binary batch, whose records are a
     byte of label and the bytes of an image.
     """
     require(
         len(raw) == RECORDS * (1 + PIXELS),
-        f"{called} has {len(raw)} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS)}",
+        f"{name} has {len(raw)} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS)}",
     )
     rows = np.frombuffer(raw, np.uint8).reshape(RECORDS, 1 + PIXELS)
     return rows[:, 1:], rows[:, 0].tolist()
 
 
-def read_python(called: str, raw: bytes) -> tuple[np.ndarray, list]:
+def read_python(name: str, raw: bytes) -> tuple[np.ndarray, list]:
     """Return the images [n, 3072] and labels of a pickle of Python 2, a dictionary of
     an array and a list. Only the array's shape, memory order and bytes are read from
     the pickle, so that it constructs no object.
     """
-    content = restricted_pickle.read(io.BytesIO(raw), ALLOWED, path=called)
+    content = restricted_pickle.read(io.BytesIO(raw), ALLOWED, path=name)
     require(
         isinstance(content, dict) and {b"data", b"labels"} <= content.keys(),
-        f"{called} is no batch of CIFAR-10: it has no data and labels",
+        f"{name} is not a batch of CIFAR-10: it has no data and labels",
     )
     labels = content[b"labels"]
     require(
         isinstance(labels, list) and len(labels) == RECORDS,
-        f"{called}: its labels are no list of {RECORDS}",
+        f"{name}: its labels are not a list of {RECORDS}",
     )
     match getattr(content[b"data"], "state", None):
         case (_, (rows, columns), "u1", fortran, bytes(data)) if (rows, columns, len(data)) == (
@@ -163,7 +163,7 @@ def read_python(called: str, raw: bytes) -> tuple[np.ndarray, list]:
             return np.frombuffer(data, np.uint8).reshape(
                 (RECORDS, PIXELS), order="F" if fortran else "C"
             ), labels
-    raise UserError(f"{called}: its data are no uint8 [{RECORDS}, {PIXELS}]")
+    raise UserError(f"{name}: its data are not uint8 [{RECORDS}, {PIXELS}]")
 
 
 READERS = {"binary": read_binary, "python": read_python}

@@ -48,11 +48,11 @@ def shakespeare(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load Shakespeare's plays as one text of 1,115,394 characters (from Karpathy's
     char-rnn).
     """
-    look = lambda: files.find_file("tiny_shakespeare", SHAKESPEARE, data_dir, config.name)
-    paths = look()
+    find_paths = lambda: files.find_file("tiny_shakespeare", SHAKESPEARE, data_dir, config.name)
+    paths = find_paths()
     if paths is None and download:
         files.fetch_file("tiny_shakespeare", data_dir)
-        paths = look()
+        paths = find_paths()
     if paths is None:
         raise files.missing_error(
             "tiny_shakespeare", SHAKESPEARE, data_dir, files.download_hint(config.name)
@@ -120,12 +120,12 @@ def find_library() -> tuple[Path, dict[Path, str]]:
     """
     root = Path(sysconfig.get_path("stdlib"))
     inside = lambda path: path.relative_to(root)
-    found = sorted(
+    paths = sorted(
         (p for p in files.walk_files(root, (".py",)) if not NOT_CODE & set(inside(p).parts[:-1])),
         key=lambda p: inside(p).as_posix(),
     )
     texts = {}
-    for path in found:
+    for path in paths:
         try:
             texts[path] = read_text(path)
         except UserError:  # not UTF-8
@@ -157,7 +157,7 @@ def text_dataset(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
             [p.name for p in places[0].parent.iterdir()] if os.path.isdir(places[0].parent) else [],
         )
         raise UserError(
-            f"config.data.path = {config.path!r} is no file or directory, and no glob that "
+            f"config.data.path = {config.path!r} is not a file, a directory, or a glob that "
             f"matches a file{near}"
         )
     root = Path(os.path.commonpath([p.parent for p in paths]))
@@ -174,15 +174,15 @@ def matching_files(place: Path) -> list[Path]:
         return [place]
     if os.path.isdir(place):
         names, skipped = files.find_readable(place, SUFFIXES)
-        found = [place / name for name in names]
+        readable = [place / name for name in names]
     else:
-        given = [Path(p) for p in glob.glob(str(place), recursive=True) if not os.path.isdir(p)]
-        obstacles = {p: find_obstacle(p) for p in given}
-        found = [p for p in given if not obstacles[p]]
+        matches = [Path(p) for p in glob.glob(str(place), recursive=True) if not os.path.isdir(p)]
+        obstacles = {p: find_obstacle(p) for p in matches}
+        readable = [p for p in matches if not obstacles[p]]
         skipped = {str(p): why for p, why in obstacles.items() if why}
     if skipped:
-        print_warning(files.describe_skipped(skipped, len(found) + len(skipped), "texts"))
-    return sorted(found)
+        print_warning(files.describe_skipped(skipped, len(readable) + len(skipped), "texts"))
+    return sorted(readable)
 
 
 def find_located(name: str, pattern: str, data_dir: str) -> Path:
@@ -190,8 +190,8 @@ def find_located(name: str, pattern: str, data_dir: str) -> Path:
     where none does. For data sets without a download.
     """
     for root in files.search_roots(data_dir):
-        if found := sorted(filter(is_regular, (root / name).glob(pattern))):
-            return found[0]
+        if paths := sorted(filter(is_regular, (root / name).glob(pattern))):
+            return paths[0]
     raise files.missing_error(
         name,
         {pattern: ""},
@@ -208,7 +208,7 @@ def decode_files(path: Path) -> str:
     require(content != "", f"{path} is empty")
     require(
         "\0" not in content,
-        f"{path} is no text: it has a NUL at character {content.find(chr(0)):,}",
+        f"{path} is not text: it has a NUL at character {content.find(chr(0)):,}",
     )
     return content
 

@@ -118,8 +118,8 @@ def images_of(
     """Return a data set of images from arrays that store the splits consecutively; as
     `make_images` otherwise.
     """
-    whole = levels if arrays["x"].dtype == np.uint8 else 0
-    spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes, levels=whole)
+    discrete_levels = levels if arrays["x"].dtype == np.uint8 else 0
+    spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes, levels=discrete_levels)
 
     def take(arrays, rows):
         batch = {name: array[rows] for name, array in arrays.items()}

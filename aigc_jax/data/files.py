@@ -21,8 +21,8 @@ def search_roots(data_dir: str) -> list[Path]:
     """Return the directories to search: data_dir, $AIGC_DATA_DIR and
     ~/tensorflow_datasets.
     """
-    given = [data_dir, os.environ.get("AIGC_DATA_DIR", ""), "~/tensorflow_datasets"]
-    return [files.expand_user(d) for d in given if d]
+    candidates = [data_dir, os.environ.get("AIGC_DATA_DIR", ""), "~/tensorflow_datasets"]
+    return [files.expand_user(d) for d in candidates if d]
 
 
 def find_file(
@@ -60,9 +60,9 @@ def find_file(
     return None
 
 
-def verify_sha256(name: str, path: Path, found: str, registered: str, remedy: str) -> None:
+def verify_sha256(name: str, path: Path, sha256: str, registered: str, remedy: str) -> None:
     """Raise a UserError where a file's SHA-256 is not the registered one."""
-    if found != registered:
+    if sha256 != registered:
         raise UserError(
             f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as "
             f"registered); delete it, then {remedy}"
@@ -145,10 +145,10 @@ def fetch_file(name: str, data_dir: str) -> None:
         force_checksums_validation=True,
     )
     try:
-        got = manager.download({info.filename: url for url, info in infos.items()})
+        paths = manager.download({info.filename: url for url, info in infos.items()})
     except Exception as e:  # one user-facing error for all network errors of the library
         raise UserError(f"{name}: the download failed: {first_line(e)}") from None
-    for file, path in got.items():
+    for file, path in paths.items():
         os.replace(path, target / file)
 
 
@@ -178,8 +178,8 @@ def find_readable(
       that end in one of the suffixes; and {path: reason} of skipped ones, links to
       directories included. Paths are relative to the directory and sorted.
     """
-    inside = root.resolve()
-    found: list[str] = []
+    resolved = root.resolve()
+    readable: list[str] = []
     skipped: dict[str, str] = {}
     for directory, inner, names in os.walk(root):
         inner[:] = [d for d in inner if not d.startswith(".")]
@@ -190,16 +190,16 @@ def find_readable(
         skipped |= {relative(d): "is a link to a directory" for d in links}
         for name in (n for n in names if not n.startswith(".")):
             is_wanted = name.lower().endswith(suffixes)
-            if is_wanted and (obstacle := find_link_obstacle(Path(directory, name), inside)):
+            if is_wanted and (obstacle := find_link_obstacle(Path(directory, name), resolved)):
                 skipped[relative(name)] = obstacle
             elif is_wanted:
-                found.append(relative(name))
+                readable.append(relative(name))
             elif other and name.lower().endswith(other):
                 skipped[relative(name)] = f"{Path(name).suffix.lower()} files are not read"
-    return sorted(found), dict(sorted(skipped.items()))
+    return sorted(readable), dict(sorted(skipped.items()))
 
 
-def find_link_obstacle(path: Path, inside: Path) -> str:
+def find_link_obstacle(path: Path, root: Path) -> str:
     """Return why a file of a directory is not read: it is not regular, or a link out of
     the directory; "" where it is readable.
     """
@@ -208,7 +208,7 @@ def find_link_obstacle(path: Path, inside: Path) -> str:
             target = path.resolve()
         except (OSError, RuntimeError):  # circular links
             return "is a link to itself"
-        if not target.is_relative_to(inside):
+        if not target.is_relative_to(root):
             return "is a link to a file outside the directory"
     return files.find_obstacle(path)
 
@@ -245,46 +245,46 @@ def data_directory(path: str, data_dir: str, name: str, holds: str) -> Path:
         f"config.data.path = '' must name a directory of {holds} for config.data.name = {name!r}",
     )
     places = [files.expand_user(path), *(root / path for root in search_roots(data_dir))]
-    found = next((p for p in places if os.path.isdir(p)), None)
-    if found is None:
+    directory = next((p for p in places if os.path.isdir(p)), None)
+    if directory is None:
         parents = [place.parent for place in places if os.path.isdir(place.parent)]
         known = [p.name for parent in parents for p in parent.iterdir() if os.path.isdir(p)]
         raise UserError(
-            f"config.data.path = {path!r} is no directory{nearest(places[0].name, known)}"
+            f"config.data.path = {path!r} is not a directory{nearest(places[0].name, known)}"
         )
-    return found
+    return directory
 
 
-def keep_array(cached: Path, write: Callable, described: dict, what: str) -> bool:
+def cache_array(cached: Path, write: Callable, description: dict, what: str) -> bool:
     """Write an array to the cache, and return whether that succeeded. The .npy file is
     written before the description, whose existence implies that of the array.
 
     Args:
       cached: the path of the description; the array has the suffix .npy instead.
       write: writes the array, as .npy, to an open file.
-      described: the description, to which the SHA-256 of the array is added.
+      description: the description, to which the SHA-256 of the array is added.
       what: the kind of the contents, for warnings.
     """
     array = cached.with_suffix(".npy")
-    whole = lambda f: f.write(
-        documents.encode(cached, described | dict(array_sha256=file_sha256(array)), "cache")
+    write_description = lambda f: f.write(
+        documents.encode(cached, description | dict(array_sha256=file_sha256(array)), "cache")
     )
-    return store_array(array, write, what) and store_array(cached, whole, what)
+    return store_array(array, write, what) and store_array(cached, write_description, what)
 
 
-def kept_array(cached: Path) -> tuple[np.ndarray, dict]:
-    """Return the memory-mapped array and its description, which `keep_array` wrote.
+def load_array(cached: Path) -> tuple[np.ndarray, dict]:
+    """Return the memory-mapped array and its description, which `cache_array` wrote.
 
     Raises:
       OSError: the files do not exist.
       Exception: of another type, where the files are damaged.
     """
-    described = documents.read(cached, "cache")
-    if described is None:
+    description = documents.read(cached, "cache")
+    if description is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(cached))
-    if file_sha256(cached.with_suffix(".npy")) != described["array_sha256"]:
+    if file_sha256(cached.with_suffix(".npy")) != description["array_sha256"]:
         raise ValueError("the SHA-256 of the array is not the stored one")
-    return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), described
+    return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), description
 
 
 def store_array(cached: Path, write: Callable, what: str) -> bool:

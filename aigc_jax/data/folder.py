@@ -116,8 +116,8 @@ def read_images(
         key = hashlib.sha256(settings.encode()).hexdigest()
         cached = cache_dir("pictures") / f"{key}.json"
         try:
-            x, described = files.kept_array(cached)
-            return x, described["skipped"]
+            x, description = files.load_array(cached)
+            return x, description["skipped"]
         except OSError:  # not cached yet
             pass
         except Exception:  # a damaged file raises exceptions of many types
@@ -129,10 +129,10 @@ def read_images(
         )
         shape = (len(paths), size, size, 3 if colour == "rgb" else 1)
         write_all = lambda f: write_cache(f, decoded(), shape)
-        if files.keep_array(cached, write_all, dict(skipped=skipped), "decoded images"):
-            return files.kept_array(cached)[0], skipped
-        kept = [x for x in decoded() if not isinstance(x, str)]
-    return (np.stack(kept) if kept else np.zeros((0, *shape[1:]), np.uint8)), skipped
+        if files.cache_array(cached, write_all, dict(skipped=skipped), "decoded images"):
+            return files.load_array(cached)[0], skipped
+        images = [x for x in decoded() if not isinstance(x, str)]
+    return (np.stack(images) if images else np.zeros((0, *shape[1:]), np.uint8)), skipped
 
 
 def decode_all(
@@ -150,11 +150,11 @@ def decode_all(
         warnings.simplefilter("ignore")
         parts = (paths[low : low + AT_ONCE] for low in range(0, len(paths), AT_ONCE))
         # Only one part is decoded at a time, which bounds the memory.
-        items = (zip(some, pool.map(decode, some), strict=True) for some in parts)
-        for name, found in itertools.chain.from_iterable(items):
-            if isinstance(found, str):
-                skipped[name] = found
-            yield found
+        items = (zip(part, pool.map(decode, part), strict=True) for part in parts)
+        for name, result in itertools.chain.from_iterable(items):
+            if isinstance(result, str):
+                skipped[name] = result
+            yield result
 
 
 def write_cache(f: BinaryIO, decoded: Iterable[np.ndarray | str], shape: tuple[int, ...]) -> None:

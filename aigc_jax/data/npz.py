@@ -40,19 +40,21 @@ def npz(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     )
     path = expand_user(config.path)
     raw = read_arrays(path, f"config.data.path = {config.path!r}")
-    given = "train_x" in raw
-    for name in (f"{s}_x" for s in SPLITS if given):
+    is_split = "train_x" in raw
+    for name in (f"{s}_x" for s in SPLITS if is_split):
         require(name in raw, f"{path} has train_x but no {name}")
-    parts = {p: check_split(path, raw, p) for p in ([f"{s}_" for s in SPLITS] if given else [""])}
+    parts = {
+        p: check_split(path, raw, p) for p in ([f"{s}_" for s in SPLITS] if is_split else [""])
+    }
     first = next(iter(parts.values()))["x"]
     kinds = {(a["x"].shape[1:], a["x"].dtype, "label" in a) for a in parts.values()}
     require(len(kinds) == 1, f"{path}: the splits differ in shape, type or labels")
     about = dict(source=str(path), licence="the user's own", files={path.name: file_sha256(path)})
-    name = f"{path}: " + ("train_x" if given else "x")
+    name = f"{path}: " + ("train_x" if is_split else "x")
     convert = convert_points if first.ndim == 2 else convert_images
     converted, levels, values = convert(name, [a["x"] for a in parts.values()], config)
     splits = {p: a | dict(x=x) for (p, a), x in zip(parts.items(), converted, strict=True)}
-    splits = {s: splits[f"{s}_"] for s in SPLITS} if given else divide_splits(splits[""])
+    splits = {s: splits[f"{s}_"] for s in SPLITS} if is_split else divide_splits(splits[""])
     if first.ndim == 2:
         return make_points(splits, about)
     labels = [a["label"] for a in splits.values() if "label" in a]
@@ -66,35 +68,37 @@ def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
     """
     with open_regular(path, name) as file:
         try:
-            found = np.load(file, allow_pickle=False)
+            archive = np.load(file, allow_pickle=False)
             require(
-                isinstance(found, np.lib.npyio.NpzFile),
+                isinstance(archive, np.lib.npyio.NpzFile),
                 f"{name} is a single array (.npy); save it as x: np.savez(FILE, x=array)",
             )
             require(
-                {"x", "train_x"} & set(found.files),
-                f"{path} has no array 'x'; it has {', '.join(found.files) or 'none'}",
+                {"x", "train_x"} & set(archive.files),
+                f"{path} has no array 'x'; it has {', '.join(archive.files) or 'none'}",
             )
-            check_memory(name, found)
-            return {key: found[key] for key in found.files if key in NAMES}
+            check_memory(name, archive)
+            return {key: archive[key] for key in archive.files if key in NAMES}
         except UserError:
             raise
         except Exception as e:  # zipfile, NumPy and zlib raise errors of their own types
-            raise UserError(f"{name} is no readable .npz file: {first_line(e)}") from None
+            raise UserError(f"{name} is not a readable .npz file: {first_line(e)}") from None
 
 
-def check_memory(name: str, found: np.lib.npyio.NpzFile) -> None:
+def check_memory(name: str, archive: np.lib.npyio.NpzFile) -> None:
     """Raise a UserError where the arrays of an open file would not fit in the memory:
     compressed bytes may expand a thousandfold.
     """
     members = {f"{key}.npy" for key in NAMES} | NAMES
-    assert found.zip is not None  # true of every open file
-    needed = sum(member.file_size for member in found.zip.infolist() if member.filename in members)
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert archive.zip is not None  # true of every open file
+    needed = sum(
+        member.file_size for member in archive.zip.infolist() if member.filename in members
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     require(
-        needed < there,
+        needed < memory,
         f"{name} has {needed / 2**30:,.1f} GiB of arrays, "
-        f"but this machine has {there / 2**30:,.1f} GiB of memory",
+        f"but this machine has {memory / 2**30:,.1f} GiB of memory",
     )
 
 
@@ -137,14 +141,14 @@ def check_labels(name: str, label: np.ndarray, count: int) -> np.ndarray:  # -> 
         f"{name} is {label.dtype} {label.shape}; it must be integers from 0, [{count}]",
     )
     # a comparison with NaN is false
-    good = (
+    is_label = (
         (label >= 0)
         & (label < MOST_CLASSES)
         & (label == np.floor(label) if label.dtype.kind == "f" else True)
     )
-    worst = int(np.argmin(good))
+    worst = int(np.argmin(is_label))
     require(
-        bool(good.all()),
+        bool(is_label.all()),
         f"{name} of example {worst:,} is {label[worst]}; "
         f"labels are integers from 0 to {MOST_CLASSES - 1:,}, "
         "0 to K - 1 for K classes",
@@ -192,23 +196,23 @@ def convert_images(
         parts = [x[..., None] for x in parts]
     elif layout == "NCHW":
         parts = [np.ascontiguousarray(x.transpose(0, 2, 3, 1)) for x in parts]
-    whole = parts[0].dtype.kind != "f" or all((x == np.rint(x)).all() for x in parts)
-    known = find_range(name, parts, whole, config.range)
-    low, high = VALUES[known]
+    is_integer = parts[0].dtype.kind != "f" or all((x == np.rint(x)).all() for x in parts)
+    range_key = find_range(name, parts, is_integer, config.range)
+    low, high = VALUES[range_key]
     to_bytes = lambda x: x.astype(np.uint8)
     shift = lambda x: x.astype(np.float32).clip(low, high) - np.float32(low)
     return (
-        list(map(to_bytes if whole and low == 0 else shift, parts)),
+        list(map(to_bytes if is_integer and low == 0 else shift, parts)),
         high - low,
-        f"{known}, {layout}",
+        f"{range_key}, {layout}",
     )
 
 
-def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
-    """Return NHW, NHWC or NCHW: the layout `given`, unless it is "auto", or the layout
-    in which the channel axis, and no other, has a usual number of channels.
+def find_layout(name: str, shape: tuple[int, ...], layout: str) -> str:
+    """Return NHW, NHWC or NCHW: `layout` itself, unless it is "auto", or the layout in
+    which the channel axis, and no other, has a usual number of channels.
     """
-    choose(LAYOUTS, given, "config.data.layout")
+    choose(LAYOUTS, layout, "config.data.layout")
     if len(shape) == 3:
         require(
             shape[2] != 3 or min(shape[:2]) < 8,
@@ -217,13 +221,13 @@ def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
             "one image needs the axis N, grey ones the axis C",
         )
         return "NHW"
-    if given != "auto":
-        return given
+    if layout != "auto":
+        return layout
     for usual in CHANNELS:
-        fitting = [layout for layout, axis in LAYOUTS.items() if axis and shape[axis] in usual]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
+        layouts = [key for key, axis in LAYOUTS.items() if axis and shape[axis] in usual]
+        if len(layouts) == 1:
+            return layouts[0]
+        if layouts:
             break
     raise UserError(
         f"{name} is {shape}, whose channel axis is ambiguous: "
@@ -231,31 +235,31 @@ def find_layout(name: str, shape: tuple[int, ...], given: str) -> str:
     )
 
 
-def find_range(name: str, parts: list[np.ndarray], whole: bool, given: str) -> str:
-    """Return the key of VALUES for the range of the values: `given`, unless it is
+def find_range(name: str, parts: list[np.ndarray], is_integer: bool, range_key: str) -> str:
+    """Return the key of VALUES for the range of the values: `range_key`, unless it is
     "auto", or the only possible range. Raise a UserError where the range is ambiguous,
     or where values are outside of it.
     """
-    choose(RANGES, given, "config.data.range")
+    choose(RANGES, range_key, "config.data.range")
     low, high = min(x.min().item() for x in parts), max(x.max().item() for x in parts)
 
-    def inside(known):
-        black, white = VALUES[known]
+    def inside(key):
+        black, white = VALUES[key]
         slack = ROUNDING * (white - black)
         return black - slack <= low and high <= white + slack
 
-    span = f"{name} spans [{low:g}, {high:g}]" + (" in integers" if whole else "")
-    if given != "auto":
-        require(inside(given), f"{span}, and config.data.range = {given!r}")
-        return given
+    span = f"{name} spans [{low:g}, {high:g}]" + (" in integers" if is_integer else "")
+    if range_key != "auto":
+        require(inside(range_key), f"{span}, and config.data.range = {range_key!r}")
+        return range_key
     if low < high and inside("0..1"):
         return "0..1"
     if low < high and inside("-1..1"):
         return "-1..1"
-    if whole and inside("0..255") and low < high and high >= BRIGHT:
+    if is_integer and inside("0..255") and low < high and high >= BRIGHT:
         return "0..255"
-    fitting = [known for known in VALUES if inside(known)]
+    ranges = [key for key in VALUES if inside(key)]
     remedy = "scale them to 0..255, 0..1 or -1..1"
-    if fitting:
-        remedy = f"set config.data.range to the values of black and white, {' or '.join(fitting)}"
+    if ranges:
+        remedy = f"set config.data.range to the values of black and white, {' or '.join(ranges)}"
     raise UserError(f"{span}, which leaves the values of black and white ambiguous: {remedy}")

@@ -84,11 +84,11 @@ def divided_product(r: Array, b: int, n: int) -> tuple[Array, Array]:
     """
     # Bits of a digit: the remainder shifted by them plus r times a digit is below 2^32.
     bits = 31 - n.bit_length()
-    whole, rest = jnp.zeros_like(r), jnp.zeros_like(r)
+    quotient, remainder = jnp.zeros_like(r), jnp.zeros_like(r)
     for i in reversed(range(-(-b.bit_length() // bits))):
-        part = (rest << bits) + r * np.uint32(b >> (i * bits) & (2**bits - 1))
-        whole, rest = (whole << bits) + part // n, part % n
-    return whole, rest
+        part = (remainder << bits) + r * np.uint32(b >> (i * bits) & (2**bits - 1))
+        quotient, remainder = (quotient << bits) + part // n, part % n
+    return quotient, remainder
 
 
 def endless_rows(n: int, batch_size: int) -> Callable:
@@ -104,9 +104,9 @@ def endless_rows(n: int, batch_size: int) -> Callable:
 
     def at(step):
         step = step.astype(jnp.uint32)
-        whole, rest = divided_product(step % n, batch_size, n)
-        first = (step // n) * batch_size + whole
-        offset = rest + jnp.arange(batch_size, dtype=jnp.uint32)
+        quotient, remainder = divided_product(step % n, batch_size, n)
+        first = (step // n) * batch_size + quotient
+        offset = remainder + jnp.arange(batch_size, dtype=jnp.uint32)
         each = lambda f: jax.vmap(lambda e: f(first + e))(jnp.arange(epochs, dtype=jnp.uint32))[
             offset // n
         ]
@@ -198,8 +198,8 @@ def batch_source(
     dataset: Dataset,
     config: ConfigDict,
     batch_size: int,
-    lay: Callable = lambda batch: batch,
-    whole: Callable = lambda places: places,
+    constrain: Callable = lambda batch: batch,
+    replicate: Callable = lambda places: places,
 ) -> Callable:
     """Return (arrays, key, step) -> batch of the training split.
 
@@ -207,16 +207,18 @@ def batch_source(
       dataset: the data set.
       config: the `data` section of a config.
       batch_size: examples per step, B.
-      lay: constrains a batch to be sharded over the devices.
-      whole: constrains the rows and words to be replicated: to compute them on every
+      constrain: shards a batch over the devices.
+      replicate: replicates the rows and words: to compute them on every
         device costs less than to communicate them.
     """
-    at = batch_places(dataset, config, batch_size)
+    places_at = batch_places(dataset, config, batch_size)
 
     def draw(arrays, key, step):
-        picked = lay(whole(at(key, step)) | dict(index=jnp.arange(batch_size, dtype=jnp.int32)))
-        chosen = [picked.pop(name) for name in ("rows", "words") if name in picked]
-        take = dataset.vary if dataset.vary and len(chosen) == 2 else dataset.take
-        return lay(take(arrays, *chosen)) | picked
+        places = constrain(
+            replicate(places_at(key, step)) | dict(index=jnp.arange(batch_size, dtype=jnp.int32))
+        )
+        inputs = [places.pop(name) for name in ("rows", "words") if name in places]
+        take = dataset.vary if dataset.vary and len(inputs) == 2 else dataset.take
+        return constrain(take(arrays, *inputs)) | places
 
     return draw

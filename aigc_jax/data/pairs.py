@@ -29,17 +29,17 @@ def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     French (Elliott et al. 2016), as pairs from the first to the second language of
     config.languages, such as "en-de".
     """
-    given = tuple(config.languages.split("-"))
+    languages = tuple(config.languages.split("-"))
     require(
-        len(given) == 2 and set(given) <= set(LANGUAGES) and given[0] != given[1],
+        len(languages) == 2 and set(languages) <= set(LANGUAGES) and languages[0] != languages[1],
         f"config.data.languages = {config.languages!r} must name two of "
         f"{', '.join(LANGUAGES)}, such as 'en-de'",
     )
-    first = corpora.find_located("multi30k", f"train.{given[0]}*", data_dir)
+    first = corpora.find_located("multi30k", f"train.{languages[0]}*", data_dir)
     splits, paths = {}, []
     for split, name in MULTI30K.items():
         sides = []
-        for language in given:
+        for language in languages:
             path = next(
                 (
                     p
@@ -57,8 +57,8 @@ def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
             sides.append(split_lines(decode_text(files.read_bytes(path), path)))
         require(
             len(sides[0]) == len(sides[1]),
-            f"multi30k: {name} has {len(sides[0]):,} lines of {given[0]} and "
-            f"{len(sides[1]):,} of {given[1]}",
+            f"multi30k: {name} has {len(sides[0]):,} lines of {languages[0]} and "
+            f"{len(sides[1]):,} of {languages[1]}",
         )
         splits[split] = list(zip(*sides, strict=True))
     return pair_dataset(config, splits, corpora.about_files(paths, "none stated"))
@@ -80,7 +80,7 @@ def tsv(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         if line
     }
     for number, row in numbered.items():
-        require(len(row) == 2, f"{path}: line {number} is no source, tab and target")
+        require(len(row) == 2, f"{path}: line {number} is not a source, a tab and a target")
     rows = numbered.values()
     tenths = choose(windows.SPLITS, config.split, "config.data.split")
     splits = {
@@ -114,12 +114,12 @@ def functions(source: str) -> list[tuple[str, str]]:
         tree, rows = ast.parse(source), re.split(r"\r\n|\r|\n", source)
     except (SyntaxError, ValueError, RecursionError):
         return []
-    found = []
+    pairs = []
     for node in ast.walk(tree):
         if not isinstance(node, ast.FunctionDef):
             continue
-        said = ast.get_docstring(node)
-        if not said or len(node.body) < 2 or '"""' in said:
+        docstring = ast.get_docstring(node)
+        if not docstring or len(node.body) < 2 or '"""' in docstring:
             continue
         first, last = node.body[0].lineno, node.body[0].end_lineno
         assert last is not None  # true of every parsed node
@@ -127,8 +127,8 @@ def functions(source: str) -> list[tuple[str, str]]:
             code = textwrap.dedent(
                 "\n".join(rows[node.lineno - 1 : first - 1] + rows[last : node.end_lineno])
             )
-            found.append((f'"""{said}"""', code))
-    return found
+            pairs.append((f'"""{docstring}"""', code))
+    return pairs
 
 
 def pair_dataset(
@@ -146,7 +146,7 @@ def pair_dataset(
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
     clean = cleaning.make_cleaner(config, config.script)
     splits = {
-        name: [(clean(a) + "\n" * config.joined, clean(b)) for a, b in rows]
+        name: [(clean(a) + "\n" * config.prefix_lm, clean(b)) for a, b in rows]
         for name, rows in splits.items()
     }
     tokenizer = tokenizers.build(
@@ -157,7 +157,7 @@ def pair_dataset(
         name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows]
         for name, rows in splits.items()
     }
-    letters = sum(len(a) + len(b) - config.joined for rows in splits.values() for a, b in rows)
+    letters = sum(len(a) + len(b) - config.prefix_lm for rows in splits.values() for a, b in rows)
     tokens = sum(len(a) + len(b) for rows in encoded.values() for a, b in rows)
     more = dict(
         documents=sum(map(len, splits.values())),
@@ -167,7 +167,7 @@ def pair_dataset(
         tokenizer=tokenizer.kind,
         loses=tokenizer.loses,
     )
-    return (prefix_lm if config.joined else encoder_decoder)(
+    return (prefix_lm if config.prefix_lm else encoder_decoder)(
         config, encoded, tokenizer, about | dict(text=more)
     )
 

@@ -39,7 +39,7 @@ class FromDevice:
       batch_size: the number of examples of a batch in evaluation and sampling.
       mesh: the devices.
       capacity: the most steps that one call of the training program runs.
-      constraints: `lay` and `whole` of `data.order.batch_source`.
+      constraints: `constrain` and `replicate` of `data.order.batch_source`.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class FromDevice:
         for name, x in dataset.arrays.items():
             require(
                 len(x) < 2**31,
-                f"config.run.data = 'device' supports fewer than 2^31 {name}, and the data "
-                f"have {len(x):,}; 'host' has no such limit",
+                f"config.run.data_placement = 'device' supports fewer than 2^31 {name}, and "
+                f"the data have {len(x):,}; 'host' has no such limit",
             )
         self.source = order.batch_source(dataset, config, examples, *(constraints or ()))
         arrays = {
@@ -109,28 +109,28 @@ class FromHost:
             first=NamedSharding(mesh, PartitionSpec()), batches=NamedSharding(mesh, parts)
         )
         self.examples, self._at = examples, order.batch_places(dataset, config, examples)
-        self._lay = constraints[0] if constraints else lambda batch: batch
+        self._constrain = constraints[0] if constraints else lambda batch: batch
         # Streams are not augmented: each example must continue the previous one.
         take = dataset.vary if dataset.vary and config.order != "stream" else dataset.take
         blocks = self.sharding["batches"]
-        self.trained = Reader(dataset, take, examples, blocks, capacity)
-        self.looked = Reader(dataset, dataset.take, batch_size, blocks, capacity)
-        self.capacity, self.batch_size = self.trained.batches, batch_size
-        self.training = self.trained.like()
-        self.evaluating, self.drawing = self.looked.like(), self.looked.like(1)
+        self.train_reader = Reader(dataset, take, examples, blocks, capacity)
+        self.eval_reader = Reader(dataset, dataset.take, batch_size, blocks, capacity)
+        self.capacity, self.batch_size = self.train_reader.batches, batch_size
+        self.training = self.train_reader.like()
+        self.evaluating, self.drawing = self.eval_reader.like(), self.eval_reader.like(1)
         self._pool = ThreadPoolExecutor(1)
-        self._coming: dict[tuple[int, bytes], Future] = {}
-        chosen = lambda key, step: [
+        self._pending: dict[tuple[int, bytes], Future] = {}
+        rows_and_words = lambda key, step: [
             x for name, x in self._at(key, step).items() if name in ("rows", "words")
         ]
-        self._places = jax.jit(jax.vmap(chosen, (None, 0)))
+        self._places = jax.jit(jax.vmap(rows_and_words, (None, 0)))
 
     def source(self, arrays: dict, key: Array, step: Array) -> dict[str, Array]:
         """Return the training batch of a step, from a block."""
         places = self._at(key, step)
         rest = {name: x for name, x in places.items() if name not in ("rows", "words")}
         index = jnp.arange(self.examples, dtype=jnp.int32)
-        return self._lay(
+        return self._constrain(
             {name: x[step - arrays["first"]] for name, x in arrays["batches"].items()}
             | rest
             | dict(index=index)
@@ -145,13 +145,13 @@ class FromHost:
         """Return the block of batches that contains `step`, and start to read the next
         block in a thread. Waits for the block, which the previous call started to read.
         """
-        asked, block = self._coming, step // self.capacity
-        now, coming = ((number, key.tobytes()) for number in (block, block + 1))
-        ask = lambda what: asked.get(what) or self._pool.submit(self._block, key, what[0])
-        self._coming = {now: ask(now)}
-        given = self._coming[now].result()
-        self._coming[coming] = ask(coming)
-        return given
+        pending, number = self._pending, step // self.capacity
+        current, following = ((n, key.tobytes()) for n in (number, number + 1))
+        submit = lambda what: pending.get(what) or self._pool.submit(self._block, key, what[0])
+        self._pending = {current: submit(current)}
+        block = self._pending[current].result()
+        self._pending[following] = submit(following)
+        return block
 
     def most(self, step: int) -> int:
         """Return the number of steps from `step` to the end of its block."""
@@ -161,19 +161,19 @@ class FromHost:
         """Yield (first batch, last batch + 1, block of these batches) of `count` rows
         from `start` on; the last batch is padded with the last row.
         """
-        end, each = -(-count // self.batch_size), self.looked.batches
+        end, each = -(-count // self.batch_size), self.eval_reader.batches
         for low in range(0, end, each):
             index = self.batch_size * low + np.arange(each * self.batch_size)
             rows = (start + np.minimum(index, count - 1)).astype(np.int32)
             yield (
                 low,
                 min(low + each, end),
-                dict(first=rows[0], batches=self.looked.read(rows.reshape(each, -1))),
+                dict(first=rows[0], batches=self.eval_reader.read(rows.reshape(each, -1))),
             )
 
     def rows(self, rows: np.ndarray) -> dict:
         """Return a block of one batch: the examples of these rows [B]."""
-        return dict(first=rows[0], batches=self.looked.read(rows[None]))
+        return dict(first=rows[0], batches=self.eval_reader.read(rows[None]))
 
     def _block(self, key, number):
         first = number * self.capacity
@@ -183,7 +183,7 @@ class FromHost:
                 jax.random.wrap_key_data(key, impl="threefry2x32"),
                 first + np.arange(self.capacity, dtype=np.int32),
             )
-        return dict(first=np.int32(first), batches=self.trained.read(*map(np.asarray, places)))
+        return dict(first=np.int32(first), batches=self.train_reader.read(*map(np.asarray, places)))
 
 
 class Reader:
@@ -235,21 +235,21 @@ class Reader:
 
         @functools.cache
         def part(low, high):
-            mine = [x[:, low:high] for x in places]
+            local = [x[:, low:high] for x in places]
             # 64 bits, because byte offsets of rows may exceed 2^31.
-            rows = mine[0].reshape(-1).astype(np.int64)
-            taken = self.take(self.arrays, rows, *(x.reshape(-1) for x in mine[1:]))
-            return {name: x.reshape(*mine[0].shape, *x.shape[1:]) for name, x in taken.items()}
+            rows = local[0].reshape(-1).astype(np.int64)
+            taken = self.take(self.arrays, rows, *(x.reshape(-1) for x in local[1:]))
+            return {name: x.reshape(*local[0].shape, *x.shape[1:]) for name, x in taken.items()}
 
         def array(name, like):
-            mine = lambda at: np.asarray(
+            load = lambda at: np.asarray(
                 part(*at[1].indices(self.batch_size)[:2])[name], like.dtype
             )
-            return jax.make_array_from_callback((len(places[0]), *like.shape), self.sharding, mine)
+            return jax.make_array_from_callback((len(places[0]), *like.shape), self.sharding, load)
 
         return {name: array(name, like) for name, like in self.one.items()}
 
 
 Feed = FromDevice | FromHost
-# config.run.data -> the class
+# config.run.data_placement -> the class
 FEEDS: dict[str, type[FromDevice] | type[FromHost]] = {"device": FromDevice, "host": FromHost}

@@ -17,7 +17,7 @@ from aigc_jax.data.dataset import Dataset, bounds_of, images_of
 from aigc_jax.utils.errors import UserError, first_line, nearest, require
 from aigc_jax.utils.files import expand_user, is_regular, open_regular, require_regular
 
-WHOLE, PIECES = 2**26, 2**10  # bytes hashed per file; pieces hashed of a larger file
+HASH_BYTES, HASH_PIECES = 2**26, 2**10  # bytes hashed per file; pieces hashed of a larger file
 HELD_OUT = 10  # without a validation split, the last 1 / HELD_OUT of train replaces it
 
 
@@ -47,13 +47,13 @@ class Records:
 
     def _read_rows(self, rows: np.ndarray) -> list[dict]:
         which = np.searchsorted(self.starts, rows, side="right") - 1
-        found: list[dict] = [{}] * len(rows)
+        records: list[dict] = [{}] * len(rows)
         for i in np.unique(which):
-            here = np.flatnonzero(which == i)
-            read = self._read(i, (rows[here] - self.starts[i]).tolist())
-            for place, record in zip(here, read, strict=True):
-                found[place] = record
-        return found
+            positions = np.flatnonzero(which == i)
+            part = self._read(i, (rows[positions] - self.starts[i]).tolist())
+            for place, record in zip(positions, part, strict=True):
+                records[place] = record
+        return records
 
     def _read(self, i, rows):
         try:
@@ -77,11 +77,11 @@ class Feature:
 
     def __getitem__(self, at):
         rows = np.arange(*at.indices(len(self))) if isinstance(at, slice) else np.asarray(at)
-        found = [
+        values = [
             np.asarray(record[self.name], self.dtype)
             for record in self.records.of(rows.reshape(-1))
         ]
-        return np.array(found, self.dtype).reshape(*rows.shape, *self.shape[1:])
+        return np.array(values, self.dtype).reshape(*rows.shape, *self.shape[1:])
 
     def __array__(self, dtype=None, copy=None):
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -141,8 +141,8 @@ def prepared_records(config: ConfigDict, data_dir: str, download: bool) -> Datas
     )
     counts = {split: len(source) for split, source in sources.items()}
     if "validation" not in counts:
-        held = counts["train"] // HELD_OUT
-        counts = dict(train=counts["train"] - held, validation=held) | {
+        num_valid = counts["train"] // HELD_OUT
+        counts = dict(train=counts["train"] - num_valid, validation=num_valid) | {
             k: n for k, n in counts.items() if k == "test"
         }
     content = json.dumps([(p.name, p.stat().st_size, sample_sha256(p)) for p in parts])
@@ -167,14 +167,14 @@ def prepared_records(config: ConfigDict, data_dir: str, download: bool) -> Datas
 
 
 def sample_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file of at most WHOLE bytes. Of a larger file, hash
-    PIECES evenly spaced pieces, the first and the last included, which distinguish
-    files of the same size.
+    """Return the SHA-256 of a file of at most HASH_BYTES bytes. Of a larger file,
+    hash HASH_PIECES evenly spaced pieces, the first and the last included, which
+    distinguish files of the same size.
     """
     hashed, size = hashlib.sha256(), path.stat().st_size
-    each = WHOLE // PIECES
-    spread = np.linspace(0, size - each, PIECES).astype(np.int64).tolist()
-    starts = range(0, size, each) if size <= WHOLE else spread
+    each = HASH_BYTES // HASH_PIECES
+    spread = np.linspace(0, size - each, HASH_PIECES).astype(np.int64).tolist()
+    starts = range(0, size, each) if size <= HASH_BYTES else spread
     with open_regular(path) as f:
         for start in starts:
             f.seek(start)
@@ -190,19 +190,19 @@ def find_records(path: str, data_dir: str) -> Path:
         path != "",
         "config.data.path = '' must name a prepared data set for config.data.name = 'tfds'",
     )
-    given = expand_user(path)
-    found = (
-        given if is_regular(given / "dataset_info.json") else files.prepared_path(path, data_dir)
+    folder = expand_user(path)
+    version = (
+        folder if is_regular(folder / "dataset_info.json") else files.prepared_path(path, data_dir)
     )
-    if found is None:
+    if version is None:
         known = [
             p.parent.parent.name
             for root in files.search_roots(data_dir)
             for p in root.glob("*/*/dataset_info.json")
         ]
         raise UserError(
-            f"config.data.path = {path!r} is no directory with a dataset_info.json, and no "
+            f"config.data.path = {path!r} is neither a directory with a dataset_info.json, nor a "
             "data set that was prepared in "
             f"{', '.join(map(str, files.search_roots(data_dir)))}{nearest(path, known)}"
         )
-    return found
+    return version

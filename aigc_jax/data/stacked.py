@@ -32,14 +32,14 @@ def stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     bounds = {
         name: (start, count) for (name, count), start in zip(COUNTS.items(), starts, strict=True)
     }
-    first, there = (
+    digit_starts, digit_counts = (
         np.array([digits.splits[name][i] for name in COUNTS], np.uint32) for i in (0, 1)
     )
 
     def take(arrays, rows):
         np_ = jnp if any(isinstance(a, jax.Array) for a in (rows, *arrays.values())) else np
         split = (rows >= starts[1]).astype(np.int32) + (rows >= starts[2])
-        begin, count = np_.take(first, split), np_.take(there, split)
+        begin, count = np_.take(digit_starts, split), np_.take(digit_counts, split)
         places = [
             begin + mix_words(rows.astype(np.uint32) * np.uint32(3) + np.uint32(c)) % count
             for c in range(3)

@@ -26,7 +26,7 @@ HEAD_BYTES = 1024
 PIECE = 2**24  # tokens that are checked at once
 
 
-class Joined:
+class ConcatenatedArray:
     """Arrays [n], concatenated into one array that reads only indexed elements."""
 
     def __init__(self, parts: Iterable[np.ndarray]) -> None:
@@ -59,35 +59,35 @@ class Joined:
         return out
 
 
-def map_files(folder: Path, named: str, size: int) -> dict[str, dict[Path, np.ndarray]]:
+def map_files(folder: Path, config_path: str, size: int) -> dict[str, dict[Path, np.ndarray]]:
     """Return {split: {file: memory-mapped tokens}} of a directory.
 
     Args:
       folder: the directory.
-      named: its name in the config, for error messages.
+      config_path: its name in the config, for error messages.
       size: the number of tokens of the vocabulary.
 
     Raises:
       UserError: files are missing, differ in dtype, or have tokens not below `size`.
     """
-    found = {}
+    arrays = {}
     for split, names in SPLITS.items():
         paths = sorted(
             p for p in folder.iterdir() if p.suffix in SUFFIXES and p.stem.startswith(names)
         )
         require(
             paths or split == "test",
-            f"config.data.path = {named!r} has no file {names[0]}*.bin or {names[0]}*.npy",
+            f"config.data.path = {config_path!r} has no file {names[0]}*.bin or {names[0]}*.npy",
         )
         if paths:
-            found[split] = {p: map_tokens(p) for p in paths}
-    kind = next(iter(found["train"].values())).dtype
-    for path, part in (item for parts in found.values() for item in parts.items()):
+            arrays[split] = {p: map_tokens(p) for p in paths}
+    kind = next(iter(arrays["train"].values())).dtype
+    for path, part in (item for parts in arrays.values() for item in parts.items()):
         require(
             part.dtype == kind, f"{path} has tokens of {part.dtype}, and other files have {kind}"
         )
         check_tokens(path, part, size)
-    return found
+    return arrays
 
 
 def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
@@ -105,15 +105,15 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         "or a GPT-2 directory",
     )
     tokenizer = tokenizers.build((), config)
-    found = map_files(folder, config.path, tokenizer.size)
-    kind = next(iter(found["train"].values())).dtype
-    counts = {split: sum(map(len, parts.values())) for split, parts in found.items()}
+    arrays = map_files(folder, config.path, tokenizer.size)
+    kind = next(iter(arrays["train"].values())).dtype
+    counts = {split: sum(map(len, parts.values())) for split, parts in arrays.items()}
     bounds, end = window_layout(counts, config.length), end_of(tokenizer)
     pieces = []
-    for split, parts in found.items():
+    for split, parts in arrays.items():
         pieces += [*parts.values(), np.full(-counts[split] % config.length, end, kind)]
     total = sum(counts.values())
-    sizes = {p.name: len(x) for parts in found.values() for p, x in parts.items()}
+    sizes = {p.name: len(x) for parts in arrays.values() for p, x in parts.items()}
     about = dict(
         source=str(folder),
         licence="the user's own",
@@ -123,7 +123,7 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     spec = text_spec(tokenizer, (config.length,), bounds["train"][1], end)
     take, vary = window_readers(config.length)
     return Dataset(
-        dict(tokens=Joined(pieces), sizes=tokenizer.sizes),
+        dict(tokens=ConcatenatedArray(pieces), sizes=tokenizer.sizes),
         bounds,
         take,
         spec,

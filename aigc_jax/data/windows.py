@@ -139,16 +139,16 @@ def tokenize_splits(
       The tokenizer; the tokens [n] of all splits, each padded to a multiple of
       config.length; and {split: number of tokens without padding}.
     """
-    given = tokenizers.build((), config) if config.tokenizer == "file" else None
-    cached = token_cache(config, parts, several, given)
+    file_tokenizer = tokenizers.build((), config) if config.tokenizer == "file" else None
+    cached = token_cache(config, parts, several, file_tokenizer)
     try:
-        tokens, described = files.kept_array(cached)
-        return tokenizers.from_json(described["tokenizer"]), np.asarray(tokens), described["counts"]
+        tokens, fields = files.load_array(cached)
+        return tokenizers.from_json(fields["tokenizer"]), np.asarray(tokens), fields["counts"]
     except OSError:  # not cached yet
         pass
     except Exception:  # a damaged file raises exceptions of many types
         print_warning(f"{cached} is damaged: tokenizing again")
-    tokenizer = given or tokenizers.build(tokenizers.fitted_part(parts, config), config)
+    tokenizer = file_tokenizer or tokenizers.build(tokenizers.fitted_part(parts, config), config)
     end = np.array([end_of(tokenizer)] * several, np.int32)
     join = lambda texts: np.concatenate(
         [np.zeros(0, np.int32), *(ids for part in texts for ids in (tokenizer.encode(part), end))]
@@ -160,12 +160,12 @@ def tokenize_splits(
     filled = [np.append(x, np.full(-len(x) % config.length, filler)) for x in ids.values()]
     tokens = np.concatenate(filled).astype(np.uint16 if tokenizer.size <= 2**16 else np.int32)
     save = lambda f: np.save(f, tokens, allow_pickle=False)
-    files.keep_array(cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens")
+    files.cache_array(cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens")
     return tokenizer, tokens, counts
 
 
 def token_cache(
-    config: ConfigDict, parts: dict[str, list[str]], several: bool, given: Tokenizer | None
+    config: ConfigDict, parts: dict[str, list[str]], several: bool, file_tokenizer: Tokenizer | None
 ) -> Path:
     """Return the path of the cached tokens, named by a hash of the texts and of the
     settings of tokenization.
@@ -174,7 +174,7 @@ def token_cache(
       config: the `data` section of a config.
       parts: {split: texts}.
       several: whether end tokens separate the texts.
-      given: the tokenizer, where it is read from a file.
+      file_tokenizer: the tokenizer, where it is read from a file.
     """
     hashes = {
         name: [hashlib.sha256(part.encode()).hexdigest() for part in texts]
@@ -183,7 +183,7 @@ def token_cache(
     settings = [
         LAYOUT,
         config.tokenizer,
-        given and given.sha256,
+        file_tokenizer and file_tokenizer.sha256,
         config.vocabulary,
         config.length,
         several,

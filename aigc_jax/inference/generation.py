@@ -22,23 +22,23 @@ SEEDS = 2**32
 
 def check_numbers(num: int, seed: int) -> None:
     """Raise a UserError where the number of tokens or the seed is out of range."""
-    check_range("tokens", num, 1, MOST, whole=True)
-    check_range("seed", seed, 0, SEEDS - 1, whole=True)
+    check_range("tokens", num, 1, MOST, integer=True)
+    check_range("seed", seed, 0, SEEDS - 1, integer=True)
 
 
 def encode_prompts(run: Any, prompts: list[str]) -> list[np.ndarray]:
     """Return the token ids of each prompt. The start token is prepended to an empty
-    prompt, and to the source sequences of a prefix LM (config.data.joined).
+    prompt, and to the source sequences of a prefix LM (config.data.prefix_lm).
     """
     out = []
     for prompt in prompts:
         ids = run.tokenizer.encode(prompt)
-        begins = run.config.data.joined or not len(ids)
+        needs_start = run.config.data.prefix_lm or not len(ids)
         require(
-            not begins or run.spec.start >= 0,
+            not needs_start or run.spec.start >= 0,
             f"an empty {argument('prompt')} needs a start token, but the tokenizer has none",
         )
-        out.append(np.append(np.array([run.spec.start] if begins else [], np.int32), ids))
+        out.append(np.append(np.array([run.spec.start] if needs_start else [], np.int32), ids))
     return out
 
 
@@ -85,7 +85,7 @@ def format_prompt(run: Any, prompt: str) -> str:
     """Return a prompt in the format of the run's data: a line break ends the source of
     a prefix LM.
     """
-    return prompt + "\n" * run.config.data.joined
+    return prompt + "\n" * run.config.data.prefix_lm
 
 
 def generate_texts(
@@ -128,14 +128,15 @@ def generate_completions(
         )
     check_numbers(num, seed)
     choice.check()
-    given = [
+    options = [
         f"{argument(name)}={value}"
         for name, value in choice._asdict().items()
         if value != getattr(PLAIN, name)
     ]
     require(
-        not given,
-        f"{' '.join(given)} cannot be set: an encoder-decoder uses beam search (config.beams)",
+        not options,
+        f"{' '.join(options)} cannot be set: an encoder-decoder uses beam search "
+        "(config.num_beams)",
     )
     return [
         text
@@ -148,22 +149,22 @@ def translate(
     run: Any, sources: list[str], report: Callable[[str], None] | None = None
 ) -> list[str]:
     """Return the target of each source by an encoder-decoder's beam search with
-    config.beams hypotheses.
+    config.num_beams hypotheses.
     """
     width, tokenizer = run.spec.shape[0], run.tokenizer
     rows = np.full((len(sources), width), tokenizer.end, np.int32)
     mask: np.ndarray = np.zeros(rows.shape, np.float32)
-    for row, seen, source in zip(rows, mask, sources, strict=True):
+    for row, mask_row, source in zip(rows, mask, sources, strict=True):
         tokens = tokenizer.encode(source)
         if len(tokens) > width and report:
             report(
                 f"a source has {len(tokens):,} tokens, and the longest pair of the data "
                 f"{width}: only the first {width} are used"
             )
-        row[: len(tokens[:width])], seen[: len(tokens[:width])] = tokens[:width], 1
+        row[: len(tokens[:width])], mask_row[: len(tokens[:width])] = tokens[:width], 1
     batch = dict(source=rows, source_mask=mask, index=np.arange(len(sources), dtype=np.int32))
-    drawn = jax.jit(run.programs.method.samplers["answer"])(run.state, run.state.key, batch)
-    return [tokenizer.text(row) for row in np.asarray(drawn)]
+    outputs = jax.jit(run.programs.method.samplers["answer"])(run.state, run.state.key, batch)
+    return [tokenizer.text(row) for row in np.asarray(outputs)]
 
 
 def interactive_loop(

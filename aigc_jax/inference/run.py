@@ -60,17 +60,18 @@ class Run:
         self.data_dir = self.config.run.data_dir if data_dir is None else data_dir
         self.spec = spec_from_json(self.stored["spec"])
         with Checkpoints(Path(workdir) / "checkpoints") as checkpoints:
-            found = checkpoints.newest(print_warning)
-        if found is None:
+            newest = checkpoints.newest(print_warning)
+        if newest is None:
             raise UserError(f"{workdir} has no good checkpoint yet")
         self.mesh = mesh_or_one(self.config.run.mesh, self.config.batch_size)
         self.programs = Programs(self.config, without_arrays(self.spec), 1, self.mesh)
-        state, best, self.meta = found
+        state, best, self.meta = newest
         shapes = self.programs.shapes
         if checkpoint == "best":
             require(
                 bool(best) and self.meta["best"][0] is not None,
-                f"{workdir} has no best checkpoint: config.best = {self.config.best!r}",
+                f"{workdir} has no best checkpoint: config.best_metric = "
+                f"{self.config.best_metric!r}",
             )
             self.states = self.programs.to_mesh(
                 restore_like(without_opt(shapes), best, "the best checkpoint")
@@ -97,13 +98,13 @@ class Run:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of a run on text, read from the run's directory."""
         path = self.dir / TOKENIZER
-        found = tokenizers.read(path)
+        tokenizer = tokenizers.read(path)
         require(
-            found.sha256 == self.stored.get("tokenizer"),
+            tokenizer.sha256 == self.stored.get("tokenizer"),
             f"{path} is not the tokenizer that the run was trained with; "
             f"{documents.FILES['tokenizer.json'].remedy}",
         )
-        return found
+        return tokenizer
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -187,19 +188,20 @@ class Run:
         The sampling parameters are those of `methods.decoding.SamplingParams` and of
         `aigc sample`. The same seed gives the same texts, whatever the number of
         prompts. "" is the beginning of a text. Of an encoder-decoder, and of a prefix
-        LM (config.data.joined), the prompts are sources and the texts their targets; an
-        encoder-decoder decodes by beam search with config.beams hypotheses and accepts
-        no sampling parameters. Raises a UserError for a number out of range.
+        LM (config.data.prefix_lm), the prompts are sources and the texts their
+        targets; an encoder-decoder decodes by beam search with config.num_beams
+        hypotheses and accepts no sampling parameters. Raises a UserError for a number
+        out of range.
         """
         choice = SamplingParams(temperature, top_k, top_p, min_p, repetition)
         require(
             self.programs.method.language is not None,
             f"config.method = {self.config.method!r} does not generate text",
         )
-        sound = isinstance(prompts, (list, tuple)) and all(
+        is_valid = isinstance(prompts, (list, tuple)) and all(
             isinstance(prompt, str) for prompt in prompts
         )
-        require(sound, f"prompts = {prompts!r:.60} must be a list of strings")
+        require(is_valid, f"prompts = {prompts!r:.60} must be a list of strings")
         return generation.generate_completions(
             self, prompts, num_tokens, choice, seed, print_warning
         )
@@ -223,12 +225,12 @@ class Run:
         """
         what = what or self.default_sampler
         self._check_split(split)
-        check_range("seed", seed, 0, generation.SEEDS - 1, whole=True)
+        check_range("seed", seed, 0, generation.SEEDS - 1, integer=True)
         each, first = (1, 0) if label is None else (self.classes, label)
         require(
             label is None or (self.classes and what == "prior"),
             f"{argument('label')}={label} needs prior samples of a class-conditional model (GANs: "
-            "config.game.condition, VAEs: config.conditional)",
+            "config.gan.condition, VAEs: config.conditional)",
         )
         require(
             label is None or 0 <= label < self.classes,
@@ -237,7 +239,7 @@ class Run:
         sampler = choose(self.programs.method.samplers, what, "what")
         default = 8 if self.is_text else math.prod(sampler.grid or (8, 8))
         num = default if num is None else num
-        check_range("num", num, 1, generation.MOST, whole=True)
+        check_range("num", num, 1, generation.MOST, integer=True)
         require(
             not self.is_text or what != "text" or self.spec.start >= 0,
             f"{argument('what')}=text needs a start token, but the tokenizer has none: "
@@ -273,16 +275,16 @@ class Run:
         else:
             fake = self.draw(num, "prior", seed, label=label)
             sets = equal_parts(examples["x"][examples["label"] == label], fake)
-        found = discriminant_scores(*(self.evaluator.extract(x)[0] for x in sets))
+        scores = discriminant_scores(*(self.evaluator.extract(x)[0] for x in sets))
         require(
-            np.isfinite(found).all(),
+            np.isfinite(scores).all(),
             f"{argument('what')}=separability needs at least 4 samples and 4 examples, all finite; "
             f"each set has {len(sets[0])}",
         )
-        order = np.argsort(found, axis=1, kind="stable")
+        order = np.argsort(scores, axis=1, kind="stable")
         return np.stack(
             [x[places] for x, places in zip(sets, order, strict=True)]
-        ), np.take_along_axis(found, order, 1)
+        ), np.take_along_axis(scores, order, 1)
 
     @property
     def classes(self) -> int:
@@ -305,13 +307,13 @@ class Run:
 
         Args:
           split: name of the split.
-          samples: number of samples, by default config.metric_samples.
+          samples: number of samples, by default config.num_metric_samples.
           metrics: names of the sample metrics, by default config.metrics.
           inception: file of Inception's weights, instead of config.extractor.
         """
         self._check_split(split)
         if samples is not None:
-            check_range("samples", samples, 2, generation.MOST, whole=True)
+            check_range("samples", samples, 2, generation.MOST, integer=True)
         if metrics is not None:
             check_type(
                 "metrics", metrics, (list, tuple), "a list of names such as ['frechet_pixels']"
@@ -320,7 +322,10 @@ class Run:
             self.inception = inception
             self.evaluator.forget_features()
         return self.evaluator.evaluate(
-            self.states, split, self.config.metric_samples if samples is None else samples, metrics
+            self.states,
+            split,
+            self.config.num_metric_samples if samples is None else samples,
+            metrics,
         )[0]
 
     @property

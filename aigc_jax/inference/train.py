@@ -50,10 +50,10 @@ def train(
       profile: the first and the last of the steps to trace, into WORKDIR/profile.
 
     >>> import aigc_jax
-    >>> small = {"steps": 20, "batch_size": 32, "z": 8, "metric_samples": 64}
+    >>> small = {"steps": 20, "num_metric_samples": 64, "latent_dim": 8}
     >>> small |= {"model.g.widths": (16,), "model.d.widths": (16,)}
     >>> run = aigc_jax.train("gan_digits", "runs/gan", small)
-    >>> run.step, run.config.z, run.sample(4).shape
+    >>> run.step, run.config.latent_dim, run.sample(4).shape
     (20, 8, (4, 8, 8, 1))
     >>> "frechet_pixels" in run.evaluate("valid")
     True
@@ -111,16 +111,16 @@ def train_run(
     if extend is not None:
         check_type("extend", extend, int, "a number of steps")
     _check_profile(profile)
-    chosen, changes = choose_config(config, workdir, dict(overrides or {}))
+    full, changes = choose_config(config, workdir, dict(overrides or {}))
     require(
         not restart or extend is None,
         f"{argument('restart')} discards the run, {argument('extend')} continues it: use only one",
     )
-    if chosen.run.deterministic:  # read when JAX first initializes its backend
+    if full.run.deterministic:  # read when JAX first initializes its backend
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = flags if DETERMINISTIC in flags else f"{flags} {DETERMINISTIC}"
     distributed.initialize(*processes)
-    dataset, resolved = prepare([chosen], download)
+    dataset, resolved = prepare([full], download)
     with (
         distributed.StopSignal() as stop,
         open_trials(resolved, [workdir], dataset, [changes], extend, restart) as trials,
@@ -164,11 +164,9 @@ def choose_config(
 ) -> tuple[ConfigDict, dict]:
     """Return the config to train, and the changes that `overrides` make to `config`."""
     if config is not None:
-        given = configs.load(config)
-        chosen = configs.override(given, overrides)
-        return chosen, configs.difference(
-            configs.flatten_config(given), configs.flatten_config(chosen)
-        )
+        base = configs.load(config)
+        full = configs.override(base, overrides)
+        return full, configs.difference(configs.flatten_config(base), configs.flatten_config(full))
     run = RunDir(workdir)
     if not (run / "config.json").exists():
         raise UserError(

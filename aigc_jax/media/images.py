@@ -60,9 +60,9 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     rows, columns = (-(-n // columns), columns) if columns else shape_of_grid(n)
     h, w, gap = h * scale, w * scale, 2
     out = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 128, np.uint8)
-    for i, picture in enumerate(pixels):
+    for i, image in enumerate(pixels):
         y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
-        out[y : y + h, x : x + w] = picture
+        out[y : y + h, x : x + w] = image
     return out
 
 
@@ -87,5 +87,5 @@ def is_drawable(shape, spec) -> bool:
     data, or K of them [K, ...] for one example.
     """
     own = tuple(spec.shape)
-    several = len(shape) - len(own) in (0, 1) and tuple(shape[-len(own) :]) == own
-    return several and spec.kind in ("image", "points")
+    has_shape = len(shape) - len(own) in (0, 1) and tuple(shape[-len(own) :]) == own
+    return has_shape and spec.kind in ("image", "points")

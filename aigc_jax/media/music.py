@@ -57,7 +57,7 @@ class Bar(NamedTuple):
     """A bar of a tune, with its length and that of its meter in whole notes."""
 
     length: Fraction
-    whole: Fraction  # the length that the meter requires
+    meter_length: Fraction  # the length that the meter requires
     # Whether the bar may be shorter: at the edge of a tune, part, repeat or ending.
     edge: bool
 
@@ -77,7 +77,7 @@ def parse_duration(text: str) -> Fraction:
     """
     found = re.fullmatch(r"(\d{0,4})(/{0,6})(\d{0,4})", text)
     if not found:
-        raise UserError(f"{text[:20]!r} is no length of a note")
+        raise UserError(f"{text[:20]!r} is not the length of a note")
     above, slashes, below = found.groups()
     value = Fraction(int(above or 1))
     if slashes:
@@ -175,7 +175,7 @@ class Reader:
         range of MIDI.
         """
         letter, marks = found["letter"].upper(), found["accidental"]
-        require(marks in ACCIDENTALS, f"{marks!r} is no accidental")
+        require(marks in ACCIDENTALS, f"{marks!r} is not an accidental")
         octave = 12 * (
             found["octave"].count("'") - found["octave"].count(",") + found["letter"].islower()
         )
@@ -219,7 +219,7 @@ class Reader:
                 self.close(edge=True)
             elif found["tuplet"]:
                 count = int(found["tuplet"])
-                require(count > 1, f"{found[0]!r} is no tuplet")
+                require(count > 1, f"{found[0]!r} is not a tuplet")
                 self.tuplet = (count, Fraction(TUPLETS.get(count, 2), count))
             elif found["broken"]:
                 self.lean(found["broken"])
@@ -265,7 +265,8 @@ def bars_add_up(text: str) -> bool:
     except UserError:
         return False
     return len(bars) >= 4 and all(
-        bar.length == bar.whole or (bar.edge and bar.length < bar.whole) for bar in bars
+        bar.length == bar.meter_length or (bar.edge and bar.length < bar.meter_length)
+        for bar in bars
     )
 
 

@@ -63,7 +63,7 @@ def save_separability(
     path: Path,
     sets: np.ndarray,
     scores: np.ndarray,
-    told: float,
+    accuracy: float,
     origin: dict[str, str],
     shown: int = 16,
 ) -> None:
@@ -75,7 +75,7 @@ def save_separability(
       sets: images [2, K, H, W, C] of examples and samples, each in ascending order of
         the scores.
       scores: scores [2, K] of examples and samples, positive if classified as example.
-      told: the accuracy of the classifier.
+      accuracy: the accuracy of the classifier.
       origin: metadata of the file.
       shown: number of images per strip.
     """
@@ -94,7 +94,7 @@ def save_separability(
         )
     axes[0].axvline(0, color="black", linewidth=0.8)
     axes[0].set_title(
-        f"linear classifier, accuracy {told:.1%}: samples left, examples right", fontsize=9
+        f"linear classifier, accuracy {accuracy:.1%}: samples left, examples right", fontsize=9
     )
     axes[0].legend(fontsize=8)
     strips = {

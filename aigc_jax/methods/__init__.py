@@ -30,14 +30,15 @@ def make_method(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradi
     """Return the Method of a resolved config for data with this spec; `gradients`
     differentiates its losses, as `core.gradients.mean_gradients` does.
     """
-    module, parts = choose(METHODS, config.method, "config.method"), config.accumulate
+    module, parts = choose(METHODS, config.method, "config.method"), config.grad_accumulation_steps
     require(
         parts > 0 and config.batch_size % parts == 0,
-        f"config.accumulate = {parts} does not divide config.batch_size = {config.batch_size}",
+        f"config.grad_accumulation_steps = {parts} does not divide config.batch_size = "
+        f"{config.batch_size}",
     )
     coupled = getattr(module, "batch_coupling", lambda config, devices=False: "")
     for divided, key, devices in (
-        (parts > 1, f"accumulate = {parts}", False),
+        (parts > 1, f"grad_accumulation_steps = {parts}", False),
         (config.run.parallel == "pmap", "run.parallel = 'pmap'", True),
     ):
         reason = divided and coupled(config, devices)

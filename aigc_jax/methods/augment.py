@@ -42,25 +42,25 @@ def translation(x: Array, key: Array, index: Array):
     """Translate images by up to 1/8 of a side in each direction, padded with zeros."""
     _, height, width, channels = x.shape
     reach = [max(1, round(side * REACH)) for side in (height, width)]
-    around = jnp.pad(x, ((0, 0), (reach[0],) * 2, (reach[1],) * 2, (0, 0)))
+    padded = jnp.pad(x, ((0, 0), (reach[0],) * 2, (reach[1],) * 2, (0, 0)))
     u = uniform(key, index, (2,))
     start = jnp.floor(u * (2 * jnp.array(reach) + 1)).astype(jnp.int32)
-    cut = lambda picture, at: jax.lax.dynamic_slice(
-        picture, (*at, jnp.zeros_like(at[0])), (height, width, channels)
+    crop = lambda image, at: jax.lax.dynamic_slice(
+        image, (*at, jnp.zeros_like(at[0])), (height, width, channels)
     )
-    return jax.vmap(cut)(around, start)
+    return jax.vmap(crop)(padded, start)
 
 
 def cutout(x: Array, key: Array, index: Array):
     """Set a square of half a side to zero, centred at a random point of the image."""
-    places = []
+    masks = []
     for axis, side in enumerate(x.shape[1:3]):
         centre = jnp.floor(uniform(fold_in(key, axis), index) * (side + 1 - side % 2))[:, None]
         at = jnp.arange(side)
         half = round(side * HOLE) // 2
-        places.append((at >= centre - half) & (at < centre - half + round(side * HOLE)))
-    return jnp.where((places[0][:, :, None] & places[1][:, None, :])[..., None], 0, x)
+        masks.append((at >= centre - half) & (at < centre - half + round(side * HOLE)))
+    return jnp.where((masks[0][:, :, None] & masks[1][:, None, :])[..., None], 0, x)
 
 
-# config.game.augment -> function
+# config.gan.augment -> function
 AUGMENTATIONS = {"colour": colour, "translation": translation, "cutout": cutout}

@@ -118,8 +118,8 @@ def _better(
     score = jnp.where(allowed, score, -jnp.inf)
     top = jnp.argmax(score, axis=1)
     value = jnp.take_along_axis(score, top[:, None], 1)[:, 0]
-    found = value > best[1]
-    text = jnp.where(found[:, None], tokens[jnp.arange(len(top)), top], best[0])
+    is_better = value > best[1]
+    text = jnp.where(is_better[:, None], tokens[jnp.arange(len(top)), top], best[0])
     return text, jnp.maximum(value, best[1])
 
 

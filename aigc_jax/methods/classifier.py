@@ -46,11 +46,11 @@ def features_and_probabilities(config: ConfigDict, spec: Spec):
     """
     net = make_classifier(config, spec)
 
-    def look(params, x):
+    def extract(params, x):
         logits, features = to_float32(net.apply({"params": params["net"]}, x))
         return features, jax.nn.softmax(logits)
 
-    return look
+    return extract
 
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:

@@ -53,20 +53,20 @@ class SamplingParams(NamedTuple):
             "0 selects the most probable token",
             more=(0,),
         )
-        check_range("top_k", self.top_k, 0, 2**31 - 1, "0 disables the filter", whole=True)
+        check_range("top_k", self.top_k, 0, 2**31 - 1, "0 disables the filter", integer=True)
         check_range("top_p", self.top_p, 1e-9, 1, "1 disables the filter")
         check_range("min_p", self.min_p, 0, 0.999999, "0 disables the filter")
         check_range("repetition", self.repetition, 1e-3, 1e3, "1 disables the penalty")
 
 
 def check_range(
-    name: str, value, low: float, high: float, hint: str = "", more=(), whole: bool = False
+    name: str, value, low: float, high: float, hint: str = "", more=(), integer: bool = False
 ) -> None:
     """Raise a UserError unless a number of the command line is in [low, high] or in
     `more`.
     """
-    number = isinstance(value, (int, np.integer) if whole else (int, float, np.number))
-    kind = "an integer in" if whole else "a number in"
+    number = isinstance(value, (int, np.integer) if integer else (int, float, np.number))
+    kind = "an integer in" if integer else "a number in"
     other = "".join(f"{x} or " for x in more)
     require(
         number and not isinstance(value, bool) and (value in more or low <= value <= high),
@@ -76,34 +76,34 @@ def check_range(
 
 
 def filter_logits(
-    logits: Array, seen, choice: SamplingParams
+    logits: Array, present, sampling: SamplingParams
 ) -> Array:  # [B, V], [B, <= V] -> [B, V]
     """Return the logits after all filters (except a temperature of 0), -inf for removed
     tokens. Equal logits are ranked by token id, the lower id first.
     """
     rows = jnp.arange(len(logits))[:, None]
-    if choice.repetition != 1:
-        seen = jnp.pad(seen, ((0, 0), (0, logits.shape[1] - seen.shape[1])))
+    if sampling.repetition != 1:
+        present = jnp.pad(present, ((0, 0), (0, logits.shape[1] - present.shape[1])))
         logits = jnp.where(
-            seen,
-            jnp.where(logits > 0, logits / choice.repetition, logits * choice.repetition),
+            present,
+            jnp.where(logits > 0, logits / sampling.repetition, logits * sampling.repetition),
             logits,
         )
-    if choice.temperature > 0:
-        logits = logits / choice.temperature
-    if 0 < choice.top_k < logits.shape[1]:
-        likeliest = jax.lax.top_k(logits, choice.top_k)[1]
-        kept = jnp.zeros(logits.shape, bool).at[rows, likeliest].set(True)
-        logits = jnp.where(kept, logits, -jnp.inf)
-    if choice.top_p < 1:
+    if sampling.temperature > 0:
+        logits = logits / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[1]:
+        likeliest = jax.lax.top_k(logits, sampling.top_k)[1]
+        selected = jnp.zeros(logits.shape, bool).at[rows, likeliest].set(True)
+        logits = jnp.where(selected, logits, -jnp.inf)
+    if sampling.top_p < 1:
         order = jnp.argsort(-logits, axis=-1, stable=True)
         p = jax.nn.softmax(jnp.take_along_axis(logits, order, axis=-1), axis=-1)
-        before = jnp.cumsum(p, axis=-1) - p < choice.top_p  # tokens before which p is not reached
-        kept = jnp.zeros(logits.shape, bool).at[rows, order].set(before.at[:, 0].set(True))
-        logits = jnp.where(kept, logits, -jnp.inf)
-    if choice.min_p > 0:
+        before = jnp.cumsum(p, axis=-1) - p < sampling.top_p  # tokens before which p is not reached
+        selected = jnp.zeros(logits.shape, bool).at[rows, order].set(before.at[:, 0].set(True))
+        logits = jnp.where(selected, logits, -jnp.inf)
+    if sampling.min_p > 0:
         logits = jnp.where(
-            logits < logits.max(-1, keepdims=True) + jnp.log(choice.min_p), -jnp.inf, logits
+            logits < logits.max(-1, keepdims=True) + jnp.log(sampling.min_p), -jnp.inf, logits
         )
     return logits
 
@@ -119,7 +119,7 @@ def next_logits(logits: Array, net: Any) -> Array:  # [B, T, V] -> [B, V]
 
 
 def sample_token(
-    key: Array, index: Array, position: Array, logits: Array, seen, choice: SamplingParams
+    key: Array, index: Array, position: Array, logits: Array, present, sampling: SamplingParams
 ) -> Array:  # [], [B], [], [B, V], [B, V] -> [B]
     """Sample one token for each row.
 
@@ -128,15 +128,15 @@ def sample_token(
       index: numbers [B] of the rows, which key their noise.
       position: the position [] of the token, which keys its noise.
       logits: logits [B, V] of the token.
-      seen: whether each token [B, V] occurs in the prompt or the generated text; only
+      present: whether each token [B, V] occurs in the prompt or generated text; only
         used with a repetition penalty.
-      choice: the sampling parameters.
+      sampling: the sampling parameters.
 
     Returns:
       Tokens int32 [B].
     """
-    logits = filter_logits(logits.astype(jnp.float32), seen, choice)
-    if choice.temperature == 0:
+    logits = filter_logits(logits.astype(jnp.float32), present, sampling)
+    if sampling.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     keys = jax.vmap(lambda i: fold_in(key, i, position))(index)
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
@@ -152,23 +152,23 @@ def generate(
     index: Array,
     start: int,
     length: int,
-    choice: SamplingParams = PLAIN,
+    sampling: SamplingParams = PLAIN,
 ) -> Array:  # -> [B, length]
     """Sample `length` tokens after the token `start`, without a prompt; traceable."""
 
     def body(state, position):
-        carry, token, seen = state
+        carry, token, present = state
         logits, carry = apply(token[:, None], carry)
-        token = sample_token(key, index, position, next_logits(logits, net), seen, choice)
-        return (carry, token, seen), token
+        token = sample_token(key, index, position, next_logits(logits, net), present, sampling)
+        return (carry, token, present), token
 
     first = jnp.full(len(index), start, jnp.int32)
-    begin = (net.carry(len(index), length), first, jnp.zeros((len(index), 1), bool))
-    return jax.lax.scan(body, begin, jnp.arange(length))[1].T
+    initial = (net.carry(len(index), length), first, jnp.zeros((len(index), 1), bool))
+    return jax.lax.scan(body, initial, jnp.arange(length))[1].T
 
 
 def complete_masked(
-    apply: Callable, net: Any, tokens: Array, asked
+    apply: Callable, net: Any, tokens: Array, mask
 ) -> Array:  # [B, T + 1], [B, T] -> [B, T]
     """Replace masked tokens by the network's most likely tokens; traceable.
 
@@ -176,7 +176,7 @@ def complete_masked(
       apply: (tokens, carry) -> (logits, carry).
       net: the network.
       tokens: tokens [B, T + 1].
-      asked: the mask [B, T] of tokens[:, 1:]: 1 where a token is to be predicted.
+      mask: mask [B, T] of tokens[:, 1:]: 1 where a token is to be predicted.
 
     Returns:
       tokens[:, 1:], where each masked token is the most likely one after the returned
@@ -185,22 +185,24 @@ def complete_masked(
 
     def body(state, at):
         carry, token = state
-        following, wanted = at
+        following, masked = at
         logits, carry = apply(token[:, None], carry)
         token = jnp.where(
-            wanted > 0, jnp.argmax(next_logits(logits, net), axis=-1).astype(jnp.int32), following
+            masked > 0,
+            jnp.argmax(next_logits(logits, net), axis=-1).astype(jnp.int32),
+            following,
         )
         return (carry, token), token
 
-    begin = (net.carry(len(tokens), asked.shape[1]), tokens[:, 0])
-    return jax.lax.scan(body, begin, (tokens[:, 1:].T, asked.T))[1].T
+    initial = (net.carry(len(tokens), mask.shape[1]), tokens[:, 0])
+    return jax.lax.scan(body, initial, (tokens[:, 1:].T, mask.T))[1].T
 
 
-def pack_masked(tokens: Array, asked, filler: int) -> Array:  # [B, T], [B, T] -> [B, T]
+def pack_masked(tokens: Array, mask, filler: int) -> Array:  # [B, T], [B, T] -> [B, T]
     """Shift each row to begin with its first masked token, padded with `filler`."""
-    place = jnp.argmax(asked > 0, axis=1)[:, None] + jnp.arange(tokens.shape[1])
-    moved = jnp.take_along_axis(tokens, jnp.minimum(place, tokens.shape[1] - 1), axis=1)
-    return jnp.where(place < tokens.shape[1], moved, filler)
+    position = jnp.argmax(mask > 0, axis=1)[:, None] + jnp.arange(tokens.shape[1])
+    packed = jnp.take_along_axis(tokens, jnp.minimum(position, tokens.shape[1] - 1), axis=1)
+    return jnp.where(position < tokens.shape[1], packed, filler)
 
 
 class DecodingState(NamedTuple):
@@ -210,7 +212,7 @@ class DecodingState(NamedTuple):
     token: jax.Array  # [B] the last token of each row, the network's next input
     position: jax.Array  # [] tokens generated or read since the beginning, for the keys
     done: jax.Array  # [B] whether the row's text has ended
-    seen: jax.Array  # [B, V] tokens that occurred; [B, 1] without a repetition penalty
+    present: jax.Array  # [B, V] tokens that occurred; [B, 1] without a repetition penalty
 
 
 class TextDecoder:
@@ -221,7 +223,7 @@ class TextDecoder:
       net: the network, with the attributes `carry(batch, length)`, `vocabulary`, and
         `capacity`: the maximal number of positions, None if unlimited.
       params: the network's parameters.
-      choice: the sampling parameters.
+      sampling: the sampling parameters.
       ends: the tokens that end a text; without any, each text has the requested number
         of tokens.
     """
@@ -231,50 +233,50 @@ class TextDecoder:
         apply: Callable,
         net: Any,
         params: PyTree,
-        choice: SamplingParams,
+        sampling: SamplingParams,
         ends: tuple[int, ...],
     ) -> None:
-        choice.check()
+        sampling.check()
         self.apply = apply
-        self.net, self.params, self.ends, self.choice = net, params, tuple(ends), choice
-        self._read = jax.jit(partial(_read, apply), donate_argnums=(1,))
+        self.net, self.params, self.ends, self.sampling = net, params, tuple(ends), sampling
+        self._prefill = jax.jit(partial(_prefill, apply), donate_argnums=(1,))
         self._write = jax.jit(self._write_block, donate_argnums=(1,))
         self.chunk = CHUNK if net.capacity is None else max(1, min(CHUNK, net.capacity // 4))
 
     def begin(
-        self, texts: list[list[int]], room: int, position: int, seen: Any
+        self, texts: list[list[int]], room: int, position: int, present: Any
     ) -> tuple[DecodingState, int]:
         """Prefill the cache with the common prompt length (without the last token, in
         blocks of BLOCK tokens); return the state and the number of tokens processed.
         """
         width = len(texts)
         read, shared = 0, min(map(len, texts)) - 1
-        writing = DecodingState(
+        state = DecodingState(
             self.net.carry(width, room),
             jnp.array([t[0] for t in texts], jnp.int32),
             jnp.int32(position),
             jnp.zeros(width, bool),
-            jnp.asarray(seen),
+            jnp.asarray(present),
         )
         while shared - read >= BLOCK:
             part = np.array([t[read : read + BLOCK + 1] for t in texts], np.int32)
-            writing = self._read(self.params, writing, part)
+            state = self._prefill(self.params, state, part)
             read += BLOCK
-        return writing, read
+        return state, read
 
-    def seen(
+    def find_present_tokens(
         self, texts: Sequence[list[int]]
     ) -> np.ndarray:  # -> [B, V]; [B, 1] without a repetition penalty
         """Return which tokens occur in each text. Tokens beyond the network's context
         count too, as in the RepetitionPenaltyLogitsProcessor of `transformers`.
         """
-        seen = np.zeros(
-            (len(texts), self.net.vocabulary if self.choice.repetition != 1 else 1), bool
+        present = np.zeros(
+            (len(texts), self.net.vocabulary if self.sampling.repetition != 1 else 1), bool
         )
-        if self.choice.repetition != 1:
-            for row, text in zip(seen, texts, strict=True):
+        if self.sampling.repetition != 1:
+            for row, text in zip(present, texts, strict=True):
                 row[text] = True
-        return seen
+        return present
 
     def write(self, prompts: list, num: int, key: Array, first: int = 0) -> Iterator[np.ndarray]:
         """Yield chunks [B, n] of generated tokens: -1 within a row's prompt, from the
@@ -300,39 +302,39 @@ class TextDecoder:
         # `base`: number of tokens before the context; `position`: current position of
         # all rows, counted from the beginning.
         base = position = 0
-        writing, position = self.begin(texts, room, 0, self.seen(prompts))
+        state, position = self.begin(texts, room, 0, self.find_present_tokens(prompts))
         while ((written < num) & ~ended).any():
             if limit and position - base + self.chunk > limit:
-                base, seen = position + 1 - max(1, limit // 2), writing.seen
-                writing, read = self.begin([t[base:] for t in texts], room, base, seen)
-                writing, position = writing._replace(done=jnp.array(ended)), base + read
+                base, present = position + 1 - max(1, limit // 2), state.present
+                state, read = self.begin([t[base:] for t in texts], room, base, present)
+                state, position = state._replace(done=jnp.array(ended)), base + read
                 continue
-            forced = np.full((len(texts), self.chunk), -1, np.int32)
-            for row, text in zip(forced, texts, strict=True):
-                ahead = text[position + 1 : position + 1 + self.chunk]
-                row[: len(ahead)] = ahead
-            writing, tokens = self._write(self.params, writing, forced, index, key)
-            yield self._added(np.asarray(tokens), texts, position, num, written, ended)
+            forced_tokens = np.full((len(texts), self.chunk), -1, np.int32)
+            for row, text in zip(forced_tokens, texts, strict=True):
+                upcoming = text[position + 1 : position + 1 + self.chunk]
+                row[: len(upcoming)] = upcoming
+            state, tokens = self._write(self.params, state, forced_tokens, index, key)
+            yield self._append_tokens(np.asarray(tokens), texts, position, num, written, ended)
             position += self.chunk
 
     def _write_block(
-        self, params: PyTree, writing: DecodingState, forced: Array, index: Array, key: Array
+        self, params: PyTree, state: DecodingState, forced_tokens: Array, index: Array, key: Array
     ) -> tuple[DecodingState, Array]:  # [B, n]: -1 where a token is to be sampled -> [B, n]
         ends = jnp.array(self.ends, jnp.int32)
 
-        def body(writing, given):
-            logits, carry = self.apply(params, writing.token[:, None], writing.carry)
+        def body(state, forced):
+            logits, carry = self.apply(params, state.token[:, None], state.carry)
             logits = next_logits(logits, self.net)
-            token = sample_token(key, index, writing.position, logits, writing.seen, self.choice)
-            token = jnp.where(given >= 0, given, jnp.where(writing.done, writing.token, token))
-            done = writing.done | ((given < 0) & jnp.isin(token, ends))
-            seen = _mark(writing.seen, token)
-            return DecodingState(carry, token, writing.position + 1, done, seen), token
+            token = sample_token(key, index, state.position, logits, state.present, self.sampling)
+            token = jnp.where(forced >= 0, forced, jnp.where(state.done, state.token, token))
+            done = state.done | ((forced < 0) & jnp.isin(token, ends))
+            present = _mark_token(state.present, token)
+            return DecodingState(carry, token, state.position + 1, done, present), token
 
-        writing, tokens = jax.lax.scan(body, writing, forced.T)
-        return writing, tokens.T
+        state, tokens = jax.lax.scan(body, state, forced_tokens.T)
+        return state, tokens.T
 
-    def _added(
+    def _append_tokens(
         self,
         tokens: np.ndarray,
         texts: list[list[int]],
@@ -358,12 +360,14 @@ class TextDecoder:
 
 
 # part [B, BLOCK + 1]: the last token is the network's next input.
-def _read(apply: Callable, params: PyTree, writing: DecodingState, part: Array) -> DecodingState:
-    carry = apply(params, part[:, :-1], writing.carry)[1]
-    return writing._replace(
-        carry=carry, token=part[:, -1], position=writing.position + part.shape[1] - 1
+def _prefill(apply: Callable, params: PyTree, state: DecodingState, part: Array) -> DecodingState:
+    carry = apply(params, part[:, :-1], state.carry)[1]
+    return state._replace(
+        carry=carry, token=part[:, -1], position=state.position + part.shape[1] - 1
     )
 
 
-def _mark(seen, token: Array) -> Array:  # [B, V], [B] -> [B, V]
-    return seen if seen.shape[1] == 1 else seen.at[jnp.arange(len(seen)), token].set(True)
+def _mark_token(present, token: Array) -> Array:  # [B, V], [B] -> [B, V]
+    return (
+        present if present.shape[1] == 1 else present.at[jnp.arange(len(present)), token].set(True)
+    )

@@ -7,7 +7,7 @@ loss and the generator loss share their noise and generator, and so their genera
 pass; the compiler merges the two passes (a test counts the matrix products).
 
 All options can be combined: config.loss (`methods.losses.gan.GAN`), config.network
-(`models.gan_dcgan.NETWORKS`), and in config.game
+(`models.gan_dcgan.NETWORKS`), and in config.gan
 
 regularizers   any number of the penalties of `gan_penalties`
 condition      how the networks are conditioned on labels (`gan_networks`)
@@ -29,9 +29,9 @@ from aigc_jax.core.gradients import mean_gradients
 from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
 from aigc_jax.core.rng import EVALUATE, INIT, fold_in
 from aigc_jax.data.dataset import Spec
-from aigc_jax.methods import gan_penalties, optimizers
+from aigc_jax.methods import gan_networks, gan_penalties, optimizers
 from aigc_jax.methods.gan_networks import GanNetworks
-from aigc_jax.methods.gan_penalties import PICTURES_ONLY, REGULARIZERS, PenaltyInputs
+from aigc_jax.methods.gan_penalties import IMAGES_ONLY, REGULARIZERS, PenaltyInputs
 from aigc_jax.methods.losses import gan as gan_losses
 from aigc_jax.methods.losses import tokens as token_losses
 from aigc_jax.methods.networks import (
@@ -45,7 +45,15 @@ from aigc_jax.models.discriminator import GROUP, group_size
 from aigc_jax.models.normalization import BatchNorm
 from aigc_jax.utils.errors import choose, require
 
-KEYS = ("network", "z", "loss", "critic_steps", "optimizer", "schedule.name", "schedule.warmup")
+KEYS = (
+    "network",
+    "latent_dim",
+    "loss",
+    "critic_steps",
+    "optimizer",
+    "schedule.name",
+    "schedule.warmup",
+)
 
 # Size of the noise batch whose statistics normalize the generator in sampling.
 STANDING = 128
@@ -57,71 +65,70 @@ def examples(config: ConfigDict) -> int:
     """Return the number of training examples per step: every discriminator update takes
     batch_size packs.
     """
-    return config.batch_size * config.critic_steps * config.game.pack
+    return config.batch_size * config.critic_steps * config.gan.pack
 
 
 def batch_coupling(config: ConfigDict, devices: bool = False) -> str:
     """Return the config entry that makes the loss differ from a mean over examples (if
     `devices`: over devices, where packs are complete and batch moments global), or ''.
     """
-    game, (g, d) = config.game, (config.model[side] for side in "gd")
+    gan, (g, d) = config.gan, (config.model[side] for side in "gd")
     reasons = {
         "config.model.g.norm = 'batch'": g.get("norm") == "batch" and not devices,
         "config.model.d.norm = 'batch'": d.get("norm") == "batch" and not devices,
         "config.model.d.minibatch_std = True": d.get("minibatch_std"),
-        f"config.game.pack = {game.pack}": game.pack > 1 and not devices,
-        f"config.game.unroll = {game.unroll}": game.unroll > 0,
+        f"config.gan.pack = {gan.pack}": gan.pack > 1 and not devices,
+        f"config.gan.unroll = {gan.unroll}": gan.unroll > 0,
         f"config.loss = {config.loss!r}": config.loss == "relativistic_average",
-        f"config.game.regularizers = {game.regularizers}": not {
+        f"config.gan.regularizers = {gan.regularizers}": not {
             "dragan",
             "mode_seeking",
-        }.isdisjoint(game.regularizers),
+        }.isdisjoint(gan.regularizers),
     }
-    return next((reason for reason, there in reasons.items() if there), "")
+    return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     check_images(config, spec)
+    gan_networks.validate(config, spec)
     require(
         config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1"
     )
     require(
-        config.batch_size >= config.game.pack,
-        f"config.batch_size = {config.batch_size} must be at least config.game.pack = "
-        f"{config.game.pack}",
+        config.batch_size >= config.gan.pack,
+        f"config.batch_size = {config.batch_size} must be at least config.gan.pack = "
+        f"{config.gan.pack}",
     )
-    require(
-        config.game.unroll >= 0, f"config.game.unroll = {config.game.unroll} must not be negative"
-    )
-    size, pack = config.batch_size, config.game.pack
+    require(config.gan.unroll >= 0, f"config.gan.unroll = {config.gan.unroll} must not be negative")
+    size, pack = config.batch_size, config.gan.pack
     for count, what in (
         (size, f"config.batch_size = {size}"),
-        (size // pack, f"config.batch_size = {size}, config.game.pack = {pack}"),
+        (size // pack, f"config.batch_size = {size}, config.gan.pack = {pack}"),
     ):
         require(
             not config.model.d.get("minibatch_std") or group_size(count) > 1,
             f"config.model.d.minibatch_std = True needs groups of two to {GROUP} "
             f"examples, and none of these sizes divides {count} ({what})",
         )
-    for i, name in enumerate(config.game.regularizers):
-        choose(REGULARIZERS, name, f"config.game.regularizers[{i}]")
+    for i, name in enumerate(config.gan.regularizers):
+        choose(REGULARIZERS, name, f"config.gan.regularizers[{i}]")
         require(
-            spec.kind == "image" or name not in PICTURES_ONLY,
-            f"config.game.regularizers[{i}] = {name!r} is for images",
+            spec.kind == "image" or name not in IMAGES_ONLY,
+            f"config.gan.regularizers[{i}] = {name!r} is for images",
         )
 
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
     """Return the GAN of the networks config.model.g and config.model.d with the loss
-    config.loss (see KEYS for the remaining options).
+    config.loss (KEYS lists the remaining options).
     """
     validate(config, spec)
     return GAN(config, spec, gradients).as_method()
 
 
-class Trained(NamedTuple):
+class NetworkState(NamedTuple):
     """Parameters and optimiser state of one network within a step."""
 
     params: PyTree
@@ -134,13 +141,13 @@ class GAN:
     """
 
     def __init__(self, config: ConfigDict, spec: Spec, gradients: Callable):
-        self.config, self.game, self.spec, self.gradients = config, config.game, spec, gradients
+        self.config, self.gan, self.spec, self.gradients = config, config.gan, spec, gradients
         self.loss = choose(gan_losses.GAN, config.loss, "config.loss")
-        self.optimizer, self.players = optimizers.make_optimizer(config), GanNetworks(config, spec)
+        self.optimizer, self.networks = optimizers.make_optimizer(config), GanNetworks(config, spec)
 
     def as_method(self) -> Method:
         """Return the GAN as a `core.method.Method`."""
-        classes = self.players.classes
+        classes = self.networks.classes
         samplers = dict(
             prior=Sampler(self.prior, grid=(ROW, classes) if classes else None, classes=classes),
             interpolation=Sampler(self.interpolation, grid=(ROW, ROW)),
@@ -151,7 +158,7 @@ class GAN:
 
     def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
         """Return the state before the first step."""
-        params, stats = self.players.init(fold_in(key, INIT))
+        params, stats = self.networks.init(fold_in(key, INIT))
         opt = {n: self.optimizer(hp["lr_" + n], hp, 0).init(p) for n, p in params.items()}
         return TrainState(jnp.int32(0), key, params, opt, dict(ema=params["g"], stats=stats), hp)
 
@@ -171,7 +178,7 @@ class GAN:
             return (d, stats_d), metrics
 
         last = count - 1
-        carry = (Trained(state.params["d"], state.opt["d"]), state.extra["stats"]["d"])
+        carry = (NetworkState(state.params["d"], state.opt["d"]), state.extra["stats"]["d"])
         # The last update is outside the loop, so that the compiler can merge its
         # generator pass with that of the generator update.
         if last:
@@ -211,27 +218,27 @@ class GAN:
         grads = jax.tree.map(lambda x: x + nudge, grads) if nudge else grads
         optimizer = self.optimizer(hp["lr_d"], hp, state.step)
         params, opt = optimizers.apply_updates(optimizer, grads, d.opt, d.params)
-        params = gan_penalties.bound_parameters(self.game.regularizers, hp, params)
-        return Trained(params, opt), metrics, stats["d"]
+        params = gan_penalties.bound_parameters(self.gan.regularizers, hp, params)
+        return NetworkState(params, opt), metrics, stats["d"]
 
     def update_generator(
-        self, state: TrainState, d: Trained, stats: PyTree, batch: dict[str, Array], key: Array
-    ) -> tuple[Trained, dict[str, Array], PyTree]:
+        self, state: TrainState, d: NetworkState, stats: PyTree, batch: dict[str, Array], key: Array
+    ) -> tuple[NetworkState, dict[str, Array], PyTree]:
         """Update the generator once against the discriminator `d`. Return (g, metrics,
         the generator's new stats).
         """
         hp = state.hp
 
         def loss_g(g, batch, key):
-            ahead = d.params
-            if self.game.unroll:
-                ahead = self.unrolled_discriminator(state, d, g, stats, batch, key)
-            return self.side_loss(dict(g=g, d=ahead), stats, hp, batch, key, "generator")
+            d_params = d.params
+            if self.gan.unroll:
+                d_params = self.unrolled_discriminator(state, d, g, stats, batch, key)
+            return self.side_loss(dict(g=g, d=d_params), stats, hp, batch, key, "generator")
 
         grads, metrics = self.gradients(loss_g, state.params["g"], batch, key)
         optimizer = self.optimizer(hp["lr_g"], hp, state.step)
         params, opt = optimizers.apply_updates(optimizer, grads, state.opt["g"], state.params["g"])
-        return Trained(params, opt), metrics, metrics.pop("stats")["g"]
+        return NetworkState(params, opt), metrics, metrics.pop("stats")["g"]
 
     def unrolled_discriminator(
         self, state: TrainState, d, g: PyTree, stats: PyTree, batch: dict[str, Array], key: Array
@@ -244,7 +251,7 @@ class GAN:
             self.update_discriminator(state, d, g, stats, batch, key, nudge=1e-12)[0],
             None,
         )
-        return jax.lax.scan(once, d, None, self.game.unroll)[0].params
+        return jax.lax.scan(once, d, None, self.gan.unroll)[0].params
 
     def side_loss(
         self,
@@ -259,22 +266,22 @@ class GAN:
         with the new "stats" of both networks. Real and generated examples are separate
         batches (Radford et al. 2016, section 3).
         """
-        game, players = self.game, self.players
+        gan, networks = self.gan, self.networks
         label, index = batch.get("label"), batch["index"]
-        z = players.noise(key, index)
-        fake, g_stats = players.generate(params["g"], stats["g"], z, label, train=True)
-        change = dict(key=fold_in(key, AUGMENT), index=index) if game.augment else {}
-        (real_logits, real_classes), d_stats = players.discriminate(
+        z = networks.noise(key, index)
+        fake, g_stats = networks.generate(params["g"], stats["g"], z, label, train=True)
+        change = dict(key=fold_in(key, AUGMENT), index=index) if gan.augment else {}
+        (real_logits, real_classes), d_stats = networks.discriminate(
             params["d"], stats["d"], batch["x"], label, True, **change
         )
-        (fake_logits, fake_classes), d_stats = players.discriminate(
+        (fake_logits, fake_classes), d_stats = networks.discriminate(
             params["d"], d_stats, fake, label, True, **change
         )
 
         def penalty_inputs():
-            d = lambda x: players.discriminate(params["d"], stats["d"], x, label, True)[0][0]
-            g = lambda z: players.generate(params["g"], stats["g"], z, label, True)[0]
-            other = players.noise(fold_in(key, OTHER), index)
+            d = lambda x: networks.discriminate(params["d"], stats["d"], x, label, True)[0][0]
+            g = lambda z: networks.generate(params["g"], stats["g"], z, label, True)[0]
+            other = networks.noise(fold_in(key, OTHER), index)
             return PenaltyInputs(d, g, batch["x"], fake, z, other, fold_in(key, PENALTY), index)
 
         if side == "discriminator":
@@ -288,7 +295,7 @@ class GAN:
             )
             metrics[f"{side[0]}_classes"] = class_loss
             value = value + hp["auxiliary"] * class_loss
-        penalty, each = gan_penalties.total_penalty(game.regularizers, hp, side, penalty_inputs)
+        penalty, each = gan_penalties.total_penalty(gan.regularizers, hp, side, penalty_inputs)
         return value + penalty, metrics | each | dict(stats=dict(g=g_stats, d=d_stats))
 
     def class_loss(self, logits: Array, label: Array | None) -> Array:  # [B, K], [B] -> []
@@ -302,14 +309,14 @@ class GAN:
         (not averaged) weights. The noise is the same at every evaluation; incomplete
         packs are ignored.
         """
-        players, pack, loss = self.players, self.game.pack, self.loss
+        networks, pack, loss = self.networks, self.gan.pack, self.loss
         stats = state.extra["stats"]
         batch = jax.tree.map(lambda x: x[: len(x) // pack * pack], batch)
         label = batch.get("label")
-        z = players.noise(fold_in(state.key, EVALUATE), batch["index"])
-        fake, _ = players.generate(state.params["g"], stats["g"], z, label)
-        (real, classes), _ = players.discriminate(state.params["d"], stats["d"], batch["x"], label)
-        (fake, _), _ = players.discriminate(state.params["d"], stats["d"], fake, label)
+        z = networks.noise(fold_in(state.key, EVALUATE), batch["index"])
+        fake, _ = networks.generate(state.params["g"], stats["g"], z, label)
+        (real, classes), _ = networks.discriminate(state.params["d"], stats["d"], batch["x"], label)
+        (fake, _), _ = networks.discriminate(state.params["d"], stats["d"], fake, label)
         values: dict[str, Any] = dict(real_logit=real, fake_logit=fake)
         if not loss.relative:  # a two-sample loss has no sum over examples
             values |= dict(
@@ -338,10 +345,10 @@ class GAN:
             return stats
         zeros = stats | dict(batch_stats=jax.tree.map(jnp.zeros_like, stats["batch_stats"]))
         index = jnp.arange(STANDING, dtype=jnp.int32)
-        _, new = self.players.generate(
+        _, new = self.networks.generate(
             state.extra["ema"],
             zeros,
-            self.players.noise(fold_in(state.key, EVALUATE), index),
+            self.networks.noise(fold_in(state.key, EVALUATE), index),
             self.cycle_classes(index),
             train=True,
         )
@@ -352,24 +359,24 @@ class GAN:
 
     def cycle_classes(self, index: Array) -> Array:  # [B] -> [B]
         """Return the class index modulo the number of classes."""
-        return index % max(self.players.classes, 1)
+        return index % max(self.networks.classes, 1)
 
     def generate(
         self, state: TrainState, z: Array, label: Array | None
     ) -> Array:  # [B, Z], [B] -> [B, ...]
         """Return images of the averaged generator for noise and classes."""
         stats = self.standing_stats(state)
-        return self.players.generate(state.extra["ema"], stats, z, label)[0]
+        return self.networks.generate(state.extra["ema"], stats, z, label)[0]
 
     def prior(self, state: TrainState, key: Array, batch: dict[str, Array]):
         """Return images of the averaged generator for noise ~ N(0, 1), by class."""
-        return self.generate(state, self.players.noise(key, batch["index"]), batch.get("class"))
+        return self.generate(state, self.networks.noise(key, batch["index"]), batch.get("class"))
 
     def interpolation(self, state: TrainState, key: Array, batch: dict[str, Array]):
         """Return rows of images that interpolate spherically between two noise vectors
         (White 2016).
         """
-        z, row = interpolate_noise(self.players.noise, key, batch["index"], self.players.dtype)
+        z, row = interpolate_noise(self.networks.noise, key, batch["index"], self.networks.dtype)
         return self.generate(state, z, self.cycle_classes(row))
 
 

@@ -20,7 +20,7 @@ from aigc_jax.methods.networks import loss_dtype, make_network
 from aigc_jax.models import gan_dcgan as networks
 from aigc_jax.utils.errors import choose, require
 
-# config.game.condition -> the discriminator's head. All conditional GANs append the
+# config.gan.condition -> the discriminator's head. All conditional GANs append the
 # one-hot label to the generator's noise.
 CONDITIONS = {
     "none": "plain",
@@ -32,6 +32,32 @@ CONDITIONS = {
 }
 
 
+def validate(config: ConfigDict, spec: Spec) -> None:
+    """Raise a UserError where the options of the networks are inconsistent or do not
+    suit the data.
+    """
+    gan = config.gan
+    choose(CONDITIONS, gan.condition, "config.gan.condition")
+    for i, name in enumerate(gan.augment):
+        choose(AUGMENTATIONS, name, f"config.gan.augment[{i}]")
+    require(config.latent_dim > 0, f"config.latent_dim = {config.latent_dim} must be at least 1")
+    require(gan.pack > 0, f"config.gan.pack = {gan.pack} must be at least 1")
+    require(
+        gan.condition == "none" or spec.classes,
+        f"config.gan.condition = {gan.condition!r} needs labels, and config.data.name "
+        f"= {config.data.name!r} has none",
+    )
+    require(
+        gan.condition == "none" or gan.pack == 1,
+        f"config.gan.pack = {gan.pack} packs examples of several classes: "
+        "config.gan.condition must be 'none'",
+    )
+    require(
+        not gan.augment or spec.kind == "image",
+        f"config.gan.augment = {gan.augment} is for images",
+    )
+
+
 class GanNetworks:
     """The networks config.model.g and config.model.d.
 
@@ -40,57 +66,38 @@ class GanNetworks:
     """
 
     def __init__(self, config: ConfigDict, spec: Spec):
-        game = config.game
+        gan = config.gan
         Generator, Discriminator = choose(networks.NETWORKS, config.network, "config.network")
-        head = choose(CONDITIONS, game.condition, "config.game.condition")
-        self.game, self.spec, self.z, self.dtype = game, spec, config.z, loss_dtype(config)
-        self.classes = spec.classes if game.condition != "none" else 0
-        self.augment = [
-            choose(AUGMENTATIONS, name, f"config.game.augment[{i}]")
-            for i, name in enumerate(game.augment)
-        ]
-        require(config.z > 0, f"config.z = {config.z} must be at least 1")
-        require(game.pack > 0, f"config.game.pack = {game.pack} must be at least 1")
-        require(
-            game.condition == "none" or spec.classes,
-            f"config.game.condition = {game.condition!r} needs labels, and config.data.name "
-            f"= {config.data.name!r} has none",
+        self.gan, self.spec, self.dtype = gan, spec, loss_dtype(config)
+        self.latent_dim = config.latent_dim
+        self.classes = spec.classes if gan.condition != "none" else 0
+        self.augment = [AUGMENTATIONS[name] for name in gan.augment]
+        depth = spec.shape[-1] * gan.pack + (
+            self.classes if gan.condition == "concatenation" else 0
         )
-        require(
-            game.condition == "none" or game.pack == 1,
-            f"config.game.pack = {game.pack} packs examples of several classes: "
-            "config.game.condition must be 'none'",
-        )
-        require(
-            not self.augment or spec.kind == "image",
-            f"config.game.augment = {game.augment} is for images",
-        )
-        depth = spec.shape[-1] * game.pack + (
-            self.classes if game.condition == "concatenation" else 0
-        )
-        self.seen = (*spec.shape[:-1], depth)
+        self.input_shape = (*spec.shape[:-1], depth)
         self.g = make_network(Generator, config.model.g, "model.g", config, shape=spec.shape)
         self.d = make_network(
             Discriminator,
             config.model.d,
             "model.d",
             config,
-            shape=self.seen,
-            head=head,
+            shape=self.input_shape,
+            head=CONDITIONS[gan.condition],
             classes=self.classes,
         )
 
     def init(self, key: Array) -> tuple[dict, dict]:
         """Return ({"g": parameters, "d": ...}, {"g": stats, "d": ...})."""
         label = jnp.zeros((1, self.classes)) if self.classes else None
-        g = self.g.init(fold_in(key, 0), jnp.zeros((1, self.z + self.classes)))
-        d = self.d.init(fold_in(key, 1), jnp.zeros((1, *self.seen)), label=label)
+        g = self.g.init(fold_in(key, 0), jnp.zeros((1, self.latent_dim + self.classes)))
+        d = self.d.init(fold_in(key, 1), jnp.zeros((1, *self.input_shape)), label=label)
         nets = dict(g=dict(g), d=dict(d))
         return {k: net.pop("params") for k, net in nets.items()}, nets
 
     def noise(self, key: Array, index: Array) -> Array:  # [B] -> [B, Z]
         """Return the noise of the examples `index`, independent of batching."""
-        return example_noise(key, index, (self.z,), self.dtype)
+        return example_noise(key, index, (self.latent_dim,), self.dtype)
 
     def onehot(self, label: Array | None) -> Array | None:  # [B] -> [B, K]; None if unconditional
         """Return the labels as inputs of the networks, None if unconditional."""
@@ -140,7 +147,7 @@ class GanNetworks:
             for i, change in enumerate(self.augment):
                 x = change(x, fold_in(key, i), index)
         c = self.onehot(label)
-        if self.game.condition == "concatenation" and c is not None:
+        if self.gan.condition == "concatenation" and c is not None:
             x = jnp.concatenate(
                 [
                     x,
@@ -151,13 +158,13 @@ class GanNetworks:
                 axis=-1,
             )
         logits, stats = self.d.apply(
-            {"params": params, **stats}, self.packed(x), train, c, mutable=list(stats)
+            {"params": params, **stats}, self.pack_examples(x), train, c, mutable=list(stats)
         )
         return to_float32(logits), stats
 
-    def packed(self, x: Array) -> Array:  # [B, ..., C] -> [B / m, ..., m C]
+    def pack_examples(self, x: Array) -> Array:  # [B, ..., C] -> [B / m, ..., m C]
         """Concatenate packs of m examples by channel (Lin et al. 2018, section 3.1)."""
-        if self.game.pack == 1:
+        if self.gan.pack == 1:
             return x
-        x = x.reshape(-1, self.game.pack, *x.shape[1:])
-        return jnp.moveaxis(x, 1, -2).reshape(len(x), *self.seen)
+        x = x.reshape(-1, self.gan.pack, *x.shape[1:])
+        return jnp.moveaxis(x, 1, -2).reshape(len(x), *self.input_shape)

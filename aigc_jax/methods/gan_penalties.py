@@ -56,32 +56,34 @@ def gradient_norm_penalty(d, x: Array) -> Array:  # -> [B / m]
     return (jnp.sqrt(squared_gradient_norm(d, x) + 1e-12) - 1) ** 2
 
 
-def gradient_penalty(at):
+def gradient_penalty(inputs):
     """Return (|grad d| - 1)^2 at points between real and generated examples,
     e x + (1 - e) G(z), e ~ U(0, 1) (Gulrajani et al. 2017, eq. 3).
     """
-    e = uniform(at.key, at.index, (1,) * (at.real.ndim - 1)).astype(at.real.dtype)
-    return gradient_norm_penalty(at.d, e * at.real + (1 - e) * at.fake)
+    e = uniform(inputs.key, inputs.index, (1,) * (inputs.real.ndim - 1)).astype(inputs.real.dtype)
+    return gradient_norm_penalty(inputs.d, e * inputs.real + (1 - e) * inputs.fake)
 
 
-def dragan(at):
+def dragan(inputs):
     """Return (|grad d| - 1)^2 near real examples, at x + e s u / 2, with e ~ U(0, 1)
     per example, u ~ U(0, 1) per value, and s the standard deviation of the entire batch
     (Kodali et al. 2017, section 2.3, with the noise of the authors' program).
     """
-    e = uniform(fold_in(at.key, 0), at.index, (1,) * (at.real.ndim - 1))
-    u = uniform(fold_in(at.key, 1), at.index, at.real.shape[1:])
-    return gradient_norm_penalty(at.d, at.real + (e * u * at.real.std() / 2).astype(at.real.dtype))
+    e = uniform(fold_in(inputs.key, 0), inputs.index, (1,) * (inputs.real.ndim - 1))
+    u = uniform(fold_in(inputs.key, 1), inputs.index, inputs.real.shape[1:])
+    return gradient_norm_penalty(
+        inputs.d, inputs.real + (e * u * inputs.real.std() / 2).astype(inputs.real.dtype)
+    )
 
 
-def r1(at):
+def r1(inputs):
     """Return |grad d(x)|^2 / 2 at real examples (Mescheder et al. 2018, eq. 9)."""
-    return squared_gradient_norm(at.d, at.real) / 2
+    return squared_gradient_norm(inputs.d, inputs.real) / 2
 
 
-def r2(at):
+def r2(inputs):
     """Return |grad d(G(z))|^2 / 2 at generated examples (ibid., eq. 10)."""
-    return squared_gradient_norm(at.d, at.fake) / 2
+    return squared_gradient_norm(inputs.d, inputs.fake) / 2
 
 
 def translation_penalty(d, x: Array, key: Array, index: Array):
@@ -89,31 +91,33 @@ def translation_penalty(d, x: Array, key: Array, index: Array):
     return (d(x) - d(translation(x, key, index))) ** 2
 
 
-def consistency(at):
+def consistency(inputs):
     """Return the squared change of the logits of real images under small translations
     (Zhang et al. 2020, eq. 4; without mirroring, which does not preserve digits).
     """
-    return translation_penalty(at.d, at.real, at.key, at.index)
+    return translation_penalty(inputs.d, inputs.real, inputs.key, inputs.index)
 
 
-def balanced_consistency(at):
+def balanced_consistency(inputs):
     """Return the squared change of the logits of real and of generated images under
     small translations (Zhao et al. 2021, algorithm 1).
     """
-    return translation_penalty(at.d, at.real, fold_in(at.key, 0), at.index) + translation_penalty(
-        at.d, at.fake, fold_in(at.key, 1), at.index
-    )
+    return translation_penalty(
+        inputs.d, inputs.real, fold_in(inputs.key, 0), inputs.index
+    ) + translation_penalty(inputs.d, inputs.fake, fold_in(inputs.key, 1), inputs.index)
 
 
-def mode_seeking(at):
+def mode_seeking(inputs):
     """Return 1 / (|G(z) - G(z')| / |z - z'| + 1e-5), with mean absolute differences
     over the entire batch (Mao et al. 2019, eq. 3, minimized as in the authors'
     program).
 
     The penalty encourages different samples for different noise.
     """
-    apart = lambda a, b: jnp.abs(a - b).mean()
-    return 1 / (apart(at.fake, at.g(at.other)) / apart(at.z, at.other) + 1e-5)
+    distance = lambda a, b: jnp.abs(a - b).mean()
+    return 1 / (
+        distance(inputs.fake, inputs.g(inputs.other)) / distance(inputs.z, inputs.other) + 1e-5
+    )
 
 
 def clip(params: Any, most: Array):
@@ -121,7 +125,7 @@ def clip(params: Any, most: Array):
     return jax.tree.map(lambda p: jnp.clip(p, -most, most).astype(p.dtype), params)
 
 
-# config.game.regularizers -> regularizer
+# config.gan.regularizers -> regularizer
 REGULARIZERS = {
     "gradient_penalty": Regularizer(gradient_penalty),
     "dragan": Regularizer(dragan),
@@ -132,11 +136,11 @@ REGULARIZERS = {
     "mode_seeking": Regularizer(generator=mode_seeking),
     "weight_clipping": Regularizer(bound=clip),
 }
-PICTURES_ONLY = ("consistency", "balanced_consistency")
+IMAGES_ONLY = ("consistency", "balanced_consistency")
 
 
 def total_penalty(
-    names: Sequence[str], hp: dict[str, Array], side: str, position: Callable
+    names: Sequence[str], hp: dict[str, Array], side: str, make_inputs: Callable
 ) -> tuple[Array | float, dict[str, Array]]:  # -> [], {name: []}
     """Return the weighted sum of the penalties of one side.
 
@@ -144,7 +148,7 @@ def total_penalty(
       names: names of regularizers.
       hp: hyper-parameters, with the weight of each.
       side: "discriminator" or "generator".
-      position: () -> `PenaltyInputs`, called only where a penalty applies.
+      make_inputs: () -> `PenaltyInputs`, called only where a penalty applies.
 
     Returns:
       The sum, and {name: penalty without its weight}.
@@ -153,8 +157,8 @@ def total_penalty(
     for number, name in enumerate(names):
         penalty = getattr(REGULARIZERS[name], side)
         if penalty is not None:
-            at = position()
-            each[name] = penalty(at._replace(key=fold_in(at.key, number))).mean()
+            inputs = make_inputs()
+            each[name] = penalty(inputs._replace(key=fold_in(inputs.key, number))).mean()
             value = value + hp[name] * each[name]
     return value, each
 

@@ -43,7 +43,7 @@ class Model:
         self.config, self.spec, self.sizes, self.vamp = (
             config,
             spec,
-            config.z,
+            config.latent_dims,
             config.prior == "vamp",
         )
         self.observation, self.dtype = Observation(config, spec), loss_dtype(config)
@@ -53,14 +53,14 @@ class Model:
             "model",
             config,
             shape=spec.shape,
-            z=config.z,
+            latent_dims=config.latent_dims,
             scale=self.observation.scale,
             classes=spec.classes if config.conditional else 0,
         )
 
-    def call(self, params: PyTree, what, *args):
-        """Return the result of the network's method `what`, in float32 at least."""
-        return to_float32(self.net.apply({"params": params["net"]}, *args, method=what))
+    def call(self, params: PyTree, method, *args):
+        """Return the result of a method of the network, in float32 at least."""
+        return to_float32(self.net.apply({"params": params["net"]}, *args, method=method))
 
     def onehot(
         self, label: Array | None
@@ -112,7 +112,7 @@ class Model:
             z, *self.call(params, "encode", 0, self.pseudo_inputs(params))
         )
 
-    def gaps(self, params: PyTree, c: Array | None, draws: list[Draw]):
+    def log_q_minus_log_p(self, params: PyTree, c: Array | None, draws: list[Draw]):
         """Return log q - log p of the draws of every layer, [K, B] each; the
         expectation is the KL divergence.
         """
@@ -122,13 +122,15 @@ class Model:
         ] + [self.log_prior(params, draws[-1].z)]
         return [latent_losses.log_normal(*d) - p for d, p in zip(draws, log_p, strict=True)]
 
-    def weights(
+    def importance_terms(
         self, params: PyTree, hp: dict[str, Array], x: Array, c: Array | None, draws: list[Draw]
     ):
         """Return the terms of log importance weights, [K, B] each: log p(x | z) and
         log q(z | x) - log p(z).
         """
-        return self.log_px(params, hp, x, c, draws[0].z), sum(self.gaps(params, c, draws))
+        return self.log_px(params, hp, x, c, draws[0].z), sum(
+            self.log_q_minus_log_p(params, c, draws)
+        )
 
     def elbo(
         self, params: PyTree, hp: dict[str, Array], x: Array, c: Array | None, draws: list[Draw]
@@ -136,12 +138,12 @@ class Model:
         """Return E log p(x | z) and KL(q || p), [B] each. The KL of the top layer is in
         closed form where that exists.
         """
-        kl = self.gaps(params, c, draws)
+        kl = self.log_q_minus_log_p(params, c, draws)
         if not self.vamp:
             kl[-1] = jnp.broadcast_to(latent_losses.kl_normal(*draws[-1][1:]).sum(-1), kl[-1].shape)
         return self.log_px(params, hp, x, c, draws[0].z).mean(0), sum(kl).mean(0)
 
-    def top(self, params: PyTree, key: Array, index: Array) -> Array:  # -> [B, Z]
+    def sample_prior(self, params: PyTree, key: Array, index: Array) -> Array:  # -> [B, Z]
         """Sample latents of the top layer from the prior."""
         z = example_noise(fold_in(key, 0), index, self.sizes[-1:], self.dtype)
         if self.vamp:
@@ -152,7 +154,7 @@ class Model:
             z = mean + jnp.exp(0.5 * log_var) * z
         return z
 
-    def down(
+    def decode_latents(
         self, params: PyTree, label: Array | None, key: Array, index: Array, z: Array
     ) -> Array:  # [B], ..., [B, Z] -> [B, *shape]
         """Return the expected images for latents z of the top layer; the layers below
@@ -164,15 +166,15 @@ class Model:
             z = mean + jnp.exp(0.5 * log_var) * example_noise(
                 fold_in(key, i), index, self.sizes[i - 1 : i], self.dtype
             )
-        return self.observation.picture(self.call(params, "decode", 0, z, c)[0])
+        return self.observation.expected_image(self.call(params, "decode", 0, z, c)[0])
 
     # -- samplers: (state, key, batch) -> [B, ...]
 
     def prior(self, state: TrainState, key: Array, batch: dict[str, Array]):
         """Return expected images for latents from the prior, of the batch's classes."""
         index, label = batch["index"], batch.get("class")
-        z = self.top(state.params, key, index)
-        return self.down(state.params, label, fold_in(key, 2), index, z)
+        z = self.sample_prior(state.params, key, index)
+        return self.decode_latents(state.params, label, fold_in(key, 2), index, z)
 
     def reconstruction(
         self, state: TrainState, key: Array, batch: dict[str, Array]
@@ -180,17 +182,19 @@ class Model:
         """Return images and their reconstructions from one draw of their latents."""
         x, c = self.data(batch, eval_binarization_key(self.config))
         z = self.infer(state.params, x, c, key, batch["index"], 1)[0].z[0]
-        again = self.observation.picture(self.call(state.params, "decode", 0, z, c)[0])
-        return jnp.stack([self.observation.show(x), again], axis=1)
+        decoded = self.observation.expected_image(self.call(state.params, "decode", 0, z, c)[0])
+        return jnp.stack([self.observation.rescale(x), decoded], axis=1)
 
     def interpolation(self, state: TrainState, key: Array, batch: dict[str, Array]):
         """Return rows of images that interpolate spherically between two draws from the
         prior (White 2016, section 2.1).
         """
         z, pair = interpolate_noise(
-            functools.partial(self.top, state.params), key, batch["index"], self.dtype
+            functools.partial(self.sample_prior, state.params), key, batch["index"], self.dtype
         )
-        return self.down(state.params, pair % max(self.spec.classes, 1), fold_in(key, 2), pair, z)
+        return self.decode_latents(
+            state.params, pair % max(self.spec.classes, 1), fold_in(key, 2), pair, z
+        )
 
     def traversal(self, state: TrainState, key: Array, batch: dict[str, Array]):
         """Return a row of images for every latent, in which that latent varies from -3
@@ -198,9 +202,9 @@ class Model:
         """
         size, index, zero = self.sizes[-1], batch["index"], jnp.zeros_like(batch["index"])
         at = jnp.linspace(-REACH, REACH, ROW, dtype=self.dtype)[index % ROW]
-        turned = jnp.arange(size) == (index // ROW % size)[:, None]
-        z = jnp.where(turned, at[:, None], self.top(state.params, key, zero))
-        return self.down(state.params, zero, fold_in(key, 2), zero, z)
+        is_varied = jnp.arange(size) == (index // ROW % size)[:, None]
+        z = jnp.where(is_varied, at[:, None], self.sample_prior(state.params, key, zero))
+        return self.decode_latents(state.params, zero, fold_in(key, 2), zero, z)
 
     def manifold(self, state: TrainState, key: Array, batch: dict[str, Array]):
         """Return images of a 20 x 20 grid of the unit square, mapped to latents by the
@@ -208,7 +212,7 @@ class Model:
         """
         index, zero = batch["index"] % LATTICE**2, jnp.zeros_like(batch["index"])
         u = (jnp.stack([index % LATTICE, index // LATTICE], -1) + 0.5) / LATTICE
-        return self.down(state.params, zero, key, zero, ndtri(u.astype(self.dtype)))
+        return self.decode_latents(state.params, zero, key, zero, ndtri(u.astype(self.dtype)))
 
     def latents(
         self, state: TrainState, key: Array, batch: dict[str, Array]
@@ -223,7 +227,7 @@ class Model:
     def samplers(self) -> dict[str, Sampler]:
         """Return the model's samplers by name."""
         classes = self.spec.classes if self.config.conditional else 0
-        found = dict(
+        samplers = dict(
             prior=Sampler(self.prior, grid=(ROW, classes) if classes else None, classes=classes),
             reconstruction=Sampler(self.reconstruction, conditioned=True),
             latents=Sampler(self.latents, conditioned=True),
@@ -231,5 +235,5 @@ class Model:
             traversal=Sampler(self.traversal, grid=(self.sizes[-1], ROW)),
         )
         if self.sizes == (2,):
-            found["manifold"] = Sampler(self.manifold, grid=(LATTICE, LATTICE))
-        return found
+            samplers["manifold"] = Sampler(self.manifold, grid=(LATTICE, LATTICE))
+        return samplers

@@ -6,7 +6,7 @@ shuffled windows of a text, a network begins each window with an empty carry. Wi
 config.data.order = "stream" the windows of a row are consecutive, and a recurrent
 network's carry persists from step to step, without a gradient between steps (truncated
 back-propagation through time: Williams & Peng 1990). For pairs concatenated to one text
-(config.data.joined) the loss covers only the answers.
+(config.data.prefix_lm) the loss covers only the answers.
 
 With config.lora.rank a low-rank adaptation is trained while the network's own
 parameters are frozen (`lora`).
@@ -31,7 +31,7 @@ from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models import recurrent, transformer
 from aigc_jax.utils.errors import choose, require
 
-KEYS = ("network", "smoothing", "optimizer", "schedule.name", "schedule.warmup")
+KEYS = ("network", "label_smoothing", "optimizer", "schedule.name", "schedule.warmup")
 
 FILLER = -1  # padding after an answer
 
@@ -49,7 +49,7 @@ def make_language_network(config: ConfigDict, spec: Spec):
         spec.kind == "text",
         f"config.data.name = {config.data.name!r} holds no text, and config.method = "
         f"{config.method!r} reads text"
-        + "; set config.data.joined = True for pairs"
+        + "; set config.data.prefix_lm = True for pairs"
         * (spec.kind == "pairs"),
     )
     choice = choose(NETWORKS, config.network, "config.network")
@@ -79,7 +79,10 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     lora.check_rank(config)
-    require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must be in [0, 1)")
+    require(
+        0 <= config.label_smoothing < 1,
+        f"config.label_smoothing = {config.label_smoothing} must be in [0, 1)",
+    )
     require(
         config.data.order != "stream" or config.network == "recurrent",
         f"config.data.order = 'stream' is for config.network = 'recurrent', not {config.network!r}",
@@ -97,7 +100,7 @@ def validate(config: ConfigDict, spec: Spec) -> None:
 
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
-    """Return the language model config.model on windows of a text (see KEYS)."""
+    """Return the language model config.model on windows of a text."""
     validate(config, spec)
     return LanguageModel(config, spec).as_method(gradients)
 
@@ -208,7 +211,7 @@ class LanguageModel:
 
         def loss(params, batch, key):
             dropout = dropout_key(key, batch["index"], self.config)
-            each, _, carry = self.nats(params, batch, self.config.smoothing, dropout)
+            each, _, carry = self.nats(params, batch, self.config.label_smoothing, dropout)
             value = each.mean() / share
             return value, dict(loss=value) | (dict(carry=carry) if self.streams else {})
 

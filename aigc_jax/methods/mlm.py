@@ -1,7 +1,7 @@
 """Masked language model (Devlin et al. 2019): an encoder predicts masked tokens from
 their context on both sides.
 
-A fraction config.masked of the tokens of each window is selected: 80 % of them are
+A fraction config.mask_rate of the tokens of each window is selected: 80 % of them are
 replaced by the mask token, 10 % by a random token, and 10 % are unchanged (ibid.,
 section 3.1). The loss is the cross-entropy of the selected tokens alone.
 """
@@ -24,7 +24,7 @@ from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models import transformer
 from aigc_jax.utils.errors import require
 
-KEYS = ("masked", "optimizer", "schedule.name", "schedule.warmup")
+KEYS = ("mask_rate", "optimizer", "schedule.name", "schedule.warmup")
 
 
 def examples(config: ConfigDict) -> int:
@@ -67,7 +67,7 @@ def validate(config: ConfigDict, spec: Spec) -> None:
         f"config.data.name = {config.data.name!r} holds no text, and config.method = 'mlm' "
         "reads text",
     )
-    require(0 < config.masked < 1, f"config.masked = {config.masked} must be in (0, 1)")
+    require(0 < config.mask_rate < 1, f"config.mask_rate = {config.mask_rate} must be in (0, 1)")
     require(
         spec.mask >= 0,
         f"config.data.tokenizer = {config.data.tokenizer!r} has no mask token, which "
@@ -109,21 +109,21 @@ class MaskedLanguageModel:
         return initial_state(key, hp, dict(net=params), self.optimizer)
 
     def mask(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
-        """Return the tokens [B, T], the encoder's input "seen" and the selection
+        """Return the tokens [B, T], the encoder's "inputs" and the selection
         "chosen" as 0 and 1.
         """
         tokens, vocabulary = batch["tokens"][:, :-1], self.spec.vocabulary
-        seen, chosen = mask_tokens(
-            key, batch["index"], tokens, self.config.masked, self.spec.mask, vocabulary
+        inputs, chosen = mask_tokens(
+            key, batch["index"], tokens, self.config.mask_rate, self.spec.mask, vocabulary
         )
-        return dict(tokens=tokens, seen=seen, chosen=chosen)
+        return dict(tokens=tokens, inputs=inputs, chosen=chosen)
 
     def logits(
-        self, params: PyTree, seen: Array, dropout: Array | None = None
+        self, params: PyTree, inputs: Array, dropout: Array | None = None
     ) -> Array:  # [B, T] -> [B, T, V]
         """Return the logits of every token; `dropout` is the key of dropout."""
         rngs = None if dropout is None else {"dropout": dropout}
-        return self.net.apply({"params": params["net"]}, seen, jnp.ones_like(seen), rngs=rngs)
+        return self.net.apply({"params": params["net"]}, inputs, jnp.ones_like(inputs), rngs=rngs)
 
     def make_loss(
         self, state: TrainState, batch: dict[str, Array], key: Array
@@ -134,7 +134,7 @@ class MaskedLanguageModel:
 
         def loss(params, masked, key):
             dropout = dropout_key(fold_in(key, 1), masked["index"], self.config)
-            logits = self.logits(params, masked["seen"], dropout)
+            logits = self.logits(params, masked["inputs"], dropout)
             nats = token_losses.cross_entropy(logits, masked["tokens"], 0.0, self.spec.vocabulary)
             value = jnp.mean(masked["chosen"] * nats) / share
             return value, dict(loss=value)
@@ -144,7 +144,7 @@ class MaskedLanguageModel:
     def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
         """Return sums over the selected tokens; the selection never changes."""
         masked = self.mask(batch, fold_in(state.key, EVALUATE))
-        logits, tokens = self.logits(state.params, masked["seen"]), masked["tokens"]
+        logits, tokens = self.logits(state.params, masked["inputs"]), masked["tokens"]
         nats = token_losses.cross_entropy(logits, tokens, 0.0, self.spec.vocabulary)
         sums = dict(nats=nats, right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(nats))
         return {
@@ -164,5 +164,5 @@ class MaskedLanguageModel:
     def filled(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, T]
         """Return windows whose selected tokens are replaced by the most likely ones."""
         masked = self.mask(batch, key)
-        likeliest = jnp.argmax(self.logits(state.params, masked["seen"]), -1)
-        return jnp.where(masked["chosen"] > 0, likeliest, masked["seen"]).astype(jnp.int32)
+        likeliest = jnp.argmax(self.logits(state.params, masked["inputs"]), -1)
+        return jnp.where(masked["chosen"] > 0, likeliest, masked["inputs"]).astype(jnp.int32)

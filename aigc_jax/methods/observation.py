@@ -97,10 +97,10 @@ class Observation:
             return jax.nn.sigmoid(x)
         return jnp.tanh(x) if self.spec.kind == "image" else x
 
-    def picture(self, location: Array) -> Array:
+    def expected_image(self, location: Array) -> Array:
         """Return the expected image for a location, in [-1, 1]."""
-        return self.show(self.likelihood.mean(location))
+        return self.rescale(self.likelihood.mean(location))
 
-    def show(self, x: Array) -> Array:
+    def rescale(self, x: Array) -> Array:
         """Return x rescaled to [-1, 1]."""
         return 2 * x - 1 if self.is_binary else x

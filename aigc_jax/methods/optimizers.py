@@ -63,7 +63,7 @@ def adamw(lr: Array, hp: dict[str, Array]):
         lambda path, _: path[-1].key.endswith(("kernel", "embedding")), params
     )
     return optax.chain(
-        clip(hp["clip"]),
+        clip(hp["grad_clip"]),
         optax.adamw(
             lr, b1=hp["beta1"], b2=hp["beta2"], weight_decay=hp["weight_decay"], mask=decayed
         ),
@@ -112,7 +112,7 @@ RULES: dict[str, Callable] = {
 OPTIMIZERS = {name: Optimizer(rule, READ_BY["optimizer"][name]) for name, rule in RULES.items()}
 
 
-# config.moments -> dtype of the optimiser state; None: that of the parameters
+# config.optimizer_dtype -> dtype of the optimiser state; None: that of the parameters
 MOMENTS = {"": None, "bfloat16": jnp.bfloat16}
 
 
@@ -133,7 +133,7 @@ def with_state_dtype(rule: optax.GradientTransformation, dtype: Any | None = Non
 
 def make_optimizer(config: ConfigDict):
     """Return `optimizer(lr, hp, step) -> optax transformation` for config.optimizer,
-    config.schedule, config.steps, config.moments and config.frozen.
+    config.schedule, config.steps, config.optimizer_dtype and config.frozen.
     """
     rule = choose(OPTIMIZERS, config.optimizer, "config.optimizer").make
     schedule = choose(SCHEDULES, config.schedule.name, "config.schedule.name")
@@ -141,12 +141,14 @@ def make_optimizer(config: ConfigDict):
     require(
         warmup < end, f"config.schedule.warmup = {warmup} steps must be below config.steps = {end}"
     )
-    kept = choose(MOMENTS, config.moments, "config.moments")
-    update = lambda lr, hp, step: with_state_dtype(rule(lr * schedule(step, end, warmup), hp), kept)
+    state_dtype = choose(MOMENTS, config.optimizer_dtype, "config.optimizer_dtype")
+    update = lambda lr, hp, step: with_state_dtype(
+        rule(lr * schedule(step, end, warmup), hp), state_dtype
+    )
     if not config.frozen:
         return update
-    stays = frozen_mask(config)
-    labels = lambda params: jax.tree.map({False: "trained", True: "frozen"}.get, stays(params))
+    is_frozen = frozen_mask(config)
+    labels = lambda params: jax.tree.map({False: "trained", True: "frozen"}.get, is_frozen(params))
     return lambda *now: optax.multi_transform(
         dict(trained=update(*now), frozen=optax.set_to_zero()), labels
     )
@@ -172,15 +174,15 @@ def check_frozen(config: ConfigDict, params: PyTree) -> None:
     """Raise a UserError if config.frozen matches all of a method's {network:
     parameters}, or is not empty and matches none.
     """
-    stays = jax.tree.leaves({name: frozen_mask(config)(net) for name, net in params.items()})
+    is_frozen = jax.tree.leaves({name: frozen_mask(config)(net) for name, net in params.items()})
     require(
-        not all(stays),
+        not all(is_frozen),
         f"config.frozen = {config.frozen!r} matches all parameters: no parameter is left to train",
     )
     paths = jax.tree_util.tree_leaves_with_path(params)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
     require(
-        any(stays) or not config.frozen,
+        any(is_frozen) or not config.frozen,
         f"config.frozen = {config.frozen!r} matches no parameter path "
         f"after the network's name; the paths are {listing(names)}",
     )

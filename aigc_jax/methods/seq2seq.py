@@ -20,7 +20,14 @@ from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models import transformer
 from aigc_jax.utils.errors import require
 
-KEYS = ("smoothing", "beams", "length_penalty", "optimizer", "schedule.name", "schedule.warmup")
+KEYS = (
+    "label_smoothing",
+    "num_beams",
+    "length_penalty",
+    "optimizer",
+    "schedule.name",
+    "schedule.warmup",
+)
 
 
 def examples(config: ConfigDict) -> int:
@@ -32,8 +39,8 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     require(
-        not config.data.joined,
-        "config.data.joined must be False for config.method = 'seq2seq', which reads the two "
+        not config.data.prefix_lm,
+        "config.data.prefix_lm must be False for config.method = 'seq2seq', which reads the two "
         "texts of a pair separately",
     )
     require(
@@ -41,8 +48,11 @@ def validate(config: ConfigDict, spec: Spec) -> None:
         f"config.data.name = {config.data.name!r} holds no pairs of texts, and "
         "config.method = 'seq2seq' reads pairs",
     )
-    require(0 <= config.smoothing < 1, f"config.smoothing = {config.smoothing} must be in [0, 1)")
-    require(config.beams > 0, f"config.beams = {config.beams} must be at least 1")
+    require(
+        0 <= config.label_smoothing < 1,
+        f"config.label_smoothing = {config.label_smoothing} must be in [0, 1)",
+    )
+    require(config.num_beams > 0, f"config.num_beams = {config.num_beams} must be at least 1")
 
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
@@ -71,7 +81,7 @@ class SequenceToSequence:
     def as_method(self, gradients: Callable) -> Method:
         """Return the model as a `core.method.Method`."""
         samplers: dict[str, Callable] = dict(
-            answer=partial(self.answer, self.config.beams),
+            answer=partial(self.answer, self.config.num_beams),
             greedy=partial(self.answer, 1),
             reference=self.reference,
         )
@@ -117,7 +127,7 @@ class SequenceToSequence:
 
         def loss(params, batch, key):
             dropout = dropout_key(key, batch["index"], self.config)
-            value = self.nats(params, batch, self.config.smoothing, dropout).mean() / share
+            value = self.nats(params, batch, self.config.label_smoothing, dropout).mean() / share
             return value, dict(loss=value)
 
         return loss, batch
@@ -142,7 +152,7 @@ class SequenceToSequence:
         return memory | self.net.carry(len(source), length)
 
     def answer(
-        self, beams: int, state: TrainState, key: Array, batch: dict[str, Array]
+        self, num_beams: int, state: TrainState, key: Array, batch: dict[str, Array]
     ) -> Array:  # -> [B, T]
         """Return the targets found by beam search with this number of beams."""
         start, room = self.spec.start, self.spec.shape[1]
@@ -154,7 +164,7 @@ class SequenceToSequence:
             self.net,
             carry,
             first,
-            beams,
+            num_beams,
             room,
             end=start,
             penalty=self.config.length_penalty,

@@ -1,10 +1,10 @@
 """Variational autoencoders (Kingma & Welling 2013): a lower bound of log p(x) is
 maximized with respect to q(z | x) and p(x | z).
 
-A step samples k latents from q for every example and evaluates one of BOUNDS on them.
-If config.penalty is not "none", hp.penalty times a divergence between the latents of
-the entire batch and their target distribution is added. The weight of the KL divergence
-is hp.beta times the schedule config.anneal.
+A step samples k latents from q for every example and evaluates one of OBJECTIVES on
+them. If config.penalty is not "none", hp.penalty times a divergence between the latents
+of the entire batch and their target distribution is added. The weight of the KL
+divergence is hp.beta times the schedule config.anneal.
 """
 
 import math
@@ -29,8 +29,9 @@ from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.utils.errors import choose, require
 
 KEYS = (
-    "network", "z", "likelihood", "binarize", "prior", "bound", "k", "penalty", "conditional",
-    "nll_samples", "optimizer", "schedule.name", "schedule.warmup", "anneal.name", "anneal.period",
+    "network", "latent_dims", "likelihood", "binarize", "prior", "objective",
+    "num_importance_samples", "penalty", "conditional", "nll_samples", "optimizer",
+    "schedule.name", "schedule.warmup", "anneal.name", "anneal.period",
 )  # fmt: skip
 
 PRIORS = ("normal", "vamp")
@@ -38,8 +39,8 @@ PENALTIES = ("none", "tc", "mmd")
 # Options that require a single stochastic layer.
 SINGLE = (
     ("prior", "vamp"),
-    ("bound", "dreg"),
-    ("bound", "free_bits"),
+    ("objective", "dreg"),
+    ("objective", "free_bits"),
     ("penalty", "tc"),
     ("penalty", "mmd"),
 )
@@ -106,8 +107,8 @@ def iwae(
     """Return the negative log of the mean of k importance weights (Burda et al. 2016,
     eq. 8).
     """
-    log_p, gap = model.weights(params, hp, x, c, draws)
-    return -latent_losses.iwae(log_p - beta * gap).mean(), log_p, gap
+    log_p, log_ratio = model.importance_terms(params, hp, x, c, draws)
+    return -latent_losses.iwae(log_p - beta * log_ratio).mean(), log_p, log_ratio
 
 
 def dreg(
@@ -128,24 +129,24 @@ def dreg(
     (draw,) = draws
 
     def log_w(z):
-        log_p, gap = model.weights(
+        log_p, log_ratio = model.importance_terms(
             params,
             hp,
             x,
             c,
             [draw._replace(z=z, mean=still(draw.mean), log_var=still(draw.log_var))],
         )
-        return log_p - beta * gap, log_p, gap
+        return log_p - beta * log_ratio, log_p, log_ratio
 
     still = jax.lax.stop_gradient
     weight = still(jax.nn.softmax(log_w(draw.z)[0], axis=0))
-    value, log_p, gap = log_w(latent_losses.scale_gradient(draw.z, weight[..., None]))
+    value, log_p, log_ratio = log_w(latent_losses.scale_gradient(draw.z, weight[..., None]))
     # The value of the sum is 0, its gradient is not.
     bound = latent_losses.iwae(still(value)) + jnp.sum(weight * (value - still(value)), axis=0)
-    return -bound.mean(), log_p, gap
+    return -bound.mean(), log_p, log_ratio
 
 
-BOUNDS = {"elbo": elbo, "free_bits": free_bits, "iwae": iwae, "dreg": dreg}
+OBJECTIVES = {"elbo": elbo, "free_bits": free_bits, "iwae": iwae, "dreg": dreg}
 
 
 def batch_coupling(config: ConfigDict, devices: bool = False) -> str:
@@ -154,20 +155,24 @@ def batch_coupling(config: ConfigDict, devices: bool = False) -> str:
     """
     if config.penalty != "none":
         return f"config.penalty = {config.penalty!r}"
-    return "config.bound = 'free_bits'" if config.bound == "free_bits" else ""
+    return "config.objective = 'free_bits'" if config.objective == "free_bits" else ""
 
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
     check_keys(config, KEYS)
     check_images(config, spec)
-    for key, table in (("prior", PRIORS), ("bound", BOUNDS), ("penalty", PENALTIES)):
+    for key, table in (("prior", PRIORS), ("objective", OBJECTIVES), ("penalty", PENALTIES)):
         choose(dict.fromkeys(table), config[key], f"config.{key}")
     choose(likelihoods.LIKELIHOODS, config.likelihood, "config.likelihood")
     require(
-        config.z and min(config.z) > 0, f"config.z = {config.z} must contain sizes of at least 1"
+        config.latent_dims and min(config.latent_dims) > 0,
+        f"config.latent_dims = {config.latent_dims} must contain sizes of at least 1",
     )
-    require(config.k > 0, f"config.k = {config.k} draws of the latents must be at least 1")
+    require(
+        config.num_importance_samples > 0,
+        f"config.num_importance_samples = {config.num_importance_samples} must be at least 1",
+    )
     require(config.nll_samples > 0, f"config.nll_samples = {config.nll_samples} must be at least 1")
     require(
         not config.conditional or spec.classes,
@@ -176,15 +181,15 @@ def validate(config: ConfigDict, spec: Spec) -> None:
     )
     for key, value in SINGLE:
         require(
-            len(config.z) == 1 or config[key] != value,
-            f"config.{key} = {value!r} is for one stochastic layer, and config.z = "
-            f"{config.z} has {len(config.z)}",
+            len(config.latent_dims) == 1 or config[key] != value,
+            f"config.{key} = {value!r} is for one stochastic layer, and config.latent_dims = "
+            f"{config.latent_dims} has {len(config.latent_dims)}",
         )
     validate_prior(config)
     require(
-        config.bound in ("elbo", "free_bits") or config.penalty == "none",
-        f"config.penalty = {config.penalty!r} goes with an ELBO, not config.bound = "
-        f"{config.bound!r}",
+        config.objective in ("elbo", "free_bits") or config.penalty == "none",
+        f"config.penalty = {config.penalty!r} goes with an ELBO, not config.objective = "
+        f"{config.objective!r}",
     )
 
 
@@ -196,8 +201,8 @@ def validate_prior(config: ConfigDict) -> None:
         "config.prior = 'vamp' does not support labels: config.conditional must be False",
     )
     require(
-        not vamp or config.bound != "free_bits",
-        "config.bound = 'free_bits' needs the KL of each latent, which config.prior = "
+        not vamp or config.objective != "free_bits",
+        "config.objective = 'free_bits' needs the KL of each latent, which config.prior = "
         "'vamp' does not have",
     )
     require(
@@ -208,8 +213,9 @@ def validate_prior(config: ConfigDict) -> None:
 
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
-    """Return the VAE of the network config.model with the bound config.bound. config.z
-    are the sizes of the latent layers, from the data up (see KEYS for other options).
+    """Return the VAE of the network config.model with the bound config.objective.
+    config.latent_dims are the sizes of the latent layers, from the data up (KEYS lists
+    the other options).
     """
     validate(config, spec)
     return VAE(config, spec).as_method(gradients)
@@ -220,7 +226,7 @@ class VAE:
 
     def __init__(self, config: ConfigDict, spec: Spec) -> None:
         self.config, self.spec = config, spec
-        self.model, self.bound = Model(config, spec), BOUNDS[config.bound]
+        self.model, self.objective = Model(config, spec), OBJECTIVES[config.objective]
         self.optimizer = optimizers.make_optimizer(config)
         self.anneal = schedules.make_annealing(config)
 
@@ -245,7 +251,9 @@ class VAE:
             return latent_losses.total_correlation(
                 draw.z[0], draw.mean, draw.log_var, self.spec.n_train
             )
-        return latent_losses.mmd(draw.z[0], example_noise(key, index, config.z, model.dtype))
+        return latent_losses.mmd(
+            draw.z[0], example_noise(key, index, config.latent_dims, model.dtype)
+        )
 
     def make_loss(
         self, state: TrainState, batch: dict[str, Array], key: Array
@@ -256,8 +264,10 @@ class VAE:
 
         def loss(params, batch, key):
             x, c = model.data(batch, fold_in(key, 0))
-            draws = model.infer(params, x, c, fold_in(key, 1), batch["index"], config.k)
-            value, log_p, kl = self.bound(model, params, hp, x, c, draws, beta)
+            draws = model.infer(
+                params, x, c, fold_in(key, 1), batch["index"], config.num_importance_samples
+            )
+            value, log_p, kl = self.objective(model, params, hp, x, c, draws, beta)
             metrics = dict(reconstruction=-log_p.mean(), kl=kl.mean())
             if config.penalty != "none":
                 metrics[config.penalty] = self.penalty(fold_in(key, 2), batch["index"], draws[0])
@@ -273,12 +283,12 @@ class VAE:
         config, model, params = self.config, self.model, state.params
         x, c = model.data(batch, eval_binarization_key(config))
         key = fold_in(state.key, EVALUATE)
-        draws = model.infer(params, x, c, key, batch["index"], config.k)
+        draws = model.infer(params, x, c, key, batch["index"], config.num_importance_samples)
         log_p, kl = model.elbo(params, state.hp, x, c, draws)
         sums = dict(neg_elbo=kl - log_p, reconstruction=-log_p, kl=kl)
-        if config.bound in ("iwae", "dreg"):
-            log_p, gap = model.weights(params, state.hp, x, c, draws)
-            sums["neg_iwae"] = -latent_losses.iwae(log_p - gap)
+        if config.objective in ("iwae", "dreg"):
+            log_p, log_ratio = model.importance_terms(params, state.hp, x, c, draws)
+            sums["neg_iwae"] = -latent_losses.iwae(log_p - log_ratio)
         for i, draw in enumerate(draws):
             mean = draw.mean if i == 0 else draw.mean[0]
             sums |= {f"mean_{i}": mean, f"square_{i}": mean**2}
@@ -292,7 +302,7 @@ class VAE:
         out = {name: float(v) for name, v in mean.items() if np.ndim(v) == 0 and name != "weight"}
         if self.model.observation.bits:
             out["bits_per_dim"] = out["neg_elbo"] / self.model.observation.bits
-        layers = len(self.config.z)
+        layers = len(self.config.latent_dims)
         for i in range(layers):
             active = np.sum(mean[f"square_{i}"] - mean[f"mean_{i}"] ** 2 > ACTIVE)
             out["active_units" if layers == 1 else f"active_units_{i + 1}"] = float(active)
@@ -311,8 +321,8 @@ class VAE:
 
         def body(i, total):
             draws = model.infer(state.params, x, c, fold_in(key, i), batch["index"], chunk)
-            log_p, gap = model.weights(state.params, state.hp, x, c, draws)
-            return jnp.logaddexp(total, jax.nn.logsumexp(log_p - gap, axis=0))
+            log_p, log_ratio = model.importance_terms(state.params, state.hp, x, c, draws)
+            return jnp.logaddexp(total, jax.nn.logsumexp(log_p - log_ratio, axis=0))
 
         none = jnp.full(len(x), -jnp.inf, model.dtype)
         return jax.lax.fori_loop(0, count // chunk, body, none) - math.log(count)

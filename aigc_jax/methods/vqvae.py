@@ -30,7 +30,7 @@ from aigc_jax.methods.single_network import initial_state, single_network_step
 from aigc_jax.models import vqvae
 from aigc_jax.utils.errors import choose, require
 
-KEYS = ("codes", "likelihood", "binarize", "optimizer", "schedule.name", "schedule.warmup")
+KEYS = ("codebook_size", "likelihood", "binarize", "optimizer", "schedule.name", "schedule.warmup")
 
 
 def examples(config: ConfigDict) -> int:
@@ -38,9 +38,9 @@ def examples(config: ConfigDict) -> int:
     return config.batch_size
 
 
-def nearest_code(z: Array, codebook: Array) -> Array:  # [..., D], [N, D] -> [...]
+def nearest_code(z: Array, codes: Array) -> Array:  # [..., D], [N, D] -> [...]
     """Return the index of the code with the smallest Euclidean distance (eq. 1)."""
-    return jnp.argmin(jnp.sum(codebook**2, -1) - 2 * z @ codebook.T, axis=-1)
+    return jnp.argmin(jnp.sum(codes**2, -1) - 2 * z @ codes.T, axis=-1)
 
 
 def straight_through(z: Array, code: Array) -> Array:  # 2 x [..., D] -> [..., D]
@@ -59,7 +59,7 @@ def perplexity(counts: Any) -> Array:  # [N] -> []
 
 
 def update_codebook(
-    book: dict[str, Array], z: Array, chosen: Array, decay: Array, restart: Array, key: Array
+    codebook: dict[str, Array], z: Array, chosen: Array, decay: Array, restart: Array, key: Array
 ):
     """Return the codebook {codes [N, D], counts [N], sums [N, D]} after a batch.
 
@@ -68,17 +68,17 @@ def update_codebook(
     the uniform share M / N is reset to a random output of the batch, with count M / N.
 
     Args:
-      book: the codebook before the batch.
+      codebook: the codebook before the batch.
       z: the encoder's outputs [M, D].
       chosen: the indices [M] of their codes.
       decay: decay of the moving averages.
       restart: threshold of the count, as a fraction of M / N.
       key: key of the random outputs.
     """
-    n = len(book["counts"])
+    n = len(codebook["counts"])
     which = jax.nn.one_hot(chosen, n, dtype=z.dtype)
-    counts = decay * book["counts"] + (1 - decay) * which.sum(0)
-    sums = decay * book["sums"] + (1 - decay) * which.T @ z
+    counts = decay * codebook["counts"] + (1 - decay) * which.sum(0)
+    sums = decay * codebook["sums"] + (1 - decay) * which.T @ z
     share = len(z) / n
     dead = counts < restart * share
     drawn = z[jax.random.randint(key, (n,), 0, len(z))]
@@ -88,10 +88,13 @@ def update_codebook(
 
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
-    """Return the autoencoder config.model with a codebook of config.codes codes."""
+    """Return the autoencoder config.model with config.codebook_size codes."""
     check_keys(config, KEYS)
     choose(likelihoods.LIKELIHOODS, config.likelihood, "config.likelihood")
-    require(config.codes > 1, f"config.codes = {config.codes} must be at least 2")
+    require(
+        config.codebook_size > 1,
+        f"config.codebook_size = {config.codebook_size} must be at least 2",
+    )
     return VQVAE(config, spec).as_method(gradients)
 
 
@@ -122,25 +125,27 @@ class VQVAE:
         one = jnp.zeros((1, *self.spec.shape), self.dtype)
         params = self.net.init(fold_in(key, INIT), one)["params"]
         # All counts are 0, so that the first batch resets all codes.
-        none = jnp.zeros((self.config.codes, self.net.size), self.dtype)
-        book = dict(codes=none, counts=none[:, 0], sums=none)
-        return initial_state(key, hp, dict(net=params), self.optimizer, extra=dict(book=book))
+        none = jnp.zeros((self.config.codebook_size, self.net.size), self.dtype)
+        codebook = dict(codes=none, counts=none[:, 0], sums=none)
+        return initial_state(
+            key, hp, dict(net=params), self.optimizer, extra=dict(codebook=codebook)
+        )
 
     def call(self, params: PyTree, method: str, *args: Array) -> Any:
         """Return the result of a method of the network, in float32 at least."""
         return to_float32(self.net.apply({"params": params["net"]}, *args, method=method))
 
     def encode(
-        self, params: PyTree, book: dict[str, Array], x: Array
+        self, params: PyTree, codebook: dict[str, Array], x: Array
     ) -> tuple[Array, Array, Array]:  # -> [B, h, w, D], [B, h, w], [B, h, w, D]
         """Return the encoder's outputs, the indices of their codes, and the codes."""
         z = self.call(params, "encode", x)
-        chosen = nearest_code(z, book["codes"])
-        return z, chosen, book["codes"][chosen]
+        chosen = nearest_code(z, codebook["codes"])
+        return z, chosen, codebook["codes"][chosen]
 
     def decode(self, params: PyTree, codes: Array) -> Array:  # [B, h, w, D] -> [B, *shape]
         """Return the expected images of codes."""
-        return self.observation.picture(self.call(params, "decode", codes)[0])
+        return self.observation.expected_image(self.call(params, "decode", codes)[0])
 
     def terms(
         self, params: PyTree, hp: dict[str, Array], x: Array, z: Array, codes: Array
@@ -159,7 +164,7 @@ class VQVAE:
 
         def loss(params, batch, key):
             x = self.observation.target(batch, fold_in(key, 0))
-            z, chosen, codes = self.encode(params, state.extra["book"], x)
+            z, chosen, codes = self.encode(params, state.extra["codebook"], x)
             reconstruction, distance = self.terms(params, state.hp, x, z, codes)
             value = (reconstruction + state.hp["commitment"] * distance).mean()
             return value, dict(
@@ -177,21 +182,23 @@ class VQVAE:
     ) -> tuple[dict, dict[str, Array]]:
         """Return the codebook after a batch, and the perplexity of its codes."""
         z, chosen, hp = rows["z"].reshape(-1, self.net.size), rows["chosen"].ravel(), state.hp
-        book = update_codebook(
-            state.extra["book"], z, chosen, hp["ema_decay"], hp["restart"], fold_in(key, 1)
+        codebook = update_codebook(
+            state.extra["codebook"], z, chosen, hp["ema_decay"], hp["restart"], fold_in(key, 1)
         )
-        used = jax.nn.one_hot(chosen, self.config.codes, dtype=self.dtype).sum(0)
-        return dict(book=book), dict(perplexity=perplexity(used))
+        used = jax.nn.one_hot(chosen, self.config.codebook_size, dtype=self.dtype).sum(0)
+        return dict(codebook=codebook), dict(perplexity=perplexity(used))
 
     def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
         """Return sums over the batch of the terms of the loss, of the squared error in
         pixels, and of the uses of each code.
         """
         x = self.observation.target(batch, eval_binarization_key(self.config))
-        z, chosen, codes = self.encode(state.params, state.extra["book"], x)
+        z, chosen, codes = self.encode(state.params, state.extra["codebook"], x)
         reconstruction, commitment = self.terms(state.params, state.hp, x, z, codes)
-        error = self.decode(state.params, codes) - self.observation.show(x)
-        used = jax.nn.one_hot(chosen.reshape(len(x), -1), self.config.codes, dtype=self.dtype)
+        error = self.decode(state.params, codes) - self.observation.rescale(x)
+        used = jax.nn.one_hot(
+            chosen.reshape(len(x), -1), self.config.codebook_size, dtype=self.dtype
+        )
         values = dict(
             reconstruction=reconstruction,
             commitment=commitment,
@@ -214,5 +221,5 @@ class VQVAE:
     ) -> Array:  # -> [B, 2, *shape]
         """Return images and their reconstructions."""
         x = self.observation.target(batch, eval_binarization_key(self.config))
-        codes = self.encode(state.params, state.extra["book"], x)[2]
-        return jnp.stack([self.observation.show(x), self.decode(state.params, codes)], axis=1)
+        codes = self.encode(state.params, state.extra["codebook"], x)[2]
+        return jnp.stack([self.observation.rescale(x), self.decode(state.params, codes)], axis=1)

@@ -90,7 +90,7 @@ def find_metrics(names, samplers, method: str, key: str = "config.metrics") -> l
     Raises:
       UserError: if a metric does not exist or needs another sampler.
     """
-    found = [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
+    selected = [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
     for i, name in enumerate(names):
         needed = SAMPLER.get(name, "prior")
         require(
@@ -98,7 +98,7 @@ def find_metrics(names, samplers, method: str, key: str = "config.metrics") -> l
             f"{key}[{i}] = {name!r} needs the sampler {needed!r}, and config.method = "
             f"{method!r} has only " + ", ".join(samplers),
         )
-    return found
+    return selected
 
 
 def format_metric(

@@ -22,28 +22,28 @@ def classifier_score(p: np.ndarray) -> float:  # [n, K] -> []
     return float(np.exp((p * (log(p) - log(p.mean(0)))).sum(1).mean()))
 
 
-def inception_score(given: MetricInputs) -> dict[str, float]:
+def inception_score(inputs: MetricInputs) -> dict[str, float]:
     """exp(mean KL(p(y | x) || p(y))) of a classifier's probabilities: 1 at worst, the
     number of classes at best.
 
     It is the Inception score of Salimans et al. 2016 if the classifier is Inception,
     over all samples at once. Real examples are not used.
     """
-    return dict(classifier_score=classifier_score(given.extract(given.draw("prior"))[1]))
+    return dict(classifier_score=classifier_score(inputs.extract(inputs.draw("prior"))[1]))
 
 
-def class_accuracy(given: MetricInputs) -> dict[str, float]:
+def class_accuracy(inputs: MetricInputs) -> dict[str, float]:
     """The share of samples that a classifier assigns to the class they were drawn for.
 
     Classes are as frequent as in the split.
     """
-    labels, classes = given.labels(), given.spec.classes
+    labels, classes = inputs.labels(), inputs.spec.classes
     require(
         labels is not None,
         "the metric 'class_accuracy' is for class-conditional generators, such as those of "
-        "config.game.condition = 'projection'",
+        "config.gan.condition = 'projection'",
     )
-    p = given.extract(given.draw("prior"))[1]
+    p = inputs.extract(inputs.draw("prior"))[1]
     require(
         p.shape[1] == classes,
         f"the metric 'class_accuracy' needs a classifier of the {classes} classes "

@@ -18,13 +18,13 @@ def mean_distance(x: np.ndarray) -> float:  # [n, ...] -> []
     return float(np.sqrt(squared_distances(x, x)).sum() / (len(x) * (len(x) - 1)))
 
 
-def diversity(given: MetricInputs) -> dict[str, float]:
+def diversity(inputs: MetricInputs) -> dict[str, float]:
     """The mean distance between samples divided by the mean distance between real
     examples: 1 for equal diversity, 0 for identical samples.
 
     It does not measure fidelity. At most 1,000 of each kind are used.
     """
-    samples, real = (random_part(x, MOST) for x in (given.draw("prior"), given.real["x"]))
+    samples, real = (random_part(x, MOST) for x in (inputs.draw("prior"), inputs.real["x"]))
     if len(samples) < 2 or len(real) < 2:
         return dict(diversity=math.nan)
     return dict(diversity=mean_distance(samples) / mean_distance(real))

@@ -61,24 +61,24 @@ def _boxes(size: int, parts: int) -> np.ndarray:  # -> [parts, size], rows sum t
     return np.clip(overlap, 0, None) * parts / size
 
 
-def frechet_pixels(given: MetricInputs) -> dict[str, float]:
+def frechet_pixels(inputs: MetricInputs) -> dict[str, float]:
     """The Fréchet distance of pixels in [-1, 1], area-averaged to at most 1,024 values.
     It is not the FID, which uses Inception features.
 
     Values are comparable only for equal numbers of samples: the distance decreases with
     the number of samples.
     """
-    samples, real = given.draw("prior"), given.real["x"]
-    if given.spec.kind == "image":
+    samples, real = inputs.draw("prior"), inputs.real["x"]
+    if inputs.spec.kind == "image":
         samples, real = area_average(samples), area_average(real)
     return dict(frechet_pixels=frechet(samples, real))
 
 
-def frechet_features(given: MetricInputs) -> dict[str, float]:
+def frechet_features(inputs: MetricInputs) -> dict[str, float]:
     """The Fréchet distance of an extractor's features: the FID if the extractor is
     Inception (Heusel et al. 2017, eq. 6).
 
     Values are comparable only for the same extractor and equal numbers of samples: the
     distance decreases with the number of samples.
     """
-    return dict(frechet=frechet(*given.features()))
+    return dict(frechet=frechet(*inputs.features()))

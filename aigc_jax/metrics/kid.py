@@ -28,10 +28,10 @@ def kid(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> []
     return float(within(a) + within(b) - 2 * total(a, b) / (len(a) * len(b)))
 
 
-def kernel_distance(given: MetricInputs) -> dict[str, float]:
+def kernel_distance(inputs: MetricInputs) -> dict[str, float]:
     """The unbiased squared maximum mean discrepancy of features for the kernel (x . y /
     D + 1)^3: its expectation is 0 for equal distributions.
 
     Binkowski et al. 2018, section 4. At most 10,000 of each kind are used.
     """
-    return dict(kid=kid(*(random_part(x, MOST) for x in given.features())))
+    return dict(kid=kid(*(random_part(x, MOST) for x in inputs.features())))

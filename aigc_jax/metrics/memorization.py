@@ -34,7 +34,7 @@ def copy_statistics(
     )
 
 
-def neighbours(given: MetricInputs) -> dict[str, float]:
+def neighbours(inputs: MetricInputs) -> dict[str, float]:
     """Mean distance of samples to their nearest training examples in pixels, divided by
     that of held-out examples; the share of near copies.
 
@@ -42,7 +42,7 @@ def neighbours(given: MetricInputs) -> dict[str, float]:
     split, at most the number of samples. Distances are Euclidean: a copy shifted by one
     pixel is not detected.
     """
-    samples = given.draw("prior")
-    held_out = given.of("valid" if given.split == "train" else given.split)["x"]
-    train = (block["x"] for block in given.blocks("train"))
+    samples = inputs.draw("prior")
+    held_out = inputs.examples("valid" if inputs.split == "train" else inputs.split)["x"]
+    train = (block["x"] for block in inputs.blocks("train"))
     return copy_statistics(samples, random_part(held_out, len(samples)), train)

@@ -22,14 +22,14 @@ def stacked_mode_statistics(classes: np.ndarray, modes: int) -> dict[str, float]
     )
 
 
-def digit_triples(pictures: np.ndarray, extract) -> np.ndarray | None:  # [n, H, W, 3] -> [n]
+def digit_triples(images: np.ndarray, extract) -> np.ndarray | None:  # [n, H, W, 3] -> [n]
     """Return 100 a + 10 b + c, where a, b and c are the digits that a classifier
     assigns to the three colour channels separately; None if a probability is not
     finite.
     """
     p = (
-        [extract(pictures[..., c : c + 1])[1] for c in range(pictures.shape[-1])]
-        if pictures.ndim == 4
+        [extract(images[..., c : c + 1])[1] for c in range(images.shape[-1])]
+        if images.ndim == 4
         else []
     )
     require(
@@ -43,7 +43,7 @@ def digit_triples(pictures: np.ndarray, extract) -> np.ndarray | None:  # [n, H,
     return 100 * a + 10 * b + c
 
 
-def stacked_modes(given: MetricInputs) -> dict[str, float]:
+def stacked_modes(inputs: MetricInputs) -> dict[str, float]:
     """The number of the 1,000 triples of digits that occur among the samples, each
     colour channel classified separately, and KL(q || uniform) in nats.
 
@@ -51,15 +51,15 @@ def stacked_modes(given: MetricInputs) -> dict[str, float]:
     perfect samples about 1,000 (1 - exp(-n / 1,000)) triples occur, and the divergence
     is about 999 / 2 n.
     """
-    found = digit_triples(given.draw("prior"), given.extract)
+    triples = digit_triples(inputs.draw("prior"), inputs.extract)
     return (
         dict(stacked_modes=math.nan, stacked_kl=math.nan)
-        if found is None
-        else stacked_mode_statistics(found, 1000)
+        if triples is None
+        else stacked_mode_statistics(triples, 1000)
     )
 
 
-def modes(given: MetricInputs) -> dict[str, float]:
+def modes(inputs: MetricInputs) -> dict[str, float]:
     """The number of modes of a known mixture that have a high-quality sample, the share
     of high-quality samples, and KL(q || uniform) of the nearest modes.
 
@@ -71,12 +71,12 @@ def modes(given: MetricInputs) -> dict[str, float]:
     reverse_kl    KL(q || p) in nats, where q are the shares of samples nearest to each
                   mode, and p is uniform
     """
-    spec = given.spec
+    spec = inputs.spec
     require(
         spec.centres is not None,
         "config.metrics = 'modes' needs data with known modes: config.data.name = 'ring' or 'grid'",
     )
-    samples = np.asarray(given.draw("prior"), np.float64)
+    samples = np.asarray(inputs.draw("prior"), np.float64)
     if not np.isfinite(samples).all():
         return dict(modes=0.0, high_quality=0.0, reverse_kl=math.nan)
     distance = np.linalg.norm(samples[:, None] - spec.centres[None], axis=-1)

@@ -47,18 +47,18 @@ def nearest_neighbours(
     neighbour is nearest up to rounding; the distances are computed in float64.
     """
     flat = np.asarray(x, np.float32).reshape(len(x), -1)
-    found, least = np.empty_like(flat), np.full(len(x), np.inf, np.float32)
+    neighbours, smallest = np.empty_like(flat), np.full(len(x), np.inf, np.float32)
     for block in blocks:
         others = np.asarray(block, np.float32).reshape(len(block), -1)
         half = np.einsum("md,md->m", others, others) / 2
         for part in row_slices(len(x), len(others)):
-            apart = half - flat[part] @ others.T  # |x - other|^2 / 2, less |x|^2 / 2
-            place, value = apart.argmin(1), apart.min(1)
-            nearer = ~(value >= least[part])  # a nan distance is replaced by any other
-            found[part][nearer] = others[place[nearer]]
-            least[part] = np.minimum(least[part], value)
+            scores = half - flat[part] @ others.T  # |x - other|^2 / 2, less |x|^2 / 2
+            indices, values = scores.argmin(1), scores.min(1)
+            nearer = ~(values >= smallest[part])  # a nan distance is replaced by any other
+            neighbours[part][nearer] = others[indices[nearer]]
+            smallest[part] = np.minimum(smallest[part], values)
     distances = [
-        np.sqrt((np.subtract(flat[part], found[part], dtype=np.float64) ** 2).sum(1))
+        np.sqrt((np.subtract(flat[part], neighbours[part], dtype=np.float64) ** 2).sum(1))
         for part in row_slices(*flat.shape)
     ]
-    return found.reshape(x.shape), np.concatenate(distances)
+    return neighbours.reshape(x.shape), np.concatenate(distances)

@@ -8,7 +8,7 @@ from aigc_jax.metrics.inputs import MetricInputs, random_part
 from aigc_jax.metrics.pairwise import row_slices, squared_distances
 
 SIGMAS = np.geomspace(0.01, 1, 21)  # candidates, for pixels in [0, 1]
-CHOOSING = 1000  # number of valid examples that select sigma
+NUM_VALID = 1000  # number of valid examples that select sigma
 
 
 def log_density(
@@ -21,31 +21,34 @@ def log_density(
     n, dimensions = windows.shape
     out = []
     for part in row_slices(len(x), n):
-        apart = squared_distances(x[part], windows)
-        least = apart.min(1, keepdims=True)
-        apart -= least
+        squares = squared_distances(x[part], windows)
+        least = squares.min(1, keepdims=True)
+        squares -= least
         out.append(
-            [np.log(np.exp(apart / (-2 * s**2)).sum(1)) - least[:, 0] / (2 * s**2) for s in sigmas]
+            [
+                np.log(np.exp(squares / (-2 * s**2)).sum(1)) - least[:, 0] / (2 * s**2)
+                for s in sigmas
+            ]
         )
     constant = [dimensions / 2 * math.log(2 * math.pi * s**2) + math.log(n) for s in sigmas]
     return np.concatenate(out, axis=1) - np.array(constant)[:, None]
 
 
 def parzen_window(
-    samples: np.ndarray, valid: np.ndarray, judged: np.ndarray
+    samples: np.ndarray, valid: np.ndarray, test: np.ndarray
 ) -> dict[str, float]:  # [n, D], [m, D], [M, D] -> 3 x []
-    """Return the mean log density of the examples `judged` and its standard error, with
+    """Return the mean log density of the examples `test` and its standard error, with
     the sigma that maximizes the likelihood of the examples `valid`.
     """
     if not np.isfinite(samples).all():
         return dict.fromkeys(("parzen", "parzen_error", "parzen_sigma"), math.nan)
     sigma = SIGMAS[log_density(valid, samples, SIGMAS).mean(1).argmax()]
-    values = log_density(judged, samples, [sigma])[0]
+    values = log_density(test, samples, [sigma])[0]
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return dict(parzen=float(values.mean()), parzen_error=float(error), parzen_sigma=float(sigma))
 
 
-def parzen(given: MetricInputs) -> dict[str, float]:
+def parzen(inputs: MetricInputs) -> dict[str, float]:
     """Mean log density in nats of the split under Gaussian windows on the samples, for
     pixels in [0, 1] and sigma selected on valid examples.
 
@@ -55,7 +58,7 @@ def parzen(given: MetricInputs) -> dict[str, float]:
     examples of the valid split.
     """
     pixels = lambda x: (
-        (x.reshape(len(x), -1) + 1) / 2 if given.spec.kind == "image" else x.reshape(len(x), -1)
+        (x.reshape(len(x), -1) + 1) / 2 if inputs.spec.kind == "image" else x.reshape(len(x), -1)
     )
-    valid = random_part(given.of("valid")["x"], CHOOSING)
-    return parzen_window(*map(pixels, (given.draw("prior"), valid, given.real["x"])))
+    valid = random_part(inputs.examples("valid")["x"], NUM_VALID)
+    return parzen_window(*map(pixels, (inputs.draw("prior"), valid, inputs.real["x"])))

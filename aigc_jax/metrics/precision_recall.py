@@ -35,17 +35,17 @@ def prdc(
     centre = exact_centre(real)
     real, fake = real - centre, fake - centre
     reach, span = kth_squared_distances(real, k), kth_squared_distances(fake, k)
-    around, recalled, covered = np.zeros(len(fake)), [], []
+    counts, recalled, covered = np.zeros(len(fake)), [], []
     for part in row_slices(len(real), len(fake)):
-        apart = squared_distances(real[part], fake)
-        inside = apart < reach[part, None]
-        around += inside.sum(0)
+        distances = squared_distances(real[part], fake)
+        inside = distances < reach[part, None]
+        counts += inside.sum(0)
         covered.append(inside.any(1))
-        recalled.append((apart < span).any(1))
+        recalled.append((distances < span).any(1))
     values = (
-        (around > 0).mean(),
+        (counts > 0).mean(),
         np.concatenate(recalled).mean(),
-        around.mean() / k,
+        counts.mean() / k,
         np.concatenate(covered).mean(),
     )
     return dict(zip(NAMES, map(float, values), strict=True))
@@ -62,11 +62,11 @@ def exact_centre(x: np.ndarray) -> np.ndarray:  # [n, D] -> [D]
     return np.where(spread > 0, np.round(x.mean(0) / step) * step, x[0])
 
 
-def manifold_statistics(given: MetricInputs) -> dict[str, float]:
+def manifold_statistics(inputs: MetricInputs) -> dict[str, float]:
     """Precision, recall, density and coverage of features, by balls that extend to the
     fifth nearest neighbour: all near 1 is best.
 
     Kynkäänniemi et al. 2019; Naeem et al. 2020. Equal numbers of samples and examples
     are used, at most 10,000, since all four depend on these numbers.
     """
-    return prdc(*equal_parts(*given.features()))
+    return prdc(*equal_parts(*inputs.features()))

@@ -69,8 +69,8 @@ class Words:
         """Return the words of a text, after normalization to NFC."""
         text = unicodedata.normalize("NFC", text).lower()
         spaced = (f" {c} " if is_in(c, KANA + HAN + OTHERS) else c for c in text)
-        kept = (c if unicodedata.category(c)[0] in "LNM" else " " for c in "".join(spaced))
-        return "".join(kept).split()
+        characters = (c if unicodedata.category(c)[0] in "LNM" else " " for c in "".join(spaced))
+        return "".join(characters).split()
 
 
 def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
@@ -142,35 +142,35 @@ def longest_copy(text: str, corpus: str) -> int:
 
 
 def answers_and_references(
-    given: MetricInputs, what: str = "answer"
+    inputs: MetricInputs, sampler: str = "answer"
 ) -> tuple[list[str], list[str]]:
     """Return a method's answers to distinct examples of the split, and the references:
     targets of pairs, or the second halves of windows of a text.
     """
-    count = len(given.real["tokens"])
-    return given.draw(what)[:count], given.draw("reference")[:count]
+    count = len(inputs.real["tokens"])
+    return inputs.draw(sampler)[:count], inputs.draw("reference")[:count]
 
 
-def bleu_of_answers(given: MetricInputs) -> dict[str, float | str]:
+def bleu_of_answers(inputs: MetricInputs) -> dict[str, float | str]:
     """BLEU in percent of the method's answers, by beam search for encoder-decoders."""
-    value, signature = bleu(*answers_and_references(given))
+    value, signature = bleu(*answers_and_references(inputs))
     return dict(bleu=value, bleu_signature=signature)
 
 
-def bleu_of_greedy(given: MetricInputs) -> dict[str, float | str]:
+def bleu_of_greedy(inputs: MetricInputs) -> dict[str, float | str]:
     """BLEU in percent of the method's answers, by greedy decoding."""
-    value, signature = bleu(*answers_and_references(given, "greedy"))
+    value, signature = bleu(*answers_and_references(inputs, "greedy"))
     return dict(bleu_greedy=value, bleu_greedy_signature=signature)
 
 
-def rouge_of_answers(given: MetricInputs) -> dict[str, float]:
+def rouge_of_answers(inputs: MetricInputs) -> dict[str, float]:
     """ROUGE-1, -2 and -L of the method's answers: mean F-measures in [0, 1]."""
-    return rouge(*answers_and_references(given))
+    return rouge(*answers_and_references(inputs))
 
 
-def text_variety(given: MetricInputs) -> dict[str, float | str]:
+def text_variety(inputs: MetricInputs) -> dict[str, float | str]:
     """distinct-1 and -2 of words, and self-BLEU of at most 100 unconditional texts."""
-    texts = given.draw("text")
+    texts = inputs.draw("text")
     value, signature = self_bleu(texts[:100])
     return dict(
         distinct_1=distinct(texts, 1),

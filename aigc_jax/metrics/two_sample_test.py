@@ -28,11 +28,11 @@ def discriminant_scores(
     halves = np.array_split(np.random.RandomState(0).permutation(x.shape[1]), 2)
     out = np.empty(x.shape[:2])
     for one, other in (halves, halves[::-1]):
-        out[:, other] = _judged(x[:, one], x[:, other])
+        out[:, other] = _score_held_out(x[:, one], x[:, other])
     return out
 
 
-def _judged(train, test):  # [2, n, D], [2, m, D] -> [2, m]
+def _score_held_out(train, test):  # [2, n, D], [2, m, D] -> [2, m]
     centre, size = train.mean((0, 1)), train.std((0, 1))
     scale = lambda x: (x - centre) / np.where(size > 0, size, 1)
     a = scale(train)
@@ -45,14 +45,14 @@ def _judged(train, test):  # [2, n, D], [2, m, D] -> [2, m]
     return score
 
 
-def classifier_accuracy(found: np.ndarray) -> float:  # [2, k] -> []
+def classifier_accuracy(scores: np.ndarray) -> float:  # [2, k] -> []
     """Return the share of `discriminant_scores` with the correct sign (Lopez-Paz &
     Oquab 2017, eq. 2): 0.5 for indistinguishable, 1 for separable sets. Ties count
     half.
     """
     return (
-        float(np.mean(np.sign(found) * [[1], [-1]] + 1) / 2)
-        if np.isfinite(found).all()
+        float(np.mean(np.sign(scores) * [[1], [-1]] + 1) / 2)
+        if np.isfinite(scores).all()
         else math.nan
     )
 
@@ -62,11 +62,11 @@ def two_sample_accuracy(real: np.ndarray, fake: np.ndarray) -> float:  # [n, D],
     return classifier_accuracy(discriminant_scores(real, fake))
 
 
-def separability(given: MetricInputs) -> dict[str, float]:
+def separability(inputs: MetricInputs) -> dict[str, float]:
     """Held-out accuracy of a linear classifier of features that separates samples from
     examples: 0.5 for indistinguishable, 1 for separable sets.
 
     Lopez-Paz & Oquab 2017 with least squares on features. Equal numbers of samples and
     examples are used, at most 10,000.
     """
-    return dict(separability=two_sample_accuracy(*given.features()))
+    return dict(separability=two_sample_accuracy(*inputs.features()))

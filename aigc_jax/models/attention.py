@@ -63,8 +63,8 @@ def attention(
         return jax.nn.dot_product_attention(
             q, k, v, bias, mask, is_causal=causal, implementation="cudnn" if fused else None
         )
-    seen = jnp.tril(jnp.ones(2 * (q.shape[1],), bool)) if causal else mask
-    return attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias, seen)
+    mask = jnp.tril(jnp.ones(2 * (q.shape[1],), bool)) if causal else mask
+    return attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias, mask)
 
 
 def attend(

@@ -45,12 +45,12 @@ def explicit_pads(padding: Any) -> Pads | None:
     Raises:
       ValueError: for Flax's other names, such as CIRCULAR.
     """
-    found = nn.linear.canonicalize_padding(padding, 2)
-    if found not in ("SAME", "VALID") and isinstance(found, str):
+    pads = nn.linear.canonicalize_padding(padding, 2)
+    if pads not in ("SAME", "VALID") and isinstance(pads, str):
         raise ValueError(f"padding = {padding!r} is none of 'SAME', 'VALID' and explicit numbers")
-    if isinstance(found, str):
+    if isinstance(pads, str):
         return None
-    (above, below), (left, right) = found
+    (above, below), (left, right) = pads
     return (above, below), (left, right)
 
 
@@ -60,8 +60,8 @@ def conv_pads(
     """Return the padding of a convolution, SAME, VALID or explicit, as (before, after)
     of each axis.
     """
-    if found := explicit_pads(padding):
-        return found
+    if pads := explicit_pads(padding):
+        return pads
     rows, columns = lax.padtype_to_pads(size, kernel, strides, padding)
     return rows, columns
 
@@ -114,16 +114,16 @@ def conv_input_grad(
         # Padding after the last output, before the offset of the tap is subtracted.
         ends = (top + size[0] - (s * (h - 1) + 1), left + size[1] - (t * (v - 1) + 1))
 
-        def place(i, j):
-            around = (
+        def pad_tap(i, j):
+            padding = (
                 (0, 0, 0),
                 (i - top, ends[0] - i, s - 1),
                 (j - left, ends[1] - j, t - 1),
                 (0, 0, 0),
             )
-            return lax.pad(parts[:, :, :, i, j], jnp.zeros((), parts.dtype), around)
+            return lax.pad(parts[:, :, :, i, j], jnp.zeros((), parts.dtype), padding)
 
-        return sum(place(i, j) for i in range(k) for j in range(l))
+        return sum(pad_tap(i, j) for i in range(k) for j in range(l))
     # Zeros before the taps, so that the groups of columns begin at the first column.
     before = -left % t
     w = jnp.pad(w, ((0, max(0, s - k)), (before, -(before + l) % t), (0, 0), (0, 0)))
@@ -153,12 +153,12 @@ def conv_kernel_grad(
     by the stride.
     """
     sides = zip(window, strides, pads, x.shape[1:3], y.shape[1:3], strict=True)
-    around = [(lo, k - 1 - n - lo + m * (h - 1) + 1) for k, m, (lo, _), n, h in sides]
+    padding = [(lo, k - 1 - n - lo + m * (h - 1) + 1) for k, m, (lo, _), n, h in sides]
     out = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),
         y.transpose(1, 2, 0, 3),
         (1, 1),
-        around,
+        padding,
         rhs_dilation=strides,
         dimension_numbers=NHWC,
     )
@@ -210,12 +210,12 @@ def conv_transpose(
     s (h - 1) + p + q - K + 2 for explicit padding (p, q) of the dilated input.
     """
     strides = tuple(strides)
-    given = explicit_pads(padding) or [
+    input_pads = explicit_pads(padding) or [
         transpose_pads(k, s, padding) for k, s in zip(kernel.shape[:2], strides, strict=True)
     ]
     size, pads = [], []
     for h, k, s, (before, after) in zip(
-        x.shape[1:3], kernel.shape[:2], strides, given, strict=True
+        x.shape[1:3], kernel.shape[:2], strides, input_pads, strict=True
     ):
         size.append(s * (h - 1) + before + after - k + 2)
         pads.append((k - 1 - before, k - 1 - after))  # of the convolution that is transposed

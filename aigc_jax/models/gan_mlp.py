@@ -62,15 +62,15 @@ class MLPDiscriminator(Discriminator):
     """Dense layers of these widths, then one to a logit: 784 -> 256 LeakyReLU 0.2 -> 1
     with widths (256,).
 
-    With `pieces` above 1, a layer takes the maximum of `pieces` linear functions before
-    its activation (maxout, Goodfellow et al. 2013). All layers but the first are
-    normalized, if `norm` is not "none".
+    With `maxout_pieces` above 1, a layer takes the maximum of as many linear
+    functions before its activation (maxout, Goodfellow et al. 2013). All layers but the
+    first are normalized, if `norm` is not "none".
     """
 
     shape: tuple[int, ...]
     widths: tuple[int, ...]
     activation: str
-    pieces: int = 1
+    maxout_pieces: int = 1
     std: float | None = None  # of the initial kernels; None: LeCun's initializer
 
     shape_error = of_points
@@ -86,11 +86,15 @@ class MLPDiscriminator(Discriminator):
             x = make_dense(
                 self,
                 x,
-                width * self.pieces,
+                width * self.maxout_pieces,
                 train,
                 use_bias=norm == "none",
                 **normal_initializer(self.std),
             )
-            x = x if self.pieces == 1 else first_max(x.reshape(len(x), width, self.pieces))
+            x = (
+                x
+                if self.maxout_pieces == 1
+                else first_max(x.reshape(len(x), width, self.maxout_pieces))
+            )
             x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
         return self.head_logits(x, label, train, **normal_initializer(self.std))

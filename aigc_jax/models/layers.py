@@ -122,9 +122,9 @@ def dropout(module, x: Array, rate: float):
     """
     if not rate or not module.has_rng("dropout"):
         return x
-    kept = round((1 - rate) * 2**16)
+    threshold = round((1 - rate) * 2**16)
     bits = jax.random.bits(module.make_rng("dropout"), x.shape, jnp.uint16)
-    return jnp.where(bits < kept, x * (2**16 / kept), 0)
+    return jnp.where(bits < threshold, x * (2**16 / threshold), 0)
 
 
 # Pixels a side of the smallest image in a network whose depth follows from the data.
@@ -153,10 +153,10 @@ def count_halvings(shape: Sequence[int], width: int | None) -> tuple[int, ...]:
 def divisibility_error(layers: Sequence[int], shape: tuple[int, ...]) -> str:
     """Return an error message if a layer cannot halve its images, or ''."""
     times = 2 ** len(layers)
-    whole = shape[0] % times == shape[1] % times == 0
+    is_divisible = shape[0] % times == shape[1] % times == 0
     return (
         ""
-        if whole
+        if is_divisible
         else f"channels = {layers} halve images {len(layers)} times, and {shape[0]} x {shape[1]} "
         f"pixels are not divisible by {times}"
     )

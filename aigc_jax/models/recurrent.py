@@ -46,8 +46,8 @@ def scan_steps(forward, backward):
     def f(w, x, state):
         return run(w, x, state)[0]
 
-    def vjp(kept, gradients):
-        w, saved, before, after = kept
+    def vjp(residuals, gradients):
+        w, saved, before, after = residuals
         d_hs, d_end = gradients
         # Transposed once, before the loop: a transpose within the product of each step
         # makes that product 1.5 times as expensive where the batch is small.

@@ -30,7 +30,7 @@ class Tokens(Part, Network, kw_only=True):
     tied: bool = True  # logits through the embedding's transpose (Press & Wolf 2017)
     scan: bool = False
     remat: bool = False
-    keep: str = "nothing"
+    remat_policy: str = "nothing"
 
     choices = CHOICES
     # causal: a position attends only to itself and those before it; cross: positions
@@ -48,7 +48,7 @@ class Tokens(Part, Network, kw_only=True):
             return f"width = {self.width} is not divisible by heads = {self.heads}"
         if self.kv_heads and self.heads % self.kv_heads:
             return f"heads = {self.heads} is not divisible by kv_heads = {self.kv_heads}"
-        if self.positions == "rotary" and self.size % 2:
+        if self.position_encoding == "rotary" and self.size % 2:
             return (
                 f"width = {self.width} gives heads of {self.size} features, and positions = "
                 "'rotary' needs an even number"
@@ -61,7 +61,7 @@ class Tokens(Part, Network, kw_only=True):
         self.stack = Stack(
             scan=self.scan,
             remat=self.remat,
-            keep=self.keep,
+            remat_policy=self.remat_policy,
             causal=self.causal,
             cross=self.cross,
             **self.shared,
@@ -69,7 +69,7 @@ class Tokens(Part, Network, kw_only=True):
         self.embed = nn.Embed(
             pad_vocabulary(self.vocabulary), self.width, embedding_init=normal, **self.types
         )
-        if self.positions == "learned":
+        if self.position_encoding == "learned":
             self.position = nn.Embed(self.context, self.width, embedding_init=normal, **self.types)
         if not self.tied:
             self.head = Dense(
@@ -79,9 +79,9 @@ class Tokens(Part, Network, kw_only=True):
     def start(self, tokens: Array, position: Array) -> Array:  # [B, T], [T] -> [B, T, D]
         """Return the embeddings of tokens at their positions, after dropout."""
         x = self.embed(tokens)
-        if self.positions == "learned":
+        if self.position_encoding == "learned":
             x = x + self.position(position)
-        if self.positions == "sinusoidal":
+        if self.position_encoding == "sinusoidal":
             # Scaled to the standard deviation of the embeddings.
             x = x + sinusoidal_encoding(position, self.width).astype(x.dtype) * STD * math.sqrt(2)
         return with_logical_constraint(dropout(self, x, self.dropout), "examples", "positions")
@@ -103,7 +103,7 @@ class Tokens(Part, Network, kw_only=True):
             position if carry is None else jnp.arange(jax.tree.leaves(carry["layers"])[0].shape[-2])
         )
         bias = None
-        if self.positions == "alibi":  # Press et al. 2022, figure 3
+        if self.position_encoding == "alibi":  # Press et al. 2022, figure 3
             distance = jnp.abs(keys - position[:, None]).astype(self.dtype)
             bias = (-alibi_slopes(self.heads).astype(self.dtype)[:, None, None] * distance)[None]
         mask = None if carry is None else (keys <= position[:, None])[None, None]
@@ -166,7 +166,9 @@ class EncoderDecoder(Tokens, kw_only=True):
     def setup(self) -> None:
         """Create the decoder and the blocks of the encoder."""
         super().setup()
-        self.encoder = Stack(remat=self.remat, keep=self.keep, causal=False, **self.shared)
+        self.encoder = Stack(
+            remat=self.remat, remat_policy=self.remat_policy, causal=False, **self.shared
+        )
 
     def shape_error(self) -> str:
         """Return an error message for invalid fields, among them `scan`, or ''."""

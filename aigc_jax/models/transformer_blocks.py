@@ -25,13 +25,16 @@ RMS = partial(LayerNorm, centred=False, use_bias=False)
 NORMS: dict[str, type[LayerNorm] | partial[LayerNorm]] = {"layer": LayerNorm, "rms": RMS}
 # Values that a block with `remat` stores for the backward pass: none, or its products
 # with weights, so that only attention and elementwise operations are recomputed.
-KEPT = {"nothing": None, "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+REMAT_POLICIES = {
+    "nothing": None,
+    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 CHOICES = dict(
-    keep=KEPT,
-    positions=dict.fromkeys(("learned", "sinusoidal", "rotary", "alibi", "none")),
+    remat_policy=REMAT_POLICIES,
+    position_encoding=dict.fromkeys(("learned", "sinusoidal", "rotary", "alibi", "none")),
     # position of the norms: x + f(norm(x)), or norm(x + f(x)) as in the paper
-    place=dict.fromkeys(("before", "after")),
-    mlp=dict.fromkeys(("relu", "gelu", "swiglu")),
+    norm_position=dict.fromkeys(("pre", "post")),
+    activation=dict.fromkeys(("relu", "gelu", "swiglu")),
     norm=NORMS,
 )
 STD = 0.02  # of initial weights (Radford et al. 2018, section 4.1)
@@ -47,10 +50,10 @@ class Part(nn.Module):
     # et al. 2023); 0: equal to heads.
     kv_heads: int = 0
     hidden: int = 0  # of the MLP; 0: 4 width, for swiglu 8/3 width rounded up to a multiple of 64
-    mlp: str = "gelu"
+    activation: str = "gelu"
     norm: str = "layer"
-    place: str = "before"
-    positions: str = "learned"
+    norm_position: str = "pre"
+    position_encoding: str = "learned"
     qk_norm: bool = False  # RMS norm of queries and keys (Henry et al. 2020)
     bias: bool = True
     dropout: float = 0.0
@@ -125,7 +128,7 @@ class Attention(Part, kw_only=True):
                 NORMS["rms"](name="q_norm", **self.types)(q),
                 NORMS["rms"](name="k_norm", **self.types)(k),
             )
-        if self.positions == "rotary":
+        if self.position_encoding == "rotary":
             q, k = rotary_encoding(q, at["position"]), rotary_encoding(k, at["position"])
         if cache is None:
             y = attention(q, k, v, at["bias"], at["mask"], self.causal)
@@ -173,13 +176,13 @@ class Mlp(Part):
     @nn.compact
     def __call__(self, x: Array) -> Array:  # [B, T, D] -> [B, T, D]
         """Return the output of both layers at each position."""
-        if self.mlp == "swiglu":  # Shazeer 2020, eq. 6
+        if self.activation == "swiglu":  # Shazeer 2020, eq. 6
             a, b = jnp.split(
                 self.dense(2 * (self.hidden or -(-8 * self.width // 192) * 64), "up")(x), 2, axis=-1
             )
             x = nn.silu(a) * b
         else:
-            x = ACTIVATIONS[self.mlp](self.dense(self.hidden or 4 * self.width, "up")(x))
+            x = ACTIVATIONS[self.activation](self.dense(self.hidden or 4 * self.width, "up")(x))
         x = with_logical_constraint(x, "examples", None, "hidden")
         return self.dense(self.width, "down", residual=True)(x)
 
@@ -207,20 +210,20 @@ class Block(Part, kw_only=True):
         return self.cross_attention.remember(memory)
 
     def add(self, x: Array, norm: Callable, f: Callable) -> Array:
-        """Return x + f(norm(x)) or norm(x + f(x)), according to `place`."""
-        y = dropout(self, f(norm(x) if self.place == "before" else x), self.dropout)
+        """Return x + f(norm(x)) or norm(x + f(x)), according to `norm_position`."""
+        y = dropout(self, f(norm(x) if self.norm_position == "pre" else x), self.dropout)
         return with_logical_constraint(
-            x + y if self.place == "before" else norm(x + y), "examples", "positions"
+            x + y if self.norm_position == "pre" else norm(x + y), "examples", "positions"
         )
 
     def __call__(
         self, x: Array, cache: PyTree, memory: PyTree, at: dict
     ) -> tuple[Array, PyTree]:  # [B, T, D] -> [B, T, D], cache
         """Return x after all layers, and the cache after these T tokens, or None."""
-        kept = [cache]
+        new_cache = [cache]
 
         def attend(y):
-            y, kept[0] = self.attention(y, cache, at)
+            y, new_cache[0] = self.attention(y, cache, at)
             return y
 
         x = self.add(x, self.norm_attention, attend)
@@ -228,7 +231,7 @@ class Block(Part, kw_only=True):
             x = self.add(
                 x, self.norm_cross, lambda y: self.cross_attention(y, memory, at["memory_mask"])
             )
-        return self.add(x, self.norm_feed_forward, self.feed_forward), kept[0]
+        return self.add(x, self.norm_feed_forward, self.feed_forward), new_cache[0]
 
 
 class Stack(Part, kw_only=True):
@@ -236,20 +239,20 @@ class Stack(Part, kw_only=True):
 
     scan: apply the blocks as one scan over stacked parameters, which compiles faster
     than separate blocks. remat: recompute the intermediate values of a block in the
-    backward pass, except those that the policy `keep` saves.
+    backward pass, except those that `remat_policy` saves.
     """
 
     causal: bool
     cross: bool = False
     scan: bool = False
     remat: bool = False
-    keep: str = "nothing"
+    remat_policy: str = "nothing"
 
     def setup(self) -> None:
         """Create the blocks, as one scanned module or a list, and the last norm."""
         more = dict(causal=self.causal, cross=self.cross, **self.shared)
         block = (
-            nn.remat(Block, prevent_cse=not self.scan, policy=KEPT[self.keep])
+            nn.remat(Block, prevent_cse=not self.scan, policy=REMAT_POLICIES[self.remat_policy])
             if self.remat
             else Block
         )
@@ -265,7 +268,7 @@ class Stack(Part, kw_only=True):
             self.blocks = lifted(**more)
         else:
             self.layer = [block(**more) for _ in range(self.layers)]
-        if self.place == "before":
+        if self.norm_position == "pre":
             self.last = self.normalize()
 
     def remember(self, memory):
@@ -282,9 +285,9 @@ class Stack(Part, kw_only=True):
         if self.scan:
             x, caches = self.blocks(x, caches, memories, at)
         else:
-            kept = []
+            new_caches = []
             for i, layer in enumerate(self.layer):
                 x, cache = layer(x, caches and caches[i], memories and memories[i], at)
-                kept.append(cache)
-            caches = caches and tuple(kept)
-        return (self.last(x) if self.place == "before" else x), caches
+                new_caches.append(cache)
+            caches = caches and tuple(new_caches)
+        return (self.last(x) if self.norm_position == "pre" else x), caches

@@ -161,7 +161,7 @@ class MLPVAE(Network):
     """
 
     shape: tuple[int, ...]
-    z: tuple[int, ...]
+    latent_dims: tuple[int, ...]
     scale: str  # of `methods.losses.likelihoods.Likelihood`
     widths: tuple[tuple[int, ...], ...]  # between the data and z[0], between z[0] and z[1], ...
     activation: str
@@ -182,10 +182,10 @@ class MLPVAE(Network):
 
     def shape_error(self) -> str:
         """Return an error message if `widths` and `z` differ in length, or ''."""
-        if len(self.widths) != len(self.z):
+        if len(self.widths) != len(self.latent_dims):
             return (
                 f"widths = {self.widths} are for {len(self.widths)} stochastic layers, and "
-                f"config.z = {self.z} has {len(self.z)}"
+                f"config.latent_dims = {self.latent_dims} has {len(self.latent_dims)}"
             )
         return ""
 
@@ -198,15 +198,15 @@ class MLPVAE(Network):
     def setup(self) -> None:
         """Create the layers of q and p, and the scale and pseudo-inputs if learned."""
         self.reader, writer = self.bottom()
-        above = range(1, len(self.z))
+        above = range(1, len(self.latent_dims))
         self.q = [
             Normal(z, w, self.activation, self.types)
-            for z, w in zip(self.z, self.widths, strict=True)
+            for z, w in zip(self.latent_dims, self.widths, strict=True)
         ]
         self.p = [
             writer,
             *(
-                Normal(self.z[i - 1], self.widths[i][::-1], self.activation, self.types)
+                Normal(self.latent_dims[i - 1], self.widths[i][::-1], self.activation, self.types)
                 for i in above
             ),
         ]
@@ -257,11 +257,11 @@ class MLPVAE(Network):
     def __call__(self, x: Array, c: Array | None = None):  # touches every parameter, for `init`
         """Return the outputs of all layers, for `init`; the latents of p are zeros."""
         below = x
-        for i in range(len(self.z)):
+        for i in range(len(self.latent_dims)):
             below, _ = self.encode(i, below, c)
         out = [
             self.decode(i, jnp.zeros((1, z)) if c is None else jnp.zeros((len(c), z)), c)
-            for i, z in enumerate(self.z)
+            for i, z in enumerate(self.latent_dims)
         ]
         return out, self.pseudo_inputs() if self.pseudo else None
 

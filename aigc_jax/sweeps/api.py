@@ -60,20 +60,20 @@ class Sweep:
         names(lr=1e-3) if exactly one key ends in `.lr`. Without overrides, return the
         names of all trials.
         """
-        found = self._configs()
-        wanted = dict(overrides or {})
+        trial_configs = self._configs()
+        changes = dict(overrides or {})
         for name, value in keys.items():
-            wanted[_full_key(name, found.values())] = value
+            changes[_full_key(name, trial_configs.values())] = value
         out, errors = [], []
-        for name, config in found.items():
+        for name, config in trial_configs.items():
             try:
-                changed = configs.override(config, wanted)
+                changed = configs.override(config, changes)
             except UserError as e:  # a key or value that the trial's method does not have
                 errors.append(e)
                 continue
             if configs.hash_of(changed) == configs.hash_of(config):
                 out.append(name)
-        if found and len(errors) == len(found):
+        if trial_configs and len(errors) == len(trial_configs):
             raise errors[0]
         return out
 
@@ -91,11 +91,11 @@ class Sweep:
           UserError: no trial or several trials have these values.
         """
         names = self.names(overrides, **keys)
-        given = ", ".join(f"{k} = {v!r}" for k, v in (dict(overrides or {}) | keys).items())
+        description = ", ".join(f"{k} = {v!r}" for k, v in (dict(overrides or {}) | keys).items())
         require(
             len(names) == 1,
             f"{len(names) or 'none'} of the {len(self._configs())} trials of {self.path} "
-            f"{'has' if not names else 'have'} {given or 'any values'}: "
+            f"{'has' if not names else 'have'} {description or 'any values'}: "
             + (f"{listing(names, SHOWN)}" if names else f"they vary {listing(self.dir.varied())}"),
         )
         return self._load(names[0], checkpoint)
@@ -105,7 +105,8 @@ class Sweep:
         default table of means over seeds.
 
         Args:
-          metric: such as "test/loss"; by default the experiment's, or config.best.
+          metric: such as "test/loss"; by default the experiment's, or
+            config.best_metric.
         """
         return report.table_of(self._results(metric), self.experiment, print_warning)
 
@@ -113,8 +114,8 @@ class Sweep:
         """Return the matplotlib Figure of figure.png: the experiment's own figure, or
         the default, the metric over steps.
         """
-        found = self._results(metric)
-        draw, layout = report.figure_of(found, self.experiment, print_warning)
+        results = self._results(metric)
+        draw, layout = report.figure_of(results, self.experiment, print_warning)
         figure = plots.draw_figure(draw, **layout)
         figure._repr_png_ = lambda: _to_png(figure)  # a notebook shows it
         return figure
@@ -125,32 +126,35 @@ class Sweep:
         return load(self.dir.trial(name).path, checkpoint)
 
     def _results(self, metric: str) -> Results:
-        found = self.dir.results()
-        require(found.rows, f"{self.path} has no row yet")
-        return found._replace(metric=metric or report.own_metric(found, self.experiment))
+        results = self.dir.results()
+        require(results.rows, f"{self.path} has no row yet")
+        return results._replace(metric=metric or report.own_metric(results, self.experiment))
 
     def _configs(self) -> dict[str, ConfigDict]:
         """Return {trial: config}, in the order of the trials."""
-        found = {
+        by_name = {
             name: config
             for group in self.dir.all_groups()
             for name, config in zip(group.members, group.configs(), strict=True)
         }
-        return {t["id"]: found[t["id"]] for t in self.dir.stored()["trials"]}
+        return {t["id"]: by_name[t["id"]] for t in self.dir.stored()["trials"]}
 
 
-def _full_key(name: str, given: Iterable[ConfigDict]) -> str:
+def _full_key(name: str, trial_configs: Iterable[ConfigDict]) -> str:
     """Return the only key of the configs that is `name` or ends in `name`: "hp.lr" for
     "lr". Raise a UserError if no key or several keys match.
     """
-    keys = list(dict.fromkeys(key for config in given for key in configs.flatten_config(config)))
-    found = [key for key in keys if key == name] or [k for k in keys if k.endswith(f".{name}")]
-    near = nearest(name, [key.rsplit(".", 1)[-1] for key in keys])
-    require(found, f"no key of the sweep's configs ends in {name}{near}")
-    require(
-        len(found) == 1, f"{name} is ambiguous: use a dict with one of the keys {listing(found)}"
+    keys = list(
+        dict.fromkeys(key for config in trial_configs for key in configs.flatten_config(config))
     )
-    return found[0]
+    matches = [key for key in keys if key == name] or [k for k in keys if k.endswith(f".{name}")]
+    hint = nearest(name, [key.rsplit(".", 1)[-1] for key in keys])
+    require(matches, f"no key of the sweep's configs ends in {name}{hint}")
+    require(
+        len(matches) == 1,
+        f"{name} is ambiguous: use a dict with one of the keys {listing(matches)}",
+    )
+    return matches[0]
 
 
 def _to_png(figure: Any) -> bytes:
@@ -185,15 +189,15 @@ def sweep(
     Args:
       config: the name of a shipped config, the path of a Python file with
         get_config(), or a ConfigDict.
-      grid: {"hp.lr": [1e-4, 1e-3], "z": [(2,), (8,)]}, whose Cartesian product is
-        trained; or a list of overrides, each such as {"hp.lr": 1e-4, "seed": 3}, as
-        `aigc_jax.sweeps.grid` makes.
+      grid: {"hp.lr": [1e-4, 1e-3], "latent_dims": [(2,), (8,)]}, whose Cartesian
+        product is trained; or a list of overrides, each such as
+        {"hp.lr": 1e-4, "seed": 3}, as `aigc_jax.sweeps.grid` makes.
       seeds: train each point of the grid with the seeds 0 to seeds - 1.
       workdir: the output directory of rows.csv, table.md, figure.png, and one run
         directory per trial.
       overrides: keys of the config of all trials, such as {"steps": "10 epochs"}.
       experiment: instead of config, grid and seeds, the name or the path of an
-        experiment file with CONFIG and sweep() or search(suggest).
+        file that defines EXPERIMENT = Experiment(...) with a sweep or a search.
       engine: where the programs run, "local", "slurm", "ray" or "k8s".
       slots: the number of concurrent programs; by default, "local" runs one per GPU,
         or one without GPUs.
@@ -202,7 +206,7 @@ def sweep(
       route: run the trials of a program all at once ("vmap"), one after another
         ("map"), or by the faster of both ("auto").
       metric: the metric of table.md and figure.png, such as "valid/loss"; by default
-        config.best.
+        config.best_metric.
       restart: delete the output of unfinished or damaged groups first.
       download: download missing data.
 
@@ -211,7 +215,7 @@ def sweep(
         finished; `aigc_jax.load(workdir)` then returns the sweep with the others.
 
     >>> import aigc_jax
-    >>> small = {"steps": 12, "model.widths": ((12,),), "z": (2,), "nll_samples": 10}
+    >>> small = {"steps": 12, "nll_samples": 10, "latent_dims": (2,)}
     >>> sweep = aigc_jax.sweep(
     ...     "vae_digits", {"hp.lr": [1e-3, 1e-2]}, 2, "runs/lr", overrides=small
     ... )
@@ -277,14 +281,14 @@ def _as_grids(grid: Any) -> list[list[dict]]:
     """Return lists of overrides, whose Cartesian product is the grid."""
     if not isinstance(grid, Mapping):
         check_type("grid", grid, (list, tuple, Iterator), "a dict such as {'hp.lr': [1e-4, 1e-3]}")
-        given = list(grid)
-        for trial in given:
+        overrides = list(grid)
+        for trial in overrides:
             require(
                 isinstance(trial, Mapping),
                 f"{argument('grid')} has {trial!r}: it must be a dict such as "
                 "{'hp.lr': [1e-4, 1e-3]}, or a list of overrides such as {'hp.lr': 1e-4}",
             )
-        return [[dict(trial) for trial in given]] if given else []
+        return [[dict(trial) for trial in overrides]] if overrides else []
     for key, values in grid.items():
         require(
             isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping)),

@@ -46,8 +46,8 @@ def last_values(rows: list[dict], names: Sequence[str]) -> dict[str, list]:
 
 
 def shared_metric(rows: list[dict], best: str) -> str:
-    """Return config.best if a row has it, else the metric of most runs; ties go to the
-    valid split, then train, then test.
+    """Return config.best_metric if a row has it, else the metric of most runs; ties go
+    to the valid split, then train, then test.
     """
     order = ("valid", "train", "test")
     runs: dict[tuple[str, str], set[str]] = {}
@@ -95,16 +95,16 @@ def compare_runs(paths: Sequence[str | Path], out: Path | None, metric: str = ""
         dict(trial=name) | row for name, run in zip(names, runs, strict=True) for row in run.rows()
     ]
     require(rows, f"{', '.join(map(str, paths))} have no row yet")
-    metric = metric or shared_metric(rows, runs[0].config()["config"]["best"])
+    metric = metric or shared_metric(rows, runs[0].config()["config"]["best_metric"])
     split, name = tables.parts_of(metric, rows, ())
     statuses = [run.known_status() for run in runs]
     trials = [dict(trial=n, run=n, status=s) for n, s in zip(names, statuses, strict=True)]
-    found, last = Results(rows, trials, ["run"]), last_values(rows, names)
+    results, last = Results(rows, trials, ["run"]), last_values(rows, names)
     first = [f"{split} step", f"{split} {name}"]
     last = {key: last[key] for key in dict.fromkeys([*first, *last])}
-    notes = [*tables.missing_trials(found, split, name), *runs_lacking(rows, names, split, name)]
+    notes = [*tables.missing_trials(results, split, name), *runs_lacking(rows, names, split, name)]
     if out is not None:
-        draw = lambda axes: plots.draw_curves(found, metric, axes)
+        draw = lambda axes: plots.draw_curves(results, metric, axes)
         with disk_errors(out):
             plots.save_figure(out, draw, size=plots.size_for(len(names)), notes=notes)
     return "\n\n".join(
@@ -114,6 +114,6 @@ def compare_runs(paths: Sequence[str | Path], out: Path | None, metric: str = ""
 
 def runs_lacking(rows: list[dict], names: Sequence[str], split: str, name: str) -> list[str]:
     """Return a note with the runs that have no value of the metric."""
-    found = plots.trial_curves(rows, set(names), split, name)
-    absent = [n for n in names if n not in found]
+    curves = plots.trial_curves(rows, set(names), split, name)
+    absent = [n for n in names if n not in curves]
     return [f"No {split}/{name} of: {', '.join(absent)}."] * bool(absent)

@@ -35,21 +35,21 @@ def run_experiment(experiment: Experiment, workdir: Path, only: Sequence[str] = 
             with user_code(experiment.file, "experiment"):
                 rows = list(experiment.run(part, workdir) if part else experiment.run(workdir))
             store_rows(experiment, rows, workdir, environment_of(workdir))
-        found = evidence.read_rows(workdir)
+        all_rows = evidence.read_rows(workdir)
         # of "2" a CSV file has the number
-        there = {str(row[experiment.column]) for row in found} if experiment.parts else set()
-        missing = set(experiment.parts) - there
+        present = {str(row[experiment.column]) for row in all_rows} if experiment.parts else set()
+        missing = set(experiment.parts) - present
         if missing:
             print_text(f"no table and figure yet: no rows of {', '.join(sorted(missing))}")
         else:
-            render_results(workdir, Results(found, trials=[], varied=[]), experiment)
+            render_results(workdir, Results(all_rows, trials=[], varied=[]), experiment)
 
 
 def environment_of(workdir: Path) -> Path:
     """Return the environment.json of the first run below a directory, by name."""
-    found = sorted(workdir.glob("*/**/environment.json")) or [workdir / "environment.json"]
-    require(found[0].is_file(), f"{workdir} has no run: an experiment's rows come from runs")
-    return found[0]
+    paths = sorted(workdir.glob("*/**/environment.json")) or [workdir / "environment.json"]
+    require(paths[0].is_file(), f"{workdir} has no run: an experiment's rows come from runs")
+    return paths[0]
 
 
 def store_rows(experiment: Experiment, rows: list[dict], folder: Path, environment: Path) -> None:
@@ -73,5 +73,5 @@ def draw_results(experiment: Experiment, workdir: Path, out: Path, commit: bool)
         folder = out = experiment.results
         rows = evidence.read_rows(workdir)
         store_rows(experiment, rows, folder, workdir / "environment.json")
-    found = Results(evidence.read_rows(folder), trials=[], varied=[])
-    render_results(out, found, experiment, names=FIGURES[:1] if commit else FIGURES)
+    results = Results(evidence.read_rows(folder), trials=[], varied=[])
+    render_results(out, results, experiment, names=FIGURES[:1] if commit else FIGURES)

@@ -21,8 +21,8 @@ class Results(NamedTuple):
     rows: list[dict]  # trial, the keys in `varied`, seed, step, split, values
     trials: list[dict]  # each trial of the sweep: trial, the keys in `varied`, seed, status
     varied: list[str]  # config keys in which trials differ, except the seed
-    best: str = ""  # config.best
-    metric: str = ""  # the metric to show: "test/loss"; "": the experiment's, or config.best
+    best: str = ""  # config.best_metric
+    metric: str = ""  # the metric to show: "test/loss"; "": the experiment's, or config.best_metric
 
 
 def differing_keys(configs: list[dict], first: Iterable[str] = ()) -> list[str]:
@@ -63,8 +63,8 @@ def replace_rows(folder: Path, column: str, rows: list[dict], environment: Path)
     row are retained.
     """
     new = {str(row[column]) for row in rows}  # of "2" the file has the number
-    there = read_rows(folder) if (folder / "rows.csv").is_file() else []
-    write_rows(folder, [row for row in there if str(row[column]) not in new] + rows, environment)
+    existing = read_rows(folder) if (folder / "rows.csv").is_file() else []
+    write_rows(folder, [row for row in existing if str(row[column]) not in new] + rows, environment)
 
 
 def parse_cell(text: str) -> int | float | str | None:
@@ -86,14 +86,14 @@ def read_rows(folder: Path) -> list[dict]:
 def write_results(folder: Path, results: Results, environment: Path) -> None:
     """Write rows.csv, trials.json and environment.json; inverse of `read_results`."""
     write_rows(folder, results.rows, environment)
-    kept = {name: value for name, value in results._asdict().items() if name != "rows"}
-    documents.write(folder / "trials.json", kept)
+    fields = {name: value for name, value in results._asdict().items() if name != "rows"}
+    documents.write(folder / "trials.json", fields)
 
 
 def read_results(folder: Path) -> Results | None:
     """Read the results that `write_results` wrote; None without a trials.json."""
-    kept = documents.read(folder / "trials.json")
-    return None if kept is None else Results(rows=read_rows(folder), **kept)
+    fields = documents.read(folder / "trials.json")
+    return None if fields is None else Results(rows=read_rows(folder), **fields)
 
 
 def render_figure(

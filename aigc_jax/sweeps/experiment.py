@@ -223,16 +223,16 @@ def load(path: str | Path) -> Experiment:
     check_type("experiment", path, (str, Path), "a name or a path")
     file = find_file(path, "experiment")
     try:
-        found = getattr(import_file(file, "experiment"), "EXPERIMENT", None)
+        experiment = getattr(import_file(file, "experiment"), "EXPERIMENT", None)
     except FieldError as e:
         raise UserError(f"{argument('experiment')}={path}: {e.args[0]}") from None
-    if not isinstance(found, Experiment):
+    if not isinstance(experiment, Experiment):
         raise UserError(
             f"{argument('experiment')}={path} has no EXPERIMENT = Experiment(config=..., "
             "sweep=...), of aigc_jax.sweeps.experiment"
         )
-    search = found.search and dataclasses.replace(found.search, name=file.stem)
-    return dataclasses.replace(found, file=file, search=search)
+    search = experiment.search and dataclasses.replace(experiment.search, name=file.stem)
+    return dataclasses.replace(experiment, file=file, search=search)
 
 
 def base_config(experiment: Experiment) -> ConfigDict:
@@ -251,19 +251,19 @@ def trial_overrides(experiment: Experiment) -> list[dict]:
         return []
     path = experiment.file or "experiment"
     with user_code(path, "experiment"):
-        made = experiment.sweep()
+        overrides = experiment.sweep()
     require(
-        isinstance(made, Iterable) and not isinstance(made, (str, dict)),
-        f"{argument('experiment')}={path}: sweep() returned {made!r} instead of "
+        isinstance(overrides, Iterable) and not isinstance(overrides, (str, dict)),
+        f"{argument('experiment')}={path}: sweep() returned {overrides!r} instead of "
         "overrides such as {'hp.lr': 1e-3, 'seed': 0}",
     )
     with user_code(path, "experiment"):
-        made = list(itertools.islice(made, MOST_TRIALS + 1))
+        overrides = list(itertools.islice(overrides, MOST_TRIALS + 1))
     require(
-        len(made) <= MOST_TRIALS,
+        len(overrides) <= MOST_TRIALS,
         f"{argument('experiment')}={path}: sweep() yields more than {MOST_TRIALS:,} trials",
     )
-    return made
+    return overrides
 
 
 def check_rungs(rungs: Any) -> None:

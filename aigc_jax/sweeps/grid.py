@@ -31,14 +31,14 @@ def product(*sweeps: Iterable[dict]) -> list[dict]:
     """Return the Cartesian product of sweeps; the last sweep varies fastest, and the
     last value wins if several sweeps set a key.
     """
-    given = [list(sweep) for sweep in sweeps]
-    count = math.prod(map(len, given))
+    factors = [list(sweep) for sweep in sweeps]
+    count = math.prod(map(len, factors))
     require(
         count <= MOST_TRIALS,
-        f"the product of {len(given)} sweeps has {count:,} trials; "
+        f"the product of {len(factors)} sweeps has {count:,} trials; "
         f"at most {MOST_TRIALS:,} are allowed",
     )
-    return [_merged(parts) for parts in itertools.product(*given)]
+    return [_merged(parts) for parts in itertools.product(*factors)]
 
 
 def zipped(*sweeps: Sequence[dict]) -> list[dict]:
@@ -99,27 +99,27 @@ def parse(text: str) -> list[dict]:
     """Parse one grid of the command line, KEY=VALUE,VALUE,..., whose values are written
     as those of config keys on the command line.
 
-    Commas separate values, except within quotes or brackets: z=(3,),(5,). The quotes
-    around a value are removed: data.path="a,b",c. Spaces around values are ignored.
-    `core.config.override` converts the texts.
+    Commas separate values, except within quotes or brackets: latent_dims=(3,),(5,). The
+    quotes around a value are removed: data.path="a,b",c. Spaces around values are
+    ignored. `core.config.override` converts the texts.
     """
-    key, equals, given = text.partition("=")
+    key, equals, choices = text.partition("=")
     require(
-        bool(equals and key.strip() and given.strip()),
+        bool(equals and key.strip() and choices.strip()),
         f"{argument('grid')}={text} must be KEY=VALUE,VALUE,..., such as "
         f"{argument('grid')} hp.lr=1e-4,3e-4",
     )
-    return values(key.strip().removeprefix("config."), *map(_unquote, _split(given, text)))
+    return values(key.strip().removeprefix("config."), *map(_unquote, _split(choices, text)))
 
 
 QUOTES, BRACKETS = "'\"", {")": "(", "]": "["}
 
 
-def _split(given: str, text: str) -> list[str]:
+def _split(choices: str, text: str) -> list[str]:
     """Split at commas outside quotes and brackets, and strip spaces of the parts."""
     parts, quote = [""], ""
     opened: list[str] = []
-    for c in given:
+    for c in choices:
         if quote:
             quote = "" if c == quote else quote
         elif c in QUOTES and (opened or not parts[-1].strip()):  # not an apostrophe, as in it's

@@ -128,8 +128,8 @@ class GroupTraining:
                 # A damaged STATUS.json is restored from rung.json.
                 if status and not self.group.dirs[i].read_status():
                     self.group.dirs[i].write_json("STATUS.json", status)
-            kept = [i for i in chosen if self.group.members[i] in ended["kept"]]
-            parent, chosen = ParentRung(folder, [chosen.index(i) for i in kept]), kept
+            survivors = [i for i in chosen if self.group.members[i] in ended["kept"]]
+            parent, chosen = ParentRung(folder, [chosen.index(i) for i in survivors]), survivors
         self.train(self.group.path, chosen, None, parent)
 
     def is_alive(self, chosen: list[int]) -> bool:
@@ -159,15 +159,17 @@ class GroupTraining:
             for i, value in zip(chosen, values, strict=True)
         }
         ranked = sorted(chosen, key=scores.__getitem__)
-        kept = ranked[: max(1, -(-len(chosen) // halving["factor"]))]
+        survivors = ranked[: max(1, -(-len(chosen) // halving["factor"]))]
         for place, i in enumerate(chosen):
-            if i not in kept and not scores[i][0]:
+            if i not in survivors and not scores[i][0]:
                 trial = Trial(self.resolved[i], group.dirs[i], best=meta["best"][place])
                 trial.export(meta["step"], select_trial(state, place), select_trial(best, place))
                 rank = dict(rank=ranked.index(i) + 1, of=len(ranked), best=trial.best)
                 group.dirs[i].status("stopped", meta["step"], **rank)
-        stopped = {group.members[i]: group.dirs[i].read_status() for i in chosen if i not in kept}
-        ended = dict(step=meta["step"], kept=[group.members[i] for i in kept], stopped=stopped)
+        stopped = {
+            group.members[i]: group.dirs[i].read_status() for i in chosen if i not in survivors
+        }
+        ended = dict(step=meta["step"], kept=[group.members[i] for i in survivors], stopped=stopped)
         documents.write(folder / "rung.json", ended)
         return ended
 
@@ -179,10 +181,10 @@ class GroupTraining:
         if run.read_status().get("status", "").startswith("failed"):
             return None
         rows = [row for row in run.rows() if row["step"] == step and row["split"] == split]
-        there = [k for k in (rows[-1] if rows else {}) if k not in ("step", "split")]
+        metrics = [k for k in (rows[-1] if rows else {}) if k not in ("step", "split")]
         require(
-            name in there,
+            name in metrics,
             f"halving: no row of step {step} has the metric {metric!r}; available: "
-            + ", ".join(f"{split}/{k}" for k in there),
+            + ", ".join(f"{split}/{k}" for k in metrics),
         )
         return rows[-1][name]

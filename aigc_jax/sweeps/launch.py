@@ -29,7 +29,7 @@ from aigc_jax.utils.subprocesses import command_line
 from aigc_jax.utils.terminal import StatusLine, print_text, print_warning
 from aigc_jax.utils.text_table import table
 
-LOOK_SECONDS = 5.0  # between status lines if the output is not a terminal
+LOG_SECONDS = 5.0  # between status lines if the output is not a terminal
 
 
 def group_job(group: Group, **options) -> Job:
@@ -152,19 +152,19 @@ class SweepStatus:
     """
 
     def __init__(self, sweep: Sweep, file: TextIO | None = None) -> None:
-        self.sweep, self.seen = sweep, 0.0
-        self.status = StatusLine(file, LOOK_SECONDS, terminal_seconds=1.0)
+        self.sweep, self.shown_at = sweep, 0.0
+        self.status = StatusLine(file, LOG_SECONDS, terminal_seconds=1.0)
         self.best, self.mode = (sweep.stored()[key] for key in ("best", "best_mode"))
         # run directory -> (bytes of rows.jsonl that were read, best value so far)
         self.tails: dict[Path, tuple[int, float | None]] = {}
 
     def show(self, last: bool = False) -> None:
-        """Print the line if it is due: every second on a terminal, every LOOK_SECONDS
+        """Print the line if it is due: every second on a terminal, every LOG_SECONDS
         in a log if it changed. `last` prints immediately and ends the line.
         """
-        if time.monotonic() - self.seen < self.status.seconds and not last:
+        if time.monotonic() - self.shown_at < self.status.seconds and not last:
             return
-        self.seen = time.monotonic()
+        self.shown_at = time.monotonic()
         self.status.write(self.line(), last)
 
     def line(self) -> str:
@@ -188,8 +188,8 @@ class SweepStatus:
         return ", ".join(parts) + (f"; {format_seconds(left)} left" if left else "")
 
     def best_of(self, run: RunDir) -> float | None:
-        """Return the best value of the metric config.best in a trial's rows so far;
-        reads only the rows that are new since the last call.
+        """Return the best value of config.best_metric in a trial's rows so far; reads
+        only the rows that are new since the last call.
         """
         path, (done, best) = run / "rows.jsonl", self.tails.get(run.path, (0, None))
         try:
@@ -203,12 +203,12 @@ class SweepStatus:
             with open(path, "rb") as f:
                 f.seek(done)
                 text = f.read()
-            whole = text[: text.rfind(b"\n") + 1]
-            for line in whole.splitlines():
+            complete = text[: text.rfind(b"\n") + 1]
+            for line in complete.splitlines():
                 value = _value_in(line, split, name)
                 if value is not None and (best is None or (value < best) == (self.mode == "min")):
                     best = value
-            self.tails[run.path] = (done + len(whole), best)
+            self.tails[run.path] = (done + len(complete), best)
         return best
 
 
@@ -228,10 +228,15 @@ def seconds_left(group: Group) -> float:
     if unknown.
     """
     times = documents.read_lines(group.dirs[0] / "timings.jsonl", lenient=True)
-    found = documents.peek(group.dirs[0] / "config.json")
-    if not times or not found or "running" not in group.statuses() or times[-1]["steps_per_s"] <= 0:
+    stored = documents.peek(group.dirs[0] / "config.json")
+    if (
+        not times
+        or not stored
+        or "running" not in group.statuses()
+        or times[-1]["steps_per_s"] <= 0
+    ):
         return 0.0
-    return max(found["config"]["steps"] - times[-1]["step"], 0) / times[-1]["steps_per_s"]
+    return max(stored["config"]["steps"] - times[-1]["step"], 0) / times[-1]["steps_per_s"]
 
 
 def watch_sweep(sweep: Sweep) -> None:

@@ -44,17 +44,17 @@ def mean_curve(curves: dict[str, dict], names: Sequence[str]) -> tuple[np.ndarra
     return np.array(steps), np.array(values).reshape(len(steps), len(names))
 
 
-def draw_curves(found: Results, metric: str, axes: Any) -> None:
+def draw_curves(results: Results, metric: str, axes: Any) -> None:
     """Plot a metric over steps: per combination of varied values, a line of the mean
     over seeds with a band of one standard error, and a thin line for each trial that
     ended before the others.
     """
-    split, name = parts_of(metric, found.rows, found.varied)
-    lines = group_by_values(found.trials, found.varied)
+    split, name = parts_of(metric, results.rows, results.varied)
+    lines = group_by_values(results.trials, results.varied)
     for number, (values, members) in enumerate(lines.items()):
-        own = trial_curves(found.rows, set(members), split, name)
+        own = trial_curves(results.rows, set(members), split, name)
         ends = {trial: dict(step=max(line)) for trial, line in own.items()}
-        complete = comparable_trials(found, ends, members)
+        complete = comparable_trials(results, ends, members)
         steps, y = mean_curve(own, complete)
         style = line_style(number, len(lines))
         count = (
@@ -62,7 +62,7 @@ def draw_curves(found: Results, metric: str, axes: Any) -> None:
             if len(complete) < len(members)
             else ""
         )
-        pairs = zip(short_keys(found.varied), map(format_value, values), strict=True)
+        pairs = zip(short_keys(results.varied), map(format_value, values), strict=True)
         label = ", ".join(f"{key} = {value}" for key, value in pairs)
         label = (
             f"{label} ({count})" if label and count else label or count or with_plural(len(members))

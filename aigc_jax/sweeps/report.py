@@ -29,29 +29,31 @@ def write_results(
     """Write rows.csv of a sweep, and table.md, figure.png and figure.pdf to `out`
     (default: the sweep's directory); print the table.
     """
-    found = sweep.results()
-    require(found.rows, f"{sweep.path} has no row yet")
+    results = sweep.results()
+    require(results.rows, f"{sweep.path} has no row yet")
     with disk_errors(sweep.path), exclusive_lock(sweep.path):
-        documents.write_atomically(sweep.path / "rows.csv", evidence.as_csv(found.rows))
-        found = found._replace(rows=evidence.read_rows(sweep.path))
-        found = found._replace(metric=metric or own_metric(found, experiment))
+        documents.write_atomically(sweep.path / "rows.csv", evidence.as_csv(results.rows))
+        results = results._replace(rows=evidence.read_rows(sweep.path))
+        results = results._replace(metric=metric or own_metric(results, experiment))
         with disk_errors(out or sweep.path):
-            render_results(out or sweep.path, found, experiment, report)
-    return found
+            render_results(out or sweep.path, results, experiment, report)
+    return results
 
 
-def own_metric(found: Results, experiment: Experiment | None) -> str:
+def own_metric(results: Results, experiment: Experiment | None) -> str:
     """Return the metric of the experiment, or '' if trials are unfinished and no row
     has the metric yet.
     """
     metric = experiment.metric if experiment else ""
-    unfinished = any(trial["status"] != "done" for trial in found.trials)
-    return "" if unfinished and not tables.has_metric(metric, found.rows, found.varied) else metric
+    unfinished = any(trial["status"] != "done" for trial in results.trials)
+    return (
+        "" if unfinished and not tables.has_metric(metric, results.rows, results.varied) else metric
+    )
 
 
 def render_results(
     folder: Path | None,
-    found: Results,
+    results: Results,
     experiment: Experiment | None = None,
     report: Callable = print_text,
     names: Sequence[str] = FIGURES,
@@ -59,47 +61,47 @@ def render_results(
     """Write the table and the figure of results, the experiment's own or the defaults,
     with notes; without a folder, print only the table.
     """
-    text = table_of(found, experiment, report)
+    text = table_of(results, experiment, report)
     if folder is None:
         report(text, end="")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    figure, layout = figure_of(found, experiment, report)
+    figure, layout = figure_of(results, experiment, report)
     plots.save_results(folder, text, figure, names, **layout)
     report(text, end="")
     report(f"figure: {folder / names[0]}")
 
 
-def notes_of(found: Results) -> list[str]:
+def notes_of(results: Results) -> list[str]:
     """Return notes about the trials that table and figure lack, with the reasons. Raise
     a UserError if no row has the metric.
     """
-    if found.metric:
-        tables.parts_of(found.metric, found.rows, found.varied)
-    if not found.trials:  # rows of a script, which need not have splits
+    if results.metric:
+        tables.parts_of(results.metric, results.rows, results.varied)
+    if not results.trials:  # rows of a script, which need not have splits
         return []
-    return tables.missing_trials(found, tables.split_of(found.rows, found.metric))
+    return tables.missing_trials(results, tables.split_of(results.rows, results.metric))
 
 
-def table_of(found: Results, experiment: Experiment | None, report: Callable) -> str:
+def table_of(results: Results, experiment: Experiment | None, report: Callable) -> str:
     """Return the experiment's own table, or the default table, with notes."""
-    notes = notes_of(found)
+    notes = notes_of(results)
     table = experiment and experiment.table
-    own = try_own(lambda: table(found.rows), found, report) if table else None
-    return (own or tables.summary_table(found)) + "".join(f"\n{note}\n" for note in notes)
+    own = try_own(lambda: table(results.rows), results, report) if table else None
+    return (own or tables.summary_table(results)) + "".join(f"\n{note}\n" for note in notes)
 
 
 def figure_of(
-    found: Results, experiment: Experiment | None, report: Callable
+    results: Results, experiment: Experiment | None, report: Callable
 ) -> tuple[Callable, dict]:
     """Return (figure, keywords of `plots.draw_figure`): the experiment's own figure, or
     the default.
     """
-    return own_figure(found, experiment, notes_of(found), report) or default_figure(found)
+    return own_figure(results, experiment, notes_of(results), report) or default_figure(results)
 
 
 def own_figure(
-    found: Results, experiment: Experiment | None, notes: Sequence[str], report: Callable
+    results: Results, experiment: Experiment | None, notes: Sequence[str], report: Callable
 ) -> tuple[Callable, dict] | None:
     """Return (figure, keywords of `sweeps.plots.save_figure`) of the experiment's own
     figure, or None.
@@ -107,12 +109,12 @@ def own_figure(
     if experiment is None or experiment.figure is None:
         return None
     figure, size, panels = experiment.figure, experiment.size, experiment.panels
-    draw = lambda axes: figure(found.rows, axes)
-    drawn = try_own(lambda: plots.draw_figure(draw, size, panels), found, report)
+    draw = lambda axes: figure(results.rows, axes)
+    drawn = try_own(lambda: plots.draw_figure(draw, size, panels), results, report)
     return (draw, dict(size=size, panels=panels, notes=notes)) if drawn else None
 
 
-def try_own(make: Callable[[], T], found: Results, report: Callable) -> T | None:
+def try_own(make: Callable[[], T], results: Results, report: Callable) -> T | None:
     """Return make(), an experiment's own table or figure; None if it fails and trials
     are missing. If all trials are done, a failure is a bug of the experiment and is
     raised.
@@ -120,7 +122,7 @@ def try_own(make: Callable[[], T], found: Results, report: Callable) -> T | None
     try:
         return make()
     except Exception as e:
-        if all(trial["status"] == "done" for trial in found.trials):
+        if all(trial["status"] == "done" for trial in results.trials):
             raise
         report(
             "the experiment's own table or figure needs the missing trials "
@@ -130,18 +132,19 @@ def try_own(make: Callable[[], T], found: Results, report: Callable) -> T | None
 
 
 def commit_results(
-    sweep: Sweep, found: Results, folder: Path, experiment: Experiment | None
+    sweep: Sweep, results: Results, folder: Path, experiment: Experiment | None
 ) -> None:
     """Write rows, trials, table, figure and a run's environment to the experiment's
     folder of results.
     """
-    around = [sweep.trial(t["trial"]) / "environment.json" for t in found.trials]
-    around = [path for path in around if path.is_file()]
+    environments = [sweep.trial(t["trial"]) / "environment.json" for t in results.trials]
+    environments = [path for path in environments if path.is_file()]
     require(
-        around, f"{sweep.path}: no trial has an environment.json, which is stored with the rows"
+        environments,
+        f"{sweep.path}: no trial has an environment.json, which is stored with the rows",
     )
-    evidence.write_results(folder, found, around[0])
-    render_results(folder, found, experiment, names=FIGURES[:1])
+    evidence.write_results(folder, results, environments[0])
+    render_results(folder, results, experiment, names=FIGURES[:1])
 
 
 def render_committed(
@@ -158,9 +161,9 @@ def render_committed(
         (folder / "rows.csv").is_file(),
         f"{folder} has no rows.csv; set {argument('workdir')}=SWEEP to a sweep of your own",
     )
-    found = evidence.read_results(folder)
+    results = evidence.read_results(folder)
     if (
-        found is None
+        results is None
     ):  # written by a script: only the experiment's own functions know the varied keys
         require(
             experiment is not None and experiment.table and experiment.figure,
@@ -172,29 +175,29 @@ def render_committed(
             f"{argument('metric')}={metric} has no effect: the experiment defines its "
             "own table and figure",
         )
-        found = Results(evidence.read_rows(folder), trials=[], varied=[])
+        results = Results(evidence.read_rows(folder), trials=[], varied=[])
     render_results(
-        out, found._replace(metric=metric or found.metric), experiment, report, FIGURES[:1]
+        out, results._replace(metric=metric or results.metric), experiment, report, FIGURES[:1]
     )
 
 
-def default_figure(found: Results) -> tuple[Callable, dict]:
+def default_figure(results: Results) -> tuple[Callable, dict]:
     """Return (figure, keywords of `sweeps.plots.save_figure`) of the metric; a test
     metric, whose curve has one point, is replaced by the valid metric.
     """
-    rows, metric, varied = found.rows, found.metric, found.varied
+    rows, metric, varied = results.rows, results.metric, results.varied
     if not metric or metric.startswith("test/"):
         metric = tables.default_metric(
-            rows, metric.replace("test/", "valid/") or found.best, varied
+            rows, metric.replace("test/", "valid/") or results.best, varied
         )
     if not tables.has_metric(metric, rows, varied):
         notes = [
-            *tables.missing_trials(found, tables.split_of(rows, "")),
+            *tables.missing_trials(results, tables.split_of(rows, "")),
             "No row has a finite number.",
         ]
         return (lambda axes: None), dict(notes=notes)
-    notes = tables.missing_trials(found, *metric.split("/", 1))
-    lines = len(tables.group_by_values(found.trials, varied))
-    return (lambda axes: plots.draw_curves(found, metric, axes)), dict(
+    notes = tables.missing_trials(results, *metric.split("/", 1))
+    lines = len(tables.group_by_values(results.trials, varied))
+    return (lambda axes: plots.draw_curves(results, metric, axes)), dict(
         notes=notes, size=plots.size_for(lines)
     )

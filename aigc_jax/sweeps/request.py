@@ -67,10 +67,10 @@ def make_request(
         f"a sweep needs {argument('experiment')}=FILE, or {argument('config')}=FILE with "
         f"{argument('grid')} and {argument('seeds')}=N",
     )
-    given = combine_grids(grids, seeds)
-    base = _override(configs.load(config), given, overrides or {})
+    points = combine_grids(grids, seeds)
+    base = _override(configs.load(config), points, overrides or {})
     source = "ConfigDict" if isinstance(config, ConfigDict) else str(config)
-    return Request(base, trials_of(base, given), source)
+    return Request(base, trials_of(base, points), source)
 
 
 def combine_grids(grids: Sequence[list[dict]], seeds: int) -> list[dict]:
@@ -82,7 +82,7 @@ def combine_grids(grids: Sequence[list[dict]], seeds: int) -> list[dict]:
         f"{argument('seeds')}={seeds} must be a number of seeds, 1 to {grid.MOST_TRIALS:,}",
     )
     grids = [*grids, *([grid.seeds(seeds)] if seeds else [])]
-    keys = [key for given in grids for key in dict.fromkeys(k for trial in given for k in trial)]
+    keys = [key for part in grids for key in dict.fromkeys(k for trial in part for k in trial)]
     for key in keys:
         require(
             keys.count(key) == 1,
@@ -99,17 +99,17 @@ def _of_experiment(path: str | Path, overrides: dict) -> Request:
         f"{argument('experiment')}={path} defines run(), which is not a sweep: run the "
         "experiment with aigc sweep",
     )
-    given, search = experiments.trial_overrides(experiment), experiment.search
-    base = _override(experiments.base_config(experiment), given, overrides)
-    trials = searches.first_batch(base, search) if search else trials_of(base, given)
+    points, search = experiments.trial_overrides(experiment), experiment.search
+    base = _override(experiments.base_config(experiment), points, overrides)
+    trials = searches.first_batch(base, search) if search else trials_of(base, points)
     halving = experiment.halving.to_json() if experiment.halving else None
     return Request(base, trials, str(path), experiment, search, halving)
 
 
-def _override(base: ConfigDict, given: Sequence[dict], overrides: dict) -> ConfigDict:
+def _override(base: ConfigDict, points: Sequence[dict], overrides: dict) -> ConfigDict:
     for key, value in overrides.items():
         require(
-            not given or not all(key in trial for trial in given),
+            not points or not all(key in trial for trial in points),
             f"{argument('config')}.{key}={value} changes no trial: the sweep sets this key in each",
         )
     return configs.override(base, overrides)
@@ -155,23 +155,25 @@ def run_request(
     make_engine = choose(engines.ENGINES, settings.engine, "engine")
     engines.check_settings(settings.engine, vars(settings))
     engine = make_engine(settings, cache_dir("xla"))
-    sweep, kept = Sweep(settings.workdir), None
+    sweep, extra = Sweep(settings.workdir), None
     require(
         not (sweep.path / "config.json").exists(),
         f"{sweep.path} is a run: a sweep needs a directory of its own",
     )
     if request.halving:
-        kept = dict(halving=request.halving)
+        extra = dict(halving=request.halving)
     if restart:
         launch.clear_unfinished(sweep)
     if not request.search:
-        sweep.add(request.trials, request.source, kept)
+        sweep.add(request.trials, request.source, extra)
     options = dict(route=route, download=download)
     train = lambda part: launch.run_groups(part, engine, options)
     with _interruptible(), disk_errors(settings.workdir):
         if not request.search:
             return train(sweep)
-        return searches.run_search(sweep, request.base, request.search, request.source, train, kept)
+        return searches.run_search(
+            sweep, request.base, request.search, request.source, train, extra
+        )
 
 
 @contextlib.contextmanager

@@ -42,12 +42,12 @@ def program_bytes(programs: Programs) -> int:
     """Return the memory of the compiled training program in bytes: states, data and
     temporary arrays, summed over devices that share one memory (CPU).
     """
-    found = programs.training.memory_stats()
+    stats = programs.training.memory_stats()
     each = (
-        found.temp_size_in_bytes
-        + found.argument_size_in_bytes
-        + found.output_size_in_bytes
-        - found.alias_size_in_bytes
+        stats.temp_size_in_bytes
+        + stats.argument_size_in_bytes
+        + stats.output_size_in_bytes
+        - stats.alias_size_in_bytes
     )
     return each * (programs.mesh.size if jax.default_backend() == "cpu" else 1)
 

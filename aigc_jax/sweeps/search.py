@@ -83,9 +83,9 @@ class Suggest:
         """Suggest one of the options: choice("optimizer", "adam", "sgd")."""
         require(options, f"suggest.choice({name!r}) has no option")
         # A journal cannot store tuples: they are represented by their text.
-        kept = [o if isinstance(o, (bool, int, float, str)) else str(o) for o in options]
+        texts = [o if isinstance(o, (bool, int, float, str)) else str(o) for o in options]
         with _named(f"suggest.choice({name!r}, ...)"):
-            return options[kept.index(self.trial.suggest_categorical(name, kept))]
+            return options[texts.index(self.trial.suggest_categorical(name, texts))]
 
 
 @contextlib.contextmanager
@@ -107,11 +107,13 @@ class Study:
         self.optuna, self.search = import_optuna(), search
         # The best checkpoint of a trial is then that of its reported value, and a
         # group refuses an objective that it does not measure.
-        self.base = configs.override(base, dict(best=search.objective, best_mode=search.mode))
+        self.base = configs.override(
+            base, dict(best_metric=search.objective, best_mode=search.mode)
+        )
         self.study = self._study(
             storage=self._storage(journal), study_name="search", load_if_exists=True
         )
-        asked = dict(
+        settings = dict(
             objective=search.objective,
             mode=search.mode,
             batch=search.batch,
@@ -119,11 +121,11 @@ class Study:
         )
         stored = self.study.user_attrs.get("asked")
         if stored is None:
-            self.study.set_user_attr("asked", asked)
-        for key, value in (stored or asked).items():
+            self.study.set_user_attr("asked", settings)
+        for key, value in (stored or settings).items():
             require(
-                value == asked[key],
-                f"{journal} belongs to a search with {key} = {value!r}, not {asked[key]!r}: "
+                value == settings[key],
+                f"{journal} belongs to a search with {key} = {value!r}, not {settings[key]!r}: "
                 f"use another {argument('workdir')}",
             )
         self.trials = [
@@ -203,7 +205,7 @@ class Study:
                         f"use another {argument('workdir')}"
                     ) from None
 
-    def untold(self) -> list[int]:
+    def unreported(self) -> list[int]:
         """Return the numbers of the trials without a reported value or failure."""
         return [
             t.number for t in self.study.get_trials(deepcopy=False) if not t.state.is_finished()
@@ -213,19 +215,19 @@ class Study:
         """Return the trial numbers of the current batch, completed if necessary, or of
         the next batch; an empty range if all trials have been reported.
         """
-        size, count, untold = self.search.batch, len(self.trials), self.untold()
-        end = count + size - count % size if count % size or not untold else count
+        size, count, unreported = self.search.batch, len(self.trials), self.unreported()
+        end = count + size - count % size if count % size or not unreported else count
         while len(self.trials) < min(end, self.search.trials):
             self.ask()
-        untold = self.untold()
-        return range(untold[0] // size * size, len(self.trials)) if untold else range(0)
+        unreported = self.unreported()
+        return range(unreported[0] // size * size, len(self.trials)) if unreported else range(0)
 
     def first(self, number: int) -> int:
         """Return the number of the first trial with the same config: only this trial is
         trained.
         """
-        wanted = configs.hash_of(self.trials[number].config)
-        return next(i for i, t in enumerate(self.trials) if configs.hash_of(t.config) == wanted)
+        target = configs.hash_of(self.trials[number].config)
+        return next(i for i, t in enumerate(self.trials) if configs.hash_of(t.config) == target)
 
     def tell(self, number: int, value: float | None) -> None:
         """Report the value of a trial to the study; None: the trial failed."""
@@ -334,7 +336,7 @@ def run_search(
         while numbers := study.batch():
             if not _train(sweep, study, numbers, source, run, extra):
                 return False
-            for number in sorted(set(numbers).intersection(study.untold())):
+            for number in sorted(set(numbers).intersection(study.unreported())):
                 study.tell(
                     number, trial_outcome(sweep.trial(study.trials[study.first(number)].id), search)
                 )
@@ -352,19 +354,19 @@ def _train(
 ) -> bool:
     """Train a batch; return whether all its trials are finished."""
     own = {n: study.trials[n] for n in numbers if study.first(n) == n}
-    open_ = [trial.id for n, trial in own.items() if n in study.untold()]
+    open_ = [trial.id for n, trial in own.items() if n in study.unreported()]
     if not open_:
         return True
     sweep.add(list(own.values()), source, extra)
     run(Part(sweep.path, open_))
-    found = [
+    statuses = [
         sweep.trial(trial.id).read_status() or dict(status="waiting") for trial in own.values()
     ]
-    crashed = [status for status in found if status["status"] == "failed: crashed"]
+    crashed = [status for status in statuses if status["status"] == "failed: crashed"]
     require(
-        len(crashed) < len(found),
+        len(crashed) < len(statuses),
         "all trials of a batch crashed with objective = "
         f"{study.search.objective!r}: {crashed[0].get('reason') if crashed else ''}; the "
         "same command tries them again",
     )
-    return all(status["status"] in (*FINAL, "failed: crashed") for status in found)
+    return all(status["status"] in (*FINAL, "failed: crashed") for status in statuses)

@@ -17,7 +17,7 @@ from aigc_jax.core.config import (
 )
 from aigc_jax.sweeps.evidence import Results, differing_keys, to_cell
 from aigc_jax.sweeps.trials import FINAL, Trial, check_distinct, check_id, groups_of
-from aigc_jax.training.run_dir import RunDir
+from aigc_jax.training.run_dir import RunDir, checkpoint_rows
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.errors import UserError, require
@@ -40,9 +40,9 @@ class Group:
         """Return the members' configs; keys that they lack get their defaults, such as
         keys that a later version added.
         """
-        given = [m["config"] for m in self.stored["members"]]
-        first = fill_defaults(from_json(given[0]))
-        changes = [{"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()} for c in given]
+        stored = [m["config"] for m in self.stored["members"]]
+        first = fill_defaults(from_json(stored[0]))
+        changes = [{"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()} for c in stored]
         return [override(first, change) for change in changes]
 
     def statuses(self) -> list[str]:
@@ -63,9 +63,41 @@ class Group:
             for run in self.dirs:
                 run.read_json("config.json")
                 run.rows()
+            self.check_rows()
             return False
         except UserError:
             return True
+
+    def check_rows(self) -> None:
+        """Raise a UserError where the rows of an unfinished trial, which has no
+        checkpoint of its own, have changed since the newest checkpoint of the group.
+        """
+        while True:
+            saved = self._saved_rows()
+            try:
+                unfinished = (run for run in self.dirs if run.known_status() not in FINAL)
+                for run in unfinished:
+                    run.check_rows(saved.get(run.path.name))
+                return
+            except UserError:
+                if saved == self._saved_rows():
+                    raise  # else a resuming group has cut the rows: read again
+
+    def _saved_rows(self) -> dict[str, dict]:
+        """Return {trial: length and SHA-256 of its rows} at the newest checkpoint of
+        the group, or of the last rung in which the trial was trained.
+        """
+        out: dict[str, dict] = {}
+        members = self.members
+        for number, _ in enumerate((self.stored.get("halving") or {}).get("rungs", ())):
+            folder = self.path / f"rung_{number}"
+            out |= zip(members, checkpoint_rows(folder / "checkpoints"), strict=False)
+            ended = documents.peek(folder / "rung.json")
+            if not ended:
+                return out
+            members = [name for name in members if name in ended["kept"]]
+        out |= zip(members, checkpoint_rows(self.path / "checkpoints"), strict=False)
+        return out
 
     def clear(self) -> None:
         """Delete the checkpoints, plans and trial outputs, to train the group again."""
@@ -108,29 +140,31 @@ class Sweep:
         with disk_errors(self.path), exclusive_lock(self.path):
             groups = self.all_groups()
             self._check_halving(groups, extra.get("halving"))
-            there = [
+            existing = [
                 Trial(member["id"], member["overrides"], config)
                 for group in groups
                 for member, config in zip(group.stored["members"], group.configs(), strict=True)
             ]
-            self._check_config(trials, there)
-            names = {hash_of(t.config): t.id for t in there}
+            self._check_config(trials, existing)
+            names = {hash_of(t.config): t.id for t in existing}
             new = [t for t in trials if hash_of(t.config) not in names]
-            check_distinct([*there, *new])
+            check_distinct([*existing, *new])
             (self.path / "groups").mkdir(parents=True, exist_ok=True)
             for members in groups_of(new):
                 self._write_group(members, extra)
             names |= {hash_of(t.config): t.id for t in new}
-            is_there = (self.path / "sweep.json").exists()
-            known = {t["id"]: t for t in self.stored()["trials"]} if is_there else {}
+            has_file = (self.path / "sweep.json").exists()
+            known = {t["id"]: t for t in self.stored()["trials"]} if has_file else {}
             for trial in trials:
                 name = names[hash_of(trial.config)]
                 known.setdefault(name, dict(id=name, overrides=trial.overrides))
             best, mode = (
-                (trials[0].config.best, trials[0].config.best_mode) if trials else ("", "min")
+                (trials[0].config.best_metric, trials[0].config.best_mode)
+                if trials
+                else ("", "min")
             )
-            made = dict(source=source, best=best, best_mode=mode, trials=list(known.values()))
-            documents.write(self.path / "sweep.json", made)
+            document = dict(source=source, best=best, best_mode=mode, trials=list(known.values()))
+            documents.write(self.path / "sweep.json", document)
 
     def _check_halving(self, groups: Sequence, halving: dict | None) -> None:
         """Raise a UserError if the groups have another halving: trials stopped by other
@@ -144,14 +178,14 @@ class Sweep:
                 f"{halving}: use another work directory",
             )
 
-    def _check_config(self, trials: Sequence[Trial], there: Sequence) -> None:
+    def _check_config(self, trials: Sequence[Trial], existing: Sequence) -> None:
         """Raise a UserError if configs differ in a key that neither trial overrides.
 
-        there: the stored trials. Trials of one source that override the same keys are
-        equal in all other keys, so only one trial per set of keys is compared.
+        existing: the stored trials. Trials of one source that override the same keys
+        are equal in all other keys, so only one trial per set of keys is compared.
         """
         new = {frozenset(t.overrides): t for t in trials}
-        old = {frozenset(t.overrides): t for t in there}
+        old = {frozenset(t.overrides): t for t in existing}
         for keys, trial in new.items():
             for others, before in old.items():
                 pairs = identity_difference(before.config, trial.config)
@@ -169,21 +203,21 @@ class Sweep:
     def _write_group(self, members: list[Trial], extra: dict) -> None:
         text = "\n".join([*(m.id for m in members), json.dumps(extra or None)])
         folder = self.path / "groups" / hashlib.sha256(text.encode()).hexdigest()[:12]
-        kept = [dict(id=m.id, overrides=m.overrides, config=to_json(m.config)) for m in members]
+        entries = [dict(id=m.id, overrides=m.overrides, config=to_json(m.config)) for m in members]
         folder.mkdir(exist_ok=True)
-        made = dict(members=kept) | extra
-        documents.write(folder / "group.json", made)
+        document = dict(members=entries) | extra
+        documents.write(folder / "group.json", document)
 
     def stored(self) -> dict:
         """Return the contents of sweep.json. Raise a UserError if the directory is not
         a sweep, or if an id could be a path.
         """
-        found = documents.read(self.path / "sweep.json")
-        if found is None:
+        document = documents.read(self.path / "sweep.json")
+        if document is None:
             raise UserError(f"{self.path} is not a sweep directory: sweep.json is missing")
-        for trial in found["trials"]:
+        for trial in document["trials"]:
             check_id(trial["id"], self.path / "sweep.json")
-        return found
+        return document
 
     def all_groups(self) -> list[Group]:
         """Return the groups on disk, sorted by name."""
@@ -204,6 +238,8 @@ class Sweep:
         """Return the rows of all trials, and all trials, also those without a row."""
         leaves = self._leaves()
         trials = [t["id"] for t in self.stored()["trials"]]
+        for group in self.all_groups():
+            group.check_rows()
         rows = {name: self.trial(name).rows() for name in trials}
         measured = {key for own in rows.values() for row in own for key in row}
         # A key and a metric may have the same name, such as "precision".
@@ -236,9 +272,9 @@ class Sweep:
         """Return {trial: {key: value}} of the config of every trial."""
         out: dict[str, dict] = {}
         for group in self.all_groups():
-            given = [from_json(m["config"]) for m in group.stored["members"]]
-            full = flatten_config(fill_defaults(given[0]))
-            each = zip(group.members, given, strict=True)
+            stored = [from_json(m["config"]) for m in group.stored["members"]]
+            full = flatten_config(fill_defaults(stored[0]))
+            each = zip(group.members, stored, strict=True)
             out |= {name: full | flatten_config(config) for name, config in each}
         for trial in self.stored()["trials"]:
             require(

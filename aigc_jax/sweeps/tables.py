@@ -62,8 +62,8 @@ def parts_of(metric: str, rows: Sequence[dict], varied: Collection[str]) -> tupl
 
 
 def default_metric(rows: Sequence[dict], best: str, varied: Collection[str]) -> str:
-    """Return config.best if the valid rows have it, else the first metric of the valid,
-    train or test rows, in this order.
+    """Return config.best_metric if the valid rows have it, else the first metric of the
+    valid, train or test rows, in this order.
     """
     for split in ("valid", "train", "test"):
         names = metrics_in(rows, split, varied)
@@ -88,12 +88,12 @@ def group_by_values(trials: Iterable[dict], varied: Collection[str]) -> dict[tup
     return out
 
 
-def comparable_trials(found: Results, last: dict[str, dict], names: Iterable[str]) -> list[str]:
+def comparable_trials(results: Results, last: dict[str, dict], names: Iterable[str]) -> list[str]:
     """Return the trials of a mean: those whose last row is at the largest step, because
     only runs of equal length are comparable, and that did not fail, because the last
     row of a failed trial is from before the failure.
     """
-    failed = {t["trial"] for t in found.trials if t["status"].startswith("failed")}
+    failed = {t["trial"] for t in results.trials if t["status"].startswith("failed")}
     steps = {name: last[name]["step"] for name in names if name in last and name not in failed}
     return [name for name, step in steps.items() if step == max(steps.values())]
 
@@ -106,22 +106,22 @@ def short_keys(keys: Sequence[str]) -> list[str]:
     return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]
 
 
-def summary_table(found: Results) -> str:
+def summary_table(results: Results) -> str:
     """Return a Markdown table with one line per combination of varied values: the means
     of the last rows over its seeds, with the standard error in parentheses, and n, the
     number of trials in the mean ("n of m" if not all).
 
     The step of the last rows is a column if the steps differ.
     """
-    rows, varied, metric = found.rows, found.varied, found.metric
+    rows, varied, metric = results.rows, results.varied, results.metric
     split = split_of(rows, metric)
     names = metrics_in(rows, split, varied)
     if metric and parts_of(metric, rows, varied)[1] in names:
         names = [metric.partition("/")[2], *(n for n in names if n != metric.partition("/")[2])]
     names, last = names[:MOST], last_rows(rows, split)
     lines: list[list[str]] = []
-    for values, members in group_by_values(found.trials, varied).items():
-        own = comparable_trials(found, last, members)
+    for values, members in group_by_values(results.trials, varied).items():
+        own = comparable_trials(results, last, members)
         n = f"{len(own)}" if len(own) == len(members) else f"{len(own)} of {len(members)}"
         cells = [mean_and_error([last[t].get(name) for t in own]) for name in names]
         lines.append(
@@ -137,12 +137,12 @@ def summary_table(found: Results) -> str:
     return "\n".join(parts) + "\n"
 
 
-def missing_trials(found: Results, split: str, name: str = "") -> list[str]:
+def missing_trials(results: Results, split: str, name: str = "") -> list[str]:
     """Return notes on the trials that a table of a split or a figure of a metric lacks,
     with the reasons.
     """
-    trials = found.trials
-    rows = [row for row in found.rows if not name or row.get(name) is not None]
+    trials = results.trials
+    rows = [row for row in results.rows if not name or row.get(name) is not None]
     last, out = last_rows(rows, split), []
     statuses = Counter(trial["status"] for trial in trials)
     if set(statuses) - {"done"}:
@@ -150,8 +150,8 @@ def missing_trials(found: Results, split: str, name: str = "") -> list[str]:
             f"{with_plural(len(trials))}: "
             f"{', '.join(f'{n} {status}' for status, n in statuses.items())}."
         )
-    groups = group_by_values(trials, found.varied).values()
-    ended = [name for names in groups for name in comparable_trials(found, last, names)]
+    groups = group_by_values(trials, results.varied).values()
+    ended = [name for names in groups for name in comparable_trials(results, last, names)]
     failed = sum(trial["status"].startswith("failed") for trial in trials)
     absent = sum(t["trial"] not in last and not t["status"].startswith("failed") for t in trials)
     shorter = len(trials) - failed - absent - len(ended)
@@ -165,7 +165,7 @@ def missing_trials(found: Results, split: str, name: str = "") -> list[str]:
             f"leaving out {', '.join(without)}."
         )
     steps = Counter(last[name]["step"] for name in ended)
-    if len(steps) > 1 and "steps" not in found.varied:
+    if len(steps) > 1 and "steps" not in results.varied:
         out.append(
             "Last steps differ: "
             f"{', '.join(f'{step} ({with_plural(n)})' for step, n in sorted(steps.items()))}."

@@ -33,16 +33,18 @@ def trials_of(base: ConfigDict, overrides: Iterable[dict]) -> list[Trial]:
       UserError: an unknown key, an invalid value, or two equal trials.
     """
     out = []
-    for number, given in enumerate(overrides):
-        if not isinstance(given, dict):
+    for number, changes in enumerate(overrides):
+        if not isinstance(changes, dict):
             raise UserError(
-                f"trial {number} of the sweep is {given!r}: each must be a dict of "
+                f"trial {number} of the sweep is {changes!r}: each must be a dict of "
                 "overrides, such as {'hp.lr': 1e-3, 'seed': 0}"
             )
-        config = configs.override(base, given)
+        config = configs.override(base, changes)
         configs.validate_config(config)
-        name = f"{trial_slug(given)}-{configs.hash_of(config)}".lstrip("-")
-        out.append(Trial(name, {key: configs.flatten_config(config)[key] for key in given}, config))
+        name = f"{trial_slug(changes)}-{configs.hash_of(config)}".lstrip("-")
+        out.append(
+            Trial(name, {key: configs.flatten_config(config)[key] for key in changes}, config)
+        )
     require(out, "the sweep has no trial")
     check_distinct(out)
     return out
@@ -53,14 +55,14 @@ def check_distinct(trials: list[Trial]) -> None:
     per epoch is unknown until the data are loaded.
     """
     # identity without durations -> [(number, durations)]
-    seen: dict[str, list[tuple[int, list[tuple[str, Any]]]]] = {}
+    by_identity: dict[str, list[tuple[int, list[tuple[str, Any]]]]] = {}
     unit = lambda length: length.split()[-1] if isinstance(length, str) else "steps"
     for number, trial in enumerate(trials):
         rest = configs.identity(trial.config)
         lengths = [
             (name, rest.pop(name)) for name in configs.durations_of(trial.config) if name in rest
         ]
-        others = seen.setdefault(json.dumps(rest, sort_keys=True), [])
+        others = by_identity.setdefault(json.dumps(rest, sort_keys=True), [])
         for other, theirs in others:
             both = f"trials {other} and {number} of the sweep"
             differ = [
@@ -84,10 +86,10 @@ def trial_slug(overrides: dict) -> str:
 
 def static_keys(config: ConfigDict) -> str:
     """Return the part of the config that the trials of one program share, as JSON."""
-    kept = {
+    static = {
         k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")
     }
-    return json.dumps(kept, sort_keys=True)
+    return json.dumps(static, sort_keys=True)
 
 
 def groups_of(trials: Iterable[Trial]) -> list[list[Trial]]:

@@ -67,7 +67,7 @@ class Checkpoints:
         names = [p.name for p in self.path.glob("*") if p.is_dir()]
         return sorted((int(n) for n in names if n.isdecimal()), reverse=True)
 
-    def save(self, step: int, state: dict, best: dict, meta: dict, plain: bool = False) -> None:
+    def save(self, step: int, state: dict, best: dict, meta: dict, as_npz: bool = False) -> None:
         """Write flattened trees in the background, each process its own shards. Errors
         of the previous save are raised here.
 
@@ -77,8 +77,7 @@ class Checkpoints:
           state: {path: array} of the stacked states.
           best: the same of the best states so far, {} without any.
           meta: further contents of meta.json.
-          plain: write NumPy's .npz, which for many small trees takes a thirtieth of the
-            time.
+          as_npz: write NumPy's .npz, a thirtieth of the time for many small trees.
         """
         self.wait()
         if step > self._saved:
@@ -87,7 +86,7 @@ class Checkpoints:
                 {name: tree for name, tree in dict(state=state, best=best).items() if tree},
             )
             write = self._write if jax.process_count() == 1 else self._write_share
-            self._saving = self._pool.submit(write, step, trees, meta, plain)
+            self._saving = self._pool.submit(write, step, trees, meta, as_npz)
 
     def wait(self) -> None:
         """Wait for the pending save, and raise its error if it failed."""
@@ -95,14 +94,14 @@ class Checkpoints:
         if saving is not None:
             saving.result()
 
-    def _write(self, step: int, trees: dict[str, dict], meta: dict, plain: bool) -> None:
+    def _write(self, step: int, trees: dict[str, dict], meta: dict, as_npz: bool) -> None:
         part = self.path / f"{step}.saving"
         if (self.path / str(step)).exists():
             return
         try:
             part.mkdir(parents=True)
             check_room(part, map(count_bytes, trees.values()))
-            (write_npz if plain else write_orbax)(part, trees)
+            (write_npz if as_npz else write_orbax)(part, trees)
             self._publish(step, meta | dict(files=file_digests(part)))
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)  # free its disk space
@@ -112,7 +111,7 @@ class Checkpoints:
         """Write the shards of one of several processes, and their digests to
         <process>.json; process 0 waits for these files and publishes the checkpoint.
         """
-        part, me, count = self.path / f"{step}.saving", jax.process_index(), jax.process_count()
+        part, rank, count = self.path / f"{step}.saving", jax.process_index(), jax.process_count()
         if (self.path / str(step)).exists():
             return
         part.mkdir(parents=True, exist_ok=True)
@@ -123,23 +122,23 @@ class Checkpoints:
             for name, tree in trees.items()
         }
         check_room(part, map(count_bytes, pieces.values()))
-        mine = {f"{name}.{me}": tree for name, tree in pieces.items() if tree}
-        write_npz(part, mine)
+        local_trees = {f"{name}.{rank}": tree for name, tree in pieces.items() if tree}
+        write_npz(part, local_trees)
         documents.write(
-            part / f"{me}.json",
-            {f"{name}.npz": file_sha256(part / f"{name}.npz") for name in mine},
+            part / f"{rank}.json",
+            {f"{name}.npz": file_sha256(part / f"{name}.npz") for name in local_trees},
             "share",
         )
-        if me > 0:
+        if rank > 0:
             return
-        said = [part / f"{i}.json" for i in range(count)]
-        while not all(path.exists() for path in said):
+        digest_files = [part / f"{i}.json" for i in range(count)]
+        while not all(path.exists() for path in digest_files):
             # Another process has ended and this one is about to: no file will follow.
             if self._left.wait(0.05):
                 return
-        found = [documents.read(path, "share") for path in said]
-        files = {name: value for one in found if one is not None for name, value in one.items()}
-        for path in said:
+        digests = [documents.read(path, "share") for path in digest_files]
+        files = {name: value for one in digests if one is not None for name, value in one.items()}
+        for path in digest_files:
             path.unlink()
         shapes = {name: {k: v.shape for k, v in tree.items()} for name, tree in trees.items()}
         self._publish(step, meta | dict(files=dict(sorted(files.items())), shapes=shapes))
@@ -161,12 +160,12 @@ class Checkpoints:
             if path.suffix in (".saving", ".deleted"):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def read(self, step: int, wanted: Callable | None = None) -> tuple[dict, dict, dict]:
+    def read(self, step: int, slices: Callable | None = None) -> tuple[dict, dict, dict]:
         """Verify one checkpoint and return its (state, best, meta).
 
         Args:
           step: the checkpoint's step.
-          wanted: (name of a leaf, its shape) -> bounds of the slices to read from a
+          slices: (name of a leaf, its shape) -> bounds of the slices to read from a
             checkpoint of several processes, whose leaves are then `LocalShards`.
             Without it, and in checkpoints of one process, leaves are complete arrays.
 
@@ -190,14 +189,14 @@ class Checkpoints:
         read: Callable[[Path, str], dict]
         read = read_npz if (path / "state.npz").is_file() else read_orbax
         if "shapes" in meta:
-            read = lambda path, name: read_shares(path, name, meta["shapes"].get(name, {}), wanted)
+            read = lambda path, name: read_shares(path, name, meta["shapes"].get(name, {}), slices)
         return read(path, "state"), read(path, "best"), meta
 
     def newest(
-        self, report: Callable[[str], None], wanted: Callable | None = None
+        self, report: Callable[[str], None], slices: Callable | None = None
     ) -> tuple[dict, dict, dict] | None:
         """Return the newest valid checkpoint, or None without one. An error message is
-        reported for each damaged checkpoint. `wanted` is that of `read`.
+        reported for each damaged checkpoint. `slices` is that of `read`.
 
         A concurrent run may delete older checkpoints while they are read: the search
         then begins again.
@@ -208,7 +207,7 @@ class Checkpoints:
             if not steps:
                 return None
             try:
-                return self.read(steps[0], wanted)
+                return self.read(steps[0], slices)
             except Exception as e:  # Orbax raises arbitrary types where files vanish
                 if not (self.path / str(steps[0])).is_dir():
                     continue

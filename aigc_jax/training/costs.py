@@ -102,10 +102,10 @@ def _size(shapes: str) -> int:
 
 def _group(line: str) -> int:
     """Return the group size of replica_groups={{0,1},{2,3}} or [2,4]<=[8]."""
-    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
-        return int(found[1])
-    found = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
-    return len(found[1].split(",")) if found else 2
+    if match := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
+        return int(match[1])
+    match = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
+    return len(match[1].split(",")) if match else 2
 
 
 class Hardware(NamedTuple):

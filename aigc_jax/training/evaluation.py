@@ -72,11 +72,11 @@ class Evaluator:
           names: names of the sample metrics, instead of config.metrics.
 
         Returns:
-          {name: value} per trial. Values that are no numbers (signatures of BLEU) are
+          {name: value} per trial. Values that are not numbers (signatures of BLEU) are
           stored in `signatures`.
         """
         method, config = self.programs.method, self.programs.config
-        found = (
+        functions = (
             metrics.find_metrics(config.metrics, method.samplers, config.method)
             if names is None
             else metrics.find_metrics(
@@ -91,7 +91,7 @@ class Evaluator:
         self.signatures = [{} for _ in rows]
         inputs = self._metric_inputs(states, split, num_samples)
         for i, (row, signatures) in enumerate(zip(rows, self.signatures, strict=True)):
-            values = (metric(inputs(i)).items() for metric in found)
+            values = (metric(inputs(i)).items() for metric in functions)
             for name, value in itertools.chain.from_iterable(values):
                 (signatures if isinstance(value, str) else row)[name] = value
         return rows
@@ -125,14 +125,14 @@ class Evaluator:
         )
 
     def extract(
-        self, pictures: np.ndarray
+        self, x: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:  # [n, H, W, C] -> [n, D], [n, K]
         """Return features and class probabilities of images, by the extractor."""
         if self._make_extractor is None:
             raise UserError("a metric needs a feature extractor, but this evaluator has none")
         if self._features is None:
             self._features = cache_features(self._make_extractor(self.programs.config))
-        return self._features(pictures)
+        return self._features(x)
 
     def forget_features(self) -> None:
         """Discard the extractor and its features; a new one is made on next use."""

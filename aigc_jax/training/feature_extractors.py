@@ -57,17 +57,17 @@ class Extractor(NamedTuple):
 
     name: str
     sha256: str  # of its parameters
-    look: Callable
+    extract: Callable
     channels: int  # of the images that it was trained on
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return features and class probabilities of images. Images with more channels
         than the classifier's are processed in groups of channels: [n, D groups],
         [n, K^groups].
         """
         parts = [
-            self.look(pictures[..., c : c + self.channels])
-            for c in range(0, pictures.shape[-1], self.channels)
+            self.extract(images[..., c : c + self.channels])
+            for c in range(0, images.shape[-1], self.channels)
         ]
         features, p = zip(*parts, strict=True)
         return np.concatenate(features, axis=1), functools.reduce(joint_probabilities, p)
@@ -101,7 +101,7 @@ def load_classifier(name: str, steps: str, data_dir: str, root: Path) -> Extract
     """Return the classifier of a data set cached in `root`, after training it if
     necessary.
     """
-    given = {
+    overrides = {
         "data.name": name,
         "steps": steps,
         "run.data_dir": data_dir,
@@ -110,44 +110,44 @@ def load_classifier(name: str, steps: str, data_dir: str, root: Path) -> Extract
         "run.save_every": "never",
         "run.tensorboard": "False",
     }
-    config = configs.override(configs.load(CONFIG), given)
+    config = configs.override(configs.load(CONFIG), overrides)
     dataset = data.load(config.data, data_dir)
-    identity = configs.hash_of(
+    key = configs.hash_of(
         configs.resolve(config, dataset.spec.n_train, methods.examples_per_step(config))
     ) + fingerprint(dataset)
-    run = RunDir(root / f"classifier_{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}")
+    run = RunDir(root / f"classifier_{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}")
     with disk_errors(root), exclusive_lock(root):
         if run.read_status().get("status") != "done":
-            train_classifier(run.path, name, given)
+            train_classifier(run.path, name, overrides)
     return read_classifier(run, f"classifier of {name}")
 
 
-def train_classifier(folder: Path, name: str, given: dict) -> None:
+def train_classifier(folder: Path, name: str, overrides: dict) -> None:
     """Train a classifier in a separate process on the CPU, so that runs on GPUs use the
     same classifier.
     """
     print_warning(f"training the classifier of {name} for feature metrics, once, in {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {f"config.{key}": value for key, value in given.items()}
-    around = (
+    settings = {f"config.{key}": value for key, value in overrides.items()}
+    env = (
         {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
         | package_path()
         | dict(JAX_PLATFORMS="cpu", JAX_ENABLE_X64="0")
     )
     log = folder / "train.log"
     with open(log, "wb") as f:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *command_line("train", config=CONFIG, workdir=folder, **settings)],
             stdin=subprocess.DEVNULL,
             stdout=f,
             stderr=subprocess.STDOUT,
-            env=around,
+            env=env,
             check=False,
         )
     require(
-        done.returncode == 0,
+        process.returncode == 0,
         f"the classifier of {name} could not be trained in {folder}: "
-        f"{reason_of(done.returncode, log)}",
+        f"{reason_of(process.returncode, log)}",
     )
 
 
@@ -155,23 +155,25 @@ def read_classifier(run: RunDir, name: str) -> Extractor:
     """Return a classifier's finished run as an extractor, with its last parameters."""
     stored = run.config()
     config, spec = identity.stored_config(stored), spec_from_json(stored["spec"])
-    found = Checkpoints(run / "checkpoints").newest(print_warning)
-    if found is None:
+    checkpoint = Checkpoints(run / "checkpoints").newest(print_warning)
+    if checkpoint is None:
         raise UserError(
             f"{run.path} has no good checkpoint: remove the directory to retrain the classifier"
         )
     method, flat = (
         methods.make_method(config, spec),
-        {path: value[0] for path, value in found[0].items()},
+        {path: value[0] for path, value in checkpoint[0].items()},
     )
     hp = {key: np.float32(value) for key, value in configs.hparam_values(config).items()}
     params = restore_like(jax.eval_shape(method.init, jax.random.key(0), hp), flat, run.path).params
-    see = jax.jit(functools.partial(classifier.features_and_probabilities(config, spec), params))
+    extract = jax.jit(
+        functools.partial(classifier.features_and_probabilities(config, spec), params)
+    )
 
     require(spec.kind == "image", f"{run.path} is not an image classifier")
     return Extractor(
         name,
         digest_leaves({path: value for path, value in flat.items() if path.startswith("params/")}),
-        lambda pictures: in_batches(see, pictures, BATCH),
+        lambda images: in_batches(extract, images, BATCH),
         spec.shape[-1],
     )

@@ -24,16 +24,16 @@ from aigc_jax.utils.tensor_files import safetensors, safetensors_header
 
 # Decoder fields of GPT-2; the width, heads, layers and context are read.
 SAME = dict(
-    mlp="gelu",
+    activation="gelu",
     norm="layer",
-    place="before",
-    positions="learned",
+    norm_position="pre",
+    position_encoding="learned",
     qk_norm=False,
     bias=True,
     tied=True,
     scan=False,
     remat=False,
-    keep="nothing",
+    remat_policy="nothing",
 )
 # Required values of config.json's fields, where present.
 ASSUMED = dict(
@@ -90,20 +90,20 @@ def is_directory(path: str | Path) -> bool:
 def read_json(file: Path) -> dict:
     """Return the JSON object in a file of another library."""
     try:
-        found = json.loads(read_text(file))
+        content = json.loads(read_text(file))
     except (UserError, ValueError, RecursionError) as e:
         reason = first_line(e, 100)
         raise UserError(f"{file} is not a GPT-2 {file.name}: {type(e).__name__} {reason}") from None
     require(
-        isinstance(found, dict),
+        isinstance(content, dict),
         f"{file} is not a GPT-2 {file.name}: the file contains no JSON object",
     )
-    return found
+    return content
 
 
-def whole_number(file: Path, given: dict, key: str) -> int:
+def read_integer(file: Path, config: dict, key: str) -> int:
     """Return a file's integer `key`; raise a UserError unless in 1 .. 2^31 - 1."""
-    value = given.get(key)
+    value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise UserError(
             f"{file} is not a GPT-2 config.json: {key} = {str(value)[:40]} must be a positive "
@@ -114,29 +114,29 @@ def whole_number(file: Path, given: dict, key: str) -> int:
 
 def read_model(path: str | Path) -> dict:
     """Return the fields of the Decoder that a directory's config.json describes. Raise
-    a UserError where config.json is no GPT-2's, or disagrees with the shapes of the
+    a UserError if config.json is not a GPT-2's, or disagrees with the shapes of the
     weights; the weights themselves are not read.
     """
     file = Path(path) / "config.json"
-    given = read_json(file)
+    config = read_json(file)
     model: dict[str, Any] = {
-        ours: whole_number(file, given, theirs) for ours, theirs in SIZES.items()
+        ours: read_integer(file, config, theirs) for ours, theirs in SIZES.items()
     }
-    for key, value in ASSUMED.items():
-        found = given.get(key, value)
-        same = (ALIKE.get(found, found) if isinstance(found, str) else found) == value
-        require(same, f"{file}: {key} = {found!r}, but only {value!r} is supported")
+    for key, expected in ASSUMED.items():
+        value = config.get(key, expected)
+        same = (ALIKE.get(value, value) if isinstance(value, str) else value) == expected
+        require(same, f"{file}: {key} = {value!r}, but only {expected!r} is supported")
     divides = model["width"] % model["heads"] == 0
     require(
         divides, f"{file}: n_embd = {model['width']} is not divisible by n_head = {model['heads']}"
     )
-    inner = given.get("n_inner") is not None
-    hidden = whole_number(file, given, "n_inner") if inner else 4 * model["width"]
+    inner = config.get("n_inner") is not None
+    hidden = read_integer(file, config, "n_inner") if inner else 4 * model["width"]
     model |= dict(kv_heads=model["heads"], hidden=hidden) | SAME
     check_shapes(
         Path(path),
         model,
-        whole_number(file, given, "vocab_size") if "vocab_size" in given else None,
+        read_integer(file, config, "vocab_size") if "vocab_size" in config else None,
     )
     return model
 
@@ -197,24 +197,24 @@ def check_shapes(path: Path, model: dict, vocabulary: int | None) -> None:
     """Raise a UserError where the files' parameters are not those of the model. Called
     before any array of the model's size is allocated.
     """
-    found, file = read_headers(path), path / (WEIGHTS if (path / WEIGHTS).is_file() else INDEX)
-    layers = {int(m[1]) for name in found if (m := re.match(r"h\.(\d{1,9})\.", name))}
-    there = max(layers, default=-1) + 1
+    headers, file = read_headers(path), path / (WEIGHTS if (path / WEIGHTS).is_file() else INDEX)
+    layers = {int(m[1]) for name in headers if (m := re.match(r"h\.(\d{1,9})\.", name))}
+    num_layers = max(layers, default=-1) + 1
     require(
-        there == model["layers"],
-        f"{file} has {there} layers, but config.json has n_layer = {model['layers']}",
+        num_layers == model["layers"],
+        f"{file} has {num_layers} layers, but config.json has n_layer = {model['layers']}",
     )
-    require("wte.weight" in found, f"{file} is not a GPT-2: wte.weight is missing")
-    rows = found["wte.weight"][1][0] if found["wte.weight"][1] else 0
+    require("wte.weight" in headers, f"{file} is not a GPT-2: wte.weight is missing")
+    rows = headers["wte.weight"][1][0] if headers["wte.weight"][1] else 0
     require(
         vocabulary in (None, rows),
         f"{path / 'config.json'}: vocab_size = {vocabulary}, but wte.weight has {rows} rows",
     )
     for name, shape in shapes_of(model, rows).items():
         require(
-            name in found, f"{file} is not a GPT-2 of {model['layers']} layers: {name} is missing"
+            name in headers, f"{file} is not a GPT-2 of {model['layers']} layers: {name} is missing"
         )
-        where, other, kind = found[name]
+        where, other, kind = headers[name]
         require(
             other == shape,
             f"{where}: {name} has the shape {list(other)}, but config.json needs {list(shape)}",
@@ -234,11 +234,11 @@ def gpt2_config(path: str | Path) -> ConfigDict:
                 steps=1,
                 batch_size=1,
                 network="transformer",
-                smoothing=0.0,
+                label_smoothing=0.0,
                 optimizer="adamw",
                 model=read_model(path),
                 schedule=dict(name="constant", warmup=0),
-                hp=dict(lr=0.0, beta1=0.9, beta2=0.95, weight_decay=0.0, clip=1.0),
+                hp=dict(lr=0.0, beta1=0.9, beta2=0.95, weight_decay=0.0, grad_clip=1.0),
                 data=dict(name="text", tokenizer="file", tokenizer_path=str(path)),
                 run=dict(mesh=dict(trial=1, data=1), tensorboard=False),
             )
@@ -251,11 +251,11 @@ def read_params(path: str | Path, rows: int) -> dict[str, np.ndarray]:
     cut or zero-padded to `rows` rows. Raise a UserError where a value is not finite.
     """
     path = Path(path)
-    found, ours, out = read_headers(path), parameter_names(read_model(path)["layers"]), {}
-    for file in dict.fromkeys(found[name][0] for name in ours):
+    headers, ours, out = read_headers(path), parameter_names(read_model(path)["layers"]), {}
+    for file in dict.fromkeys(headers[name][0] for name in ours):
         for name, value in safetensors(file).items():
             short = name.removeprefix("transformer.")
-            if short in ours and found[short][0] == file:
+            if short in ours and headers[short][0] == file:
                 value = np.asarray(value, np.float32)
                 require(np.isfinite(value).all(), f"{file}: {name} contains NaN or infinity")
                 out[ours[short]] = value
@@ -266,7 +266,7 @@ def read_params(path: str | Path, rows: int) -> dict[str, np.ndarray]:
 
 def check_tokens(path: str | Path, tokenizer: Tokenizer) -> None:
     """Raise a UserError where a tokenizer has tokens without a row in a directory's
-    embedding. Surplus rows of the embedding are no tokens.
+    embedding. Surplus rows of the embedding are not tokens.
     """
     rows = read_headers(Path(path))["wte.weight"][1][0]
     fits = tokenizer.size <= rows
@@ -280,9 +280,9 @@ def first_token(path: str | Path, tokenizer: Tokenizer, ends: tuple[int, ...]) -
     """Return the start token of a text: bos_token_id of config.json, else the first of
     `ends`, else -1.
     """
-    given = read_json(Path(path) / "config.json").get("bos_token_id")
-    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < tokenizer.size:
-        return given
+    token = read_json(Path(path) / "config.json").get("bos_token_id")
+    if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < tokenizer.size:
+        return token
     return ends[0] if ends else -1
 
 
@@ -314,7 +314,7 @@ def write_directory(
       ends: the tokens that end a text, by default the tokenizer's.
 
     Raises:
-      UserError: the network is no GPT-2.
+      UserError: the network is not a GPT-2.
     """
     check_model(model)
     ends = ends if ends is not None else () if tokenizer.end is None else (tokenizer.end,)
@@ -345,7 +345,7 @@ def write_directory(
 def check_model(model: Mapping[str, Any]) -> None:
     """Raise a UserError where a Decoder's fields are not those of a GPT-2."""
     for key, value in (SAME | dict(kv_heads=model.get("kv_heads", 0) and model["heads"])).items():
-        if key not in ("scan", "remat", "keep", "bias"):
+        if key not in ("scan", "remat", "remat_policy", "bias"):
             require(
                 model.get(key, value) == value,
                 f"config.model.{key} = {model.get(key)!r}: a GPT-2 has {value!r}",

@@ -36,11 +36,11 @@ class Inception(NamedTuple):
 
     name: str
     sha256: str  # of the file
-    look: Callable
+    extract: Callable
 
-    def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return features and class probabilities of images."""
-        return self.look(pictures)
+        return self.extract(images)
 
 
 def parameter_shapes() -> dict[str, tuple[int, ...]]:
@@ -129,22 +129,22 @@ def extract_features(
     return features, jax.nn.softmax(logits)
 
 
-def looked(look: Callable, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
+def extract_in_batches(extract: Callable, images: np.ndarray) -> tuple[np.ndarray, ...]:
     """Apply an extractor to images in batches."""
     require(
-        pictures.ndim == 4 and pictures.shape[-1] in (1, 3),
-        f"Inception needs images of 1 or 3 channels, not of shape {pictures.shape[1:]}",
+        images.ndim == 4 and images.shape[-1] in (1, 3),
+        f"Inception needs images of 1 or 3 channels, not of shape {images.shape[1:]}",
     )
-    return in_batches(look, pictures, BATCH)
+    return in_batches(extract, images, BATCH)
 
 
 def weights_of(path: Path, sha256: str) -> dict:
     """Return the parameters in a file. Where the file name holds the first digits of
     the SHA-256, as those of PyTorch's weights do, the digest must match.
     """
-    told = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    digits = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
     require(
-        told is None or sha256.startswith(told[1]),
+        digits is None or sha256.startswith(digits[1]),
         f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, not with the digits of "
         f"its name; {WHERE}",
     )
@@ -165,5 +165,7 @@ def make_extractor(path: str) -> Inception:
     sha256 = file_sha256(file)
     weights = jax.device_put(weights_of(file, sha256))  # once, not with every batch
     return Inception(
-        "inception", sha256, lambda pictures: looked(partial(extract_features, weights), pictures)
+        "inception",
+        sha256,
+        lambda images: extract_in_batches(partial(extract_features, weights), images),
     )

@@ -45,10 +45,10 @@ def stored_state(where: str, states: TrainState) -> dict:
         documents.read(Path(where, "config.json")) is not None,
         f"config.init_from = {where!r} is not a run directory: config.json is missing",
     )
-    found = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
-    if found is None:
+    checkpoint = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
+    if checkpoint is None:
         raise UserError(f"config.init_from = {where!r} has no good checkpoint")
-    return found[0]
+    return checkpoint[0]
 
 
 def check_tokenizer(where: str, tokenizer: Tokenizer) -> None:
@@ -91,7 +91,7 @@ def check_same(theirs: dict, ours: dict, where: str) -> None:
 
 
 def compile_match(config: ConfigDict) -> re.Pattern:
-    """Compile config.init_match; raise a UserError if it is no regular expression."""
+    """Compile config.init_match; raise a UserError if it is invalid."""
     try:
         return re.compile(config.init_match)
     except re.error as e:
@@ -121,18 +121,18 @@ def take_parameters(
         adaptation; their tokens differ; or only the other run has an adaptation.
     """
     where, pattern = config.init_from, compile_match(config)
-    found = stored_state(where, states)
+    stored = stored_state(where, states)
     if tokenizer is not None and pattern.search(EMBEDDING):
         check_tokenizer(where, tokenizer)
     lost = sorted(
-        {name.split("/")[1] for name in found if name.startswith("params/")} - set(states.params)
+        {name.split("/")[1] for name in stored if name.startswith("params/")} - set(states.params)
     )
     require(
         lost != ["lora"],
         f"config.init_from = {where!r} holds a low-rank adaptation, which config.lora.rank "
         "= 0 would discard: export that run first",
     )
-    taken, left = choose_leaves(states, found, config)
+    taken, left = choose_leaves(states, stored, config)
     report(
         f"{len(taken)} arrays initialized from {where}"
         + (f"; not {listing(left, SHOWN)}" if left else "")
@@ -141,7 +141,7 @@ def take_parameters(
     def take(path, value):
         if path_of(path) not in taken:
             return value
-        other = found[path_of(path)]
+        other = stored[path_of(path)]
         require(
             len(other) in (1, len(value)), f"config.init_from = {where!r} holds {len(other)} trials"
         )
@@ -151,15 +151,15 @@ def take_parameters(
 
 
 def choose_leaves(
-    states: TrainState, found: dict[str, np.ndarray], config: ConfigDict
+    states: TrainState, stored: dict[str, np.ndarray], config: ConfigDict
 ) -> tuple[set[str], list[str]]:
     """Return the paths of the leaves of `states` that config.init_match takes from
-    `found`, and the paths that it leaves out. Raise a UserError where leaves differ.
+    `stored`, and the paths that it leaves out. Raise a UserError where leaves differ.
     """
     where, pattern = config.init_from, compile_match(config)
     leaves = {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(states)}
     ours, theirs = (
-        {name: x for name, x in tree.items() if TAKEN.match(name)} for tree in (leaves, found)
+        {name: x for name, x in tree.items() if TAKEN.match(name)} for tree in (leaves, stored)
     )
     # A new low-rank adaptation begins as no change of the weights.
     new = {name for name in ours if name.startswith("params/lora/") and name not in theirs}

@@ -87,5 +87,5 @@ def check_loggers(config: ConfigDict) -> None:
 
 def start_loggers(path: Path, config: ConfigDict, step: int) -> list:
     """Return the trackers that `config.run` enables, for rows after a step."""
-    wanted = [TensorBoard] * bool(config.run.tensorboard) + [WandB] * (config.run.wandb != "off")
-    return [tracker(path, config, step) for tracker in wanted]
+    enabled = [TensorBoard] * bool(config.run.tensorboard) + [WandB] * (config.run.wandb != "off")
+    return [tracker(path, config, step) for tracker in enabled]

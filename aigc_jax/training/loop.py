@@ -128,15 +128,16 @@ class Loop:
 
     def evaluate_untrained(self) -> list[dict] | None:
         """Return the metrics of initial parameters, or None where training resumes or
-        no event needs them. Called before anything is recorded, since a config.best
-        that names none of the metrics raises a UserError.
+        no event needs them. Called before anything is recorded, since a
+        config.best_metric that names none of the metrics raises a UserError.
         """
-        if self.restored >= 0 or not (self.config.run.eval_every or self.config.best):
+        if self.restored >= 0 or not (self.config.run.eval_every or self.config.best_metric):
             return None
-        untrained = self.evaluator.evaluate(self.states, "valid", self.config.metric_samples)
+        untrained = self.evaluator.evaluate(self.states, "valid", self.config.num_metric_samples)
         require(
-            self.config.best.removeprefix("valid/") in untrained[0] or not self.config.best,
-            f"config.best = {self.config.best!r} "
+            self.config.best_metric.removeprefix("valid/") in untrained[0]
+            or not self.config.best_metric,
+            f"config.best_metric = {self.config.best_metric!r} "
             "is not a row metric; available: " + ", ".join(f"valid/{k}" for k in untrained[0]),
         )
         return untrained
@@ -249,7 +250,7 @@ class Loop:
 
     def evaluate(self, split: str) -> None:
         """Evaluate a split, write its rows at this step, update the best parameters."""
-        metrics = self.evaluator.evaluate(self.states, split, self.config.metric_samples)
+        metrics = self.evaluator.evaluate(self.states, split, self.config.num_metric_samples)
         self.record_evaluation(split, metrics)
 
     def record_evaluation(self, split: str, values: list[dict[str, float]]) -> None:
@@ -259,8 +260,10 @@ class Loop:
             if t.failed:
                 continue
             t.write(dict(step=self.step, split=split, **{k: plain(v) for k, v in row.items()}))
-            if split == "valid" and self.config.best:
-                better[i] = t.improves(row[self.config.best.removeprefix("valid/")], self.step)
+            if split == "valid" and self.config.best_metric:
+                better[i] = t.improves(
+                    row[self.config.best_metric.removeprefix("valid/")], self.step
+                )
         if better.any():
             new = without_opt(self.states)
             self.best = self._select_better(better, new if self.best is None else self.best, new)

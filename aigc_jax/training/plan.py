@@ -36,7 +36,7 @@ class Plan(NamedTuple):
     peak: int
     data: int | None  # None: the data set was not read
     flops: int
-    sent: dict[str, float]
+    collective_bytes: dict[str, float]
     precision: str
 
     def seconds(self, hardware: costs.Hardware) -> tuple[float, float, float]:
@@ -46,11 +46,11 @@ class Plan(NamedTuple):
         (roofline model, Williams et al. 2009).
         """
         peak = hardware.float32 if self.precision == "float32" else hardware.bfloat16
-        moved = 2 * (self.params + self.opt + self.rest + self.temporary)
+        memory_bytes = 2 * (self.params + self.opt + self.rest + self.temporary)
         return (
             self.flops / peak,
-            moved / hardware.bandwidth,
-            sum(self.sent.values()) / hardware.network,
+            memory_bytes / hardware.bandwidth,
+            sum(self.collective_bytes.values()) / hardware.network,
         )
 
 
@@ -68,13 +68,17 @@ def placeholder_data(config: ConfigDict) -> tuple[Dataset, int | None]:
         )
     else:
         dataset = load(config.data, config.run.data_dir)
-        size = sum(x.nbytes for x in dataset.arrays.values()) if config.run.data == "device" else 0
+        size = (
+            sum(x.nbytes for x in dataset.arrays.values())
+            if config.run.data_placement == "device"
+            else 0
+        )
     return dataset._replace(arrays={name: x[:1] for name, x in dataset.arrays.items()}), size
 
 
 def resolve_for_plan(config: ConfigDict, dataset: Dataset) -> ConfigDict:
     """Return the config with enough steps for any schedule, and without metrics."""
-    changes = {"steps": 10**6, "metrics": (), "best": ""}
+    changes = {"steps": 10**6, "metrics": (), "best_metric": ""}
     return configs.resolve(
         configs.override(config, changes),
         dataset.spec.n_train,
@@ -115,7 +119,7 @@ def make_plan(config: ConfigDict) -> Plan:
         + memory.temp_size_in_bytes,
         data=size,
         flops=programs.flops // mesh.size,
-        sent=dict(costs.collective_bytes(compiled.as_text() or "")),
+        collective_bytes=dict(costs.collective_bytes(compiled.as_text() or "")),
         precision=config.precision,
     )
 
@@ -140,7 +144,7 @@ def format_plan(plan: Plan, hardware: Iterable[str]) -> str:
         ("activations, gradients, other temporaries", plan.temporary),
         ("peak", plan.peak),
         *([] if plan.data is None else [("data set, not in the peak", plan.data)]),
-        *((f"sent by {kind}", size) for kind, size in sorted(plan.sent.items())),
+        *((f"sent by {kind}", size) for kind, size in sorted(plan.collective_bytes.items())),
     ]
     rows = [(name, format_si(size, "B")) for name, size in sizes] + [
         ("floating-point operations", format_si(plan.flops, ""))

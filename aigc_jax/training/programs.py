@@ -115,7 +115,7 @@ class Programs:
     def _make_feed(self, capacity: int) -> Feed:
         """Return the feed that supplies the programs with batches."""
         config = self.config
-        return choose(pipelines.FEEDS, config.run.data, "config.run.data")(
+        return choose(pipelines.FEEDS, config.run.data_placement, "config.run.data_placement")(
             self.dataset,
             config.data,
             methods.examples_per_step(config),
@@ -127,9 +127,13 @@ class Programs:
 
     def _gradients(self) -> Callable:
         """Return the function that computes gradients of the method's losses."""
-        gradients = functools.partial(mean_gradients, accumulate=self.config.accumulate)
+        gradients = functools.partial(
+            mean_gradients, grad_accumulation_steps=self.config.grad_accumulation_steps
+        )
         if self._fsdp:
-            gradients = functools.partial(gradients, lay=sharding.reduce_scatter_grads(self.mesh))
+            gradients = functools.partial(
+                gradients, constrain=sharding.reduce_scatter_grads(self.mesh)
+            )
         return gradients
 
     def step(self, state: TrainState, arrays: PyTree) -> tuple[TrainState, dict[str, Array]]:
@@ -143,7 +147,7 @@ class Programs:
         """Return the program of n steps of all trials; the states are donated."""
         f = transforms.repeat_steps(self.step, self.feed.capacity)
         if not self._pmap:
-            f = sharding.with_axis_rules(f, self.mesh, self.config.run.sequence)
+            f = sharding.with_axis_rules(f, self.mesh, self.config.run.sequence_parallel)
         f = transforms.vectorize(f, self.route, self.chunk)
         if self._pmap:
             f = transforms.per_device(f, self.mesh)
@@ -166,7 +170,9 @@ class Programs:
         if self._fsdp:
             f = sharding.all_gather_params(f, self.mesh)
         f = transforms.vectorize(
-            sharding.with_axis_rules(f, self.mesh, self.config.run.sequence), self.route, self.chunk
+            sharding.with_axis_rules(f, self.mesh, self.config.run.sequence_parallel),
+            self.route,
+            self.chunk,
         )
         specs = self.layout.specs(without_opt(self.shapes))
         return Program(transforms.shard(f, self.mesh, specs, self.feed.sharding, 4), self._options)

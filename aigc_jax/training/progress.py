@@ -10,7 +10,7 @@ import numpy as np
 
 from aigc_jax.utils.terminal import StatusLine
 
-LINE_SECONDS = 5.0  # between lines where the output is no terminal
+LINE_SECONDS = 5.0  # between lines if the output is not a terminal
 TIMING_SECONDS = 10.0  # between rows of timings.jsonl
 
 
@@ -80,11 +80,11 @@ class Progress:
         self.step, self.end, self.status = step, end, StatusLine(file, LINE_SECONDS)
         self.seconds_per_step: float | None = None  # of the program, smoothed
         self.calls = 0
-        self.begun = self.mark = self.line = self.timed = 0.0
+        self.start_time = self.call_start = self.line_time = self.timing_time = 0.0
 
     def start(self) -> None:
         """Start the clocks, before the first step."""
-        self.begun = self.mark = self.line = self.timed = time.perf_counter()
+        self.start_time = self.call_start = self.line_time = self.timing_time = time.perf_counter()
 
     def steps_in(self, seconds: float) -> int:
         """Return the number of steps that take `seconds`; 1 before any measurement."""
@@ -92,7 +92,7 @@ class Progress:
 
     def skip(self) -> None:
         """Exclude the time of evaluation, samples and checkpoints from the speed."""
-        self.mark = time.perf_counter()
+        self.call_start = time.perf_counter()
 
     def show(self, step: int, metrics: dict, timing: Callable[[int, float, float], None]) -> None:
         """Update the speed and write the line that is due. Called when the results of
@@ -105,18 +105,18 @@ class Progress:
             row of timings.jsonl is due.
         """
         now = time.perf_counter()
-        rate = max(now - self.mark, 1e-9) / max(step - self.step, 1)
-        self.step, self.mark, self.calls = step, now, self.calls + 1
+        rate = max(now - self.call_start, 1e-9) / max(step - self.step, 1)
+        self.step, self.call_start, self.calls = step, now, self.calls + 1
         # The first call includes compilation: the second replaces its measurement.
-        before = self.seconds_per_step
-        each = rate if self.calls <= 2 or before is None else 0.5 * (before + rate)
+        previous = self.seconds_per_step
+        each = rate if self.calls <= 2 or previous is None else 0.5 * (previous + rate)
         self.seconds_per_step = each
-        if now - self.timed > TIMING_SECONDS or step == self.end:
-            timing(step, 1 / each, now - self.begun)
-            self.timed = now
-        if now - self.line < self.status.seconds and step < self.end:
+        if now - self.timing_time > TIMING_SECONDS or step == self.end:
+            timing(step, 1 / each, now - self.start_time)
+            self.timing_time = now
+        if now - self.line_time < self.status.seconds and step < self.end:
             return
-        self.line = now
+        self.line_time = now
         rest = (self.end - step) * each
         values = "  ".join(f"{name} {finite_mean(value):.4g}" for name, value in metrics.items())
         speed = 1 / each

@@ -40,10 +40,10 @@ def load_parent_rung(parent: ParentRung) -> tuple[dict, dict, dict]:
     """Return (state, best, meta) of a rung's selected trials, as in a checkpoint of a
     group of these trials alone.
     """
-    found = Checkpoints(parent.path / "checkpoints").newest(print_warning)
-    if found is None:
+    checkpoint = Checkpoints(parent.path / "checkpoints").newest(print_warning)
+    if checkpoint is None:
         raise UserError(f"{parent.path} has no good checkpoint to resume from")
-    state, best, meta = found
+    state, best, meta = checkpoint
     take = lambda tree: {name: value[parent.places] for name, value in tree.items()}
     meta |= {key: [meta[key][i] for i in parent.places] for key in ("failed", "best", "rows")}
     return take(state), take(best), meta
@@ -65,14 +65,14 @@ def restore(
     checkpoints.tidy()
     distributed.barrier("tidied")  # no process writes from here until `cut_rows`
     own = checkpoints.newest(report, programs.layout.local_slices)
-    found = own or (load_parent_rung(parent) if parent else None)
-    newest = found[2]["step"] if found else -1
+    checkpoint = own or (load_parent_rung(parent) if parent else None)
+    newest = checkpoint[2]["step"] if checkpoint else -1
     require(
         distributed.broadcast(newest) == newest,
         f"{checkpoints.path} differs between processes: the directory must be on a file "
         "system that all processes share",
     )
-    if found is None:
+    if checkpoint is None:
         states = programs.init([t.config for t in trials])
         config = trials[0].config
         if config.init_from:
@@ -80,7 +80,7 @@ def restore(
             states = programs.to_mesh(take_parameters(states, config, tokenizer, report))
         cut_rows(checkpoints, trials, -1, None, own=False)
         return Beginning(states, None, -1)
-    state, best, meta = found
+    state, best, meta = checkpoint
     where = f"the checkpoint of step {newest}"
     best_states = (
         programs.to_mesh(restore_like(without_opt(programs.shapes), best, where)) if best else None
@@ -157,7 +157,7 @@ def cut_rows(
         raise error
     checkpoints.quarantine(step)
     for t, rows in zip(trials, saved, strict=True):
-        t.dir.cut(step, rows if distributed.is_primary() else None)
+        t.dir.truncate_after(step, rows if distributed.is_primary() else None)
         # The status may report a value past this step that was not finite.
         if "rows" in t.dir.read_status() and not t.failed:
             t.dir.status("running", max(step, 0))

@@ -25,6 +25,17 @@ RUN_FILES = (
 )
 
 
+def checkpoint_rows(checkpoints: Path) -> list[dict]:
+    """Return the length and SHA-256 of each trial's rows at the newest checkpoint; []
+    without a checkpoint.
+    """
+    folders = [p for p in checkpoints.glob("*") if p.name.isdecimal()]
+    for folder in sorted(folders, key=lambda p: int(p.name), reverse=True):
+        if meta := documents.peek(folder / "meta.json"):
+            return meta["rows"]
+    return []
+
+
 class RunDir:
     """The work directory of one trial."""
 
@@ -73,11 +84,11 @@ class RunDir:
         return documents.peek(self / "STATUS.json") or {}
 
     def config(self) -> dict:
-        """Return the contents of config.json; raise a UserError if this is no run."""
-        found = self.read_json("config.json")
-        if found is None:
+        """Return the contents of config.json; raise a UserError if it is missing."""
+        config = self.read_json("config.json")
+        if config is None:
             raise UserError(f"{self.path} is not a run directory: config.json is missing")
-        return found
+        return config
 
     def known_status(self) -> str:
         """Return the status, or a description without one: "waiting" before a run."""
@@ -108,11 +119,8 @@ class RunDir:
         """Return the length and SHA-256 of the rows at the newest checkpoint, or at the
         value that was not finite.
         """
-        folders = [p for p in (self / "checkpoints").glob("*") if p.name.isdecimal()]
-        for folder in sorted(folders, key=lambda p: int(p.name), reverse=True):
-            if meta := documents.peek(folder / "meta.json"):
-                return meta["rows"][0]
-        return self.read_status().get("rows")
+        rows = checkpoint_rows(self / "checkpoints")
+        return rows[0] if rows else self.read_status().get("rows")
 
     def check_rows(self, saved: dict | None) -> None:
         """Raise a UserError unless rows.jsonl begins with these (length, SHA-256)."""
@@ -156,7 +164,7 @@ class RunDir:
             self._rows.flush()
             os.fsync(self._rows.fileno())
 
-    def cut(self, step: int, saved: dict | None) -> None:
+    def truncate_after(self, step: int, saved: dict | None) -> None:
         """Delete the rows past a checkpoint of step `step`.
 
         Args:
@@ -167,9 +175,9 @@ class RunDir:
             os.truncate(self / "rows.jsonl", saved["bytes"] if saved else 0)
         if (self / "timings.jsonl").exists():
             rows = documents.read_lines(self / "timings.jsonl", lenient=True)
-            kept = [row for row in rows if row["step"] <= step]
+            remaining = [row for row in rows if row["step"] <= step]
             documents.write_atomically(
-                self / "timings.jsonl", b"".join(map(documents.encode_line, kept))
+                self / "timings.jsonl", b"".join(map(documents.encode_line, remaining))
             )
 
     def clear(self) -> None:

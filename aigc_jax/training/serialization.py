@@ -26,11 +26,11 @@ def is_key(leaf: Any) -> bool:
 
 
 def flatten_state(
-    tree: PyTree, copied: Callable = lambda x: np.array(to_host(x))
+    tree: PyTree, convert: Callable = lambda x: np.array(to_host(x))
 ) -> dict[str, Any]:
     """Return {path: a copy of the leaf on the host}; PRNG keys as their raw words."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {path_of(p): copied(jax.random.key_data(x) if is_key(x) else x) for p, x in leaves}
+    return {path_of(p): convert(jax.random.key_data(x) if is_key(x) else x) for p, x in leaves}
 
 
 def local_leaves(tree: PyTree) -> dict[str, np.ndarray] | dict[str, LocalShards]:
@@ -125,7 +125,7 @@ def format_bounds(bounds: Iterable[tuple[int, int]]) -> str:
     return ",".join(f"{low}:{high}" for low, high in bounds)
 
 
-def read_shares(folder: Path, name: str, shapes: dict, wanted: Callable | None) -> dict:
+def read_shares(folder: Path, name: str, shapes: dict, slices: Callable | None) -> dict:
     """Read a tree whose slices are stored in the files of several processes. Beside the
     result, at most one stored array is in memory.
 
@@ -133,38 +133,38 @@ def read_shares(folder: Path, name: str, shapes: dict, wanted: Callable | None) 
       folder: the checkpoint's directory.
       name: name of the tree.
       shapes: {path: shape} of the complete arrays.
-      wanted: (path, shape) -> bounds of the slices to read; None: complete arrays.
+      slices: (path, shape) -> bounds of the slices to read; None: complete arrays.
     """
-    whole = lambda shape: tuple((0, n) for n in shape)
+    full_bounds = lambda shape: tuple((0, n) for n in shape)
     out = {
         k: LocalShards(
             shape,
             np.uint8,
-            dict.fromkeys(map(tuple, wanted(k, shape) if wanted else [whole(shape)])),
+            dict.fromkeys(map(tuple, slices(k, shape) if slices else [full_bounds(shape)])),
         )
         for k, shape in shapes.items()
     }
     for share in sorted(folder.glob(f"{name}.*.npz")):
         for key, read in _members(share):
-            k, _, said = key.rpartition("|")
-            there = tuple(tuple(map(int, axis.split(":"))) for axis in said.split(",") if axis)
-            if any(_common(bounds, there) for bounds in out[k].parts):
-                _copy_common(out[k], there, read())
-    return out if wanted else {k: pieces.parts[whole(shapes[k])] for k, pieces in out.items()}
+            k, _, text = key.rpartition("|")
+            stored = tuple(tuple(map(int, axis.split(":"))) for axis in text.split(",") if axis)
+            if any(_common(bounds, stored) for bounds in out[k].parts):
+                _copy_common(out[k], stored, read())
+    return out if slices else {k: pieces.parts[full_bounds(shapes[k])] for k, pieces in out.items()}
 
 
-def _copy_common(shards: LocalShards, there: tuple, x: np.ndarray) -> None:
-    """Copy the overlap of x, the slice of an array with bounds `there`, to shards."""
+def _copy_common(shards: LocalShards, stored: tuple, x: np.ndarray) -> None:
+    """Copy the overlap of x, the slice of an array with bounds `stored`, to shards."""
     for bounds, part in shards.parts.items():
-        if (common := _common(bounds, there)) is None:
+        if (common := _common(bounds, stored)) is None:
             continue
         if part is None:
             part = np.empty([b - a for a, b in bounds], x.dtype)
             shards.dtype, shards.parts[bounds] = x.dtype, part
-        at = lambda begun, common=common: tuple(
-            slice(a - c, b - c) for (a, b), (c, _) in zip(common, begun, strict=True)
+        at = lambda origin, common=common: tuple(
+            slice(a - c, b - c) for (a, b), (c, _) in zip(common, origin, strict=True)
         )
-        part[at(bounds)] = x[at(there)]
+        part[at(bounds)] = x[at(stored)]
 
 
 def _common(one, other):
@@ -198,12 +198,12 @@ def _members(path: Path) -> Iterator[tuple[str, Callable]]:
     """Yield (name, function that reads the array) of each array in an .npz file."""
     with np.load(path, allow_pickle=False) as file:
         for name in file.files:
-            whole = name.removesuffix(BFLOAT16)
+            base = name.removesuffix(BFLOAT16)
             yield (
-                whole,
+                base,
                 (
-                    lambda name=name, wide=whole == name: (
-                        file[name] if wide else file[name].view(jnp.bfloat16)
+                    lambda name=name, is_native=base == name: (
+                        file[name] if is_native else file[name].view(jnp.bfloat16)
                     )
                 ),
             )

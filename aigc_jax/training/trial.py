@@ -46,7 +46,9 @@ class Trial:
             tracker.close()
 
     def improves(self, value: float, step: int) -> bool:
-        """Return whether a value of config.best is the best so far; store the best."""
+        """Return whether a value of config.best_metric is the best so far, and store it
+        if so.
+        """
         sign = dict(min=1, max=-1)[self.config.best_mode]
         better = math.isfinite(value) and (
             self.best is None or sign * value < sign * self.best["value"]
@@ -72,7 +74,7 @@ class Trial:
         """Save a checkpoint of this trial alone, from a group's states."""
         with Checkpoints(self.dir / "checkpoints") as checkpoints:
             meta = dict(failed=[None], best=[self.best], rows=[self.dir.written_rows()])
-            checkpoints.save(step, state, best if self.best else {}, meta, plain=True)
+            checkpoints.save(step, state, best if self.best else {}, meta, as_npz=True)
 
     def draw_curves(self, weights: str, step: int) -> None:
         """Draw all rows into curves.png, whose origin names the hash `weights`."""

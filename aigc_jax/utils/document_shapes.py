@@ -1,8 +1,8 @@
 """A parser of standard JSON, and checks that a value has a declared shape.
 
 Shapes are Python types, and containers of shapes:
-  int, float, str, bool, None   as in JSON; float admits int; int admits 64 bits, and
-                                no bool
+  int, float, str, bool, None   as in JSON; float admits int; int admits 64 bits, but
+                                not a bool
   object                        any value
   [shape]                       a list of this shape
   (shape, shape)                one of several shapes
@@ -25,7 +25,7 @@ def _object(pairs: list[tuple]) -> dict:
 
 
 def _constant(name: str) -> None:
-    raise DamageError(f"contains {name}, which is no JSON")
+    raise DamageError(f"contains {name}, which is not JSON")
 
 
 def _float(text: str) -> float:
@@ -45,11 +45,11 @@ def parse(raw: bytes) -> dict:
     try:
         value = _DECODER.decode(raw.decode())
     except UnicodeDecodeError as e:
-        raise DamageError(f"is no UTF-8 text at byte {e.start}") from None
+        raise DamageError(f"is not UTF-8 text at byte {e.start}") from None
     except RecursionError:
         raise DamageError("is nested too deeply") from None
     except json.JSONDecodeError as e:
-        raise DamageError(f"is no JSON at line {e.lineno}, column {e.colno}") from None
+        raise DamageError(f"is not JSON at line {e.lineno}, column {e.colno}") from None
     except DamageError:
         raise
     except ValueError:  # Python's limit on the digits of an integer

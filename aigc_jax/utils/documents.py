@@ -244,12 +244,12 @@ def read_bytes(path: Path) -> bytes | None:
     """Return the contents of a regular file, or None if it does not exist."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a FIFO would block
-            raise UserError(f"{path} is no regular file")
+            raise UserError(f"{path} is not a regular file")
         return path.read_bytes()
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        raise UserError(f"{path.parent} is no directory") from None
+        raise UserError(f"{path.parent} is not a directory") from None
     except OSError as e:
         raise UserError(f"{path} cannot be read: {e.strerror or e}") from None
 
@@ -288,12 +288,15 @@ def _check_version(path: Path, value: dict) -> None:
         check(key in value, f"has no {key}")
 
 
-def _check_format(path: Path, found, file: File) -> None:
-    check(isinstance(found, int) and not isinstance(found, bool), "has a format that is no integer")
-    if found != file.format:
-        age = "newer" if found > file.format else "earlier"
+def _check_format(path: Path, value, file: File) -> None:
+    check(
+        isinstance(value, int) and not isinstance(value, bool),
+        "has a format that is not an integer",
+    )
+    if value != file.format:
+        age = "newer" if value > file.format else "earlier"
         raise FormatError(
-            f"{path} has format {found}, and this version of aigc_jax reads format {file.format}: "
+            f"{path} has format {value}, and this version of aigc_jax reads format {file.format}: "
             f"use the {age} version that wrote it"
         )
 

@@ -27,7 +27,7 @@ SYNONYMS = {
     "factor_vae": "tc", "tcvae": "tc", "wae": "mmd", "vampprior": "vamp", "lrelu": "leaky_relu",
     "linear": "identity", "gelu_new": "gelu", "bn": "batch", "batchnorm": "batch",
     "batch_norm": "batch", "ln": "layer", "layernorm": "layer", "layer_norm": "layer",
-    "rmsnorm": "rms", "rope": "rotary", "sin": "sinusoidal", "pre": "before", "post": "after",
+    "rmsnorm": "rms", "rope": "rotary", "sin": "sinusoidal", "pre_norm": "pre", "post_norm": "post",
     "vanilla_rnn": "rnn", "noam": "inverse_sqrt", "warmup_cosine": "cosine", "none": "constant",
     "momentum": "sgd", "fp32": "float32", "bf16": "bfloat16", "fp64": "float64",
     "double": "float64", "cifar": "cifar10", "fashion": "fashion_mnist", "imagefolder": "folder",
@@ -36,7 +36,10 @@ SYNONYMS = {
     "hp.learning_rate": "hp.lr", "epochs": "steps", "num_steps": "steps", "max_steps": "steps",
     "model.n_layer": "model.layers", "model.num_layers": "model.layers",
     "model.num_heads": "model.heads", "model.n_head": "model.heads", "model.n_embd": "model.width",
-    "model.d_model": "model.width", "latent_dim": "z", "n_critic": "critic_steps",
+    "model.d_model": "model.width", "z": "latent_dim", "z_dim": "latent_dim",
+    "n_critic": "critic_steps", "hp.clip": "hp.grad_clip", "hp.max_grad_norm": "hp.grad_clip",
+    "beam_size": "num_beams", "num_codes": "codebook_size", "num_embeddings": "codebook_size",
+    "mlm_probability": "mask_rate", "model.rope": "model.position_encoding",
 }  # fmt: skip
 
 
@@ -65,8 +68,8 @@ def flags(**arguments) -> list[str]:
     """Return arguments as command-line flags. True is a flag without a value; False is
     omitted.
     """
-    given = ((f"--{key}", value) for key, value in arguments.items() if value is not False)
-    return [flag if value is True else f"{flag}={value}" for flag, value in given]
+    options = ((f"--{key}", value) for key, value in arguments.items() if value is not False)
+    return [flag if value is True else f"{flag}={value}" for flag, value in options]
 
 
 class UserError(Exception):
@@ -143,13 +146,13 @@ def require(condition: object, sentence: str) -> None:
         raise UserError(sentence)
 
 
-def check_type(name: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+def check_type(name: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
     """Raise a UserError unless the argument `name` has one of the types. A bool does
-    not count as a number. `wanted` describes the types, such as "a number of seeds".
+    not count as a number. `expected` describes the types, such as "a number of seeds".
     """
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
-    sound = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
-    require(sound, f"{argument(name)}={brief(value)} must be {wanted}")
+    is_valid = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    require(is_valid, f"{argument(name)}={brief(value)} must be {expected}")
 
 
 def first_line(error: Exception, most: int = 200) -> str:

@@ -68,7 +68,7 @@ def open_regular(path: str | Path, name: str = "") -> BufferedReader:
         raise UserError(f"{name or path}: {e.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UserError(f"{name or path} is no regular file")
+        raise UserError(f"{name or path} is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -89,7 +89,7 @@ def decode_text(content: bytes, name: object) -> str:
     try:
         return content.decode().removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as e:
-        raise UserError(f"{name} is no UTF-8 text: {e.reason} at byte {e.start:,}") from None
+        raise UserError(f"{name} is not UTF-8 text: {e.reason} at byte {e.start:,}") from None
 
 
 def split_lines(text: str) -> list[str]:

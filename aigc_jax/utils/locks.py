@@ -20,7 +20,7 @@ from pathlib import Path
 from aigc_jax.utils import documents
 
 # Seconds: between heartbeats, without a heartbeat until a lock expires, between polls.
-BEAT, EXPIRES, LOOK = 10.0, 120.0, 0.5
+BEAT, EXPIRES, POLL = 10.0, 120.0, 0.5
 
 LOCK, HEARTBEAT = ".lock", "heartbeat.json"
 # directory -> (another host's heartbeat, time at which this process first read it)
@@ -54,13 +54,13 @@ def _wait_for_another_host(path: Path) -> bool:
     """Poll another host's heartbeat; return True once it changes, False if the host is
     dead or has none.
     """
-    seen = _beat_of_another_host(path)
-    while seen is not None and _is_alive(path):
-        time.sleep(LOOK)
+    last_beat = _beat_of_another_host(path)
+    while last_beat is not None and _is_alive(path):
+        time.sleep(POLL)
         beat = _beat_of_another_host(path)
-        if beat not in (None, seen):
+        if beat not in (None, last_beat):
             return True
-        seen = beat
+        last_beat = beat
     return False
 
 

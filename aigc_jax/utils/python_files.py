@@ -35,10 +35,10 @@ def find_file(path: str | Path, kind: str) -> Path:
     """
     folder = f"{kind}s"
     bases = [Path(path), *(Path(root, folder, path) for root in ("", SHARE)), SHARE / path]
-    tried = [p for base in bases if base.name for p in (base, base.with_name(f"{base.name}.py"))]
-    there = list(filter(os.path.isfile, tried))
-    # A file without .py is no Python file, and must not hide NAME.py.
-    found = next((p for p in there if p.suffix == ".py"), there[0] if there else None)
+    paths = [p for base in bases if base.name for p in (base, base.with_name(f"{base.name}.py"))]
+    existing = list(filter(os.path.isfile, paths))
+    # A file without .py is not a Python file, and must not hide NAME.py.
+    found = next((p for p in existing if p.suffix == ".py"), existing[0] if existing else None)
     if found is None:
         shipped = sorted((SHARE / folder).glob("*.py"))
         beside = sorted(Path(path).parent.glob("*.py")) if os.path.isdir(Path(path).parent) else []
@@ -48,7 +48,7 @@ def find_file(path: str | Path, kind: str) -> Path:
             *(f"{folder}/{p.name}" for p in shipped),
         ]
         raise UserError(f"{argument(kind)}={path}: no such file{nearest(str(path), known)}")
-    require(found.suffix == ".py", f"{argument(kind)}={path} is no Python file")
+    require(found.suffix == ".py", f"{argument(kind)}={path} is not a Python file")
     return found
 
 
@@ -78,7 +78,7 @@ def user_code(path: str | Path, kind: str) -> Iterator[None]:
         raise
     except SyntaxError as e:
         raise UserError(
-            f"{argument(kind)}={path} is no valid Python: line {e.lineno}: {e.msg}"
+            f"{argument(kind)}={path} is not valid Python: line {e.lineno}: {e.msg}"
         ) from None
     except Exception as e:
         lines = [
@@ -87,7 +87,7 @@ def user_code(path: str | Path, kind: str) -> Iterator[None]:
             if os.path.abspath(frame.filename) == os.path.abspath(path)
         ]
         where = f" in line {lines[-1]}" if lines else ""
-        said = " ".join(str(e).split())
+        message = " ".join(str(e).split())
         raise UserError(
-            f"{argument(kind)}={path} raises {type(e).__name__}{where}: {said}"
+            f"{argument(kind)}={path} raises {type(e).__name__}{where}: {message}"
         ) from None

@@ -40,4 +40,4 @@ def read(file, allowed: dict, persistent=None, path: str = ""):
         raise
     except Exception as e:  # a damaged pickle can raise almost any exception
         reason = f"{type(e).__name__}: {e}".splitlines()[0]
-        raise UserError(f"{path} is no readable pickle: {reason}") from None
+        raise UserError(f"{path} is not a readable pickle: {reason}") from None

@@ -68,14 +68,14 @@ def stored(pid) -> Storage:
     elements), and in the legacy format the metadata of a view, which must be None.
     Raise a ValueError for any other id.
     """
-    sound = (
+    is_valid = (
         isinstance(pid, tuple)
         and len(pid) >= 5
         and text(pid[0]) == "storage"
         and pid[1] in TYPES.values()
         and index(pid[4]) >= 0
     )
-    if not sound or not isinstance(text(pid[2]), str) or any(x is not None for x in pid[5:]):
+    if not is_valid or not isinstance(text(pid[2]), str) or any(x is not None for x in pid[5:]):
         raise ValueError("a storage is not described as PyTorch describes one")
     return Storage(pid[1], text(pid[2]), index(pid[4]))
 
@@ -158,21 +158,21 @@ def safetensors_header(path: str | Path) -> dict[str, tuple[tuple[int, ...], str
         raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
 
 
-def state_dict(found, path: str | Path) -> dict[str, Tensor]:
+def state_dict(content, path: str | Path) -> dict[str, Tensor]:
     """Return an unpickled object as a state dict {name: tensor}; raise a UserError if
     it is not one.
     """
-    sound = (
-        isinstance(found, dict)
-        and found
+    is_valid = (
+        isinstance(content, dict)
+        and content
         and all(
-            isinstance(x, Tensor) and isinstance(name, str | bytes) for name, x in found.items()
+            isinstance(x, Tensor) and isinstance(name, str | bytes) for name, x in content.items()
         )
     )
-    require(sound, f"{path} is no state dict: a state dict maps names to tensors only")
+    require(is_valid, f"{path} is not a state dict: a state dict maps names to tensors only")
     return {
         name if isinstance(name, str) else name.decode(errors="replace"): x
-        for name, x in found.items()
+        for name, x in content.items()
     }
 
 
@@ -304,12 +304,12 @@ def older(path: str | Path) -> dict[str, np.ndarray]:
         )
         storages = {}
         for described in (kinds[key] for key in keys):
-            there, left = (
+            length, remaining = (
                 int.from_bytes(f.read(8), "little"),
                 os.fstat(f.fileno()).st_size - f.tell(),
             )
             require(
-                there == described.length and described.size <= left,
+                length == described.length and described.size <= remaining,
                 f"{path} is truncated or damaged within its storages",
             )
             storages[described.key] = np.frombuffer(f.read(described.size), described.kind)

@@ -13,7 +13,7 @@ EPOCHS, BATCH, RATE = 4, 128, 2e-3
 
 
 def split(dataset, name) -> dict[str, np.ndarray]:
-    """A split as the networks see it: {"x": [n, ...] in [-1, 1], "label": [n]}."""
+    """A split as the networks' input: {"x": [n, ...] in [-1, 1], "label": [n]}."""
     start, count = dataset.splits[name]
     return dataset.take(dataset.arrays, np.arange(start, start + count))
 

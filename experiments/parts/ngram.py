@@ -29,7 +29,7 @@ def discounts(table: Counter) -> tuple[float, float, float]:
 
 class KneserNey:
     """p(symbol | the n - 1 before it), for symbols 0 .. size - 1; below the unigrams
-    lies the uniform distribution.
+    is the uniform distribution.
     """
 
     def __init__(self, ids: list[int], size: int, order: int = 5):

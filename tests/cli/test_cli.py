@@ -59,7 +59,7 @@ def test_train_prints_a_table_and_image_paths(capsys, run, monkeypatch):
     ):
         assert word in out
     changes = json.loads((run / "config.json").read_text())["changes"]
-    assert changes["z"] == [64, 8] and "hp.lr_g" not in changes
+    assert changes["latent_dim"] == [64, 8] and "hp.lr_g" not in changes
 
 
 def test_sample_writes_an_image_grid_and_an_npy_file(capsys, run, tmp_path):
@@ -298,7 +298,7 @@ def test_help_describes_the_verb_and_its_flags(capsys, verb):
         ),
         (
             ["train", DIGITS, "--workdir=x", "--config.hp.lr_g=fast"],
-            "config.hp.lr_g = 'fast' is no number",
+            "config.hp.lr_g = 'fast' is not a number",
         ),
         (
             ["train", DIGITS, "--workdir=x", "--config.hp.lr_g=-1"],
@@ -348,7 +348,7 @@ def test_help_describes_the_verb_and_its_flags(capsys, verb):
             ["train", CONV, "--workdir=x", "--config.model.g.kernel=0"],
             "config.model.g.kernel = 0 must be at least 1",
         ),
-        (["train", DIGITS, "--workdir=x", "--config.z=0"], "config.z = 0"),
+        (["train", DIGITS, "--workdir=x", "--config.latent_dim=0"], "config.latent_dim = 0"),
         (["train", DIGITS, "--workdir=x", "--config.critic_steps=0"], "critic_steps"),
         (["train", DIGITS, "--workdir=x", "--config.batch_size=0"], "config.batch_size"),
         (
@@ -372,7 +372,7 @@ def test_help_describes_the_verb_and_its_flags(capsys, verb):
         (["train", DIGITS, "--workdir=x", "--extend=many"], "--extend"),
         (["sample", "--workdir=x"], "x is not a run directory"),
         (["evaluate", "--workdir=x"], "x is not a run directory"),
-        (["sample", "--workdir=x", "--config.z=3"], "takes its config from the run"),
+        (["sample", "--workdir=x", "--config.latent_dim=3"], "takes its config from the run"),
         (["sample", "--workdir=x", "--out=a.gif"], "must end in .png or .npy"),
         (["sample", "--wrokdir=x"], "takes no --wrokdir; it takes --help, --workdir,"),
         (["sample", "--wrokdir=x"], "did you mean --workdir?"),
@@ -410,7 +410,7 @@ def test_file_without_suffix_does_not_shadow_a_config(capsys, tmp_path, monkeypa
     code, out, _ = call(capsys, "list", "--config=gan_digits")
     assert code == 0 and "--config.method=gan" in out
     (tmp_path / "notes").write_text("notes")
-    assert "--config=notes is no Python file" in error_of(capsys, "list", "--config=notes")
+    assert "--config=notes is not a Python file" in error_of(capsys, "list", "--config=notes")
 
 
 def test_config_errors_name_the_line_for_any_spelling_of_the_path(capsys, tmp_path, monkeypatch):

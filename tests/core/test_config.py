@@ -148,7 +148,7 @@ def test_identity_hash_excludes_run_keys():
     for key, value in {
         "seed": 1,
         "hp__ema_decay": 0.5,
-        "z": 9,
+        "latent_dim": 9,
         "data__order": "shared",
         "steps": 33,
     }.items():
@@ -174,9 +174,9 @@ def test_config_json_round_trip():
         ({"steps": "0"}, "config.steps"),
         ({"run.samples": 0}, "config.run.samples"),
         ({"best_mode": "least"}, "config.best_mode"),
-        ({"best": "test/x"}, "config.best"),
+        ({"best_metric": "test/x"}, "config.best_metric"),
         ({"run.wandb": "onlin"}, "online"),
-        ({"metric_samples": 1}, "config.metric_samples"),
+        ({"num_metric_samples": 1}, "config.num_metric_samples"),
     ],
 )
 def test_out_of_range_values_are_refused(change, word):

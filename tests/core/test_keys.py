@@ -52,7 +52,7 @@ FILLED = {
     "shape",
     "classes",
     "head",
-    "z",
+    "latent_dims",
     "scale",
     "vocabulary",
 }
@@ -87,7 +87,7 @@ def test_allowed_values_match_the_registries():
     for found, table in [
         (key("method"), methods.METHODS),
         (key("precision"), networks.PRECISIONS),
-        (key("moments"), optimizers.MOMENTS),
+        (key("optimizer_dtype"), optimizers.MOMENTS),
         (key("metrics"), metrics.METRICS),
         (key("optimizer"), optimizers.OPTIMIZERS),
         (key("schedule.name"), schedules.SCHEDULES),
@@ -101,14 +101,14 @@ def test_allowed_values_match_the_registries():
         (key("data.layout"), npz.LAYOUTS),
         (key("data.control"), cleaning.CONTROL),
         (key("data.script"), cleaning.SCRIPTS),
-        (key("run.data"), pipelines.FEEDS),
+        (key("run.data_placement"), pipelines.FEEDS),
         (key("loss"), gan_losses.GAN),
-        (key("game.regularizers"), gan_penalties.REGULARIZERS),
+        (key("gan.regularizers"), gan_penalties.REGULARIZERS),
         (key("network"), gan_networks.NETWORKS),
-        (key("game.condition"), CONDITIONS),
-        (key("game.augment"), AUGMENTATIONS),
+        (key("gan.condition"), CONDITIONS),
+        (key("gan.augment"), AUGMENTATIONS),
         (key("likelihood", "vae"), likelihoods.LIKELIHOODS),
-        (key("bound", "vae"), vae.BOUNDS),
+        (key("objective", "vae"), vae.OBJECTIVES),
         (key("prior", "vae"), vae.PRIORS),
         (key("penalty", "vae"), vae.PENALTIES),
         (key("anneal.name", "vae"), schedules.ANNEALING),
@@ -202,13 +202,13 @@ def test_identity_omits_default_values():
         "batch_size": 16,
         "seed": 3,
         "metrics": ["frechet_pixels"],
-        "metric_samples": 32,
-        "best": "valid/frechet_pixels",
+        "num_metric_samples": 32,
+        "best_metric": "valid/frechet_pixels",
         "optimizer": "adam",
         "schedule.name": "constant",
         "schedule.warmup": 0,
         "network": "mlp",
-        "z": 8,
+        "latent_dim": 8,
         "loss": "non_saturating",
         "critic_steps": 1,
         "hp.lr_g": 2e-4,
@@ -292,7 +292,7 @@ def test_keys_unused_by_the_data_set_are_refused(change, words):
             "warm",
             "config.schedule.warm: no such key of .*; did you mean 'schedule.warmup'",
         ),
-        (("game",), "packs", "config.game.packs: no such key of .*; did you mean 'game.pack'"),
+        (("gan",), "packs", "config.gan.packs: no such key of .*; did you mean 'gan.pack'"),
     ],
 )
 def test_unknown_file_keys_are_refused_at_any_depth(where, key, words):
@@ -314,12 +314,12 @@ def test_unknown_file_keys_are_refused_at_any_depth(where, key, words):
         ("hp.lr_g", -1e-3, "at least 0"),
         ("batch_size", "1e30", "at most"),
         ("critic_steps", 10**399, "at most"),
-        ("z", "9" * 400, "at most"),
-        ("metric_samples", 1e30, "at most"),
+        ("latent_dim", "9" * 400, "at most"),
+        ("num_metric_samples", 1e30, "at most"),
         ("model.g.widths", (10**30,), "at most"),
         ("model.g.widths", (), "at least one entry"),
         ("hp.lr_g", 10**400, "is not finite"),
-        ("steps", 1e30, "no duration"),
+        ("steps", 1e30, "is not a duration"),
         ("steps", "1e30", "too long"),
     ],
 )
@@ -340,7 +340,7 @@ def test_synonyms_suggest_registered_names():
         ("recall", keys.METRICS, "prdc"),
         ("wgan", gan_losses.GAN, "wasserstein"),
         ("vanilla", gan_losses.GAN, "minimax"),
-        ("rope", keys.keys_of("mlm")["model.positions"].allowed, "rotary"),
+        ("rope", keys.keys_of("mlm")["model.position_encoding"].allowed, "rotary"),
     ):
         assert nearest(name, allowed) == f"; did you mean {ours!r}?"
     with pytest.raises(
@@ -400,8 +400,8 @@ def test_exception_in_a_config_file_is_a_one_line_error(tmp_path):
 def test_order_of_changes_is_independent_of_the_hash_seed():
     code = (
         "from aigc_jax.core import config as c\na = c.load('gan_digits')\n"
-        "b = c.override(a, {'seed': 3, 'hp.ema_decay': 0.5, 'z': 9, 'batch_size': 7, "
-        "'best': '', 'model.g.norm': 'batch'})\n"
+        "b = c.override(a, {'seed': 3, 'hp.ema_decay': 0.5, 'latent_dim': 9, 'batch_size': 7, "
+        "'best_metric': '', 'model.g.norm': 'batch'})\n"
         "print(list(c.difference(c.flatten_config(a), c.flatten_config(b)).items()))"
     )
     run = lambda seed: (

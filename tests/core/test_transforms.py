@@ -49,7 +49,9 @@ def test_evaluation_is_traced_once(count_calls):
 def test_accumulated_loss_is_traced_once(count_calls):
     x = np.arange(12.0, dtype=np.float32).reshape(6, 2)
     loss = count_calls(lambda w, batch, key: (jnp.mean((batch @ w) ** 2), {"rows": batch[:, 0]}))
-    parts = jax.jit(lambda w, x: mean_gradients(loss, w, x, None, ("rows",), accumulate=3))
+    parts = jax.jit(
+        lambda w, x: mean_gradients(loss, w, x, None, ("rows",), grad_accumulation_steps=3)
+    )
     grads, aux = parts(jnp.ones(2), x)
     assert loss.calls == 1
     np.testing.assert_allclose(grads, 2 * x.T @ (x @ np.ones(2)) / 6, rtol=1e-6)

@@ -229,13 +229,13 @@ def test_mistakes_raise_one_line_errors(tmp_path):
     mistakes = (
         ("", {}, "config.data.path = '' must name a file, a directory or a glob"),
         (tmp_path / "pley.txt", {},
-            "is no file or directory, and no glob that matches a file; did you mean 'play.txt'?"),
-        (tmp_path / "*.rst", {}, "no glob that matches a file"),
+            "is not a file, a directory, or a glob that matches a file; did you mean 'play.txt'?"),
+        (tmp_path / "*.rst", {}, "or a glob that matches a file"),
         (tmp_path / "empty", {}, "has no file that ends in .txt, .md"),
         (tmp_path / "none.txt", {}, "none.txt is empty"),
-        (tmp_path / "nul.txt", {}, "nul.txt is no text: it has a NUL at character 2"),
+        (tmp_path / "nul.txt", {}, "nul.txt is not text: it has a NUL at character 2"),
         (tmp_path / "latin.txt", {},
-            "latin.txt is no UTF-8 text: unexpected end of data at byte 3"),
+            "latin.txt is not UTF-8 text: unexpected end of data at byte 3"),
         (play, dict(split="80/10"),
             "config.data.split = '80/10' is none of 80/10/10, 90/10, 80/20; did you mean '90/10'?"),
         (play, dict(tokenizer="byte"),
@@ -331,5 +331,5 @@ def test_non_regular_text_files_are_skipped_or_refused(tmp_path, capsys):
     with pytest.raises(UserError, match="is a FIFO, and must be a regular file"):
         load(books / "a.txt", tokenizer="file", tokenizer_path=str(books / "b.txt"))
     for path in ("x" * 5000, "~nobody_of_this_name/x", "a\0b"):
-        with pytest.raises(UserError, match="is no file or directory"):
+        with pytest.raises(UserError, match="is not a file, a directory"):
             load(path)

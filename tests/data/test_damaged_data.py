@@ -359,8 +359,8 @@ def hash_of(path):
 
 
 def test_sampled_hash_covers_the_start_middle_and_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "WHOLE", 4096)
-    monkeypatch.setattr(records, "PIECES", 16)
+    monkeypatch.setattr(records, "HASH_BYTES", 4096)
+    monkeypatch.setattr(records, "HASH_PIECES", 16)
     content = noise(100_000).tobytes()
     (tmp_path / "a").write_bytes(content)
     first = hash_of(tmp_path / "a")

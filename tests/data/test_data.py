@@ -302,7 +302,7 @@ def test_directory_prepared_by_tensorflow_datasets_loads(tmp_path, monkeypatch):
     assert fingerprint(data.load(section("tfds", path=str(version)), "")) != fingerprint(there)
     for path, words in (
         ("", "must name a prepared data set"),
-        ("mnits", "is no directory with a dataset_info.json.*did you mean 'mnist'"),
+        ("mnits", "is neither a directory with a dataset_info.json.*did you mean 'mnist'"),
     ):
         with pytest.raises(UserError, match=words):
             data.load(section("tfds", path=path), str(tmp_path))

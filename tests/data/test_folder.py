@@ -389,7 +389,7 @@ def test_invalid_directories_and_keys_raise_one_line_errors(tmp_path):
     write_images(tmp_path / "few", 3)
     for path, more, words in (
         ("", {}, "must name a directory of images"),
-        (tmp_path / "emty", {}, "is no directory; did you mean 'empty'?"),
+        (tmp_path / "emty", {}, "is not a directory; did you mean 'empty'?"),
         (tmp_path / "empty", {}, "has no file that ends in .png, .jpg, .jpeg"),
         (tmp_path / "texts", {}, "has no file that ends in .png, .jpg, .jpeg"),
         (

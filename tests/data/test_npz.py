@@ -50,13 +50,13 @@ def levels(ds):
     return np.asarray(ds.take(ds.arrays, np.arange(len(ds.arrays["x"])))["x"])
 
 
-def whole(*shape, top=256, seed=0):
+def random_integers(*shape, top=256, seed=0):
     return np.random.RandomState(seed).randint(0, top, shape)
 
 
 def test_npz_value_range_is_inferred_when_unambiguous(tmp_path):
     """Every dtype and range of the same images gives equal features."""
-    grey, bits = whole(40, 5, 6), whole(40, 5, 6, top=2)
+    grey, bits = random_integers(40, 5, 6), random_integers(40, 5, 6, top=2)
     splits = lambda x: dict(train_x=x[:20], valid_x=x[20:30], test_x=x[30:])
     for right, forms, top in (
         (
@@ -101,7 +101,7 @@ def test_npz_value_range_is_inferred_when_unambiguous(tmp_path):
 
 def test_npz_ambiguous_values_require_the_range(tmp_path):
     dark, zeros, real = (
-        whole(20, 5, 6, top=17),
+        random_integers(20, 5, 6, top=17),
         np.zeros((20, 5, 6)),
         np.abs(np.random.RandomState(0).randn(20, 5, 6)) * 50,
     )
@@ -113,7 +113,7 @@ def test_npz_ambiguous_values_require_the_range(tmp_path):
         ),
         (zeros, "set config.data.range to the values of black and white, 0..255 or 0..1 or -1..1"),
         (real, "set config.data.range to .* 0..255"),
-        (whole(20, 5, 6, top=4096), "scale them to 0..255, 0..1 or -1..1"),
+        (random_integers(20, 5, 6, top=4096), "scale them to 0..255, 0..1 or -1..1"),
         (dark - 20, "scale them"),
     ):
         with pytest.raises(UserError, match=words):
@@ -148,7 +148,7 @@ def test_npz_channel_layout_is_inferred_when_unambiguous(tmp_path):
         ((20, 2, 6, 5), "NCHW"),
         ((20, 6, 5, 4), "NHWC"),
     ):
-        x = whole(*shape)
+        x = random_integers(*shape)
         ds = npz(tmp_path / "a.npz", train_x=x, valid_x=x, test_x=x)
         right = x if layout == "NHWC" else np.moveaxis(x, 1, 3)
         np.testing.assert_array_equal(ds.arrays["x"][:20], right)
@@ -158,21 +158,23 @@ def test_npz_channel_layout_is_inferred_when_unambiguous(tmp_path):
             UserError,
             match="whose channel axis is ambiguous: set config.data.layout to NHWC or NCHW",
         ):
-            npz(tmp_path / "a.npz", x=whole(*shape))
-        assert load_npz(tmp_path / "a.npz", dict(x=whole(*shape)), layout="NCHW").spec.shape == (
+            npz(tmp_path / "a.npz", x=random_integers(*shape))
+        assert load_npz(
+            tmp_path / "a.npz", dict(x=random_integers(*shape)), layout="NCHW"
+        ).spec.shape == (
             *shape[2:],
             shape[1],
         )
         assert (
-            load_npz(tmp_path / "a.npz", dict(x=whole(*shape)), layout="NHWC").spec.shape
+            load_npz(tmp_path / "a.npz", dict(x=random_integers(*shape)), layout="NHWC").spec.shape
             == shape[1:]
         )
     with pytest.raises(UserError, match=r"\(28, 28, 3\): one image \[H, W, C\]"):
-        npz(tmp_path / "a.npz", x=whole(28, 28, 3))
+        npz(tmp_path / "a.npz", x=random_integers(28, 28, 3))
 
 
 def test_npz_labels_are_validated(tmp_path):
-    x = whole(20, 5, 6)
+    x = random_integers(20, 5, 6)
     for bad, words in (
         (10**9, "label of example 3 is 1000000000; labels are integers from 0 to 65,535"),
         (2**32, "is 4294967296"),
@@ -217,7 +219,7 @@ def test_npz_labels_are_validated(tmp_path):
 
 
 def test_npz_ignores_other_arrays_and_refuses_other_files(tmp_path, monkeypatch):
-    x = whole(20, 5, 6)
+    x = random_integers(20, 5, 6)
     # An array of objects, which only a pickle can store.
     assert npz(tmp_path / "a.npz", x=x, names=np.array([None] * 20)).spec.n_train == 16
     np.save(tmp_path / "b.npy", x)
@@ -240,7 +242,7 @@ def test_npz_ignores_other_arrays_and_refuses_other_files(tmp_path, monkeypatch)
         (dict(x=np.zeros((3, 2))), "too few"),
         (dict(x=np.full((20, 2), np.nan)), "not finite"),
         (dict(x=np.full((20, 2, 2), -3.0)), r"scale them to 0..255, 0..1 or -1..1"),
-        (dict(x=np.array([None] * 20)), "no readable"),
+        (dict(x=np.array([None] * 20)), "is not a readable"),
         (dict(x=np.full((20, 2), 1e300)), "not finite in float32, the first in example 0"),
         (dict(x=np.zeros((20, 2), complex)), "of numbers"),
         (dict(x=np.zeros((0, 8, 8))), "is empty"),
@@ -264,10 +266,10 @@ def test_invalid_npz_arrays_are_refused(tmp_path, arrays, word):
 
 def test_missing_or_damaged_npz_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((20, 8, 8), np.uint8))
-    whole = (tmp_path / "a.npz").read_bytes()
-    for bad in (b"", whole[: len(whole) // 2], whole[:-5]):
+    content = (tmp_path / "a.npz").read_bytes()
+    for bad in (b"", content[: len(content) // 2], content[:-5]):
         (tmp_path / "a.npz").write_bytes(bad)
-        with pytest.raises(UserError, match="no readable .npz"):
+        with pytest.raises(UserError, match="is not a readable .npz"):
             data.load(section("npz", path=str(tmp_path / "a.npz")))
     with pytest.raises(UserError, match="no such file"):
         data.load(section("npz", path=str(tmp_path / "none.npz")))

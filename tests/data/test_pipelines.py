@@ -7,7 +7,7 @@ import math
 import jax
 import numpy as np
 import pytest
-from runs import close, train, trained, trials, without_dropout
+from runs import close, train, train_steps, trials, without_dropout
 from tiny_configs import METHODS, dataset, resolved, tiny
 
 from aigc_jax import methods
@@ -24,7 +24,7 @@ from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import flatten_state
 from aigc_jax.utils.errors import UserError
 
-HOST = {"run.data": "host"}
+HOST = {"run.data_placement": "host"}
 
 
 def set_block_size(monkeypatch, batches, config):
@@ -32,7 +32,7 @@ def set_block_size(monkeypatch, batches, config):
     mesh = make_mesh({})
     one = pipelines.FromHost(
         dataset(config), config.data, methods.examples_per_step(config), config.batch_size, mesh, 1
-    ).trained.one
+    ).train_reader.one
     monkeypatch.setattr(
         pipelines,
         "BLOCK_BYTES",
@@ -46,8 +46,8 @@ def check_host_batches(name, shape, monkeypatch):
         config, mesh = tiny(name, precision="float64", **without_dropout(name)), make_mesh(shape)
         here = configs.override(config, HOST)
         set_block_size(monkeypatch, 5, resolved(config))
-        programs, states, metrics = trained(config, [config], (12,), mesh=mesh)
-        other, theirs, values = trained(here, [here], (5, 2, 3, 2), mesh=mesh, compiler={})
+        programs, states, metrics = train_steps(config, [config], (12,), mesh=mesh)
+        other, theirs, values = train_steps(here, [here], (5, 2, 3, 2), mesh=mesh, compiler={})
         assert other.feed.capacity == 5 and [other.feed.most(step) for step in (0, 4, 5, 7)] == [
             5,
             1,
@@ -147,7 +147,7 @@ def test_each_process_reads_only_the_rows_of_its_devices(monkeypatch):
         ],
     )
     rows = np.arange(32, dtype=np.int32).reshape(2, 16)
-    parts = feed.looked.read(rows)["x"]
+    parts = feed.eval_reader.read(rows)["x"]
     assert [part.shape[:2] for part in parts] == [(2, 4)] * 2
     assert sorted(np.concatenate(x.read).tolist()) == sorted(rows[:, 4:12].ravel().tolist())
 
@@ -156,24 +156,26 @@ def test_host_feed_of_a_group_requires_a_shared_order():
     config = tiny("vae", **HOST)
     with pytest.raises(
         UserError,
-        match="config.run.data = 'host' feeds the same batches to all trials of a group: "
+        match="config.run.data_placement = 'host' feeds the same batches to all trials of a group: "
         "config.data.order = 'trial' must be",
     ):
         Programs(resolved(config), dataset(config), 2)
     # The error precedes any training.
     with pytest.raises(
-        UserError, match="config.run.data = 'host' feeds the same batches to all trials of a group"
+        UserError,
+        match="config.run.data_placement = 'host' feeds the same batches to all trials of a group",
     ):
         groups_of(trials_of(config, [{"seed": 0}, {"seed": 1}]))
     with pytest.raises(
-        UserError, match="config.run.data = 'hots' is none of device, host; did you mean 'host'"
+        UserError,
+        match="config.run.data_placement = 'hots' is none of device, host; did you mean 'host'",
     ):
-        Programs(resolved(tiny("vae", run__data="hots")), dataset(config), 1)
+        Programs(resolved(tiny("vae", run__data_placement="hots")), dataset(config), 1)
     shared = tiny("vae", data__order="shared")
     here = configs.override(shared, HOST)
     mesh = make_mesh(dict(trial=2, data=2))
     wanted, found = (
-        flatten_state(trained(c, trials(c, 2), (6,), mesh=mesh)[1]) for c in (shared, here)
+        flatten_state(train_steps(c, trials(c, 2), (6,), mesh=mesh)[1]) for c in (shared, here)
     )
     close(found, wanted, 1e-4)
 
@@ -182,7 +184,7 @@ def test_pmap_trains_equally_on_host_batches():
     config = tiny("vae", run__parallel="pmap")
     here = configs.override(config, HOST)
     mesh = make_mesh(dict(data=4))
-    wanted, found = (flatten_state(trained(c, [c], (6,), mesh=mesh)[1]) for c in (config, here))
+    wanted, found = (flatten_state(train_steps(c, [c], (6,), mesh=mesh)[1]) for c in (config, here))
     close(found, wanted, 1e-4)
 
 
@@ -193,10 +195,10 @@ def test_host_run_stopped_within_a_block_resumes_to_identical_files(tmp_path, mo
 
     def share_programs(config, dataset, *given, **more):
         """Shares compiled programs between runs, but no prefetched blocks."""
-        key = config.run.data, fingerprint(dataset)
+        key = config.run.data_placement, fingerprint(dataset)
         if key not in kept:
             kept[key] = Programs(config, dataset, *given, **more)
-        elif config.run.data == "host":
+        elif config.run.data_placement == "host":
             kept[key].feed._coming = {}
         return kept[key]
 

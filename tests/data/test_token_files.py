@@ -129,7 +129,7 @@ def test_host_training_does_not_load_token_files_into_memory(token_corpus, tmp_p
     assert given.spec.vocabulary == given.tokenizer.size
     config = tiny(
         "lm",
-        run__data="host",
+        run__data_placement="host",
         data__name="tokens",
         data__tokenizer="file",
         data__length=T,
@@ -137,7 +137,9 @@ def test_host_training_does_not_load_token_files_into_memory(token_corpus, tmp_p
         data__path=str(tmp_path / "tokens"),
         data__tokenizer_path=str(tmp_path / "tokenizer.json"),
     )
-    monkeypatch.setattr(token_files.Joined, "__array__", lambda *_, **__: pytest.fail("read whole"))
+    monkeypatch.setattr(
+        token_files.ConcatenatedArray, "__array__", lambda *_, **__: pytest.fail("read whole")
+    )
     assert train([config], [tmp_path / "run"])[0]["status"] == "done"
 
 
@@ -187,7 +189,7 @@ def test_inconsistent_token_files_and_keys_are_refused(token_corpus, tmp_path):
             "config.data.tokenizer = 'bytes' must be 'file' for config.data.name = 'tokens'",
         ),
         (dict(path=""), "config.data.path = '' must name a directory of token files"),
-        (dict(path=str(tmp_path / "tokenz")), "is no directory; did you mean 'tokens'?"),
+        (dict(path=str(tmp_path / "tokenz")), "is not a directory; did you mean 'tokens'?"),
         (dict(length=10**6), "config.data.length = 1000000 is too long: the train split has"),
     ):
         with pytest.raises(UserError, match=message):
@@ -216,12 +218,14 @@ def test_data_command_summarizes_token_files(token_corpus, tmp_path, capsys):
 
 def test_too_many_tokens_for_device_data_are_refused(token_corpus, monkeypatch):
     ds = token_corpus[0]
-    monkeypatch.setattr(token_files.Joined, "__len__", lambda self: 2**31)
-    many = ds._replace(arrays=ds.arrays | dict(tokens=token_files.Joined([np.zeros(5, np.uint16)])))
+    monkeypatch.setattr(token_files.ConcatenatedArray, "__len__", lambda self: 2**31)
+    many = ds._replace(
+        arrays=ds.arrays | dict(tokens=token_files.ConcatenatedArray([np.zeros(5, np.uint16)]))
+    )
     with pytest.raises(
         UserError,
-        match="config.run.data = 'device' supports fewer than 2.31 tokens, and the data have "
-        "2,147,483,648; 'host' has no such limit",
+        match="config.run.data_placement = 'device' supports fewer than 2.31 tokens, and "
+        "the data have 2,147,483,648; 'host' has no such limit",
     ):
         pipelines.FromDevice(
             many,

@@ -45,7 +45,7 @@ def test_bytes_and_bpe_are_lossless(name, text):
     tokenizer = ALL[name]
     ids = tokenizer.encode(text)
     assert ids.dtype == np.int32 and ids.ndim == 1 and ids.max(initial=0) < tokenizer.end
-    assert tokenizer.decode(ids) == text and tokenizer.joined(ids) == text.encode()
+    assert tokenizer.decode(ids) == text and tokenizer.decode_bytes(ids) == text.encode()
     characters, sizes = tokenizer.sizes[ids].astype(int).sum(0)
     assert (characters, sizes) == (len(text), len(text.encode()))
 

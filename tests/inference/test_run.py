@@ -31,7 +31,7 @@ def test_loading_a_sweep_directory_names_its_trials(tmp_path, count, more):
 def test_default_sampler_is_the_first_of_the_method(tmp_path):
     """A VQ-VAE has no prior, so its default samples are reconstructions."""
     quiet = dict(run__eval_every="never", run__save_every="never", run__sample_every="never")
-    train(tiny("vqvae", steps=1, metrics=(), best="", **quiet), tmp_path)
+    train(tiny("vqvae", steps=1, metrics=(), best_metric="", **quiet), tmp_path)
     run = load(tmp_path)
     drawn = run.draw(3, "reconstruction")
     np.testing.assert_array_equal(run.draw(3), drawn)

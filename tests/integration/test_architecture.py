@@ -130,6 +130,11 @@ def test_function_names_and_annotations_meet_the_thresholds():
         assert source_statistics.annotated_share(PACKAGE, (room,)) >= 0.9, room
 
 
+def test_names_and_prose_use_the_terms_of_the_field():
+    words = source_statistics.private_words(PACKAGE)
+    assert words.total() <= 32, words
+
+
 def test_files_stay_small():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= 400, f"{path.name} is two things"

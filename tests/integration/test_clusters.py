@@ -27,14 +27,14 @@ EXPERIMENT = """
 from aigc_jax.sweeps.experiment import Experiment
 
 def sweep():
-    trials = [{{"z": z, "seed": seed}} for z in (8, 16) for seed in (0, 1)]
-    return trials + [{{"z": 16, "seed": 0, "hp.lr_g": 1e30}}]
+    trials = [{{"latent_dim": size, "seed": seed}} for size in (8, 16) for seed in (0, 1)]
+    return trials + [{{"latent_dim": 16, "seed": 0, "hp.lr_g": 1e30}}]
 
 EXPERIMENT = Experiment(
     config={config!r},
     overrides={{
         "steps": 3000, "run.eval_every": "1000 steps", "run.save_every": "250 steps",
-        "run.sample_every": "3000 steps", "metric_samples": 64,
+        "run.sample_every": "3000 steps", "num_metric_samples": 64,
     }},
     sweep=sweep,
 )
@@ -144,7 +144,7 @@ def test_slurm_with_an_invalid_partition_is_a_one_line_error(slurm, run):
     assert process.returncode == 1 and len(err.splitlines()) == 1, err
     assert err.startswith(
         "error: --engine=slurm cannot be reached: Batch job submission failed: Invalid "
-        "partition name specified; nothing"
+        "partition name specified; no job was started"
     )
 
 

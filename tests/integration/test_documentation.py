@@ -36,7 +36,7 @@ KEYS |= {name.rpartition(".")[0] for name in KEYS if "." in name}
 OBJECTS = {
     "run": "aigc_jax.inference.run.Run",
     "state": "aigc_jax.core.method.TrainState",
-    "given": "aigc_jax.metrics.inputs.MetricInputs",
+    "inputs": "aigc_jax.metrics.inputs.MetricInputs",
     "feed": "aigc_jax.data.pipelines.FromHost",
     "self": "aigc_jax.models.discriminator.Discriminator",
 }
@@ -48,7 +48,15 @@ FLAGS_OF_OTHERS = {  # flags of Slurm and gcloud
 }
 OF_FILES = {".json", ".jsonl", ".txt", ".csv", ".md", ".png", ".pdf", ".npz", ".in"}
 OF_FILES |= {".journal", ".part", ".toml", ".yml", ".yaml", ".cff", ".svg", ".whl", ".mid"}
-RETIRED = {"hp.clip", "hp.decay", "hp.ema"}  # CHANGELOG.md names their replacements
+RETIRED = {
+    "hp.clip",
+    "hp.decay",
+    "hp.ema",
+    "model.place",
+    "data.joined",
+    "run.data",
+    "run.sequence",
+}  # CHANGELOG.md names their replacements
 
 
 def check_all(find, is_true):
@@ -291,7 +299,7 @@ def test_make_targets_and_requirements_files_exist():
         "sweep --config=vae_digits --grid hp.bta=1,2 --workdir=x",
         "sweep --experiment=vae_bta --workdir=x",
         "evaluate --workdir=x --metrics=frechett",
-        "sample --workdir=x --config.z=3",
+        "sample --workdir=x --config.latent_dim=3",
     ],
 )
 def test_invalid_command_lines_are_detected(line):

@@ -171,7 +171,11 @@ def test_wrong_config_values_are_refused_or_stored_as_written(count, capsys, tmp
 
 # -- files of runs and sweeps
 
-TINY = SMALL_RUN | VAE | {"metrics": (), "steps": 16, "best": "valid/neg_elbo", "run.samples": 4}
+TINY = (
+    SMALL_RUN
+    | VAE
+    | {"metrics": (), "steps": 16, "best_metric": "valid/neg_elbo", "run.samples": 4}
+)
 LANGUAGE = (
     SMALL_RUN
     | TEXT
@@ -292,13 +296,15 @@ def test_damaged_run_files_are_refused_reported_or_harmless(count, capsys, tmp_p
 def sweep(tmp_path_factory):
     """A sweep of two programs of two trials: one finished, one interrupted."""
     path = tmp_path_factory.mktemp("sweeps") / "sweep"
-    shared = {key: value for key, value in TINY.items() if key != "z"} | {"best": ""}
+    shared = {key: value for key, value in TINY.items() if key != "latent_dims"} | {
+        "best_metric": ""
+    }
     words = [
         "sweep",
         f"--config={ROOT / 'configs/vae_digits.py'}",
         f"--workdir={path}",
         "--grid",
-        "z=(3,),(4,)",
+        "latent_dims=(3,),(4,)",
         "--seeds=2",
         *flags(shared),
     ]

@@ -111,10 +111,10 @@ def test_run_killed_at_random_writes_ends_with_the_same_bytes(tmp_path, monkeypa
 
 TINY = {
     "model.widths": "((6,),)",
-    "z": "(2,)",
+    "latent_dims": "(2,)",
     "nll_samples": 5,
     "batch_size": 16,
-    "metric_samples": 32,
+    "num_metric_samples": 32,
     "steps": "3000 steps",
     "run.log_every": "100 steps",
     "run.eval_every": "500 steps",

@@ -14,6 +14,7 @@ from option_runs import (
     RNN,
     ROWS,
     call,
+    check_run,
     done,
     evaluate,
     finite,
@@ -24,7 +25,6 @@ from option_runs import (
     rows_of,
     rows_of_each_base,
     train,
-    whole,
 )
 from options import BASES, LM, REAL, SEQ
 
@@ -73,7 +73,7 @@ def test_every_feature_metric_evaluates(runs, tmp_path, monkeypatch):
     feature_extractors.load_classifier.cache_clear()
     try:
         evaluate(
-            runs(("gan", "mlp"), {"game.condition": "projection"}),
+            runs(("gan", "mlp"), {"gan.condition": "projection"}),
             [name for name in EXTRACTED if name != "stacked_modes"],
         )
         refused(
@@ -206,8 +206,8 @@ def test_rows_in_groups_and_on_two_devices_match_a_single_run(base, number, tmp_
         return
     row = rows[number]
     print(name_of(row))
-    values = row[1] | {"run.mesh.data": 1, "run.mesh.model": 1, "run.data": "device"}
-    tolerance = 0.2 if values.get("precision") in COARSE or values.get("moments") else 2e-2
+    values = row[1] | {"run.mesh.data": 1, "run.mesh.model": 1, "run.data_placement": "device"}
+    tolerance = 0.2 if values.get("precision") in COARSE or values.get("optimizer_dtype") else 2e-2
     with precision_of(values):
         alone = train(tmp_path / "alone", base, values)
         finite(alone)
@@ -286,7 +286,7 @@ def test_runs_on_real_data_sets(name, tmp_path, real_data, forget):
     }[REAL[name]]
     values = {"data.name": name, "data.path": "", "model.context": 256} | more
     values = {k: v for k, v in values.items() if k != "model.context" or base == SEQ}
-    whole(tmp_path / "run", base, values, drawn=first_sampler)
+    check_run(tmp_path / "run", base, values, drawn=first_sampler)
 
 
 @pytest.mark.slow
@@ -301,4 +301,4 @@ def test_runs_on_every_language_pair(languages, tmp_path, real_data, forget):
         "model.context": 400,
         "data.path": "",
     }
-    whole(tmp_path / "run", SEQ, values, resumed=False, drawn=lambda path: [])
+    check_run(tmp_path / "run", SEQ, values, resumed=False, drawn=lambda path: [])

@@ -91,7 +91,7 @@ def test_data_that_a_method_cannot_read_are_a_one_line_error(base, data, sentenc
 
 def test_key_that_the_data_set_does_not_read_is_a_one_line_error(tmp_path):
     for base in BASES:
-        for axis in ("data.colour", "data.joined"):
+        for axis in ("data.colour", "data.prefix_lm"):
             words = options.words(base, {})
             value = "grey" if axis == "data.colour" else True
             if usual(base)["data.name"] not in ("folder", "pairs"):

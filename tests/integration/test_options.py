@@ -17,6 +17,7 @@ import pytest
 from covering import cover, met, pairs
 from helpers import ROOT
 from option_runs import (
+    check_run,
     evaluate,
     finite,
     first_rows,
@@ -34,9 +35,8 @@ from option_runs import (
     still,
     train,
     usual,
-    whole,
 )
-from options import APART, BASES, REAL, allowed, axes
+from options import BASES, REAL, TESTED_ELSEWHERE, allowed, axes
 
 from aigc_jax.core import keys
 from aigc_jax.metrics import EXTRACTED, METRICS
@@ -76,7 +76,7 @@ def test_every_allowed_value_of_every_key_is_in_a_row():
     walked = met([*first_rows(), *single_rows()], 1)
     for base in BASES:
         for key in keys.keys_of(*base).values():
-            for value in key.allowed if key.name not in APART else ():
+            for value in key.allowed if key.name not in TESTED_ELSEWHERE else ():
                 axis = (
                     f"{key.name}:{value}"
                     if f"{key.name}:{value}" in options.all_axes(base)
@@ -170,7 +170,7 @@ def test_runs_with_every_pair_of_options(number, tmp_path, forget):
     assert len(rows) <= 200
     if number < len(rows):
         print(name_of(rows[number]))
-        whole(tmp_path / "run", *rows[number], resumed=number % 3 == 0, drawn=first_sampler)
+        check_run(tmp_path / "run", *rows[number], resumed=number % 3 == 0, drawn=first_sampler)
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_runs_with_every_pair_of_options(number, tmp_path, forget):
 def test_runs_of_each_base_and_each_large_data_set(row, tmp_path, forget):
     large = bool(row[1])
     drawn = first_sampler if large else samplers
-    whole(tmp_path / "run", *row, resumed=not large, drawn=drawn)
+    check_run(tmp_path / "run", *row, resumed=not large, drawn=drawn)
 
 
 # -- tables

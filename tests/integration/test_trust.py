@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from runs import everything, shared, train
+from runs import run_state, shared_programs, train
 from texts import ALL
 from tiny_configs import resolved, tiny
 
@@ -109,7 +109,7 @@ def test_replaced_tokenizer_is_refused(tmp_path):
 )
 def test_malformed_checkpoint_metadata_falls_back_to_the_previous(run, text):
     """Training from the previous checkpoint ends with the same files."""
-    expected = everything(run)
+    expected = run_state(run)
     (run / "checkpoints" / "24" / "meta.json").write_bytes(text)
     reports = []
     with Checkpoints(run / "checkpoints") as checkpoints:
@@ -120,11 +120,11 @@ def test_malformed_checkpoint_metadata_falls_back_to_the_previous(run, text):
         and "using the previous checkpoint" in reports[0]
     )
     if text == b"[]":
-        assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+        assert train(tiny(steps=24), run)[0]["status"] == "done" and run_state(run) == expected
 
 
 def test_lost_checkpoints_are_refused_and_restart_trains_anew(run):
-    expected = everything(run)
+    expected = run_state(run)
     for step in (16, 24):
         (run / "checkpoints" / str(step) / "meta.json").write_bytes(b"[]")
     rows = (run / "rows.jsonl").read_bytes()
@@ -143,14 +143,14 @@ def test_lost_checkpoints_are_refused_and_restart_trains_anew(run):
     assert (run / "rows.jsonl").read_bytes() == rows
     (run / "mine.txt").write_text("not the run's")
     assert train(tiny(steps=24), run, restart=True)[0]["status"] == "done"
-    assert everything(run) == expected and (run / "mine.txt").exists()
+    assert run_state(run) == expected and (run / "mine.txt").exists()
 
 
 def test_run_killed_before_its_first_checkpoint_starts_over(run):
     """Rows reach step 16 at most during the first save, of step 8, since the save of
     step 16 waits for the first one.
     """
-    expected = everything(run)
+    expected = run_state(run)
     shutil.rmtree(run / "checkpoints")
     RunDir(run).status("running", 0)
     rows = [
@@ -159,15 +159,15 @@ def test_run_killed_before_its_first_checkpoint_starts_over(run):
         if json.loads(line)["step"] <= 16
     ]
     (run / "rows.jsonl").write_bytes(b"".join(rows))
-    assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+    assert train(tiny(steps=24), run)[0]["status"] == "done" and run_state(run) == expected
 
 
 @pytest.mark.parametrize("text", [b"[]\n", b"\xff\n"])
 def test_damaged_status_timings_and_environment_prevent_no_training(run, text):
-    expected = everything(run)
+    expected = run_state(run)
     for name in ("STATUS.json", "timings.jsonl", "environment.json"):
         (run / name).write_bytes(text)
-    assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+    assert train(tiny(steps=24), run)[0]["status"] == "done" and run_state(run) == expected
     assert documents.read(run / "STATUS.json")["status"] == "done" and documents.read(
         run / "environment.json"
     )
@@ -196,7 +196,7 @@ def test_newest_retries_when_a_checkpoint_is_deleted_while_reading(run, monkeypa
 def test_rows_of_a_diverged_run_are_verified(tmp_path):
     config = tiny(hp__lr_g=1e18, hp__lr_d=1e18, steps=24, run__save_every="never")
     # the programs do not depend on save_every
-    programs_of = lambda config, *given: shared(resolved(tiny(steps=24)), *given)
+    programs_of = lambda config, *given: shared_programs(resolved(tiny(steps=24)), *given)
     assert train(config, tmp_path, make=programs_of)[0]["status"] == "failed: diverged"
     assert RunDir(tmp_path).rows()
     change_digit(tmp_path / "rows.jsonl", b"d_loss")
@@ -207,7 +207,7 @@ def test_rows_of_a_diverged_run_are_verified(tmp_path):
 def test_file_size_limit_is_a_user_error_and_run_resumes_exactly(run, monkeypatch):
     import resource
 
-    expected = everything(run)
+    expected = run_state(run)
     shutil.rmtree(run / "checkpoints" / "24")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     biggest = max(p.stat().st_size for p in (run / "checkpoints" / "16").rglob("*") if p.is_file())
@@ -227,7 +227,7 @@ def test_file_size_limit_is_a_user_error_and_run_resumes_exactly(run, monkeypatc
         "a file of run exceeds the file-size limit"
     )
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["16"]
-    assert train(tiny(steps=24), run)[0]["status"] == "done" and everything(run) == expected
+    assert train(tiny(steps=24), run)[0]["status"] == "done" and run_state(run) == expected
 
 
 def group_of(run, path):

@@ -16,10 +16,10 @@ from aigc_jax.sweeps.engines.base import EXIT_REFUSED
 VAE = f"--config={ROOT / 'configs' / 'vae_digits.py'}"
 TINY = [
     "--config.model.widths=((6,),)",
-    "--config.z=(2,)",
+    "--config.latent_dims=(2,)",
     "--config.nll_samples=5",
     "--config.batch_size=16",
-    "--config.metric_samples=32",
+    "--config.num_metric_samples=32",
     "--config.run.log_every=2",
     "--config.run.eval_every=4",
     "--config.run.sample_every=never",

@@ -92,7 +92,7 @@ def test_bars_add_up(music, adds_up):
         ("", "no key"),
         (HEAD, "no notes"),
         (HEAD + "C5/0", "divides by 0"),
-        (HEAD + "C" + "9" * 5000, "no length"),
+        (HEAD + "C" + "9" * 5000, "is not the length"),
         (HEAD + "C ;", "line 6 of the tune: ';' is not ABC notation"),
         (HEAD + "C" + "'" * 50, "is outside the pitches of MIDI"),
         (HEAD.replace("4/4", "4/x") + "C", "the meter '4/x'"),

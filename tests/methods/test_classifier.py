@@ -89,7 +89,7 @@ def test_saliency_is_not_quantized_to_grey_levels(tmp_path):
     """A saliency map has the shape of an image but is none: grey levels would round
     most values to 0.
     """
-    runs.train(tiny("classifier", steps="2 steps", metrics=(), best=""), tmp_path)
+    runs.train(tiny("classifier", steps="2 steps", metrics=(), best_metric=""), tmp_path)
     run = aigc_jax.load(tmp_path)
     drawn = run.draw(8, "saliency")
     assert len(np.unique(drawn)) > 256 and np.abs(drawn).max() == 1

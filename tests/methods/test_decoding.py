@@ -22,7 +22,7 @@ GOLDEN_REPETITION = [109, 122, 14, 81, 129, 49, 23, 80, 19, 114, 65, 70]
 
 NETS = {
     "transformer": transformer.Decoder(
-        width=16, heads=2, layers=1, vocabulary=7, context=64, positions="rotary"
+        width=16, heads=2, layers=1, vocabulary=7, context=64, position_encoding="rotary"
     ),
     "scanned": transformer.Decoder(
         width=16, heads=2, layers=2, vocabulary=7, context=64, scan=True

@@ -97,7 +97,7 @@ def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, 
     config = small(
         net,
         spectral=regularizer in ("spectral", "all"),
-        game__regularizers=names,
+        gan__regularizers=names,
         batch_size=8,
     )
     data, settled = dataset(config), resolved(config)
@@ -164,10 +164,12 @@ def test_basic_gan_step_equals_a_manual_implementation():
         config = tiny("gan", precision="float64")
         method, state, batch = begun(config)
         after, metrics = jax.jit(method.step)(state, batch)
-        players = GanNetworks(resolved(config), dataset(config).spec)
-        z = example_noise(fold_in(state.key, 0, 0), batch["index"], (config.z,), jnp.float64)
-        g = lambda p: players.g.apply({"params": p}, z)
-        d = lambda p, x: players.d.apply({"params": p}, x)[0]
+        networks = GanNetworks(resolved(config), dataset(config).spec)
+        z = example_noise(
+            fold_in(state.key, 0, 0), batch["index"], (config.latent_dim,), jnp.float64
+        )
+        g = lambda p: networks.g.apply({"params": p}, z)
+        d = lambda p, x: networks.d.apply({"params": p}, x)[0]
         optimizer = optax.adam(config.hp.lr_d, b1=config.hp.beta1, b2=config.hp.beta2)
         moved = lambda params, grads: optax.apply_updates(
             params, optimizer.update(grads, optimizer.init(params))[0]
@@ -198,7 +200,7 @@ def test_one_generator_pass_serves_both_losses():
     """
     from aigc_jax.training.programs import Programs
 
-    wide = dict(model__g__widths=(48, 40), model__d__widths=(56, 72), z=24)
+    wide = dict(model__g__widths=(48, 40), model__d__widths=(56, 72), latent_dim=24)
     config = tiny("gan", **wide)
     programs = Programs(resolved(config), dataset(config), 1)
     programs.training.begin(programs.shapes, programs.feed.training, np.int32(1))
@@ -210,14 +212,14 @@ def test_one_generator_pass_serves_both_losses():
 
 @pytest.mark.parametrize("condition", ["concatenation", "projection", "auxiliary"])
 def test_both_networks_use_labels(condition):
-    config = tiny("gan", game__condition=condition)
+    config = tiny("gan", gan__condition=condition)
     method, state, batch = begun(config)
-    players = GanNetworks(resolved(config), dataset(config).spec)
-    z, x, label = players.noise(state.key, batch["index"]), batch["x"], batch["label"]
+    networks = GanNetworks(resolved(config), dataset(config).spec)
+    z, x, label = networks.noise(state.key, batch["index"]), batch["x"], batch["label"]
     other = (label + 1) % 10
     stats = state.extra["stats"]
-    draw = jax.jit(lambda label: players.generate(state.params["g"], stats["g"], z, label)[0])
-    judge = jax.jit(lambda params, label: players.discriminate(params, stats["d"], x, label)[0])
+    draw = jax.jit(lambda label: networks.generate(state.params["g"], stats["g"], z, label)[0])
+    judge = jax.jit(lambda params, label: networks.discriminate(params, stats["d"], x, label)[0])
     params = state.params["d"]
     assert (draw(label) != draw(other)).any()
     logits, classes = judge(params, label)
@@ -239,8 +241,8 @@ def test_both_networks_use_labels(condition):
     @jax.jit
     def sampled(index, classes):
         samples = method.samplers["prior"](state, state.key, {"index": index, "class": classes})
-        noise = players.noise(state.key, index)
-        return samples, players.generate(state.params["g"], stats["g"], noise, classes)[0]
+        noise = networks.noise(state.key, index)
+        return samples, networks.generate(state.params["g"], stats["g"], noise, classes)[0]
 
     samples, expected = sampled(jnp.array([3, 13, 4]), jnp.array([3, 3, 4]))
     np.testing.assert_allclose(samples, expected, atol=1e-6)
@@ -250,14 +252,14 @@ def test_both_networks_use_labels(condition):
 def plain(tmp_path_factory):
     """The directory of a small run on digits, without labels."""
     path = tmp_path_factory.mktemp("plain")
-    runs.train(tiny("gan", steps="2 steps", metrics=(), best=""), path)
+    runs.train(tiny("gan", steps="2 steps", metrics=(), best_metric=""), path)
     return path
 
 
 def test_samples_of_one_class_equal_their_column_of_the_grid(tmp_path, plain):
     import aigc_jax
 
-    config = tiny("gan", game__condition="projection", steps="2 steps", metrics=(), best="")
+    config = tiny("gan", gan__condition="projection", steps="2 steps", metrics=(), best_metric="")
     runs.train(config, tmp_path / "run")
     run = aigc_jax.load(tmp_path / "run")
     assert run.classes == 10 and run.columns("prior") == 10
@@ -315,7 +317,7 @@ def test_separability_orders_images_by_held_out_scores(tmp_path, plain, capsys):
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="at least 4 samples and 4 examples"):
         run.separated(3)
-    runs.train(tiny("gan_points", steps="2 steps", metrics=(), best=""), tmp_path / "points")
+    runs.train(tiny("gan_points", steps="2 steps", metrics=(), best_metric=""), tmp_path / "points")
     assert cli.main(["sample", f"--workdir={tmp_path / 'points'}", "--what=separability"]) == 1
     assert (
         "--what=separability is for images, and the run's data are points"
@@ -332,25 +334,25 @@ def test_separability_orders_images_by_held_out_scores(tmp_path, plain, capsys):
 
 
 def test_packs_concatenate_consecutive_examples():
-    config = tiny("gan", game__pack=3, batch_size=5)
+    config = tiny("gan", gan__pack=3, batch_size=5)
     method, state, batch = begun(config)
     assert methods.examples_per_step(config) == 15 == len(batch["x"])
-    players = GanNetworks(resolved(config), dataset(config).spec)
-    packed, x = np.asarray(players.packed(batch["x"])), np.asarray(batch["x"])
-    assert packed.shape == (5, 8, 8, 3) == (5, *players.seen)
+    networks = GanNetworks(resolved(config), dataset(config).spec)
+    packed, x = np.asarray(networks.pack_examples(batch["x"])), np.asarray(batch["x"])
+    assert packed.shape == (5, 8, 8, 3) == (5, *networks.input_shape)
     for i, j in np.ndindex(5, 3):
         np.testing.assert_array_equal(packed[i, :, :, j], x[3 * i + j, :, :, 0])
-    logits = jax.eval_shape(lambda p: players.discriminate(p, {}, x)[0][0], state.params["d"])
+    logits = jax.eval_shape(lambda p: networks.discriminate(p, {}, x)[0][0], state.params["d"])
     assert logits.shape == (5,)
     sums = jax.jit(method.evaluate)(
         state, jax.tree.map(lambda x: x[:8], batch) | dict(weight=jnp.array([1.0] * 5 + [0] * 3))
     )
     assert sums["weight"] == 1  # eight examples fill two packs, one of them without padding
     points = GanNetworks(
-        resolved(tiny("gan_points", game__pack=2)), dataset(tiny("gan_points")).spec
+        resolved(tiny("gan_points", gan__pack=2)), dataset(tiny("gan_points")).spec
     )
     np.testing.assert_array_equal(
-        points.packed(jnp.arange(8.0).reshape(4, 2)), [[0, 1, 2, 3], [4, 5, 6, 7]]
+        points.pack_examples(jnp.arange(8.0).reshape(4, 2)), [[0, 1, 2, 3], [4, 5, 6, 7]]
     )
 
 
@@ -363,7 +365,7 @@ def test_unrolled_generator_gradient_equals_finite_differences():
             "gan",
             precision="float64",
             optimizer="sgd",
-            game__unroll=2,
+            gan__unroll=2,
             hp__beta1=0.0,
             hp__lr_d=0.5,
             hp__lr_g=1.0,
@@ -373,13 +375,15 @@ def test_unrolled_generator_gradient_equals_finite_differences():
         )
         method, state, batch = begun(config)
         after, _ = jax.jit(method.step)(state, batch)
-        players = GanNetworks(resolved(config), dataset(config).spec)
-        z = example_noise(fold_in(state.key, 0, 0), batch["index"], (config.z,), jnp.float64)
-        d = lambda p, x: players.d.apply({"params": p}, x)[0]
+        networks = GanNetworks(resolved(config), dataset(config).spec)
+        z = example_noise(
+            fold_in(state.key, 0, 0), batch["index"], (config.latent_dim,), jnp.float64
+        )
+        d = lambda p, x: networks.d.apply({"params": p}, x)[0]
 
         @jax.jit
         def unrolled_loss(g):
-            fake, params = players.g.apply({"params": g}, z), after.params["d"]
+            fake, params = networks.g.apply({"params": g}, z), after.params["d"]
             for _ in range(2):
                 grads = jax.grad(
                     lambda p: (
@@ -398,7 +402,7 @@ def test_unrolled_generator_gradient_equals_finite_differences():
         step = jax.tree.map(lambda a, b: a - b, state.params["g"], after.params["g"])
         along = sum(jax.tree.leaves(jax.tree.map(lambda s, v: (s * v).sum(), step, direction)))
         assert float(along) == pytest.approx(float(slope), rel=1e-6)
-        blind = resolved(configs.override(config, {"game.unroll": 0}))
+        blind = resolved(configs.override(config, {"gan.unroll": 0}))
         step = jax.jit(methods.make_method(blind, dataset(config).spec).step)
         plain = step(state, batch)[0].params["g"]
         assert any(
@@ -408,7 +412,7 @@ def test_unrolled_generator_gradient_equals_finite_differences():
 
 
 def test_unrolled_adam_is_finite_for_zero_gradients():
-    config = tiny("gan", game__unroll=3, model__d__activation="relu", model__g__activation="relu")
+    config = tiny("gan", gan__unroll=3, model__d__activation="relu", model__g__activation="relu")
     method, state, batch = begun(config)
     # all units are dead
     state = state.replace(
@@ -449,18 +453,18 @@ def test_minibatch_stddev_uses_the_largest_dividing_group_size(size, group):
         (5, 1, "5 (config.batch_size = 5)"),
         (7, 1, "7 (config.batch_size = 7)"),
         (25, 1, "25 (config.batch_size = 25)"),
-        (10, 2, "5 (config.batch_size = 10, config.game.pack = 2)"),
-        (2, 2, "1 (config.batch_size = 2, config.game.pack = 2)"),
+        (10, 2, "5 (config.batch_size = 10, config.gan.pack = 2)"),
+        (2, 2, "1 (config.batch_size = 2, config.gan.pack = 2)"),
     ],
 )
 def test_minibatch_stddev_refuses_batches_without_groups(size, pack, words):
-    config = resolved(small("mlp", batch_size=size, game__pack=pack, model__d__minibatch_std=True))
+    config = resolved(small("mlp", batch_size=size, gan__pack=pack, model__d__minibatch_std=True))
     with pytest.raises(UserError) as e:
         methods.make_method(config, dataset(config).spec)
     assert f"none of these sizes divides {words}" in str(e.value) and "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("key", ["batch_size", "critic_steps", "game.pack"])
+@pytest.mark.parametrize("key", ["batch_size", "critic_steps", "gan.pack"])
 def test_step_without_examples_is_refused(key):
     with pytest.raises(UserError, match=f"config.{key} = 0 must be at least 1"):
         configs.override(tiny("gan", steps="3 epochs"), {key: 0})
@@ -470,22 +474,22 @@ def test_step_without_examples_is_refused(key):
     "name, overrides, words",
     [
         ("gan", {"loss": "hinged"}, "'hinged' is none of .*did you mean 'hinge'"),
-        ("gan", {"game.regularizers": ("r3",)}, r"config.game.regularizers\[0\] = 'r3' is none of"),
-        ("gan", {"game.condition": "projections"}, "did you mean 'projection'"),
+        ("gan", {"gan.regularizers": ("r3",)}, r"config.gan.regularizers\[0\] = 'r3' is none of"),
+        ("gan", {"gan.condition": "projections"}, "did you mean 'projection'"),
         (
             "gan",
-            {"game.condition": "projection", "game.pack": 2},
+            {"gan.condition": "projection", "gan.pack": 2},
             "packs examples of several classes",
         ),
-        ("gan", {"game.pack": 0}, "config.game.pack = 0 must be at least 1"),
-        ("gan", {"game.pack": 17}, "config.batch_size = 16 must be at least config.game.pack = 17"),
-        ("gan", {"game.unroll": -1}, "config.game.unroll = -1 must be at least 0"),
-        ("gan", {"game.augment": ("color",)}, "did you mean 'colour'"),
-        ("gan_points", {"game.augment": ("colour",)}, "is for images"),
-        ("gan_points", {"game.regularizers": ("consistency",)}, "is for images"),
+        ("gan", {"gan.pack": 0}, "config.gan.pack = 0 must be at least 1"),
+        ("gan", {"gan.pack": 17}, "config.batch_size = 16 must be at least config.gan.pack = 17"),
+        ("gan", {"gan.unroll": -1}, "config.gan.unroll = -1 must be at least 0"),
+        ("gan", {"gan.augment": ("color",)}, "did you mean 'colour'"),
+        ("gan_points", {"gan.augment": ("colour",)}, "is for images"),
+        ("gan_points", {"gan.regularizers": ("consistency",)}, "is for images"),
         (
             "gan_points",
-            {"game.condition": "projection"},
+            {"gan.condition": "projection"},
             "needs labels, and config.data.name = 'ring' has none",
         ),
         ("gan_conv", {"model.g.norm": "layers"}, "did you mean 'layer'"),

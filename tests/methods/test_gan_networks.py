@@ -136,7 +136,7 @@ def test_resnet_shapes_match_the_images(size, ups):
 
 
 def test_maxout_is_the_maximum_of_its_pieces():
-    d = gan_mlp.MLPDiscriminator(shape=(3,), widths=(4,), activation="identity", pieces=5)
+    d = gan_mlp.MLPDiscriminator(shape=(3,), widths=(4,), activation="identity", maxout_pieces=5)
     x = jax.random.normal(jax.random.key(0), (6, 3))
     params = d.init(jax.random.key(1), x)["params"]
     linear = np.asarray(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]).reshape(

@@ -40,7 +40,7 @@ def config_of(optimizer, **more):
             optimizer=optimizer,
             steps=100,
             frozen="",
-            moments="",
+            optimizer_dtype="",
             schedule=dict(name="constant", warmup=0),
         )
         | more
@@ -82,7 +82,7 @@ def test_adamw_clips_the_global_norm_and_decays_kernels_and_embeddings():
     )
     grads = jax.tree.map(lambda p: 100 * jnp.ones_like(p), params)
     rule = optimizers.OPTIMIZERS["adamw"].make(
-        0.1, dict(beta1=0.9, beta2=0.99, clip=1e-6, weight_decay=0.5)
+        0.1, dict(beta1=0.9, beta2=0.99, grad_clip=1e-6, weight_decay=0.5)
     )
     new, _ = jax.jit(lambda p, g: optimizers.apply_updates(rule, g, rule.init(p), p))(params, grads)
     # clipped to a norm of 1e-6, each of the five gradients is 1e-6 / sqrt(5), and
@@ -158,7 +158,7 @@ def test_inverse_sqrt_schedule_matches_the_paper():
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_optimizer_minimizes_a_parabola(name):
     make = optimizers.make_optimizer(config_of(name))
-    hp = dict(beta1=0.5, beta2=0.99, clip=100.0, weight_decay=0.0)
+    hp = dict(beta1=0.5, beta2=0.99, grad_clip=100.0, weight_decay=0.0)
     # Adagrad's steps shrink as 1 / sqrt(t): 200 steps cover about 28 learning rates
     rate = 0.5 if name == "adagrad" else 0.05
     params = dict(kernel=jnp.array([3.0, -2.0]))
@@ -206,7 +206,7 @@ def test_gradient_accumulation_equals_one_batch(parts):
     with jax.enable_x64(True):
         params, key = dict(w=jnp.array([0.3, -1.0, 2.0])), jax.random.key(3)
         whole = mean_gradients(quadratic, params, BATCH, key)
-        some = mean_gradients(quadratic, params, BATCH, key, accumulate=parts)
+        some = mean_gradients(quadratic, params, BATCH, key, grad_accumulation_steps=parts)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), some, whole)
         residual = BATCH["x"] @ np.array(params["w"]) + rng.example_noise(
             key, BATCH["index"], (), jnp.float64

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from runs import close, made, train, trained, trials
+from runs import close, compile_programs, train, train_steps, trials
 from tiny_configs import METHODS, dataset, methods_of, tiny
 
 from aigc_jax.core import config as configs
@@ -39,7 +39,7 @@ def test_call_lengths_give_identical_states_and_metrics(name):
     config = tiny(name)
     ends = {}
     for calls in ((24,), (1,) * 24, (5, 7, 1, 11)):
-        programs, states, metrics = trained(config, [config], calls)
+        programs, states, metrics = train_steps(config, [config], calls)
         assert programs.training.compiled is not None
         ends[calls] = digest_leaves(flatten_state(states) | metrics)
     assert len(set(ends.values())) == 1
@@ -48,7 +48,7 @@ def test_call_lengths_give_identical_states_and_metrics(name):
 @most_methods  # test_options checks one step of every method
 def test_training_changes_every_parameter_and_stays_finite(name):
     config = tiny(name)
-    programs, states, metrics = trained(config, [config])
+    programs, states, metrics = train_steps(config, [config])
     before, after = flatten_state(programs.init([config])), flatten_state(states)
     assert int(states.step[0]) == 12
     assert all(np.isfinite(v).all() for v in metrics.values())
@@ -73,13 +73,13 @@ def test_trials_in_one_program_equal_single_runs_in_float64(name, route):
     with jax.enable_x64(True):
         config = tiny(name, precision="float64")
         given = trials(config, 8)
-        _, group, metrics = trained(config, given, (20,), route=route)
+        _, group, metrics = train_steps(config, given, (20,), route=route)
         group = flatten_state(group)
         assert {v.dtype for k, v in group.items() if k.startswith("params/")} == {
             np.dtype("float64")
         }
         for i in (0, 3, 7):
-            _, single, own = trained(config, [given[i]], (20,))
+            _, single, own = train_steps(config, [given[i]], (20,))
             close({k: v[i : i + 1] for k, v in group.items()}, flatten_state(single), 1e-9)
             close({k: v[i : i + 1] for k, v in metrics.items()}, own, 1e-9)
 
@@ -88,16 +88,16 @@ def test_trials_in_one_program_equal_single_runs_in_float64(name, route):
 def test_trials_in_one_program_equal_single_runs_in_float32(name):
     config = tiny(name)
     given = trials(config, 4)
-    _, _, metrics = trained(config, given, (20,))
+    _, _, metrics = train_steps(config, given, (20,))
     for i, c in enumerate(given):
-        _, _, own = trained(config, [c], (20,))
+        _, _, own = train_steps(config, [c], (20,))
         close({k: v[i : i + 1] for k, v in metrics.items()}, own, 1e-4)
 
 
 @some_of(("gan",), ("vae", "lm", "gan_conv", "gan_critic"))
 def test_trials_of_one_program_differ(name):
     config = tiny(name)
-    _, states, _ = trained(config, trials(config, 3))
+    _, states, _ = train_steps(config, trials(config, 3))
     for path, leaf in flatten_state(states).items():
         if path.startswith("params/"):
             assert (leaf[0] != leaf[1]).any() and (leaf[1] != leaf[2]).any(), path
@@ -115,8 +115,8 @@ def test_trials_of_one_program_differ(name):
 def test_nan_in_one_trial_leaves_the_others_bitwise_identical(name, route):
     config = tiny(name)
     given = trials(config, 4)
-    _, sound, _ = trained(config, given, route=route)
-    programs = made(config, 4, route=route)
+    _, sound, _ = train_steps(config, given, route=route)
+    programs = compile_programs(config, 4, route=route)
     states = programs.init(given)
     poisoned = {k: v.at[2].set(np.nan) if k.startswith("lr") else v for k, v in states.hp.items()}
     states, metrics = programs.train(programs.to_mesh(states.replace(hp=poisoned)), 0, 12)
@@ -140,10 +140,10 @@ def test_every_route_gives_the_same_trials_in_float64(name):
         config = tiny(name, precision="float64")
         given = trials(config, 3)
         reference = flatten_state(
-            trained(config, given, mesh=mesh.make_mesh(dict(trial=1, data=1)))[1]
+            train_steps(config, given, mesh=mesh.make_mesh(dict(trial=1, data=1)))[1]
         )
         for route, chunk, parts, data in (("vmap", 2, 1, 1), ("map", 0, 2, 1), ("vmap", 0, 2, 2)):
-            programs, states, _ = trained(
+            programs, states, _ = train_steps(
                 config,
                 given,
                 mesh=mesh.make_mesh(dict(trial=parts, data=data)),
@@ -167,10 +167,13 @@ def test_flops_are_divided_over_the_devices():
     """No device computes the examples of another: FLOPs per device fall to an eighth
     where matrix products dominate.
     """
-    config = tiny("gan", batch_size=1024, z=128, model__g__widths=(256,), model__d__widths=(256,))
+    config = tiny(
+        "gan", batch_size=1024, latent_dim=128, model__g__widths=(256,), model__d__widths=(256,)
+    )
     flops = {}
     for n in (1, 8):
-        programs = trained(config, [config], (1,), mesh=mesh.make_mesh(dict(trial=1, data=n)))[0]
+        shape = dict(trial=1, data=n)
+        programs, _, _ = train_steps(config, [config], (1,), mesh=mesh.make_mesh(shape))
         flops[n] = programs.training.compiled.cost_analysis()["flops"]
     assert flops[8] < flops[1] / 8 * 1.25
 
@@ -181,7 +184,7 @@ def test_evaluation_is_independent_of_batching_and_sharding(name):
     reference = None
     for batch, devices in ((16, 1), (7, 1), (64, 1), (16, 8)):
         c = configs.override(config, {"batch_size": batch})
-        programs = made(c, 1, mesh=mesh.make_mesh(dict(trial=1, data=devices)))
+        programs = compile_programs(c, 1, mesh=mesh.make_mesh(dict(trial=1, data=devices)))
         values = Evaluator(programs).evaluate(programs.init([c]), "test", 32)[0]
         reference = reference or values
         for key, value in values.items():
@@ -191,7 +194,7 @@ def test_evaluation_is_independent_of_batching_and_sharding(name):
 @most_methods
 def test_evaluation_and_sampling_do_not_change_the_state(name):
     config = tiny(name)
-    programs = made(config, 1)
+    programs = compile_programs(config, 1)
     states = programs.init([config])
     before = digest_leaves(flatten_state(states))
     Evaluator(programs).evaluate(states, "valid", 16)
@@ -209,7 +212,7 @@ def test_evaluation_and_sampling_do_not_change_the_state(name):
 
 def test_unknown_and_unsupported_metrics_are_refused():
     config = tiny("gan")
-    programs = made(config, 1)
+    programs = compile_programs(config, 1)
     states = programs.init([config])
     for name, words in (
         ("nl", r"^metrics\[0\] = 'nl' is none of .*did you mean 'nll'"),
@@ -217,7 +220,7 @@ def test_unknown_and_unsupported_metrics_are_refused():
     ):
         with pytest.raises(UserError, match=words):
             Evaluator(programs).evaluate(states, "valid", 16, [name])
-    text = made(tiny("lm"), 1)
+    text = compile_programs(tiny("lm"), 1)
     for name in METRICS.keys() - {"bleu", "rouge", "variety"}:
         with pytest.raises(
             UserError,
@@ -229,7 +232,7 @@ def test_unknown_and_unsupported_metrics_are_refused():
         UserError,
         match=r"config.metrics\[0\] = 'bleu' needs the sampler 'answer', and config.method = 'gan'",
     ):
-        made(tiny("gan", metrics=("bleu",)), 1)
+        compile_programs(tiny("gan", metrics=("bleu",)), 1)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +294,7 @@ def test_arrays_that_are_not_images_are_refused_as_png(tmp_path, capsys):
     config = tiny(
         "vae",
         steps=1,
-        best="",
+        best_metric="",
         run__eval_every="never",
         run__sample_every="never",
         run__save_every="never",
@@ -317,7 +320,7 @@ def test_sampling_conditions_follow_the_fixed_order_of_the_split():
     before any is repeated.
     """
     config = tiny("vae")
-    programs = made(config, 1)
+    programs = compile_programs(config, 1)
     states = programs.init([config])
     start, count = dataset(config).splits["valid"]
     originals = (
@@ -334,7 +337,7 @@ def test_sampling_conditions_follow_the_fixed_order_of_the_split():
 @most_methods
 def test_one_program_serves_every_split_and_every_call(name):
     config = tiny(name)
-    programs, states, _ = trained(config, [config], (3, 1, 8))
+    programs, states, _ = train_steps(config, [config], (3, 1, 8))
     for split in ("train", "valid", "test"):
         Evaluator(programs).evaluate(states, split, 16)
         programs.draw(states, main_sampler(programs), 16, split)
@@ -359,8 +362,8 @@ def test_restored_state_resumes_to_identical_bytes(name):
     config = tiny(name)
     from aigc_jax.training.serialization import restore_like
 
-    _, whole, _ = trained(config, [config], (20,))
-    programs, half, _ = trained(config, [config], (9,))
+    _, whole, _ = train_steps(config, [config], (20,))
+    programs, half, _ = train_steps(config, [config], (9,))
     again = programs.to_mesh(restore_like(programs.shapes, flatten_state(half), "memory"))
     again, _ = programs.train(again, 0, 11)
     assert digest_leaves(flatten_state(again)) == digest_leaves(flatten_state(whole))

@@ -28,8 +28,8 @@ def steps_of(rule, lr, hp):
     for t, grads in enumerate(GRADS, 1):
         g = {name: np.array(x) for name, x in grads.items()}
         norm = np.sqrt(sum((x**2).sum() for x in g.values()))
-        if hp.get("clip"):
-            g = {name: x * min(1, hp["clip"] / norm) for name, x in g.items()}
+        if hp.get("grad_clip"):
+            g = {name: x * min(1, hp["grad_clip"] / norm) for name, x in g.items()}
         for name in w:
             direction, memory[name] = rule(g[name], memory[name], t, hp)
             decay = hp.get("weight_decay", 0) * w[name] if name == "kernel" else 0
@@ -80,13 +80,13 @@ def test_two_optimizer_steps_match_numpy(name):
             dict(beta1=0.5),
             dict(beta2=0.9),
             dict(weight_decay=0.3),
-            dict(clip=0.7),
-            dict(clip=0.0, beta1=0.0),
+            dict(grad_clip=0.7),
+            dict(grad_clip=0.0, beta1=0.0),
         ):
             hp = {
                 k: v
                 for k, v in (
-                    dict(beta1=0.9, beta2=0.99, weight_decay=0.01, clip=5.0) | change
+                    dict(beta1=0.9, beta2=0.99, weight_decay=0.01, grad_clip=5.0) | change
                 ).items()
                 if k in names
             }
@@ -119,7 +119,7 @@ def test_zero_clip_leaves_gradients_bitwise_unchanged():
         beta1=jnp.float32(0.9),
         beta2=jnp.float32(0.99),
         weight_decay=jnp.float32(0),
-        clip=jnp.float32(0),
+        grad_clip=jnp.float32(0),
     )
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -162,7 +162,7 @@ def test_each_gan_network_has_its_own_learning_rate():
 def test_defaults_fill_missing_hyperparameters():
     config = tiny("vae", optimizer="adamw")
     assert configs.hparam_values(config) == dict(
-        lr=1e-3, beta=1.0, beta1=0.9, beta2=0.999, weight_decay=0.01, clip=0.0
+        lr=1e-3, beta=1.0, beta1=0.9, beta2=0.999, weight_decay=0.01, grad_clip=0.0
     )
     assert configs.hparam_values(tiny("vae", optimizer="sgd", hp__beta1=0.5)) == dict(
         lr=1e-3, beta=1.0, beta1=0.5
@@ -176,7 +176,7 @@ def test_overriding_a_choice_drops_unused_hyperparameters_of_the_file():
     assert (
         "auxiliary"
         not in configs.override(
-            configs.load("configs/cgan_mnist.py"), {"game.condition": "projection"}
+            configs.load("configs/cgan_mnist.py"), {"gan.condition": "projection"}
         ).hp
     )
     kept = tiny("vae", optimizer="adagrad", hp__beta1=0.5)
@@ -197,7 +197,7 @@ def test_overriding_a_choice_drops_unused_hyperparameters_of_the_file():
         ("vae", {"likelihood": "gaussian", "binarize": "none"}, "config.hp.sigma is missing"),
         ("gan", {"hp__ema_decay": 1.5}, "config.hp.ema_decay = 1.5"),
         ("vqvae", {"hp__ema_decay": 1.0}, "config.hp.ema_decay = 1.0"),
-        ("lm", {"hp__clip": -1.0}, "config.hp.clip = -1.0"),
+        ("lm", {"hp__grad_clip": -1.0}, "config.hp.grad_clip = -1.0"),
         ("gan", {"hp__smoothing": 1.5}, "config.hp.smoothing = 1.5"),
     ],
 )
@@ -220,7 +220,7 @@ def test_hyperparameter_defaults_are_exactly_those_that_are_read():
     assert set(READ_BY["optimizer"]) == set(optimizers.OPTIMIZERS) and set(
         READ_BY["method"]
     ) == set(methods.METHODS)
-    assert set(READ_BY["game.regularizers"]) == set(REGULARIZERS)
+    assert set(READ_BY["gan.regularizers"]) == set(REGULARIZERS)
 
 
 def test_explicit_default_does_not_change_the_config_hash():

@@ -20,7 +20,7 @@ from aigc_jax.core.method import Method
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.latents import LATTICE, Model
 from aigc_jax.methods.losses import latents as latent_losses
-from aigc_jax.methods.vae import BOUNDS
+from aigc_jax.methods.vae import OBJECTIVES
 from aigc_jax.metrics import METRICS
 from aigc_jax.metrics.inputs import MetricInputs
 from aigc_jax.utils.errors import UserError
@@ -49,7 +49,7 @@ def linear(z=(2,), **more):
     return config(
         POINTS,
         hp=dict(sigma=0.4),
-        z=z,
+        latent_dims=z,
         model=dict(widths=((),) * len(z), activation="identity"),
         likelihood="gaussian",
         binarize="none",
@@ -101,7 +101,7 @@ def test_importance_weighted_bound_increases_from_the_elbo():
     means = jax.jit(lambda many: [latent_losses.iwae(many[:k]).mean() for k in sizes])
     values = list(map(float, means(many)))
     assert values == sorted(values) and values[0] < 0.2 and values[-1] > 1.5  # log E w = 2
-    c = config(k=7)
+    c = config(num_importance_samples=7)
     method = methods.make_method(c, GREY)
     state = randomized(method, c, 0.2)
     model = Model(c, GREY)
@@ -112,7 +112,7 @@ def test_importance_weighted_bound_increases_from_the_elbo():
         out = {}
         for name, k in (("elbo", 1), ("iwae", 1), ("iwae", 7)):
             draws = model.infer(params, x, None, jax.random.key(5), jnp.arange(16), k)
-            loss, log_p, gap = BOUNDS[name](model, params, state.hp, x, None, draws, 1.0)
+            loss, log_p, gap = OBJECTIVES[name](model, params, state.hp, x, None, draws, 1.0)
             out[name, k] = -loss, (log_p - gap).mean()
         return out
 
@@ -191,14 +191,14 @@ def test_dreg_gradients_are_unbiased_with_lower_encoder_variance():
     """Over 4,000 draws: means of the decoder's and encoder's gradients agree within
     their errors; the encoder's vary less; the values are equal.
     """
-    c = linear(k=4, bound="dreg")
+    c = linear(num_importance_samples=4, objective="dreg")
     method = methods.make_method(c, POINTS)
     state = randomized(method, c, 0.3)
     model, x = Model(c, POINTS), batch(POINTS, 1)["x"]
 
     def value(name, params, key):
         draws = model.infer(params, x, None, key, jnp.arange(1), 4)
-        return BOUNDS[name](model, params, state.hp, x, None, draws, 1.0)[0]
+        return OBJECTIVES[name](model, params, state.hp, x, None, draws, 1.0)[0]
 
     keys = jax.random.split(jax.random.key(8), 4000)
     out = {
@@ -231,7 +231,7 @@ def test_beta_free_bits_and_penalties_are_in_the_loss():
         none=dict(hp=dict(beta=0.0)),
         more=dict(hp=dict(beta=4.0)),
         warm=dict(anneal=dict(name="linear", period=10)),
-        free=dict(bound="free_bits", hp=dict(free_bits=50.0)),
+        free=dict(objective="free_bits", hp=dict(free_bits=50.0)),
         tc=dict(penalty="tc", hp=dict(penalty=3.0)),
         mmd=dict(penalty="mmd", hp=dict(penalty=3.0)),
     )
@@ -345,7 +345,7 @@ def test_interpolation_starts_and_ends_at_prior_samples():
     model, state, pictures = drawn(linear(), POINTS, "interpolation", 16)
     key = jax.random.key(0)
     ends = [
-        model.top(state.params, jax.random.fold_in(key, jnp.uint32(i)), jnp.arange(2))
+        model.sample_prior(state.params, jax.random.fold_in(key, jnp.uint32(i)), jnp.arange(2))
         for i in (0, 1)
     ]
     decoded = [model.call(state.params, "decode", 0, z)[0] for z in ends]
@@ -406,7 +406,7 @@ def test_vampprior_is_the_mixture_of_pseudo_input_posteriors(spec, changes, low,
     @jax.jit
     def compute(params, given):
         u = model.pseudo_inputs(params)
-        draws = model.top(params, jax.random.key(3), jnp.arange(20_000))
+        draws = model.sample_prior(params, jax.random.key(3), jnp.arange(20_000))
         x, _ = model.data(given, jax.random.key(0))
         (draw,) = model.infer(params, x, None, jax.random.key(1), jnp.arange(16), 2)
         kl = model.elbo(params, dict(sigma=0.3), x, None, [draw])[1]
@@ -486,10 +486,10 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
 @pytest.mark.parametrize(
     "spec, changes, words",
     [
-        (GREY, dict(z=(0,)), "config.z = (0,)"),
-        (GREY, dict(z=()), "config.z"),
-        (GREY, dict(k=0), "config.k = 0"),
-        (GREY, dict(k=-2), "config.k = -2"),
+        (GREY, dict(latent_dims=(0,)), "config.latent_dims = (0,)"),
+        (GREY, dict(latent_dims=()), "config.latent_dims"),
+        (GREY, dict(num_importance_samples=0), "config.num_importance_samples = 0"),
+        (GREY, dict(num_importance_samples=-2), "config.num_importance_samples = -2"),
         (BLACK, dict(conditional=True), "needs labels"),
         (GREY, dict(nll_samples=0), "config.nll_samples"),
         (GREY, dict(binarize="none"), "config.likelihood = 'bernoulli'"),
@@ -497,16 +497,16 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
         (POINTS, dict(likelihood="logistic", binarize="none"), "config.likelihood = 'logistic'"),
         (GREY, dict(likelihood="logistic"), "config.binarize = 'dynamic'"),
         (GREY, dict(likelihood="bernouli"), "did you mean 'bernoulli'"),
-        (GREY, dict(bound="elbow"), "did you mean 'elbo'"),
+        (GREY, dict(objective="elbow"), "did you mean 'elbo'"),
         (GREY, dict(prior="vmap"), "did you mean 'vamp'"),
         (GREY, dict(prior="vamp"), "config.model.pseudo"),
         (GREY, dict(penalty="tc"), "config.hp.penalty is missing"),
-        (GREY, dict(bound="free_bits"), "config.hp.free_bits is missing"),
+        (GREY, dict(objective="free_bits"), "config.hp.free_bits is missing"),
         (GREY, PIXELS, "config.hp.sigma is missing"),
-        (GREY, dict(z=(3, 2)), "widths"),
-        (GREY, dict(z=(3, 2), bound="dreg"), "one stochastic layer"),
+        (GREY, dict(latent_dims=(3, 2)), "widths"),
+        (GREY, dict(latent_dims=(3, 2), objective="dreg"), "one stochastic layer"),
         (GREY, dict(hp=dict(sigma=1.0)), "config.hp.sigma is not read by"),
-        (GREY, dict(penalty="mmd", bound="iwae", hp=dict(penalty=1.0)), "goes with an ELBO"),
+        (GREY, dict(penalty="mmd", objective="iwae", hp=dict(penalty=1.0)), "goes with an ELBO"),
         (GREY, dict(anneal=dict(name="linear", period=0)), "config.anneal.period"),
         (GREY, dict(network="conv"), "config.model.channels"),
         (

@@ -28,20 +28,24 @@ def test_straight_through_returns_the_code_and_the_encoder_gradient():
 
 
 def test_nearest_code_minimizes_the_distance():
-    z, book = random.randn(4, 5, 3), random.randn(7, 3)
-    assert (nearest_code(z, book) == ((z[..., None, :] - book) ** 2).sum(-1).argmin(-1)).all()
+    z, codebook = random.randn(4, 5, 3), random.randn(7, 3)
+    assert (
+        nearest_code(z, codebook) == ((z[..., None, :] - codebook) ** 2).sum(-1).argmin(-1)
+    ).all()
 
 
 def test_codes_move_to_output_averages_and_dead_codes_restart():
     z = jnp.array([[0.0, 0.0], [2.0, 0.0], [10.0, 1.0], [12.0, 1.0]])
     codes = jnp.array([[1.0, 1.0], [9.0, 9.0], [-50.0, 0.0]])
-    book = dict(
+    codebook = dict(
         codes=codes,
         counts=jnp.array([2.0, 2.0, 0.01]),
         sums=codes * jnp.array([[2.0], [2.0], [0.01]]),
     )
     move = jax.jit(
-        lambda dead: update_codebook(book, z, jnp.array([0, 0, 1, 1]), 0.5, dead, jax.random.key(0))
+        lambda dead: update_codebook(
+            codebook, z, jnp.array([0, 0, 1, 1]), 0.5, dead, jax.random.key(0)
+        )
     )
     new = move(0.1)
     # halfway to (1, 0) and (11, 1)

@@ -12,7 +12,7 @@ import scipy.spatial
 import scipy.special
 from option_runs import one_program
 from PIL import Image
-from runs import shared, train
+from runs import shared_programs, train
 from tiny_configs import dataset, resolved, tiny
 
 import aigc_jax
@@ -83,7 +83,7 @@ def run(tmp_path_factory):
         data__path=sorted_npz(folder, (60, 40)),
     )
     with one_program():
-        train([config], [folder / "run"], make=shared)
+        train([config], [folder / "run"], make=shared_programs)
         run = aigc_jax.load(folder / "run")
         assert run.full.dataset.arrays  # built here, by the program that trained
     run.states = run.states.replace(params=jax.tree.map(lambda x: 3 * x, run.states.params))
@@ -219,16 +219,16 @@ def test_perfect_sampler_scores_well_with_interleaved_classes(metric, monkeypatc
     monkeypatch.setattr(kid, "MOST", 500)
     real, samples = clusters(1000, 0), clusters(500, 1)
     examples = dict(x=real)
-    given = MetricInputs(
+    inputs = MetricInputs(
         lambda what: samples, "test", lambda split: examples, None, lambda x: (x, None)
     )
-    found = METRICS[metric](given)
+    found = METRICS[metric](inputs)
     everybody = np.random.RandomState(2).permutation(1000)[:500]
     # another random part
-    again = METRICS[metric](given._replace(of=lambda split: dict(x=real[everybody])))
+    again = METRICS[metric](inputs._replace(examples=lambda split: dict(x=real[everybody])))
     if metric == "kid":
         # only every other class
-        scale = METRICS["kid"](given._replace(of=lambda split: dict(x=real[::2])))["kid"]
+        scale = METRICS["kid"](inputs._replace(examples=lambda split: dict(x=real[::2])))["kid"]
         assert max(abs(found["kid"]), abs(again["kid"])) < 0.05 * scale
     else:
         assert all(found[name] == pytest.approx(again[name], abs=0.06) for name in found)
@@ -311,22 +311,25 @@ def test_contact_sheet_of_a_sorted_split_has_all_classes(tmp_path, capsys):
 
 def test_conditional_samples_have_the_class_frequencies_of_the_data(tmp_path, monkeypatch):
     path = sorted_npz(tmp_path, (90, 10))
-    config = tiny("gan", data__name="npz", data__path=path, game__condition="projection")
+    config = tiny("gan", data__name="npz", data__path=path, gan__condition="projection")
     programs, states = made(config)
     kernel = lambda tree: {k: v for k, v in jax.tree_util.tree_leaves_with_path(tree)}
     first = next(
         path
         for path, x in kernel(states.extra["ema"]).items()
-        if x.ndim == 3 and x.shape[1] == config.z + 2
+        if x.ndim == 3 and x.shape[1] == config.latent_dim + 2
     )
     deaf = jax.tree_util.tree_map_with_path(
-        lambda path, x: x.at[:, : config.z].set(0) if path == first else x, states.extra["ema"]
+        lambda path, x: x.at[:, : config.latent_dim].set(0) if path == first else x,
+        states.extra["ema"],
     )
     # samples depend only on their class
     states = states.replace(extra=states.extra | dict(ema=deaf))
     seen = []
     monkeypatch.setitem(
-        METRICS, "share", lambda given: seen.append(given) or dict(share=share(given.draw("prior")))
+        METRICS,
+        "share",
+        lambda inputs: seen.append(inputs) or dict(share=share(inputs.draw("prior"))),
     )
     one, other = programs.draw(states, "prior", 2)[0]
     assert np.abs(one - other).max() > 0.01

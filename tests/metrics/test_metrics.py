@@ -233,7 +233,7 @@ def found(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cached_extractor(found):
     """The extractor with cached features: each set of images is processed once."""
-    return cache_features(found, kept=50)
+    return cache_features(found, max_sets=50)
 
 
 @functools.cache
@@ -325,10 +325,10 @@ def test_metric_values_of_digits_noise_and_constant_images(cached_extractor, sou
     assert value("neighbours", "real")["copies"] < 0.1
     learnt = examples_of("train")["x"][:100]  # a generator that repeats training examples
     # a training split may be larger than memory: it is read in blocks only
-    given = metric_inputs(cached_extractor, learnt)._replace(
-        of=lambda split: {"test": examples_of("test")}[split]
+    inputs = metric_inputs(cached_extractor, learnt)._replace(
+        examples=lambda split: {"test": examples_of("test")}[split]
     )
-    assert METRICS["neighbours"](given) == dict(neighbour_distance=0.0, copies=1.0)
+    assert METRICS["neighbours"](inputs) == dict(neighbour_distance=0.0, copies=1.0)
     assert value("class_accuracy", "constant")["class_accuracy"] == pytest.approx(0.1)
 
 

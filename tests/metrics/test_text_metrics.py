@@ -167,11 +167,11 @@ def test_text_metrics_compare_with_references_of_the_split():
 @pytest.mark.parametrize("texts, name", [(CHINESE, "zh"), (["a dog runs", "a cat sits"], "13a")])
 def test_word_metrics_carry_the_tokenization_of_their_texts(texts, name):
     """The tokenization follows the script; ROUGE has only one."""
-    given = MetricInputs(lambda what: texts, "test", lambda split: dict(tokens=texts), None, None)
+    inputs = MetricInputs(lambda what: texts, "test", lambda split: dict(tokens=texts), None, None)
     for metric in ("bleu", "bleu_greedy", "variety"):
-        found = METRICS[metric](given)
+        found = METRICS[metric](inputs)
         signature = found.pop(f"{metric}_signature")
         assert f"tok:{name}" in signature and all(
             isinstance(value, float) for value in found.values()
         )
-    assert METRICS["rouge"](given).keys() == {"rouge1", "rouge2", "rougeL"}
+    assert METRICS["rouge"](inputs).keys() == {"rouge1", "rouge2", "rougeL"}

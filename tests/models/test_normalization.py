@@ -108,7 +108,7 @@ def test_running_statistics_are_updated_from_the_batch():
     after, _ = method.step(state, batch)
     # The input of the generator's first normalization is z W, as 2x2 images of 4
     # channels: momentum 0.9, from mean 0 and variance 1.
-    z = example_noise(fold_in(state.key, 0, 0), batch["index"], (config.z,))
+    z = example_noise(fold_in(state.key, 0, 0), batch["index"], (config.latent_dim,))
     x = np.asarray(z @ state.params["g"]["Dense_0"]["kernel"], np.float64).reshape(-1, 4)
     stats = after.extra["stats"]["g"]["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(stats["mean"], 0.1 * x.mean(0), rtol=1e-4, atol=1e-6)
@@ -132,7 +132,7 @@ def test_averaged_generator_is_normalized_by_its_own_statistics():
 
     @jax.jit
     def both(variables):
-        z = example_noise(key, index, (config.z,))
+        z = example_noise(key, index, (config.latent_dim,))
         expected, _ = net.apply(variables, z, True, mutable=["batch_stats"])
         return expected, net.apply(variables, z, False)
 

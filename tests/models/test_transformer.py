@@ -12,12 +12,21 @@ from aigc_jax.models.layers import pad_vocabulary
 
 # position kind, kv_heads, query-key norm, norm, place, MLP, scan (with remat)
 VARIANTS = {
-    "gpt2": dict(positions="learned", kv_heads=4),
-    "vaswani": dict(positions="sinusoidal", kv_heads=4, place="after", mlp="relu"),
-    "llama": dict(positions="rotary", kv_heads=2, norm="rms", mlp="swiglu", bias=False, tied=False),
-    "multi_query": dict(positions="alibi", kv_heads=1, qk_norm=True),
-    "scanned": dict(positions="none", kv_heads=4, scan=True, remat=True),
-    "scanned_rotary": dict(positions="rotary", kv_heads=1, scan=True),
+    "gpt2": dict(position_encoding="learned", kv_heads=4),
+    "vaswani": dict(
+        position_encoding="sinusoidal", kv_heads=4, norm_position="post", activation="relu"
+    ),
+    "llama": dict(
+        position_encoding="rotary",
+        kv_heads=2,
+        norm="rms",
+        activation="swiglu",
+        bias=False,
+        tied=False,
+    ),
+    "multi_query": dict(position_encoding="alibi", kv_heads=1, qk_norm=True),
+    "scanned": dict(position_encoding="none", kv_heads=4, scan=True, remat=True),
+    "scanned_rotary": dict(position_encoding="rotary", kv_heads=1, scan=True),
 }
 every_variant = pytest.mark.parametrize(
     "name",
@@ -194,7 +203,13 @@ def test_padding_does_not_change_results(positions, both):
         other = np.where(mask == 0, 3, TOKENS)
         kind = transformer.EncoderDecoder if both else transformer.Encoder
         net = kind(
-            width=32, heads=4, layers=1, vocabulary=50, context=16, positions=positions, **DOUBLE
+            width=32,
+            heads=4,
+            layers=1,
+            vocabulary=50,
+            context=16,
+            position_encoding=positions,
+            **DOUBLE,
         )
         targets = (TOKENS[:, :5],) if both else ()
         params = drawn(net, TOKENS, mask, *targets)
@@ -254,8 +269,8 @@ def test_scan_and_remat_do_not_change_outputs_or_gradients():
         }
         slope = jax.jit(jax.grad(loss), static_argnums=1)
         plain, *again = (
-            slope(first, one.clone(**kept))
-            for kept in ({}, dict(remat=True), dict(remat=True, keep="products"))
+            slope(first, one.clone(**changes))
+            for changes in ({}, dict(remat=True), dict(remat=True, remat_policy="products"))
         )
         for grads in again:
             jax.tree.map(
@@ -278,7 +293,7 @@ def test_dropout_needs_a_key_and_is_determined_by_it():
     [
         (dict(heads=5), "is not divisible by heads"),
         (dict(kv_heads=3), "is not divisible by kv_heads"),
-        (dict(positions="rotary", width=12), "needs an even number"),
+        (dict(position_encoding="rotary", width=12), "needs an even number"),
         (dict(dropout=1.0), "must be in"),
     ],
 )

@@ -70,7 +70,7 @@ def test_importing_the_package_imports_no_jax():
 def test_a_finished_run_is_returned_as_it_is(examples, monkeypatch):
     monkeypatch.setattr(Programs, "compile", lambda _: None)  # what is not called is not compiled
     run = aigc_jax.train(None, examples[0] / "gan")
-    assert run.step == 20 and run.config.z == 8
+    assert run.step == 20 and run.config.latent_dim == 8
     assert aigc_jax.train(run.config, run.dir.path).step == 20
     with pytest.raises(
         UserError, match="holds another run: .*20 in the stored run and 21 in this run"
@@ -114,7 +114,8 @@ def test_runs_of_a_sweep_are_found_by_their_overrides(sweep):
         "lr": "2 of the 4 trials of .* have lr = 0.01: ",
         "momentum": "no key of the sweep's configs ends in momentum",
         "name": "name is ambiguous: use a dict with one of the keys .*data.name",
-        "z": "none of the 4 trials of .* has z = 0.01: they vary hp.lr|config.z = 0.01",
+        "latent_dims": "none of the 4 trials of .* has latent_dims = 0.01: they vary hp.lr|"
+        "config.latent_dims = 0.01",
     }.items():
         with pytest.raises(UserError, match=words):
             sweep.run(**{keys: 1e-2})
@@ -140,17 +141,17 @@ def test_a_figure_of_a_sweep_is_shown_by_a_notebook_and_leaves_its_backend(sweep
 
 def test_a_sweep_that_is_finished_trains_nothing_again(examples, monkeypatch):
     monkeypatch.setattr(Local, "run", lambda *_: pytest.fail("a job was started"))
-    small = {"steps": 12, "model.widths": ((12,),), "z": (2,), "nll_samples": 10}
+    small = {"steps": 12, "nll_samples": 10, "latent_dims": (2,)}
     listed = [{"hp.lr": 1e-3, "seed": 1}, {"hp.lr": 1e-2, "seed": 0}]
     again = aigc_jax.sweep("vae_digits", listed, 0, examples[0] / "lr", small)
     assert len(again.trials()) == 4
 
 
 def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
-    grids = api._as_grids({"hp.lr": [1e-3, 1e-2], "z": [(2,), (3,)]})
+    grids = api._as_grids({"hp.lr": [1e-3, 1e-2], "latent_dims": [(2,), (3,)]})
     made = request.make_request(tiny("vae"), None, grids, 2, {"steps": 8})
     assert made.source == "ConfigDict" and len(made.trials) == 8 and made.base.steps == "8"
-    assert made.trials[-1].overrides == {"hp.lr": 1e-2, "z": (3,), "seed": 1}
+    assert made.trials[-1].overrides == {"hp.lr": 1e-2, "latent_dims": (3,), "seed": 1}
     assert len(request.make_request(None, ROOT / "experiments/vae_beta.py").trials) > 1
 
 

@@ -71,7 +71,7 @@ def test_parts_are_trained_separately_drawn_together_and_committed(experiment, t
     "words, error",
     [
         (["--only=3"], "--only = '3' is none of 2, 4"),
-        (["--config.z=3"], "--config is not read by"),
+        (["--config.latent_dim=3"], "--config is not read by"),
         (["--dry_run"], "--dry_run is not read by"),
     ],
 )

@@ -249,7 +249,7 @@ def test_slurm_tells_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch):
     threading.Thread(target=scancel).start()
     assert (
         task() == (EXIT_PREEMPTED, "")
-        and task.told
+        and task.received_term
         and (tmp_path / "a.txt").read_text() == "runs\nsaved\n"
     )
 
@@ -568,7 +568,7 @@ def test_a_sweep_for_kubernetes_writes_a_job_and_runs_nothing(tmp_path, monkeypa
         "--config=configs/gan_digits.py",
         f"--workdir={tmp_path / 's'}",
         "--grid",
-        "z=8,16",
+        "latent_dim=8,16",
         "--seeds=2",
         "--engine=k8s",
     ]

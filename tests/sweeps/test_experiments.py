@@ -246,7 +246,7 @@ def test_packing_cures_the_ring_and_unrolling_most_of_stacked_digits():
         assert counts.sum() == it.COUNTED and abs((counts > 0).sum() - stacked[remedy][0]) < 60
 
 
-def test_packs_of_four_keep_the_ring_whole_and_a_deeper_generator_is_what_sharpens_it():
+def test_packs_of_four_cover_the_ring_and_a_deeper_generator_sharpens_it():
     it = script("pac_ring")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -360,7 +360,9 @@ def test_every_experiment_trains_valid_configs():
     from aigc_jax.sweeps.trials import trials_of
 
     arguments = dict(
-        mode_collapse=lambda it: [(data, remedy) for data in it.GAMES for remedy in it.REMEDIES],
+        mode_collapse=lambda it: [
+            (data, remedy) for data in it.DATA_SETS for remedy in it.REMEDIES
+        ],
         vae_variants=lambda it: [(name,) for name in it.VARIANTS],
         iwae_against_elbo=lambda it: [(bound, 0) for bound in it.BEST],
         shakespeare=lambda it: [(network, 0) for network in ("transformer", *it.RECURRENT)],

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from runs import swept
+from runs import make_sweep
 from tiny_configs import tiny
 
 from aigc_jax.sweeps import grid
@@ -77,23 +77,30 @@ def test_a_grid_that_is_none(text):
         ([{"seed": 0}, {}], "trials 0 and 1"),
         ([], "has no trial"),
         ([3], "trial 0 of the sweep is 3"),
-        ([{"steps": "soon"}], "is no duration"),
+        ([{"steps": "soon"}], "is not a duration"),
     ],
 )
 def test_what_is_no_sweep_fails_before_anything_starts(tmp_path, overrides, words):
     with pytest.raises(UserError, match=words):
-        swept(tmp_path, overrides)
+        make_sweep(tmp_path, overrides)
     assert not any(tmp_path.iterdir())
 
 
 def test_trials_that_share_their_static_keys_are_a_group():
     trials = trials_of(
         tiny("vae"),
-        grid.product(grid.values("z", (3,), (4,)), grid.values("hp.lr", 1e-3, 1e-2), grid.seeds(2)),
+        grid.product(
+            grid.values("latent_dims", (3,), (4,)), grid.values("hp.lr", 1e-3, 1e-2), grid.seeds(2)
+        ),
     )
     assert [len(members) for members in groups_of(trials)] == [4, 4]
-    assert {t.config.z for t in groups_of(trials)[1]} == {(4,)} and len({t.id for t in trials}) == 8
-    assert trial_slug({"hp.lr": 1e-3, "seed": 3, "z": (3, 4)}) == "lr=0.001,seed=3,z=_3,_4"
+    assert {t.config.latent_dims for t in groups_of(trials)[1]} == {(4,)} and len(
+        {t.id for t in trials}
+    ) == 8
+    assert (
+        trial_slug({"hp.lr": 1e-3, "seed": 3, "latent_dims": (3, 4)})
+        == "lr=0.001,seed=3,latent_dims=_3,_4"
+    )
     assert all(
         "/" not in t.id and t.id.isprintable()
         for t in trials_of(tiny("vae"), [{"data.name": "npz", "data.path": "../a b/é"}])
@@ -101,9 +108,9 @@ def test_trials_that_share_their_static_keys_are_a_group():
 
 
 def test_a_sweep_that_grows_leaves_its_groups_as_they_were(tmp_path):
-    swept(tmp_path, grid.seeds(2))
+    make_sweep(tmp_path, grid.seeds(2))
     before = {g.name: g.members for g in Sweep(tmp_path).groups()}
-    it = swept(tmp_path, grid.seeds(4))
+    it = make_sweep(tmp_path, grid.seeds(4))
     assert len(it.groups()) == 2 and [g.members for g in it.groups() if g.name in before] == list(
         before.values()
     )

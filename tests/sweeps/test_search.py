@@ -95,24 +95,24 @@ def two(suggest):
     }
 
 
-def asked(function=two, trials=7, batch=3, objective="valid/neg_elbo", mode="min"):
+def search_of(function=two, trials=7, batch=3, objective="valid/neg_elbo", mode="min"):
     return experiment.Search(
         draw=function, objective=objective, mode=mode, batch=batch, trials=trials
     )
 
 
-def searched(path, engine=None, search=None, **more):
+def finish(path, engine=None, search=None, **more):
     """A search, carried out; the sweep and whether it was completed."""
     it, lines = Sweep(path), []
     run = lambda part: launch.run_groups(part, engine or Formula(), report=lines.append)
     return (
         it,
-        run_search(it, tiny("vae"), search or asked(**more), "test", run, report=lines.append),
+        run_search(it, tiny("vae"), search or search_of(**more), "test", run, report=lines.append),
         lines,
     )
 
 
-def told(path):
+def trials_in(path):
     """Of each trial of the journal: state, value, parameters and overrides."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -128,19 +128,19 @@ def rows_of(it):
     return (it.path / "rows.csv").read_bytes()
 
 
-# -- what is asked and told
+# -- suggestions and reported values
 
 
 @needs_optuna
-def test_each_batch_is_one_group_and_is_told_its_best_valid_values(tmp_path):
+def test_each_batch_is_one_group_and_reports_its_best_valid_values(tmp_path):
     engine = Formula()
-    it, complete, lines = searched(tmp_path, engine)
+    it, complete, lines = finish(tmp_path, engine)
     assert (
         complete
         and engine.calls == [1, 1, 1]
         and [len(g.members) for g in it.groups()] == [3, 3, 1]
     )
-    trials = told(tmp_path)
+    trials = trials_in(tmp_path)
     assert len(trials) == 7 and {state for state, *_ in trials} == {"COMPLETE"}
     for (_, value, params, overrides), given in zip(trials, it.stored()["trials"], strict=True):
         # not -1: of step 0, or of the train split
@@ -151,7 +151,7 @@ def test_each_batch_is_one_group_and_is_told_its_best_valid_values(tmp_path):
                 next(g for g in it.groups() if given["id"] in g.members).path / "group.json"
             ).read_text()
         )["members"][0]["config"]
-        assert config["best"] == "valid/neg_elbo"
+        assert config["best_metric"] == "valid/neg_elbo"
     best = min(trials, key=lambda t: t[1])
     assert (
         f"{best[1]:.6g}" in lines[-1]
@@ -159,9 +159,7 @@ def test_each_batch_is_one_group_and_is_told_its_best_valid_values(tmp_path):
         and "7 of 7 trials, 0 failed" in lines[-1]
     )
     again = Formula()
-    assert searched(tmp_path, again)[1] and not again.trained, (
-        "what is finished is not trained again"
-    )
+    assert finish(tmp_path, again)[1] and not again.trained, "what is finished is not trained again"
 
 
 @needs_optuna
@@ -175,13 +173,14 @@ def test_trials_of_other_shapes_are_groups_of_their_own_and_tuples_survive_the_j
         }
 
     engine = Formula()
-    it, complete, _ = searched(tmp_path, engine, function=search, batch=8, trials=8)
-    shapes = {(tuple(map(tuple, o["model.widths"])), o["batch_size"]) for *_, o in told(tmp_path)}
+    it, complete, _ = finish(tmp_path, engine, function=search, batch=8, trials=8)
+    shapes = {
+        (tuple(map(tuple, o["model.widths"])), o["batch_size"]) for *_, o in trials_in(tmp_path)
+    }
     assert complete and engine.calls == [len(shapes)] == [len(it.groups())] and len(shapes) > 2
     again = Formula()
     assert (
-        searched(tmp_path, again, function=search, batch=8, trials=12)[1]
-        and len(again.trained) == 4
+        finish(tmp_path, again, function=search, batch=8, trials=12)[1] and len(again.trained) == 4
     ), "a search can be made longer"
 
 
@@ -194,7 +193,7 @@ def values(value, mode="min"):
         study, found = (
             Study(
                 configs.override(tiny("vae"), {"seed": seed}),
-                asked(trials=40, batch=4, mode=mode),
+                search_of(trials=40, batch=4, mode=mode),
             ),
             [],
         )
@@ -229,30 +228,31 @@ DRAWN = [[0.00709398, 1.00049], [0.000233605, 1.56105], [5.18434e-05, 3.70959]]
 def test_draws_depend_on_the_name_of_the_search_and_the_seed_alone():
     def drawn(name="search", **changes):
         study = Study(
-            configs.override(tiny("vae"), changes), dataclasses.replace(asked(trials=3), name=name)
+            configs.override(tiny("vae"), changes),
+            dataclasses.replace(search_of(trials=3), name=name),
         )
         return [study.trials[n].overrides for n in study.batch()]
 
     first = drawn()
-    assert drawn(steps="17 steps", metric_samples=9) == first == drawn(z=(7,))
+    assert drawn(steps="17 steps", num_metric_samples=9) == first == drawn(latent_dims=(7,))
     assert drawn("other") != first != drawn(seed=1)
     assert [list(o.values()) for o in first] == DRAWN
 
 
 @needs_optuna
-def test_a_trial_that_diverges_is_told_as_failed_and_is_not_trained_again(tmp_path):
+def test_a_diverged_trial_is_reported_as_failed_and_not_trained_again(tmp_path):
     engine = Formula(lambda o: None if o["hp.lr"] > 1e-3 else 5.0)
-    it, complete, lines = searched(tmp_path, engine, trials=8, batch=4)
-    trials = told(tmp_path)
+    it, complete, lines = finish(tmp_path, engine, trials=8, batch=4)
+    trials = trials_in(tmp_path)
     failed = [o["hp.lr"] > 1e-3 for *_, o in trials]
     assert complete and [state == "FAIL" for state, *_ in trials] == failed and 0 < sum(failed) < 8
     assert len(engine.trained) == len(set(engine.trained)) == 8
     assert f"{sum(failed)} failed" in lines[-1]
     again = Formula()
     assert (
-        searched(tmp_path, again, trials=8, batch=4)[1]
+        finish(tmp_path, again, trials=8, batch=4)[1]
         and not again.trained
-        and told(tmp_path) == trials
+        and trials_in(tmp_path) == trials
     )
 
 
@@ -260,8 +260,8 @@ def test_a_trial_that_diverges_is_told_as_failed_and_is_not_trained_again(tmp_pa
 def test_the_same_suggestion_twice_is_trained_once(tmp_path):
     engine = Formula()
     search = lambda suggest: {"hp.lr": suggest.choice("hp.lr", 1e-3, 1e-2)}
-    it, complete, _ = searched(tmp_path, engine, function=search, trials=9)
-    trials = told(tmp_path)
+    it, complete, _ = finish(tmp_path, engine, function=search, trials=9)
+    trials = trials_in(tmp_path)
     assert complete and len(engine.trained) == len(set(engine.trained)) == 2 == len(
         it.stored()["trials"]
     )
@@ -277,7 +277,7 @@ def test_the_same_suggestion_twice_is_trained_once(tmp_path):
     )
     engine = Formula()  # the same identity, written in other ways
     assert (
-        searched(tmp_path / "b", engine, search=asked(lambda suggest: next(keys), trials=3))[1]
+        finish(tmp_path / "b", engine, search=search_of(lambda suggest: next(keys), trials=3))[1]
         and len(engine.trained) == 1
     )
 
@@ -307,8 +307,8 @@ def events(monkeypatch, event):
 def test_killed_at_every_moment_it_ends_as_if_it_had_never_been(tmp_path, monkeypatch):
     diverges = lambda o: None if o["hp.beta"] > 2 else valley(o)
     size = dict(trials=3, batch=2)
-    whole, _, _ = searched(tmp_path / "whole", Formula(diverges), **size)
-    expected, rows = told(whole.path), rows_of(whole)
+    whole, _, _ = finish(tmp_path / "whole", Formula(diverges), **size)
+    expected, rows = trials_in(whole.path), rows_of(whole)
     assert {state for state, *_ in expected} == {"COMPLETE", "FAIL"}
     moment = 0
     while True:
@@ -323,15 +323,15 @@ def test_killed_at_every_moment_it_ends_as_if_it_had_never_been(tmp_path, monkey
             events(patch, event)
             engine = Formula(diverges, event)
             try:
-                searched(path, engine, **size)
+                finish(path, engine, **size)
             except Killed:
                 pass
             else:
                 break  # all that is written down was left behind unharmed
         finished = {p.parent.name for p in path.glob("trials/*/STATUS.json")}
         again = Formula(diverges)
-        it, complete, _ = searched(path, again, **size)
-        assert complete and told(path) == expected and rows_of(it) == rows, moment
+        it, complete, _ = finish(path, again, **size)
+        assert complete and trials_in(path) == expected and rows_of(it) == rows, moment
         assert not finished.intersection(again.trained), moment
         moment += 1
     assert moment > 30
@@ -343,7 +343,7 @@ def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
     tmp_path, monkeypatch
 ):
     size = dict(trials=12, batch=5)  # the first ten are drawn at random
-    whole, _, _ = searched(tmp_path / "whole", **size)
+    whole, _, _ = finish(tmp_path / "whole", **size)
     left, trained, kills = [0], [], 0
 
     def event(what):
@@ -357,7 +357,7 @@ def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
             left[0] = 5 + kills % 7
             engine = Formula(event=event)
             try:
-                it, complete, _ = searched(tmp_path / "killed", engine, **size)
+                it, complete, _ = finish(tmp_path / "killed", engine, **size)
                 break
             except Killed:
                 kills += 1
@@ -366,7 +366,7 @@ def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
     assert (
         complete
         and kills > 20
-        and told(it.path) == told(whole.path)
+        and trials_in(it.path) == trials_in(whole.path)
         and rows_of(it) == rows_of(whole)
     )
     assert set(trained) == {t["id"] for t in it.stored()["trials"]}
@@ -374,20 +374,20 @@ def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
 
 @needs_optuna
 def test_a_torn_line_and_a_lock_that_was_left_are_mended(tmp_path):
-    whole, _, _ = searched(tmp_path / "whole")
-    expected = told(whole.path)
+    whole, _, _ = finish(tmp_path / "whole")
+    expected = trials_in(whole.path)
     for size in (1, 40):
         path = tmp_path / str(size)
         with pytest.raises(Killed):
-            searched(path, Formula(event=lambda what: (_ for _ in ()).throw(Killed())))
+            finish(path, Formula(event=lambda what: (_ for _ in ()).throw(Killed())))
         journal = path / JOURNAL
-        journal.write_bytes(journal.read_bytes()[:-size])  # the last trial that was asked for
+        journal.write_bytes(journal.read_bytes()[:-size])  # the last suggested trial
         journal.with_name(journal.name + ".lock").symlink_to("nowhere")
-        assert searched(path)[1] and told(path) == expected
+        assert finish(path)[1] and trials_in(path) == expected
 
 
 @needs_optuna
-def test_a_group_that_crashes_is_told_as_failed_unless_all_do(tmp_path):
+def test_a_crashed_group_is_reported_as_failed_unless_all_crash(tmp_path):
     def sizes(suggest):
         return {
             "batch_size": suggest.choice("batch_size", 8, 16),
@@ -400,8 +400,8 @@ def test_a_group_that_crashes_is_told_as_failed_unless_all_do(tmp_path):
         return 1.0
 
     engine = Formula(crash)
-    assert searched(tmp_path / "a", engine, function=sizes, trials=12, batch=6)[1]
-    assert {(state, o["batch_size"]) for state, *_, o in told(tmp_path / "a")} == {
+    assert finish(tmp_path / "a", engine, function=sizes, trials=12, batch=6)[1]
+    assert {(state, o["batch_size"]) for state, *_, o in trials_in(tmp_path / "a")} == {
         ("COMPLETE", 8),
         ("FAIL", 16),
     }
@@ -419,15 +419,15 @@ def test_a_group_that_crashes_is_told_as_failed_unless_all_do(tmp_path):
             match=r"all trials of a batch crashed with objective = 'valid/neg_elbo': no such "
             r"data; .* tries them again",
         ):
-            searched(tmp_path / "b", Formula(missing))
-        assert [state for state, *_ in told(tmp_path / "b")] == ["RUNNING"] * 3
-    assert searched(tmp_path / "b")[1]
-    searched(tmp_path / "whole")
-    assert told(tmp_path / "b") == told(tmp_path / "whole")
+            finish(tmp_path / "b", Formula(missing))
+        assert [state for state, *_ in trials_in(tmp_path / "b")] == ["RUNNING"] * 3
+    assert finish(tmp_path / "b")[1]
+    finish(tmp_path / "whole")
+    assert trials_in(tmp_path / "b") == trials_in(tmp_path / "whole")
 
 
 @needs_optuna
-def test_what_was_stopped_is_not_told(tmp_path):
+def test_stopped_trials_are_not_reported(tmp_path):
     class Preempted(Formula):
         def train(self, path):
             for run in Group(path).dirs:
@@ -435,10 +435,10 @@ def test_what_was_stopped_is_not_told(tmp_path):
                 run.status("preempted", 3)
             return Ended(143, "")
 
-    assert not searched(tmp_path, Preempted())[1] and {state for state, *_ in told(tmp_path)} == {
-        "RUNNING"
-    }
-    assert searched(tmp_path)[1] and {state for state, *_ in told(tmp_path)} == {"COMPLETE"}
+    assert not finish(tmp_path, Preempted())[1] and {
+        state for state, *_ in trials_in(tmp_path)
+    } == {"RUNNING"}
+    assert finish(tmp_path)[1] and {state for state, *_ in trials_in(tmp_path)} == {"COMPLETE"}
 
 
 # -- mistakes
@@ -446,7 +446,7 @@ def test_what_was_stopped_is_not_told(tmp_path):
 
 def test_without_optuna_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    for act in (lambda: searched(tmp_path / "x"), lambda: first_batch(tiny("vae"), asked())):
+    for act in (lambda: finish(tmp_path / "x"), lambda: first_batch(tiny("vae"), search_of())):
         with pytest.raises(
             UserError,
             match=r"search\(suggest\) needs the package optuna: pip install optuna$",
@@ -500,10 +500,10 @@ def test_an_experiment_has_a_sweep_or_a_search():
         (lambda s: None, "is None: each must be a dict of overrides"),
     ],
 )
-def test_a_search_function_that_is_wrong_fails_before_anything_is_asked(tmp_path, function, words):
+def test_a_wrong_search_function_fails_before_any_suggestion(tmp_path, function, words):
     with pytest.raises(UserError, match=words):
-        searched(tmp_path, function=function)
-    assert told(tmp_path) == []
+        finish(tmp_path, function=function)
+    assert trials_in(tmp_path) == []
 
 
 @needs_optuna
@@ -513,31 +513,31 @@ def test_an_objective_that_no_row_has_is_named(tmp_path):
         match="'valid/neg_elb' is not in any row; available: valid/neg_elbo, valid/odd; "
         "did you mean 'valid/neg_elbo'",
     ):
-        searched(tmp_path / "a", objective="valid/neg_elb")
-    it, complete, _ = searched(tmp_path / "b", objective="valid/odd")  # there, but never finite
-    assert complete and {state for state, *_ in told(it.path)} == {"FAIL"}
+        finish(tmp_path / "a", objective="valid/neg_elb")
+    it, complete, _ = finish(tmp_path / "b", objective="valid/odd")  # there, but never finite
+    assert complete and {state for state, *_ in trials_in(it.path)} == {"FAIL"}
 
 
 @needs_optuna
 def test_a_directory_of_something_else(tmp_path):
-    searched(tmp_path / "a", trials=3)
+    finish(tmp_path / "a", trials=3)
     for more, words in (
         (dict(batch=2), "batch = 3, not 2: use another workdir"),
         (dict(mode="max"), "mode = 'min', not 'max'"),
         (dict(objective="valid/x"), "objective = 'valid/neg_elbo', not 'valid/x'"),
     ):
         with pytest.raises(UserError, match=words):
-            searched(tmp_path / "a", **more)
-    searched(tmp_path / "c", function=lambda s: {"hp.lr": s.choice("hp.lr", 1e-4, 1e-3)}, trials=3)
+            finish(tmp_path / "a", **more)
+    finish(tmp_path / "c", function=lambda s: {"hp.lr": s.choice("hp.lr", 1e-4, 1e-3)}, trials=3)
     with pytest.raises(UserError, match=r"draws 'hp\.lr' from Categorical.*: use another workdir"):
-        searched(
+        finish(
             tmp_path / "c",
             function=lambda s: {"hp.lr": s.choice("hp.lr", 1e-4, 1e-3, 1e-2)},
             trials=4,
         )
     Sweep(tmp_path / "b").add(trials_of(tiny("vae"), [{"seed": 1}]), "test")
     with pytest.raises(UserError, match="is a sweep, not a search"):
-        searched(tmp_path / "b")
+        finish(tmp_path / "b")
 
 
 # -- real
@@ -566,7 +566,7 @@ def test_a_real_search_from_the_command_line(tmp_path, monkeypatch, capsys):
     file = tmp_path / "rates.py"
     file.write_text(EXPERIMENT.format(config=str(ROOT / "configs/vae_digits.py")))
     tuples = lambda v: str(v).replace(" ", "")
-    small = SMALL_RUN | VAE | {"steps": "8 steps", "metrics": "()", "metric_samples": 8}
+    small = SMALL_RUN | VAE | {"steps": "8 steps", "metrics": "()", "num_metric_samples": 8}
     words = [
         "sweep",
         f"--experiment={file}",
@@ -576,7 +576,7 @@ def test_a_real_search_from_the_command_line(tmp_path, monkeypatch, capsys):
     code = cli.main([*words, "--route=vmap"])
     out, err = capsys.readouterr()
     assert code == 0, err
-    trials = told(tmp_path / "x")
+    trials = trials_in(tmp_path / "x")
     it = Sweep(tmp_path / "x")
     assert [len(g.members) for g in it.groups()] == [
         2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 from option_runs import one_program
-from runs import SHORT, shared, swept, train
+from runs import SHORT, make_sweep, shared_programs, train
 from tiny_configs import tiny
 
 import aigc_jax
@@ -41,13 +41,13 @@ def compiled_once():
     """Patches a `pytest.MonkeyPatch` so that groups which differ in seeds and hp only
     share their programs.
     """
-    return lambda patch: patch.setattr(route, "Programs", shared)
+    return lambda patch: patch.setattr(route, "Programs", shared_programs)
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, compiled_once):
     """A finished sweep: two rates x two seeds, and one trial that diverges."""
-    it = swept(
+    it = make_sweep(
         tmp_path_factory.mktemp("sweep") / "s",
         [*grid.product(grid.values("hp.lr", 1e-3, 1e-2), grid.seeds(2)), {"hp.lr": 1e30}],
     )
@@ -77,7 +77,9 @@ def test_each_trial_is_a_run(done):
             assert train(loaded.config, run.path, extend=20)[0]["status"] == "done"
             assert aigc_jax.load(run.path).step == 20
             shutil.rmtree(run / "checkpoints" / "20")
-            run.cut(16, documents.read(run / "checkpoints" / "16" / "meta.json")["rows"][0])
+            run.truncate_after(
+                16, documents.read(run / "checkpoints" / "16" / "meta.json")["rows"][0]
+            )
 
 
 def test_the_table_has_means_errors_and_what_failed(done):
@@ -99,7 +101,7 @@ def test_the_table_has_means_errors_and_what_failed(done):
 
 
 def test_what_all_trials_share_is_no_metric(tmp_path):
-    it = swept(tmp_path, grid.product(grid.values("hp.lr", 1e-3), grid.seeds(2)))
+    it = make_sweep(tmp_path, grid.product(grid.values("hp.lr", 1e-3), grid.seeds(2)))
     for g in it.groups():
         for run in g.dirs:
             run.path.mkdir(parents=True)
@@ -108,7 +110,7 @@ def test_what_all_trials_share_is_no_metric(tmp_path):
     assert tables.metrics_in(it.rows(), "test", it.varied()) == ["loss"]
 
 
-def test_the_same_rows_give_the_same_pictures(done):
+def test_the_same_rows_give_the_same_figures(done):
     said = []
     report.write_results(done, report=lambda line, **_: said.append(line))
     names = ("rows.csv", "table.md", "figure.png", "figure.pdf")
@@ -131,7 +133,7 @@ def test_runs_are_compared(done, tmp_path):
         compare.compare_runs([done.groups()[0].dirs[0].path], tmp_path / "c.png")
 
 
-def test_how_it_stands_is_said_in_one_line(done):
+def test_the_status_is_one_line(done):
     line = SweepStatus(done).line()
     assert line.startswith("4 done, 1 failed: diverged, valid/neg_elbo ")
     best = min(
@@ -151,7 +153,7 @@ def test_a_finished_sweep_is_not_trained_again(done):
 
 
 def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(tmp_path):
-    it = swept(tmp_path, [{"z": (size,)} for size in (2, 3, 4)])
+    it = make_sweep(tmp_path, [{"latent_dims": (size,)} for size in (2, 3, 4)])
     (crashes, refused, sound), asked, lines = [g.name for g in it.groups()], [], []
 
     class Scripted:
@@ -182,9 +184,9 @@ def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(
     assert reasons == ["Aborted", "no data"]
 
 
-def test_the_plan_is_made_once_and_kept(tmp_path, monkeypatch, compiled_once):
+def test_the_plan_is_made_once_and_stored(tmp_path, monkeypatch, compiled_once):
     compiled_once(monkeypatch)
-    it = swept(tmp_path, grid.seeds(3))
+    it = make_sweep(tmp_path, grid.seeds(3))
     (g,) = it.groups()
     # Nothing is trained: the plan is made with the programs.
     monkeypatch.setattr(group, "train", lambda *_: [])
@@ -243,7 +245,7 @@ def test_as_many_compilations_as_programs(tmp_path):
         jax.monitoring.register_event_duration_secs_listener(
             lambda name, secs, **_: seen.append(name)
         )
-        carried_out(swept(path, grid.seeds(n)))
+        carried_out(make_sweep(path, grid.seeds(n)))
         jax.monitoring.clear_event_listeners()
         return sum("backend_compile" in name for name in seen)
 
@@ -260,7 +262,7 @@ RATES = [{"hp.lr": lr} for lr in (1e-4, 1e-3, 3e-2, 1e30, 1e-2)]
 @pytest.fixture(scope="module")
 def halved(tmp_path_factory, compiled_once):
     """A halving sweep that was carried out."""
-    it = swept(tmp_path_factory.mktemp("halved") / "whole", RATES, extra=HALVING)
+    it = make_sweep(tmp_path_factory.mktemp("halved") / "whole", RATES, extra=HALVING)
     with pytest.MonkeyPatch.context() as patch:
         compiled_once(patch)
         carried_out(it)
@@ -297,7 +299,7 @@ def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_row
     halved, tmp_path, monkeypatch, compiled_once
 ):
     compiled_once(monkeypatch)
-    again = swept(tmp_path / "parts", RATES, extra=HALVING)
+    again = make_sweep(tmp_path / "parts", RATES, extra=HALVING)
     save, calls = Loop.save, []
 
     def save_and_fail(loop):
@@ -319,7 +321,7 @@ def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_row
 
 def test_halving_by_a_metric_that_no_row_has(tmp_path, monkeypatch, compiled_once):
     compiled_once(monkeypatch)
-    it = swept(
+    it = make_sweep(
         tmp_path, RATES[:2], extra=dict(halving=HALVING["halving"] | dict(metric="valid/elbo"))
     )
     with pytest.raises(
@@ -330,7 +332,7 @@ def test_halving_by_a_metric_that_no_row_has(tmp_path, monkeypatch, compiled_onc
 
 
 def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
-    it = swept(tmp_path, RATES[:2], extra=HALVING)
+    it = make_sweep(tmp_path, RATES[:2], extra=HALVING)
     (g,) = it.groups()
     for run in g.dirs:
         run.path.mkdir(parents=True)

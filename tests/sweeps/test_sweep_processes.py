@@ -32,13 +32,15 @@ OVERRIDES = (
 
 def words(path, *more, **changes):
     # the grid sets it
-    overrides = [f"--config.{k}={v}" for k, v in (OVERRIDES | changes).items() if k != "z"]
+    overrides = [
+        f"--config.{k}={v}" for k, v in (OVERRIDES | changes).items() if k != "latent_dims"
+    ]
     return [
         "sweep",
         f"--config={ROOT / 'configs/vae_digits.py'}",
         f"--workdir={path}",
         "--grid",
-        "z=(3,),(4,)",
+        "latent_dims=(3,),(4,)",
         "--seeds=2",
         "--route=vmap",
         *more,
@@ -64,12 +66,14 @@ def finish(path, home, *more, **changes):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, home):
+def uninterrupted(tmp_path_factory, home):
     """The uninterrupted sweep: two programs of two seeds."""
     path = tmp_path_factory.mktemp("whole") / "sweep"
     ended = finish(path, home)
     assert (
-        ended.returncode == 0 and "| z | n | test kl" in ended.stdout and "4 done" in ended.stderr
+        ended.returncode == 0
+        and "| latent_dims | n | test kl" in ended.stdout
+        and "4 done" in ended.stderr
     ), ended.stderr
     return path
 
@@ -87,7 +91,7 @@ def job_of(path):
 
 
 @pytest.mark.slow
-def test_killed_five_times_a_sweep_ends_as_if_it_had_never_been(whole, home, tmp_path):
+def test_killed_five_times_a_sweep_ends_as_if_it_had_never_been(uninterrupted, home, tmp_path):
     """Now the launcher, now the job, now both."""
     path, moments, progress = tmp_path / "sweep", random.Random(3), []
     for victims in ("both", "launcher", "both", "job", "both"):
@@ -115,11 +119,13 @@ def test_killed_five_times_a_sweep_ends_as_if_it_had_never_been(whole, home, tmp
         )
     ended = finish(path, home)
     assert ended.returncode == 0, ended.stderr
-    assert (path / "rows.csv").read_bytes() == (whole / "rows.csv").read_bytes() and progress[0] < 4
+    assert (path / "rows.csv").read_bytes() == (
+        uninterrupted / "rows.csv"
+    ).read_bytes() and progress[0] < 4
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_sweep(whole, home, tmp_path):
+def test_two_processes_share_a_sweep(uninterrupted, home, tmp_path):
     path = tmp_path / "sweep"
     pipes = dict(stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     both = [
@@ -127,7 +133,7 @@ def test_two_processes_share_a_sweep(whole, home, tmp_path):
     ]
     said = [p.communicate() for p in both]
     assert [p.returncode for p in both] == [0, 0], said
-    assert (path / "rows.csv").read_bytes() == (whole / "rows.csv").read_bytes()
+    assert (path / "rows.csv").read_bytes() == (uninterrupted / "rows.csv").read_bytes()
     for g in Sweep(path).groups():  # each group was trained from its beginning to its end once
         assert (g.path / "log.txt").read_text().count("step 400/400") == 1
 
@@ -135,7 +141,7 @@ def test_two_processes_share_a_sweep(whole, home, tmp_path):
 @pytest.mark.slow
 def test_a_group_that_is_refused_is_its_own_failure(home, tmp_path):
     path = tmp_path / "sweep"
-    more = ["--grid", "config.best=valid/neg_elbo,valid/nothing", "--slots=2"]
+    more = ["--grid", "config.best_metric=valid/neg_elbo,valid/nothing", "--slots=2"]
     ended = finish(path, home, *more, steps=20)
     assert (
         ended.returncode == 1
@@ -143,7 +149,7 @@ def test_a_group_that_is_refused_is_its_own_failure(home, tmp_path):
         and "Traceback" not in ended.stderr
     )
     assert (
-        ended.stderr.count("cannot be trained: config.best = 'valid/nothing'") == 2
+        ended.stderr.count("cannot be trained: config.best_metric = 'valid/nothing'") == 2
         and "retrying" not in ended.stderr  # with half the chunk it would be refused too
     )
     statuses = [s for g in Sweep(path).groups() for s in g.statuses()]
@@ -158,7 +164,7 @@ def test_a_group_that_is_refused_is_its_own_failure(home, tmp_path):
 
 
 @pytest.mark.slow
-def test_told_to_stop_a_sweep_saves_and_goes_on(whole, home, tmp_path):
+def test_sigterm_saves_a_sweep_that_resumes(uninterrupted, home, tmp_path):
     path = tmp_path / "sweep"
     launcher = subprocess.Popen(
         start_words(*words(path)),
@@ -181,7 +187,7 @@ def test_told_to_stop_a_sweep_saves_and_goes_on(whole, home, tmp_path):
     assert job_of(path) is None and "preempted" in Sweep(path).groups()[0].statuses()
     assert (
         finish(path, home).returncode == 0
-        and (path / "rows.csv").read_bytes() == (whole / "rows.csv").read_bytes()
+        and (path / "rows.csv").read_bytes() == (uninterrupted / "rows.csv").read_bytes()
     )
 
 
@@ -198,12 +204,12 @@ cp $dir/sweep/rows.csv $dir.rows
 
 
 @pytest.mark.slow  # that of a run in test_processes is not
-def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, home, tmp_path):
+def test_a_full_disk_is_one_sentence_and_loses_nothing(uninterrupted, home, tmp_path):
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs unshare -rm, to mount a small file system")
     disk = tmp_path / "disk"
     disk.mkdir()
-    size = sum(p.stat().st_size for p in whole.rglob("*") if p.is_file()) // 2
+    size = sum(p.stat().st_size for p in uninterrupted.rglob("*") if p.is_file()) // 2
     command = [
         "unshare",
         "-rm",
@@ -224,5 +230,5 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(whole, home, tmp_path):
     ), read(".err")
     assert (
         read(".code2") == "0\n"
-        and (tmp_path / "disk.rows").read_bytes() == (whole / "rows.csv").read_bytes()
+        and (tmp_path / "disk.rows").read_bytes() == (uninterrupted / "rows.csv").read_bytes()
     ), read(".err2")

@@ -96,10 +96,10 @@ def test_trials_of_another_config_are_refused(tmp_path):
     before = (tmp_path / "sweep.json").read_bytes()
     with pytest.raises(
         UserError,
-        match=r"holds a sweep of another config: config\.z is .* in the stored sweep and "
+        match=r"holds a sweep of another config: config\.latent_dims is .* in the stored sweep and "
         r".* in this sweep; use another work",
     ):
-        swept(tmp_path, [{"seed": s} for s in (5, 6)], z=(5,))
+        swept(tmp_path, [{"seed": s} for s in (5, 6)], latent_dims=(5,))
     with pytest.raises(
         UserError, match=r"config\.hp\.lr is .* in the stored sweep and 0\.5 in this sweep"
     ):
@@ -111,9 +111,9 @@ def test_trials_of_another_config_are_refused(tmp_path):
 
 def test_a_grid_may_grow_by_another_key(tmp_path):
     swept(tmp_path, grid.seeds(2))
-    sweep = swept(tmp_path, grid.product(grid.values("z", (3,), (5,)), grid.seeds(2)))
-    base = tiny("vae").z
-    assert sweep.varied() == ["z"] and len(sweep.stored()["trials"]) == 6 - 2 * (
+    sweep = swept(tmp_path, grid.product(grid.values("latent_dims", (3,), (5,)), grid.seeds(2)))
+    base = tiny("vae").latent_dims
+    assert sweep.varied() == ["latent_dims"] and len(sweep.stored()["trials"]) == 6 - 2 * (
         base in ((3,), (5,))
     )
     complete(sweep)
@@ -142,15 +142,15 @@ def test_trials_of_another_halving_are_refused(tmp_path):
 
 
 def test_rows_name_every_varied_key_of_every_trial(tmp_path):
-    sweep = complete(swept(tmp_path, [{}, {"hp.beta": 3.0}, {"z": (5,)}]))
+    sweep = complete(swept(tmp_path, [{}, {"hp.beta": 3.0}, {"latent_dims": (5,)}]))
     report.write_results(sweep, **QUIET)
     rows = evidence.read_rows(tmp_path)
-    assert list(rows[0])[:6] == ["trial", "hp.beta", "z", "seed", "step", "split"]
+    assert list(rows[0])[:6] == ["trial", "hp.beta", "latent_dims", "seed", "step", "split"]
     base = configs.flatten_config(tiny("vae"))
-    first = {(row["hp.beta"], row["z"], row["seed"]) for row in rows}
+    first = {(row["hp.beta"], row["latent_dims"], row["seed"]) for row in rows}
     assert first == {
-        (base["hp.beta"], str(base["z"]), 0),
-        (3.0, str(base["z"]), 0),
+        (base["hp.beta"], str(base["latent_dims"]), 0),
+        (3.0, str(base["latent_dims"]), 0),
         (base["hp.beta"], "(5,)", 0),
     }
 
@@ -267,7 +267,7 @@ def test_an_untrained_model_is_no_result_of_a_trial_that_failed(tmp_path):
     assert table(sweep)[0][1:] == [["0.001", "0 of 3", ""], ["0.01", "0 of 3", ""]]
 
 
-def test_columns_of_equal_last_parts_keep_their_whole_keys():
+def test_columns_of_equal_last_parts_have_full_keys():
     assert tables.short_keys(["hp.lr", "model.g.widths", "model.d.widths"]) == [
         "lr",
         "model.g.widths",
@@ -303,7 +303,7 @@ def test_an_own_table_that_needs_missing_trials_gives_way_to_the_default(tmp_pat
 def test_committed_results_of_an_experiment_without_functions_are_remade(tmp_path, monkeypatch):
     from aigc_jax.cli import main as cli
 
-    sweep = swept(tmp_path / "s", best="valid/kl")
+    sweep = swept(tmp_path / "s", best_metric="valid/kl")
     for i in range(5):
         finish(sweep, i, 10.0 * i, kl=float(i))
     (tmp_path / "question.py").write_text(experiment_text("config='x'"))
@@ -351,7 +351,7 @@ def test_committed_rows_that_nothing_explains_are_left_alone(tmp_path, capsys):
         ('data.path=" a",x', [" a", "x"]),
         ("hp.lr=1e-4, 3e-4", [1e-4, 3e-4]),
         ("hp.lr=1,2", [1.0, 2.0]),
-        ("z=(3,), (5,6)", [(3,), (5, 6)]),
+        ("latent_dims=(3,), (5,6)", [(3,), (5, 6)]),
         ("model.widths=((16,),),((8,),)", [((16,),), ((8,),)]),
         ("metrics='nll,modes',nll", [("nll", "modes"), ("nll",)]),
         ("run.tensorboard=true,False", [True, False]),
@@ -371,10 +371,10 @@ def test_values_of_a_grid_are_those_of_the_flag(text, values):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("z=(3,),(5", r"has an unclosed \("),
-        ("z=3),(5", r"has an unmatched \)"),
+        ("latent_dims=(3,),(5", r"has an unclosed \("),
+        ("latent_dims=3),(5", r"has an unmatched \)"),
         ("data.path='a,b", "has an unclosed '"),
-        ("z=(3],4", r"has an unmatched \]"),
+        ("latent_dims=(3],4", r"has an unmatched \]"),
         ("hp.lr=1,,2", "has an empty value"),
         ("hp.lr= ", "must be KEY=VALUE"),
     ],

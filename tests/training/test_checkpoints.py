@@ -53,7 +53,7 @@ def test_checkpoint_round_trip_preserves_state_and_meta(tmp_path):
 def test_plain_checkpoint_round_trip_preserves_bfloat16(tmp_path):
     """NumPy's file format has no bfloat16, so plain checkpoints encode it."""
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, flatten_state(TREE), {}, META, plain=True)
+        checkpoints.save(1, flatten_state(TREE), {}, META, as_npz=True)
     state, best, _ = checkpoints.read(1)
     assert (
         digest_leaves(state) == digest_leaves(flatten_state(TREE))

@@ -28,7 +28,7 @@ RUN = {
     "run.sample_every": 0,
     "run.save_every": "20 steps",
     "run.tensorboard": False,
-    "best": "",
+    "best_metric": "",
 }
 RUNS = {
     "gan_digits": dict(batch_size=24, steps="300 steps"),
@@ -56,7 +56,7 @@ def start(name, workdir, count):
     flags = [
         f"--coordinator=127.0.0.1:{port}",
         f"--num_processes={count}",
-        "--config.run.data=host",
+        "--config.run.data_placement=host",
         "--config.run.fsdp=True",
     ]
     around = environment() | {"AIGC_HEARTBEAT_SECONDS": "10"}

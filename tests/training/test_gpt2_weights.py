@@ -122,7 +122,7 @@ def test_damaged_directory_is_a_one_line_error(directory, what, words):
 def test_export_of_other_architectures_is_refused(directory, tmp_path):
     run = aigc_jax.load(directory)
     wrong = (
-        (dict(positions="rotary"), "positions = 'rotary'"),
+        (dict(position_encoding="rotary"), "position_encoding = 'rotary'"),
         (dict(kv_heads=1), "kv_heads = 1"),
         (dict(scan=True), "stores each layer separately"),
     )

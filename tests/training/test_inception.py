@@ -201,7 +201,7 @@ def test_truncated_files_and_other_objects_are_refused(form, tmp_path):
     file = tmp_path / "x.pth"
     for state in ([1, 2], {}, dict(a=1), dict(a=dict(b=Rebuilt("0", 12, 0, (12,), (1,))))):
         WRITERS[form](file, state, {"0": A})
-        with pytest.raises(UserError, match="is no state dict"):
+        with pytest.raises(UserError, match="is not a state dict"):
             tensor_files.read(file)
     WRITERS[form](file, STATE, {"0": A})
     with pytest.raises(UserError, match="damaged: .*data/1|lacks the storage '1'"):
@@ -339,12 +339,12 @@ def test_padding_batches_to_one_size_does_not_change_features(n):
         seen.append(x.shape)
         return x[:, 0, 0], x.sum((1, 2))
 
-    first, total = inception_features.looked(extract, pictures)
+    first, total = inception_features.extract_in_batches(extract, pictures)
     np.testing.assert_array_equal(first, pictures[:, 0, 0])
     np.testing.assert_array_equal(total, pictures.sum((1, 2)))
     assert set(seen) == {(50, 4, 5, 3)}
     with pytest.raises(UserError, match="1 or 3 channels"):
-        inception_features.looked(extract, np.zeros((2, 4, 5, 4)))
+        inception_features.extract_in_batches(extract, np.zeros((2, 4, 5, 4)))
 
 
 def test_invalid_weight_files_name_the_expected_download(tmp_path):
@@ -360,7 +360,7 @@ def test_invalid_weight_files_name_the_expected_download(tmp_path):
         "x.pth": "is not an Inception-v3: tensor 'Conv2d_1a_3x3.bn.weight' is missing",
         "x-0123abcd.pth": "is damaged: its SHA-256 begins with "
         "[0-9a-f]{8}, not with the digits of its name",
-        "text.pth": "text.pth is no readable pickle: .*",
+        "text.pth": "text.pth is not a readable pickle: .*",
     }
     for name, sentence in said.items():
         with pytest.raises(UserError, match=sentence + where):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 from jax.sharding import NamedSharding, PartitionSpec
-from runs import made, train
+from runs import compile_programs, train
 from tiny_configs import tiny
 
 from aigc_jax.cli import main as cli
@@ -76,7 +76,8 @@ def test_each_convolution_gradient_costs_one_forward_pass():
 
 def test_host_data_use_no_device_memory():
     here, there = (
-        plan.placeholder_data(tiny("vae", run__data=place))[1] for place in ("host", "device")
+        plan.placeholder_data(tiny("vae", run__data_placement=place))[1]
+        for place in ("host", "device")
     )
     assert here == 0 and there > 1797 * 64
 
@@ -123,12 +124,12 @@ def test_transformer_flops_match_6nd_plus_attention():
     """Each token costs 6 N + 12 L T d operations (Kaplan et al. 2020, section 2.1;
     Chowdhery et al. 2022, appendix B). N excludes the position embeddings.
     """
-    config, made = small(), small_plan()
+    config, estimate = small(), small_plan()
     model = config.model
     layers, width, length = model.layers, model.width, config.data.length
     numbers = 12 * layers * width**2 + 10_112 * width  # the padded vocabulary
     tokens = config.batch_size * length
-    assert made.flops == pytest.approx(
+    assert estimate.flops == pytest.approx(
         tokens * (6 * numbers + 12 * layers * length * width), rel=0.05
     )
 
@@ -149,7 +150,7 @@ def test_remat_costs_flops_and_saves_memory():
     config = configs.override(configs.load(ROOT / "configs/gpt2_124m.py"), little)
     none, all_, but_products = (
         plan.make_plan(configs.override(config, c))
-        for c in ({"model.remat": False}, {}, {"model.keep": "products"})
+        for c in ({"model.remat": False}, {}, {"model.remat_policy": "products"})
     )
     assert (
         none.flops < but_products.flops < 1.05 * none.flops
@@ -170,8 +171,8 @@ def test_plan_divides_state_and_flops_by_the_mesh():
     )
     assert (
         many.flops == one.flops // 8
-        and one.sent == {}
-        and many.sent["all-gather"] == pytest.approx(3 / 4 * one.params / 2, rel=0.15)
+        and one.collective_bytes == {}
+        and many.collective_bytes["all-gather"] == pytest.approx(3 / 4 * one.params / 2, rel=0.15)
     )
     assert many.peak < 0.5 * one.peak
     h100 = costs.HARDWARE["h100"]
@@ -248,7 +249,7 @@ def test_utilization_is_reported_for_known_devices(tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "peak_flops", lambda kind, precision: peak)
     train(tiny("vae"), tmp_path / "run")
     row = json.loads((RunDir(tmp_path / "run") / "timings.jsonl").read_text().splitlines()[-1])
-    told = made(tiny("vae"), 1).flops * row["steps_per_s"] / peak
+    told = compile_programs(tiny("vae"), 1).flops * row["steps_per_s"] / peak
     assert row["utilization"] == pytest.approx(told, rel=1e-3, abs=1e-4) and told > 0
     monkeypatch.undo()
     assert (

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from runs import close, trained
+from runs import close, train_steps
 from tiny_configs import dataset, methods_of, resolved, tiny
 
 from aigc_jax import methods
@@ -25,12 +25,12 @@ def kinds(tree):
 @methods_of("lm")
 def test_bfloat16_leaves_params_optimizer_and_metrics_in_float32(name):
     config = tiny(name, precision="bfloat16")
-    programs, states, metrics = trained(config, [config])
+    programs, states, metrics = train_steps(config, [config])
     assert kinds((states.params, states.opt, states.hp)) == {"float32"}
     assert {v.dtype.name for v in metrics.values()} == {"float32"} and all(
         np.isfinite(v).all() for v in metrics.values()
     )
-    whole = trained(tiny(name), [tiny(name)])[2]
+    whole = train_steps(tiny(name), [tiny(name)])[2]
     # the same weights, noise and batch: the first step differs by rounding
     for key, value in metrics.items():
         assert value[0, 0] == pytest.approx(whole[key][0, 0], rel=0.02, abs=0.02), key
@@ -40,7 +40,7 @@ def test_bfloat16_leaves_params_optimizer_and_metrics_in_float32(name):
 @methods_of("lm")
 def test_bfloat16_all_stores_params_and_optimizer_in_bfloat16(name):
     config = tiny(name, precision="bfloat16_all")
-    programs, states, metrics = trained(config, [config])
+    programs, states, metrics = train_steps(config, [config])
     assert kinds((states.params, states.opt)) == {"bfloat16"} and kinds(states.hp) == {"float32"}
     assert all(np.isfinite(v).all() for v in metrics.values())
     values = Evaluator(programs).evaluate(states, "valid", 16)[0]
@@ -48,11 +48,11 @@ def test_bfloat16_all_stores_params_and_optimizer_in_bfloat16(name):
 
 
 def test_bfloat16_moments_train_like_float32_moments():
-    config = tiny("lm", moments="bfloat16")
-    _, states, metrics = trained(config, [config])
+    config = tiny("lm", optimizer_dtype="bfloat16")
+    _, states, metrics = train_steps(config, [config])
     assert kinds(states.params) == {"float32"} and kinds(states.opt) == {"bfloat16"}
     np.testing.assert_allclose(
-        metrics["loss"], trained(tiny("lm"), [tiny("lm")])[2]["loss"], rtol=2e-3
+        metrics["loss"], train_steps(tiny("lm"), [tiny("lm")])[2]["loss"], rtol=2e-3
     )
 
 
@@ -79,7 +79,7 @@ def test_to_float32_widens_bfloat16_only():
         a="float32", b="float32", c="int32"
     )
     assert loss_dtype(tiny("vae", precision="bfloat16")) == loss_dtype(tiny("vae")) == jnp.float32
-    for key, value in (("precision", "bfloat61"), ("moments", "bfloat61")):
+    for key, value in (("precision", "bfloat61"), ("optimizer_dtype", "bfloat61")):
         with pytest.raises(
             UserError, match=f"config.{key} = 'bfloat61' is none of .*did you mean 'bfloat16'"
         ):
@@ -94,7 +94,7 @@ def test_chunked_loss_equals_unchunked_in_less_memory():
         ends = []
         for chunk in (0, 4):
             config = tiny("lm", precision="float64", loss_chunk=chunk, model__dropout=0.0)
-            programs, states, metrics = trained(config, [config], (2,))
+            programs, states, metrics = train_steps(config, [config], (2,))
             (row,) = Evaluator(programs).evaluate(states, "valid", 16)
             row = {name: np.array(value) for name, value in row.items()}
             ends.append(flatten_state(states) | metrics | row)

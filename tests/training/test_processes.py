@@ -13,7 +13,7 @@ import time
 
 import pytest
 from helpers import ROOT, command_line, environment, start_words
-from runs import everything, newest, wait_until
+from runs import newest, run_state, wait_until
 from tiny_configs import SMALL_RUN
 
 from aigc_jax.cli import main as cli
@@ -23,7 +23,7 @@ from aigc_jax.training.run_dir import RunDir
 WIDE = SMALL_RUN | {
     "model.g.widths": "(700,700)",
     "model.d.widths": "(500,)",
-    "z": 8,
+    "latent_dim": 8,
     "batch_size": 8,
     "run.log_every": "10 steps",
     "run.eval_every": "60 steps",
@@ -86,7 +86,7 @@ def test_run_killed_five_times_equals_uninterrupted_run(uninterrupted, tmp_path)
     assert sum(step > 0 for step in resumed) >= 3 and inside >= 1, (resumed, inside)
     done = command_line(*words(path))
     assert done.returncode == 0 and f"resuming at step {resumed[-1]:,}" in done.stderr, done.stderr
-    assert everything(path) == everything(uninterrupted)
+    assert run_state(path) == run_state(uninterrupted)
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_stop_signal_saves_and_resumes(uninterrupted, tmp_path, number):
     assert f"preempted at step {status['step']}" in stderr and "Traceback" not in stderr
     done = command_line("train", f"--workdir={path}")  # the directory stores the config
     assert done.returncode == 0, done.stderr
-    assert everything(path) == everything(uninterrupted)
+    assert run_state(path) == run_state(uninterrupted)
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_damaged_newest_checkpoint_falls_back_to_the_previous(uninterrupted, tmp
         and "resuming at step 560" in done.stderr
     ), done.stderr
     assert "Traceback" not in done.stderr
-    assert everything(path) == everything(uninterrupted)
+    assert run_state(path) == run_state(uninterrupted)
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_full_disk_is_a_user_error_and_loses_no_checkpoint(uninterrupted, tmp_pa
     assert read(".code2") == "0\n" and f"resuming at step {max(steps)}" in read(".err2"), read(
         ".err2"
     )
-    assert everything(tmp_path / "disk.run") == everything(uninterrupted)
+    assert run_state(tmp_path / "disk.run") == run_state(uninterrupted)
 
 
 def test_unwritable_work_directory_is_a_one_line_error(tmp_path, capsys):

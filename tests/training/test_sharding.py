@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
-from runs import close, every_method, made, train, trained, trials, without_dropout
+from runs import close, compile_programs, every_method, train, train_steps, trials, without_dropout
 from tiny_configs import methods_of, tiny
 
 from aigc_jax.core import axes as logical_axes
@@ -34,7 +34,7 @@ MESHES = (
     dict(data=2, model=4),
     dict(trial=2, data=2, model=2),
 )
-ALL = {"run.fsdp": True, "run.sequence": True}
+ALL = {"run.fsdp": True, "run.sequence_parallel": True}
 # Whether parameters are sharded over the data axis too (FSDP), and the mesh.
 WAYS = ((True, MESHES[0]), (False, MESHES[0]), (True, MESHES[1]), (False, MESHES[2]))
 
@@ -45,7 +45,7 @@ def reference(name):
     function that evaluates the first trial.
     """
     config = tiny(name, precision="float64", **without_dropout(name))
-    programs, states, metrics = trained(config, trials(config, 2), mesh=make_mesh({}))
+    programs, states, metrics = train_steps(config, trials(config, 2), mesh=make_mesh({}))
     return flatten_state(states) | metrics, functools.cache(
         lambda: Evaluator(programs).evaluate(states, "valid", 16)[0]
     )
@@ -56,7 +56,7 @@ def assert_equals_one_device(name, shape, evaluated=True, **more):
         config = configs.override(
             tiny(name, precision="float64", **without_dropout(name)), ALL | more
         )
-        programs, states, metrics = trained(config, trials(config, 2), mesh=make_mesh(shape))
+        programs, states, metrics = train_steps(config, trials(config, 2), mesh=make_mesh(shape))
         assert all(
             len(x.sharding.device_set) == math.prod(shape.values())
             for x in jax.tree.leaves(states.params)
@@ -92,7 +92,7 @@ def test_pmap_equals_one_device(name):
         name,
         dict(data=4),
         evaluated=False,
-        **{"run.parallel": "pmap", "run.fsdp": False, "run.sequence": False},
+        **{"run.parallel": "pmap", "run.fsdp": False, "run.sequence_parallel": False},
     )
 
 
@@ -102,17 +102,17 @@ def test_pmap_supports_data_parallelism_only():
         with pytest.raises(
             UserError, match="config.run.parallel = 'pmap' supports only data parallelism"
         ):
-            made(configs.override(tiny("vae"), alone), 2, mesh=make_mesh(mesh))
+            compile_programs(configs.override(tiny("vae"), alone), 2, mesh=make_mesh(mesh))
     with pytest.raises(
         UserError,
         match="config.run.parallel = 'pmap' needs a loss that is a mean over examples, and "
-        "config.game.unroll = 1",
+        "config.gan.unroll = 1",
     ):
-        made(configs.override(tiny("gan", game__unroll=1), alone), 1)
+        compile_programs(configs.override(tiny("gan", gan__unroll=1), alone), 1)
     with pytest.raises(
         UserError, match="config.run.parallel = 'pnap' is none of jit, pmap; did you mean 'pmap'"
     ):
-        made(configs.override(tiny("vae"), {"run.parallel": "pnap"}), 1)
+        compile_programs(configs.override(tiny("vae"), {"run.parallel": "pnap"}), 1)
 
 
 @methods_of("vae", "gan_conv", "gan_points")
@@ -121,44 +121,46 @@ def test_gradient_accumulation_equals_one_batch_or_is_refused(name):
         config = tiny(
             name,
             precision="float64",
-            accumulate=4,
+            grad_accumulation_steps=4,
             batch_size=tiny(name).batch_size,
             **without_dropout(name),
         )
-        coupled = dict(gan_points="config.game.pack = 2", gan_conv="config.model.g.norm = 'batch'")
+        coupled = dict(gan_points="config.gan.pack = 2", gan_conv="config.model.g.norm = 'batch'")
         if name in coupled:
             with pytest.raises(
                 UserError,
-                match="config.accumulate = 4 needs a loss that is a mean over examples, and "
-                f"{coupled[name]}",
+                match="config.grad_accumulation_steps = 4 needs a loss that is a mean over "
+                f"examples, and {coupled[name]}",
             ):
-                made(config, 1)
+                compile_programs(config, 1)
         else:
-            _, states, metrics = trained(config, trials(config, 2), mesh=make_mesh({}))
+            _, states, metrics = train_steps(config, trials(config, 2), mesh=make_mesh({}))
             close(flatten_state(states), reference(name)[0], 1e-9)
             close(metrics, reference(name)[0], 1e-6)
 
 
 def test_microbatches_divide_the_batch_and_have_distinct_dropout():
     with pytest.raises(
-        UserError, match="config.accumulate = 3 does not divide config.batch_size = 16"
+        UserError, match="config.grad_accumulation_steps = 3 does not divide config.batch_size = 16"
     ):
-        made(tiny("vae", accumulate=3), 1)
-    games = (
+        compile_programs(tiny("vae", grad_accumulation_steps=3), 1)
+    couplings = (
         dict(loss="relativistic_average"),
-        dict(game__unroll=1),
-        dict(game__regularizers=("dragan",)),
+        dict(gan__unroll=1),
+        dict(gan__regularizers=("dragan",)),
     )
     for name, changes in (
         ("vae", dict(penalty="mmd", hp__penalty=1.0)),
-        *(("gan", game) for game in games),
+        *(("gan", changes) for changes in couplings),
     ):
-        config = tiny(name, accumulate=2, **changes)
-        with pytest.raises(UserError, match="config.accumulate = 2 needs"):
-            made(configs.override(config, {}), 1)
-    config = tiny("lm", accumulate=2, model__dropout=0.5, hp__lr=0.0)
+        config = tiny(name, grad_accumulation_steps=2, **changes)
+        with pytest.raises(UserError, match="config.grad_accumulation_steps = 2 needs"):
+            compile_programs(configs.override(config, {}), 1)
+    config = tiny("lm", grad_accumulation_steps=2, model__dropout=0.5, hp__lr=0.0)
     losses = {
-        trained(configs.override(config, {"accumulate": n}), [config], (1,))[2]["loss"].item()
+        train_steps(configs.override(config, {"grad_accumulation_steps": n}), [config], (1,))[2][
+            "loss"
+        ].item()
         for n in (1, 2)
     }
     assert len(losses) == 2  # other dropout masks
@@ -174,7 +176,7 @@ def test_shard_shapes_follow_the_sharding_rules(name):
     """
     mesh = make_mesh(dict(data=4, model=2))
     config = configs.override(tiny(name), ALL)
-    _, states, _ = trained(config, [config], (1,), mesh=mesh)
+    _, states, _ = train_steps(config, [config], (1,), mesh=mesh)
     divided = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(states):
         axes = sharding.leaf_axes(path_of(path), leaf.shape[1:], mesh.shape, True)
@@ -221,7 +223,7 @@ def test_every_matrix_requires_a_sharding_rule():
     # paths of gradients
     for path in ("params/lora/head/kernel/a", "params/layer_0/recurrent_kernel/b"):
         assert sharding.leaf_axes(path, (8, 2), sizes, True) == ("data", None)
-    scanned = made(
+    scanned = compile_programs(
         tiny("lm", model__scan=True, model__layers=2, model__bias=True),
         1,
         mesh=make_mesh(dict(data=4, model=2)),
@@ -239,7 +241,7 @@ def test_every_matrix_requires_a_sharding_rule():
 def collectives(name, shape, **changes):
     """Returns [(kind, shapes)] of the collectives in the compiled step."""
     config = tiny(name, **without_dropout(name), **changes)
-    programs = made(config, 1, mesh=make_mesh(shape))
+    programs = compile_programs(config, 1, mesh=make_mesh(shape))
     programs.compile_training()
     found = re.findall(
         r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)\(",
@@ -257,7 +259,10 @@ def test_data_parallel_step_sends_one_all_reduce_per_update(name, reductions):
     "name, changes",
     [
         ("lm", dict(model__width=32)),
-        ("gan", dict(batch_size=1024, z=128, model__g__widths=(256,), model__d__widths=(256,))),
+        (
+            "gan",
+            dict(batch_size=1024, latent_dim=128, model__g__widths=(256,), model__d__widths=(256,)),
+        ),
     ],
 )
 def test_fsdp_gathers_parameters_once_per_pass_and_no_activations(name, changes):
@@ -265,7 +270,7 @@ def test_fsdp_gathers_parameters_once_per_pass_and_no_activations(name, changes)
     have been updated since the discriminator's pass.
     """
     config = configs.override(tiny(name, **without_dropout(name), **changes), {"run.fsdp": True})
-    programs = made(config, 1, mesh=make_mesh(dict(data=8)))
+    programs = compile_programs(config, 1, mesh=make_mesh(dict(data=8)))
     matrices_of = lambda tree: collections.Counter(
         ",".join(map(str, x.shape[1:])) for x in jax.tree.leaves(tree) if x.ndim > 2
     )
@@ -292,7 +297,7 @@ def gpus():
 
 @pytest.mark.skipif(len(gpus()) < 2, reason="fewer than two GPUs")
 def test_fsdp_uses_reduce_scatter_on_gpus():
-    programs = made(
+    programs = compile_programs(
         tiny("lm", run__fsdp=True, model__width=32), 1, mesh=make_mesh(dict(data=2), gpus()[:2])
     )
     programs.compile_training()
@@ -359,7 +364,7 @@ def test_run_resumes_on_another_mesh(name, tmp_path):
             if row["split"] == "train"
         ]
 
-    never = dict(best="", run__eval_every="never", run__sample_every="never")
+    never = dict(best_metric="", run__eval_every="never", run__sample_every="never")
     given = tiny(name, steps=24, run__log_every="4 steps", run__save_every="8 steps", **never)
     train([given], [tmp_path / "still"])
     for until, shape in ((8, dict(data=4, model=2)), (16, dict(data=4)), (None, {})):

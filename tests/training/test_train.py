@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 import runs
-from runs import everything, newest
+from runs import newest, run_state
 from tiny_configs import dataset, methods_of, resolved, tiny
 
 import aigc_jax
@@ -31,7 +31,7 @@ from aigc_jax.training.trial import Trial
 from aigc_jax.utils.errors import UserError
 
 # Config keys that only the loop reads, provided that the learning rate is constant.
-OF_THE_LOOP = dict(steps=32, best="", best_mode="min", init_from="", init_match="") | {
+OF_THE_LOOP = dict(steps=32, best_metric="", best_mode="min", init_from="", init_match="") | {
     "run.log_every": 4, "run.eval_every": 8, "run.sample_every": 16, "run.save_every": 8,
     "run.samples": 4, "run.tensorboard": False,
 }  # fmt: skip
@@ -43,7 +43,7 @@ def share_programs(config, *given, **more):
         config = config.copy_and_resolve_references()
         with config.unlocked(), config.ignore_type():
             config.update_from_flattened_dict(OF_THE_LOOP)
-    return runs.shared(config, *given, **more)
+    return runs.shared_programs(config, *given, **more)
 
 
 def train(config, path, **more):
@@ -122,7 +122,7 @@ def test_sample_images_record_their_provenance(finished):
 
 def test_the_same_config_gives_the_same_bytes(finished, tmp_path):
     train(tiny(), tmp_path)
-    assert everything(tmp_path) == everything(finished)
+    assert run_state(tmp_path) == run_state(finished)
 
 
 @methods_of("gan")  # "gan" has averaged parameters, and other methods have further states
@@ -147,7 +147,7 @@ def test_resuming_equals_an_uninterrupted_run(name, tmp_path, monkeypatch):
             f.write('{"step": 31, "split": "train", "d_loss": 0}\n{"step": 32, "spl')
     assert train(tiny(name), parts)[0]["status"] == "done"
     assert calls[:3] == [8, 16, 24]
-    assert everything(parts) == everything(whole)
+    assert run_state(parts) == run_state(whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -167,7 +167,7 @@ def test_stop_signal_saves_and_resumes(finished, tmp_path, monkeypatch, number):
     assert status["status"] == "preempted" and status["signal"] == signal.Signals(number).name
     assert handlers[0] == handlers[1] and 8 <= status["step"] == newest(tmp_path) < 16
     assert train(tiny(), tmp_path)[0]["status"] == "done"
-    assert everything(tmp_path) == everything(finished)
+    assert run_state(tmp_path) == run_state(finished)
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "rows"])
@@ -195,7 +195,7 @@ def test_full_disk_is_a_user_error_and_loses_no_checkpoint(finished, tmp_path, m
     left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert left and left <= {"8", "16", "24"}  # complete checkpoints only
     assert train(tiny(), tmp_path)[0]["status"] == "done"
-    assert everything(tmp_path) == everything(finished)
+    assert run_state(tmp_path) == run_state(finished)
 
 
 def test_directory_in_use_by_another_process_is_refused(tmp_path):
@@ -207,24 +207,24 @@ def test_directory_in_use_by_another_process_is_refused(tmp_path):
 
 
 def test_training_a_finished_run_again_changes_nothing(finished):
-    before = everything(finished)
+    before = run_state(finished)
     assert train(tiny(), finished)[0]["status"] == "done"
-    assert everything(finished) == before
+    assert run_state(finished) == before
 
 
 def test_results_do_not_depend_on_steps_per_call(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(loops, "CALL_SECONDS", 1e-9)
     train(tiny(), tmp_path)
-    assert everything(tmp_path) == everything(finished)
+    assert run_state(tmp_path) == run_state(finished)
 
 
 def test_changed_config_is_refused_except_for_run_keys(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "r")
     with pytest.raises(UserError) as e:
-        train(tiny(hp__lr_g=1e-3, z=9), tmp_path / "r")
+        train(tiny(hp__lr_g=1e-3, latent_dim=9), tmp_path / "r")
     assert "config.hp.lr_g is 0.0002 in the stored run and 0.001 in this run" in str(
         e.value
-    ) and "config.z is 8 in the stored run and 9 in this run" in str(e.value)
+    ) and "config.latent_dim is 8 in the stored run and 9 in this run" in str(e.value)
     with pytest.raises(UserError, match="extend=40"):
         train(tiny(steps=40), tmp_path / "r")
     assert train(tiny(run__log_every=2, run__samples=9), tmp_path / "r")[0]["status"] == "done"
@@ -233,11 +233,11 @@ def test_changed_config_is_refused_except_for_run_keys(finished, tmp_path):
 @pytest.mark.parametrize(
     "mistake",
     [
-        dict(z=0),
+        dict(latent_dim=0),
         dict(init_from="/nowhere"),
         dict(loss="minmax"),
-        dict(best="valid/frechet"),
-        dict(best="valid/frechet", run__eval_every="never"),
+        dict(best_metric="valid/frechet"),
+        dict(best_metric="valid/frechet", run__eval_every="never"),
     ],
 )
 def test_failed_start_does_not_block_a_corrected_config(tmp_path, mistake):
@@ -302,7 +302,7 @@ def test_last_step_is_always_logged(tmp_path):
         run__eval_every="never",
         run__sample_every="never",
         run__save_every="never",
-        best="",
+        best_metric="",
     )
     config = tiny(steps=6, run__log_every="4 steps", **quiet)
     logged = lambda path: [
@@ -326,10 +326,10 @@ def test_last_step_is_always_logged(tmp_path):
 
 def test_extending_equals_a_longer_run(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "r")
-    # runs.shared compiles for the config's own length
-    train(tiny(), tmp_path / "r", extend=48, make=runs.shared)
-    train(tiny(steps=48), tmp_path / "whole", make=runs.shared)
-    a, b = everything(tmp_path / "r"), everything(tmp_path / "whole")
+    # runs.shared_programs compiles for the config's own length
+    train(tiny(), tmp_path / "r", extend=48, make=runs.shared_programs)
+    train(tiny(steps=48), tmp_path / "whole", make=runs.shared_programs)
+    a, b = run_state(tmp_path / "r"), run_state(tmp_path / "whole")
     assert a[:3] == b[:3]
     test_row = [
         line for line in a[3].splitlines(True) if b'"test"' in line and b'"step": 32' in line
@@ -384,9 +384,9 @@ def test_best_checkpoint_follows_best_metric_and_mode(tmp_path, monkeypatch):
     )
     with pytest.raises(
         UserError,
-        match="config.best = 'valid/frechet' is not a row metric; available: valid/d_loss",
+        match="config.best_metric = 'valid/frechet' is not a row metric; available: valid/d_loss",
     ):
-        train(tiny(best="valid/frechet"), tmp_path / "wrong")
+        train(tiny(best_metric="valid/frechet"), tmp_path / "wrong")
 
 
 def test_diverged_run_records_its_metric_and_is_not_resumed(tmp_path):
@@ -458,8 +458,8 @@ def test_grouped_trials_match_separate_runs(tmp_path):
     before = [(p / "rows.jsonl").read_bytes() for p in paths]
     train(given, paths, group=tmp_path / "group")
     assert [(p / "rows.jsonl").read_bytes() for p in paths] == before
-    with pytest.raises(UserError, match="differ in seed and hp only, not in z"):
-        train([tiny(), tiny(z=9)], [tmp_path / "x", tmp_path / "y"], group=tmp_path / "z")
+    with pytest.raises(UserError, match="differ in seed and hp only, not in latent_dim"):
+        train([tiny(), tiny(latent_dim=9)], [tmp_path / "x", tmp_path / "y"], group=tmp_path / "z")
 
 
 def test_doubling_the_steps_adds_no_compilation(tmp_path):
@@ -505,7 +505,10 @@ def test_init_from_takes_parameters(finished, tmp_path):
 @pytest.mark.parametrize(
     "change, word",
     [
-        (dict(z=9), r"params/g/Dense_0/kernel has the shape \(8, 24\) instead of \(9, 24\)"),
+        (
+            dict(latent_dim=9),
+            r"params/g/Dense_0/kernel has the shape \(8, 24\) instead of \(9, 24\)",
+        ),
         (dict(init_match="nothing"), "matches no parameter"),
         (dict(init_match="("), "not a regular expression"),
         (dict(init_from="/nowhere"), "is not a run directory"),
@@ -533,7 +536,7 @@ def test_loaded_run_samples_evaluates_and_reads_rows(finished, tmp_path):
         {k: v for k, v in last.items() if k not in ("step", "split")}
     )
     assert (
-        run.config.z == 8
+        run.config.latent_dim == 8
         and int(run.state.step) == 32
         and run.state.params["g"]["Dense_0"]["kernel"].shape == (8, 24)
     )

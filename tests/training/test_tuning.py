@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from runs import made, train
+from runs import compile_programs, train
 from tiny_configs import PAIRS, resolved, tiny
 
 import aigc_jax
@@ -29,7 +29,7 @@ JOINED = dict(
     data__name="pairs",
     data__path=str(PAIRS),
     data__tokenizer="bytes",
-    data__joined=True,
+    data__prefix_lm=True,
     data__length=12,
     model__context=12,
 )
@@ -38,7 +38,7 @@ JOINED = dict(
 def load_prefix_lm(**more):
     return data.load(
         ConfigDict(
-            configs.DATA | dict(name="pairs", path=str(PAIRS), length=12, joined=True) | more
+            configs.DATA | dict(name="pairs", path=str(PAIRS), length=12, prefix_lm=True) | more
         )
     )
 
@@ -140,7 +140,7 @@ def test_functions_are_split_from_their_docstrings():
 
 def parameters(config, steps=3):
     """Returns {path: parameter} before and after some steps."""
-    programs = made(config, 1)
+    programs = compile_programs(config, 1)
     states = programs.init([resolved(config)])
     before = flatten_state(states.params)
     return before, flatten_state(programs.train(states, 0, steps)[0].params)
@@ -180,7 +180,7 @@ def test_lora_starts_at_the_network_and_trains_only_adapters():
     assert changed == {"lora"} and all(
         "attention" in name for name in before if name.startswith("lora")
     )
-    states = made(configs.override(tiny("lm"), ADAPTED), 1).init([config])
+    states = compile_programs(configs.override(tiny("lm"), ADAPTED), 1).init([config])
     params = jax.tree.map(lambda x: x[0], states.params)
     begun = flatten_state(lora.merge_adaptation(config, params))
     assert all(
@@ -277,7 +277,7 @@ def test_docstrings_dataset_pairs_docstrings_with_functions(tmp_path, monkeypatc
             f'def f{i}(x):\n    """Adds {i}."""\n    return x + {i}\n'
         )
     monkeypatch.setattr(corpora.sysconfig, "get_path", lambda name: str(tmp_path))
-    found = data.load(ConfigDict(configs.DATA | dict(name="docstrings", length=80, joined=True)))
+    found = data.load(ConfigDict(configs.DATA | dict(name="docstrings", length=80, prefix_lm=True)))
     assert sum(count for _, count in found.splits.values()) == 40 == len(found.about["files"])
     row = found.take(found.arrays, np.array([0]))["tokens"][0]
     assert re.fullmatch(

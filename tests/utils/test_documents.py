@@ -38,7 +38,7 @@ DEEP = b'{"a": ' + b"[" * 100_000
 DAMAGED = {
     "empty": (b"", "it is empty"),
     "blank": (b" \n", "it is empty"),
-    "truncated": (with_digest(PLAN)[:-5], "it is no JSON at line 1, column"),
+    "truncated": (with_digest(PLAN)[:-5], "it is not JSON at line 1, column"),
     "truncated by a byte": (with_digest(PLAN)[:-1], "it ends without a line break"),
     "list": (b"[]", "it is a list, not an object"),
     "number": (b"7", "it is the number 7, not an object"),
@@ -48,11 +48,11 @@ DAMAGED = {
     "overflow": (b'{"format": 1e999}', "it contains 1e999"),
     "integer": (b'{"format": ' + b"9" * 5000 + b"}", "an integer of too many digits"),
     "twice": (b'{"format": 1, "format": 1}', "it has a duplicate key"),
-    "encoding": (b'{"format": "\xff"}', "it is no UTF-8 text at byte 12"),
+    "encoding": (b'{"format": "\xff"}', "it is not UTF-8 text at byte 12"),
     "no digest": (b'{"format": 1}\n', "it has no sha256"),
     "changed": (with_digest(PLAN).replace(b"0.5", b"0.6"), "it does not match its sha256"),
-    "format": (with_digest(PLAN, "1"), "a format that is no integer"),
-    "truth": (with_digest(PLAN, True), "a format that is no integer"),
+    "format": (with_digest(PLAN, "1"), "a format that is not an integer"),
+    "truth": (with_digest(PLAN, True), "a format that is not an integer"),
     "changed format": (
         with_digest(PLAN).replace(b'"format": 1', b'"format": 2'),
         "it does not match its sha256",
@@ -107,7 +107,7 @@ def test_non_regular_files_are_refused_without_blocking(tmp_path):
     reader.join(10)
     assert not reader.is_alive()
     for name in ("plan.json", "rung.json"):
-        with pytest.raises(UserError, match=f"{name} is no regular file"):
+        with pytest.raises(UserError, match=f"{name} is not a regular file"):
             documents.read(tmp_path / name)
 
 
@@ -126,7 +126,7 @@ def test_torn_last_row_is_dropped(tmp_path):
     [
         (b"", "line 2 is empty"),
         (b"[4]", "line 2 is a list"),
-        (b"nan", "line 2 is no JSON"),
+        (b"nan", "line 2 is not JSON"),
         (b'{"step": 4}', "line 2 has no key 'split'"),
         (ROW.replace(b"4", b'"4"')[:-1], "line 2 has a string as step"),
         (ROW.replace(b"0.5", b"Infinity")[:-1], "line 2 contains Infinity"),

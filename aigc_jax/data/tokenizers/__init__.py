@@ -31,19 +31,19 @@ def from_plain(plain: dict) -> Tokenizer:
 
 def from_json(text: str) -> Tokenizer:
     """Return the tokenizer of a text, as the inverse of `to_json`; raise a UserError
-    where the text is no tokenizer.
+    if the text is not a tokenizer.
     """
     try:
         return _checked(json.loads(text))
     except ValueError as e:
-        raise UserError(f"this is no tokenizer.json of aigc_jax: {e}") from None
+        raise UserError(f"this is not a tokenizer.json of aigc_jax: {e}") from None
 
 
 def _checked(plain) -> Tokenizer:
     try:
         return from_plain(plain)
     except Exception as e:
-        raise UserError(f"this is no tokenizer.json of aigc_jax: {first_line(e, 100)}") from None
+        raise UserError(f"this is not a tokenizer.json of aigc_jax: {first_line(e, 100)}") from None
 
 
 def write(path: str | Path, tokenizer: Tokenizer) -> None:

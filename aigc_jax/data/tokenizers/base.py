@@ -50,7 +50,7 @@ class Tokenizer:
         """Return the text of tokens. Invalid UTF-8 is replaced by U+FFFD; numbers below
         0 are skipped.
         """
-        return self.joined(ids).decode("utf-8", "replace")
+        return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def text(self, ids: Ids) -> str:
         """Return the text before the first end token."""
@@ -58,7 +58,7 @@ class Tokenizer:
         ends = np.flatnonzero(ids == (-1 if self.end is None else self.end))
         return self.decode(ids[: ends[0]] if len(ends) else ids)
 
-    def joined(self, ids: Ids) -> bytes:
+    def decode_bytes(self, ids: Ids) -> bytes:
         """Return the concatenated bytes of tokens; numbers below 0 are skipped."""
         return b"".join(self.pieces[i] for i in np.asarray(ids).ravel().tolist() if i >= 0)
 
@@ -71,7 +71,7 @@ class Tokenizer:
         equal `decode` of all tokens.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda ids, final=False: decoder.decode(self.joined(ids), final)
+        return lambda ids, final=False: decoder.decode(self.decode_bytes(ids), final)
 
     @functools.cached_property
     def sizes(self) -> np.ndarray:  # -> uint8 [size, 2]

@@ -41,15 +41,15 @@ def read_tokenizer(path: Path) -> Tokenizer:
     file = path / "tokenizer.json"
     file = file if file.is_file() else path / "vocab.json"
     try:
-        described = json.loads(read_text(file))
+        contents = json.loads(read_text(file))
         prefix = read_json(path / "tokenizer_config.json").get("add_prefix_space")
         if file.name == "vocab.json":
-            described = describe_files(described, path, prefix or False)
+            contents = describe_files(contents, path, prefix or False)
         else:
-            described = complete_files(described)
-            check_prefix(described["pre_tokenizer"], prefix)
+            contents = complete_files(contents)
+            check_prefix(contents["pre_tokenizer"], prefix)
         rows = read_json(path / "config.json").get("vocab_size") if is_gpt2(path) else None
-        return from_plain(plain_of(described, read_stops(path), rows))
+        return from_plain(plain_of(contents, read_stops(path), rows))
     except UserError as e:
         raise UserError(f"{file} holds no GPT-2 tokenizer: {e}") from None
     except Exception as e:  # a damaged file raises exceptions of many types
@@ -64,16 +64,16 @@ def is_gpt2(path: Path) -> bool:
 
 def read_json(file: Path) -> dict:
     """Return the JSON object in a file; {} where the file does not exist."""
-    found = json.loads(read_text(file)) if file.is_file() else {}
-    require(isinstance(found, dict), f"{file} holds no JSON object")
-    return found
+    fields = json.loads(read_text(file)) if file.is_file() else {}
+    require(isinstance(fields, dict), f"{file} holds no JSON object")
+    return fields
 
 
-def complete_files(described: dict) -> dict:
+def complete_files(contents: dict) -> dict:
     """Return a tokenizer.json as the library writes it, with every part and key."""
     from tokenizers import Tokenizer as Library
 
-    return json.loads(Library.from_str(json.dumps(described)).to_str())
+    return json.loads(Library.from_str(json.dumps(contents)).to_str())
 
 
 def describe_files(numbers: dict, path: Path, prefix: bool) -> dict:
@@ -113,55 +113,55 @@ def check_prefix(step: dict | None, prefix: bool | None) -> None:
     """
     if prefix is None or step is None or step.get("type") != "ByteLevel":
         return
-    there = step["add_prefix_space"]
-    require(there == prefix, f"add_prefix_space = {there}, but tokenizer_config.json has {prefix}")
+    value = step["add_prefix_space"]
+    require(value == prefix, f"add_prefix_space = {value}, but tokenizer_config.json has {prefix}")
 
 
-def plain_of(described: dict, stops: tuple[int, ...] | None, rows: int | None) -> dict:
+def plain_of(contents: dict, stops: tuple[int, ...] | None, rows: int | None) -> dict:
     """Return the description of a tokenizer: of kind "bpe" for byte-level BPE like
     GPT-2's, otherwise of kind "library".
 
     Args:
-      described: the contents of tokenizer.json.
+      contents: the contents of tokenizer.json.
       stops: the tokens that end a text by the model's configs, or None.
       rows: the number of the model's tokens, or None. Special tokens beyond that number
         are dropped; a UserError is raised for any other token beyond it.
     """
-    numbers = numbers_of(described)
+    numbers = numbers_of(contents)
     order = sorted(numbers, key=numbers.__getitem__)
     size = min(len(order), rows or len(order))
     special = {numbers[name] for name in SPECIALS if name in numbers}
-    special |= {token["id"] for token in described["added_tokens"] if token["special"]}
+    special |= {token["id"] for token in contents["added_tokens"] if token["special"]}
     lost = next((word for word in order[size:] if numbers[word] not in special), None)
     require(lost is None, f"its token {lost!r} is not among the {rows:,} tokens of config.json")
     end = next((i for i in (*(stops or ()), numbers.get(END)) if i in special and i < size), None)
     count = sum(name in numbers for name in SPECIALS)
     known = order[: len(order) - count]
     last = order == [*known, *SPECIALS[:count]] and end == (len(known) if count else None)
-    whole = [numbers[word] for word in order] == list(range(size))
-    if not (is_plain(described) and last and whole):
-        text = json.dumps(described, ensure_ascii=False)
+    is_dense = [numbers[word] for word in order] == list(range(size))
+    if not (is_plain(contents) and last and is_dense):
+        text = json.dumps(contents, ensure_ascii=False)
         return dict(kind="library", json=text, size=size, end=end)
-    return dict(kind="bpe", known=known, merges=described["model"]["merges"], specials=count)
+    return dict(kind="bpe", known=known, merges=contents["model"]["merges"], specials=count)
 
 
-def numbers_of(described: dict) -> dict[str, int]:
+def numbers_of(contents: dict) -> dict[str, int]:
     """Return the vocabulary {token: id} of a tokenizer.json, added tokens included."""
     from tokenizers import Tokenizer as Library
 
-    return Library.from_str(json.dumps(described)).get_vocab()
+    return Library.from_str(json.dumps(contents)).get_vocab()
 
 
-def is_plain(described: dict) -> bool:
+def is_plain(contents: dict) -> bool:
     """Return whether a tokenizer differs from GPT-2's in its vocabulary alone."""
-    model = {key: described["model"].get(key) or default for key, default in PLAIN_MODEL.items()}
-    step, after = described["pre_tokenizer"] or {}, described["post_processor"]
-    names = {token["content"] for token in described["added_tokens"]}
+    model = {key: contents["model"].get(key) or default for key, default in PLAIN_MODEL.items()}
+    step, after = contents["pre_tokenizer"] or {}, contents["post_processor"]
+    names = {token["content"] for token in contents["added_tokens"]}
     return (
         model == PLAIN_MODEL
-        and set(byte_letters()) <= set(described["model"]["vocab"])
+        and set(byte_letters()) <= set(contents["model"]["vocab"])
         and {key: step.get(key) for key in PLAIN_STEP} == PLAIN_STEP
-        and described["normalizer"] is None
+        and contents["normalizer"] is None
         and (after is None or after["type"] == "ByteLevel")
         and names <= set(SPECIALS)
     )
@@ -172,13 +172,13 @@ def read_stops(path: Path) -> tuple[int, ...] | None:
     config.json; None where neither specifies them.
     """
     for name in ("generation_config.json", "config.json"):
-        given = read_json(path / name)
-        if "eos_token_id" in given:
-            value = given["eos_token_id"]
+        fields = read_json(path / name)
+        if "eos_token_id" in fields:
+            value = fields["eos_token_id"]
             value = [] if value is None else value
             stops = tuple(value) if isinstance(value, list) else (value,)
-            whole = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in stops)
-            require(whole, f"{name} has eos_token_id = {value!r}, which is no token")
+            is_valid = all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in stops)
+            require(is_valid, f"{name} has eos_token_id = {value!r}, which is not a token")
             return stops
     return None
 

@@ -26,14 +26,14 @@ class Decoded(Tokenizer):
 
     def stream(self) -> Callable:
         """Return a decoder like `Tokenizer.stream`; calls decode all tokens again."""
-        tokens, shown = [], 0
+        tokens, length = [], 0
 
         def more(ids, final=False):
-            nonlocal shown
+            nonlocal length
             tokens.extend(np.asarray(ids).ravel().tolist())
             text = self.decode(tokens)
-            new = (text if final else text.rstrip("\ufffd"))[shown:]
-            shown += len(new)
+            new = (text if final else text.rstrip("\ufffd"))[length:]
+            length += len(new)
             return new
 
         return more
@@ -55,33 +55,33 @@ def make_tokenizer(plain: dict) -> Tokenizer:
     """
     from tokenizers import Tokenizer as Library
 
-    described, library = json.loads(plain["json"]), Library.from_str(plain["json"])
+    contents, library = json.loads(plain["json"]), Library.from_str(plain["json"])
     library.no_truncation()
     library.no_padding()
     library.encode_special_tokens = True
     numbers, end = library.get_vocab(), plain["end"]
-    check_tokenizer(library, numbers, described["model"])
-    special = {x["id"] for x in described["added_tokens"] if x["special"]}
+    check_tokenizer(library, numbers, contents["model"])
+    special = {x["id"] for x in contents["added_tokens"] if x["special"]}
     special |= {numbers[name] for name in SPECIALS if name in numbers}
-    require(end is None or end in special, f"its end-of-text token {end} is no special token")
-    literal = {x["id"]: x["content"].encode() for x in described["added_tokens"]}
-    joins = is_byte_level(described)
-    pieces = (byte_pieces if joins else decoded_pieces)(library, numbers)
+    require(end is None or end in special, f"its end-of-text token {end} is not a special token")
+    literal = {x["id"]: x["content"].encode() for x in contents["added_tokens"]}
+    is_bytes = is_byte_level(contents)
+    pieces = (byte_pieces if is_bytes else decoded_pieces)(library, numbers)
     pieces = [b"" if i in special else literal.get(i, x) for i, x in enumerate(pieces)]
     require(not any(pieces[plain["size"] :]), "its vocabulary is larger than the model's")
     pieces = pieces[: plain["size"]]
-    whole = joins and set(byte_letters()) <= set(numbers)
-    unknown = None if whole else numbers.get(described["model"].get("unk_token"))
+    has_all_bytes = is_bytes and set(byte_letters()) <= set(numbers)
+    unknown = None if has_all_bytes else numbers.get(contents["model"].get("unk_token"))
 
     def encode(text):
         ids = library.encode(utf8(text).decode(), add_special_tokens=False).ids
         return np.array(ids, np.int32)
 
-    loses = find_losses(described, unknown)
-    found = numbers.get(SPECIALS[1], len(pieces))
-    mask = found if found < len(pieces) else None
+    loses = find_losses(contents, unknown)
+    mask_number = numbers.get(SPECIALS[1], len(pieces))
+    mask = mask_number if mask_number < len(pieces) else None
     more = "library", pieces, encode, plain, loses, unknown, end, mask
-    return Tokenizer(*more) if joins else Decoded(*more, library)
+    return Tokenizer(*more) if is_bytes else Decoded(*more, library)
 
 
 def check_tokenizer(library: Any, numbers: dict[str, int], model: dict) -> None:
@@ -97,11 +97,11 @@ def check_tokenizer(library: Any, numbers: dict[str, int], model: dict) -> None:
     require(not added, f"its post_processor adds {added} tokens to each text")
 
 
-def is_byte_level(described: dict) -> bool:
+def is_byte_level(contents: dict) -> bool:
     """Return whether the pieces are bytes, written as letters, whose concatenation is
     the text.
     """
-    decoder, step = described["decoder"], described["pre_tokenizer"] or {}
+    decoder, step = contents["decoder"], contents["pre_tokenizer"] or {}
     if decoder is not None:
         return decoder["type"] == "ByteLevel"
     return any(part["type"] == "ByteLevel" for part in step.get("pretokenizers", [step]) if part)
@@ -112,8 +112,8 @@ def byte_pieces(library: Any, numbers: dict[str, int]) -> list[bytes]:
     UserError where a byte is missing and the tokenizer has no unknown token for it.
     """
     letters = byte_letters()
-    whole = set(letters) <= set(numbers)
-    require(whole or library.model.unk_token is not None, "its vocabulary lacks a byte")
+    has_all_bytes = set(letters) <= set(numbers)
+    require(has_all_bytes or library.model.unk_token is not None, "its vocabulary lacks a byte")
     order = sorted(numbers, key=numbers.__getitem__)
     return [bytes(letters.get(letter, 0x3F) for letter in word) for word in order]
 
@@ -124,16 +124,16 @@ def decoded_pieces(library: Any, numbers: dict[str, int]) -> list[bytes]:
     return [decode([i, i])[len(decode([i])) :].encode() for i in range(len(numbers))]
 
 
-def find_losses(described: dict, unknown: int | None) -> str:
+def find_losses(contents: dict, unknown: int | None) -> str:
     """Return a description of what encoding and decoding a text loses."""
     parts = []
-    if described["normalizer"]:
+    if contents["normalizer"]:
         parts.append("what its normalizer changes")
     if unknown is not None:
-        parts.append(f"what its vocabulary lacks, which becomes {described['model']['unk_token']}")
-    if not is_byte_level(described):
+        parts.append(f"what its vocabulary lacks, which becomes {contents['model']['unk_token']}")
+    if not is_byte_level(contents):
         parts.append("blanks that its decoder places elsewhere")
-    elif adds_prefix_space(described["pre_tokenizer"]):
+    elif adds_prefix_space(contents["pre_tokenizer"]):
         parts.append("only the space that it prepends to each text")
     return "; ".join(parts) or "nothing"
 

@@ -55,12 +55,12 @@ SETTINGS = {
 DEFAULT_SETTINGS = {name: setting.default for name, setting in SETTINGS.items()}
 
 
-def check_settings(engine: str, given: Mapping[str, Any]) -> None:
+def check_settings(engine: str, values: Mapping[str, Any]) -> None:
     """Raise a UserError for a setting that differs from its default and that the engine
     does not read.
     """
     for name, setting in SETTINGS.items():
-        value = given[name]
+        value = values[name]
         require(
             value == setting.default or engine in setting.read_by,
             f"{argument(name)}={brief(value, quotes=False)} is not used by "
@@ -69,7 +69,7 @@ def check_settings(engine: str, given: Mapping[str, Any]) -> None:
 
 
 # name -> (parsed arguments, directory of the compilation cache) -> engine. Its
-# run(jobs, look) returns how each job ended, or None if it only wrote a manifest.
+# run(jobs, on_poll) returns how each job ended, or None if it only wrote a manifest.
 ENGINES: dict[str, Callable[[Namespace, Path | None], Engine]] = {
     "local": lambda args, cache: Local(args.slots, cache),
     "slurm": make_slurm,

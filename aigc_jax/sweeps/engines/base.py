@@ -45,7 +45,7 @@ class Ended(NamedTuple):
     reason: str  # the last line of its log, or how it was ended; "" on success
 
 
-Look = Callable[[], None]  # called while jobs run
+OnPoll = Callable[[], None]  # called while jobs run
 
 
 class Engine(Protocol):
@@ -53,8 +53,8 @@ class Engine(Protocol):
     wrote a manifest.
     """
 
-    def run(self, jobs: list[Job], look: Look) -> dict[str, Ended] | None:
-        """Return {name: how the job ended}; call `look` periodically."""
+    def run(self, jobs: list[Job], on_poll: OnPoll) -> dict[str, Ended] | None:
+        """Return {name: how the job ended}; call `on_poll` periodically."""
         ...
 
 

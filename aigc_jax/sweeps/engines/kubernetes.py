@@ -7,7 +7,7 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
-from aigc_jax.sweeps.engines.base import Job, Look, require_integer, resources
+from aigc_jax.sweeps.engines.base import Job, OnPoll, require_integer, resources
 from aigc_jax.utils.disk import disk_errors
 from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.errors import argument, require
@@ -55,7 +55,7 @@ class Kubernetes:
         gpus = require_integer(gpus, "gpus", "k8s")
         self.resources = {"cpu": f"{cpus:g}"} | ({"nvidia.com/gpu": gpus} if gpus else {})
 
-    def run(self, jobs: list[Job], look: Look = lambda: None) -> None:
+    def run(self, jobs: list[Job], on_poll: OnPoll = lambda: None) -> None:
         """Write SWEEP/k8s-job.yaml; return None, because nothing runs yet."""
         import yaml
 

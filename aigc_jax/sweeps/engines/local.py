@@ -22,17 +22,17 @@ from aigc_jax.utils.subprocesses import package_path, reason_of
 
 def count_gpus() -> list[str]:
     """Return the GPUs that this process may use, as named by CUDA_VISIBLE_DEVICES."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name for name in given.split(",") if name]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
             capture_output=True,
             text=True,
             check=False,
         )
-        return found.stdout.split() if found.returncode == 0 else []
+        return process.stdout.split() if process.returncode == 0 else []
     except OSError:
         return []
 
@@ -51,9 +51,9 @@ class Local:
         ]
         self.cache = cache
 
-    def run(self, jobs: list[Job], look: Callable = lambda: None) -> dict[str, Ended]:
-        """Run all jobs to completion and call `look()` periodically. If this process is
-        interrupted, the jobs receive SIGTERM and can save.
+    def run(self, jobs: list[Job], on_poll: Callable = lambda: None) -> dict[str, Ended]:
+        """Run all jobs to completion and call `on_poll` periodically. If this process
+        is interrupted, the jobs receive SIGTERM and can save.
         """
         waiting = list(jobs)
         running: dict[str, tuple[Job, str | None, subprocess.Popen]] = {}
@@ -71,7 +71,7 @@ class Local:
                     reason = reason_of(process.returncode, job.log)
                     ended[name] = Ended(process.returncode, reason)
                     free.append(place)
-                look()
+                on_poll()
                 time.sleep(POLL)
         except BaseException:
             for _, _, process in running.values():

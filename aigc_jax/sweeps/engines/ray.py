@@ -17,7 +17,7 @@ from aigc_jax.sweeps.engines.base import (
     SAVING,
     Ended,
     Job,
-    Look,
+    OnPoll,
     Task,
     cache_variables,
     check_address,
@@ -62,7 +62,7 @@ class Ray:
             check_address(self.address)
         ray.cloudpickle.register_pickle_by_value(base)  # else all machines must import it
 
-    def run(self, jobs: list[Job], look: Look = lambda: None) -> dict[str, Ended]:
+    def run(self, jobs: list[Job], on_poll: OnPoll = lambda: None) -> dict[str, Ended]:
         """Run all jobs to completion. If this process is interrupted, the jobs are
         cancelled and can save.
         """
@@ -80,7 +80,7 @@ class Ray:
                     done = ray.wait(list(waiting), timeout=POLL)[0]
                     collected = [(ref, waiting.pop(ref)) for ref in done]
                     ended |= {job.name: self._result(ref, job) for ref, job in collected}
-                    look()
+                    on_poll()
             except BaseException:
                 for ref in waiting:
                     ray.cancel(ref)
@@ -92,12 +92,12 @@ class Ray:
     def _connected(self) -> Iterator[None]:
         before = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler
         try:
-            given = (
+            cluster = (
                 dict(address=self.address)
                 if self.address
                 else dict(address="local", include_dashboard=False)
             )
-            self.ray.init(**given, log_to_driver=False, logging_level="error")
+            self.ray.init(**cluster, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as e:
             token = (
                 " (if the cluster requires a token: RAY_AUTH_MODE=token)" if self.address else ""
@@ -108,11 +108,11 @@ class Ray:
             for key, name in (
                 dict(num_cpus="CPU", num_gpus="GPU").items() if not self.address else ()
             ):
-                there = self.ray.cluster_resources().get(name, 0)
+                available = self.ray.cluster_resources().get(name, 0)
                 require(
-                    self.shares[key] <= there,
-                    f"{argument(key[4:])}={self.shares[key]:g} is more than the {there:g} of this "
-                    "machine",
+                    self.shares[key] <= available,
+                    f"{argument(key[4:])}={self.shares[key]:g} is more than the {available:g} of "
+                    "this machine",
                 )
             yield
         finally:

@@ -19,7 +19,7 @@ from aigc_jax.sweeps.engines.base import (
     SAVING,
     Ended,
     Job,
-    Look,
+    OnPoll,
     Task,
     cache_variables,
     missing_package_error,
@@ -51,7 +51,7 @@ ENDED = (
     "TIMEOUT",
     "",
 )
-# States of jobs that were ended from outside, which are no failures of the program.
+# States of jobs that were ended from outside, which are not failures of the program.
 BY_OTHERS = ("CANCELLED", "DEADLINE", "PREEMPTED", "REVOKED", "TIMEOUT")
 
 
@@ -62,7 +62,7 @@ class SlurmTask(Task):
     requeued. Slurm sends TERM before it ends a cancelled or preempted job.
     """
 
-    told = False
+    received_term = False
 
     def prepare(self) -> None:
         """Ignore USR2 in the program: this process handles the signal."""
@@ -76,7 +76,11 @@ class SlurmTask(Task):
         try:
             ended = super().__call__()
             since = time.monotonic()
-            while self.told and ended[0] == EXIT_PREEMPTED and time.monotonic() - since < LINGER:
+            while (
+                self.received_term
+                and ended[0] == EXIT_PREEMPTED
+                and time.monotonic() - since < LINGER
+            ):
                 time.sleep(POLL)
             return ended
         except UncompletedJobError as e:  # the task reached its time limit too often
@@ -84,7 +88,7 @@ class SlurmTask(Task):
 
     def hand_on(self, number: int, frame: object) -> None:
         """Forward Slurm's TERM to the program as INT, so that it saves."""
-        self.told = True
+        self.received_term = True
         if self.process is not None:
             # INT, because a second TERM would end the program before it has saved.
             self.process.send_signal(signal.SIGINT)
@@ -96,9 +100,9 @@ class SlurmTask(Task):
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
-            self.wait() if self.told else self.stop()
+            self.wait() if self.received_term else self.stop()
         again = copy.copy(self)
-        again.process, again.told = None, False
+        again.process, again.received_term = None, False
         return DelayedSubmission(again)
 
 
@@ -135,7 +139,7 @@ class Slurm:
             **(dict(gpus_per_node=gpus) if gpus else {}),
         )
 
-    def run(self, jobs: list[Job], look: Look = lambda: None) -> dict[str, Ended]:
+    def run(self, jobs: list[Job], on_poll: OnPoll = lambda: None) -> dict[str, Ended]:
         """Submit all jobs and wait until they have ended. If this process is
         interrupted, the jobs are cancelled and can save.
         """
@@ -157,7 +161,7 @@ class Slurm:
             ) from None
         number = next(iter(sent.values()))[1].job_id.split("_")[0]
         try:
-            return self._wait(dict(sent), number, look)
+            return self._wait(dict(sent), number, on_poll)
         except BaseException:
             subprocess.run(["scancel", number], check=False)
             end = time.monotonic() + SAVING
@@ -168,7 +172,7 @@ class Slurm:
             raise
 
     def _wait(
-        self, waiting: dict[str, tuple[Job, Any]], number: str, look: Look
+        self, waiting: dict[str, tuple[Job, Any]], number: str, on_poll: OnPoll
     ) -> dict[str, Ended]:
         ended: dict[str, Ended] = {}
         lost: dict[str, tuple[str, float]] = {}
@@ -186,7 +190,7 @@ class Slurm:
                 elif name in lost and last - lost[name][1] > LOST:
                     ended[name] = without_result(sent, lost[name][0])
                 waiting = {n: w for n, w in waiting.items() if n not in ended}
-            look()
+            on_poll()
             time.sleep(POLL)
         return ended
 
@@ -195,15 +199,15 @@ def job_states(number: str) -> dict[str, str] | None:
     """Return the states of an array job by squeue, which needs no accounting database
     and omits jobs that ended long ago; None if squeue fails.
     """
-    said = subprocess.run(
+    process = subprocess.run(
         ["squeue", "--noheader", "--states=all", "--array", f"--jobs={number}", "--format=%i|%T"],
         capture_output=True,
         text=True,
         check=False,
     )
-    if said.returncode and "Invalid job id" not in said.stderr:
+    if process.returncode and "Invalid job id" not in process.stderr:
         return None
-    return dict(line.strip().split("|") for line in said.stdout.splitlines())
+    return dict(line.strip().split("|") for line in process.stdout.splitlines())
 
 
 def ended_since(
@@ -220,11 +224,11 @@ def ended_since(
       before: the previous result.
       now: the current time in seconds.
     """
-    found = {}
+    ends = {}
     for name, number in jobs.items():
         state = states.get(number, "")
-        found[name] = state, before[name][1] if state in ENDED and name in before else now
-    return found
+        ends[name] = state, before[name][1] if state in ENDED and name in before else now
+    return ends
 
 
 def read_result(job: Job, sent: Any) -> Ended:
