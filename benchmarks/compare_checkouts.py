@@ -13,20 +13,22 @@ exit code is 1 where anything differs.
 """
 
 import argparse
+import ast
 import hashlib
 import importlib.util
-import json
+import itertools
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SETTINGS = ("alone", "group", "devices")
 DEVICES = 8
 # Keys of the state that were renamed since 3be723d.
-RENAMED = {"book": "codebook"}
+RENAMED = {"book": "codebook", "clip": "grad_clip"}
 OVER_DEVICES = {"run.mesh.data": DEVICES // 2, "run.mesh.model": 2, "run.fsdp": True}
 
 
@@ -66,56 +68,64 @@ def digest_of(path) -> dict[str, str]:
     }
 
 
-def run_case(case: dict) -> dict[str, dict[str, str]]:
-    """Train one case in the checkout of the working directory; {trial: digests}."""
+def load_table() -> Any:
+    """tests/tiny_configs.py of the working directory."""
+    path = Path.cwd() / "tests" / "tiny_configs.py"
+    spec = importlib.util.spec_from_file_location("table", path)
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    return table
+
+
+def run_case(name: str, setting: str) -> dict[str, dict[str, str]]:
+    """Train a method of the table in the checkout of the working directory.
+
+    Returns:
+      {trial: digests}; "" names the trial of a single run.
+    """
     try:
         from aigc_jax.cli.main import main
     except ImportError:  # a checkout from before the command line was a package
         from launch import main
-    flags = [as_flag(*item) for item in case["overrides"].items()]
-    words = [f"--config=configs/{case['config']}.py", f"--workdir={case['workdir']}"]
-    if case["setting"] == "group":
-        code = main(["sweep", *words, "--seeds=2", "--route=vmap", *flags])
-        paths = sorted((Path(case["workdir"]) / "trials").iterdir())
-    else:
-        code = main(["train", *words, *flags])
-        paths = [Path(case["workdir"])]
-    assert code == 0, f"exit code {code}"
-    # The hash at the end of a trial's name differs where a key was renamed.
-    return {p.name.rpartition("-")[0] if len(paths) > 1 else "": digest_of(p) for p in paths}
-
-
-def in_checkout(checkout: Path, case: dict, cache: str) -> dict:
-    """The digests of a case, by a process in a checkout."""
-    around = dict(os.environ, JAX_COMPILATION_CACHE_DIR=cache, PYTHONPATH=str(checkout))
-    around["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    if case["setting"] == "devices":
-        around["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
+    table = load_table()  # its data files exist until this process ends
+    config, overrides = table.METHODS[name]
+    overrides = table.SMALL_RUN | overrides | (OVER_DEVICES if setting == "devices" else {})
+    flags = [as_flag(*item) for item in overrides.items()]
     with tempfile.TemporaryDirectory() as scratch:
-        case = case | dict(workdir=str(Path(scratch) / "run"))
-        words = [sys.executable, str(Path(__file__).resolve()), "--case", json.dumps(case)]
-        done = subprocess.run(
-            words, cwd=checkout, env=around, capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        raise SystemExit(f"{checkout}: {case['name']}, {case['setting']}:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+        workdir = Path(scratch) / "run"
+        words = [f"--config=configs/{config}.py", f"--workdir={workdir}"]
+        if setting == "group":
+            code = main(["sweep", *words, "--seeds=2", "--route=vmap", *flags])
+            paths = sorted((workdir / "trials").iterdir())
+        else:
+            code = main(["train", *words, *flags])
+            paths = [workdir]
+        assert code == 0, f"exit code {code}"
+        # The hash at the end of a trial's name differs where a key was renamed.
+        return {p.name.rpartition("-")[0] if len(paths) > 1 else "": digest_of(p) for p in paths}
 
 
-def cases_of(checkout: Path, only: list[str]) -> list[dict]:
-    """Every method of the tests' table in every setting."""
-    spec = importlib.util.spec_from_file_location(
-        f"table of {checkout}", checkout / "tests" / "tiny_configs.py"
+def in_checkout(checkout: Path, words: list[str], **around: str) -> Any:
+    """The last line, a literal, that this script prints in a process of a checkout."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).resolve()), *words],
+        cwd=checkout,
+        env=os.environ | dict(PYTHONPATH=str(checkout)) | around,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(table)
-    cases = []
-    for name, (config, overrides) in table.METHODS.items():
-        for setting in SETTINGS if not only or name in only else ():
-            more = OVER_DEVICES if setting == "devices" else {}
-            values = table.SMALL_RUN | overrides | more
-            cases.append(dict(name=name, config=config, overrides=values, setting=setting))
-    return cases
+    if done.returncode:
+        raise SystemExit(f"{checkout}: {' '.join(words)}:\n{done.stderr[-3000:]}")
+    return ast.literal_eval(done.stdout.splitlines()[-1])
+
+
+def digests_of(checkout: Path, name: str, setting: str, cache: str) -> dict:
+    """The digests of a case in a checkout."""
+    around = dict(JAX_COMPILATION_CACHE_DIR=cache, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+    if setting == "devices":
+        around["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
+    return in_checkout(checkout, ["--case", name, setting], **around)
 
 
 def main() -> int:
@@ -127,16 +137,19 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="NAME,...", help="methods (default: all)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a table in Markdown")
     if sys.argv[1:2] == ["--case"]:
-        print(json.dumps(run_case(json.loads(sys.argv[2]))))
+        print(run_case(*sys.argv[2:]))
+        return 0
+    if sys.argv[1:2] == ["--names"]:
+        print(list(load_table().METHODS))
         return 0
     args = parser.parse_args()
     lines, differ = ["| method | setting | state | rows | samples |", "|---|---|---|---|---|"], 0
     with tempfile.TemporaryDirectory() as cache:
-        only = [name for name in args.only.split(",") if name]
         roots = [args.before.resolve(), args.after.resolve()]
-        for pair in zip(*(cases_of(root, only) for root in roots), strict=True):
-            case = pair[1]
-            before, after = (in_checkout(*side, cache) for side in zip(roots, pair, strict=True))
+        only = [name for name in args.only.split(",") if name]
+        names = only or in_checkout(roots[1], ["--names"])
+        for name, setting in itertools.product(names, SETTINGS):
+            before, after = (digests_of(root, name, setting, cache) for root in roots)
             for trial in before | after:
                 one, other = before.get(trial, {}), after.get(trial, {})
                 equal = {k: one.get(k) == other.get(k) for k in ("state", "rows", "samples")}
@@ -144,8 +157,8 @@ def main() -> int:
                 cells = [
                     f"{one.get(k, 'none')[:12]}{'' if equal[k] else ' DIFFERS'}" for k in equal
                 ]
-                setting = case["setting"] + (f" {trial}" if trial else "")
-                lines.append(f"| {case['name']} | {setting} | {' | '.join(cells)} |")
+                where = setting + (f" {trial}" if trial else "")
+                lines.append(f"| {name} | {where} | {' | '.join(cells)} |")
                 print(lines[-1], flush=True)
     print(f"{differ} of {len(lines) - 2} differ")
     if args.out:

@@ -47,7 +47,7 @@ def sources(programs, states):
     """What is judged, {name: [n, 28, 28, 1]}."""
     from aigc_jax.training.evaluation import read_examples
 
-    labels = programs.class_labels("test", COUNT)
+    labels = programs.read_class_labels("test", COUNT)
     train = read_examples(programs.dataset, "train")
     of_each = [np.flatnonzero(train["label"] == digit)[: COUNT // 10] for digit in range(10)]
     rows = np.stack(of_each, axis=1).reshape(-1)  # the digits in turn
@@ -68,21 +68,21 @@ def main():
     from aigc_jax import data, metrics
     from aigc_jax.core import config as configs
     from aigc_jax.media import images
-    from aigc_jax.metrics.inputs import MetricInputs, cache_features
+    from aigc_jax.metrics.inputs import MetricInputs, make_cached_extractor
     from aigc_jax.training import feature_extractors
-    from aigc_jax.training.evaluation import example_blocks, read_examples
+    from aigc_jax.training.evaluation import iterate_example_blocks, read_examples
     from aigc_jax.training.programs import Programs
 
     config = configs.load(ROOT / "configs" / "cgan_mnist.py")
     dataset = data.load(config.data)
-    config = configs.resolve(config, dataset.spec.n_train, config.batch_size)
+    config = configs.resolve_durations(config, dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, 1)
-    extract = cache_features(feature_extractors.make_extractor(config))
+    extract = make_cached_extractor(feature_extractors.make_extractor(config))
     examples = functools.cache(functools.partial(read_examples, dataset))
-    blocks = functools.partial(example_blocks, dataset)
+    blocks = functools.partial(iterate_example_blocks, dataset)
     print("| | " + " | ".join(NAMES.values()) + " |\n" + "|---" * (len(NAMES) + 1) + "|")
     for name, samples in sources(programs, programs.init([config])).items():
-        saved = images.as_saved(samples, dataset.spec)
+        saved = images.quantize_as_saved(samples, dataset.spec)
         draw = lambda what, saved=saved: saved
         inputs = MetricInputs(draw, "test", examples, dataset.spec, extract, blocks=blocks)
         row = {}

@@ -23,7 +23,9 @@ def programs_of(name, place):
         {"run.data_placement": place, "metrics": (), "best_metric": ""},
     )
     dataset = data.load(config.data, config.run.data_dir)
-    config = configs.resolve(config, dataset.spec.n_train, methods.examples_per_step(config))
+    config = configs.resolve_durations(
+        config, dataset.spec.n_train, methods.examples_per_step(config)
+    )
     programs = Programs(config, dataset, 1)
     return programs, programs.init([config])
 
@@ -34,7 +36,7 @@ def stretch(programs, states, step, count):
 
     end = step + count
     while step < end:
-        n = min(end - step, programs.feed.most(step))
+        n = min(end - step, programs.feed.max_steps(step))
         states, _ = programs.train(states, step, n)
         step += n
     return jax.block_until_ready(states)

@@ -53,13 +53,13 @@ def data():
 def setting(case, count=1):
     """The config and the programs of `count` trials of it, on images of noise."""
     from aigc_jax.core import config as configs
-    from aigc_jax.data.dataset import make_images
+    from aigc_jax.data.dataset import make_image_dataset
     from aigc_jax.training.programs import Programs
 
     x = data()
     splits = dict(train=dict(x=x[:55_000]), valid=dict(x=x[55_000:57_500]), test=dict(x=x[57_500:]))
-    config = configs.resolve(config_of(case), 55_000, 128)
-    return config, Programs(config, make_images(splits, 255, {}), count, route="map")
+    config = configs.resolve_durations(config_of(case), 55_000, 128)
+    return config, Programs(config, make_image_dataset(splits, 255, {}), count, route="map")
 
 
 def ours(case, count=1):
@@ -81,12 +81,13 @@ def plain_jit(case):
     import jax
 
     from aigc_jax.core import transforms
-    from aigc_jax.data.order import batch_source
+    from aigc_jax.data.order import make_train_batch_reader
     from aigc_jax.training.compilation import COMPILER
 
     config, programs = setting(case)
     step = transforms.feed_batches(
-        programs.method.step, batch_source(programs.dataset, config.data, config.batch_size)
+        programs.method.step,
+        make_train_batch_reader(programs.dataset, config.data, config.batch_size),
     )
     state = [jax.tree.map(lambda x: x[0], programs.init([config]))]
     options = COMPILER.get(jax.default_backend())

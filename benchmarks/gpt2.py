@@ -29,9 +29,9 @@ def theirs(path, **sizes):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from aigc_jax.data.tokenizers.bpe import byte_letters
+    from aigc_jax.data.tokenizers.bpe import map_letters_to_bytes
 
-    words = [*sorted(byte_letters()), "th", "the"]
+    words = [*sorted(map_letters_to_bytes()), "th", "the"]
     path.mkdir(parents=True, exist_ok=True)
     (path / "vocab.json").write_text(
         json.dumps({w: i for i, w in enumerate([*words, "<|endoftext|>"])})
@@ -78,7 +78,9 @@ def check():
         assert tokenizer(text)["input_ids"] == run.tokenizer.encode(text).tolist(), (
             "the tokenizers differ"
         )
-        answer = generation.generate_texts(run, [text], 60, SamplingParams(temperature=0))[0]
+        answer = generation.generate_continuations(run, [text], 60, SamplingParams(temperature=0))[
+            0
+        ]
         with torch.no_grad():
             prompt = torch.tensor([tokenizer(text)["input_ids"]])
             more = dict(
@@ -92,7 +94,7 @@ def check():
             new[: new.index(run.tokenizer.end)] if run.tokenizer.end in new else new
         )
         print(f"greedy text of 60 tokens equal: {answer in (reply, reply.rstrip(chr(0xFFFD)))}")
-        gpt2_weights.write_directory(
+        gpt2_weights.write_model_directory(
             copy, run.config.model.to_dict(), flatten_state(run.state.params["net"]), run.tokenizer
         )
         again = GPT2LMHeadModel.from_pretrained(copy).eval()
@@ -132,7 +134,8 @@ def ours(case):
     def steps(n):
         for _ in range(n):
             assert sum(
-                (part >= 0).sum() for part in writer.write(list(prompts), NEW, jax.random.key(0))
+                (part >= 0).sum()
+                for part in writer.stream_tokens(list(prompts), NEW, jax.random.key(0))
             ) == NEW * sizes(case)
 
     return steps

@@ -117,7 +117,7 @@ def compare(files, net, images, expected, single):
         "(pytorch-fid's) |\n|---|---|---|---|"
     )
     for kind, file in files.items():
-        weights = inception_features.read_params(tensor_files.read(file), file)
+        weights = inception_features.convert_state_dict(tensor_files.read_tensors(file), file)
         for side, x in images.items():
             differences = relative_differences(ours(weights, x), expected[side])
             worst = max(worst, *differences)
@@ -126,7 +126,7 @@ def compare(files, net, images, expected, single):
             )
             print(f"| {kind} | {len(x)} of {side}x{side} | {columns} |", flush=True)
     with jax.enable_x64(True):
-        weights = inception_features.read_params(
+        weights = inception_features.convert_state_dict(
             {name: x.numpy() for name, x in net.state_dict().items()}, "the network", np.float64
         )
         double = relative_differences(ours(weights, images[32].astype(np.float64)), expected[32])
@@ -162,7 +162,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         files = save(net.state_dict(), folder)
         worst, double = compare(files, net, images, expected, single)
-        extractor = inception_features.make_extractor(files["zip"])
+        extractor = inception_features.load_inception(files["zip"])
     features, logits = expected[32]
     p = np.exp(logits - logits.max(1, keepdims=True))
     differences = relative_differences(

@@ -49,13 +49,13 @@ def dataset_of(config, size):
     if config.method == "seq2seq":
         rows, sizes = noise_pairs(size, length), np.ones((size, 2), np.uint8)
         splits = dict(train=rows, valid=rows[:64], test=rows[:64])
-        return pairs.encoder_decoder(
+        return pairs.make_encoder_decoder_dataset(
             config.data,
             splits,
-            SimpleNamespace(size=size, end=size - 2, sizes=sizes),
+            SimpleNamespace(size=size, end=size - 2, token_sizes=sizes),
             dict(text={}),
         )
-    blank = windows.placeholder_dataset(size, length, N // length)
+    blank = windows.make_placeholder_dataset(size, length, N // length)
     return blank._replace(
         arrays=blank.arrays | dict(tokens=np.resize(tokens(size), len(blank.arrays["tokens"])))
     )
@@ -80,7 +80,7 @@ def ours(case, count=1, more=None):
 
     config = config_of(case, more)
     dataset = dataset_of(config, SIZES[case])
-    config = configs.resolve(
+    config = configs.resolve_durations(
         configs.override(config, {"steps": 10_000}), dataset.spec.n_train, config.batch_size
     )
     programs = Programs(config, dataset, count, route="map")

@@ -128,13 +128,13 @@ def ours():
     from scipy.special import softmax
 
     from aigc_jax.metrics.classifier_scores import classifier_score
-    from aigc_jax.metrics.frechet import frechet
-    from aigc_jax.metrics.kid import kid
+    from aigc_jax.metrics.frechet import squared_frechet_distance
+    from aigc_jax.metrics.kid import unbiased_squared_mmd
     from aigc_jax.metrics.precision_recall import prdc
 
     return {
-        "frechet": lambda a, b: dict(frechet=frechet(a, b)),
-        "kid": lambda a, b: dict(kid=kid(a, b)),
+        "frechet": lambda a, b: dict(frechet=squared_frechet_distance(a, b)),
+        "kid": lambda a, b: dict(kid=unbiased_squared_mmd(a, b)),
         "prdc": prdc,
         "classifier_score": lambda a, b: dict(
             classifier_score=classifier_score(softmax(b[:, :10], axis=1))

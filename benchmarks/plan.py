@@ -32,11 +32,11 @@ def measured(config) -> tuple[int, int]:
     from aigc_jax.training.programs import Programs
 
     foretold = plan.make_plan(config).peak
-    dataset, _ = plan.placeholder_data(config)
+    dataset, _ = plan.load_one_row_data(config)
     config = plan.resolve_for_plan(config, dataset)
     programs = Programs(config, dataset, 1)
-    programs.compile_training()
-    programs.training.result()
+    programs.start_compiling_training()
+    programs.training.wait_for_executable()
     jax.block_until_ready(programs.init([config]))  # its program too is compiled before
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -135,7 +135,9 @@ def group_of(name, count, **more):
         configs.load(ROOT / "configs" / f"{name}.py"), {"metrics": (), "best_metric": ""} | more
     )
     dataset = data.load(base.data)
-    resolved = configs.resolve(base, dataset.spec.n_train, methods.examples_per_step(base))
+    resolved = configs.resolve_durations(
+        base, dataset.spec.n_train, methods.examples_per_step(base)
+    )
     return [configs.override(resolved, {"seed": i}) for i in range(count)], dataset
 
 
@@ -266,7 +268,7 @@ def steady():
         ):
             shape = mesh.make_mesh(dict(trial=parts, data=1))
             programs = Programs(configs[0], dataset, n, shape, route=route)
-            programs.compile_training()
+            programs.start_compiling_training()
             seconds = (measure_step_seconds(programs, configs[:n], float("inf")) for _ in range(4))
             timings[label] = min(seconds)
         plan = choose_route(configs, dataset, "auto")[1]

@@ -29,12 +29,14 @@ def ours(case, count=1):
     import jax
 
     from aigc_jax.core import config as configs
-    from aigc_jax.data.dataset import make_images
+    from aigc_jax.data.dataset import make_image_dataset
     from aigc_jax.training.programs import Programs
 
     x = data()
-    config = configs.resolve(configs.load(HERE.parent / "configs" / "vae_mnist.py"), N, 128)
-    dataset = make_images(dict(train=dict(x=x[:N]), valid=dict(x=x[N:])), 1, {})
+    config = configs.resolve_durations(
+        configs.load(HERE.parent / "configs" / "vae_mnist.py"), N, 128
+    )
+    dataset = make_image_dataset(dict(train=dict(x=x[:N]), valid=dict(x=x[N:])), 1, {})
     programs = Programs(config, dataset, count, route="map")
     state = [programs.init([config] * count)]
 

@@ -3,13 +3,12 @@
 
     python docs/draw_rooms.py
 
-Boxes stand in the order of the levels in tests/integration/test_architecture.py. A
-number counts the imports of one room by another: pairs of a module and a module that it
-imports. The drawing is a function of the source, byte for byte.
+Boxes stand in the order of the levels in tests/integration/test_architecture.py. A dot
+means that some module of one room imports some module of another. The drawing is a
+function of the source, byte for byte.
 """
 
 import ast
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "aigc_jax"
 OUT = ROOT / "docs/pictures/rooms.svg"
 
-# Pixels: a box, from box to box, a number; left, above, and to the right of all.
-WIDTH, HEIGHT, RIGHT, DOWN, PILL = 112, 30, 76, 46, 16
+# Pixels: a box, from box to box, a dot; left, above, and to the right of all.
+WIDTH, HEIGHT, RIGHT, DOWN, DOT = 112, 30, 76, 46, 9
 LEFT, TOP, SIDE = 20, 64, 290
 
-# What a room holds, in the picture; docs/architecture.md says more.
+# What a room holds, in the drawing; docs/architecture.md says more.
 HOLDS = {
     "cli": "the command line, a verb a file",
     "sweeps": "many trials: grids, groups, engines, figures",
@@ -38,18 +37,17 @@ HOLDS = {
 
 NOTES = (
     "A room imports only rooms below it. Follow the line to the right of a room and down into",
-    "another: the number says how many imports go there. Shaded: one level, without imports.",
+    "another: a dot marks an import. Shaded: one level, without imports.",
 )
 
 STYLE = """
     text { font-family: sans-serif; font-size: 13px; fill: #1f2328; }
     .note { font-size: 12px; fill: #59636e; }
     .name { font-weight: bold; text-anchor: middle; }
-    .count { font-size: 11px; text-anchor: middle; }
     .page { fill: #ffffff; }
     .level { fill: #f3f5f7; }
     .box { fill: #ddf4ff; stroke: #0969da; }
-    .pill { fill: #ffffff; stroke: #8c959f; }
+    .dot { fill: #0969da; }
     .line { fill: none; stroke: #8c959f; stroke-width: 1.2; }
     .head { fill: #8c959f; }
     @media (prefers-color-scheme: dark) {
@@ -58,7 +56,7 @@ STYLE = """
       .page { fill: #0d1117; }
       .level { fill: #151b23; }
       .box { fill: #12233a; stroke: #4493f8; }
-      .pill { fill: #0d1117; stroke: #656c76; }
+      .dot { fill: #4493f8; }
       .line { stroke: #656c76; }
       .head { fill: #656c76; }
     }
@@ -90,14 +88,13 @@ def imported(path: Path) -> set[str]:
     return found - {""}
 
 
-def count_imports() -> Counter:
-    """{(room, other room): how often modules of the one import modules of the other}"""
-    counts = Counter()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        room = path.relative_to(PACKAGE).parts[0]
-        others = [name.split(".")[0] for name in imported(path)]
-        counts.update((room, other) for other in others if other != room)
-    return counts
+def room_imports() -> set[tuple[str, str]]:
+    """{(room, other room that one of its modules imports)}"""
+    found = set()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        room = file.relative_to(PACKAGE).parts[0]
+        found |= {(room, name.split(".")[0]) for name in imported(file)}
+    return {(room, other) for room, other in found if room != other}
 
 
 class Room(NamedTuple):
@@ -118,14 +115,14 @@ class Room(NamedTuple):
         return self.y + HEIGHT // 2
 
 
-def draw(levels, counts) -> str:
+def draw(levels, imports) -> str:
     """The SVG: rooms down a diagonal, the highest first. The line to the right of a
-    room carries its imports, the line into a room from above those of others; a number
-    stands where the two of an import meet.
+    room carries its imports, the line into a room from above those of others; a dot is
+    where the two of an import meet.
     """
     names = [name for level in reversed(levels) for name in reversed(level)]
     rooms = [Room(name, LEFT + i * RIGHT, TOP + i * DOWN) for i, name in enumerate(names)]
-    pairs = [(a, b) for a in rooms for b in rooms if counts[a.name, b.name]]
+    pairs = [(a, b) for a in rooms for b in rooms if (a.name, b.name) in imports]
     by_name = {room.name: room for room in rooms}
     width, height = rooms[-1].x + WIDTH + SIDE, rooms[-1].y + HEIGHT + 20
     parts = [
@@ -134,7 +131,7 @@ def draw(levels, counts) -> str:
         f'<rect class="page" width="{width}" height="{height}"/>',
         *(band(by_name[level[-1]], by_name[level[0]]) for level in levels if len(level) > 1),
         *(line for room in rooms for line in lines(room, pairs)),
-        *(part for a, b in pairs for part in pill(b.center, a.row, str(counts[a.name, b.name]))),
+        *(rect("dot", b.center - DOT // 2, a.row - DOT // 2, DOT, DOT, DOT) for a, b in pairs),
         *(text("note", LEFT, 24 + 17 * i, note) for i, note in enumerate(NOTES)),
     ]
     for room in rooms:
@@ -163,13 +160,6 @@ def lines(room: Room, pairs) -> list[str]:
     return out
 
 
-def pill(x: int, y: int, number: str) -> list[str]:
-    """A number in a frame, around a point."""
-    wide = 12 + 7 * len(number)
-    frame = rect("pill", x - wide // 2, y - PILL // 2, wide, PILL, PILL // 2)
-    return [frame, text("count", x, y + 4, number)]
-
-
 def rect(kind, x, y, width, height, radius) -> str:
     """A rounded rectangle, styled by its kind."""
     return f'<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{height}" rx="{radius}"/>'
@@ -186,5 +176,5 @@ def text(kind, x, y, words) -> str:
 
 
 if __name__ == "__main__":
-    OUT.write_text(draw(levels(), count_imports()), encoding="utf-8")
+    OUT.write_text(draw(levels(), room_imports()), encoding="utf-8")
     print(OUT.relative_to(ROOT))

@@ -56,7 +56,7 @@ def run(workdir) -> list[dict]:
     rows = []
     for name in RUNS:
         train_configs([config_of(name, digits)], [workdir / name])
-        found = [row for row in RunDir(workdir / name).rows() if row["split"] == "valid"]
+        found = [row for row in RunDir(workdir / name).read_rows() if row["split"] == "valid"]
         rows += [dict(run=name) | {k: v for k, v in row.items() if k != "split"} for row in found]
     return rows
 

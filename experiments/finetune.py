@@ -57,11 +57,11 @@ def run(workdir):
         more = dict(init_from=str(workdir / "before")) if start == "tuned" else {}
         dirs = [workdir / f"{start}_{budget}_{seed}" for seed in range(SEEDS)]
         configs = [config_of("pydoc", budget, seed, **more) for seed in range(SEEDS)]
-        train_configs(configs, dirs, group=workdir / f"{start}_{budget}", route="map")
+        train_configs(configs, dirs, group_dir=workdir / f"{start}_{budget}", route="map")
         for seed, path in enumerate(dirs):
             rows += [
                 dict(start=start, budget=budget, seed=seed) | row
-                for row in RunDir(path).rows()
+                for row in RunDir(path).read_rows()
                 if row["split"] != "train"
             ]
     return rows

@@ -48,7 +48,7 @@ def config_of(bound, seed):
 
 def run(workdir):
     """Rows {bound, seed, split, step, metrics}; test is of the best checkpoint."""
-    from aigc_jax.inference.run import load
+    from aigc_jax.inference.load import load
     from aigc_jax.training.train import train_configs
 
     rows = []

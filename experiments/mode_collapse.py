@@ -84,7 +84,7 @@ def trained(data, remedy, workdir) -> list[dict]:
     """
     import aigc_jax
     from aigc_jax.core import config as configs
-    from aigc_jax.metrics.mode_coverage import digit_triples
+    from aigc_jax.metrics.mode_coverage import classify_digit_triples
     from aigc_jax.training.train import train_configs
 
     folder = Path(workdir, data, remedy.replace(" ", "_"))
@@ -97,7 +97,7 @@ def trained(data, remedy, workdir) -> list[dict]:
     train_configs(
         trial_configs,
         dirs,
-        group=folder / "group",
+        group_dir=folder / "group",
         route=route,
     )
     rows = []
@@ -108,7 +108,10 @@ def trained(data, remedy, workdir) -> list[dict]:
     run = aigc_jax.load(dirs[0])
     if data == "stacked":
         shown = enumerate(
-            np.bincount(digit_triples(run.sample(COUNTED), run.extractor()), minlength=MODES[data])
+            np.bincount(
+                classify_digit_triples(run.sample(COUNTED), run.make_extractor()),
+                minlength=MODES[data],
+            )
         )
     else:
         shown = ((round(float(x), 3), round(float(y), 3)) for x, y in run.sample(SHOWN))

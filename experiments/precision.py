@@ -46,7 +46,7 @@ def run(case, workdir) -> list[dict]:
             ],
             [folder],
         )
-        evaluated = [row for row in RunDir(folder).rows() if row["split"] != "train"]
+        evaluated = [row for row in RunDir(folder).read_rows() if row["split"] != "train"]
         rows += [
             dict(case=case, policy=policy, step=row["step"], split=row["split"], value=row[metric])
             for row in evaluated

@@ -59,13 +59,13 @@ def run(workdir):
         train_configs(
             [config_of(network, seed) for seed in range(SEEDS)],
             where,
-            group=Path(workdir, network),
+            group_dir=Path(workdir, network),
             route="map",
         )
         for seed, path in enumerate(where):
             rows += [
                 dict(network=network, seed=seed) | row
-                for row in RunDir(path).rows()
+                for row in RunDir(path).read_rows()
                 if row["split"] != "train"
             ]
     return rows

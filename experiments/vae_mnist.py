@@ -32,13 +32,13 @@ def run(workdir):
     train_configs(
         [configs.override(config, {"seed": i}) for i in range(SEEDS)],
         dirs,
-        group=Path(workdir, "group"),
+        group_dir=Path(workdir, "group"),
         route="map",
     )
     return [
         dict(seed=i, **row)
         for i, d in enumerate(dirs)
-        for row in RunDir(d).rows()
+        for row in RunDir(d).read_rows()
         if row["split"] != "train"
     ]
 

@@ -159,8 +159,8 @@ def measures(name, run, where) -> dict[str, float]:
     if run.config.likelihood.startswith("gaussian"):
         # Of the means themselves, neither clipped nor rounded, as the likelihood and
         # PCA have them.
-        count = run.full.dataset.splits["test"][1]
-        pairs = run.full.draw(run.states, "reconstruction", count, "test")[0]
+        count = run.full_programs.dataset.splits["test"][1]
+        pairs = run.full_programs.draw(run.states, "reconstruction", count, "test")[0]
         out["squared_error"] = squared_error(pairs)
     if name in ("elbo", "tc", "mmd", "small_beta"):
         z, mean, log_var = np.moveaxis(run.sample(1000, "latents"), 1, 0)
@@ -168,17 +168,18 @@ def measures(name, run, where) -> dict[str, float]:
         # for the data set.
         out["total_correlation"] = float(latent_losses.total_correlation(z, mean, log_var, 1))
         out["mmd"] = float(
-            latent_losses.mmd(z, np.random.RandomState(0).randn(*z.shape).astype(z.dtype))
+            latent_losses.squared_mmd(z, np.random.RandomState(0).randn(*z.shape).astype(z.dtype))
         )
     if name == "iwae":
-        out |= run.evaluate("test", run.full.dataset.splits["test"][1], ("nll",))
+        out |= run.evaluate("test", run.full_programs.dataset.splits["test"][1], ("nll",))
     if name == "labels":
         from parts import judge
 
-        probabilities, out["judge_accuracy"] = judge.train(run.full.dataset)
-        labels = run.full.class_labels("test", 1000)  # as frequent as in the split
-        samples = images.as_saved(
-            run.full.draw(run.states, "prior", len(labels), "test", labels=labels)[0], run.spec
+        probabilities, out["judge_accuracy"] = judge.train(run.full_programs.dataset)
+        labels = run.full_programs.read_class_labels("test", 1000)  # as frequent as in the split
+        samples = images.quantize_as_saved(
+            run.full_programs.draw(run.states, "prior", len(labels), "test", labels=labels)[0],
+            run.spec,
         )
         out["class_accuracy"] = float((probabilities(samples).argmax(1) == labels).mean())
     return out
@@ -217,7 +218,7 @@ def baselines(name, run) -> dict[str, dict[str, float]]:
     if name not in ("gaussian", "fashion", "folder"):
         return {}
     train, test = (
-        split(run.full.dataset, part)["x"].reshape(-1, np.prod(run.spec.shape))
+        split(run.full_programs.dataset, part)["x"].reshape(-1, np.prod(run.spec.shape))
         for part in ("train", "test")
     )
     if name == "gaussian":
@@ -234,7 +235,7 @@ def baselines(name, run) -> dict[str, dict[str, float]]:
 
 def run(name, workdir) -> list[dict]:
     """Rows {variant, steps, measure, value}."""
-    from aigc_jax.inference.run import load
+    from aigc_jax.inference.load import load
     from aigc_jax.media import sample_files
     from aigc_jax.media.provenance_marks import describe_origin
     from aigc_jax.training.train import train_configs
@@ -244,12 +245,12 @@ def run(name, workdir) -> list[dict]:
     done = load(where, "best")
     samples = done.sample(16 if name == "folder" else None, it.sampler)
     about = describe_origin(done.stored["hash"], done.checkpoint_hash(), done.step, 0)
-    sample_files.save_samples(
+    sample_files.save_samples_png(
         Path(workdir, "images", f"vae_{name}.png"),
         samples,
         done.spec,
         about,
-        done.columns(it.sampler),
+        done.grid_columns(it.sampler),
     )
     rows = [
         dict(variant=name, steps=done.step, measure=k, value=v)

@@ -44,7 +44,7 @@ def is_poem(text: str) -> bool:
 def is_tune(text: str) -> bool:
     from aigc_jax.media import music
 
-    return music.bars_add_up(text)
+    return music.has_valid_bars(text)
 
 
 def first_function(text: str) -> str:
@@ -126,7 +126,9 @@ def written(run, prompt, most, temperature) -> list[str]:
     from aigc_jax.methods.decoding import SamplingParams
 
     batches = [
-        generation.generate_texts(run, [prompt] * 50, most, SamplingParams(temperature), seed)
+        generation.generate_continuations(
+            run, [prompt] * 50, most, SamplingParams(temperature), seed
+        )
         for seed in range(COUNT // 50)
     ]
     return [prompt + text for batch in batches for text in batch]
@@ -172,7 +174,7 @@ def run(writer, workdir) -> list[dict]:
     import aigc_jax
     from aigc_jax import data
     from aigc_jax.core import config as configs
-    from aigc_jax.metrics.text import longest_copy
+    from aigc_jax.metrics.text import longest_copy_length
     from aigc_jax.training.train import train_configs
 
     config, good, prompt, most, chosen, copies = WRITERS[writer]
@@ -196,7 +198,7 @@ def run(writer, workdir) -> list[dict]:
         network=write(best), heldout=real, untrained=write(untrained)
     ).items():
         for index, text in enumerate(texts):
-            copied = longest_copy(text, corpus) if copies and source != "untrained" else None
+            copied = longest_copy_length(text, corpus) if copies and source != "untrained" else None
             rows.append(
                 dict(
                     writer=writer,

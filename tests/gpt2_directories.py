@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from aigc_jax.data.tokenizers.bpe import byte_letters
+from aigc_jax.data.tokenizers.bpe import map_letters_to_bytes
 
 SIZES = dict(n_embd=8, n_head=2, n_layer=2, n_positions=16)
 # Tokens of training/test_gpt2_weights.GOLDEN: logits of transformers 5.23.0
@@ -41,7 +41,7 @@ def shapes(vocabulary):
 
 
 def write_tokenizer(path):
-    words = [*sorted(byte_letters()), "th", "the", "<|endoftext|>"]
+    words = [*sorted(map_letters_to_bytes()), "th", "the", "<|endoftext|>"]
     (path / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
     (path / "merges.txt").write_text("#version: 0.2\nt h\nth e\n")
     return len(words)

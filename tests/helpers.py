@@ -59,9 +59,9 @@ def drop_programs():
 
 def script(name):
     """Import a module of experiments/ by its path in that folder."""
-    from aigc_jax.utils.python_files import import_file
+    from aigc_jax.utils.python_files import import_python_file
 
-    module = import_file(ROOT / "experiments" / f"{name}.py", "experiment")
+    module = import_python_file(ROOT / "experiments" / f"{name}.py", "experiment")
     module.RESULTS = ROOT / "experiments" / "results" / name
     return module
 

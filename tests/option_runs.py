@@ -163,7 +163,7 @@ def train(path, base, values, **more):
         f"--workdir={path}",
         *(f"--config.{k.replace('__', '.')}={v}" for k, v in more.items()),
     )
-    return RunDir(path).rows()
+    return RunDir(path).read_rows()
 
 
 def finite(rows):
@@ -176,13 +176,13 @@ def finite(rows):
 def state_of(path) -> str:
     """A digest of the newest state."""
     with Checkpoints(Path(path) / "checkpoints") as checkpoints:
-        return digest_leaves(checkpoints.newest(print)[0])
+        return digest_leaves(checkpoints.read_newest_valid(print)[0])
 
 
 def still(path) -> list[str]:
     """Names of the parameters that the second step did not change."""
     with Checkpoints(Path(path) / "checkpoints") as checkpoints:
-        before, after = (checkpoints.read(step)[0] for step in (1, 2))
+        before, after = (checkpoints.read_verified(step)[0] for step in (1, 2))
     return [
         name for name in after if name.startswith("params/") and (before[name] == after[name]).all()
     ]

@@ -203,7 +203,7 @@ def keys_of(base) -> list:
     """The keys of a base that have several values to test."""
     return [
         key
-        for key in keys.keys_of(*base).values()
+        for key in keys.allowed_keys(*base).values()
         if key.name not in TESTED_ELSEWHERE
         and (key.allowed or key.type is bool or key.name in NUMBERS)
     ]
@@ -380,6 +380,7 @@ REFUSALS = [
         "goes with config.likelihood = 'bernoulli'", {"likelihood": GREY, "binarize": ("dynamic",)}
     ),
     Refusal("config.conditional must be False", {"prior": ("vamp",), "conditional": (True,)}),
+    Refusal("is not the prior of", {"prior": ("vamp",), "penalty": ("mmd",)}),
     Refusal("needs the KL of each latent", {"prior": ("vamp",), "objective": ("free_bits",)}),
     Refusal("goes with an ELBO", {"penalty": ("tc", "mmd"), "objective": ("iwae", "dreg")}),
     *(
@@ -494,7 +495,7 @@ def unread(base, values: dict) -> bool:
         for axis in values
         if axis.startswith("data.") and axis.split(".")[1] not in ("name", "order", *read)
     ]
-    return any(values[axis] != keys.keys_of(*base)[axis].default for axis in wrong)
+    return any(values[axis] != keys.allowed_keys(*base)[axis].default for axis in wrong)
 
 
 def write_files():

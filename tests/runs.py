@@ -11,9 +11,9 @@ from aigc_jax import methods
 from aigc_jax.core import config as configs
 from aigc_jax.core.distributed import StopSignal
 from aigc_jax.core.mesh import make_mesh
-from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.sweeps.sweep import Sweep
-from aigc_jax.sweeps.trials import trials_of
+from aigc_jax.sweeps.trials import make_trials
 from aigc_jax.training import train as training
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.programs import Programs
@@ -44,7 +44,9 @@ def compile_programs(config, count, **more):
     consecutive tests.
     """
     static = {
-        k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")
+        k: v
+        for k, v in configs.identity_leaves(config).items()
+        if k != "seed" and not k.startswith("hp.")
     }
     layout = [
         config.run[name] for name in ("fsdp", "sequence_parallel", "parallel", "data_placement")
@@ -71,7 +73,14 @@ def shared_programs(config, dataset, count, mesh=None, **more):
         if name != "seed"
     }
     mesh = make_mesh(config.run.mesh) if mesh is None else mesh
-    key = (str(static), fingerprint(dataset), count, mesh, str(more), jax.config.jax_enable_x64)
+    key = (
+        str(static),
+        hash_arrays_and_splits(dataset),
+        count,
+        mesh,
+        str(more),
+        jax.config.jax_enable_x64,
+    )
     return _cached(key, lambda: Programs(config, dataset, count, mesh, **more))
 
 
@@ -104,9 +113,9 @@ def train(
     """
     config_list = config if isinstance(config, list) else [config]
     paths = path if isinstance(path, list) else [path]
-    dataset, ready = training.prepare(config_list)
+    dataset, ready = training.load_and_resolve(config_list)
     with StopSignal() as stop, training.open_trials(ready, paths, dataset, **more) as trials:
-        stop_at = until and configs.steps_of(
+        stop_at = until and configs.duration_to_steps(
             until, "until", dataset.spec.n_train, methods.examples_per_step(config_list[0])
         )
         programs = make(trials[0].config, dataset, len(trials))
@@ -119,7 +128,7 @@ def run_state(path):
     and samples.
     """
     with Checkpoints(path / "checkpoints") as checkpoints:
-        state, best, meta = checkpoints.newest(pytest.fail)
+        state, best, meta = checkpoints.read_newest_valid(pytest.fail)
     samples = {p.name: p.read_bytes() for p in sorted((path / "samples").glob("*.png"))}
     # not `files`, whose names differ between two saves of one state
     meta = {k: meta[k] for k in ("step", "best", "failed")}
@@ -154,5 +163,5 @@ def wait_until(process, condition, seconds=120):
 def make_sweep(path, overrides, name="vae", extra=None, **more):
     """A sweep directory with untrained trials and groups."""
     it = Sweep(path)
-    it.add(trials_of(configs.override(tiny(name), SHORT | more), overrides), "test", extra)
+    it.add_trials(make_trials(configs.override(tiny(name), SHORT | more), overrides), "test", extra)
     return it

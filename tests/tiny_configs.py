@@ -101,4 +101,6 @@ def dataset(config):
 
 
 def resolved(config):
-    return configs.resolve(config, dataset(config).spec.n_train, methods.examples_per_step(config))
+    return configs.resolve_durations(
+        config, dataset(config).spec.n_train, methods.examples_per_step(config)
+    )

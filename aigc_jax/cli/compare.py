@@ -30,7 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Print the comparison of the runs, plot their curves and return exit code 0."""
     from aigc_jax.sweeps.compare import compare_runs
 

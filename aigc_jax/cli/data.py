@@ -5,12 +5,15 @@ Prints its location, size, licence and checksums. With --out, plots examples.
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aigc_jax.core import config as configs
 from aigc_jax.core.keys import DATA_KEYS
 from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.terminal import print_text
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -76,7 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Load the data set, print its contents and origin, and plot some examples; return
     exit code 0.
 
@@ -85,10 +88,12 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
     """
     from aigc_jax.data import load
 
-    section = make_section(args)
+    section = make_data_section(args)
     try:
         if args.name in DATA_KEYS:
-            configs.check_data({f"data.{key}": value for key, value in section.items()})
+            configs.reject_unread_data_keys(
+                {f"data.{key}": value for key, value in section.items()}
+            )
         dataset = load(section, args.data_dir, args.download)
     except UserError as e:  # name the flags instead of the config keys
         raise UserError(e.args[0].replace("config.data.", "--")) from e
@@ -96,15 +101,15 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
         not args.out or dataset.tokenizer is None,
         f"--out={args.out} draws images and points, and {args.name} is text",
     )
-    describe_dataset(args.name, dataset)
+    print_dataset(args.name, dataset)
     if dataset.tokenizer is not None:
-        describe_text(dataset)
+        print_tokenization(dataset)
     if args.out:
-        draw_examples(dataset, args.name, Path(args.out))
+        plot_examples(dataset, args.name, Path(args.out))
     return 0
 
 
-def make_section(args: Namespace) -> Any:
+def make_data_section(args: Namespace) -> "ConfigDict":
     """Return the config section `data` that the flags specify."""
     from ml_collections import ConfigDict
 
@@ -115,7 +120,7 @@ def make_section(args: Namespace) -> Any:
     return ConfigDict(configs.DATA | values | dict(tokenizer=args.tokenizer or usual))
 
 
-def describe_dataset(name: str, dataset: Any) -> None:
+def print_dataset(name: str, dataset: Any) -> None:
     """Print the sizes, location, licence, classes and files of a data set."""
     sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
     bytes_ = sum(a.nbytes for a in dataset.arrays.values())
@@ -140,25 +145,27 @@ def describe_dataset(name: str, dataset: Any) -> None:
         print_text(f"{count:>15,} tokens  {file}")
 
 
-def draw_examples(dataset: Any, name: str, out: Path) -> None:
-    """Plot training examples, in a fixed random order, to a file."""
+def plot_examples(dataset: Any, name: str, out: Path) -> None:
+    """Plot training examples of `dataset`, 64 images or 2,000 points in a fixed random
+    order, to the file `out`, whose metadata has the data set's `name`.
+    """
     import numpy as np
 
-    from aigc_jax.data.order import fixed_order
+    from aigc_jax.data.order import permute_fixed
     from aigc_jax.media import sample_files
-    from aigc_jax.utils.disk import disk_errors
+    from aigc_jax.utils.disk import convert_disk_errors
 
     num = 64 if dataset.spec.kind == "image" else 2000
     start, count = dataset.splits["train"]
-    rows = start + fixed_order(np.arange(min(num, count)), count)
+    rows = start + permute_fixed(np.arange(min(num, count)), count)
     samples = dataset.take(dataset.arrays, rows)["x"]
     about = dict(Software="aigc_jax", data=name)
-    with disk_errors(out):
-        sample_files.save_samples(out, samples, dataset.spec, about)
+    with convert_disk_errors(out):
+        sample_files.save_samples_png(out, samples, dataset.spec, about)
     print_text(f"contact sheet: {out}")
 
 
-def describe_text(dataset: Any) -> None:
+def print_tokenization(dataset: Any) -> None:
     """Print the tokenization of a text data set and its first sequences."""
     import numpy as np
 

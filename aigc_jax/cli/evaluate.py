@@ -42,40 +42,40 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Print the metrics of the checkpoint with their definitions, and append them to
     the run's evaluations.jsonl; return exit code 0.
     """
     from aigc_jax import metrics
-    from aigc_jax.inference.run import load
+    from aigc_jax.inference.load import load
     from aigc_jax.utils import documents
-    from aigc_jax.utils.documents import plain
-    from aigc_jax.utils.text_table import table
+    from aigc_jax.utils.documents import json_float
+    from aigc_jax.utils.text_table import format_table
 
     run = load(args.workdir, args.checkpoint)
     require(args.num is None or args.num > 1, f"--num={args.num} must be at least 2")
     names = args.metrics.split(",") if args.metrics else list(run.config.metrics)
     values = run.evaluate(args.split, args.num, names, args.inception)
-    print_text(table(list(values.items()), (f"step {run.step:,}", args.split)))
+    print_text(format_table(list(values.items()), (f"step {run.step:,}", args.split)))
     row = dict(
         step=run.step,
         split=args.split,
         checkpoint=args.checkpoint,
         num=args.num or run.config.num_metric_samples,
     )
-    extractor = run.extractor() if set(names) & set(metrics.EXTRACTED) else None
+    extractor = run.make_extractor() if set(names) & set(metrics.EXTRACTED) else None
     for name in names:
-        examples = run.full.dataset.splits[args.split][1]
-        signature = run.signatures.get(f"{name}_signature", "")
+        examples = run.full_programs.dataset.splits[args.split][1]
+        signature = run.metric_signatures.get(f"{name}_signature", "")
         print_text(
-            metrics.format_metric(name, row["num"], examples, args.split, extractor, signature)
+            metrics.describe_metric(name, row["num"], examples, args.split, extractor, signature)
         )
-    row |= run.signatures
+    row |= run.metric_signatures
     if extractor is not None:
         row |= dict(extractor=extractor.name, extractor_sha256=extractor.sha256)
     try:
         documents.append_line(
-            run.dir / "evaluations.jsonl", row | {k: plain(v) for k, v in values.items()}
+            run.dir / "evaluations.jsonl", row | {k: json_float(v) for k, v in values.items()}
         )
     except OSError as e:  # a directory that is mounted read-only
         print_warning(

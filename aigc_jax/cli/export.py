@@ -25,30 +25,30 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Write the directory and print its path; return exit code 0.
 
     Raises:
       UserError: the run is not a decoder-only Transformer.
     """
-    from aigc_jax.inference.run import load
+    from aigc_jax.inference.load import load
     from aigc_jax.methods import lora
     from aigc_jax.training import gpt2_weights
     from aigc_jax.training.serialization import flatten_state
-    from aigc_jax.utils.disk import disk_errors
+    from aigc_jax.utils.disk import convert_disk_errors
 
     run = load(args.workdir, args.checkpoint)
     require(
         run.config.method == "lm" and run.config.network == "transformer",
         f"{args.workdir} is not a run of a decoder-only Transformer and cannot be exported",
     )
-    with disk_errors(args.out):
-        gpt2_weights.write_directory(
+    with convert_disk_errors(args.out):
+        gpt2_weights.write_model_directory(
             args.out,
             run.config.model.to_dict(),
             flatten_state(lora.merge_adaptation(run.config, run.state.params)),
             run.tokenizer,
-            run.ends,
+            run.end_tokens,
         )
     print_text(args.out)
     return 0

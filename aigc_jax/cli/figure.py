@@ -8,7 +8,7 @@ installed package are never modified: without --out, only their tables are print
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from aigc_jax.utils.disk import disk_errors
+from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.python_files import SHIPPED
 from aigc_jax.utils.terminal import print_text
@@ -27,7 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--metric",
         default="",
         metavar="SPLIT/NAME",
-        help="the metric to show where the experiment sets none (default: config.best_metric)",
+        help="the metric of the figure and of the first column of the table (default: the "
+        "experiment's, else config.best_metric in the figure and the test split in the table)",
     )
     parser.add_argument(
         "--out", metavar="DIR", help="output directory (default: the directory of the rows)"
@@ -39,13 +40,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Write the table and the figure of a sweep or of an experiment's committed rows;
     return exit code 0.
     """
     from aigc_jax.sweeps import experiment as experiments
+    from aigc_jax.sweeps import report
     from aigc_jax.sweeps.direct import draw_results
-    from aigc_jax.sweeps.report import commit_results, render_committed, write_results
     from aigc_jax.sweeps.sweep import Sweep
 
     experiment = experiments.load(args.experiment) if args.experiment else None
@@ -70,15 +71,15 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
             draw_results(experiment, workdir, out or workdir, args.commit)
             return 0
         sweep = Sweep(args.workdir)
-        results = write_results(sweep, experiment, args.metric, out=out)
+        results = report.write_sweep_results(sweep, experiment, args.metric, out_dir=out)
         if args.commit and experiment:
-            commit_results(sweep, results, experiment.results, experiment)
+            report.write_committed_results(sweep, results, experiment.results_dir, experiment)
         return 0
     require(not args.commit, "--commit needs --workdir=SWEEP, whose rows are committed")
     assert experiment is not None  # without --workdir, --experiment is required
-    folder = out or (None if shipped else experiment.results)
-    with disk_errors(folder or experiment.results):
-        render_committed(experiment.results, folder, experiment, args.metric)
+    folder = out or (None if shipped else experiment.results_dir)
+    with convert_disk_errors(folder or experiment.results_dir):
+        report.render_committed_results(experiment.results_dir, folder, experiment, args.metric)
     if folder is None:
         print_text("figure: not written; --out=DIR writes figure and table to DIR")
     return 0

@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="download missing data")
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Train the group, with one simulated device per CPU core; return the exit code."""
     flags = os.environ.get("XLA_FLAGS", "")
     # The trials are divided among the simulated devices; GPUs and TPUs ignore the flag.

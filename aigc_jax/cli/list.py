@@ -18,7 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="list the keys of this config")
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Print the shipped configs and experiments, or every key of one config; return
     exit code 0.
     """
@@ -28,19 +28,19 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
             print_text(f"--config.{key}={value}")
         return 0
     sections = {
-        "Configs, for --config=NAME": list_sources("configs"),
-        "Experiments, for --experiment=NAME": list_sources("experiments"),
+        "Configs, for --config=NAME": parse_shipped_files("configs"),
+        "Experiments, for --experiment=NAME": parse_shipped_files("experiments"),
     }
     longest = max((len(name) for names in sections.values() for name in names), default=0)
     width = shutil.get_terminal_size().columns
     for i, (title, names) in enumerate(sections.items()):
         print_text(f"{title}:\n" if i == 0 else f"\n{title}:\n")
         for name, source in names.items():
-            print_text(format_entry(name, summary_of(source), longest + 4, width))
+            print_text(format_entry(name, docstring_summary(source), longest + 4, width))
     return 0
 
 
-def list_sources(folder: str) -> dict[str, ast.Module]:
+def parse_shipped_files(folder: str) -> dict[str, ast.Module]:  # {name: syntax tree}
     """Return {name: syntax tree} of the shipped files in a folder, without importing
     them.
     """
@@ -48,19 +48,24 @@ def list_sources(folder: str) -> dict[str, ast.Module]:
     return {path.stem: ast.parse(path.read_text()) for path in paths}
 
 
-def summary_of(source: ast.Module) -> str:
+def docstring_summary(source: ast.Module) -> str:
     """Return the first paragraph of a file's docstring, on one line."""
     return " ".join((ast.get_docstring(source) or "").split("\n\n")[0].split())
 
 
-def format_entry(name: str, text: str, indent: int, width: int) -> str:
-    """Return a name with its summary in a column to the right, in lines of at most
-    `width` characters; the column has at least 20.
+def format_entry(name: str, summary: str, indent: int, max_width: int) -> str:
+    """Return a name with its summary in a column to the right.
+
+    Args:
+      name: of a config or an experiment.
+      summary: its summary, on one line.
+      indent: width of the column of names.
+      max_width: most characters of a line; the column of summaries has at least 20.
     """
     return (
         textwrap.fill(
-            text,
-            max(width, indent + 20),
+            summary,
+            max(max_width, indent + 20),
             initial_indent=f"  {name:{indent - 2}}",
             subsequent_indent=" " * indent,
             break_long_words=False,

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 from aigc_jax.cli import compare, data, evaluate, export, figure, group, plan, sample, sweep, train
 from aigc_jax.cli import list as list_
 from aigc_jax.sweeps.engines.base import EXIT_REFUSED
-from aigc_jax.utils.errors import PROGRAM, UserError, brief, nearest, require
-from aigc_jax.utils.python_files import find_file
-from aigc_jax.utils.subprocesses import launched_as
+from aigc_jax.utils.errors import PROGRAM, UserError, format_suggestion, require, short_repr
+from aigc_jax.utils.python_files import find_python_file
+from aigc_jax.utils.subprocesses import launch_command
 from aigc_jax.utils.terminal import print_warning
 
 # verb -> module with add_arguments(parser) and run(args, overrides) -> exit code. The
@@ -66,38 +66,38 @@ class HelpFormatter(argparse.HelpFormatter):
     """
 
     def _split_lines(self, text: str, width: int):
-        return fill_text(text, width).splitlines()
+        return wrap_text(text, width).splitlines()
 
     def _format_usage(self, usage, actions, groups, prefix):
         width, self._width = self._width, sys.maxsize  # on one line
         line = super()._format_usage(usage, actions, groups, prefix).strip()
         self._width = width
         held = re.sub(r"(--\w+) (?=[^-\[\s])", "\\1\0", line)  # flags stay with their values
-        return fill_text(held, width, subsequent_indent="    ").replace("\0", " ") + "\n\n"
+        return wrap_text(held, width, subsequent_indent="    ").replace("\0", " ") + "\n\n"
 
     def _fill_text(self, text: str, width: int, indent):
         blocks = re.split(r"\n\s*\n", text.strip("\n"))
         return "\n\n".join(
-            "\n".join(fill_example(line, width) for line in block.splitlines())
+            "\n".join(wrap_command(line, width) for line in block.splitlines())
             if block.startswith(" ")
-            else fill_text(block, width)
+            else wrap_text(block, width)
             for block in blocks
         )
 
 
-def fill_text(text: str, width: int, **indents) -> str:
+def wrap_text(text: str, width: int, **indents: Any) -> str:
     """Wrap a text into lines of at most `width` characters without breaking words."""
     words = " ".join(text.split())
     return textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False, **indents)
 
 
-def fill_example(line: str, width: int) -> str:
+def wrap_command(command: str, width: int) -> str:
     """Return a command unchanged if it fits the width, else split into lines that end
     in a backslash, as a shell reads them.
     """
-    if len(line) <= width:
-        return line
-    lines = fill_text(line, width - 2, initial_indent="  ", subsequent_indent="      ")
+    if len(command) <= width:
+        return command
+    lines = wrap_text(command, width - 2, initial_indent="  ", subsequent_indent="      ")
     return lines.replace("\n", " \\\n")
 
 
@@ -111,10 +111,10 @@ class Parser(argparse.ArgumentParser):
 
 def program_name() -> str:
     """Return the command with which the user started this command line."""
-    return " ".join(launched_as()) or "python launch.py"
+    return " ".join(launch_command()) or "python launch.py"
 
 
-def make_parser() -> tuple[Parser, dict[str, Parser]]:
+def make_parser() -> tuple[Parser, dict[str, Parser]]:  # top, {verb: parser}
     """Return the top-level parser and {verb: parser}; internal verbs are parsed, but
     not listed.
     """
@@ -131,29 +131,38 @@ def make_parser() -> tuple[Parser, dict[str, Parser]]:
 
 
 def check_flags(verb: str, words: list[str], parser: Parser) -> None:
-    """Raise a UserError for the first flag that is not a flag of the verb."""
+    """Raise a UserError for the first flag that is not a flag of the verb.
+
+    Args:
+      verb: its name, for the error message.
+      words: the words after the verb; those after "--" are no flags.
+      parser: the parser of the verb.
+    """
     known = [flag for flag in parser._option_string_actions if flag.startswith("--")]
     before = words[: words.index("--")] if "--" in words else words
     for flag in (word.split("=")[0] for word in before if word.startswith("--")):
         if flag not in known:
-            close = nearest(flag, known).replace("'", "")
+            close = format_suggestion(flag, known).replace("'", "")
             raise UserError(f"{verb} takes no {flag}; it takes {', '.join(known)}{close}")
 
 
-def spell_flags(name: str) -> str:
+def find_flag(argument_name: str) -> str:  # "--class" of "label"
     """Return the flag of an argument that an error message names: "--what"."""
-    if name == PROGRAM:
+    if argument_name == PROGRAM:
         return program_name()
     parser = Parser(add_help=False, conflict_handler="resolve")
     for module in (VERBS | INTERNAL).values():
         module.add_arguments(parser)
     flags = {action.dest: flag for flag, action in parser._option_string_actions.items()}
-    return flags.get(name, name)
+    return flags.get(argument_name, argument_name)
 
 
-def split_overrides(argv: Sequence[str]) -> tuple[dict, list[str]]:
+def split_overrides(
+    argv: Sequence[str],
+) -> tuple[dict[str, str], list[str]]:  # {KEY: VALUE}, remaining words
     """Return {KEY: VALUE} of the words --config.KEY=VALUE, and the remaining words."""
-    overrides, rest = {}, []
+    overrides: dict[str, Any] = {}
+    rest = []
     words = iter(argv)
     for word in words:
         if not word.startswith("--config."):
@@ -165,23 +174,25 @@ def split_overrides(argv: Sequence[str]) -> tuple[dict, list[str]]:
     return overrides, rest
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:  # the exit code
     """Run a command line and return its exit code."""
     try:
         return _run(*split_overrides(argv))
     except UserError as e:
-        print_warning(f"error: {e.spelled(spell_flags)}")
+        print_warning(f"error: {e.spell_arguments(find_flag)}")
         return EXIT_REFUSED if argv[:1] == ["group"] else 1  # distinguishes refusal from a crash
     except OSError as e:  # a path with a component longer than the file system allows
         if e.errno != errno.ENAMETOOLONG:
             raise
-        print_warning(f"error: {brief(str(e.filename), quotes=False)}: {e.strerror}")
+        print_warning(f"error: {short_repr(str(e.filename), quote_strings=False)}: {e.strerror}")
         return 1
 
 
 def _run(overrides: dict[str, str], words: list[str]) -> int:
     if words and not words[0].startswith("-") and words[0] not in VERBS | INTERNAL:
-        raise UserError(f"{words[0]!r} is none of {', '.join(VERBS)}{nearest(words[0], VERBS)}")
+        raise UserError(
+            f"{words[0]!r} is none of {', '.join(VERBS)}{format_suggestion(words[0], VERBS)}"
+        )
     top, verbs = make_parser()
     if words and words[0] in verbs:  # before argparse reports a misspelt flag as missing
         check_flags(words[0], words[1:], verbs[words[0]])
@@ -190,7 +201,8 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
         top.print_help()
         return 1 if words else 0
     require(
-        not unknown, f"{args.verb}: unexpected argument {brief(' '.join(unknown), quotes=False)}"
+        not unknown,
+        f"{args.verb}: unexpected argument {short_repr(' '.join(unknown), quote_strings=False)}",
     )
     if overrides and args.verb not in OVERRIDABLE:
         key = next(iter(overrides))
@@ -201,11 +213,11 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
     require(getattr(args, "workdir", None) != "", "--workdir= must name a directory")
     for flag in ("config", "experiment"):  # a name becomes the path of its file
         if getattr(args, flag, None):
-            setattr(args, flag, str(find_file(getattr(args, flag), flag)))
+            setattr(args, flag, str(find_python_file(getattr(args, flag), flag)))
     return (VERBS | INTERNAL)[args.verb].run(args, overrides)
 
 
-def command() -> None:
+def command() -> None:  # the console script
     """Run the command line of this process and exit: the console entry point."""
     try:
         code = main(sys.argv[1:])

@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Print memory and time of a training step, compiled for simulated CPU devices;
     return exit code 0. Must be called before jax is initialized, because it sets
     XLA_FLAGS and JAX_PLATFORMS.

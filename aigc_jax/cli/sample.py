@@ -130,9 +130,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.set_defaults(**WRITING)
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Draw samples, write them to a file or the terminal and return exit code 0."""
-    from aigc_jax.inference.run import load
+    from aigc_jax.inference.load import load
 
     require(
         not args.out or Path(args.out).suffix in (".png", ".npy", ".txt", ".mid"),
@@ -140,7 +140,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
     )
     run = load(args.workdir, args.checkpoint)
     if run.programs.method.language is not None and args.what is None and args.label is None:
-        write_samples(run, args)
+        write_generated_text(run, args)
         return 0
     for flag, usual in WRITING.items():
         require(
@@ -148,45 +148,45 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
             f"--{flag} applies only to text generation from a prompt, not to the run's sampler "
             f"{args.what or run.default_sampler!r}",
         )
-    (sample_texts if run.is_text else sample_images)(run, args)
+    (write_text_samples if run.is_text else write_image_samples)(run, args)
     return 0
 
 
-def sample_images(run: "Run", args: Namespace) -> None:
+def write_image_samples(run: "Run", args: Namespace) -> None:
     """Draw samples of images or points and write them to a .png or a .npy."""
     import numpy as np
 
     from aigc_jax.media import plots, sample_files
     from aigc_jax.media.provenance_marks import describe_origin
-    from aigc_jax.metrics.two_sample_test import classifier_accuracy
-    from aigc_jax.utils.disk import disk_errors
+    from aigc_jax.metrics.two_sample_test import sign_accuracy
+    from aigc_jax.utils.disk import convert_disk_errors
 
     args.what = args.what or run.default_sampler
-    out = Path(args.out) if args.out else default_file(run, args)
-    check_images(run, args, out)
+    out = Path(args.out) if args.out else default_output_path(run, args)
+    check_drawable(run, args, out)
     if not args.out:
-        make_folder(out.parent)
+        make_output_directory(out.parent)
     scores, columns = None, None
     if args.what == "separability":
-        samples, scores = run.separated(args.num, args.seed, args.label)
+        samples, scores = run.sort_by_separability(args.num, args.seed, args.label)
     elif args.what == "neighbours":
-        samples = run.neighbours(args.num, args.seed, args.label)
+        samples = run.pair_with_neighbours(args.num, args.seed, args.label)
     else:
         samples = run.draw(args.num, args.what, args.seed, label=args.label)
-        columns = run.columns(args.what) if args.label is None else None
+        columns = run.grid_columns(args.what) if args.label is None else None
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
-    with disk_errors(out):
+    with convert_disk_errors(out):
         if out.suffix == ".npy":
             np.save(out, samples)
         elif scores is not None:
-            plots.save_separability(out, samples, scores, classifier_accuracy(scores), origin)
+            plots.save_separability(out, samples, scores, sign_accuracy(scores), origin)
         else:
-            sample_files.save_samples(out, samples, run.spec, origin, columns)
+            sample_files.save_samples_png(out, samples, run.spec, origin, columns)
     print_text(out)
 
 
-def check_images(run: "Run", args: Namespace, out: Path) -> None:
-    """Raise a UserError unless samples of `args.what` can be written to the file."""
+def check_drawable(run: "Run", args: Namespace, out: Path) -> None:
+    """Raise a UserError unless samples of `args.what` can be written to `out`."""
     from aigc_jax.media import images
 
     require(
@@ -209,7 +209,7 @@ def check_images(run: "Run", args: Namespace, out: Path) -> None:
     )
 
 
-def default_file(run: "Run", args: Namespace) -> Path:
+def default_output_path(run: "Run", args: Namespace) -> Path:
     """Return the default output file, in the run's directory."""
     parts = [args.what, f"step{run.step:08d}", f"seed{args.seed}"]
     parts += [f"class{args.label}"] * (args.label is not None)
@@ -217,26 +217,26 @@ def default_file(run: "Run", args: Namespace) -> Path:
     return run.dir / "sampled" / f"{'-'.join(parts)}.png"
 
 
-def make_folder(folder: Path) -> None:
+def make_output_directory(directory: Path) -> None:
     """Create the folder of default output files in a run's directory."""
-    from aigc_jax.utils.disk import disk_errors
+    from aigc_jax.utils.disk import convert_disk_errors
 
-    existing = folder if folder.is_dir() else folder.parent
+    existing = directory if directory.is_dir() else directory.parent
     require(
         os.access(existing, os.W_OK),
         f"{existing} is not writable: name a file for the samples, such as --out=samples.png",
     )
-    with disk_errors(folder):
-        folder.mkdir(exist_ok=True)
+    with convert_disk_errors(directory):
+        directory.mkdir(exist_ok=True)
 
 
-def sample_texts(run: "Run", args: Namespace) -> None:
+def write_text_samples(run: "Run", args: Namespace) -> None:
     """Draw text by a sampler and write it to the terminal or a .txt, or its tokens to a
     .npy.
     """
     import numpy as np
 
-    from aigc_jax.utils.disk import disk_errors
+    from aigc_jax.utils.disk import convert_disk_errors
 
     out = Path(args.out) if args.out else None
     require(
@@ -245,33 +245,39 @@ def sample_texts(run: "Run", args: Namespace) -> None:
         "samples are text",
     )
     tokens = run.draw(args.num, args.what or run.default_sampler, args.seed, label=args.label)
-    texts = [run.tokenizer.text(row) for row in tokens]
+    texts = [run.tokenizer.decode_until_end(row) for row in tokens]
     if out is None:
         print_text("\n----\n".join(texts))
     elif out.suffix == ".npy":
-        with disk_errors(out):
+        with convert_disk_errors(out):
             np.save(out, tokens)
         print_text(out)
     else:
-        save_texts(run, texts, out, args.seed)
+        write_texts(run, texts, out, args.seed)
 
 
-def save_texts(run: "Run", texts: list[str], out: Path, seed: int) -> None:
-    """Write texts with their origin to a .txt and, if `out` is a .mid, each tune to its
-    own .mid next to it; print the names of the files.
+def write_texts(run: "Run", texts: list[str], out: Path, seed: int) -> None:
+    """Write texts and print the names of the files.
+
+    Args:
+      run: the run, whose hashes are the origin in the files.
+      texts: the samples.
+      out: a .txt for all texts; or a .mid, for a .txt of this name and each tune in a
+        .mid of its own next to it.
+      seed: the seed of the samples, part of the origin.
     """
     from aigc_jax.media import music, sample_files
     from aigc_jax.media.provenance_marks import describe_origin
-    from aigc_jax.utils.disk import disk_errors
+    from aigc_jax.utils.disk import convert_disk_errors
 
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, seed)
-    with disk_errors(out):
+    with convert_disk_errors(out):
         sample_files.save_texts(out.with_suffix(".txt"), texts, origin)
-        tunes = music.write_midi(out.with_suffix(""), texts) if out.suffix == ".mid" else []
+        tunes = music.write_midi_files(out.with_suffix(""), texts) if out.suffix == ".mid" else []
     print_text("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
 
 
-def write_samples(run: "Run", args: Namespace) -> None:
+def write_generated_text(run: "Run", args: Namespace) -> None:
     """Generate text from prompts: one text streamed to the terminal, or several, to the
     terminal or a file.
     """
@@ -287,18 +293,19 @@ def write_samples(run: "Run", args: Namespace) -> None:
     if args.interactive:
         generation.interactive_loop(run, *options)
         return
-    prompt = generation.read_prompt(args.prompt_file) if args.prompt_file else args.prompt
+    prompt = generation.read_prompt_file(args.prompt_file) if args.prompt_file else args.prompt
     check_range("num", 1 if args.num is None else args.num, 1, generation.MOST, integer=True)
-    if run.programs.method.language.begin is not None:
+    language = run.programs.method.language
+    if language is not None and language.begin is not None:
         answers = generation.generate_completions(run, prompt.split("\n"), *options)
         print_text("\n".join(answers))
         return
     prompt = generation.format_prompt(run, prompt)
     if not args.out and args.num in (None, 1):
         pieces = generation.stream_continuations(run, [prompt], *options)
-        generation.stream_to(sys.stdout, prompt, pieces)
+        generation.print_stream(sys.stdout, prompt, pieces)
         return
-    texts = generation.generate_texts(run, [prompt] * (args.num or 1), *options)
+    texts = generation.generate_continuations(run, [prompt] * (args.num or 1), *options)
     texts = [prompt + text for text in texts]
     if not args.out:
         print_text("\n----\n".join(texts))
@@ -309,4 +316,4 @@ def write_samples(run: "Run", args: Namespace) -> None:
         f"--out={args.out} must end in .txt, or for tunes in ABC notation in .mid, "
         "because the run writes text",
     )
-    save_texts(run, texts, out, args.seed)
+    write_texts(run, texts, out, args.seed)

@@ -127,7 +127,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--metric",
         default="",
         metavar="SPLIT/NAME",
-        help="the metric that table and figure show (default: config.best_metric)",
+        help="the metric of the figure and of the first column of the table (default: the "
+        "experiment's, else config.best_metric in the figure and the test split in the table)",
     )
     parser.add_argument(
         "--route",
@@ -140,25 +141,25 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.set_defaults(**engines.DEFAULT_SETTINGS)
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Run a sweep, or only show its status or its dry run; return the exit code."""
     from aigc_jax.sweeps import experiment as experiments
     from aigc_jax.sweeps import grid, launch
-    from aigc_jax.sweeps.request import check_metric, make_request, run_request, write_outcome
+    from aigc_jax.sweeps import request as requests
     from aigc_jax.sweeps.sweep import Sweep
 
     sweep = Sweep(args.workdir)
     if args.watch:
         launch.watch_sweep(sweep)
         return 0
-    check_metric(args.metric)
+    requests.check_metric_syntax(args.metric)
     if args.experiment is not None and not args.config:
         experiment = experiments.load(args.experiment)
         if experiment.run:
-            return run_directly(experiment, args, overrides)
+            return run_custom_experiment(experiment, args, overrides)
     require(args.only is None, "--only is for experiments that train parts by their own function")
-    grids = [grid.parse(text) for text in args.grid]
-    request = make_request(args.config, args.experiment, grids, args.seeds, overrides)
+    grids = [grid.parse_grid(text) for text in args.grid]
+    request = requests.make_request(args.config, args.experiment, grids, args.seeds, overrides)
     if args.dry_run:
         launch.describe_groups(request.trials)
         if request.search:
@@ -168,19 +169,23 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
             )
         return 0
     try:
-        complete = run_request(request, args, args.route, args.restart, args.download)
+        complete = requests.run_request(request, args, args.route, args.restart, args.download)
     except KeyboardInterrupt:
         print_warning(
             "stopped; running programs save their state; the same command resumes the sweep"
         )
         return 130
     if complete is not None:  # None: the engine wrote a manifest and ran nothing
-        write_outcome(sweep, request.experiment, complete, args.metric)
+        requests.write_and_check_outcome(sweep, request.experiment, complete, args.metric)
     return 0
 
 
-def run_directly(experiment: "Experiment", args: Namespace, overrides: dict[str, str]) -> int:
-    """Train an experiment by its own function; return exit code 0."""
+def run_custom_experiment(
+    experiment: "Experiment", args: Namespace, overrides: dict[str, str]
+) -> int:
+    """Train an experiment by its own function; return exit code 0. Raise a UserError
+    for overrides and flags that the function does not read.
+    """
     from aigc_jax.sweeps.direct import run_experiment
 
     used = dict(engine=args.engine != "local", grid=args.grid, seeds=args.seeds, metric=args.metric)

@@ -6,14 +6,10 @@ Prints the metrics of a finished run.
 import re
 import signal
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
 
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.terminal import print_text, print_warning
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -61,7 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--process_id", type=int, metavar="I", help="index of this process, from 0")
 
 
-def run(args: Namespace, overrides: dict[str, str]) -> int:
+def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Train or resume a run; return exit code 0, or 128 + the number of the signal that
     preempted it.
     """
@@ -90,15 +86,15 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:
         )
         return 128 + signal.Signals[status["signal"]]
     if distributed.is_primary():
-        report_status(RunDir(args.workdir))
+        print_run_summary(RunDir(args.workdir))
     return 0
 
 
-def report_status(run: RunDir) -> None:
+def print_run_summary(run_dir: RunDir) -> None:
     """Print the last row of each split and the paths of samples and curves."""
-    from aigc_jax.utils.text_table import table
+    from aigc_jax.utils.text_table import format_table
 
-    rows = run.rows()
+    rows = run_dir.read_rows()
     last = {
         split: next((r for r in reversed(rows) if r["split"] == split), None)
         for split in ("train", "valid", "test")
@@ -107,16 +103,16 @@ def report_status(run: RunDir) -> None:
         dict.fromkeys(k for r in last.values() if r for k in r if k not in ("step", "split"))
     )
     lines = [(name, *(r.get(name) if r else None for r in last.values())) for name in names]
-    status = run.read_status()
-    print_text(f"\n{run.path}: {status['step']:,} steps")
-    print_text(table(lines, ("", *last)))
+    status = run_dir.read_status()
+    print_text(f"\n{run_dir.path}: {status['step']:,} steps")
+    print_text(format_table(lines, ("", *last)))
     if status.get("best"):
         print_text(
             f"best checkpoint: step {status['best']['step']:,}, "
-            f"{run.config()['config']['best_metric']} = {status['best']['value']:.4g}"
+            f"{run_dir.read_config_json()['config']['best_metric']} = {status['best']['value']:.4g}"
         )
-    samples = sorted(p for p in (run / "samples").glob("*") if p.suffix in (".png", ".txt"))
+    samples = sorted(p for p in (run_dir / "samples").glob("*") if p.suffix in (".png", ".txt"))
     if samples:
         print_text(f"samples: {samples[-1]}")
-    if (run / "curves.png").exists():
-        print_text(f"curves:  {run / 'curves.png'}")
+    if (run_dir / "curves.png").exists():
+        print_text(f"curves:  {run_dir / 'curves.png'}")

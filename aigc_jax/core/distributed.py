@@ -16,7 +16,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from aigc_jax.utils.errors import UserError, argument, require
+from aigc_jax.core.method import PyTree
+from aigc_jax.utils.errors import UserError, mark_argument, require
 
 # Seconds without a heartbeat of one process after which the others exit;
 # $AIGC_HEARTBEAT_SECONDS overrides the default.
@@ -27,37 +28,46 @@ LAUNCHERS = {"SLURM_STEP_NUM_TASKS": "Slurm", "OMPI_COMM_WORLD_SIZE": "Open MPI"
 HOSTS = {"TPU_WORKER_HOSTNAMES": "a TPU pod", "TPU_PROCESS_ADDRESSES": "a TPU pod"}
 
 
-def find_launcher(around: Mapping[str, str] = os.environ) -> str:
-    """Return the name of the launcher that started this and other processes, or ''."""
+def find_launcher(environ: Mapping[str, str] = os.environ) -> str:  # "" if none
+    """Return the name of the launcher that started this and other processes, or ''.
+
+    Args:
+      environ: environment variables; by default those of this process.
+    """
     launchers = [
         name
         for key, name in LAUNCHERS.items()
-        if around.get(key, "1").isdecimal() and int(around.get(key, "1")) > 1
+        if environ.get(key, "1").isdecimal() and int(environ.get(key, "1")) > 1
     ]
-    launchers += [name for key, name in HOSTS.items() if "," in around.get(key, "")]
-    if "KUBERNETES_SERVICE_HOST" in around and around.get("JOB_COMPLETION_INDEX"):
+    launchers += [name for key, name in HOSTS.items() if "," in environ.get(key, "")]
+    if "KUBERNETES_SERVICE_HOST" in environ and environ.get("JOB_COMPLETION_INDEX"):
         launchers.append("Kubernetes")
     return next(iter(launchers), "")
 
 
-def initialize(coordinator: str = "", count: int | None = None, index: int | None = None) -> None:
+def initialize(
+    coordinator: str = "", num_processes: int | None = None, process_id: int | None = None
+) -> None:  # before any array exists
     """Connect to the other processes, if any. Must precede the creation of arrays.
 
     Args:
       coordinator: HOST:PORT of the process with index 0. By default the processes are
         those of a launcher, if one started this process.
-      count: number of processes.
-      index: index of this process.
+      num_processes: number of processes; None: set by the launcher.
+      process_id: index of this process, 0 to num_processes - 1;
+        None: set by the launcher.
 
     Raises:
       UserError: only some arguments are set, an argument or the environment is invalid,
         or JAX cannot identify this process.
     """
-    is_set = [value is not None and value != "" for value in (coordinator, count, index)]
+    is_set = [
+        value is not None and value != "" for value in (coordinator, num_processes, process_id)
+    ]
     require(
         all(is_set) or not any(is_set),
-        f"{argument('coordinator')}=HOST:PORT, {argument('num_processes')}=N and "
-        f"{argument('process_id')}=I must be set together",
+        f"{mark_argument('coordinator')}=HOST:PORT, {mark_argument('num_processes')}=N and "
+        f"{mark_argument('process_id')}=I must be set together",
     )
     seconds = os.environ.get("AIGC_HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
     require(
@@ -67,32 +77,32 @@ def initialize(coordinator: str = "", count: int | None = None, index: int | Non
     timeouts: dict[str, Any] = dict.fromkeys(
         ("heartbeat_timeout_seconds", "shutdown_timeout_seconds"), int(seconds)
     )
-    if coordinator and count is not None and index is not None:
-        _check_place(coordinator, count, index)
-        jax.distributed.initialize(coordinator, count, index, **timeouts)
+    if coordinator and num_processes is not None and process_id is not None:
+        _check_place(coordinator, num_processes, process_id)
+        jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
     elif (name := find_launcher()) and not jax.distributed.is_initialized():
         try:
             jax.distributed.initialize(**timeouts)
         except ValueError as e:  # for example under Kubernetes without its Python package
             raise UserError(
                 f"{name} started this as one of several processes, but JAX cannot "
-                f"determine its index ({e}): set {argument('coordinator')}, "
-                f"{argument('num_processes')} and {argument('process_id')}"
+                f"determine its index ({e}): set {mark_argument('coordinator')}, "
+                f"{mark_argument('num_processes')} and {mark_argument('process_id')}"
             ) from None
 
 
-def _check_place(coordinator: str, count: int, index: int) -> None:
+def _check_place(coordinator: str, num_processes: int, process_id: int) -> None:
     """Raise a UserError unless the arguments identify one of several processes."""
     host, _, port = coordinator.rpartition(":")
     require(
         host and port.isdecimal(),
-        f"{argument('coordinator')}={coordinator} must be HOST:PORT of the process with "
-        f"{argument('process_id')}=0",
+        f"{mark_argument('coordinator')}={coordinator} must be HOST:PORT of the process with "
+        f"{mark_argument('process_id')}=0",
     )
     require(
-        count > 0 and 0 <= index < count,
-        f"{argument('process_id')}={index} must be at least 0 and "
-        f"less than {argument('num_processes')}={count}",
+        num_processes > 0 and 0 <= process_id < num_processes,
+        f"{mark_argument('process_id')}={process_id} must be at least 0 and "
+        f"less than {mark_argument('num_processes')}={num_processes}",
     )
 
 
@@ -101,17 +111,24 @@ def is_primary() -> bool:
     return jax.process_index() == 0
 
 
-def sync_step(steps: int, stopped: int | None) -> tuple[int, int | None]:
+def sync_steps_and_signal(
+    num_steps: int, stop_signal: int | None
+) -> tuple[int, int | None]:  # steps of the primary process, signal of any process
     """Return the primary process's number of steps and the signal that any process
     received, so that all processes train the same number of steps and stop together.
+
+    Args:
+      num_steps: this process's number of steps.
+      stop_signal: number of the signal that this process received; None without a
+        signal.
     """
     if jax.process_count() == 1:
-        return steps, stopped
-    all_ = multihost_utils.process_allgather(np.array([steps, stopped or 0]))
+        return num_steps, stop_signal
+    all_ = multihost_utils.process_allgather(np.array([num_steps, stop_signal or 0]))
     return int(all_[0, 0]), int(all_[:, 1].max()) or None
 
 
-def broadcast(number: int) -> int:
+def broadcast_from_primary(number: int) -> int:
     """Return the primary process's number in every process."""
     return (
         number
@@ -120,10 +137,14 @@ def broadcast(number: int) -> int:
     )
 
 
-def barrier(what: str) -> None:
-    """Wait until all processes have called this function with the same `what`."""
+def barrier(name: str) -> None:
+    """Wait until all processes have called this function.
+
+    Args:
+      name: a name of the point in the program, the same in all processes.
+    """
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+        multihost_utils.sync_global_devices(name)
 
 
 Index = tuple[slice, ...] | None  # of a part of an array
@@ -132,6 +153,11 @@ Index = tuple[slice, ...] | None  # of a part of an array
 class LocalShards:
     """The parts of a sharded array that one process stores or reads, as a dict
     {((start, stop) of each axis): part}.
+
+    Args:
+      shape: of the full array.
+      dtype: of the array.
+      parts: {`slice_bounds` of a part: the part}.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any, parts: dict) -> None:
@@ -142,21 +168,23 @@ class LocalShards:
             len(shape),
         )
 
-    def at(self, index: Index) -> np.ndarray:
+    def shard_at(self, index: Index) -> np.ndarray:  # a slice for each axis
         """Return the part at `index`, a tuple of slices; or raise a KeyError."""
         return self.parts[slice_bounds(index, self.shape)]
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        return self.at((slice(None),) * self.ndim)
+        return self.shard_at((slice(None),) * self.ndim)
 
 
-def slice_bounds(index: Index, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def slice_bounds(
+    index: Index, shape: Sequence[int]
+) -> tuple[tuple[int, int], ...]:  # (start, stop) of each axis
     """Return (start, stop) of each slice of an array's part."""
     assert index is not None  # holds for every array with axes
     return tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
 
 
-def local_shards(x: jax.Array) -> LocalShards:
+def copy_local_shards(x: jax.Array) -> LocalShards:
     """Copy the parts of an array on this process's devices, replicated ones once."""
     shards = {
         slice_bounds(s.index, x.shape): np.array(s.data)
@@ -166,7 +194,9 @@ def local_shards(x: jax.Array) -> LocalShards:
     return LocalShards(x.shape, x.dtype, shards)
 
 
-def addressable_slices(shape: Sequence[int], sharding: Sharding) -> list[tuple]:
+def addressable_bounds(
+    shape: Sequence[int], sharding: Sharding
+) -> list[tuple[tuple[int, int], ...]]:  # (start, stop) of each axis of each part
     """Return the bounds of the parts on this process's devices."""
     return list(
         dict.fromkeys(
@@ -176,7 +206,9 @@ def addressable_slices(shape: Sequence[int], sharding: Sharding) -> list[tuple]:
     )
 
 
-def is_finite(x: np.ndarray | LocalShards) -> np.ndarray:  # [N, ...] -> [N]
+def is_trial_finite(
+    x: np.ndarray | LocalShards,
+) -> np.ndarray:  # [N, ...] -> bool [N], of this process's values
     """Return for each stacked trial whether all values in this process are finite."""
     out = np.ones(x.shape[0], bool)
     parts = x.parts.items() if isinstance(x, LocalShards) else [(((0, len(x)),), x)]
@@ -185,12 +217,12 @@ def is_finite(x: np.ndarray | LocalShards) -> np.ndarray:  # [N, ...] -> [N]
     return out
 
 
-def all_processes(x: np.ndarray) -> np.ndarray:
+def true_in_all_processes(x: np.ndarray) -> np.ndarray:  # bool [...] -> bool [...]
     """Return where a value is true in every process."""
     return x if jax.process_count() == 1 else multihost_utils.process_allgather(x).all(0)
 
 
-def to_host(tree: Any) -> Any:
+def gather_to_host(tree: PyTree) -> PyTree:  # of NumPy arrays, in every process
     """Copy every array of a tree to this host, including shards on other hosts."""
     here = lambda x: not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
     return jax.device_get(
@@ -200,21 +232,21 @@ def to_host(tree: Any) -> Any:
     )
 
 
-def to_devices(x: Any, sharding: Sharding) -> jax.Array:
+def to_devices(x: Any, sharding: Sharding) -> jax.Array:  # x: an array or LocalShards
     """Return an array on the devices of all processes. Every process passes the full
-    array, or `LocalShards` with its `addressable_slices`.
+    array, or `LocalShards` with its `addressable_bounds`.
     """
     if isinstance(x, LocalShards):
-        return jax.make_array_from_callback(x.shape, sharding, x.at)
+        return jax.make_array_from_callback(x.shape, sharding, x.shard_at)
     if sharding.is_fully_addressable:
         return jax.device_put(x, sharding)
     if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
-        raw = to_host(jax.random.key_data(x))
+        raw = gather_to_host(jax.random.key_data(x))
         return jax.random.wrap_key_data(
             jax.make_array_from_callback(raw.shape, sharding, lambda at: raw[at]),
             impl="threefry2x32",
         )
-    x = to_host(x)
+    x = gather_to_host(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda at: x[at])
 
 

@@ -9,18 +9,18 @@ import jax.numpy as jnp
 
 from aigc_jax.core import axes
 from aigc_jax.core.method import Array, PyTree
-from aigc_jax.core.transforms import traced_once
+from aigc_jax.core.transforms import trace_once
 
 
 def mean_gradients(
-    loss: Callable,
+    loss: Callable[[PyTree, PyTree, Array], tuple[Array, dict]],
     params: PyTree,
     batch: PyTree,
     key: Array,
-    rows: tuple[str, ...] = (),
+    per_example_aux: tuple[str, ...] = (),
     grad_accumulation_steps: int = 1,
-    constrain: Callable = lambda grads: grads,
-) -> tuple[PyTree, dict]:
+    constrain_grads: Callable[[PyTree], PyTree] = lambda grads: grads,
+) -> tuple[PyTree, dict]:  # (gradient, aux)
     """Return the gradient of a loss and its auxiliary outputs. Every training loss is
     differentiated here.
 
@@ -32,23 +32,23 @@ def mean_gradients(
       params: the parameters to differentiate by.
       batch: arrays [B, ...].
       key: passed to the loss.
-      rows: names in aux of arrays with a row for each example; the other entries are
-        means over examples.
+      per_example_aux: names in aux of arrays with a row for each example; the other
+        entries are means over examples.
       grad_accumulation_steps: number of equal parts of the batch over which the
         gradient is averaged sequentially, in the memory of one part; exact for losses
         that are means over examples.
-      constrain: determines how the gradient is sharded over the devices
+      constrain_grads: determines how the gradient is sharded over the devices
         (`core.sharding.reduce_scatter_grads`).
 
     Returns:
       (gradient, aux).
     """
-    batch = axes.device_part(batch)
+    batch = axes.take_device_part(batch)
 
     def one(part):
         grads, aux = jax.grad(loss, has_aux=True)(params, part, key)
-        means = {name: value for name, value in aux.items() if name not in rows}
-        return (grads, means), {name: aux[name] for name in rows}
+        means = {name: value for name, value in aux.items() if name not in per_example_aux}
+        return (grads, means), {name: aux[name] for name in per_example_aux}
 
     if grad_accumulation_steps == 1:
         means, row_aux = one(batch)
@@ -59,7 +59,7 @@ def mean_gradients(
             lambda x: x.reshape(-1, grad_accumulation_steps, *x.shape[1:]).swapaxes(0, 1), batch
         )
 
-        once = traced_once(one)
+        once = trace_once(one)
 
         def body(total, part):
             means, each = once(part)
@@ -71,5 +71,5 @@ def mean_gradients(
         )
         means = jax.tree.map(lambda x: x / grad_accumulation_steps, total)
         row_aux = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), row_aux)
-    grads, aux = axes.device_mean(means)
-    return constrain(grads), aux | axes.all_gather_rows(row_aux)
+    grads, aux = axes.average_over_devices(means)
+    return constrain_grads(grads), aux | axes.all_gather_rows(row_aux)

@@ -2,9 +2,11 @@
 in `core.keys.HP`. This module does not import jax.
 """
 
+from typing import Any
+
 from aigc_jax.core.keys import HP, REGULARIZERS
 from aigc_jax.core.schema import REQUIRED
-from aigc_jax.utils.errors import UserError, nearest, require
+from aigc_jax.utils.errors import UserError, format_suggestion, require
 
 DEFAULTS = {key.name.removeprefix("hp."): key.default for key in HP}
 
@@ -33,7 +35,7 @@ READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def hparam_names(leaves: dict) -> tuple[str, ...]:
+def applicable_hparams(leaves: dict[str, Any]) -> tuple[str, ...]:  # names without "hp."
     """Return the names, without "hp.", of the hyper-parameters that the choices of a
     config with these leaves read, in the order of READ_BY.
     """
@@ -45,18 +47,18 @@ def hparam_names(leaves: dict) -> tuple[str, ...]:
     return tuple(names)
 
 
-def check_hparams(leaves: dict) -> None:
+def check_hparams(leaves: dict[str, Any]) -> None:  # required ones are set, no others
     """Raise a UserError unless the leaves contain every hyper-parameter without a
     default that their choices read, and no hyper-parameter that their choices do not
     read.
     """
-    names = hparam_names(leaves)
+    names = applicable_hparams(leaves)
     choice = f"config.method = {leaves['method']!r} with config.optimizer = {leaves['optimizer']!r}"
     for name in (key.removeprefix("hp.") for key in leaves if key.startswith("hp.")):
         if name not in names:
             raise UserError(
                 f"config.hp.{name} is not read by {choice}, which reads "
-                f"{', '.join(names)}{nearest(name, names)}"
+                f"{', '.join(names)}{format_suggestion(name, names)}"
             )
     for name in names:
         has_value = f"hp.{name}" in leaves or DEFAULTS[name] is not REQUIRED

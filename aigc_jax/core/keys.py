@@ -8,6 +8,7 @@ with the tables and dataclass fields of the modules that read the keys.
 """
 
 import functools
+from typing import Any
 
 from aigc_jax.core.model_keys import MODEL
 from aigc_jax.core.schema import (
@@ -21,8 +22,8 @@ from aigc_jax.core.schema import (
     SEEDS,
     WIDTH,
     Key,
-    one_of,
-    width,
+    choice_key,
+    width_key,
 )
 
 # Part of every identity. Increment when the default of an existing key changes, since a
@@ -49,25 +50,58 @@ REGULARIZERS = (
     "weight_clipping",
 )
 METRICS = (
-    "frechet", "frechet_pixels", "kid", "prdc", "classifier_score", "class_accuracy",
-    "stacked_modes", "neighbours", "parzen", "separability", "diversity", "modes", "nll", "bleu",
-    "bleu_greedy", "rouge", "variety",
-)  # fmt: skip
+    "frechet",
+    "frechet_pixels",
+    "kid",
+    "prdc",
+    "classifier_score",
+    "class_accuracy",
+    "stacked_modes",
+    "neighbours",
+    "parzen",
+    "separability",
+    "diversity",
+    "modes",
+    "nll",
+    "bleu",
+    "bleu_greedy",
+    "rouge",
+    "variety",
+)
 DATASETS = (
-    "digits", "mnist", "fashion_mnist", "binarized_mnist", "stacked_mnist", "cifar10", "npz",
-    "folder", "tfds", "ring", "grid", "shakespeare", "tang_poems", "journey_to_the_west",
-    "nottingham", "pydoc", "stdlib", "text", "tokens", "pairs", "multi30k", "docstrings",
-)  # fmt: skip
+    "digits",
+    "mnist",
+    "fashion_mnist",
+    "binarized_mnist",
+    "stacked_mnist",
+    "cifar10",
+    "npz",
+    "folder",
+    "tfds",
+    "ring",
+    "grid",
+    "shakespeare",
+    "tang_poems",
+    "journey_to_the_west",
+    "nottingham",
+    "pydoc",
+    "stdlib",
+    "text",
+    "tokens",
+    "pairs",
+    "multi30k",
+    "docstrings",
+)
 
 BASE = (
-    one_of("method", ("gan", "vae", "vqvae", "lm", "seq2seq", "mlm", "classifier")),
+    choice_key("method", ("gan", "vae", "vqvae", "lm", "seq2seq", "mlm", "classifier")),
     Key("steps", DURATION),
     Key("batch_size", int, REQUIRED, 1, 2**20),
     Key("seed", int, 0, 0, SEEDS),
     # dtype of the networks' arithmetic; "bfloat16_all": of the parameters too
-    one_of("precision", ("float32", "float64", "bfloat16", "bfloat16_all"), "float32"),
+    choice_key("precision", ("float32", "float64", "bfloat16", "bfloat16_all"), "float32"),
     # dtype of the optimiser state; "": that of the parameters
-    one_of("optimizer_dtype", ("", "bfloat16"), ""),
+    choice_key("optimizer_dtype", ("", "bfloat16"), ""),
     # number of equal parts of a batch whose gradients are computed sequentially, in the
     # memory of one part
     Key("grad_accumulation_steps", int, 1, 1, 2**20),
@@ -80,7 +114,7 @@ BASE = (
     Key("extractor", str, "classifier"),
     # logged metric that selects the best checkpoint, such as "valid/frechet_pixels"
     Key("best_metric", str, ""),
-    one_of("best_mode", ("min", "max"), "min"),
+    choice_key("best_mode", ("min", "max"), "min"),
     # run directory whose parameters initialize the run
     Key("init_from", str, ""),
     # parameters to initialize from it: a regular expression on paths such as
@@ -89,33 +123,33 @@ BASE = (
     # parameters that are not trained: a regular expression on paths within a network,
     # such as Dense_0/kernel
     Key("frozen", str, ""),
-    one_of("optimizer", ("adam", "adam_1e-4", "adamw", "adagrad", "rmsprop", "sgd")),
+    choice_key("optimizer", ("adam", "adam_1e-4", "adamw", "adagrad", "rmsprop", "sgd")),
     # schedule of the factor of the learning rate over the run
-    one_of("schedule.name", ("constant", "linear", "cosine", "inverse_sqrt", "burda")),
+    choice_key("schedule.name", ("constant", "linear", "cosine", "inverse_sqrt", "burda")),
     Key("schedule.warmup", DURATION),
 )
 
 DATA = (
-    one_of("data.name", DATASETS),
+    choice_key("data.name", DATASETS),
     # npz: the file; folder, tokens: a directory; text: a file, a directory or a glob;
     # tfds: a directory or a name
     Key("data.path", str, ""),
     # npz: values of black and white; "auto": inferred where unambiguous
-    one_of("data.range", ("auto", "0..255", "0..1", "-1..1"), "auto"),
+    choice_key("data.range", ("auto", "0..255", "0..1", "-1..1"), "auto"),
     # npz: axes of x; "auto": inferred where unambiguous
-    one_of("data.layout", ("auto", "NHWC", "NCHW"), "auto"),
+    choice_key("data.layout", ("auto", "NHWC", "NCHW"), "auto"),
     # folder: pixels per side
     Key("data.size", int, 64, 8, 1024),
     # folder
-    one_of("data.colour", ("rgb", "grey"), "rgb"),
+    choice_key("data.colour", ("rgb", "grey"), "rgb"),
     # folder, texts; without a test split, the valid split serves as both
-    one_of("data.split", ("80/10/10", "90/10", "80/20"), "80/10/10"),
+    choice_key("data.split", ("80/10/10", "90/10", "80/20"), "80/10/10"),
     # "trial": shuffled by the trial's seed; "shared": shuffled by data.seed,
     # identically for all trials; "stream": in order
-    one_of("data.order", ("trial", "shared", "stream"), "trial"),
+    choice_key("data.order", ("trial", "shared", "stream"), "trial"),
     Key("data.seed", int, 0, 0, SEEDS),
     # texts; "file": the tokenizer at data.tokenizer_path
-    one_of(
+    choice_key(
         "data.tokenizer", ("bytes", "characters", "words", "chinese_words", "bpe", "file"), "bytes"
     ),
     # path of a tokenizer.json or a run directory
@@ -126,17 +160,17 @@ DATA = (
     # window length in tokens
     Key("data.length", int, 64, 1, 2**20),
     # texts: Unicode normal form; "": unchanged
-    one_of("data.normalize", ("", "NFC", "NFKC", "NFD", "NFKD"), ""),
+    choice_key("data.normalize", ("", "NFC", "NFKC", "NFD", "NFKD"), ""),
     # convert to lower case
     Key("data.lower", bool, False),
     # control characters; "drop": remove all except line breaks and tabs
-    one_of("data.control", ("keep", "drop"), "keep"),
+    choice_key("data.control", ("keep", "drop"), "keep"),
     # file with one word per line; these words are removed
     Key("data.stop_words", str, ""),
     # Chinese script: unchanged, or simplified
-    one_of("data.script", ("as_is", "simplified"), "as_is"),
+    choice_key("data.script", ("as_is", "simplified"), "as_is"),
     # multi30k: source and target language
-    one_of("data.languages", ("en-de", "en-fr", "de-en", "de-fr", "fr-en", "fr-de"), "en-de"),
+    choice_key("data.languages", ("en-de", "en-fr", "de-en", "de-fr", "fr-en", "fr-de"), "en-de"),
     # pairs: source, line break and target as one text, for config.method = "lm"; only
     # the target is learned
     Key("data.prefix_lm", bool, False),
@@ -165,7 +199,7 @@ RUN = (
     Key("run.data_dir", str, ""),
     # where the data set is stored during training; "host": batches are transferred, for
     # data sets larger than a device's memory
-    one_of("run.data_placement", ("device", "host"), "device"),
+    choice_key("run.data_placement", ("device", "host"), "device"),
     # devices along each axis of the mesh: trials, examples of a batch, parameters; -1:
     # all remaining devices
     Key("run.mesh.trial", int, 1, -1, 2**20),
@@ -173,7 +207,7 @@ RUN = (
     Key("run.mesh.model", int, 1, -1, 2**20),
     # "jit": XLA partitions one program; "pmap": each device runs the program on its
     # part of the batch (mesh.data only)
-    one_of("run.parallel", ("jit", "pmap"), "jit"),
+    choice_key("run.parallel", ("jit", "pmap"), "jit"),
     # shard a Transformer's activations between layers by positions over mesh.model
     Key("run.sequence_parallel", bool, False),
     # shard parameters and their moments over mesh.data too, gathered where a step needs
@@ -187,7 +221,7 @@ RUN = (
     # number of images in a sample grid
     Key("run.samples", int, 64, 1, 10**4),
     Key("run.tensorboard", bool, True),
-    one_of("run.wandb", ("off", "online", "offline"), "off"),
+    choice_key("run.wandb", ("off", "online", "offline"), "off"),
     # GPUs only: deterministic, slower kernels; CPUs are always deterministic
     Key("run.deterministic", bool, False),
 )
@@ -195,17 +229,17 @@ RUN = (
 # Keys of language models: label smoothing of the cross-entropy.
 LM = (Key("label_smoothing", float, REQUIRED, 0, BELOW_ONE),)
 IMAGES = (
-    one_of("likelihood", LIKELIHOODS),
+    choice_key("likelihood", LIKELIHOODS),
     # "dynamic": grey levels are probabilities of binary images, which are sampled anew
     # in each step
-    one_of("binarize", ("none", "dynamic")),
+    choice_key("binarize", ("none", "dynamic")),
 )
 METHODS = {
     "gan": (
-        one_of("network", ("mlp", "dcgan", "resnet")),
+        choice_key("network", ("mlp", "dcgan", "resnet")),
         # dimension of the noise
-        width("latent_dim"),
-        one_of(
+        width_key("latent_dim"),
+        choice_key(
             "loss",
             (
                 "minimax",
@@ -221,7 +255,7 @@ METHODS = {
         # penalties and bounds; the weight of each has its name in config.hp
         Key("gan.regularizers", NAMES, (), allowed=REGULARIZERS),
         # how labels condition the networks
-        one_of("gan.condition", ("none", "concatenation", "projection", "auxiliary"), "none"),
+        choice_key("gan.condition", ("none", "concatenation", "projection", "auxiliary"), "none"),
         # number of examples that the discriminator scores jointly
         Key("gan.pack", int, 1, 1, 1000),
         # unrolled discriminator updates in the generator's loss
@@ -230,29 +264,29 @@ METHODS = {
         Key("gan.augment", NAMES, (), allowed=("colour", "translation", "cutout")),
     ),
     "vae": (
-        one_of("network", ("mlp", "conv")),
+        choice_key("network", ("mlp", "conv")),
         # dimensions of the latents, the one next to the data first
         Key("latent_dims", INTS, REQUIRED, 1, WIDTH),
         *IMAGES,
         # "vamp": a mixture of the posteriors of model.pseudo learned inputs
-        one_of("prior", ("normal", "vamp")),
-        one_of("objective", ("elbo", "free_bits", "iwae", "dreg")),
+        choice_key("prior", ("normal", "vamp")),
+        choice_key("objective", ("elbo", "free_bits", "iwae", "dreg")),
         # samples of the latents per example
         Key("num_importance_samples", int, REQUIRED, 1, 10**5),
         # total correlation or maximum mean discrepancy of a batch's latents, weighted
         # by hp.penalty
-        one_of("penalty", ("none", "tc", "mmd")),
+        choice_key("penalty", ("none", "tc", "mmd")),
         # condition on labels
         Key("conditional", bool),
         # samples of the latents per example in the metric nll
         Key("nll_samples", int, REQUIRED, 1, 10**6),
         # schedule of the factor of hp.beta over the run
-        one_of("anneal.name", ("constant", "linear", "cyclical")),
+        choice_key("anneal.name", ("constant", "linear", "cyclical")),
         Key("anneal.period", DURATION),
     ),
     "vqvae": (Key("codebook_size", int, REQUIRED, 2, 2**20), *IMAGES),
     "lm": (
-        one_of("network", ("transformer", "recurrent")),
+        choice_key("network", ("transformer", "recurrent")),
         *LM,
         # Transformers: positions whose logits are materialized at once; 0: all
         Key("loss_chunk", int, 0, 0, 2**20),
@@ -292,7 +326,8 @@ HP = tuple(
         ("penalty", REQUIRED, 0, FLOAT),  # weight of config.penalty
         ("sigma", REQUIRED, ABOVE_ZERO, FLOAT),  # of a Gaussian likelihood
         ("commitment", 0.25, 0, FLOAT),  # beta of van den Oord et al. 2017, eq. 3
-        # fraction of its fair count below which a code is replaced; 0: never
+        # fraction of the uniform count below which a code is reset; 0: only if its
+        # count is 0
         ("restart", 0.0, 0, 1),
         # weights of the regularizers, by default as in their papers; weight_clipping:
         # the bound of the weights
@@ -305,9 +340,10 @@ HP = tuple(
 
 
 @functools.cache
-def keys_of(method: str, network: str = "") -> dict[str, Key]:
+def allowed_keys(method: str, network: str = "") -> dict[str, Key]:  # by dotted name
     """Return {name: key} of all keys that a config of this method and network may
-    contain; without `model.*` if the network is unknown.
+    contain; without `model.*` if the network is unknown, or is "" for a method of
+    several networks.
     """
     parts = MODEL.get((method, network), {})
     model = [
@@ -318,7 +354,7 @@ def keys_of(method: str, network: str = "") -> dict[str, Key]:
     return {key.name: key for key in (*BASE, *METHODS.get(method, ()), *HP, *model, *DATA, *RUN)}
 
 
-def defaults_of(section: str) -> dict:
+def section_defaults(section: str) -> dict[str, Any]:  # nested; of "data" or "run"
     """Return the defaults of `data` or `run` as a nested dict; "" for required keys."""
     out: dict = {}
     for key in dict(data=DATA, run=RUN)[section]:

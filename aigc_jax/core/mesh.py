@@ -11,7 +11,9 @@ from aigc_jax.utils.errors import UserError, require
 AXES = ("trial", "data", "model")
 
 
-def make_mesh(shape: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    shape: dict[str, int], devices: Sequence[jax.Device] | None = None
+) -> Mesh:  # sizes: 1 by default, -1: all other devices
     """Return a mesh with the axes of AXES.
 
     Args:
@@ -50,11 +52,16 @@ def make_mesh(shape: dict[str, int], devices: Sequence[jax.Device] | None = None
     )
 
 
-def mesh_or_one(
+def make_mesh_or_single(
     shape: dict[str, int], batch_size: int, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+) -> Mesh:  # one device if `shape` does not fit
     """Return the mesh of a config if its devices exist and divide a batch, else a mesh
     of one device: runs trained on many devices are evaluated on any machine.
+
+    Args:
+      shape: {axis: number of devices}, as in `make_mesh`.
+      batch_size: examples of a batch, which the mesh's data axis must divide.
+      devices: the devices to use; `jax.devices()` by default.
     """
     devices = jax.devices() if devices is None else devices
     try:
@@ -68,9 +75,9 @@ def mesh_or_one(
     )
 
 
-def mesh_of_trials(
-    shape: dict[str, int], default: dict[str, int], count: int, batch_size: int
-) -> Mesh:
+def make_trials_mesh(
+    shape: dict[str, int], default_shape: dict[str, int], num_trials: int, batch_size: int
+) -> Mesh:  # of `shape` unless it is the default
     """Return the mesh of a group of trials.
 
     A config that changes the default mesh determines the mesh. Otherwise the devices
@@ -79,15 +86,15 @@ def mesh_of_trials(
 
     Args:
       shape: {axis: number of devices} of the config.
-      default: that of the table of keys.
-      count: number of trials.
+      default_shape: that of the table of keys.
+      num_trials: number of trials.
       batch_size: examples of a batch.
     """
-    if dict(shape) != dict(default):
+    if dict(shape) != dict(default_shape):
         return make_mesh(shape)
     devices = jax.devices()
     if devices[0].platform == "cpu":
-        return make_mesh(dict(trial=min(count, len(devices))))
-    trial = max(n for n in range(1, len(devices) + 1) if len(devices) % n == 0 and n <= count)
+        return make_mesh(dict(trial=min(num_trials, len(devices))))
+    trial = max(n for n in range(1, len(devices) + 1) if len(devices) % n == 0 and n <= num_trials)
     rest = len(devices) // trial
     return make_mesh(dict(trial=trial, data=rest if batch_size % rest == 0 else 1))

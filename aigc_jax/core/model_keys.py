@@ -10,10 +10,10 @@ from aigc_jax.core.schema import (
     REQUIRED,
     WIDTH,
     Key,
-    depth,
-    kernel,
-    one_of,
-    width,
+    choice_key,
+    depth_key,
+    kernel_key,
+    width_key,
 )
 
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "leaky_relu_0.01", "tanh", "gelu")
@@ -33,13 +33,13 @@ def _dense() -> Key:
 
 def _gan(norm: str = "none") -> tuple[Key, ...]:
     """Return the keys that generators and discriminators of one network share."""
-    return one_of("norm", NORMS, norm), Key("spectral", bool, False)
+    return choice_key("norm", NORMS, norm), Key("spectral", bool, False)
 
 
 STD = Key("std", float | None, None, 0, FLOAT)  # of initial kernels; None: LeCun's
 MINIBATCH_STD = Key("minibatch_std", bool, False)
-OUTPUT, ACTIVATION = one_of("output", ACTIVATIONS), one_of("activation", ACTIVATIONS)
-RELU = one_of("activation", ACTIVATIONS, "relu")
+OUTPUT, ACTIVATION = choice_key("output", ACTIVATIONS), choice_key("activation", ACTIVATIONS)
+RELU = choice_key("activation", ACTIVATIONS, "relu")
 WIDTHS = Key("widths", INTS, REQUIRED, 1, WIDTH)
 VAE = (
     Key("widths", INTS2, REQUIRED, 1, WIDTH),
@@ -47,18 +47,20 @@ VAE = (
     Key("pseudo", int | None, None, 1, WIDTH),
 )
 TRANSFORMER = (
-    width("width"),
+    width_key("width"),
     Key("heads", int, REQUIRED, 1, 1024),
-    depth("layers"),
+    depth_key("layers"),
     # heads of keys and values, each shared by heads / kv_heads queries; 0: heads
     Key("kv_heads", int, 0, 0, 1024),
     # width of the MLP; 0: 4 width, for swiglu 8/3 width rounded up to a multiple of 64
-    width("hidden", 0, low=0),
-    one_of("activation", ("relu", "gelu", "swiglu"), "gelu"),
-    one_of("norm", ("layer", "rms"), "layer"),
+    width_key("hidden", 0, low=0),
+    choice_key("activation", ("relu", "gelu", "swiglu"), "gelu"),
+    choice_key("norm", ("layer", "rms"), "layer"),
     # of the normalization: x + f(norm(x)), or norm(x + f(x))
-    one_of("norm_position", ("pre", "post"), "pre"),
-    one_of("position_encoding", ("learned", "sinusoidal", "rotary", "alibi", "none"), "learned"),
+    choice_key("norm_position", ("pre", "post"), "pre"),
+    choice_key(
+        "position_encoding", ("learned", "sinusoidal", "rotary", "alibi", "none"), "learned"
+    ),
     Key("qk_norm", bool, False),
     Key("bias", bool, True),
     Key("dropout", float, 0.0, 0, BELOW_ONE),
@@ -71,13 +73,13 @@ TRANSFORMER = (
     # recompute a block's intermediate values in the backward pass, except those named
     # by the next key
     Key("remat", bool, False),
-    one_of("remat_policy", ("nothing", "products"), "nothing"),
+    choice_key("remat_policy", ("nothing", "products"), "nothing"),
 )
 RECURRENT = (
-    one_of("cell", ("rnn", "lstm", "gru")),
-    width("width"),
-    depth("layers"),
-    width("embedding"),
+    choice_key("cell", ("rnn", "lstm", "gru")),
+    width_key("width"),
+    depth_key("layers"),
+    width_key("embedding"),
     Key("dropout", float, REQUIRED, 0, BELOW_ONE),
     Key("tied", bool),
 )
@@ -89,7 +91,7 @@ MODEL: dict[tuple[str, str], dict[str, tuple[Key, ...]]] = {
     ),
     ("gan", "dcgan"): dict(
         g=(
-            kernel("kernel"),
+            kernel_key("kernel"),
             ACTIVATION,
             OUTPUT,
             *_layers(Key("base", int | None, None, 1, WIDTH)),
@@ -97,28 +99,28 @@ MODEL: dict[tuple[str, str], dict[str, tuple[Key, ...]]] = {
             Key("last_stride", int, 1, 1, 64),
             *_gan(),
         ),
-        d=(kernel("kernel"), ACTIVATION, *_layers(), _dense(), *_gan(), MINIBATCH_STD),
+        d=(kernel_key("kernel"), ACTIVATION, *_layers(), _dense(), *_gan(), MINIBATCH_STD),
     ),
     ("gan", "resnet"): dict(
-        g=(width("width"), Key("ups", int, REQUIRED, 1, 12), OUTPUT, RELU, *_gan("batch")),
+        g=(width_key("width"), Key("ups", int, REQUIRED, 1, 12), OUTPUT, RELU, *_gan("batch")),
         d=(
-            width("width"),
+            width_key("width"),
             Key("downs", int, REQUIRED, 1, 12),
-            depth("flats"),
-            one_of("pool", ("sum", "mean")),
+            depth_key("flats"),
+            choice_key("pool", ("sum", "mean")),
             RELU,
             *_gan(),
             MINIBATCH_STD,
         ),
     ),
     ("vae", "mlp"): {"": VAE},
-    ("vae", "conv"): {"": (*VAE, kernel("kernel", 4), *_layers())},
+    ("vae", "conv"): {"": (*VAE, kernel_key("kernel", 4), *_layers())},
     ("vqvae", ""): {
         "": (
-            width("size"),
+            width_key("size"),
             Key("channels", INTS, REQUIRED, 1, WIDTH),
-            kernel("kernel"),
-            depth("residual"),
+            kernel_key("kernel"),
+            depth_key("residual"),
             ACTIVATION,
         )
     },
@@ -127,6 +129,6 @@ MODEL: dict[tuple[str, str], dict[str, tuple[Key, ...]]] = {
     ("mlm", ""): {"": TRANSFORMER},
     ("seq2seq", ""): {"": TRANSFORMER},
     ("classifier", ""): {
-        "": (Key("channels", INTS, REQUIRED, 1, WIDTH), kernel("kernel"), width("size"))
+        "": (Key("channels", INTS, REQUIRED, 1, WIDTH), kernel_key("kernel"), width_key("size"))
     },
 }

@@ -1,5 +1,8 @@
 """The schema of a config key: name, type, default, range and allowed values. This
 module does not import jax.
+
+`width_key`, `depth_key`, `kernel_key` and `choice_key` return keys of common kinds.
+Their `name` is dotted, and a config must set the key unless it has a `default`.
 """
 
 from typing import Any, NamedTuple
@@ -21,30 +24,30 @@ class Key(NamedTuple):
     apply to its entries.
     """
 
-    name: str  # dotted
+    name: str  # dotted; within `model`, relative to the network or its part
     # bool, int, float, str, DURATION, NAMES, INTS, INTS2, or `int | None` (unset)
     type: Any
-    default: Any = REQUIRED
-    low: float | None = None
+    default: Any = REQUIRED  # REQUIRED: a config must set the key
+    low: float | None = None  # None: no bounds; else `high` is set too
     high: float | None = None
-    allowed: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()  # values of a choice between names; (): any
 
 
-def width(name: str, default: Any = REQUIRED, low: int = 1) -> Key:
+def width_key(name: str, default: Any = REQUIRED, low: int = 1) -> Key:  # int, low .. 2^16
     """Return the key of a number of channels or units, from `low` to WIDTH."""
     return Key(name, int, default, low, WIDTH)
 
 
-def depth(name: str, default: Any = REQUIRED, low: int = 1) -> Key:
+def depth_key(name: str, default: Any = REQUIRED, low: int = 1) -> Key:  # int, low .. 512
     """Return the key of a number of layers or blocks, from `low` to DEPTH."""
     return Key(name, int, default, low, DEPTH)
 
 
-def kernel(name: str, default: Any = REQUIRED) -> Key:
+def kernel_key(name: str, default: Any = REQUIRED) -> Key:  # int, 1 .. 64
     """Return the key of a convolution's kernel size in pixels, 1 to 64."""
     return Key(name, int, default, 1, 64)
 
 
-def one_of(name: str, allowed: tuple[str, ...], default: Any = REQUIRED) -> Key:
-    """Return the key of a choice between names."""
+def choice_key(name: str, allowed: tuple[str, ...], default: Any = REQUIRED) -> Key:
+    """Return the key of a choice between the `allowed` names."""
     return Key(name, str, default, allowed=allowed)

@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from aigc_jax.core.axes import logical_axis_rules
 from aigc_jax.core.method import PyTree
-from aigc_jax.core.trees import path_of
+from aigc_jax.core.trees import format_key_path
 from aigc_jax.utils.errors import require
 
 # Sharding of a leaf [..] of one trial: {axis of the leaf: axis of the mesh}, and
@@ -54,15 +54,35 @@ RULES: Rules = (
 
 
 def match_rule(path: str, rules: Rules = RULES) -> Rule | None:
-    """Return the first rule that matches the path of a leaf, or None."""
+    """Return the first rule that matches the path of a leaf, or None.
+
+    Args:
+      path: path of a leaf of one trial's state, such as 'params/net/head/kernel'.
+      rules: (regular expression, rule) in order of precedence.
+    """
     return next((rule for pattern, rule in rules if re.search(pattern, path)), None)
 
 
-def leaf_axes(
-    path: str, shape: Sequence[int], sizes: Mapping[str, int], fsdp: bool, rules: Rules = RULES
-) -> tuple:
-    """Return the mesh axis, or None, of each axis of one trial's leaf. An axis that is
-    not divisible is not sharded; fsdp shards the longest of the others that is.
+def leaf_mesh_axes(
+    path: str, shape: Sequence[int], axis_sizes: Mapping[str, int], fsdp: bool, rules: Rules = RULES
+) -> tuple[str | None, ...]:  # the mesh axis of each axis
+    """Return the mesh axis, or None, of each axis of one trial's leaf.
+
+    An axis that its number of devices does not divide is not sharded. With `fsdp`,
+    where the rule allows it, a leaf of several axes is also sharded over `data`, along
+    the longest of its other axes that divides.
+
+    Args:
+      path: path of the leaf, such as 'params/net/head/kernel'
+        (`trees.format_key_path`).
+      shape: of one trial's leaf, without the trial axis.
+      axis_sizes: {mesh axis: number of devices}, with `data` and the axes that the
+        rules name.
+      fsdp: whether to shard leaves over `data` too (config.run.fsdp).
+      rules: a table as `RULES`.
+
+    Raises:
+      UserError: no rule matches the path of a leaf with two or more axes.
     """
     rule = match_rule(path, rules)
     require(
@@ -72,26 +92,46 @@ def leaf_axes(
     divided, rest = rule or REPLICATED
     axes: list[str | None] = [None] * len(shape)
     for axis, name in divided.items():
-        if len(shape) >= abs(axis) and shape[axis] % sizes[name] == 0 and sizes[name] > 1:
+        if len(shape) >= abs(axis) and shape[axis] % axis_sizes[name] == 0 and axis_sizes[name] > 1:
             axes[axis] = name
-    if fsdp and rest and len(shape) > 1 and sizes["data"] > 1:
-        free = [i for i in range(len(shape)) if axes[i] is None and shape[i] % sizes["data"] == 0]
+    if fsdp and rest and len(shape) > 1 and axis_sizes["data"] > 1:
+        free = [
+            i for i in range(len(shape)) if axes[i] is None and shape[i] % axis_sizes["data"] == 0
+        ]
         if free:
             axes[max(free, key=lambda i: shape[i])] = "data"
     return tuple(axes)
 
 
 def partition_spec(
-    path: str, shape: Sequence[int], mesh: Mesh, fsdp: bool = False, rules: Rules = RULES
-) -> PartitionSpec:
-    """Return the PartitionSpec of a leaf of stacked states: trial axis, then rules."""
-    return PartitionSpec("trial", *leaf_axes(path, shape[1:], mesh.shape, fsdp, rules))
+    path: str, stacked_shape: Sequence[int], mesh: Mesh, fsdp: bool = False, rules: Rules = RULES
+) -> PartitionSpec:  # ("trial", ...)
+    """Return the PartitionSpec of a leaf of stacked states: trial axis, then rules.
+
+    Args:
+      path: path of the leaf, such as 'params/net/head/kernel'.
+      stacked_shape: of the stacked leaf [N, ...].
+      mesh: a mesh with the axes of `core.mesh.AXES`.
+      fsdp: as in `leaf_mesh_axes`.
+      rules: as in `leaf_mesh_axes`.
+    """
+    return PartitionSpec("trial", *leaf_mesh_axes(path, stacked_shape[1:], mesh.shape, fsdp, rules))
 
 
-def partition_specs(states: PyTree, mesh: Mesh, fsdp: bool = False, rules: Rules = RULES) -> PyTree:
-    """Return the PartitionSpec of every leaf of stacked states."""
+def partition_specs(
+    states: PyTree, mesh: Mesh, fsdp: bool = False, rules: Rules = RULES
+) -> PyTree:  # of leaves [N, ...]
+    """Return the PartitionSpec of every leaf of stacked states.
+
+    Args:
+      states: N stacked states; every leaf has shape [N, ...].
+      mesh: a mesh with the axes of `core.mesh.AXES`.
+      fsdp: as in `leaf_mesh_axes`.
+      rules: as in `leaf_mesh_axes`.
+    """
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: partition_spec(path_of(path), leaf.shape, mesh, fsdp, rules), states
+        lambda path, leaf: partition_spec(format_key_path(path), leaf.shape, mesh, fsdp, rules),
+        states,
     )
 
 
@@ -103,12 +143,23 @@ def constraint_mesh(mesh: Mesh) -> Mesh | AbstractMesh:
     return mesh if abstract_mesh.empty else abstract_mesh
 
 
-def with_axis_rules(f: Callable, mesh: Mesh, sequence: bool) -> Callable:
-    """Return f with the rules that map logical axis names to the axes of a mesh."""
+def with_axis_rules(
+    f: Callable, mesh: Mesh, sequence_parallel: bool
+) -> Callable:  # with f's signature
+    """Return f with the rules that map logical axis names to the axes of a mesh; f
+    itself where neither `data` nor `model` has several devices. An axis that its
+    devices do not divide is not constrained.
+
+    Args:
+      f: a function of arrays that calls `axes.with_logical_constraint`.
+      mesh: a mesh with the axes of `core.mesh.AXES`.
+      sequence_parallel: whether positions are sharded over `model`
+        (config.run.sequence_parallel).
+    """
     if mesh.shape["data"] == mesh.shape["model"] == 1:
         return f
     of = dict(examples="data", heads="model", hidden="model", vocabulary="model") | (
-        dict(positions="model") if sequence else {}
+        dict(positions="model") if sequence_parallel else {}
     )
 
     def constrain(x, names):
@@ -131,21 +182,36 @@ def with_axis_rules(f: Callable, mesh: Mesh, sequence: bool) -> Callable:
     return apply_with_rules
 
 
-def constrain_params(mesh: Mesh, fsdp: bool) -> Callable:
+def constrain_params(mesh: Mesh, fsdp: bool) -> Callable[[PyTree], PyTree]:
     """Return a function that constrains a tree of one trial's parameters, or of their
     gradients, to the shardings of the rules.
+
+    Args:
+      mesh: a mesh with the axes of `core.mesh.AXES`.
+      fsdp: as in `leaf_mesh_axes`; False gathers the shards of the data axis.
     """
 
     def constrain(path, x):
-        spec = PartitionSpec(*leaf_axes("params/" + path_of(path), x.shape, mesh.shape, fsdp))
+        spec = PartitionSpec(
+            *leaf_mesh_axes("params/" + format_key_path(path), x.shape, mesh.shape, fsdp)
+        )
         return jax.lax.with_sharding_constraint(x, NamedSharding(constraint_mesh(mesh), spec))
 
     return lambda params: jax.tree_util.tree_map_with_path(constrain, params)
 
 
-def all_gather_params(f: Callable, mesh: Mesh, new: bool = False) -> Callable:
-    """Return f(state, ...) with parameters, and their averages, gathered from the data
-    axis first. If `new`, f returns (state, ...), and its parameters are sharded again.
+def all_gather_params(
+    f: Callable, mesh: Mesh, returns_state: bool = False
+) -> Callable:  # (state, ...) -> results of f
+    """Return f(state, ...) with the state's parameters gathered from the data axis
+    first.
+
+    Args:
+      f: (state, ...) -> results, or with `returns_state` (state, ...).
+      mesh: a mesh with the axes of `core.mesh.AXES`.
+      returns_state: whether f returns a new state first, whose parameters are sharded
+        again. The averages in state.extra['ema'] are gathered only for other functions:
+        a training step updates their shards.
     """
 
     def gather(state):
@@ -154,30 +220,36 @@ def all_gather_params(f: Callable, mesh: Mesh, new: bool = False) -> Callable:
             for name, value in state.extra.items()
         }
         return state.replace(
-            params=constrain_params(mesh, False)(state.params), **({} if new else dict(extra=extra))
+            params=constrain_params(mesh, False)(state.params),
+            **({} if returns_state else dict(extra=extra)),
         )
 
     def run(state, *rest):
         out = f(gather(state), *rest)
         return (
             (out[0].replace(params=constrain_params(mesh, True)(out[0].params)), *out[1:])
-            if new
+            if returns_state
             else out
         )
 
     return run
 
 
-def reduce_scatter_grads(mesh: Mesh) -> Callable:
-    """Return a function that sums gradients over the data axis and leaves each device
-    the shard of its parameters.
+def reduce_scatter_grads(mesh: Mesh) -> Callable[[PyTree], PyTree]:
+    """Return a function on gradients of one trial that sums them over the mesh's data
+    axis and leaves each device the shard of its parameters.
     """
     return lambda grads: constrain_params(mesh, True)(constrain_params(mesh, False)(grads))
 
 
-def batch_constraints(mesh: Mesh, batch_size: int) -> tuple[Callable, Callable]:
+def make_batch_constraints(
+    mesh: Mesh, batch_size: int
+) -> tuple[Callable[[PyTree], PyTree], Callable[[PyTree], PyTree]]:  # shard, replicate
     """Return two functions on batches: one shards every array along the mesh's data
     axis, the other replicates it.
+
+    Raises:
+      UserError: the devices of the data axis do not divide `batch_size`.
     """
     parts = mesh.shape["data"]
     require(

@@ -1,6 +1,6 @@
-"""Four transforms of a step: `feed_batches`, `repeat_steps`, `vectorize` and `shard`
-turn it into one compiled program that trains any number of trials for any number of
-steps.
+"""Four transforms of a step: `feed_batches`, `repeat_steps`, `vectorize` and
+`jit_sharded` turn it into one compiled program that trains any number of trials for any
+number of steps.
 """
 
 from collections.abc import Callable
@@ -14,31 +14,38 @@ from aigc_jax.core.method import PyTree
 from aigc_jax.core.rng import SAMPLE, fold_in
 
 
-def traced_once(f: Callable) -> Callable:
+def trace_once(f: Callable) -> Callable:  # jitted and inlined
     """Return f, traced once for all calls with the same shapes and inlined into the
     program that calls it.
     """
     return jax.jit(lambda *args: f(*args), inline=True)  # jit's cache is keyed by identity
 
 
-def feed_batches(step: Callable, source: Callable) -> Callable:
-    """Turn (state, batch) -> ... into (state, arrays) -> ..., which takes its batch,
-    source(arrays, key, step), inside the program.
+def feed_batches(step: Callable, take_batch: Callable) -> Callable:  # (state, arrays) -> ...
+    """Turn a step (state, batch) -> ... into (state, arrays) -> ..., which takes its
+    batch, source(arrays, state.key, state.step), inside the program.
     """
-    return lambda state, arrays: step(state, source(arrays, state.key, state.step))
+    return lambda state, arrays: step(state, take_batch(arrays, state.key, state.step))
 
 
-def repeat_steps(step: Callable, capacity: int = 1024) -> Callable:
-    """Return (state, arrays, n) -> (state, metrics [capacity]), which does n steps. n
-    is traced, so that one program serves every length; it must not exceed the capacity.
+def repeat_steps(
+    step: Callable, max_steps: int = 1024
+) -> Callable:  # (state, arrays, n) -> (state, metrics [max_steps, ...])
+    """Return (state, arrays, n) -> (state, metrics [max_steps, ...]), which does n
+    steps. n is traced, so that one program serves every length; it must not exceed
+    max_steps.
 
     Row i of the metrics is that of the i-th of these steps; rows from n on are zero.
+
+    Args:
+      step: (state, arrays) -> (state, {name: metric}).
+      max_steps: the most steps of a call, and rows of the metrics.
     """
 
     def run(state, arrays, n):
-        once = traced_once(step)
+        once = trace_once(step)
         shapes = jax.eval_shape(once, state, arrays)[1]
-        buffer = jax.tree.map(lambda s: jnp.zeros((capacity, *s.shape), s.dtype), shapes)
+        buffer = jax.tree.map(lambda s: jnp.zeros((max_steps, *s.shape), s.dtype), shapes)
 
         def body(i, carry):
             state, buffer = carry
@@ -51,26 +58,36 @@ def repeat_steps(step: Callable, capacity: int = 1024) -> Callable:
 
 
 def evaluate_batches(
-    evaluate: Callable, take: Callable, batch_size: int, constrain: Callable = lambda batch: batch
-) -> Callable:
+    evaluate: Callable,
+    take_rows: Callable,
+    batch_size: int,
+    constrain_batch: Callable[[PyTree], PyTree] = lambda batch: batch,
+) -> Callable:  # (state, arrays, start, count, first, last) -> sums
     """Return (state, arrays, start, count, first, last) -> sums of `evaluate` over the
     batches first .. last - 1 of the split in rows start .. start + count - 1 of the
     arrays.
 
     The last batch of the split is padded with its last row at weight 0. All four
     numbers are traced, so that one program serves every split.
+
+    Args:
+      evaluate: (state, batch) -> sums, as `Method.evaluate`; the batch also has `index`
+        [B], the place in the split, and `weight` [B].
+      take_rows: (arrays, rows [B]) -> batch, as `Dataset.take`.
+      batch_size: examples of a batch, B.
+      constrain_batch: shards a batch over the devices; by default the identity.
     """
 
     def run(state, arrays, start, count, first, last):
-        once = traced_once(evaluate)
+        once = trace_once(evaluate)
 
         def batch(i):
             index = i * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
             rows = start + jnp.minimum(index, count - 1)
-            places = constrain(
+            places = constrain_batch(
                 dict(rows=rows, index=index, weight=(index < count).astype(jnp.float32))
             )
-            return constrain(take(arrays, places.pop("rows"))) | places
+            return constrain_batch(take_rows(arrays, places.pop("rows"))) | places
 
         def body(i, sums):
             return jax.tree.map(jnp.add, sums, once(state, batch(i)))
@@ -83,18 +100,25 @@ def evaluate_batches(
 
 
 def sample_batch(
-    sampler: Callable, take: Callable, constrain: Callable = lambda batch: batch
-) -> Callable:
+    sampler: Callable,
+    take_rows: Callable,
+    constrain_batch: Callable[[PyTree], PyTree] = lambda batch: batch,
+) -> Callable:  # (state, arrays, seed, rows [B], index [B], class [B]) -> [B, ...]
     """Return (state, arrays, seed, rows [B], index [B], class [B]) -> samples [B, ...],
     conditioned on these rows of the arrays, or of these classes.
 
     A sample depends only on the state's key, the user's seed, its index and its row or
     class, not on how many are drawn at once.
+
+    Args:
+      sampler: (state, key, batch) -> samples, as `Sampler.draw`.
+      take_rows: (arrays, rows [B]) -> batch, as `Dataset.take`.
+      constrain_batch: shards a batch over the devices; by default the identity.
     """
 
     def run(state, arrays, seed, rows, index, label):
-        places = constrain({"rows": rows, "index": index, "class": label})
-        batch = constrain(take(arrays, places.pop("rows"))) | places
+        places = constrain_batch({"rows": rows, "index": index, "class": label})
+        batch = constrain_batch(take_rows(arrays, places.pop("rows"))) | places
         return sampler(state, fold_in(state.key, SAMPLE, seed), batch)
 
     return run
@@ -108,7 +132,9 @@ ROUTES = {
 }
 
 
-def vectorize(f: Callable, route: str = "vmap", chunk: int = 0) -> Callable:
+def vectorize(
+    f: Callable, route: str = "vmap", chunk_size: int = 0
+) -> Callable:  # (states [N, ...], ...) -> results [N, ...]
     """Return f(state, ...) for states with a leading trial axis [N, ...]; all trials
     share the arguments after the state.
 
@@ -116,16 +142,21 @@ def vectorize(f: Callable, route: str = "vmap", chunk: int = 0) -> Callable:
       f: (state, ...) -> results, for one trial.
       route: "vmap" runs all trials at once, or chunks of them sequentially; "map" runs
         the trials sequentially, in the same program.
-      chunk: trials of a chunk for "vmap"; 0: all trials at once.
+      chunk_size: trials of a chunk for "vmap"; 0: all trials at once.
     """
     apply = ROUTES[route]
-    return lambda states, *rest: apply(lambda state: f(state, *rest), states, chunk)
+    return lambda states, *rest: apply(lambda state: f(state, *rest), states, chunk_size)
 
 
-def per_device(f: Callable, mesh: Mesh) -> Callable:
+def per_device(f: Callable, mesh: Mesh) -> Callable:  # with f's signature
     """Return a vectorized f(states, *rest) that each device of a mesh runs on its part
     of the examples, with the collectives of `axes`. Equivalent to jax.pmap, which since
     JAX 0.8 is a shard_map too.
+
+    Args:
+      f: (states, *rest) -> results, with a leading trial axis; the results must be
+        equal on all devices.
+      mesh: a mesh with an axis `data`.
     """
 
     def run(*args):
@@ -137,9 +168,14 @@ def per_device(f: Callable, mesh: Mesh) -> Callable:
     )
 
 
-def shard(
-    f: Callable, mesh: Mesh, specs: PyTree, arrays: PyTree, rest: int, donate: bool = False
-) -> Callable:
+def jit_sharded(
+    f: Callable,
+    mesh: Mesh,
+    state_specs: PyTree,
+    array_shardings: PyTree,
+    num_rest: int,
+    donate_states: bool = False,
+) -> Callable:  # (states, arrays, *rest) -> results of f
     """Return the jit of a vectorized f(states, arrays, *rest) over a mesh, with results
     sharded along the trial axis.
 
@@ -150,23 +186,24 @@ def shard(
     Args:
       f: (states, arrays, *rest) -> results with a leading trial axis.
       mesh: a mesh with the axes of `core.mesh.AXES`.
-      specs: PartitionSpecs of the states.
-      arrays: shardings of the arrays.
-      rest: number of further arguments, which are replicated.
-      donate: reuse the states' buffers for the new states, the first of the results.
+      state_specs: PartitionSpecs of the states.
+      array_shardings: shardings of the arrays.
+      num_rest: number of further arguments, which are replicated.
+      donate_states: reuse the states' buffers for the new states, the first of the
+        results.
     """
     if mesh.shape["trial"] > 1:
         f = jax.shard_map(
             f,
             mesh=mesh,
-            in_specs=(PartitionSpec("trial"), *(PartitionSpec(),) * (1 + rest)),
+            in_specs=(PartitionSpec("trial"), *(PartitionSpec(),) * (1 + num_rest)),
             out_specs=PartitionSpec("trial"),
             axis_names={"trial"},
             check_vma=False,
         )
     states = jax.tree.map(
         lambda spec: NamedSharding(mesh, spec),
-        specs,
+        state_specs,
         is_leaf=lambda x: isinstance(x, PartitionSpec),
     )
     trial, everywhere = (
@@ -175,7 +212,7 @@ def shard(
     )
     return jax.jit(
         f,
-        in_shardings=(states, arrays, *(everywhere,) * rest),
-        out_shardings=(states, trial) if donate else trial,
-        donate_argnums=(0,) if donate else (),
+        in_shardings=(states, array_shardings, *(everywhere,) * num_rest),
+        out_shardings=(states, trial) if donate_states else trial,
+        donate_argnums=(0,) if donate_states else (),
     )

@@ -18,32 +18,34 @@ from aigc_jax.core.schema import (
     REQUIRED,
     Key,
 )
-from aigc_jax.utils.errors import UserError, brief, choose, require
+from aigc_jax.utils.errors import UserError, choose, require, short_repr
 
 MOST_LETTERS = 4096  # maximum length of a string
 
 
-def convert_value(key: Key, value: Any) -> Any:
-    """Convert a value, or its string form, to the key's type; raise a UserError if the
-    type does not match, or the value is out of range or not allowed.
+def convert_value(key: Key, value: Any) -> Any:  # of key.type, or UserError
+    """Convert a value, or its string form as on the command line, to the key's type.
+
+    Raises:
+      UserError: the type does not match, or the value is out of range or not allowed.
     """
     name = f"config.{key.name}"
-    value = _typed(key.type, value, f"{name} = {brief(value)}", name)
-    for place, entry in _entries(value):
+    value = _convert_type(key.type, value, f"{name} = {short_repr(value)}", name)
+    for place, entry in _list_entries(value):
         if key.allowed:
             choose(dict.fromkeys(key.allowed), entry, name + place)
-        _check_range(key, entry, f"{name}{place} = {brief(entry)}")
+        _check_range(key, entry, f"{name}{place} = {short_repr(entry)}")
     require(value != () or key.default is not REQUIRED, f"{name} = () must have at least one entry")
     return value
 
 
-def _entries(value: Any, place: str = "") -> list[tuple[str, Any]]:
+def _list_entries(value: Any, index: str = "") -> list[tuple[str, Any]]:  # (index, entry)
     """Return [(index, entry)] of the values that a range applies to: the entries of a
     tuple, at any depth, or the value itself.
     """
     if not isinstance(value, tuple):
-        return [(place, value)]
-    return [found for i, part in enumerate(value) for found in _entries(part, f"{place}[{i}]")]
+        return [(index, value)]
+    return [found for i, part in enumerate(value) for found in _list_entries(part, f"{index}[{i}]")]
 
 
 def _check_range(key: Key, value: Any, shown: str) -> None:
@@ -80,8 +82,10 @@ TYPES = {
 }
 
 
-def _typed(kind: Any, value: Any, shown: str, name: str) -> Any:
-    """Convert `value` to a type of the table; `shown` denotes the value in errors."""
+def _convert_type(kind: Any, value: Any, description: str, name: str) -> Any:
+    """Convert `value` to a type of the table; `description` denotes the value in
+    errors.
+    """
     if kind == DURATION:
         return _duration(value, name)
     options = typing.get_args(kind) if typing.get_origin(kind) is not tuple else ()
@@ -89,7 +93,7 @@ def _typed(kind: Any, value: Any, shown: str, name: str) -> Any:
         if value is None:
             return None
         kind = options[0]
-    wrong = UserError(f"{shown} is not {TYPES[kind]}")
+    wrong = UserError(f"{description} is not {TYPES[kind]}")
     if kind is str:
         if not isinstance(value, str):
             raise wrong
@@ -98,10 +102,11 @@ def _typed(kind: Any, value: Any, shown: str, name: str) -> Any:
         value = _parsed(value, kind, wrong)
     if typing.get_origin(kind) is tuple:
         value = value if isinstance(value, tuple | list) else (value,)
-        require(len(value) <= ENTRIES, f"{shown} must have at most {ENTRIES} entries")
+        require(len(value) <= ENTRIES, f"{description} must have at most {ENTRIES} entries")
         inner = typing.get_args(kind)[0]
         return tuple(
-            _typed(inner, v, f"{shown}, whose entry {i}", name) for i, v in enumerate(value)
+            _convert_type(inner, v, f"{description}, whose entry {i}", name)
+            for i, v in enumerate(value)
         )
     return _number(kind, value, wrong)
 
@@ -149,11 +154,11 @@ def _duration(value: Any, name: str) -> Any:
     """Check a duration, a string or an integer (if resolved), and return a string."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise UserError(
-            f"{name} = {brief(value)} is not a duration, such as '1000 steps' or '10 epochs'"
+            f"{name} = {short_repr(value)} is not a duration, such as '1000 steps' or '10 epochs'"
         )
     number, unit = parse_duration(value, name)
     require(
         number <= MOST_STEPS or UNITS[unit] == 0,
-        f"{name} = {brief(value)} is too long: a run has fewer than 2^31 steps",
+        f"{name} = {short_repr(value)} is too long: a run has fewer than 2^31 steps",
     )
     return str(value)

@@ -1,4 +1,8 @@
-"""Data sets as arrays: each has a function that loads it and a row in `DATASETS`."""
+"""Data sets as arrays: each has a function that loads it and a row in `DATASETS`.
+
+All loaders have the arguments of `load`, and raise a UserError where files are missing
+or damaged, or where a key of the config does not suit them.
+"""
 
 from ml_collections import ConfigDict
 
@@ -21,28 +25,28 @@ __all__ = ["DATASETS", "Dataset", "load"]
 
 # config.data.name -> load(config.data, data_dir, download) -> Dataset
 DATASETS = {
-    "digits": images.digits,
-    "mnist": images.mnist,
-    "fashion_mnist": images.mnist,
-    "binarized_mnist": images.binarized_mnist,
-    "stacked_mnist": stacked.stacked_mnist,
-    "cifar10": cifar.cifar10,
-    "npz": npz.npz,
-    "folder": folder.folder,
-    "tfds": records.prepared_records,
-    "ring": toy.ring,
-    "grid": toy.grid,
-    "shakespeare": corpora.shakespeare,
-    "tang_poems": corpora.tang_poems,
-    "journey_to_the_west": corpora.journey_to_the_west,
-    "nottingham": corpora.nottingham,
-    "pydoc": corpora.pydoc,
-    "stdlib": corpora.stdlib,
-    "text": corpora.text_dataset,
-    "tokens": token_files.tokens,
-    "pairs": pairs.tsv,
-    "multi30k": pairs.multi30k,
-    "docstrings": pairs.docstrings,
+    "digits": images.load_digits,
+    "mnist": images.load_mnist,
+    "fashion_mnist": images.load_mnist,
+    "binarized_mnist": images.load_binarized_mnist,
+    "stacked_mnist": stacked.load_stacked_mnist,
+    "cifar10": cifar.load_cifar10,
+    "npz": npz.load_npz,
+    "folder": folder.load_image_folder,
+    "tfds": records.load_tfds_images,
+    "ring": toy.load_ring,
+    "grid": toy.load_grid,
+    "shakespeare": corpora.load_shakespeare,
+    "tang_poems": corpora.load_tang_poems,
+    "journey_to_the_west": corpora.load_journey_to_the_west,
+    "nottingham": corpora.load_nottingham,
+    "pydoc": corpora.load_pydoc,
+    "stdlib": corpora.load_stdlib,
+    "text": corpora.load_text_files,
+    "tokens": token_files.load_token_files,
+    "pairs": pairs.load_tsv_pairs,
+    "multi30k": pairs.load_multi30k,
+    "docstrings": pairs.load_docstrings,
 }
 
 
@@ -51,7 +55,11 @@ def load(config: ConfigDict, data_dir: str = "", download: bool = False) -> Data
 
     Args:
       config: the `data` section of a config.
-      data_dir: a directory to search before the default ones; "" for none.
+      data_dir: a directory to search before $AIGC_DATA_DIR and ~/tensorflow_datasets;
+        "" for none.
       download: whether to download missing files, where the data set supports it.
+
+    Raises:
+      UserError: config.name is unknown, or the data set cannot be loaded.
     """
     return choose(DATASETS, config.name, "config.data.name")(config, data_dir, download)

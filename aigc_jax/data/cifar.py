@@ -15,11 +15,16 @@ from ml_collections import ConfigDict
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset
-from aigc_jax.data.images import LICENCES, from_prepared, hold_out_valid, locate_dataset
+from aigc_jax.data.images import (
+    LICENCES,
+    find_or_download,
+    make_dataset_with_held_out_valid,
+    read_tfds_split,
+)
 from aigc_jax.utils import restricted_pickle
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, first_line, require
-from aigc_jax.utils.files import is_regular, open_regular
+from aigc_jax.utils.files import is_regular_file, open_regular_file
 
 SIDE, COLOURS, CLASSES = 32, 3, 10
 PIXELS = SIDE * SIDE * COLOURS
@@ -39,52 +44,58 @@ CHECKSUMS = {
 }
 
 
-def cifar10(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_cifar10(_config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load 45,000 + 5,000 + 10,000 colour images of 32x32 in ten classes, from the
     binary or the Python archive, packed or unpacked, or prepared by
     tensorflow-datasets. The valid split is the last 5,000 training images.
     """
-    located = locate_archive(data_dir)
+    located = find_archive_or_directory(data_dir)
     if located is None:
         archive = FORMS["binary"][0]  # the archive to download
-        paths, folder, about = locate_dataset(
+        paths, folder, about = find_or_download(
             "cifar10", {archive: CHECKSUMS[archive]}, data_dir, download
         )
         if folder:
-            return hold_out_valid(
-                from_prepared(folder, "train"), from_prepared(folder, "test"), about
+            return make_dataset_with_held_out_valid(
+                read_tfds_split(folder, "train"), read_tfds_split(folder, "test"), about
             )
         located = "binary", paths[archive]
     form, path = located
-    parts = {name: parse_batch(form, source, raw) for name, source, raw in read_pieces(form, path)}
+    parts = {
+        name: parse_batch(form, source, raw) for name, source, raw in read_batch_files(form, path)
+    }
     for name in (*TRAIN, TEST):
         require(name in parts, f"cifar10: {FORMS[form][2].format(name)} is missing in {path}")
     train = {key: np.concatenate([parts[name][key] for name in TRAIN]) for key in parts[TEST]}
-    sums = {path.name: CHECKSUMS[path.name]} if is_regular(path) else {}
-    return hold_out_valid(
+    sums = {path.name: CHECKSUMS[path.name]} if is_regular_file(path) else {}
+    return make_dataset_with_held_out_valid(
         train, parts[TEST], dict(licence=LICENCES["cifar10"], source=f"{path}", files=sums)
     )
 
 
-def locate_archive(data_dir: str) -> tuple[str, Path] | None:
+def find_archive_or_directory(
+    data_dir: str,
+) -> tuple[str, Path] | None:  # "binary" or "python", its path
     """Return ("binary" or "python", path of the unpacked directory or of the verified
     archive), from cifar10/ in a search directory or from the search directory itself;
     None where none exists.
     """
-    roots = files.search_roots(data_dir)
+    roots = files.list_search_directories(data_dir)
     places = ((root, form) for root in roots for form in FORMS)
     for where, form in ((w, form) for root, form in places for w in (root / "cifar10", root)):
         archive, folder, _ = FORMS[form]
         if (where / folder).is_dir():
             return form, where / folder
-        if is_regular(path := where / archive):
+        if is_regular_file(path := where / archive):
             hint, sha256 = files.download_hint("cifar10"), file_sha256(path)
             files.verify_sha256("cifar10", path, sha256, CHECKSUMS[archive], hint)
             return form, path
     return None
 
 
-def read_pieces(form: str, path: Path) -> Iterator[tuple[str, str, bytes]]:
+def read_batch_files(
+    form: str, path: Path
+) -> Iterator[tuple[str, str, bytes]]:  # name, name in error messages, contents
     """Yield (batch, its name in error messages, its bytes) of all existing batches. An
     archive is read in one pass and not unpacked to disk.
     """
@@ -92,12 +103,12 @@ def read_pieces(form: str, path: Path) -> Iterator[tuple[str, str, bytes]]:
     names = {pattern.format(name): name for name in (*TRAIN, TEST)}
     if path.is_dir():
         for file in (file for file in names if os.path.lexists(path / file)):
-            with open_regular(path / file) as f:
+            with open_regular_file(path / file) as f:
                 yield names[file], f"{path / file}", f.read(MOST_BYTES)
         return
     members = {f"{folder}/{file}": name for file, name in names.items()}
     try:
-        with open_regular(path) as packed, tarfile.open(fileobj=packed) as tar:
+        with open_regular_file(path) as packed, tarfile.open(fileobj=packed) as tar:
             for info in (info for info in tar if info.isreg() and info.name in members):
                 content = tar.extractfile(info)
                 assert content is not None  # true of every regular member
@@ -106,53 +117,60 @@ def read_pieces(form: str, path: Path) -> Iterator[tuple[str, str, bytes]]:
         raise UserError(f"{path} cannot be unpacked: {first_line(e)}") from None
 
 
-def parse_batch(form: str, name: str, raw: bytes) -> dict[str, np.ndarray]:
+def parse_batch(
+    form: str, error_name: str, raw: bytes
+) -> dict[str, np.ndarray]:  # -> {"x": uint8 [n, 32, 32, 3], "label": int32 [n]}
     """Return {"x": uint8 [n, 32, 32, 3], "label": int32 [n]} of one batch. In the file,
     an image is its red, green and blue planes, in that order.
 
     Args:
       form: "binary" or "python".
-      name: the name of the batch, for error messages.
+      error_name: the batch in error messages.
       raw: the bytes of the batch.
     """
-    x, labels = READERS[form](name, raw)
+    x, labels = READERS[form](error_name, raw)
     invalid = [
         i for i, label in enumerate(labels) if not (type(label) is int and 0 <= label < CLASSES)
     ]
     require(
         not invalid,
-        f"{name}: the label of record {min(invalid, default=0)} is none of 0 to {CLASSES - 1}",
+        f"{error_name}: the label of record {min(invalid, default=0)} is none of 0 to "
+        f"{CLASSES - 1}",
     )
     x = np.ascontiguousarray(x.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1))
     return dict(x=x, label=np.array(labels, np.int32))
 
 
-def read_binary(name: str, raw: bytes) -> tuple[np.ndarray, list]:
+def parse_binary_batch(
+    error_name: str, raw: bytes
+) -> tuple[np.ndarray, list]:  # -> uint8 [n, 3072], n labels
     """Return the images [n, 3072] and labels of a binary batch, whose records are a
     byte of label and the bytes of an image.
     """
     require(
         len(raw) == RECORDS * (1 + PIXELS),
-        f"{name} has {len(raw)} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS)}",
+        f"{error_name} has {len(raw)} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS)}",
     )
     rows = np.frombuffer(raw, np.uint8).reshape(RECORDS, 1 + PIXELS)
     return rows[:, 1:], rows[:, 0].tolist()
 
 
-def read_python(name: str, raw: bytes) -> tuple[np.ndarray, list]:
+def parse_python_batch(
+    error_name: str, raw: bytes
+) -> tuple[np.ndarray, list]:  # -> uint8 [n, 3072], n labels
     """Return the images [n, 3072] and labels of a pickle of Python 2, a dictionary of
     an array and a list. Only the array's shape, memory order and bytes are read from
     the pickle, so that it constructs no object.
     """
-    content = restricted_pickle.read(io.BytesIO(raw), ALLOWED, path=name)
+    content = restricted_pickle.read_pickle(io.BytesIO(raw), ALLOWED, path=error_name)
     require(
         isinstance(content, dict) and {b"data", b"labels"} <= content.keys(),
-        f"{name} is not a batch of CIFAR-10: it has no data and labels",
+        f"{error_name} is not a batch of CIFAR-10: it has no data and labels",
     )
     labels = content[b"labels"]
     require(
         isinstance(labels, list) and len(labels) == RECORDS,
-        f"{name}: its labels are not a list of {RECORDS}",
+        f"{error_name}: its labels are not a list of {RECORDS}",
     )
     match getattr(content[b"data"], "state", None):
         case (_, (rows, columns), "u1", fortran, bytes(data)) if (rows, columns, len(data)) == (
@@ -163,10 +181,10 @@ def read_python(name: str, raw: bytes) -> tuple[np.ndarray, list]:
             return np.frombuffer(data, np.uint8).reshape(
                 (RECORDS, PIXELS), order="F" if fortran else "C"
             ), labels
-    raise UserError(f"{name}: its data are not uint8 [{RECORDS}, {PIXELS}]")
+    raise UserError(f"{error_name}: its data are not uint8 [{RECORDS}, {PIXELS}]")
 
 
-READERS = {"binary": read_binary, "python": read_python}
+READERS = {"binary": parse_binary_batch, "python": parse_python_batch}
 
 
 class Array:

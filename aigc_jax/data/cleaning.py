@@ -13,10 +13,10 @@ from aigc_jax.utils.errors import UserError, choose
 # The order of cleaning: script, normal form, case, control characters, stop words.
 
 
-Clean = Callable[[str], str]
+Cleaner = Callable[[str], str]
 
 
-def opencc() -> Clean:
+def make_simplifier() -> Callable[[str], str]:  # text -> simplified characters
     """Return a function that converts a text to simplified characters; raise a
     UserError where the package opencc is not installed.
     """
@@ -29,18 +29,18 @@ def opencc() -> Clean:
     return OpenCC("t2s").convert
 
 
-same: Clean = lambda text: text
-SCRIPTS: dict[str, Callable[[], Clean]] = {"as_is": lambda: same, "simplified": opencc}
-FORMS: dict[str, Clean] = {
+same: Cleaner = lambda text: text
+SCRIPTS: dict[str, Callable[[], Cleaner]] = {"as_is": lambda: same, "simplified": make_simplifier}
+FORMS: dict[str, Cleaner] = {
     form: functools.partial(unicodedata.normalize, form) for form in ("NFC", "NFKC", "NFD", "NFKD")
 }
-CONTROL: dict[str, Clean] = {
+CONTROL: dict[str, Cleaner] = {
     "keep": same,
     "drop": functools.partial(re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]").sub, ""),
 }
 
 
-def make_cleaner(config: ConfigDict, script: str) -> Clean:
+def make_cleaner(config: ConfigDict, script: str) -> Callable[[str], str]:
     """Return text -> text, configured by the keys script, normalize, lower, control and
     stop_words. Stop words are normalized and lowercased like the text; a word is a run
     of letters, digits and underscores.
@@ -48,8 +48,12 @@ def make_cleaner(config: ConfigDict, script: str) -> Clean:
     Args:
       config: the `data` section of a config.
       script: replaces config.script.
+
+    Raises:
+      UserError: a key has an unknown value, the file of stop words cannot be read, or
+        the package opencc is missing.
     """
-    steps: list[Clean] = [
+    steps: list[Cleaner] = [
         choose(SCRIPTS, script, "config.data.script")(),
         choose(FORMS, config.normalize, "config.data.normalize") if config.normalize else same,
         str.lower if config.lower else same,

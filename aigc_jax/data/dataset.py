@@ -18,7 +18,9 @@ Bounds = dict[str, tuple[int, int]]
 class Spec(NamedTuple):
     """The static properties of a data set that methods, metrics and plots may use."""
 
-    kind: str  # "image": [H, W, C] in [-1, 1]; "points": [D]; "text": windows of [T] tokens
+    # "image": [H, W, C] in [-1, 1]; "points": [D]; "text": windows of [T] tokens;
+    # "pairs": rows of [S] and [T] tokens
+    kind: str
     shape: tuple[int, ...]
     n_train: int
     classes: int = 0
@@ -50,15 +52,23 @@ class Dataset(NamedTuple):
     tokenizer: Tokenizer | None = None  # of text: decodes the tokens
 
 
-def text_spec(
-    tokenizer: Tokenizer, shape: tuple[int, ...], n_train: int, start: int, kind: str = "text"
+def make_text_spec(
+    tokenizer: Tokenizer, shape: tuple[int, ...], n_train: int, start_token: int, kind: str = "text"
 ) -> Spec:
-    """Return the spec of a data set of tokens, with the tokenizer's vocabulary."""
+    """Return the spec of a data set of tokens.
+
+    Args:
+      tokenizer: determines the vocabulary and the mask token.
+      shape: (T,) of the windows, or (S, T) of the sources and the targets of pairs.
+      n_train: number of training examples.
+      start_token: the token that precedes a text; -1: none.
+      kind: "text" or "pairs".
+    """
     mask = -1 if tokenizer.mask is None else tokenizer.mask
-    return Spec(kind, shape, n_train, vocabulary=tokenizer.size, start=start, mask=mask)
+    return Spec(kind, shape, n_train, vocabulary=tokenizer.size, start=start_token, mask=mask)
 
 
-def end_of(tokenizer: Tokenizer) -> int:
+def require_end_token(tokenizer: Tokenizer) -> int:
     """Return the end-of-text token, which separates texts; raise a UserError where the
     tokenizer has none.
     """
@@ -70,7 +80,7 @@ def end_of(tokenizer: Tokenizer) -> int:
     return tokenizer.end
 
 
-def without_arrays(spec: Spec) -> Dataset:
+def make_dataset_without_arrays(spec: Spec) -> Dataset:
     """Return a data set that has the spec alone: enough to build a method and to draw
     unconditional samples.
     """
@@ -90,57 +100,71 @@ def spec_to_json(spec: Spec) -> dict:
     )
 
 
-def spec_from_json(plain: dict) -> Spec:
+def spec_from_json(fields: dict) -> Spec:
     """Return the spec of a JSON object that `spec_to_json` made."""
-    centres = None if plain["centres"] is None else np.array(plain["centres"])
-    return Spec(**plain | dict(shape=tuple(plain["shape"]), centres=centres))
+    centres = None if fields["centres"] is None else np.array(fields["centres"])
+    return Spec(**fields | dict(shape=tuple(fields["shape"]), centres=centres))
 
 
-def make_images(
-    splits: dict[str, dict[str, np.ndarray]], levels: int, about: dict, classes: int = 0
-) -> Dataset:
+def make_image_dataset(
+    splits: dict[str, dict[str, np.ndarray]], white: int, about: dict, num_classes: int = 0
+) -> Dataset:  # x of 0 .. white [n, H, W, C], label [n]
     """Return a data set of images.
 
     Args:
       splits: {"train": {"x": [n, H, W, C], "label": [n]}, ...}, where x has uint8
-        values 0 .. levels, or floats in that range; labels are optional.
-      levels: the value of white; black is 0.
+        values 0 .. white, or floats in that range; labels are optional.
+      white: the value of white; black is 0.
       about: `Dataset.about`.
-      classes: the number of classes; 0 without labels.
+      num_classes: 0 without labels.
     """
     arrays, bounds = join_splits(splits)
-    return images_of(arrays, bounds, levels, about, classes)
+    return wrap_image_arrays(arrays, bounds, white, about, num_classes)
 
 
-def images_of(
-    arrays: dict[str, Any], bounds: Bounds, levels: int, about: dict, classes: int = 0
-) -> Dataset:
-    """Return a data set of images from arrays that store the splits consecutively; as
-    `make_images` otherwise.
+def wrap_image_arrays(
+    arrays: dict[str, Any], bounds: Bounds, white: int, about: dict, num_classes: int = 0
+) -> Dataset:  # x of 0 .. white [n, H, W, C], label [n]
+    """Return a data set of images from arrays that store the splits consecutively.
+
+    Args:
+      arrays: x [n, H, W, C], uint8 0 .. white or floats in that range, and optionally
+        label [n]; of any kind that can be indexed by rows.
+      bounds: {split: (start, count)}.
+      white: the value of white; black is 0.
+      about: `Dataset.about`.
+      num_classes: 0 without labels.
     """
-    discrete_levels = levels if arrays["x"].dtype == np.uint8 else 0
-    spec = Spec("image", arrays["x"].shape[1:], bounds["train"][1], classes, levels=discrete_levels)
+    discrete_levels = white if arrays["x"].dtype == np.uint8 else 0
+    spec = Spec(
+        "image", arrays["x"].shape[1:], bounds["train"][1], num_classes, levels=discrete_levels
+    )
 
     def take(arrays, rows):
         batch = {name: array[rows] for name, array in arrays.items()}
-        # 2 x - levels is exact, so that only the product rounds, and the result is the
+        # 2 x - white is exact, so that only the product rounds, and the result is the
         # same on every device.
         return batch | dict(
-            x=(np.float32(2) * batch["x"].astype(np.float32) - np.float32(levels))
-            * np.float32(1 / levels)
+            x=(np.float32(2) * batch["x"].astype(np.float32) - np.float32(white))
+            * np.float32(1 / white)
         )
 
     return Dataset(arrays, bounds, take, spec, about)
 
 
-def make_points(
+def make_point_dataset(
     splits: dict[str, dict[str, np.ndarray]],
     about: dict,
     centres: np.ndarray | None = None,
     sigma: float = 0.0,
-) -> Dataset:
-    """Return a data set of points {"train": {"x": float32 [n, D]}, ...}, without
-    scaling.
+) -> Dataset:  # x [n, D], centres [M, D]
+    """Return a data set of points, without scaling.
+
+    Args:
+      splits: {"train": {"x": float32 [n, D]}, ...}.
+      about: `Dataset.about`.
+      centres: means [M, D] of a known mixture of Gaussians; None for other data.
+      sigma: standard deviation of the mixture along each axis.
     """
     arrays, bounds = join_splits(splits)
     spec = Spec("points", arrays["x"].shape[1:], bounds["train"][1], 0, centres, sigma)
@@ -149,9 +173,15 @@ def make_points(
     )
 
 
-def join_splits(splits: dict[str, dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], Bounds]:
-    """Return the concatenated arrays of all splits, and {split: (start, count)}."""
-    bounds = bounds_of(
+def join_splits(
+    splits: dict[str, dict[str, np.ndarray]],
+) -> tuple[dict[str, np.ndarray], Bounds]:  # -> {name: [N, ...]}, {split: (start, count)}
+    """Return the concatenated arrays of all splits, and {split: (start, count)}.
+
+    Args:
+      splits: {"train": {name: [n, ...]}, "valid": ...}, with "test" or without.
+    """
+    bounds = make_consecutive_bounds(
         {
             name: len(next(iter(splits[name].values())))
             for name in ("train", "valid", "test")
@@ -162,9 +192,15 @@ def join_splits(splits: dict[str, dict[str, np.ndarray]]) -> tuple[dict[str, np.
     return {k: np.concatenate([splits[name][k] for name in names]) for k in splits["train"]}, bounds
 
 
-def bounds_of(counts: dict[str, int]) -> Bounds:
+def make_consecutive_bounds(counts: dict[str, int]) -> Bounds:  # {split: (start, count)}
     """Return {split: (start, count)} of consecutive splits with `counts` examples.
     Without a test split, the valid split is used for both.
+
+    Args:
+      counts: {split: number of examples}, in the order of the arrays.
+
+    Raises:
+      UserError: a split is empty.
     """
     for name, count in counts.items():
         require(
@@ -176,9 +212,15 @@ def bounds_of(counts: dict[str, int]) -> Bounds:
     return bounds | dict(test=bounds.get("test", bounds["valid"]))
 
 
-def divide_splits(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+def split_80_10_10(
+    arrays: dict[str, np.ndarray], seed: int = 0
+) -> dict[str, dict[str, np.ndarray]]:  # {name: [n, ...]} -> {split: {name: [m, ...]}}
     """Split arrays into 80 % train, 10 % valid and 10 % test by a permutation that
     depends only on the seed and the number of examples.
+
+    Args:
+      arrays: {name: [n, ...]}.
+      seed: of the permutation.
     """
     n = len(next(iter(arrays.values())))
     order = np.random.RandomState(seed).permutation(n)
@@ -194,7 +236,7 @@ def divide_splits(arrays: dict[str, np.ndarray], seed: int = 0) -> dict[str, dic
 PIECE_BYTES = 2**26  # read at once
 
 
-def fingerprint(dataset: Dataset) -> str:
+def hash_arrays_and_splits(dataset: Dataset) -> str:  # SHA-256
     """Return the SHA-256 of the arrays, or of their `identity` where they have one, and
     of the bounds of the splits, so that a resumed run cannot continue with other data.
     """

@@ -8,16 +8,17 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from aigc_jax.utils import documents, files
 from aigc_jax.utils.disk import file_sha256
-from aigc_jax.utils.errors import UserError, command, first_line, nearest, require
+from aigc_jax.utils.errors import UserError, first_line, format_command, format_suggestion, require
 from aigc_jax.utils.terminal import print_warning
 
 
-def search_roots(data_dir: str) -> list[Path]:
+def list_search_directories(data_dir: str) -> list[Path]:
     """Return the directories to search: data_dir, $AIGC_DATA_DIR and
     ~/tensorflow_datasets.
     """
@@ -25,57 +26,66 @@ def search_roots(data_dir: str) -> list[Path]:
     return [files.expand_user(d) for d in candidates if d]
 
 
-def find_file(
-    name: str, checksums: dict[str, str], data_dir: str, called: str = ""
-) -> dict[str, Path] | None:
+def find_verified_files(
+    directory: str, checksums: dict[str, str], data_dir: str, config_name: str = ""
+) -> dict[str, Path] | None:  # {file: SHA-256} -> {file: path}
     """Return {file: verified path} of a data set, from the first search directory that
     has any of the files; None where none has. A file may be compressed, as FILE.gz.
 
     Args:
-      name: the directory of the data set.
-      checksums: {file: SHA-256}.
+      directory: the directory of the data set.
+      checksums: {file: SHA-256 of the uncompressed contents}.
       data_dir: a directory to search before the default ones; "" for none.
-      called: the data set's name in a config, by default `name`.
+      config_name: the data set's name in a config, for error messages; "": `directory`.
 
     Raises:
       UserError: some of the files are missing, or a SHA-256 differs.
     """
-    for root in search_roots(data_dir):
-        paths = {file: plain_or_packed(root / name / file) for file in checksums}
-        if not any(map(files.is_regular, paths.values())):
+    for root in list_search_directories(data_dir):
+        paths = {file: resolve_gzip_path(root / directory / file) for file in checksums}
+        if not any(map(files.is_regular_file, paths.values())):
             continue
         for file, path in paths.items():
-            if not files.is_regular(path):
+            if not files.is_regular_file(path):
                 raise UserError(
-                    f"{name}: {file} is missing in {path.parent}; {download_hint(called or name)}"
+                    f"{directory}: {file} is missing in {path.parent}; "
+                    f"{download_hint(config_name or directory)}"
                 )
             verify_sha256(
-                name,
+                directory,
                 path,
-                file_sha256(path) if path.name == file else unpacked_sha256(path),
+                file_sha256(path) if path.name == file else hash_gzip_contents(path),
                 checksums[file],
-                download_hint(called or name),
+                download_hint(config_name or directory),
             )
         return paths
     return None
 
 
-def verify_sha256(name: str, path: Path, sha256: str, registered: str, remedy: str) -> None:
-    """Raise a UserError where a file's SHA-256 is not the registered one."""
-    if sha256 != registered:
+def verify_sha256(dataset_name: str, path: Path, actual: str, expected: str, remedy: str) -> None:
+    """Raise a UserError where a file's SHA-256 is not the expected one.
+
+    Args:
+      dataset_name: for the message.
+      path: the file.
+      actual: the SHA-256 of the file's contents.
+      expected: the registered SHA-256.
+      remedy: the end of the message, such as `download_hint`.
+    """
+    if actual != expected:
         raise UserError(
-            f"{name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as "
+            f"{dataset_name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as "
             f"registered); delete it, then {remedy}"
         )
 
 
-def plain_or_packed(path: Path) -> Path:
+def resolve_gzip_path(path: Path) -> Path:  # path, or path.gz if only that exists
     """Return the path, or the path with .gz appended if only that is a regular file."""
     packed = path.with_name(path.name + ".gz")
-    return packed if files.is_regular(packed) and not files.is_regular(path) else path
+    return packed if files.is_regular_file(packed) and not files.is_regular_file(path) else path
 
 
-def unpacked_sha256(path: Path) -> str:
+def hash_gzip_contents(path: Path) -> str:  # SHA-256, or "" for a damaged file
     """Return the SHA-256 of the uncompressed contents of a gzip file, or "" where they
     cannot be uncompressed. Reads in pieces of 1 MiB.
     """
@@ -89,22 +99,26 @@ def unpacked_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:  # uncompressed, if the name ends in .gz
     """Return the contents of a file, uncompressed if its name ends in .gz; raise a
     UserError where they cannot be read.
     """
     try:
-        with files.open_regular(path) as f:
+        with files.open_regular_file(path) as f:
             return (gzip.open(f) if path.suffix == ".gz" else f).read()
     except (OSError, EOFError, zlib.error) as e:
         raise UserError(f"{path} cannot be read: {first_line(e)}") from None
 
 
-def prepared_path(name: str, data_dir: str) -> Path | None:
+def find_newest_tfds_version(name: str, data_dir: str) -> Path | None:  # its directory
     """Return the directory of the newest version of a data set that tensorflow-datasets
     prepared, from the first search directory that has one, or None.
+
+    Args:
+      name: the data set.
+      data_dir: a directory to search before the default ones; "" for none.
     """
-    for root in search_roots(data_dir):
+    for root in list_search_directories(data_dir):
         versions = sorted((root / name).glob("[0-9]*.[0-9]*.[0-9]*/dataset_info.json"))
         if versions:
             return versions[-1].parent
@@ -113,41 +127,53 @@ def prepared_path(name: str, data_dir: str) -> Path | None:
 
 def download_hint(name: str) -> str:
     """Return the end of an error message: the command that downloads a data set."""
-    return f"get it with: {command('data', name=name, download=True)}"
+    return f"get it with: {format_command('data', name=name, download=True)}"
 
 
-def missing_error(
-    name: str, checksums: dict[str, str], data_dir: str, remedy: str = ""
+def make_missing_error(
+    directory: str, checksums: dict[str, str], data_dir: str, remedy: str = ""
 ) -> UserError:
-    """Return the error for a data set that is not found. The message ends in `remedy`,
-    by default the `download_hint`.
+    """Return the error for a data set that is not found.
+
+    Args:
+      directory: the directory of the data set.
+      checksums: {file: SHA-256}; the first file is named.
+      data_dir: a directory that was searched before the default ones; "" for none.
+      remedy: the end of the message; "": `download_hint` of `directory`.
     """
-    places = ", ".join(str(root / name) for root in search_roots(data_dir))
+    places = ", ".join(str(root / directory) for root in list_search_directories(data_dir))
     file = next(iter(checksums))
     return UserError(
-        f"{name}: {file} not found (searched {places}); {remedy or download_hint(name)}"
+        f"{directory}: {file} not found (searched {places}); {remedy or download_hint(directory)}"
     )
 
 
-def fetch_file(name: str, data_dir: str) -> None:
+def download_tfds_files(builder_name: str, data_dir: str) -> None:
     """Download the raw files of a tensorflow-datasets builder, with its URLs and
     checksums, into the first search directory.
+
+    Args:
+      builder_name: of the builder.
+      data_dir: the directory to download to, below /NAME; "": the first default one.
+
+    Raises:
+      UserError: the download failed.
     """
     import tensorflow_datasets as tfds
 
-    target = search_roots(data_dir)[0] / name
+    target = list_search_directories(data_dir)[0] / builder_name
     target.mkdir(parents=True, exist_ok=True)
-    infos = tfds.builder_cls(name).url_infos
+    infos = tfds.builder_cls(builder_name).url_infos
     manager = tfds.download.DownloadManager(
         download_dir=target / "downloads",
         url_infos=infos,
-        dataset_name=name,
+        dataset_name=builder_name,
         force_checksums_validation=True,
     )
     try:
         paths = manager.download({info.filename: url for url, info in infos.items()})
     except Exception as e:  # one user-facing error for all network errors of the library
-        raise UserError(f"{name}: the download failed: {first_line(e)}") from None
+        raise UserError(f"{builder_name}: the download failed: {first_line(e)}") from None
     for file, path in paths.items():
         os.replace(path, target / file)
 
@@ -155,6 +181,10 @@ def fetch_file(name: str, data_dir: str) -> None:
 def walk_files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """Yield the files below a directory that end in one of the suffixes. Hidden files
     and directories are ignored; links to directories are not followed.
+
+    Args:
+      root: the directory.
+      suffixes: in lower case, with their dots; the case of file names is ignored.
     """
     for directory, inner, names in os.walk(root):
         inner[:] = [d for d in inner if not d.startswith(".")]
@@ -163,15 +193,15 @@ def walk_files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
                 yield Path(directory, name)
 
 
-def find_readable(
-    root: Path, suffixes: tuple[str, ...], other: tuple[str, ...] = ()
-) -> tuple[list[str], dict[str, str]]:
+def find_readable_files(
+    root: Path, suffixes: tuple[str, ...], skipped_suffixes: tuple[str, ...] = ()
+) -> tuple[list[str], dict[str, str]]:  # relative paths, {skipped path: reason}
     """Find the readable files below a directory.
 
     Args:
       root: the directory.
       suffixes: of the wanted files.
-      other: suffixes of files to report as skipped.
+      skipped_suffixes: suffixes of files to report as skipped.
 
     Returns:
       The paths of regular files, and of links to regular files within the directory,
@@ -190,18 +220,22 @@ def find_readable(
         skipped |= {relative(d): "is a link to a directory" for d in links}
         for name in (n for n in names if not n.startswith(".")):
             is_wanted = name.lower().endswith(suffixes)
-            if is_wanted and (obstacle := find_link_obstacle(Path(directory, name), resolved)):
+            if is_wanted and (obstacle := explain_unreadable(Path(directory, name), resolved)):
                 skipped[relative(name)] = obstacle
             elif is_wanted:
                 readable.append(relative(name))
-            elif other and name.lower().endswith(other):
+            elif skipped_suffixes and name.lower().endswith(skipped_suffixes):
                 skipped[relative(name)] = f"{Path(name).suffix.lower()} files are not read"
     return sorted(readable), dict(sorted(skipped.items()))
 
 
-def find_link_obstacle(path: Path, root: Path) -> str:
+def explain_unreadable(path: Path, root: Path) -> str:  # "" for a readable file
     """Return why a file of a directory is not read: it is not regular, or a link out of
     the directory; "" where it is readable.
+
+    Args:
+      path: a file of the directory.
+      root: the directory, resolved.
     """
     if path.is_symlink():
         try:
@@ -210,17 +244,23 @@ def find_link_obstacle(path: Path, root: Path) -> str:
             return "is a link to itself"
         if not target.is_relative_to(root):
             return "is a link to a file outside the directory"
-    return files.find_obstacle(path)
+    return files.why_not_regular(path)
 
 
-def describe_skipped(skipped: dict[str, str], total: int, what: str) -> str:
-    """Return a one-line message that names the first skipped files and the reasons."""
+def describe_skipped(skipped: dict[str, str], num_files: int, noun: str) -> str:
+    """Return a one-line message that names the first skipped files and the reasons.
+
+    Args:
+      skipped: {file: reason}.
+      num_files: of all files, read or skipped.
+      noun: the kind of the files, such as "images".
+    """
     named = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
     more = "; ..." if len(skipped) > 5 else ""
-    return f"skipped {len(skipped):,} of {total:,} {what} ({named}{more})"
+    return f"skipped {len(skipped):,} of {num_files:,} {noun} ({named}{more})"
 
 
-def hash_decile(text: str) -> int:
+def hash_decile(text: str) -> int:  # -> 0 .. 9
     """Return 0 .. 9 by the SHA-256 of a text, so that an example's split does not
     depend on which other examples exist.
     """
@@ -230,78 +270,95 @@ def hash_decile(text: str) -> int:
     )
 
 
-def data_directory(path: str, data_dir: str, name: str, holds: str) -> Path:
+def find_config_directory(config_path: str, data_dir: str, config_name: str, contents: str) -> Path:
     """Return the directory that config.data.path names, as a path or as the name of a
     data set in a search directory. Raise a UserError where none exists.
 
     Args:
-      path: config.data.path.
+      config_path: config.data.path.
       data_dir: a directory to search before the default ones; "" for none.
-      name: config.data.name, for error messages.
-      holds: the contents of such a directory, for error messages.
+      config_name: config.data.name, for error messages.
+      contents: of such a directory, for error messages.
     """
     require(
-        path != "",
-        f"config.data.path = '' must name a directory of {holds} for config.data.name = {name!r}",
+        config_path != "",
+        f"config.data.path = '' must name a directory of {contents} for config.data.name = "
+        f"{config_name!r}",
     )
-    places = [files.expand_user(path), *(root / path for root in search_roots(data_dir))]
+    places = [
+        files.expand_user(config_path),
+        *(root / config_path for root in list_search_directories(data_dir)),
+    ]
     directory = next((p for p in places if os.path.isdir(p)), None)
     if directory is None:
         parents = [place.parent for place in places if os.path.isdir(place.parent)]
         known = [p.name for parent in parents for p in parent.iterdir() if os.path.isdir(p)]
         raise UserError(
-            f"config.data.path = {path!r} is not a directory{nearest(places[0].name, known)}"
+            f"config.data.path = {config_path!r} is not a "
+            f"directory{format_suggestion(places[0].name, known)}"
         )
     return directory
 
 
-def cache_array(cached: Path, write: Callable, description: dict, what: str) -> bool:
+def try_cache_array(
+    json_path: Path, write_npy: Callable[[BinaryIO], Any], description: dict, noun: str
+) -> bool:  # whether it was written
     """Write an array to the cache, and return whether that succeeded. The .npy file is
     written before the description, whose existence implies that of the array.
 
     Args:
-      cached: the path of the description; the array has the suffix .npy instead.
-      write: writes the array, as .npy, to an open file.
-      description: the description, to which the SHA-256 of the array is added.
-      what: the kind of the contents, for warnings.
+      json_path: the path of the description; the array has the suffix .npy instead.
+      write_npy: writes the array, as .npy, to an open binary file.
+      description: a JSON object, to which the SHA-256 of the array is added.
+      noun: the kind of the contents, for warnings.
     """
-    array = cached.with_suffix(".npy")
+    array = json_path.with_suffix(".npy")
     write_description = lambda f: f.write(
-        documents.encode(cached, description | dict(array_sha256=file_sha256(array)), "cache")
+        documents.encode(json_path, description | dict(array_sha256=file_sha256(array)), "cache")
     )
-    return store_array(array, write, what) and store_array(cached, write_description, what)
+    return try_write_cache_file(array, write_npy, noun) and try_write_cache_file(
+        json_path, write_description, noun
+    )
 
 
-def load_array(cached: Path) -> tuple[np.ndarray, dict]:
-    """Return the memory-mapped array and its description, which `cache_array` wrote.
+def load_cached_array(json_path: Path) -> tuple[np.ndarray, dict]:  # array, description
+    """Return the memory-mapped array and its description, which `try_cache_array`
+    wrote.
 
     Raises:
       OSError: the files do not exist.
       Exception: of another type, where the files are damaged.
     """
-    description = documents.read(cached, "cache")
+    description = documents.read(json_path, "cache")
     if description is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(cached))
-    if file_sha256(cached.with_suffix(".npy")) != description["array_sha256"]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(json_path))
+    if file_sha256(json_path.with_suffix(".npy")) != description["array_sha256"]:
         raise ValueError("the SHA-256 of the array is not the stored one")
-    return np.load(cached.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), description
+    return np.load(json_path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), description
 
 
-def store_array(cached: Path, write: Callable, what: str) -> bool:
-    """Write a file of the cache atomically with `write(file)`, and return whether that
-    succeeded. An OSError prints a warning, and the next run computes `what` again.
+def try_write_cache_file(
+    path: Path, write: Callable[[BinaryIO], Any], noun: str
+) -> bool:  # whether it was written
+    """Write a file of the cache atomically, and return whether that succeeded. An
+    OSError prints a warning, and the next run computes the contents again.
+
+    Args:
+      path: the path of the file.
+      write: writes the contents to an open binary file.
+      noun: the kind of the contents, for warnings.
     """
-    part = cached.with_suffix(f".{os.getpid()}.part")
+    part = path.with_suffix(f".{os.getpid()}.part")
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as f:
             write(f)
-        os.replace(part, cached)
+        os.replace(part, path)
         return True
     except BaseException as e:
         with contextlib.suppress(OSError):
             part.unlink()
         if not isinstance(e, OSError):
             raise
-        print_warning(f"{what} cannot be cached in {cached.parent}: {e.strerror or e}")
+        print_warning(f"{noun} cannot be cached in {path.parent}: {e.strerror or e}")
         return False

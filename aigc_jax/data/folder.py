@@ -16,10 +16,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files
-from aigc_jax.data.dataset import Dataset, bounds_of, images_of
+from aigc_jax.data.dataset import Dataset, make_consecutive_bounds, wrap_image_arrays
 from aigc_jax.utils.disk import cache_dir
 from aigc_jax.utils.errors import UserError, choose, first_line, require
-from aigc_jax.utils.files import open_regular
+from aigc_jax.utils.files import open_regular_file
 from aigc_jax.utils.terminal import print_warning
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ COLOURS = {"rgb": "RGB", "grey": "L"}
 SPLITS = {"80/10/10": ("train",) * 8 + ("valid", "test"), "80/20": ("train",) * 8 + ("valid",) * 2}
 
 
-def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_image_folder(config: ConfigDict, data_dir: str, _download: bool) -> Dataset:
     """Load all files below data.path that end in one of SUFFIXES, as square images of
     data.size pixels a side in data.colour (rgb or grey).
 
@@ -61,7 +61,7 @@ def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     of its relative path and does not depend on other files. Files that cannot be read
     are skipped, and named in a warning.
     """
-    root = files.data_directory(config.path, data_dir, config.name, "images")
+    root = files.find_config_directory(config.path, data_dir, config.name, "images")
     choose(COLOURS, config.colour, "config.data.colour")
     tenths = choose(SPLITS, config.split, "config.data.split")
     require(
@@ -69,7 +69,7 @@ def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         f"config.data.size = {config.size} pixels per side must be between {SMALLEST} and "
         f"{LARGEST}",
     )
-    paths, not_read = files.find_readable(root, SUFFIXES, NOT_READ)
+    paths, not_read = files.find_readable_files(root, SUFFIXES, NOT_READ)
     total = len(paths) + len(not_read)
     require(
         total, f"config.data.path = {config.path!r} has no file that ends in {', '.join(SUFFIXES)}"
@@ -77,7 +77,7 @@ def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     split_of = {name: tenths[files.hash_decile(name)] for name in paths}
     # The splits are consecutive in the array.
     paths.sort(key=lambda name: ("train", "valid", "test").index(split_of[name]))
-    x, skipped = read_images(root, paths, config.size, config.colour)
+    x, skipped = read_images_cached(root, paths, config.size, config.colour)
     skipped = not_read | skipped
     names = [p for p in paths if p not in skipped]
     require(
@@ -94,55 +94,66 @@ def folder(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         number = {name: i for i, name in enumerate(about["classes"])}
         arrays["label"] = np.array([number[os.path.dirname(name)] for name in names], np.int32)
     counts = Counter(map(split_of.get, names))
-    bounds = bounds_of({split: counts[split] for split in dict.fromkeys(tenths)})
-    return images_of(arrays, bounds, 255, about, len(about.get("classes", ())))
+    bounds = make_consecutive_bounds({split: counts[split] for split in dict.fromkeys(tenths)})
+    return wrap_image_arrays(arrays, bounds, 255, about, len(about.get("classes", ())))
 
 
-def read_images(
+def read_images_cached(
     root: Path, paths: list[str], size: int, colour: str
-) -> tuple[np.ndarray, dict[str, str]]:
+) -> tuple[np.ndarray, dict[str, str]]:  # uint8 [n, size, size, C], {skipped path: reason}
     """Decode all readable images once.
 
     The decoded images are stored in the user's cache, under the hash of every file's
     name and contents, and memory-mapped, so that only accessed images occupy memory.
 
+    Args:
+      root: the directory.
+      paths: of the files, relative to the directory, in the order of the result.
+      size: pixels per side of the result.
+      colour: a key of COLOURS; C is 3 for rgb, 1 for grey.
+
     Returns:
       The images, uint8 [n, size, size, C], and {path: reason} of the skipped files.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(lambda p: digest_files(root / p), paths)
-        hashes = list(report_progress("reading", digests, len(paths)))
+        digests = pool.map(lambda p: hash_file_or_reason(root / p), paths)
+        hashes = list(iterate_with_progress("reading", digests, len(paths)))
         settings = json.dumps([DECODER, size, colour, paths, hashes])
         key = hashlib.sha256(settings.encode()).hexdigest()
         cached = cache_dir("pictures") / f"{key}.json"
         try:
-            x, description = files.load_array(cached)
+            x, description = files.load_cached_array(cached)
             return x, description["skipped"]
         except OSError:  # not cached yet
             pass
         except Exception:  # a damaged file raises exceptions of many types
             print_warning(f"{cached} is damaged: decoding again")
         skipped: dict[str, str] = {}
-        decode = lambda name: try_decode(root, name, size, colour)
-        decoded = lambda: report_progress(
-            "decoding", decode_all(paths, decode, pool, skipped), len(paths)
+        decode = lambda name: try_decode_image(root, name, size, colour)
+        decoded = lambda: iterate_with_progress(
+            "decoding", decode_in_parallel(paths, decode, pool, skipped), len(paths)
         )
         shape = (len(paths), size, size, 3 if colour == "rgb" else 1)
-        write_all = lambda f: write_cache(f, decoded(), shape)
-        if files.cache_array(cached, write_all, dict(skipped=skipped), "decoded images"):
-            return files.load_array(cached)[0], skipped
+        write_all = lambda f: write_images_npy(f, decoded(), shape)
+        if files.try_cache_array(cached, write_all, dict(skipped=skipped), "decoded images"):
+            return files.load_cached_array(cached)[0], skipped
         images = [x for x in decoded() if not isinstance(x, str)]
     return (np.stack(images) if images else np.zeros((0, *shape[1:]), np.uint8)), skipped
 
 
-def decode_all(
+def decode_in_parallel(
     paths: list[str],
     decode: Callable[[str], np.ndarray | str],
     pool: ThreadPoolExecutor,
     skipped: dict[str, str],
-) -> Iterator[np.ndarray | str]:
-    """Yield the image of every path, or the reason why it is skipped, which is also
-    stored in `skipped`.
+) -> Iterator[np.ndarray | str]:  # image, or why it is skipped
+    """Yield the image of every path in order, or the reason why it is skipped.
+
+    Args:
+      paths: of the files.
+      decode: path -> image, or the reason why it is skipped.
+      pool: the threads that decode.
+      skipped: replaced by {path: reason} of the skipped files.
     """
     skipped.clear()
     with warnings.catch_warnings():
@@ -157,42 +168,58 @@ def decode_all(
             yield result
 
 
-def write_cache(f: BinaryIO, decoded: Iterable[np.ndarray | str], shape: tuple[int, ...]) -> None:
+def write_images_npy(
+    file: BinaryIO, decoded: Iterable[np.ndarray | str], shape: tuple[int, ...]
+) -> None:  # images uint8 [size, size, C], or reasons, which are skipped
     """Write the decoded images, at most shape[0], to an .npy file as they arrive; skip
     the reasons of skipped files.
+
+    Args:
+      file: a binary file, open for writing and seeking.
+      decoded: images uint8 [size, size, C], and the reasons of skipped files.
+      shape: (n, size, size, C) of the array if no file is skipped.
     """
     head = lambda n: np.lib.format.write_array_header_1_0(
-        f, dict(descr="|u1", fortran_order=False, shape=(n, *shape[1:]))
+        file, dict(descr="|u1", fortran_order=False, shape=(n, *shape[1:]))
     )
     head(shape[0])
     count = 0
     for x in decoded:
         if not isinstance(x, str):
-            f.write(x.tobytes())
+            file.write(x.tobytes())
             count += 1
-    f.seek(0)
+    file.seek(0)
     # The header with a smaller number has the same length: NumPy pads it to a multiple
     # of 64 bytes, with room for digits.
     head(count)
 
 
-def digest_files(path: Path) -> str:
+def hash_file_or_reason(path: Path) -> str:  # SHA-256, or why it cannot be read
     """Return the SHA-256 of a file's bytes; where the file cannot be read, the reason,
     which replaces the hash in the cache's key.
     """
     try:
-        with open_regular(path) as f:
+        with open_regular_file(path) as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
     except (UserError, OSError) as e:  # no permission, deleted: skipped later, same message
         return first_line(e)
 
 
-def try_decode(root: Path, name: str, size: int, colour: str) -> np.ndarray | str:
-    """Return the decoded image, or a short reason why it is skipped."""
+def try_decode_image(
+    root: Path, relative_path: str, size: int, colour: str
+) -> np.ndarray | str:  # uint8 [size, size, C], or why it is skipped
+    """Return the decoded image, or a short reason why it is skipped.
+
+    Args:
+      root: the directory.
+      relative_path: of the file, relative to the directory.
+      size: as in `decode_image`.
+      colour: as in `decode_image`.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return decode_image(root / name, size, colour)
+        return decode_image(root / relative_path, size, colour)
     except Image.DecompressionBombError:  # Pillow's own limit, above MOST_PIXELS
         return TOO_MANY
     except UnidentifiedImageError:
@@ -207,16 +234,25 @@ def decode_image(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 
     scaled to 8, palette and CMYK converted, transparent parts composited on white.
     Resize it by a Lanczos filter with antialiasing until the shorter side is `size`,
     and crop it to the centre.
+
+    Args:
+      path: the file.
+      size: pixels per side of the result.
+      colour: a key of COLOURS; C is 3 for rgb, 1 for grey.
+
+    Raises:
+      UserError: the image is too small, too large, or of 32 bits. Pillow raises errors
+        of other types for files that it cannot decode.
     """
     from PIL import Image, ImageOps
 
-    with open_regular(path, "it") as file, Image.open(file, formats=FORMATS) as opened:
+    with open_regular_file(path, "it") as file, Image.open(file, formats=FORMATS) as opened:
         require(opened.width * opened.height <= MOST_PIXELS, TOO_MANY)
         require(
             min(opened.size) >= SMALLEST,
             f"{opened.width} x {opened.height} pixels are fewer than {SMALLEST} per side",
         )
-        image = ImageOps.exif_transpose(to_eight_bits(opened, file))
+        image = ImageOps.exif_transpose(convert_to_8_bits(opened, file))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -224,7 +260,7 @@ def decode_image(path: Path, size: int, colour: str) -> np.ndarray:  # -> uint8 
         return np.asarray(image).reshape(size, size, -1)
 
 
-def to_eight_bits(image: "PIL.ImageFile.ImageFile", file: BinaryIO) -> "PIL.Image.Image":
+def convert_to_8_bits(image: "PIL.ImageFile.ImageFile", file: BinaryIO) -> "PIL.Image.Image":
     """Convert an image to 8 bits per channel.
 
     Pillow's own conversion would clip 16 bits of grey at 255 and truncate colours to
@@ -241,7 +277,7 @@ def to_eight_bits(image: "PIL.ImageFile.ImageFile", file: BinaryIO) -> "PIL.Imag
         pixels = np.asarray(image)
         clear = None if clear is None else pixels == clear
     elif raw == "RGB;16B":
-        pixels = read_sixteen_bits(image, file)
+        pixels = read_png_16_bits(image, file)
         clear = None if clear is None else (pixels == clear).all(-1)
     else:
         require(image.mode not in ("I", "F"), f"{image.mode} pixels of 32 bits have no known range")
@@ -255,9 +291,7 @@ def to_eight_bits(image: "PIL.ImageFile.ImageFile", file: BinaryIO) -> "PIL.Imag
     return out
 
 
-def read_sixteen_bits(
-    image: "PIL.Image.Image", file: BinaryIO
-) -> np.ndarray:  # -> uint16 [H, W, 3]
+def read_png_16_bits(image: "PIL.Image.Image", file: BinaryIO) -> np.ndarray:  # -> uint16 [H, W, 3]
     """Return the colours of a PNG of 16 bits per channel. Pillow decodes the upper byte
     or, with the other byte order, the lower byte.
     """
@@ -271,8 +305,14 @@ def read_sixteen_bits(
         return upper << 8 | np.asarray(again)
 
 
-def report_progress(verb: str, items: Iterable[T], total: int) -> Iterator[T]:
-    """Yield the items, and print a progress line where stderr is a terminal."""
+def iterate_with_progress(verb: str, items: Iterable[T], total: int) -> Iterator[T]:
+    """Yield the items, and print a progress line where stderr is a terminal.
+
+    Args:
+      verb: what happens to the images, such as "decoding".
+      items: one per image.
+      total: number of items.
+    """
     for i, item in enumerate(items, 1):
         if sys.stderr.isatty() and (i % 100 == 0 or i == total):
             print(

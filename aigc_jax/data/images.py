@@ -10,12 +10,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files
-from aigc_jax.data.dataset import Dataset, divide_splits, make_images
+from aigc_jax.data.dataset import Dataset, make_image_dataset, split_80_10_10
 from aigc_jax.utils.errors import UserError, first_line, require
-from aigc_jax.utils.files import open_regular
+from aigc_jax.utils.files import open_regular_file
 
 
-def digits(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_digits(_config: ConfigDict, _data_dir: str, _download: bool) -> Dataset:
     """Load scikit-learn's 1,797 handwritten digits of 8x8 pixels, 17 grey levels."""
     from sklearn.datasets import load_digits
 
@@ -25,7 +25,7 @@ def digits(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         source="scikit-learn's load_digits (UCI optical recognition of handwritten digits)",
         licence="CC BY 4.0",
     )
-    return make_images(divide_splits(arrays), 16, about, classes=10)
+    return make_image_dataset(split_80_10_10(arrays), 16, about, num_classes=10)
 
 
 # File names and SHA-256 as registered by tensorflow-datasets 4.9
@@ -81,26 +81,31 @@ MOST_AXES = 4
 VALID = 5_000  # held-out images: the last of the 60,000 (CIFAR-10: 50,000) training images
 
 
-def mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load MNIST or Fashion-MNIST, 55,000 + 5,000 + 10,000 images of 28x28, from raw
     IDX files or prepared by tensorflow-datasets.
     """
-    paths, folder, about = locate_dataset(config.name, CHECKSUMS[config.name], data_dir, download)
+    paths, folder, about = find_or_download(config.name, CHECKSUMS[config.name], data_dir, download)
     if folder:
-        train, test = from_prepared(folder, "train"), from_prepared(folder, "test")
+        train, test = read_tfds_split(folder, "train"), read_tfds_split(folder, "test")
     else:
-        raw = [read_idx(paths[file]) for file in IDX]
+        raw = [read_gzipped_idx(paths[file]) for file in IDX]
         train, test = (
             dict(x=i[..., None], label=l.astype(np.int32)) for i, l in (raw[:2], raw[2:])
         )
-    return hold_out_valid(train, test, about)
+    return make_dataset_with_held_out_valid(train, test, about)
 
 
-def hold_out_valid(
+def make_dataset_with_held_out_valid(
     train: dict[str, np.ndarray], test: dict[str, np.ndarray], about: dict
-) -> Dataset:
+) -> Dataset:  # ten classes; valid: the last 5,000 of train
     """Return a data set of images of ten classes. The last VALID training images are
     the valid split.
+
+    Args:
+      train: {x: uint8 [n, H, W, C], label: int32 [n]}.
+      test: of the same kind.
+      about: `Dataset.about`.
     """
     cut = len(train["x"]) - VALID
     require(
@@ -112,28 +117,28 @@ def hold_out_valid(
         valid={k: a[cut:] for k, a in train.items()},
         test=test,
     )
-    return make_images(splits, 255, about, classes=10)
+    return make_image_dataset(splits, 255, about, num_classes=10)
 
 
-def binarized_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_binarized_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load MNIST with binary pixels, a fixed sample of its grey levels: 50,000 +
     10,000 + 10,000 images of 28x28 (Larochelle & Murray 2011), from the raw .amat
     files, plain or gzipped, or prepared by tensorflow-datasets.
     """
-    paths, folder, about = locate_dataset(config.name, AMAT, data_dir, download)
+    paths, folder, about = find_or_download(config.name, AMAT, data_dir, download)
     names = dict(train="train", valid="validation", test="test")
     if folder:
-        splits = {split: from_prepared(folder, theirs) for split, theirs in names.items()}
+        splits = {split: read_tfds_split(folder, theirs) for split, theirs in names.items()}
     else:
         splits = {
             split: dict(x=read_amat(paths[f"binarized_mnist_{split}.amat"])) for split in names
         }
-    return make_images(splits, 1, about)
+    return make_image_dataset(splits, 1, about)
 
 
-def locate_dataset(
+def find_or_download(
     name: str, checksums: dict[str, str], data_dir: str, download: bool
-) -> tuple[dict[str, Path], Path | None, dict]:
+) -> tuple[dict[str, Path], Path | None, dict]:  # raw files, tfds version, `Dataset.about`
     """Locate a data set of tensorflow-datasets, and download it if requested.
 
     Args:
@@ -149,14 +154,17 @@ def locate_dataset(
     Raises:
       UserError: the data set is not found, or damaged.
     """
-    paths, about = files.find_file(name, checksums, data_dir), dict(licence=LICENCES[name])
-    if paths is None and (folder := files.prepared_path(name, data_dir)):
+    paths, about = (
+        files.find_verified_files(name, checksums, data_dir),
+        dict(licence=LICENCES[name]),
+    )
+    if paths is None and (folder := files.find_newest_tfds_version(name, data_dir)):
         return {}, folder, about | dict(source=f"{folder} (prepared by tensorflow-datasets)")
     if paths is None and download:
-        files.fetch_file(name, data_dir)
-        paths = files.find_file(name, checksums, data_dir)
+        files.download_tfds_files(name, data_dir)
+        paths = files.find_verified_files(name, checksums, data_dir)
     if paths is None:
-        raise files.missing_error(name, checksums, data_dir)
+        raise files.make_missing_error(name, checksums, data_dir)
     parent = next(iter(paths.values())).parent
     return (
         paths,
@@ -168,7 +176,7 @@ def locate_dataset(
     )
 
 
-def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
+def read_amat(path: Path) -> np.ndarray:  # -> uint8 [n, 28, 28, 1] of 0 and 1
     """Return the images in a file with 784 numbers 0 or 1 per line, separated by
     spaces.
     """
@@ -183,12 +191,12 @@ def read_amat(path: Path) -> np.ndarray:  # -> [n, 28, 28, 1] of 0 and 1
     return raw[::2].reshape(-1, 28, 28, 1) - np.uint8(ord("0"))
 
 
-def read_idx(path: Path) -> np.ndarray:
+def read_gzipped_idx(path: Path) -> np.ndarray:  # -> uint8, 1 to 4 axes
     """Return the uint8 array in a gzipped IDX file, which has two zero bytes, the type
     8, the number of axes, their sizes (big-endian) and the data.
     """
     no_idx = UserError(f"{path} is not a complete IDX file of bytes")
-    with open_regular(path) as packed:
+    with open_regular_file(path) as packed:
         most = MOST_RATIO * os.fstat(packed.fileno()).st_size
         try:
             with gzip.open(packed) as f:
@@ -211,12 +219,24 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
-    """Return one split that tensorflow-datasets prepared, read without TensorFlow."""
+def read_tfds_split(
+    version_dir: Path, split: str
+) -> dict[str, np.ndarray]:  # -> {"x": uint8 [n, H, W, C], "label": int32 [n]}
+    """Return one split that tensorflow-datasets prepared, read without TensorFlow.
+
+    Args:
+      version_dir: of a version, DIRECTORY/NAME/VERSION.
+      split: its name in tensorflow-datasets.
+
+    Returns:
+      {x: uint8 [n, H, W, C]}, and label int32 [n] if the images have labels.
+    """
     import tensorflow_datasets as tfds
 
     try:
-        rows = tfds.data_source(folder.parent.name, split=split, data_dir=folder.parent.parent)
+        rows = tfds.data_source(
+            version_dir.parent.name, split=split, data_dir=version_dir.parent.parent
+        )
         rows = [rows[i] for i in range(len(rows))]
         labels = (
             dict(label=np.array([row["label"] for row in rows], np.int32))
@@ -226,10 +246,10 @@ def from_prepared(folder: Path, split: str) -> dict[str, np.ndarray]:
         return dict(x=np.stack([row["image"] for row in rows])) | labels
     except NotImplementedError as e:  # other file formats than array_record need TensorFlow
         raise UserError(
-            f"{folder} cannot be read without TensorFlow ({first_line(e)}); "
+            f"{version_dir} cannot be read without TensorFlow ({first_line(e)}); "
             "prepare it with file_format='array_record'"
         ) from None
     except Exception as e:  # a damaged directory raises exceptions of many types
         raise UserError(
-            f"{folder} has records of {split} that cannot be read: {first_line(e)}"
+            f"{version_dir} has records of {split} that cannot be read: {first_line(e)}"
         ) from None

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.data.dataset import Dataset, divide_splits, make_images, make_points
+from aigc_jax.data.dataset import Dataset, make_image_dataset, make_point_dataset, split_80_10_10
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, choose, first_line, require
-from aigc_jax.utils.files import expand_user, open_regular
+from aigc_jax.utils.files import expand_user, open_regular_file
 
 SPLITS = ("train", "valid", "test")
 NAMES = {
@@ -26,7 +26,7 @@ ROUNDING = 1e-5  # fraction of the range by which values may exceed it
 MOST_CLASSES = 2**16
 
 
-def npz(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_npz(config: ConfigDict, _data_dir: str, _download: bool) -> Dataset:
     """Load the arrays in data.path=FILE.npz: `x`, images [N, H, W], [N, H, W, C] or
     [N, C, H, W], or points [N, D] of floats; optionally `label` [N]. Split 80/10/10,
     unless the file has train_x, valid_x and test_x.
@@ -39,12 +39,12 @@ def npz(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         "config.data.path = '' must name a .npz file for config.data.name = 'npz'",
     )
     path = expand_user(config.path)
-    raw = read_arrays(path, f"config.data.path = {config.path!r}")
+    raw = read_npz_arrays(path, f"config.data.path = {config.path!r}")
     is_split = "train_x" in raw
     for name in (f"{s}_x" for s in SPLITS if is_split):
         require(name in raw, f"{path} has train_x but no {name}")
     parts = {
-        p: check_split(path, raw, p) for p in ([f"{s}_" for s in SPLITS] if is_split else [""])
+        p: validate_split(path, raw, p) for p in ([f"{s}_" for s in SPLITS] if is_split else [""])
     }
     first = next(iter(parts.values()))["x"]
     kinds = {(a["x"].shape[1:], a["x"].dtype, "label" in a) for a in parts.values()}
@@ -54,38 +54,42 @@ def npz(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     convert = convert_points if first.ndim == 2 else convert_images
     converted, levels, values = convert(name, [a["x"] for a in parts.values()], config)
     splits = {p: a | dict(x=x) for (p, a), x in zip(parts.items(), converted, strict=True)}
-    splits = {s: splits[f"{s}_"] for s in SPLITS} if is_split else divide_splits(splits[""])
+    splits = {s: splits[f"{s}_"] for s in SPLITS} if is_split else split_80_10_10(splits[""])
     if first.ndim == 2:
-        return make_points(splits, about)
+        return make_point_dataset(splits, about)
     labels = [a["label"] for a in splits.values() if "label" in a]
     classes = 1 + max((int(label.max(initial=0)) for label in labels), default=-1)
-    return make_images(splits, levels, about | dict(values=values), classes)
+    return make_image_dataset(splits, levels, about | dict(values=values), classes)
 
 
-def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
+def read_npz_arrays(path: Path, error_name: str) -> dict[str, np.ndarray]:
     """Return the arrays of a file whose names are in NAMES; others are not read. Raise
     a UserError where the file is invalid.
+
+    Args:
+      path: the file.
+      error_name: the file in error messages.
     """
-    with open_regular(path, name) as file:
+    with open_regular_file(path, error_name) as file:
         try:
             archive = np.load(file, allow_pickle=False)
             require(
                 isinstance(archive, np.lib.npyio.NpzFile),
-                f"{name} is a single array (.npy); save it as x: np.savez(FILE, x=array)",
+                f"{error_name} is a single array (.npy); save it as x: np.savez(FILE, x=array)",
             )
             require(
                 {"x", "train_x"} & set(archive.files),
                 f"{path} has no array 'x'; it has {', '.join(archive.files) or 'none'}",
             )
-            check_memory(name, archive)
+            check_arrays_fit_memory(error_name, archive)
             return {key: archive[key] for key in archive.files if key in NAMES}
         except UserError:
             raise
         except Exception as e:  # zipfile, NumPy and zlib raise errors of their own types
-            raise UserError(f"{name} is not a readable .npz file: {first_line(e)}") from None
+            raise UserError(f"{error_name} is not a readable .npz file: {first_line(e)}") from None
 
 
-def check_memory(name: str, archive: np.lib.npyio.NpzFile) -> None:
+def check_arrays_fit_memory(error_name: str, archive: np.lib.npyio.NpzFile) -> None:
     """Raise a UserError where the arrays of an open file would not fit in the memory:
     compressed bytes may expand a thousandfold.
     """
@@ -97,21 +101,23 @@ def check_memory(name: str, archive: np.lib.npyio.NpzFile) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     require(
         needed < memory,
-        f"{name} has {needed / 2**30:,.1f} GiB of arrays, "
+        f"{error_name} has {needed / 2**30:,.1f} GiB of arrays, "
         f"but this machine has {memory / 2**30:,.1f} GiB of memory",
     )
 
 
-def check_split(path: Path, raw: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def validate_split(
+    path: Path, arrays: dict[str, np.ndarray], prefix: str
+) -> dict[str, np.ndarray]:  # -> {"x": [N, ...], "label": int32 [N]}
     """Return the validated arrays of one split: x, converted to float32 if it has
     floats, and label, if present, as int32.
 
     Args:
       path: of the file, for error messages.
-      raw: {name: array} of the file.
+      arrays: {name: array} of the file.
       prefix: of the names of this split's arrays: "train_", for example, or "".
     """
-    name, x = f"{path}: {prefix}x", raw[prefix + "x"]
+    name, x = f"{path}: {prefix}x", arrays[prefix + "x"]
     require(
         x.ndim in (2, 3, 4) and x.dtype.kind in "buif",
         f"{name} is {x.dtype} {x.shape}; it must be images [N, H, W], [N, H, W, C] or "
@@ -127,44 +133,61 @@ def check_split(path: Path, raw: dict[str, np.ndarray], prefix: str) -> dict[str
             f"{name} has values that are not finite in float32, "
             f"the first in example {int(np.argmin(finite)):,}",
         )
-    if prefix + "label" not in raw:
+    if prefix + "label" not in arrays:
         return dict(x=x)
-    return dict(x=x, label=check_labels(f"{path}: {prefix}label", raw[prefix + "label"], len(x)))
+    return dict(
+        x=x, label=convert_labels(f"{path}: {prefix}label", arrays[prefix + "label"], len(x))
+    )
 
 
-def check_labels(name: str, label: np.ndarray, count: int) -> np.ndarray:  # -> int32 [N]
+def convert_labels(
+    error_name: str, labels: np.ndarray, num_examples: int
+) -> np.ndarray:  # -> int32 [N]
     """Return labels of any dtype as int32. Raise a UserError where they are not
     integers 0 .. MOST_CLASSES - 1.
+
+    Args:
+      error_name: the array in error messages.
+      labels: [N], of any numeric or bool dtype.
+      num_examples: number of examples N.
     """
     require(
-        label.shape == (count,) and label.dtype.kind in "buif",
-        f"{name} is {label.dtype} {label.shape}; it must be integers from 0, [{count}]",
+        labels.shape == (num_examples,) and labels.dtype.kind in "buif",
+        f"{error_name} is {labels.dtype} {labels.shape}; it must be integers from 0, "
+        f"[{num_examples}]",
     )
     # a comparison with NaN is false
     is_label = (
-        (label >= 0)
-        & (label < MOST_CLASSES)
-        & (label == np.floor(label) if label.dtype.kind == "f" else True)
+        (labels >= 0)
+        & (labels < MOST_CLASSES)
+        & (labels == np.floor(labels) if labels.dtype.kind == "f" else True)
     )
     worst = int(np.argmin(is_label))
     require(
         bool(is_label.all()),
-        f"{name} of example {worst:,} is {label[worst]}; "
+        f"{error_name} of example {worst:,} is {labels[worst]}; "
         f"labels are integers from 0 to {MOST_CLASSES - 1:,}, "
         "0 to K - 1 for K classes",
     )
-    return label.astype(np.int32)
+    return labels.astype(np.int32)
 
 
 def convert_points(
-    name: str, parts: list[np.ndarray], config: ConfigDict
-) -> tuple[list[np.ndarray], int, str]:
-    """Return points unchanged, 0 levels and no range; raise a UserError where `parts`
-    are not floats, or where the config has keys for images.
+    error_name: str, parts: list[np.ndarray], config: ConfigDict
+) -> tuple[list[np.ndarray], int, str]:  # parts [N, D] unchanged, 0, ""
+    """Return points unchanged, white = 0 and no range, as `convert_images` otherwise.
+
+    Args:
+      error_name: the array in error messages.
+      parts: the points [N, D] of each split.
+      config: the `data` section of a config; range and layout must be "auto".
+
+    Raises:
+      UserError: `parts` are not floats, or the config has keys for images.
     """
     require(
         parts[0].dtype.kind == "f",
-        f"{name} is {parts[0].dtype} {parts[0].shape}; "
+        f"{error_name} is {parts[0].dtype} {parts[0].shape}; "
         "points [N, D] must be floats, "
         "and images have a shape: [N, H, W]",
     )
@@ -172,32 +195,32 @@ def convert_points(
         require(
             config[key] == "auto",
             f"config.data.{key} = {config[key]!r} is for images, "
-            f"and {name} is points {parts[0].shape}",
+            f"and {error_name} is points {parts[0].shape}",
         )
     return parts, 0, ""
 
 
 def convert_images(
-    name: str, parts: list[np.ndarray], config: ConfigDict
-) -> tuple[list[np.ndarray], int, str]:
-    """Convert images to [N, H, W, C] with values 0 .. levels.
+    error_name: str, parts: list[np.ndarray], config: ConfigDict
+) -> tuple[list[np.ndarray], int, str]:  # parts [N, H, W, C] of 0 .. white, white, for the user
+    """Convert images to [N, H, W, C] with values 0 .. white.
 
     Args:
-      name: of the array, for error messages.
+      error_name: the array in error messages.
       parts: the images of each split.
       config: the `data` section of a config, with range and layout.
 
     Returns:
       The images, as uint8 where all values are integers and black is 0, otherwise as
-      float32; levels; and the range and layout of the input, for the user.
+      float32; white; and the range and layout of the input, for the user.
     """
-    layout = find_layout(name, parts[0].shape, config.layout)
+    layout = infer_layout_if_auto(error_name, parts[0].shape, config.layout)
     if parts[0].ndim == 3:
         parts = [x[..., None] for x in parts]
     elif layout == "NCHW":
         parts = [np.ascontiguousarray(x.transpose(0, 2, 3, 1)) for x in parts]
     is_integer = parts[0].dtype.kind != "f" or all((x == np.rint(x)).all() for x in parts)
-    range_key = find_range(name, parts, is_integer, config.range)
+    range_key = infer_range_if_auto(error_name, parts, is_integer, config.range)
     low, high = VALUES[range_key]
     to_bytes = lambda x: x.astype(np.uint8)
     shift = lambda x: x.astype(np.float32).clip(low, high) - np.float32(low)
@@ -208,15 +231,25 @@ def convert_images(
     )
 
 
-def find_layout(name: str, shape: tuple[int, ...], layout: str) -> str:
+def infer_layout_if_auto(
+    error_name: str, shape: tuple[int, ...], layout: str
+) -> str:  # NHW, NHWC or NCHW
     """Return NHW, NHWC or NCHW: `layout` itself, unless it is "auto", or the layout in
     which the channel axis, and no other, has a usual number of channels.
+
+    Args:
+      error_name: the array in error messages.
+      shape: [N, H, W] or of four axes.
+      layout: config.data.layout, a key of LAYOUTS.
+
+    Raises:
+      UserError: the channel axis is ambiguous, or the array is a single image.
     """
     choose(LAYOUTS, layout, "config.data.layout")
     if len(shape) == 3:
         require(
             shape[2] != 3 or min(shape[:2]) < 8,
-            f"{name} is {shape}: one image [H, W, C], "
+            f"{error_name} is {shape}: one image [H, W, C], "
             "or grey ones of 3 columns; "
             "one image needs the axis N, grey ones the axis C",
         )
@@ -230,15 +263,25 @@ def find_layout(name: str, shape: tuple[int, ...], layout: str) -> str:
         if layouts:
             break
     raise UserError(
-        f"{name} is {shape}, whose channel axis is ambiguous: "
+        f"{error_name} is {shape}, whose channel axis is ambiguous: "
         "set config.data.layout to NHWC or NCHW"
     )
 
 
-def find_range(name: str, parts: list[np.ndarray], is_integer: bool, range_key: str) -> str:
+def infer_range_if_auto(
+    error_name: str, parts: list[np.ndarray], is_integer: bool, range_key: str
+) -> str:  # a key of VALUES, such as "0..255"
     """Return the key of VALUES for the range of the values: `range_key`, unless it is
-    "auto", or the only possible range. Raise a UserError where the range is ambiguous,
-    or where values are outside of it.
+    "auto", or the only possible range.
+
+    Args:
+      error_name: the array in error messages.
+      parts: the images of each split.
+      is_integer: whether all values are integers.
+      range_key: config.data.range, a key of RANGES.
+
+    Raises:
+      UserError: the range is ambiguous, or values are outside of it.
     """
     choose(RANGES, range_key, "config.data.range")
     low, high = min(x.min().item() for x in parts), max(x.max().item() for x in parts)
@@ -248,7 +291,7 @@ def find_range(name: str, parts: list[np.ndarray], is_integer: bool, range_key: 
         slack = ROUNDING * (white - black)
         return black - slack <= low and high <= white + slack
 
-    span = f"{name} spans [{low:g}, {high:g}]" + (" in integers" if is_integer else "")
+    span = f"{error_name} spans [{low:g}, {high:g}]" + (" in integers" if is_integer else "")
     if range_key != "auto":
         require(inside(range_key), f"{span}, and config.data.range = {range_key!r}")
         return range_key

@@ -10,10 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import cleaning, corpora, files, tokenizers, windows
-from aigc_jax.data.dataset import Dataset, end_of, join_splits, text_spec
+from aigc_jax.data.dataset import Dataset, join_splits, make_text_spec, require_end_token
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.utils.errors import UserError, choose, require
-from aigc_jax.utils.files import decode_text, expand_user, is_regular, split_lines
+from aigc_jax.utils.files import decode_text, expand_user, is_regular_file, split_lines
 
 MULTI30K = dict(train="train", valid="val", test="test_2016_flickr")  # split -> file name
 LANGUAGES = ("en", "de", "fr")
@@ -21,10 +21,10 @@ LANGUAGES = ("en", "de", "fr")
 # MOST_TOKENS if that is more.
 MOST_TIMES, MOST_TOKENS = 64, 16_384
 
-Rows = list[tuple[np.ndarray, np.ndarray]]  # the tokens of pairs
+TokenPairs = list[tuple[np.ndarray, np.ndarray]]  # the tokens of pairs
 
 
-def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_multi30k(config: ConfigDict, data_dir: str, _download: bool) -> Dataset:
     """Load Multi30k, 29,000 + 1,014 + 1,000 captions of images in English, German and
     French (Elliott et al. 2016), as pairs from the first to the second language of
     config.languages, such as "en-de".
@@ -35,7 +35,7 @@ def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         f"config.data.languages = {config.languages!r} must name two of "
         f"{', '.join(LANGUAGES)}, such as 'en-de'",
     )
-    first = corpora.find_located("multi30k", f"train.{languages[0]}*", data_dir)
+    first = corpora.find_corpus_file("multi30k", f"train.{languages[0]}*", data_dir)
     splits, paths = {}, []
     for split, name in MULTI30K.items():
         sides = []
@@ -47,7 +47,7 @@ def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
                         first.parent / f"{name}.{language}",
                         first.parent / f"{name}.{language}.gz",
                     )
-                    if is_regular(p)
+                    if is_regular_file(p)
                 ),
                 None,
             )
@@ -61,10 +61,10 @@ def multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
             f"{len(sides[1]):,} of {languages[1]}",
         )
         splits[split] = list(zip(*sides, strict=True))
-    return pair_dataset(config, splits, corpora.about_files(paths, "none stated"))
+    return make_pair_dataset(config, splits, corpora.make_about(paths, "none stated"))
 
 
-def tsv(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_tsv_pairs(config: ConfigDict, _data_dir: str, _download: bool) -> Dataset:
     """Load the user's own pairs: data.path is a file with a source, a tab and a target
     on each line; split by the hash of the source.
     """
@@ -76,7 +76,7 @@ def tsv(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     path = expand_user(config.path)
     numbered = {
         number: line.split("\t")
-        for number, line in enumerate(split_lines(corpora.decode_files(path)), 1)
+        for number, line in enumerate(split_lines(corpora.read_nonempty_text(path)), 1)
         if line
     }
     for number, row in numbered.items():
@@ -87,25 +87,27 @@ def tsv(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         name: [(row[0], row[1]) for row in rows if tenths[files.hash_decile(row[0])] == name]
         for name in dict.fromkeys(tenths)
     }
-    return pair_dataset(config, splits, corpora.about_files([path], "the user's own"))
+    return make_pair_dataset(config, splits, corpora.make_about([path], "the user's own"))
 
 
-def docstrings(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_docstrings(config: ConfigDict, _data_dir: str, _download: bool) -> Dataset:
     """Load the functions of Python's standard library as pairs from the docstring to
     the function without its docstring; split by the hash of the docstring. Always
     available.
     """
-    root, sources = corpora.find_library()
-    rows = [pair for source in sources.values() for pair in functions(source)]
+    root, sources = corpora.read_standard_library()
+    rows = [pair for source in sources.values() for pair in extract_documented_functions(source)]
     tenths = choose(windows.SPLITS, config.split, "config.data.split")
     splits = {
         name: [row for row in rows if tenths[files.hash_decile(row[0])] == name]
         for name in dict.fromkeys(tenths)
     }
-    return pair_dataset(config, splits, corpora.about_files(sources, "PSF-2.0", root))
+    return make_pair_dataset(config, splits, corpora.make_about(sources, "PSF-2.0", root))
 
 
-def functions(source: str) -> list[tuple[str, str]]:
+def extract_documented_functions(
+    source: str,
+) -> list[tuple[str, str]]:  # (quoted docstring, function without it)
     """Return [(quoted docstring, function without its docstring)] of the functions that
     have a docstring and a body, dedented to the module level.
     """
@@ -131,16 +133,16 @@ def functions(source: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def pair_dataset(
+def make_pair_dataset(
     config: ConfigDict, splits: dict[str, list[tuple[str, str]]], about: dict
 ) -> Dataset:
     """Return the data set of pairs, with one tokenizer that is fit to both sides of
-    `tokenizers.fitted_part`.
+    `tokenizers.select_examples_to_fit`.
 
     Args:
-      config: the `data` section of a config. config.joined selects `prefix_lm`, a row
-        for each pair, instead of `encoder_decoder`, two rows.
-      splits: {split: [(source, target)]}.
+      config: the `data` section of a config. config.prefix_lm selects a row for each
+        pair (`make_prefix_lm_dataset`) instead of two (`make_encoder_decoder_dataset`).
+      splits: {split: [(source, target)]}, before cleaning.
       about: `Dataset.about`, to which statistics of the text are added.
     """
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
@@ -150,9 +152,9 @@ def pair_dataset(
         for name, rows in splits.items()
     }
     tokenizer = tokenizers.build(
-        itertools.chain.from_iterable(tokenizers.fitted_part(splits, config)), config
+        itertools.chain.from_iterable(tokenizers.select_examples_to_fit(splits, config)), config
     )
-    end_of(tokenizer)
+    require_end_token(tokenizer)
     encoded = {
         name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows]
         for name, rows in splits.items()
@@ -167,20 +169,27 @@ def pair_dataset(
         tokenizer=tokenizer.kind,
         loses=tokenizer.loses,
     )
-    return (prefix_lm if config.prefix_lm else encoder_decoder)(
+    return (make_prefix_lm_dataset if config.prefix_lm else make_encoder_decoder_dataset)(
         config, encoded, tokenizer, about | dict(text=more)
     )
 
 
-def encoder_decoder(
-    config: ConfigDict, encoded: dict[str, Rows], tokenizer: Tokenizer, about: dict
-) -> Dataset:
+def make_encoder_decoder_dataset(
+    config: ConfigDict, encoded: dict[str, TokenPairs], tokenizer: Tokenizer, about: dict
+) -> Dataset:  # two rows of tokens per pair
     """Return a data set with two rows of tokens per pair.
 
     config.length is the most tokens of either side in training: longer training pairs
     are dropped, and counted in about["text"]["left_out"]. Held-out pairs are never
     dropped: rows are as wide as the longest, and a UserError refuses pairs that exceed
     both MOST_TIMES * config.length and MOST_TOKENS.
+
+    Args:
+      config: the `data` section of a config.
+      encoded: {split: tokens of its pairs}; the training pairs are replaced by the
+        short ones.
+      tokenizer: of both sides.
+      about: `Dataset.about`, with an entry text.
     """
     longest = lambda rows: max((len(side) for row in rows for side in row), default=0)
     short = [row for row in encoded["train"] if longest([row]) <= config.length]
@@ -199,34 +208,38 @@ def encoder_decoder(
         )
     width = max(config.length, *(longest(rows) for rows in encoded.values()))
     arrays, bounds = join_splits(
-        {name: pad_tokens(rows, width, tokenizer) for name, rows in encoded.items()}
+        {name: pad_pairs(rows, width, tokenizer) for name, rows in encoded.items()}
     )
-    spec = text_spec(tokenizer, (width, width + 1), bounds["train"][1], end_of(tokenizer), "pairs")
+    spec = make_text_spec(
+        tokenizer, (width, width + 1), bounds["train"][1], require_end_token(tokenizer), "pairs"
+    )
     about = about | dict(text=about["text"] | dict(left_out=left_out))
 
     return Dataset(
-        arrays | dict(sizes=tokenizer.sizes),
+        arrays | dict(sizes=tokenizer.token_sizes),
         bounds,
-        lambda arrays, rows: take_pairs(arrays, rows, width),
+        lambda arrays, rows: take_pair_batch(arrays, rows, width),
         spec,
         about,
-        lambda arrays, rows, words: take_pairs(arrays, rows, config.length),
+        lambda arrays, rows, words: take_pair_batch(arrays, rows, config.length),
         tokenizer,
     )
 
 
-def take_pairs(arrays: dict[str, Any], rows: Any, width: int) -> dict[str, Any]:
+def take_pair_batch(
+    arrays: dict[str, Any], rows: Any, max_tokens: int
+) -> dict[str, Any]:  # -> {"source": [B, S], "tokens": [B, T + 1], "mask": [B, T], ...}
     """Return the batch of `rows`: source [B, S], tokens [B, T + 1], and their masks,
     which are 1 for tokens that count, the end token of the target included.
 
     Args:
-      arrays: of the data set.
-      rows: [B].
-      width: the most tokens of either side.
+      arrays: those of `pad_pairs`, and sizes uint8 [V, 2] of the tokens.
+      rows: integers [B].
+      max_tokens: the most tokens of either side: S, and T less the end token.
     """
     source, tokens = (
-        arrays["source"][rows, :width].astype(np.int32),
-        arrays["target"][rows, : width + 2].astype(np.int32),
+        arrays["source"][rows, :max_tokens].astype(np.int32),
+        arrays["target"][rows, : max_tokens + 2].astype(np.int32),
     )
     places = lambda x: np.arange(x.shape[1], dtype=np.int32)
     source_mask = (places(source) < arrays["source_length"][rows][:, None]).astype(np.float32)
@@ -242,14 +255,23 @@ def take_pairs(arrays: dict[str, Any], rows: Any, width: int) -> dict[str, Any]:
     )
 
 
-def prefix_lm(
-    config: ConfigDict, encoded: dict[str, Rows], tokenizer: Tokenizer, about: dict
-) -> Dataset:
+def make_prefix_lm_dataset(
+    config: ConfigDict, encoded: dict[str, TokenPairs], tokenizer: Tokenizer, about: dict
+) -> Dataset:  # one row of tokens per pair
     """Return a data set with one row of tokens per pair: an end token, the source, the
     target, and end tokens as padding up to config.length.
 
     Longer pairs are dropped from all splits, and counted in about["text"]["left_out"].
     In a batch, `mask` [B, T] is 1 on the target and the first end token after it.
+
+    Args:
+      config: the `data` section of a config.
+      encoded: {split: tokens of its pairs}.
+      tokenizer: of both sides.
+      about: `Dataset.about`, with an entry text.
+
+    Raises:
+      UserError: config.length is too short for every pair of a split.
     """
     short = {
         name: [row for row in rows if sum(map(len, row)) < config.length]
@@ -268,7 +290,9 @@ def prefix_lm(
         lengths = np.array([[len(a), len(a) + len(b)] for a, b in rows], np.int32)
         parts[name] = dict(tokens=tokens, lengths=lengths)
     arrays, bounds = join_splits(parts)
-    spec = text_spec(tokenizer, (config.length,), bounds["train"][1], end_of(tokenizer))
+    spec = make_text_spec(
+        tokenizer, (config.length,), bounds["train"][1], require_end_token(tokenizer)
+    )
 
     def take(arrays, rows):
         tokens = arrays["tokens"][rows].astype(np.int32)
@@ -279,22 +303,32 @@ def prefix_lm(
         return dict(tokens=tokens, mask=mask, characters=sizes[..., 0], bytes=sizes[..., 1])
 
     about = about | dict(text=about["text"] | dict(left_out=left_out))
-    return Dataset(arrays | dict(sizes=tokenizer.sizes), bounds, take, spec, about, None, tokenizer)
+    return Dataset(
+        arrays | dict(sizes=tokenizer.token_sizes), bounds, take, spec, about, None, tokenizer
+    )
 
 
-def pad_tokens(rows: Rows, length: int, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
+def pad_pairs(
+    pairs: TokenPairs, max_tokens: int, tokenizer: Tokenizer
+) -> dict[str, np.ndarray]:  # -> source [n, S], target [n, S + 2], and their lengths [n]
     """Return the arrays of one split: source [n, S] and target [n, S + 2], which has an
     end token on either side, both padded with end tokens; and source_length [n] and
     target_length [n], which count no end tokens.
+
+    Args:
+      pairs: the tokens of the pairs.
+      max_tokens: the most tokens of either side, S.
+      tokenizer: determines the end token and the dtype: uint16 if all tokens fit, else
+        int32.
     """
     kind = np.uint16 if tokenizer.size <= 2**16 else np.int32
     out = dict(
-        source=np.full((len(rows), length), tokenizer.end, kind),
-        target=np.full((len(rows), length + 2), tokenizer.end, kind),
+        source=np.full((len(pairs), max_tokens), tokenizer.end, kind),
+        target=np.full((len(pairs), max_tokens + 2), tokenizer.end, kind),
     )
-    for i, (source, target) in enumerate(rows):
+    for i, (source, target) in enumerate(pairs):
         out["source"][i, : len(source)] = source
         out["target"][i, 1 : 1 + len(target)] = target
     for side, name in enumerate(("source_length", "target_length")):
-        out[name] = np.array([len(row[side]) for row in rows], np.int32)
+        out[name] = np.array([len(row[side]) for row in pairs], np.int32)
     return out

@@ -39,7 +39,8 @@ class FromDevice:
       batch_size: the number of examples of a batch in evaluation and sampling.
       mesh: the devices.
       capacity: the most steps that one call of the training program runs.
-      constraints: `constrain` and `replicate` of `data.order.batch_source`.
+      constraints: `constrain` and `replicate` of `data.order.make_train_batch_reader`;
+        None: batches are not sharded.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class FromDevice:
         capacity: int,
         constraints: tuple[Callable, Callable] | None = None,
     ) -> None:
-        self.batch_size, self.capacity, self.take = batch_size, capacity, dataset.take
+        self.batch_size, self.capacity, self.take_rows = batch_size, capacity, dataset.take
         self.sharding = NamedSharding(mesh, PartitionSpec())  # of the programs' `arrays`
         for name, x in dataset.arrays.items():
             require(
@@ -60,29 +61,33 @@ class FromDevice:
                 f"config.run.data_placement = 'device' supports fewer than 2^31 {name}, and "
                 f"the data have {len(x):,}; 'host' has no such limit",
             )
-        self.source = order.batch_source(dataset, config, examples, *(constraints or ()))
+        self.train_batch = order.make_train_batch_reader(
+            dataset, config, examples, *(constraints or ())
+        )
         arrays = {
             name: to_devices(np.asarray(x), self.sharding) for name, x in dataset.arrays.items()
         }
         # The `arrays` argument of each kind of program: the arrays of the data set.
         self.training = self.evaluating = self.drawing = arrays
 
-    def steps(self, key: np.ndarray, step: int) -> dict:
-        """Return the training program's `arrays` for the steps from `step` on."""
+    def train_arrays(self, _key: np.ndarray, _step: int) -> dict:  # all training arrays
+        """Return the training program's `arrays`, the same for all steps."""
         return self.training
 
-    def most(self, step: int) -> int:
-        """Return how many steps the training program may run from `step` on."""
+    def max_steps(self, _step: int) -> int:
+        """Return how many steps one call of the training program may run."""
         return self.capacity
 
-    def split(self, start: int, count: int) -> Iterator[tuple[int, int, dict]]:
+    def eval_arrays(
+        self, _start: int, count: int
+    ) -> Iterator[tuple[int, int, dict]]:  # first batch, last batch + 1, arrays
         """Yield (first batch, last batch + 1, the evaluation program's `arrays`) until
         the split is complete.
         """
         yield 0, -(-count // self.batch_size), self.evaluating
 
-    def rows(self, rows: np.ndarray) -> dict:
-        """Return the sampling program's `arrays` for these rows [B]."""
+    def sample_arrays(self, _rows: np.ndarray) -> dict:  # all arrays
+        """Return the sampling program's `arrays`, the same for all rows."""
         return self.drawing
 
 
@@ -108,16 +113,19 @@ class FromHost:
         self.sharding = dict(
             first=NamedSharding(mesh, PartitionSpec()), batches=NamedSharding(mesh, parts)
         )
-        self.examples, self._at = examples, order.batch_places(dataset, config, examples)
+        self.examples, self._at = examples, order.make_batch_order(dataset, config, examples)
         self._constrain = constraints[0] if constraints else lambda batch: batch
         # Streams are not augmented: each example must continue the previous one.
         take = dataset.vary if dataset.vary and config.order != "stream" else dataset.take
         blocks = self.sharding["batches"]
-        self.train_reader = Reader(dataset, take, examples, blocks, capacity)
-        self.eval_reader = Reader(dataset, dataset.take, batch_size, blocks, capacity)
+        self.train_reader = BlockReader(dataset, take, examples, blocks, capacity)
+        self.eval_reader = BlockReader(dataset, dataset.take, batch_size, blocks, capacity)
         self.capacity, self.batch_size = self.train_reader.batches, batch_size
-        self.training = self.train_reader.like()
-        self.evaluating, self.drawing = self.eval_reader.like(), self.eval_reader.like(1)
+        self.training = self.train_reader.block_shapes()
+        self.evaluating, self.drawing = (
+            self.eval_reader.block_shapes(),
+            self.eval_reader.block_shapes(1),
+        )
         self._pool = ThreadPoolExecutor(1)
         self._pending: dict[tuple[int, bytes], Future] = {}
         rows_and_words = lambda key, step: [
@@ -125,25 +133,46 @@ class FromHost:
         ]
         self._places = jax.jit(jax.vmap(rows_and_words, (None, 0)))
 
-    def source(self, arrays: dict, key: Array, step: Array) -> dict[str, Array]:
-        """Return the training batch of a step, from a block."""
+    def train_batch(
+        self, block: dict, key: Array, step: Array
+    ) -> dict[str, Array]:  # {name: [K, B, ...]} -> {name: [B, ...]}
+        """Return the training batch of a step, from a block.
+
+        Args:
+          block: the block that contains the step.
+          key: of the trial.
+          step: [].
+        """
         places = self._at(key, step)
         rest = {name: x for name, x in places.items() if name not in ("rows", "words")}
         index = jnp.arange(self.examples, dtype=jnp.int32)
         return self._constrain(
-            {name: x[step - arrays["first"]] for name, x in arrays["batches"].items()}
+            {name: x[step - block["first"]] for name, x in block["batches"].items()}
             | rest
             | dict(index=index)
         )
 
-    def take(self, arrays: dict, rows: Array) -> dict[str, Array]:
-        """Return the batch of these rows [B], from a block."""
-        number = (rows[0] - arrays["first"]) // self.batch_size
-        return {name: x[number] for name, x in arrays["batches"].items()}
+    def take_rows(
+        self, block: dict, rows: Array
+    ) -> dict[str, Array]:  # {name: [K, B, ...]}, [B] -> {name: [B, ...]}
+        """Return the batch of these rows [B], from a block.
 
-    def steps(self, key: np.ndarray, step: int) -> dict:
+        Args:
+          block: a block of `eval_arrays` or `sample_arrays`.
+          rows: [B]; the first determines the batch of the block.
+        """
+        number = (rows[0] - block["first"]) // self.batch_size
+        return {name: x[number] for name, x in block["batches"].items()}
+
+    def train_arrays(
+        self, key: np.ndarray, step: int
+    ) -> dict:  # {"first": step, "batches": {name: [K, B, ...]}}
         """Return the block of batches that contains `step`, and start to read the next
         block in a thread. Waits for the block, which the previous call started to read.
+
+        Args:
+          key: data of the key of the order, uint32 [2].
+          step: the next step.
         """
         pending, number = self._pending, step // self.capacity
         current, following = ((n, key.tobytes()) for n in (number, number + 1))
@@ -153,11 +182,13 @@ class FromHost:
         self._pending[following] = submit(following)
         return block
 
-    def most(self, step: int) -> int:
+    def max_steps(self, step: int) -> int:
         """Return the number of steps from `step` to the end of its block."""
         return self.capacity - step % self.capacity
 
-    def split(self, start: int, count: int) -> Iterator[tuple[int, int, dict]]:
+    def eval_arrays(
+        self, start: int, count: int
+    ) -> Iterator[tuple[int, int, dict]]:  # first batch, last batch + 1, block
         """Yield (first batch, last batch + 1, block of these batches) of `count` rows
         from `start` on; the last batch is padded with the last row.
         """
@@ -168,12 +199,14 @@ class FromHost:
             yield (
                 low,
                 min(low + each, end),
-                dict(first=rows[0], batches=self.eval_reader.read(rows.reshape(each, -1))),
+                dict(first=rows[0], batches=self.eval_reader.read_block(rows.reshape(each, -1))),
             )
 
-    def rows(self, rows: np.ndarray) -> dict:
+    def sample_arrays(
+        self, rows: np.ndarray
+    ) -> dict:  # [B] -> {"first": row, "batches": {name: [1, B, ...]}}
         """Return a block of one batch: the examples of these rows [B]."""
-        return dict(first=rows[0], batches=self.eval_reader.read(rows[None]))
+        return dict(first=rows[0], batches=self.eval_reader.read_block(rows[None]))
 
     def _block(self, key, number):
         first = number * self.capacity
@@ -183,10 +216,12 @@ class FromHost:
                 jax.random.wrap_key_data(key, impl="threefry2x32"),
                 first + np.arange(self.capacity, dtype=np.int32),
             )
-        return dict(first=np.int32(first), batches=self.train_reader.read(*map(np.asarray, places)))
+        return dict(
+            first=np.int32(first), batches=self.train_reader.read_block(*map(np.asarray, places))
+        )
 
 
-class Reader:
+class BlockReader:
     """A reader of blocks of K batches [K, B, ...], sharded by `sharding`.
 
     Args:
@@ -218,14 +253,16 @@ class Reader:
         size = sum(math.prod(s.shape) * s.dtype.itemsize for s in self.one.values())
         self.batches = max(1, min(most, BLOCK_BYTES // max(size, 1)))
 
-    def like(self, batches: int | None = None) -> dict:
-        """Return the shapes of a block of `batches` batches (default: a full block)."""
+    def block_shapes(self, num_batches: int | None = None) -> dict:  # of jax.ShapeDtypeStruct
+        """Return the shapes of a block of `num_batches` (default: a full block)."""
         of = lambda s: jax.ShapeDtypeStruct(
-            (batches or self.batches, *s.shape), s.dtype, sharding=self.sharding
+            (num_batches or self.batches, *s.shape), s.dtype, sharding=self.sharding
         )
         return dict(first=np.int32(0), batches=jax.tree.map(of, self.one))
 
-    def read(self, *places: np.ndarray) -> dict[str, jax.Array]:
+    def read_block(
+        self, *places: np.ndarray
+    ) -> dict[str, jax.Array]:  # rows [K, B] (, words [K, B]) -> {name: [K, B, ...]}
         """Return a block {name: [K, B, ...]} of examples. Only the examples of this
         process's devices are read.
 

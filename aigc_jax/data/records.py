@@ -13,9 +13,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files
-from aigc_jax.data.dataset import Dataset, bounds_of, images_of
-from aigc_jax.utils.errors import UserError, first_line, nearest, require
-from aigc_jax.utils.files import expand_user, is_regular, open_regular, require_regular
+from aigc_jax.data.dataset import Dataset, make_consecutive_bounds, wrap_image_arrays
+from aigc_jax.utils.errors import UserError, first_line, format_suggestion, require
+from aigc_jax.utils.files import (
+    expand_user,
+    is_regular_file,
+    open_regular_file,
+    require_regular_file,
+)
 
 HASH_BYTES, HASH_PIECES = 2**26, 2**10  # bytes hashed per file; pieces hashed of a larger file
 HELD_OUT = 10  # without a validation split, the last 1 / HELD_OUT of train replaces it
@@ -24,6 +29,11 @@ HELD_OUT = 10  # without a validation split, the last 1 / HELD_OUT of train repl
 class Records:
     """Concatenated sources of records. The records of the last requested rows are
     cached, so that each feature of a batch reuses them.
+
+    Args:
+      sources: data sources of tensorflow-datasets, which have `__getitems__`.
+      identity: a hash that identifies the contents.
+      where: the directory, for error messages.
     """
 
     def __init__(self, sources: Sequence, identity: str, where: Path) -> None:
@@ -36,7 +46,7 @@ class Records:
         self._lock = threading.Lock()
         self._last: tuple[np.ndarray | None, list[dict]] = (None, [])
 
-    def of(self, rows: np.ndarray) -> list[dict]:
+    def read_rows(self, rows: np.ndarray) -> list[dict]:
         """Return the records of `rows` [n], in that order; raise a UserError where a
         record cannot be read. The result of the last call is cached for all features.
         """
@@ -65,7 +75,14 @@ class Records:
 
 
 class Feature:
-    """One feature of all records as an array [n, ...] that reads only indexed rows."""
+    """One feature of all records as an array [n, ...] that reads only indexed rows.
+
+    Args:
+      records: all records.
+      name: of the feature.
+      shape: of the feature of one record.
+      dtype: that its values are converted to.
+    """
 
     def __init__(self, records: Records, name: str, shape: tuple[int, ...], dtype: Any) -> None:
         self.records, self.name, self.dtype = records, name, np.dtype(dtype)
@@ -79,7 +96,7 @@ class Feature:
         rows = np.arange(*at.indices(len(self))) if isinstance(at, slice) else np.asarray(at)
         values = [
             np.asarray(record[self.name], self.dtype)
-            for record in self.records.of(rows.reshape(-1))
+            for record in self.records.read_rows(rows.reshape(-1))
         ]
         return np.array(values, self.dtype).reshape(*rows.shape, *self.shape[1:])
 
@@ -87,12 +104,14 @@ class Feature:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
-def open_sources(folder: Path) -> tuple[Any, dict[str, Any]]:
+def open_tfds_sources(
+    version_dir: Path,
+) -> tuple[Any, dict[str, Any]]:  # builder, {split: data source}
     """Return the builder of a prepared version, and {split: data source}."""
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder_from_directory(folder)
+        builder = tfds.builder_from_directory(version_dir)
         return builder, {
             split: builder.as_data_source(split)
             for split in ("train", "validation", "test")
@@ -102,12 +121,14 @@ def open_sources(folder: Path) -> tuple[Any, dict[str, Any]]:
         # A damaged directory raises exceptions of many types; other formats need
         # TensorFlow.
         raise UserError(
-            f"{folder} cannot be read without TensorFlow ({first_line(e)}); prepare it with "
+            f"{version_dir} cannot be read without TensorFlow ({first_line(e)}); prepare it with "
             "file_format='array_record'"
         ) from None
 
 
-def image_features(builder: Any, folder: Path) -> tuple[dict, tuple[int, int, int]]:
+def require_image_feature(
+    builder: Any, version_dir: Path
+) -> tuple[dict, tuple[int, int, int]]:  # all features, [H, W, C]
     """Return the features of a prepared version, and the shape of its images."""
     features = (
         dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
@@ -115,13 +136,13 @@ def image_features(builder: Any, folder: Path) -> tuple[dict, tuple[int, int, in
     shape = getattr(features.get("image"), "shape", None)
     if shape is None or len(shape) != 3 or None in shape or features["image"].np_dtype != np.uint8:
         raise UserError(
-            f"{folder} has no feature image of bytes [H, W, C], all of one size; it has "
+            f"{version_dir} has no feature image of bytes [H, W, C], all of one size; it has "
             + (", ".join(features) or "none")
         )
     return features, shape
 
 
-def prepared_records(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_tfds_images(config: ConfigDict, data_dir: str, _download: bool) -> Dataset:
     """Load images that tensorflow-datasets prepared.
 
     The records have a feature `image`, uint8 [H, W, C], and optionally a class `label`.
@@ -129,12 +150,12 @@ def prepared_records(config: ConfigDict, data_dir: str, download: bool) -> Datas
     search directories. The splits are train, validation (by default the last tenth of
     train) and test (by default validation).
     """
-    folder = find_records(config.path, data_dir)
+    folder = find_tfds_version(config.path, data_dir)
     parts = sorted(p for p in folder.iterdir() if not p.is_dir())
     for part in parts:
-        require_regular(part)
-    builder, sources = open_sources(folder)
-    features, shape = image_features(builder, folder)
+        require_regular_file(part)
+    builder, sources = open_tfds_sources(folder)
+    features, shape = require_image_feature(builder, folder)
     require(
         "train" in sources,
         f"{folder} has no split train; it has {', '.join(builder.info.splits) or 'none'}",
@@ -145,7 +166,7 @@ def prepared_records(config: ConfigDict, data_dir: str, download: bool) -> Datas
         counts = dict(train=counts["train"] - num_valid, validation=num_valid) | {
             k: n for k, n in counts.items() if k == "test"
         }
-    content = json.dumps([(p.name, p.stat().st_size, sample_sha256(p)) for p in parts])
+    content = json.dumps([(p.name, p.stat().st_size, hash_sampled_pieces(p)) for p in parts])
     records = Records(list(sources.values()), hashlib.sha256(content.encode()).hexdigest(), folder)
     arrays, classes = dict(x=Feature(records, "image", shape, np.uint8)), 0
     if "label" in features:
@@ -157,16 +178,18 @@ def prepared_records(config: ConfigDict, data_dir: str, download: bool) -> Datas
         source=f"{folder} (prepared by tensorflow-datasets)",
         licence=(builder.info.redistribution_info.license or "none stated"),
     )
-    return images_of(
+    return wrap_image_arrays(
         arrays,
-        bounds_of({"valid" if k == "validation" else k: n for k, n in counts.items()}),
+        make_consecutive_bounds(
+            {"valid" if k == "validation" else k: n for k, n in counts.items()}
+        ),
         255,
         about,
         classes,
     )
 
 
-def sample_sha256(path: Path) -> str:
+def hash_sampled_pieces(path: Path) -> str:  # SHA-256; of a small file, of all bytes
     """Return the SHA-256 of a file of at most HASH_BYTES bytes. Of a larger file,
     hash HASH_PIECES evenly spaced pieces, the first and the last included, which
     distinguish files of the same size.
@@ -175,34 +198,42 @@ def sample_sha256(path: Path) -> str:
     each = HASH_BYTES // HASH_PIECES
     spread = np.linspace(0, size - each, HASH_PIECES).astype(np.int64).tolist()
     starts = range(0, size, each) if size <= HASH_BYTES else spread
-    with open_regular(path) as f:
+    with open_regular_file(path) as f:
         for start in starts:
             f.seek(start)
             hashed.update(f.read(each))
     return hashed.hexdigest()
 
 
-def find_records(path: str, data_dir: str) -> Path:
+def find_tfds_version(config_path: str, data_dir: str) -> Path:
     """Return the directory of the prepared data set that config.data.path names. Raise
     a UserError where none exists, with the most similar existing name.
+
+    Args:
+      config_path: config.data.path, a directory with a dataset_info.json, or the name
+        of a data set.
+      data_dir: a directory to search before the default ones; "" for none.
     """
     require(
-        path != "",
+        config_path != "",
         "config.data.path = '' must name a prepared data set for config.data.name = 'tfds'",
     )
-    folder = expand_user(path)
+    folder = expand_user(config_path)
     version = (
-        folder if is_regular(folder / "dataset_info.json") else files.prepared_path(path, data_dir)
+        folder
+        if is_regular_file(folder / "dataset_info.json")
+        else files.find_newest_tfds_version(config_path, data_dir)
     )
     if version is None:
         known = [
             p.parent.parent.name
-            for root in files.search_roots(data_dir)
+            for root in files.list_search_directories(data_dir)
             for p in root.glob("*/*/dataset_info.json")
         ]
         raise UserError(
-            f"config.data.path = {path!r} is neither a directory with a dataset_info.json, nor a "
-            "data set that was prepared in "
-            f"{', '.join(map(str, files.search_roots(data_dir)))}{nearest(path, known)}"
+            f"config.data.path = {config_path!r} is neither a directory with a dataset_info.json, "
+            "nor a data set that was prepared in "
+            f"{', '.join(map(str, files.list_search_directories(data_dir)))}"
+            f"{format_suggestion(config_path, known)}"
         )
     return version

@@ -8,26 +8,26 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data.dataset import Dataset
-from aigc_jax.data.images import mnist
-from aigc_jax.data.order import mix_words
+from aigc_jax.data.images import load_mnist
+from aigc_jax.data.order import hash_uint32
 
 # Examples of each split; Lin et al. 2018, section 4.2, train on 128,000.
 COUNTS = dict(train=128_000, valid=10_000, test=10_000)
 
 
-def stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load MNIST, with three digits a, b, c of a split as the red, green and blue
     channels of an example, and label 100 a + 10 b + c.
 
     Only MNIST is stored. Channel c of example i is the digit with index mix(3 i + c)
-    mod n of the n digits in the same split (`mix_words`), so that a batch is computed
+    mod n of the n digits in the same split (`hash_uint32`), so that a batch is computed
     on the device that needs it. Che et al. 2017, section 4; Srivastava et al. 2017,
     section 4.2; Lin et al. 2018, section 4.2.
     """
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.name = "mnist"
-    digits = mnist(config, data_dir, download)
+    digits = load_mnist(config, data_dir, download)
     starts = [sum(list(COUNTS.values())[:i]) for i in range(len(COUNTS))]
     bounds = {
         name: (start, count) for (name, count), start in zip(COUNTS.items(), starts, strict=True)
@@ -41,7 +41,7 @@ def stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         split = (rows >= starts[1]).astype(np.int32) + (rows >= starts[2])
         begin, count = np_.take(digit_starts, split), np_.take(digit_counts, split)
         places = [
-            begin + mix_words(rows.astype(np.uint32) * np.uint32(3) + np.uint32(c)) % count
+            begin + hash_uint32(rows.astype(np.uint32) * np.uint32(3) + np.uint32(c)) % count
             for c in range(3)
         ]
         red, green, blue = (digits.take(arrays, place.astype(np.int32)) for place in places)

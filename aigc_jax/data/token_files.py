@@ -10,10 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files, tokenizers
-from aigc_jax.data.dataset import Dataset, end_of, text_spec
-from aigc_jax.data.windows import window_layout, window_readers
+from aigc_jax.data.dataset import Dataset, make_text_spec, require_end_token
+from aigc_jax.data.windows import make_window_bounds, make_window_readers
 from aigc_jax.utils.errors import UserError, first_line, require
-from aigc_jax.utils.files import open_regular, require_regular
+from aigc_jax.utils.files import open_regular_file, require_regular_file
 
 # Split -> prefixes of the names of its files.
 SPLITS = dict(train=("train",), valid=("val", "valid", "validation"), test=("test",))
@@ -59,44 +59,47 @@ class ConcatenatedArray:
         return out
 
 
-def map_files(folder: Path, config_path: str, size: int) -> dict[str, dict[Path, np.ndarray]]:
+def map_split_files(
+    directory: Path, config_path: str, vocabulary_size: int
+) -> dict[str, dict[Path, np.ndarray]]:  # -> {split: {file: tokens [n]}}
     """Return {split: {file: memory-mapped tokens}} of a directory.
 
     Args:
-      folder: the directory.
+      directory: of the files.
       config_path: its name in the config, for error messages.
-      size: the number of tokens of the vocabulary.
+      vocabulary_size: the number of tokens.
 
     Raises:
-      UserError: files are missing, differ in dtype, or have tokens not below `size`.
+      UserError: files are missing, differ in dtype, or have tokens not below
+        `vocabulary_size`.
     """
     arrays = {}
     for split, names in SPLITS.items():
         paths = sorted(
-            p for p in folder.iterdir() if p.suffix in SUFFIXES and p.stem.startswith(names)
+            p for p in directory.iterdir() if p.suffix in SUFFIXES and p.stem.startswith(names)
         )
         require(
             paths or split == "test",
             f"config.data.path = {config_path!r} has no file {names[0]}*.bin or {names[0]}*.npy",
         )
         if paths:
-            arrays[split] = {p: map_tokens(p) for p in paths}
+            arrays[split] = {p: map_token_file(p) for p in paths}
     kind = next(iter(arrays["train"].values())).dtype
     for path, part in (item for parts in arrays.values() for item in parts.items()):
         require(
             part.dtype == kind, f"{path} has tokens of {part.dtype}, and other files have {kind}"
         )
-        check_tokens(path, part, size)
+        check_tokens_in_vocabulary(path, part, vocabulary_size)
     return arrays
 
 
-def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
+def load_token_files(config: ConfigDict, data_dir: str, _download: bool) -> Dataset:
     """Load tokenized texts from the files train*, val* and test* in the directory
     data.path, sorted by name: .bin in the format of nanoGPT or llm.c, or .npy.
     data.tokenizer_path names the tokenizer that made them. Without test files, the
     valid split is used for both.
     """
-    folder = files.data_directory(config.path, data_dir, config.name, "token files")
+    folder = files.find_config_directory(config.path, data_dir, config.name, "token files")
     require(
         config.tokenizer == "file",
         f"config.data.tokenizer = {config.tokenizer!r} must be 'file' for config.data.name "
@@ -105,10 +108,10 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         "or a GPT-2 directory",
     )
     tokenizer = tokenizers.build((), config)
-    arrays = map_files(folder, config.path, tokenizer.size)
+    arrays = map_split_files(folder, config.path, tokenizer.size)
     kind = next(iter(arrays["train"].values())).dtype
     counts = {split: sum(map(len, parts.values())) for split, parts in arrays.items()}
-    bounds, end = window_layout(counts, config.length), end_of(tokenizer)
+    bounds, end = make_window_bounds(counts, config.length), require_end_token(tokenizer)
     pieces = []
     for split, parts in arrays.items():
         pieces += [*parts.values(), np.full(-counts[split] % config.length, end, kind)]
@@ -120,10 +123,10 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
         holds=sizes,
         text=dict(tokens=total, tokenizer=tokenizer.kind, loses=tokenizer.loses),
     )
-    spec = text_spec(tokenizer, (config.length,), bounds["train"][1], end)
-    take, vary = window_readers(config.length)
+    spec = make_text_spec(tokenizer, (config.length,), bounds["train"][1], end)
+    take, vary = make_window_readers(config.length)
     return Dataset(
-        dict(tokens=ConcatenatedArray(pieces), sizes=tokenizer.sizes),
+        dict(tokens=ConcatenatedArray(pieces), sizes=tokenizer.token_sizes),
         bounds,
         take,
         spec,
@@ -133,11 +136,11 @@ def tokens(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     )
 
 
-def map_tokens(path: Path) -> np.ndarray:  # [n]
+def map_token_file(path: Path) -> np.ndarray:  # -> memory-mapped tokens [n]
     """Return the memory-mapped tokens of a file; raise a UserError where its format is
     invalid.
     """
-    require_regular(path)
+    require_regular_file(path)
     if path.suffix == ".npy":
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -152,7 +155,7 @@ def map_tokens(path: Path) -> np.ndarray:  # [n]
             f"{path} is {array.dtype.str}, in another byte order than this machine's: convert it",
         )
         return array
-    with open_regular(path) as f:
+    with open_regular_file(path) as f:
         size = os.fstat(f.fileno()).st_size
         head = np.frombuffer(f.read(HEAD_BYTES), np.uint8)
     first = head[:12].view("<i4").tolist() if len(head) == HEAD_BYTES else []
@@ -171,13 +174,19 @@ def map_tokens(path: Path) -> np.ndarray:  # [n]
     return np.memmap(path, kind, "r", offset=skip, shape=(count,))
 
 
-def check_tokens(path: Path, array: np.ndarray, size: int) -> None:
-    """Raise a UserError where a token is not in a vocabulary of `size` tokens."""
-    for low in range(0, len(array), PIECE):
-        piece = array[low : low + PIECE]
-        if int(piece.max()) >= size or int(piece.min()) < 0:
-            place = low + int(np.argmax((piece >= size) | (piece < 0)))
+def check_tokens_in_vocabulary(path: Path, tokens: np.ndarray, vocabulary_size: int) -> None:
+    """Raise a UserError where a token is not in the vocabulary.
+
+    Args:
+      path: the file, for the message.
+      tokens: its tokens [n].
+      vocabulary_size: the number of tokens.
+    """
+    for low in range(0, len(tokens), PIECE):
+        piece = tokens[low : low + PIECE]
+        if int(piece.max()) >= vocabulary_size or int(piece.min()) < 0:
+            place = low + int(np.argmax((piece >= vocabulary_size) | (piece < 0)))
             raise UserError(
-                f"{path}: token {place:,} is {array[place]}, and config.data.tokenizer_path "
-                f"has {size:,} tokens: another tokenizer made the file"
+                f"{path}: token {place:,} is {tokens[place]}, and config.data.tokenizer_path "
+                f"has {vocabulary_size:,} tokens: another tokenizer made the file"
             )

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax.data import files, tokenizers
 from aigc_jax.data.cleaning import make_cleaner
-from aigc_jax.data.dataset import Dataset, Spec, end_of, text_spec
+from aigc_jax.data.dataset import Dataset, Spec, make_text_spec, require_end_token
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.utils.disk import cache_dir
 from aigc_jax.utils.errors import choose, require
@@ -22,9 +22,9 @@ LAYOUT = 2  # increase when the same texts yield other tokens: invalidates older
 # From texts to windows.
 
 
-def windows_of(
-    config: ConfigDict, texts: list[str], about: dict, script: str | None = None
-) -> Dataset:
+def make_window_dataset(
+    config: ConfigDict, texts: list[str], about: dict, script_override: str | None = None
+) -> Dataset:  # rows of length + 1 tokens
     """Return the data set of all windows of config.length + 1 tokens: the inputs, and
     the targets shifted by one token.
 
@@ -35,17 +35,17 @@ def windows_of(
       config: the `data` section of a config.
       texts: the documents, before cleaning; empty ones are dropped.
       about: `Dataset.about`, to which statistics of the text are added.
-      script: replaces config.script.
+      script_override: replaces config.script.
     """
     clean, tenths = (
-        make_cleaner(config, config.script if script is None else script),
+        make_cleaner(config, config.script if script_override is None else script_override),
         choose(SPLITS, config.split, "config.data.split"),
     )
     require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
     texts = [cleaned for cleaned in map(clean, texts) if cleaned]
-    parts = (by_content if len(texts) >= MANY else by_position)(texts, tenths)
-    tokenizer, tokens, counts = tokenize_splits(config, parts, len(texts) > 1)
-    bounds = window_layout(counts, config.length)
+    parts = (split_by_content_hash if len(texts) >= MANY else split_by_position)(texts, tenths)
+    tokenizer, tokens, counts = tokenize_splits_cached(config, parts, len(texts) > 1)
+    bounds = make_window_bounds(counts, config.length)
     letters, total = sum(map(len, texts)), sum(counts.values())
     about = about | dict(
         text=dict(
@@ -57,15 +57,15 @@ def windows_of(
             loses=tokenizer.loses,
         )
     )
-    start = start_token(tokenizer, parts["train"], len(texts) > 1)
-    spec = text_spec(tokenizer, (config.length,), bounds["train"][1], start)
-    take, vary = window_readers(config.length)
+    start = find_start_token(tokenizer, parts["train"], len(texts) > 1)
+    spec = make_text_spec(tokenizer, (config.length,), bounds["train"][1], start)
+    take, vary = make_window_readers(config.length)
     return Dataset(
-        dict(tokens=tokens, sizes=tokenizer.sizes), bounds, take, spec, about, vary, tokenizer
+        dict(tokens=tokens, sizes=tokenizer.token_sizes), bounds, take, spec, about, vary, tokenizer
     )
 
 
-def window_readers(length: int) -> tuple[Callable, Callable]:
+def make_window_readers(length: int) -> tuple[Callable, Callable]:  # `Dataset.take`, `vary`
     """Return `Dataset.take` and `Dataset.vary` of windows of `length` tokens. `vary`
     shifts all windows of an epoch by its random word modulo `length`.
     """
@@ -84,26 +84,40 @@ def window_readers(length: int) -> tuple[Callable, Callable]:
     return take, vary
 
 
-def start_token(tokenizer: Tokenizer, train: list[str], several: bool) -> int:
+def find_start_token(tokenizer: Tokenizer, train_texts: list[str], has_end_tokens: bool) -> int:
     """Return the token that precedes a generated text: the end token that separates
     several texts; for a single text the last token of its line break, or its first
     token if it has no line break.
+
+    Args:
+      tokenizer: of the texts.
+      train_texts: the training texts.
+      has_end_tokens: whether end tokens separate the texts.
     """
-    if several:
-        return end_of(tokenizer)
-    line_break = next((mark for mark in ("\r\n", "\n") if mark in train[0]), None)
-    return int(tokenizer.encode(line_break)[-1] if line_break else tokenizer.encode(train[0])[0])
+    if has_end_tokens:
+        return require_end_token(tokenizer)
+    line_break = next((mark for mark in ("\r\n", "\n") if mark in train_texts[0]), None)
+    return int(
+        tokenizer.encode(line_break)[-1] if line_break else tokenizer.encode(train_texts[0])[0]
+    )
 
 
-def window_layout(counts: dict[str, int], length: int) -> dict[str, tuple[int, int]]:
-    """Return {split: (first window, number of windows)} of splits with `counts` tokens.
+def make_window_bounds(
+    num_tokens: dict[str, int], length: int
+) -> dict[str, tuple[int, int]]:  # -> {split: (first window, number of windows)}
+    """Return {split: (first window, number of windows)} of splits with these numbers
+    of tokens.
 
     Each split begins at a multiple of `length`. A training window shifted by up to
     length - 1 tokens remains within its split. Raise a UserError where a split is
     shorter than a window.
+
+    Args:
+      num_tokens: {split: number of tokens}, in the order of the array.
+      length: tokens of a window.
     """
     bounds, first = {}, 0
-    for name, count in counts.items():
+    for name, count in num_tokens.items():
         spare = length if name == "train" else 1
         require(
             count >= length + spare,
@@ -115,70 +129,96 @@ def window_layout(counts: dict[str, int], length: int) -> dict[str, tuple[int, i
     return bounds | dict(test=bounds.get("test", bounds["valid"]))
 
 
-def placeholder_dataset(vocabulary: int, length: int, windows: int) -> Dataset:
-    """Return a data set of text, all tokens 0, with `windows` training windows. A
-    program compiled for it serves any text, because it depends on shapes alone.
+def make_placeholder_dataset(vocabulary_size: int, length: int, num_windows: int) -> Dataset:
+    """Return a data set of text, all tokens 0. A program compiled for it serves any
+    text, because it depends on shapes alone.
+
+    Args:
+      vocabulary_size: number of tokens.
+      length: tokens of a window.
+      num_windows: number of training windows.
     """
-    bounds = window_layout(dict(train=(windows + 1) * length, valid=10 * length), length)
-    take, vary = window_readers(length)
-    tokens = np.zeros((windows + 12) * length, np.uint16 if vocabulary <= 2**16 else np.int32)
-    spec = Spec("text", (length,), bounds["train"][1], vocabulary=vocabulary, mask=vocabulary - 1)
+    bounds = make_window_bounds(dict(train=(num_windows + 1) * length, valid=10 * length), length)
+    take, vary = make_window_readers(length)
+    tokens = np.zeros(
+        (num_windows + 12) * length, np.uint16 if vocabulary_size <= 2**16 else np.int32
+    )
+    spec = Spec(
+        "text", (length,), bounds["train"][1], vocabulary=vocabulary_size, mask=vocabulary_size - 1
+    )
     return Dataset(
-        dict(tokens=tokens, sizes=np.ones((vocabulary, 2), np.uint8)), bounds, take, spec, {}, vary
+        dict(tokens=tokens, sizes=np.ones((vocabulary_size, 2), np.uint8)),
+        bounds,
+        take,
+        spec,
+        {},
+        vary,
     )
 
 
-def tokenize_splits(
-    config: ConfigDict, parts: dict[str, list[str]], several: bool
-) -> tuple[Tokenizer, np.ndarray, dict[str, int]]:
+def tokenize_splits_cached(
+    config: ConfigDict, texts_of_split: dict[str, list[str]], add_end_tokens: bool
+) -> tuple[Tokenizer, np.ndarray, dict[str, int]]:  # tokens [n], {split: number of tokens}
     """Tokenize all splits, or read them from the cache.
 
-    The tokenizer is read from its file, or fit to `tokenizers.fitted_part`.
+    The tokenizer is read from its file, or fit to `tokenizers.select_examples_to_fit`.
+
+    Args:
+      config: the `data` section of a config.
+      texts_of_split: {split: texts}, cleaned.
+      add_end_tokens: whether an end token follows each text.
 
     Returns:
       The tokenizer; the tokens [n] of all splits, each padded to a multiple of
       config.length; and {split: number of tokens without padding}.
     """
     file_tokenizer = tokenizers.build((), config) if config.tokenizer == "file" else None
-    cached = token_cache(config, parts, several, file_tokenizer)
+    cached = token_cache_path(config, texts_of_split, add_end_tokens, file_tokenizer)
     try:
-        tokens, fields = files.load_array(cached)
+        tokens, fields = files.load_cached_array(cached)
         return tokenizers.from_json(fields["tokenizer"]), np.asarray(tokens), fields["counts"]
     except OSError:  # not cached yet
         pass
     except Exception:  # a damaged file raises exceptions of many types
         print_warning(f"{cached} is damaged: tokenizing again")
-    tokenizer = file_tokenizer or tokenizers.build(tokenizers.fitted_part(parts, config), config)
-    end = np.array([end_of(tokenizer)] * several, np.int32)
+    tokenizer = file_tokenizer or tokenizers.build(
+        tokenizers.select_examples_to_fit(texts_of_split, config), config
+    )
+    end = np.array([require_end_token(tokenizer)] * add_end_tokens, np.int32)
     join = lambda texts: np.concatenate(
         [np.zeros(0, np.int32), *(ids for part in texts for ids in (tokenizer.encode(part), end))]
     )
-    ids = {name: join(texts) for name, texts in parts.items()}
+    ids = {name: join(texts) for name, texts in texts_of_split.items()}
     counts = {name: len(x) for name, x in ids.items()}
-    window_layout(counts, config.length)  # raises where a split is too short, before caching
+    make_window_bounds(counts, config.length)  # raises where a split is too short, before caching
     filler = tokenizer.size - 1 if tokenizer.end is None else tokenizer.end  # never read
     filled = [np.append(x, np.full(-len(x) % config.length, filler)) for x in ids.values()]
     tokens = np.concatenate(filled).astype(np.uint16 if tokenizer.size <= 2**16 else np.int32)
     save = lambda f: np.save(f, tokens, allow_pickle=False)
-    files.cache_array(cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens")
+    files.try_cache_array(
+        cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens"
+    )
     return tokenizer, tokens, counts
 
 
-def token_cache(
-    config: ConfigDict, parts: dict[str, list[str]], several: bool, file_tokenizer: Tokenizer | None
+def token_cache_path(
+    config: ConfigDict,
+    texts_of_split: dict[str, list[str]],
+    add_end_tokens: bool,
+    file_tokenizer: Tokenizer | None,
 ) -> Path:
     """Return the path of the cached tokens, named by a hash of the texts and of the
     settings of tokenization.
 
     Args:
       config: the `data` section of a config.
-      parts: {split: texts}.
-      several: whether end tokens separate the texts.
+      texts_of_split: {split: texts}.
+      add_end_tokens: whether end tokens separate the texts.
       file_tokenizer: the tokenizer, where it is read from a file.
     """
     hashes = {
         name: [hashlib.sha256(part.encode()).hexdigest() for part in texts]
-        for name, texts in parts.items()
+        for name, texts in texts_of_split.items()
     }
     settings = [
         LAYOUT,
@@ -186,7 +226,7 @@ def token_cache(
         file_tokenizer and file_tokenizer.sha256,
         config.vocabulary,
         config.length,
-        several,
+        add_end_tokens,
         hashes,
     ]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
@@ -204,26 +244,37 @@ SPLITS = {
 }
 
 
-def by_content(texts: list[str], tenths: Sequence[str]) -> dict[str, list[str]]:
+def split_by_content_hash(texts: list[str], split_of_tenth: Sequence[str]) -> dict[str, list[str]]:
     """Assign each text to a split by the hash of its contents, so that duplicates are
     in the same split.
+
+    Args:
+      texts: the documents.
+      split_of_tenth: the split of each tenth of the hash values, a value of SPLITS.
     """
-    which = [tenths[files.hash_decile(text)] for text in texts]
+    which = [split_of_tenth[files.hash_decile(text)] for text in texts]
     return {
         name: [text for text, its in zip(texts, which, strict=True) if its == name]
-        for name in dict.fromkeys(tenths)
+        for name in dict.fromkeys(split_of_tenth)
     }
 
 
-def by_position(texts: list[str], tenths: Sequence[str]) -> dict[str, list[str]]:
+def split_by_position(texts: list[str], split_of_tenth: Sequence[str]) -> dict[str, list[str]]:
     """Divide the concatenated characters into consecutive tenths. A text that contains
     the boundary of a split is divided into two.
+
+    Args:
+      texts: the documents.
+      split_of_tenth: the split of each tenth of the characters, a value of SPLITS.
     """
     starts = np.cumsum([0, *map(len, texts)]).tolist()
     border = lambda tenth: starts[-1] * tenth // 10
     parts = {}
-    for name in dict.fromkeys(tenths):
-        low, high = border(tenths.index(name)), border(tenths.index(name) + tenths.count(name))
+    for name in dict.fromkeys(split_of_tenth):
+        low, high = (
+            border(split_of_tenth.index(name)),
+            border(split_of_tenth.index(name) + split_of_tenth.count(name)),
+        )
         cut = [
             text[max(low - start, 0) : max(high - start, 0)]
             for text, start in zip(texts, starts, strict=False)

@@ -6,18 +6,20 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from aigc_jax.core import config as configs
 from aigc_jax.core import distributed
-from aigc_jax.inference.run import Run, load
+from aigc_jax.inference.load import load
+from aigc_jax.inference.run import Run
 from aigc_jax.training import identity
 from aigc_jax.training import train as training
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.training.train import Options, open_trials, prepare
-from aigc_jax.utils.errors import UserError, argument, brief, check_type, require
+from aigc_jax.training.train import Options, load_and_resolve, open_trials
+from aigc_jax.utils.errors import UserError, check_type, mark_argument, require, short_repr
 from aigc_jax.utils.terminal import print_warning
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -26,7 +28,7 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 def train(
     config: str | Path | ConfigDict | None,
     workdir: str | Path,
-    overrides: dict | None = None,
+    overrides: dict[str, Any] | None = None,
     *,
     extend: int | None = None,
     restart: bool = False,
@@ -37,6 +39,7 @@ def train(
 
     An interrupted run in the directory resumes, and its results are bitwise identical
     to those of an uninterrupted run; a finished run is returned unchanged.
+    config.run.deterministic has an effect only before JAX first uses a device.
 
     Args:
       config: the name of a shipped config, the path of a Python file with
@@ -47,7 +50,15 @@ def train(
         must not depend on the last step.
       restart: remove the run in `workdir` and begin again at step 0.
       download: fetch missing data.
-      profile: the first and the last of the steps to trace, into WORKDIR/profile.
+      profile: the first and the last of the steps to trace, into WORKDIR/profile; ():
+        no trace.
+
+    Raises:
+      UserError: the config, the data or the directory cannot be used, or the run
+        diverged.
+      KeyboardInterrupt: Ctrl-C (in a notebook: interrupt) was pressed. The run was
+        saved, and the same call resumes.
+      SystemExit: SIGTERM was received. The run was saved, and the same call resumes.
 
     >>> import aigc_jax
     >>> small = {"steps": 20, "num_metric_samples": 64, "latent_dim": 8}
@@ -59,15 +70,6 @@ def train(
     True
     >>> run.rows("test")[-1]["step"]
     20
-
-    config.run.deterministic has an effect only before JAX first uses a device.
-
-    Raises:
-      UserError: the config, the data or the directory cannot be used, or the run
-        diverged.
-      KeyboardInterrupt: Ctrl-C (in a notebook: interrupt) was pressed. The run was
-        saved, and the same call resumes.
-      SystemExit: SIGTERM was received. The run was saved, and the same call resumes.
     """
     status = train_run(
         config,
@@ -88,22 +90,23 @@ def train(
 def train_run(
     config: ConfigDict | str | Path | None,
     workdir: str | Path,
-    overrides: Mapping | None = None,
+    overrides: Mapping[str, Any] | None = None,
     *,
     extend: int | None = None,
     restart: bool = False,
     download: bool = False,
     profile: Sequence[int] = (),
     processes: Sequence = (),
-) -> dict:
+) -> dict:  # the STATUS, done or preempted
     """Train a run and return its STATUS, which is done or preempted.
 
     Args:
-      processes: the arguments of `core.distributed.initialize`; the other arguments are
-        those of `train`.
+      processes: (coordinator, count, index) of `core.distributed.initialize`, or ();
+        the other arguments are those of `train`.
 
     Raises:
-      UserError: the run ended with any other status.
+      UserError: an argument is wrong, the config, the data or the directory cannot be
+        used, or the run ended with any other status.
     """
     _check_directory(workdir)
     if overrides is not None:
@@ -114,20 +117,20 @@ def train_run(
     full, changes = choose_config(config, workdir, dict(overrides or {}))
     require(
         not restart or extend is None,
-        f"{argument('restart')} discards the run, {argument('extend')} continues it: use only one",
+        f"{mark_argument('restart')} discards the run, {mark_argument('extend')} continues it: "
+        "use only one",
     )
     if full.run.deterministic:  # read when JAX first initializes its backend
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = flags if DETERMINISTIC in flags else f"{flags} {DETERMINISTIC}"
     distributed.initialize(*processes)
-    dataset, resolved = prepare([full], download)
+    dataset, resolved = load_and_resolve([full], download)
     with (
         distributed.StopSignal() as stop,
         open_trials(resolved, [workdir], dataset, [changes], extend, restart) as trials,
     ):
         programs = Programs(trials[0].config, dataset, 1)
-        options = Options(profile=tuple(profile))
-        (status,) = training.train(programs, trials, workdir, stop, options)
+        (status,) = training.train(programs, trials, workdir, stop, Options(profile=tuple(profile)))
     require(
         status["status"] in ("done", "preempted"),
         f"{workdir} {status['status']}: {status.get('reason')}; "
@@ -139,7 +142,7 @@ def train_run(
 def _check_directory(workdir: str | Path) -> None:
     """Raise a UserError unless the directory may hold a run."""
     check_type("workdir", workdir, (str, Path), "a directory")
-    require(str(workdir), f"{argument('workdir')}='' must name a directory")
+    require(str(workdir), f"{mark_argument('workdir')}='' must name a directory")
     require(
         not (Path(workdir) / "sweep.json").exists(),
         f"{workdir} is a sweep: a run needs a directory of its own",
@@ -154,23 +157,37 @@ def _check_profile(profile: Sequence[int]) -> None:
         or len(profile) == 2
         and all(isinstance(step, int) for step in profile)
         and 0 < profile[0] <= profile[1],
-        f"{argument('profile')}={brief(profile)} must be the first and the last of the steps to "
-        "trace, such as (10, 15)",
+        f"{mark_argument('profile')}={short_repr(profile)} must be the first and the last of the "
+        "steps to trace, such as (10, 15)",
     )
 
 
 def choose_config(
-    config: ConfigDict | str | Path | None, workdir: str | Path, overrides: dict
-) -> tuple[ConfigDict, dict]:
-    """Return the config to train, and the changes that `overrides` make to `config`."""
+    config: ConfigDict | str | Path | None, workdir: str | Path, overrides: dict[str, Any]
+) -> tuple[ConfigDict, dict]:  # config, {key: [before, after]}
+    """Return the config to train, and {key: [before, after]} of the changes that the
+    overrides make to its file.
+
+    Args:
+      config: as in `train`; None: that of the run in `workdir`, without changes.
+      workdir: the run's directory.
+      overrides: {config key: value}.
+
+    Raises:
+      UserError: `config` is None and the directory has no run, or a key or a value is
+        invalid.
+    """
     if config is not None:
         base = configs.load(config)
         full = configs.override(base, overrides)
-        return full, configs.difference(configs.flatten_config(base), configs.flatten_config(full))
+        return full, configs.differing_leaves(
+            configs.flatten_config(base), configs.flatten_config(full)
+        )
     run = RunDir(workdir)
     if not (run / "config.json").exists():
         raise UserError(
-            f"{workdir} is not a run yet: set a config, such as {argument('config')}=gan_digits"
+            f"{workdir} is not a run yet: set a config, such as "
+            f"{mark_argument('config')}=gan_digits"
         )
-    stored = configs.fill_defaults(identity.stored_config(run.config()))
+    stored = configs.fill_defaults(identity.parse_stored_config(run.read_config_json()))
     return configs.override(stored, overrides), {}

@@ -5,43 +5,55 @@ Only `save_png` imports Pillow.
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aigc_jax.utils.documents import write_atomically
 
 
-def shape_of_grid(num: int) -> tuple[int, int]:
-    """Return (rows, columns) for `num` cells: without empty cells if the ratio of the
-    sides is then at most 2.5, otherwise nearly square.
+def choose_grid_shape(num_cells: int) -> tuple[int, int]:  # (rows, columns)
+    """Return (rows, columns) for `num_cells` cells: without empty cells if the ratio of
+    the sides is then at most 2.5, otherwise nearly square.
     """
-    rows = max(r for r in range(1, math.isqrt(num) + 1) if num % r == 0)
-    if num / rows <= 2.5 * rows:
-        return rows, num // rows
-    columns = math.isqrt(num - 1) + 1
-    return -(-num // columns), columns
+    rows = max(r for r in range(1, math.isqrt(num_cells) + 1) if num_cells % r == 0)
+    if num_cells / rows <= 2.5 * rows:
+        return rows, num_cells // rows
+    columns = math.isqrt(num_cells - 1) + 1
+    return -(-num_cells // columns), columns
 
 
-def to_uint8(images: np.ndarray) -> np.ndarray:  # in [-1, 1] -> 0 .. 255
-    """Return 8-bit grey levels: (x + 1) 127.5, rounded half up, clipped; NaN is 128."""
+def to_uint8(images: np.ndarray) -> np.ndarray:  # [...] in [-1, 1] -> [...] in 0 .. 255
+    """Return 8-bit grey levels of images in [-1, 1]: (x + 1) 127.5, rounded half up,
+    clipped; NaN is 128.
+    """
     return (np.clip(np.nan_to_num(images), -1, 1) * 127.5 + 128).astype(np.uint8)
 
 
-def as_saved(samples: np.ndarray, spec) -> np.ndarray:  # [N, ...] -> the same shape
+def quantize_as_saved(
+    samples: np.ndarray, spec: Any
+) -> np.ndarray:  # [N, ...] -> [N, ...], images in [-1, 1]
     """Return the values that a file of the samples stores; metrics use the same values.
 
     Images [N, (K,) H, W, C] are clipped to [-1, 1] and, if the data are integer grey
     levels, rounded to the 256 levels of a PNG, to the same numbers as 8-bit data.
     Values that are not finite become NaN. Samples that are not images (points, latents,
     likelihoods, tokens) are returned unchanged.
+
+    Args:
+      samples: [N, ...].
+      spec: the `data.dataset.Spec` of the data.
     """
     if spec.kind != "image" or samples.shape[1:][-3:] != tuple(spec.shape):
         return samples
     if spec.levels:
         out = to_uint8(samples).astype(np.float32)
         out += out
-        out -= np.float32(255)  # exact: only the product rounds, as in data.dataset.images_of
+        out -= np.float32(
+            255
+        )  # exact: only the product rounds, as in data.dataset.wrap_image_arrays
         out *= np.float32(1 / 255)
     else:
         out = np.clip(samples, -1, 1)
@@ -49,15 +61,24 @@ def as_saved(samples: np.ndarray, spec) -> np.ndarray:  # [N, ...] -> the same s
     return out
 
 
-def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Return the images in one grid, separated by lines of two pixels; small images are
-    enlarged to about 56 pixels.
+def make_image_grid(
+    images: np.ndarray, columns: int | None = None
+) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> uint8 [H', W', C]
+    """Return the images in one grid, row by row, separated by lines of two pixels;
+    small images are enlarged to about 56 pixels.
+
+    Args:
+      images: [N, H, W, C] in [-1, 1].
+      columns: images per row; None: the columns of `choose_grid_shape`.
+
+    Returns:
+      Pixels uint8 [H', W', C]; lines and empty cells are grey (128).
     """
     n, h, w, c = images.shape
     scale = max(1, round(56 / max(h, w)))
     pixels = to_uint8(images)
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-    rows, columns = (-(-n // columns), columns) if columns else shape_of_grid(n)
+    rows, columns = (-(-n // columns), columns) if columns else choose_grid_shape(n)
     h, w, gap = h * scale, w * scale, 2
     out = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 128, np.uint8)
     for i, image in enumerate(pixels):
@@ -69,7 +90,14 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 def save_png(
     path: Path, pixels: np.ndarray, origin: dict[str, str]
 ) -> None:  # [H, W, C] uint8, C of 1 or 3
-    """Write a PNG with its origin in text chunks."""
+    """Write a PNG.
+
+    Args:
+      path: the file.
+      pixels: uint8 [H, W, C], C of 1 or 3.
+      origin: {name: text}, such as `provenance_marks.describe_origin`; written as text
+        chunks.
+    """
     from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
@@ -82,10 +110,14 @@ def save_png(
     write_atomically(path, buffer.getvalue())
 
 
-def is_drawable(shape, spec) -> bool:
+def is_drawable(sample_shape: Sequence[int], spec: Any) -> bool:
     """Return whether a sample of this shape is an image or a point in the space of the
     data, or K of them [K, ...] for one example.
+
+    Args:
+      sample_shape: of one sample, without the axis of samples.
+      spec: the `data.dataset.Spec` of the data.
     """
     own = tuple(spec.shape)
-    has_shape = len(shape) - len(own) in (0, 1) and tuple(shape[-len(own) :]) == own
+    has_shape = len(sample_shape) - len(own) in (0, 1) and tuple(sample_shape[-len(own) :]) == own
     return has_shape and spec.kind in ("image", "points")

@@ -63,7 +63,7 @@ class Bar(NamedTuple):
 
 
 class Tune(NamedTuple):
-    """A tune of one voice; `read_tune` parses it from ABC notation."""
+    """A tune of one voice; `parse_tune` parses it from ABC notation."""
 
     title: str
     tempo: Fraction  # whole notes per minute
@@ -71,7 +71,7 @@ class Tune(NamedTuple):
     bars: list[Bar]
 
 
-def parse_duration(text: str) -> Fraction:
+def parse_note_length(text: str) -> Fraction:  # a factor, 1 for ""
     """Return the factor of a note's length: 1 for '', 3 for '3', 1/2 for '/', 1/4 for
     '//', 3/2 for '3/2'. Raise a UserError for other text.
     """
@@ -89,16 +89,21 @@ def parse_duration(text: str) -> Fraction:
     return value
 
 
-def parse_meter(text: str) -> Fraction:
-    """Return the length of a bar in whole notes: 1 for C and C|, 3/4 for 6/8."""
+def parse_meter(text: str) -> Fraction:  # in whole notes
+    """Return the length of a bar in whole notes: 1 for C and C|, 3/4 for 6/8. Raise a
+    UserError for other text.
+    """
     found = re.fullmatch(r"(\d{1,2})/(\d{1,2})", {"C": "4/4", "C|": "2/2"}.get(text, text))
     if not (found and int(found[1]) and int(found[2])):
         raise UserError(f"the meter {text!r} is neither C, C| nor a fraction such as 6/8")
     return Fraction(int(found[1]), int(found[2]))
 
 
-def key_signature(text: str) -> dict[str, int]:
-    """Return {letter: 1 for sharp, -1 for flat} of a key such as G, Am, Bb or Edor."""
+def parse_key(text: str) -> dict[str, int]:  # {letter: 1 for sharp, -1 for flat}
+    """Return {letter: 1 for sharp, -1 for flat} of a key such as G, Am, Bb or Edor.
+    Raise a UserError unless the text begins with a tonic of SHARPS; an unknown mode
+    counts as major.
+    """
     found = re.match(r"([A-G][#b]?)\s*([A-Za-z]{0,3})", text)
     if not found or found[1] not in SHARPS:
         raise UserError(f"the key {text!r} does not begin with a letter from A to G")
@@ -125,8 +130,10 @@ class Reader:
             (0, Fraction(0)),
         )
 
-    def field(self, name: str, value: str) -> None:
-        """Apply a field such as M:6/8; fields that do not affect notes are ignored."""
+    def apply_field(self, name: str, value: str) -> None:
+        """Apply a field such as M:6/8, whose `name` is M and `value` 6/8; fields that
+        do not affect notes are ignored. Raise a UserError for an invalid value.
+        """
         if name == "T":
             self.title = self.title or value
         elif name == "M" and value != "none":
@@ -134,7 +141,7 @@ class Reader:
         elif name == "L":
             self.unit = parse_meter(value)
         elif name == "K":
-            self.key = key_signature(value)
+            self.key = parse_key(value)
         elif name == "Q":
             found = re.search(r"(?:(\d{1,2})/(\d{1,2})\s*=\s*)?(\d{1,4})\s*$", value)
             if found and int(found[3]) and (not found[2] or int(found[2])):
@@ -142,22 +149,24 @@ class Reader:
                     Fraction(int(found[1]), int(found[2])) if found[1] else Fraction(1, 4)
                 ) * int(found[3])
         elif name == "P":
-            self.close(edge=True)
+            self.close_bar(is_edge=True)
 
-    def close(self, edge: bool) -> None:
-        """End the current bar, unless it has no notes or rests; `edge`: whether the bar
-        line is the edge of a part.
+    def close_bar(self, is_edge: bool) -> None:
+        """End the current bar, unless it has no notes or rests; `is_edge`: whether the
+        bar line is the edge of a part.
         """
         if self.now > self.begun:
-            self.bars.append(Bar(self.now - self.begun, self.meter, self.edge or edge))
-            self.edge = edge
-        elif edge:
+            self.bars.append(Bar(self.now - self.begun, self.meter, self.edge or is_edge))
+            self.edge = is_edge
+        elif is_edge:
             self.edge, self.bars[-1:] = True, [bar._replace(edge=True) for bar in self.bars[-1:]]
         self.begun, self.accidentals = self.now, {}
 
-    def advance(self, text: str, pitches: list[int]) -> None:
-        """Append a note, a chord, or for no pitches a rest, whose length is `text`."""
-        length = parse_duration(text) * (
+    def append_notes(self, length_text: str, pitches: list[int]) -> None:
+        """Append a note, a chord, or for no pitches a rest, whose length is
+        `length_text`.
+        """
+        length = parse_note_length(length_text) * (
             self.unit or (Fraction(1, 16) if self.meter < Fraction(3, 4) else Fraction(1, 8))
         )
         left, factor = self.tuplet
@@ -169,15 +178,15 @@ class Reader:
         self.notes += [Note(self.now, length, pitch) for pitch in pitches]
         self.now += length
 
-    def pitch(self, found) -> int:
-        """Return the MIDI pitch of a match of NOTE, from its accidental, earlier
-        accidentals in the bar, and the key. Raise a UserError for a pitch outside the
-        range of MIDI.
+    def parse_pitch(self, match: re.Match[str]) -> int:  # MIDI number
+        """Return the MIDI pitch of a match of NOTE, or of a note of TOKEN, from its
+        accidental, earlier accidentals in the bar, and the key. Raise a UserError for a
+        pitch outside the range of MIDI.
         """
-        letter, marks = found["letter"].upper(), found["accidental"]
+        letter, marks = match["letter"].upper(), match["accidental"]
         require(marks in ACCIDENTALS, f"{marks!r} is not an accidental")
         octave = 12 * (
-            found["octave"].count("'") - found["octave"].count(",") + found["letter"].islower()
+            match["octave"].count("'") - match["octave"].count(",") + match["letter"].islower()
         )
         place = (letter, octave)
         if marks:
@@ -185,10 +194,10 @@ class Reader:
         value = (
             60 + SEMITONES[letter] + octave + self.accidentals.get(place, self.key.get(letter, 0))
         )
-        require(0 <= value < 128, f"{found[0]!r} is outside the pitches of MIDI")
+        require(0 <= value < 128, f"{match[0]!r} is outside the pitches of MIDI")
         return value
 
-    def lean(self, marks: str) -> None:
+    def apply_broken_rhythm(self, marks: str) -> None:
         """Apply a broken rhythm: `a > b` multiplies the lengths of a and b by 3/2 and
         1/2, `a >> b` by 7/4 and 1/4, `a >>> b` by 15/8 and 1/8; `<` reverses the
         factors.
@@ -201,7 +210,7 @@ class Reader:
         self.now += length * (first - 1)
         self.broken = second
 
-    def line(self, text: str) -> None:
+    def parse_line(self, text: str) -> None:
         """Parse a line of notes, bars and inline fields. Raise a UserError at the first
         token that is not ABC notation.
         """
@@ -212,30 +221,30 @@ class Reader:
                 raise UserError(f"{text[at : at + 10]!r} is not ABC notation")
             at = found.end()
             if found["inline"]:
-                self.field(found["inline"][1], found["inline"][3:-1].strip())
+                self.apply_field(found["inline"][1], found["inline"][3:-1].strip())
             elif found["bar"]:
-                self.close(edge=found["bar"] != "|" or bool(found["ending"]))
+                self.close_bar(is_edge=found["bar"] != "|" or bool(found["ending"]))
             elif found["second"]:
-                self.close(edge=True)
+                self.close_bar(is_edge=True)
             elif found["tuplet"]:
                 count = int(found["tuplet"])
                 require(count > 1, f"{found[0]!r} is not a tuplet")
                 self.tuplet = (count, Fraction(TUPLETS.get(count, 2), count))
             elif found["broken"]:
-                self.lean(found["broken"])
+                self.apply_broken_rhythm(found["broken"])
             elif found["chord"]:
                 inside = list(NOTE.finditer(found["chord"]))
-                self.advance(
+                self.append_notes(
                     found["chord_length"] or inside[0]["length"],
-                    [self.pitch(note) for note in inside],
+                    [self.parse_pitch(note) for note in inside],
                 )
             elif found["letter"]:
-                self.advance(found["length"], [self.pitch(found)])
+                self.append_notes(found["length"], [self.parse_pitch(found)])
             elif found["rest"]:
-                self.advance(found["rest_length"], [])
+                self.append_notes(found["rest_length"], [])
 
 
-def read_tune(text: str) -> Tune:
+def parse_tune(text: str) -> Tune:
     """Parse a text in ABC notation, which begins with its fields. Raise a UserError for
     a line that is not ABC notation, and for a tune without a key or notes.
     """
@@ -244,24 +253,24 @@ def read_tune(text: str) -> Tune:
         line = line.split("%")[0].strip()
         try:
             if re.match(r"[A-Za-z+]:", line) and not line.startswith("|"):
-                reader.field(line[0], line[2:].strip())
+                reader.apply_field(line[0], line[2:].strip())
                 music = music or line[0] == "K"
             elif line and music:
-                reader.line(line)
+                reader.parse_line(line)
         except UserError as e:
             raise UserError(f"line {number} of the tune: {e}") from None
     require(music, "the tune has no key (K:)")
-    reader.close(edge=True)
+    reader.close_bar(is_edge=True)
     require(reader.notes, "the tune has no notes")
     return Tune(reader.title, reader.tempo or Fraction(30), reader.notes, reader.bars)
 
 
-def bars_add_up(text: str) -> bool:
+def has_valid_bars(text: str) -> bool:  # 4 or more, of full length
     """Return whether the text is a tune of at least four bars, each as long as its
     meter requires; bars at the edge of a part may be shorter.
     """
     try:
-        bars = read_tune(text).bars
+        bars = parse_tune(text).bars
     except UserError:
         return False
     return len(bars) >= 4 and all(
@@ -273,7 +282,7 @@ def bars_add_up(text: str) -> bool:
 TICKS = 480  # per quarter note
 
 
-def to_midi(tune: Tune) -> bytes:
+def encode_midi(tune: Tune) -> bytes:
     """Return a Standard MIDI File of format 0: one track, played by a piano."""
     events = [(note.start + note.length, 0, note.pitch) for note in tune.notes] + [
         (note.start, 1, note.pitch) for note in tune.notes
@@ -282,7 +291,7 @@ def to_midi(tune: Tune) -> bytes:
     track, now = bytearray(b"\0\xff\x51\x03" + microseconds.to_bytes(3, "big")), 0
     for time, on, pitch in sorted(events):  # at equal times, ends before starts
         ticks = round(time * 4 * TICKS)
-        track += variable_length(ticks - now) + bytes(
+        track += encode_variable_length(ticks - now) + bytes(
             [0x90 if on else 0x80, pitch, 80 if on else 0]
         )
         now = ticks
@@ -296,27 +305,33 @@ def to_midi(tune: Tune) -> bytes:
     )
 
 
-def variable_length(number: int) -> bytes:
+def encode_variable_length(value: int) -> bytes:
     """Return a variable-length quantity of MIDI: 7 bits per byte, and a first bit that
     is 1 in all bytes but the last.
     """
-    out = bytes([number & 0x7F])
-    while number := number >> 7:
-        out = bytes([0x80 | number & 0x7F]) + out
+    out = bytes([value & 0x7F])
+    while value := value >> 7:
+        out = bytes([0x80 | value & 0x7F]) + out
     return out
 
 
-def write_midi(stem: Path, texts: list[str]) -> list[Path]:
+def write_midi_files(
+    stem: Path, texts: list[str]
+) -> list[Path]:  # STEM_1.mid, ...; skips texts that are no tune
     """Write STEM_1.mid and so on, one file for each text that is a tune, numbered by
     its position among the texts; return the paths.
+
+    Args:
+      stem: path of the files without _1.mid.
+      texts: texts; those that are no tune are skipped.
     """
     written = []
     for i, text in enumerate(texts, 1):
         try:
-            tune = read_tune(text)
+            tune = parse_tune(text)
         except UserError:
             continue
         path = stem.with_name(f"{stem.name}_{i}.mid")
-        write_atomically(path, to_midi(tune))
+        write_atomically(path, encode_midi(tune))
         written.append(path)
     return written

@@ -5,34 +5,47 @@ Matplotlib is imported when a figure is created.
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aigc_jax.media.images import image_grid
+from aigc_jax.media.images import make_image_grid
 from aigc_jax.utils.documents import write_atomically
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def _figure(width: float, height: float, layout: Any = "constrained"):
+
+def _make_figure(
+    width: float, height: float, layout: Any = "constrained"
+) -> "Figure":  # width and height in inches
+    """Return an empty figure of width x height inches at 100 dots per inch."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout=layout, dpi=100)
 
 
-def _save_figure(path: Path, figure, origin: dict[str, str]) -> None:
+def _save_figure(path: Path, figure: "Figure", origin: dict[str, str]) -> None:
+    """Write a figure as a PNG with its origin in text chunks."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={k: str(v) for k, v in origin.items()})
     write_atomically(path, buffer.getvalue())
 
 
 def save_scatter(
-    path: Path, samples: np.ndarray, spec, origin: dict[str, str]
+    path: Path, samples: np.ndarray, spec: Any, origin: dict[str, str]
 ) -> None:  # [N, K, D]: the first two coordinates
-    """Write a scatter plot of the first two coordinates of samples [N, K, D]: N series
-    of K points, each connected by a line, and the modes of the data if the spec has
-    them.
+    """Write a scatter plot of the first two coordinates of samples: each series
+    connected by a line, and the modes of the data if the spec has them.
+
+    Args:
+      path: the PNG file.
+      samples: N series [N, K, D] of K points, K of 1 or 2. Of D = 1, the coordinate is
+        drawn on both axes.
+      spec: the `data.dataset.Spec` of the data, whose `centres` are drawn as modes.
+      origin: {name: text}, such as `provenance_marks.describe_origin`.
     """
-    figure = _figure(5, 5)
+    figure = _make_figure(5, 5)
     axes = figure.subplots()
     x, y = samples[..., 0], samples[..., min(1, samples.shape[-1] - 1)]  # [N, K]
     axes.plot(x.T, y.T, color="0.7", linewidth=0.5)
@@ -61,25 +74,25 @@ def save_scatter(
 
 def save_separability(
     path: Path,
-    sets: np.ndarray,
+    image_sets: np.ndarray,
     scores: np.ndarray,
     accuracy: float,
     origin: dict[str, str],
-    shown: int = 16,
-) -> None:
+    num_shown: int = 16,
+) -> None:  # images [2, K, H, W, C] and scores [2, K] of examples and samples
     """Write a figure of a linear classifier's separation of examples and samples: its
     scores, its accuracy, and the images with the most extreme scores of either set.
 
     Args:
       path: the PNG file.
-      sets: images [2, K, H, W, C] of examples and samples, each in ascending order of
-        the scores.
+      image_sets: images [2, K, H, W, C] of examples and samples, each in ascending
+        order of the scores.
       scores: scores [2, K] of examples and samples, positive if classified as example.
       accuracy: the accuracy of the classifier.
       origin: metadata of the file.
-      shown: number of images per strip.
+      num_shown: number of images per strip.
     """
-    figure = _figure(9, 5.4)
+    figure = _make_figure(9, 5.4)
     axes = figure.subplots(5, 1, height_ratios=(3.4, 1, 1, 1, 1))
     low, high = np.quantile(scores, (0.001, 0.999))
     for name, values, colour in zip(
@@ -98,13 +111,13 @@ def save_separability(
     )
     axes[0].legend(fontsize=8)
     strips = {
-        "most confidently classified samples": sets[1, :shown],
-        "samples classified as examples": sets[1, ::-1][:shown],
-        "examples classified as samples": sets[0, :shown],
-        "most confidently classified examples": sets[0, ::-1][:shown],
+        "most confidently classified samples": image_sets[1, :num_shown],
+        "samples classified as examples": image_sets[1, ::-1][:num_shown],
+        "examples classified as samples": image_sets[0, :num_shown],
+        "most confidently classified examples": image_sets[0, ::-1][:num_shown],
     }
     for ax, (title, images) in zip(axes[1:], strips.items(), strict=True):
-        pixels = image_grid(images, shown)
+        pixels = make_image_grid(images, num_shown)
         ax.imshow(
             pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255
         )
@@ -119,6 +132,12 @@ COLOURS = {"train": "tab:orange", "valid": "tab:blue", "test": "tab:green"}
 def save_curves(path: Path, rows: list[dict], origin: dict[str, str]) -> None:
     """Write curves over training steps, with one panel per value and one line per
     split; without values, write nothing.
+
+    Args:
+      path: the PNG file.
+      rows: {"step": step, "split": a key of COLOURS, name: value, ...}; values may be
+        None.
+      origin: {name: text}, such as `provenance_marks.describe_origin`.
     """
     names = list(
         dict.fromkeys(k for row in rows for k, v in row.items() if k not in ("step", "split"))
@@ -158,7 +177,7 @@ def _panels(count: int, columns: int = 3, width: float = 4.2, height: float = 2.
     left, bottom, right, top = 0.62, 0.42, 0.12, 0.28  # inches
     columns = min(columns, count)
     lines = -(-count // columns)
-    figure = _figure(width * columns, height * lines, layout=None)
+    figure = _make_figure(width * columns, height * lines, layout=None)
     return [
         figure.add_axes(
             (

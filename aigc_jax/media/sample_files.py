@@ -1,29 +1,49 @@
 """Samples as files: images and points as .png, text as .txt."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from aigc_jax.media.images import image_grid, is_drawable, save_png
+from aigc_jax.media.images import is_drawable, make_image_grid, save_png
 from aigc_jax.media.plots import save_scatter
 from aigc_jax.utils.documents import write_atomically
 
 
-def save_drawn(
-    stem: Path, samples: np.ndarray, dataset, origin: dict[str, str], columns: int | None = None
-) -> Path:
-    """Write samples [N, ...] of a data set to `stem` with a suffix; return the path."""
+def save_images_or_texts(
+    stem: Path,
+    samples: np.ndarray,
+    dataset: Any,
+    origin: dict[str, str],
+    columns: int | None = None,
+) -> Path:  # STEM.png, of texts STEM.txt
+    """Write samples of a data set to a file; return its path.
+
+    Args:
+      stem: path of the file without its suffix: .txt for tokens, else .png.
+      samples: [N, ...], images or points as in `save_samples_png`, or tokens [N, T] of
+        a text.
+      dataset: the `data.dataset.Dataset`, with the spec and, for texts, the tokenizer.
+      origin: {name: text}, such as `provenance_marks.describe_origin`.
+      columns: as in `save_samples_png`.
+    """
     if dataset.tokenizer is None:
         path = stem.with_suffix(".png")
-        save_samples(path, samples, dataset.spec, origin, columns)
+        save_samples_png(path, samples, dataset.spec, origin, columns)
         return path
     path = stem.with_suffix(".txt")
-    save_texts(path, [dataset.tokenizer.text(tokens) for tokens in samples], origin)
+    save_texts(path, [dataset.tokenizer.decode_until_end(tokens) for tokens in samples], origin)
     return path
 
 
 def save_texts(path: Path, texts: list[str], origin: dict[str, str]) -> None:
-    """Write texts to one file, which begins with their origin; a number heads each."""
+    """Write texts to one file, which begins with their origin; a number heads each.
+
+    Args:
+      path: the file.
+      texts: texts, numbered from 1.
+      origin: {name: text}, such as `provenance_marks.describe_origin`.
+    """
     head = ", ".join(f"{key} {value}" for key, value in origin.items())
     write_atomically(
         path,
@@ -31,9 +51,9 @@ def save_texts(path: Path, texts: list[str], origin: dict[str, str]) -> None:
     )
 
 
-def save_samples(
-    path: Path, samples: np.ndarray, spec, origin: dict[str, str], columns: int | None = None
-) -> None:
+def save_samples_png(
+    path: Path, samples: np.ndarray, spec: Any, origin: dict[str, str], columns: int | None = None
+) -> None:  # images [N, (K,) H, W, C] in [-1, 1], points [N, (K,) D]
     """Write drawable samples as a PNG: images as a grid, points as a scatter plot with
     the modes of the data.
 
@@ -41,8 +61,16 @@ def save_samples(
     neither grey nor RGB, each as a grey image. Lines connect the K points [N, K, D] of
     one example.
 
+    Args:
+      path: the PNG file.
+      samples: [N, ...] or [N, K, ...], images in [-1, 1] or points.
+      spec: the `data.dataset.Spec` of the data.
+      origin: {name: text}, such as `provenance_marks.describe_origin`.
+      columns: images per row of the grid; None: `images.choose_grid_shape`. Unused for
+        points.
+
     Raises:
-      ValueError: if the samples are not images or points of the spec.
+      ValueError: the samples are not images or points of the spec.
     """
     if not is_drawable(samples.shape[1:], spec):
         raise ValueError(
@@ -59,7 +87,9 @@ def save_samples(
                 1,
             )
         save_png(
-            path, image_grid(samples.reshape(len(samples), -1, width, channels), columns), origin
+            path,
+            make_image_grid(samples.reshape(len(samples), -1, width, channels), columns),
+            origin,
         )
     else:
         save_scatter(path, samples.reshape(len(samples), -1, samples.shape[-1]), spec, origin)

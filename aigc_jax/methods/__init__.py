@@ -1,5 +1,22 @@
 """Generative models and a classifier, each as a `core.method.Method`: one module and
 one entry of METHODS per method.
+
+Parameters of the same name have the same meaning in all methods:
+
+config  the resolved config (`core.config.resolve_durations`)
+spec    the properties of the data; `shape` below is `spec.shape`, that of an example
+state   the `core.method.TrainState` of one trial
+params  its parameters, {network: tree}, as in `state.params`
+hp      its traced hyper-parameters, {name without "hp.": []}
+key     a key of `jax.random` for one use
+index   integers [B] that number the examples; each keys the noise of its example
+batch   arrays [B, ...]: "index" [B] always, and in part "x" [B, *shape], "label" [B],
+        "tokens" [B, T + 1], "mask" [B, T] of tokens[:, 1:], "weight" [B] (evaluation),
+        "class" [B] (samplers)
+
+`Method` describes init(key, hp), evaluate(state, batch), summarize(sums) and the
+samplers (state, key, batch); `methods.single_network` describes make_loss(state, batch,
+key).
 """
 
 from collections.abc import Callable
@@ -7,14 +24,15 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
+from aigc_jax.core.method import Method
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import classifier, gan, lm, mlm, seq2seq, vae, vqvae
 from aigc_jax.utils.errors import choose, require
 
 # config.method -> a module with make(resolved config, spec, gradients) -> Method and
-# examples(config) -> training examples per step; optionally batch_coupling(config,
-# devices) -> the config entry that makes the loss differ from a mean over examples (or
-# over the devices' means), or ''
+# examples_per_step(config) -> training examples per step; optionally
+# find_batch_coupling(config, across_devices) -> the config entry that makes the loss
+# differ from a mean over examples (or over the devices' means), or ''
 METHODS = {
     "gan": gan,
     "vae": vae,
@@ -26,9 +44,18 @@ METHODS = {
 }
 
 
-def make_method(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients):
-    """Return the Method of a resolved config for data with this spec; `gradients`
-    differentiates its losses, as `core.gradients.mean_gradients` does.
+def make_method(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
+    """Return the method of a config.
+
+    Args:
+      config: a resolved config of all its keys.
+      spec: the properties of the data.
+      gradients: differentiates the losses, with the arguments loss, params, batch, key
+        and rows of `core.gradients.mean_gradients`, and its results.
+
+    Raises:
+      UserError: if the config is inconsistent, does not suit the data, or divides the
+        batch of a loss that couples its examples.
     """
     module, parts = choose(METHODS, config.method, "config.method"), config.grad_accumulation_steps
     require(
@@ -36,12 +63,12 @@ def make_method(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradi
         f"config.grad_accumulation_steps = {parts} does not divide config.batch_size = "
         f"{config.batch_size}",
     )
-    coupled = getattr(module, "batch_coupling", lambda config, devices=False: "")
-    for divided, key, devices in (
+    coupled = getattr(module, "find_batch_coupling", lambda config, across_devices=False: "")
+    for divided, key, across_devices in (
         (parts > 1, f"grad_accumulation_steps = {parts}", False),
         (config.run.parallel == "pmap", "run.parallel = 'pmap'", True),
     ):
-        reason = divided and coupled(config, devices)
+        reason = divided and coupled(config, across_devices)
         require(
             not reason,
             f"config.{key} needs a loss that is a mean over examples, and {reason} "
@@ -51,5 +78,7 @@ def make_method(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradi
 
 
 def examples_per_step(config: ConfigDict) -> int:
-    """Return the number of training examples per step of the config's method."""
-    return choose(METHODS, config.method, "config.method").examples(config)
+    """Return the number of training examples per step of the config's method; raise a
+    UserError if METHODS has no such method.
+    """
+    return choose(METHODS, config.method, "config.method").examples_per_step(config)

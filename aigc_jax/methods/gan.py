@@ -19,7 +19,7 @@ augment        augmentations of `augment`, on all discriminator inputs in traini
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +36,13 @@ from aigc_jax.methods.losses import gan as gan_losses
 from aigc_jax.methods.losses import tokens as token_losses
 from aigc_jax.methods.networks import (
     ROW,
-    check_images,
-    check_keys,
+    check_images_or_points,
     interpolate_noise,
+    require_keys,
+    take_minibatch,
     weighted_means,
 )
-from aigc_jax.models.discriminator import GROUP, group_size
+from aigc_jax.models.discriminator import GROUP, stddev_group_size
 from aigc_jax.models.normalization import BatchNorm
 from aigc_jax.utils.errors import choose, require
 
@@ -61,23 +62,23 @@ STANDING = 128
 AUGMENT, PENALTY, OTHER = (2**31 + i for i in range(3))
 
 
-def examples(config: ConfigDict) -> int:
+def examples_per_step(config: ConfigDict) -> int:
     """Return the number of training examples per step: every discriminator update takes
     batch_size packs.
     """
     return config.batch_size * config.critic_steps * config.gan.pack
 
 
-def batch_coupling(config: ConfigDict, devices: bool = False) -> str:
-    """Return the config entry that makes the loss differ from a mean over examples (if
-    `devices`: over devices, where packs are complete and batch moments global), or ''.
+def find_batch_coupling(config: ConfigDict, across_devices: bool = False) -> str:  # reason or ''
+    """Return the config entry by which the loss is no mean over examples, or ''; if
+    `across_devices`: over devices, where packs are complete and batch moments global.
     """
     gan, (g, d) = config.gan, (config.model[side] for side in "gd")
     reasons = {
-        "config.model.g.norm = 'batch'": g.get("norm") == "batch" and not devices,
-        "config.model.d.norm = 'batch'": d.get("norm") == "batch" and not devices,
+        "config.model.g.norm = 'batch'": g.get("norm") == "batch" and not across_devices,
+        "config.model.d.norm = 'batch'": d.get("norm") == "batch" and not across_devices,
         "config.model.d.minibatch_std = True": d.get("minibatch_std"),
-        f"config.gan.pack = {gan.pack}": gan.pack > 1 and not devices,
+        f"config.gan.pack = {gan.pack}": gan.pack > 1 and not across_devices,
         f"config.gan.unroll = {gan.unroll}": gan.unroll > 0,
         f"config.loss = {config.loss!r}": config.loss == "relativistic_average",
         f"config.gan.regularizers = {gan.regularizers}": not {
@@ -90,8 +91,8 @@ def batch_coupling(config: ConfigDict, devices: bool = False) -> str:
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
-    check_keys(config, KEYS)
-    check_images(config, spec)
+    require_keys(config, KEYS)
+    check_images_or_points(config, spec)
     gan_networks.validate(config, spec)
     require(
         config.critic_steps > 0, f"config.critic_steps = {config.critic_steps} must be at least 1"
@@ -108,7 +109,7 @@ def validate(config: ConfigDict, spec: Spec) -> None:
         (size // pack, f"config.batch_size = {size}, config.gan.pack = {pack}"),
     ):
         require(
-            not config.model.d.get("minibatch_std") or group_size(count) > 1,
+            not config.model.d.get("minibatch_std") or stddev_group_size(count) > 1,
             f"config.model.d.minibatch_std = True needs groups of two to {GROUP} "
             f"examples, and none of these sizes divides {count} ({what})",
         )
@@ -138,6 +139,10 @@ class NetworkState(NamedTuple):
 class GAN:
     """The functions of a `core.method.Method`, as pure methods: the attributes depend
     on the config alone and never change.
+
+    The methods share these parameters besides those of `aigc_jax.methods`: d, a
+    `NetworkState`; g_params, the generator's parameters; stats, {"g": ..., "d": ...} of
+    `GanNetworks`; in an update, a batch of batch_size packs and the key of that update.
     """
 
     def __init__(self, config: ConfigDict, spec: Spec, gradients: Callable):
@@ -164,7 +169,7 @@ class GAN:
 
     def step(
         self, state: TrainState, batch: dict[str, Array]
-    ) -> tuple[TrainState, dict[str, Array]]:
+    ) -> tuple[TrainState, dict[str, Array]]:  # -> state, metrics {name: []}
         """Update the discriminator `critic_steps` times, then the generator once."""
         key, hp, count = fold_in(state.key, state.step), state.hp, self.config.critic_steps
         stats_g = state.extra["stats"]["g"]
@@ -186,7 +191,7 @@ class GAN:
         (d, stats_d), metrics_d = update_critic(last, carry)
         stats, part = dict(g=stats_g, d=stats_d), take_minibatch(batch, last, count)
         g, metrics_g, stats_g = self.update_generator(state, d, stats, part, fold_in(key, last))
-        ema = optimizers.update_average(state.extra["ema"], g.params, hp["ema_decay"], state.step)
+        ema = optimizers.update_ema(state.extra["ema"], g.params, hp["ema_decay"], state.step)
         return TrainState(
             step=state.step + 1,
             key=state.key,
@@ -199,56 +204,58 @@ class GAN:
     def update_discriminator(
         self,
         state: TrainState,
-        d,
-        g: PyTree,
+        d: NetworkState,
+        g_params: PyTree,
         stats: PyTree,
         batch: dict[str, Array],
         key: Array,
-        nudge: float = 0.0,
-    ):
-        """Update the discriminator `d` once against the generator parameters g; `nudge`
-        is added to its gradient. Return (d, metrics, the discriminator's new stats).
-        """
+        grad_offset: float = 0.0,
+    ) -> tuple[NetworkState, dict[str, Array], PyTree]:  # -> d, {name: []}, stats of d
+        """Update the discriminator `d` once; `grad_offset` is added to its gradient."""
         hp = state.hp
         loss_d = lambda d, batch, key: self.side_loss(
-            dict(g=g, d=d), stats, hp, batch, key, "discriminator"
+            dict(g=g_params, d=d), stats, hp, batch, key, "discriminator"
         )
         grads, metrics = self.gradients(loss_d, d.params, batch, key)
         stats = metrics.pop("stats")
-        grads = jax.tree.map(lambda x: x + nudge, grads) if nudge else grads
-        optimizer = self.optimizer(hp["lr_d"], hp, state.step)
-        params, opt = optimizers.apply_updates(optimizer, grads, d.opt, d.params)
+        grads = jax.tree.map(lambda x: x + grad_offset, grads) if grad_offset else grads
+        rule = self.optimizer(hp["lr_d"], hp, state.step)
+        params, opt = optimizers.apply_gradients(rule, grads, d.opt, d.params)
         params = gan_penalties.bound_parameters(self.gan.regularizers, hp, params)
         return NetworkState(params, opt), metrics, stats["d"]
 
     def update_generator(
         self, state: TrainState, d: NetworkState, stats: PyTree, batch: dict[str, Array], key: Array
-    ) -> tuple[NetworkState, dict[str, Array], PyTree]:
-        """Update the generator once against the discriminator `d`. Return (g, metrics,
-        the generator's new stats).
-        """
+    ) -> tuple[NetworkState, dict[str, Array], PyTree]:  # -> g, {name: []}, stats of g
+        """Update the generator once against the discriminator `d`."""
         hp = state.hp
 
         def loss_g(g, batch, key):
             d_params = d.params
             if self.gan.unroll:
-                d_params = self.unrolled_discriminator(state, d, g, stats, batch, key)
+                d_params = self.unroll_discriminator(state, d, g, stats, batch, key)
             return self.side_loss(dict(g=g, d=d_params), stats, hp, batch, key, "generator")
 
         grads, metrics = self.gradients(loss_g, state.params["g"], batch, key)
-        optimizer = self.optimizer(hp["lr_g"], hp, state.step)
-        params, opt = optimizers.apply_updates(optimizer, grads, state.opt["g"], state.params["g"])
+        rule = self.optimizer(hp["lr_g"], hp, state.step)
+        params, opt = optimizers.apply_gradients(rule, grads, state.opt["g"], state.params["g"])
         return NetworkState(params, opt), metrics, metrics.pop("stats")["g"]
 
-    def unrolled_discriminator(
-        self, state: TrainState, d, g: PyTree, stats: PyTree, batch: dict[str, Array], key: Array
-    ):
-        """Return the parameters of `d` after `unroll` further updates against g, as a
-        function of g. The square root of Adam has no derivative where a gradient is
-        exactly 0, hence the nudge.
+    def unroll_discriminator(
+        self,
+        state: TrainState,
+        d: NetworkState,
+        g_params: PyTree,
+        stats: PyTree,
+        batch: dict[str, Array],
+        key: Array,
+    ) -> PyTree:  # -> parameters
+        """Return the parameters of `d` after `unroll` further updates, differentiable
+        in g_params. The square root of Adam has no derivative where a gradient is
+        exactly 0, hence the offset.
         """
         once = lambda d, _: (
-            self.update_discriminator(state, d, g, stats, batch, key, nudge=1e-12)[0],
+            self.update_discriminator(state, d, g_params, stats, batch, key, grad_offset=1e-12)[0],
             None,
         )
         return jax.lax.scan(once, d, None, self.gan.unroll)[0].params
@@ -260,15 +267,23 @@ class GAN:
         hp: dict[str, Array],
         batch: dict[str, Array],
         key: Array,
-        side: str,
-    ):
-        """Return the loss of one side, "discriminator" or "generator", and its metrics
-        with the new "stats" of both networks. Real and generated examples are separate
-        batches (Radford et al. 2016, section 3).
+        side: Literal["discriminator", "generator"],
+    ) -> tuple[Array, dict[str, Any]]:  # -> [], {name: [], "stats": {"g": ..., "d": ...}}
+        """Return the loss [] of one side and its metrics {name: []} with the new
+        "stats" of both networks. Real and generated examples are separate batches
+        (Radford et al. 2016, section 3).
+
+        Args:
+          params: {"g": parameters, "d": parameters}.
+          stats: {"g": stats, "d": stats} before the update.
+          hp: hyper-parameters.
+          batch: "x" [B, *shape], "index" [B], and "label" [B] where present.
+          key: key of noise, augmentations and penalties.
+          side: "discriminator" or "generator".
         """
         gan, networks = self.gan, self.networks
         label, index = batch.get("label"), batch["index"]
-        z = networks.noise(key, index)
+        z = networks.sample_noise(key, index)
         fake, g_stats = networks.generate(params["g"], stats["g"], z, label, train=True)
         change = dict(key=fold_in(key, AUGMENT), index=index) if gan.augment else {}
         (real_logits, real_classes), d_stats = networks.discriminate(
@@ -281,7 +296,7 @@ class GAN:
         def penalty_inputs():
             d = lambda x: networks.discriminate(params["d"], stats["d"], x, label, True)[0][0]
             g = lambda z: networks.generate(params["g"], stats["g"], z, label, True)[0]
-            other = networks.noise(fold_in(key, OTHER), index)
+            other = networks.sample_noise(fold_in(key, OTHER), index)
             return PenaltyInputs(d, g, batch["x"], fake, z, other, fold_in(key, PENALTY), index)
 
         if side == "discriminator":
@@ -304,7 +319,7 @@ class GAN:
 
     # -- evaluation
 
-    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:  # -> sums
         """Return sums over the batch of logits, losses and accuracies of the current
         (not averaged) weights. The noise is the same at every evaluation; incomplete
         packs are ignored.
@@ -313,7 +328,7 @@ class GAN:
         stats = state.extra["stats"]
         batch = jax.tree.map(lambda x: x[: len(x) // pack * pack], batch)
         label = batch.get("label")
-        z = networks.noise(fold_in(state.key, EVALUATE), batch["index"])
+        z = networks.sample_noise(fold_in(state.key, EVALUATE), batch["index"])
         fake, _ = networks.generate(state.params["g"], stats["g"], z, label)
         (real, classes), _ = networks.discriminate(state.params["d"], stats["d"], batch["x"], label)
         (fake, _), _ = networks.discriminate(state.params["d"], stats["d"], fake, label)
@@ -335,7 +350,7 @@ class GAN:
 
     # -- samples
 
-    def standing_stats(self, state: TrainState):
+    def compute_standing_stats(self, state: TrainState) -> dict[str, PyTree]:
         """Return the statistics of the averaged generator on a fixed batch of noise
         ("standing statistics", Brock et al. 2019). The averaged weights were never
         trained: running statistics, averaged or not, belong to other weights.
@@ -348,12 +363,11 @@ class GAN:
         _, new = self.networks.generate(
             state.extra["ema"],
             zeros,
-            self.networks.noise(fold_in(state.key, EVALUATE), index),
+            self.networks.sample_noise(fold_in(state.key, EVALUATE), index),
             self.cycle_classes(index),
             train=True,
         )
-        # One update of running moments that were 0 yields this share of the batch
-        # moments.
+        # One update of moments that were 0 yields this share of the batch moments.
         moments = jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), new["batch_stats"])
         return stats | dict(batch_stats=moments)
 
@@ -361,27 +375,26 @@ class GAN:
         """Return the class index modulo the number of classes."""
         return index % max(self.networks.classes, 1)
 
-    def generate(
+    def generate_from_ema(
         self, state: TrainState, z: Array, label: Array | None
-    ) -> Array:  # [B, Z], [B] -> [B, ...]
+    ) -> Array:  # [B, Z], [B] -> [B, *shape]
         """Return images of the averaged generator for noise and classes."""
-        stats = self.standing_stats(state)
+        stats = self.compute_standing_stats(state)
         return self.networks.generate(state.extra["ema"], stats, z, label)[0]
 
-    def prior(self, state: TrainState, key: Array, batch: dict[str, Array]):
+    def prior(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, *shape]
         """Return images of the averaged generator for noise ~ N(0, 1), by class."""
-        return self.generate(state, self.networks.noise(key, batch["index"]), batch.get("class"))
+        return self.generate_from_ema(
+            state, self.networks.sample_noise(key, batch["index"]), batch.get("class")
+        )
 
-    def interpolation(self, state: TrainState, key: Array, batch: dict[str, Array]):
-        """Return rows of images that interpolate spherically between two noise vectors
-        (White 2016).
-        """
-        z, row = interpolate_noise(self.networks.noise, key, batch["index"], self.networks.dtype)
-        return self.generate(state, z, self.cycle_classes(row))
-
-
-def take_minibatch(batch: dict[str, Array], i, count: int):
-    """Return every count-th example from the i-th on, so that the minibatch is sharded
-    over devices like the full batch.
-    """
-    return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:])[:, i], batch)
+    def interpolation(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, *shape]
+        """Return spherical interpolations of two noise vectors, by row (White 2016)."""
+        z, row = interpolate_noise(
+            self.networks.sample_noise, key, batch["index"], self.networks.dtype
+        )
+        return self.generate_from_ema(state, z, self.cycle_classes(row))

@@ -5,15 +5,15 @@ Shapes: B examples, Z noise, K classes. A discriminator of packs of m examples r
 B / m logits.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from aigc_jax.core.method import Array, PyTree
-from aigc_jax.core.rng import example_noise, fold_in
-from aigc_jax.core.trees import to_float32
+from aigc_jax.core.rng import fold_in, normal_by_index
+from aigc_jax.core.trees import upcast_to_float32
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.augment import AUGMENTATIONS
 from aigc_jax.methods.networks import loss_dtype, make_network
@@ -61,8 +61,8 @@ def validate(config: ConfigDict, spec: Spec) -> None:
 class GanNetworks:
     """The networks config.model.g and config.model.d.
 
-    `stats` of a network are its variable collections besides the parameters: {} without
-    normalization.
+    `stats` of a network are its variable collections besides the parameters, such as
+    the running moments of batch normalization: {} where it has none.
     """
 
     def __init__(self, config: ConfigDict, spec: Spec):
@@ -71,7 +71,7 @@ class GanNetworks:
         self.gan, self.spec, self.dtype = gan, spec, loss_dtype(config)
         self.latent_dim = config.latent_dim
         self.classes = spec.classes if gan.condition != "none" else 0
-        self.augment = [AUGMENTATIONS[name] for name in gan.augment]
+        self.augment: list[Callable] = [AUGMENTATIONS[name] for name in gan.augment]
         depth = spec.shape[-1] * gan.pack + (
             self.classes if gan.condition == "concatenation" else 0
         )
@@ -87,7 +87,7 @@ class GanNetworks:
             classes=self.classes,
         )
 
-    def init(self, key: Array) -> tuple[dict, dict]:
+    def init(self, key: Array) -> tuple[dict, dict]:  # -> parameters, stats
         """Return ({"g": parameters, "d": ...}, {"g": stats, "d": ...})."""
         label = jnp.zeros((1, self.classes)) if self.classes else None
         g = self.g.init(fold_in(key, 0), jnp.zeros((1, self.latent_dim + self.classes)))
@@ -95,11 +95,13 @@ class GanNetworks:
         nets = dict(g=dict(g), d=dict(d))
         return {k: net.pop("params") for k, net in nets.items()}, nets
 
-    def noise(self, key: Array, index: Array) -> Array:  # [B] -> [B, Z]
-        """Return the noise of the examples `index`, independent of batching."""
-        return example_noise(key, index, (self.latent_dim,), self.dtype)
+    def sample_noise(self, key: Array, index: Array) -> Array:  # [], [B] -> [B, Z]
+        """Return noise ~ N(0, 1) of the examples `index`, independent of batching."""
+        return normal_by_index(key, index, (self.latent_dim,), self.dtype)
 
-    def onehot(self, label: Array | None) -> Array | None:  # [B] -> [B, K]; None if unconditional
+    def one_hot_labels(
+        self, label: Array | None
+    ) -> Array | None:  # [B] -> [B, K]; None if unconditional
         """Return the labels as inputs of the networks, None if unconditional."""
         return jax.nn.one_hot(label, self.classes, dtype=self.dtype) if self.classes else None
 
@@ -111,13 +113,19 @@ class GanNetworks:
         label: Array | None = None,
         train: bool = False,
     ) -> tuple[Array, PyTree]:  # [B, Z], [B] -> [B, *shape], stats
-        """Return generated examples and the new stats; the stats change only if `train`
-        is True.
+        """Return generated examples and the new stats.
+
+        Args:
+          params: the generator's parameters.
+          stats: its stats.
+          z: noise [B, Z].
+          label: classes [B]; ignored if the GAN is unconditional, else required.
+          train: whether to normalize by the moments of the batch and update the stats.
         """
-        c = self.onehot(label)
+        c = self.one_hot_labels(label)
         z = z if c is None else jnp.concatenate([z, c], axis=-1)
         x, stats = self.g.apply({"params": params, **stats}, z, train, mutable=list(stats))
-        return to_float32(x), stats
+        return upcast_to_float32(x), stats
 
     def discriminate(
         self,
@@ -127,18 +135,19 @@ class GanNetworks:
         label: Array | None = None,
         train: bool = False,
         key: Array | None = None,
-        index: Any = None,
-    ) -> tuple[tuple[Array, Array | None], PyTree]:
+        index: Array | None = None,
+    ) -> tuple[tuple[Array, Array | None], PyTree]:  # -> ([B / m], [B, K] or None), stats
         """Return the discriminator's logits for examples, and its new stats.
 
         Args:
           params: the discriminator's parameters.
           stats: its stats.
           x: examples [B, *shape].
-          label: classes [B].
-          train: whether the stats are updated.
+          label: classes [B]; ignored if the GAN is unconditional, else required.
+          train: whether to normalize by the moments of the batch and update the stats.
           key: key of the augmentations; None disables augmentation.
-          index: numbers [B] of the examples, which key their augmentation.
+          index: numbers [B] of the examples, which key their augmentation; unused if
+            `key` is None.
 
         Returns:
           ((logits [B / m], logits of the classes [B, K] or None), stats).
@@ -146,7 +155,7 @@ class GanNetworks:
         if key is not None:
             for i, change in enumerate(self.augment):
                 x = change(x, fold_in(key, i), index)
-        c = self.onehot(label)
+        c = self.one_hot_labels(label)
         if self.gan.condition == "concatenation" and c is not None:
             x = jnp.concatenate(
                 [
@@ -160,7 +169,7 @@ class GanNetworks:
         logits, stats = self.d.apply(
             {"params": params, **stats}, self.pack_examples(x), train, c, mutable=list(stats)
         )
-        return to_float32(logits), stats
+        return upcast_to_float32(logits), stats
 
     def pack_examples(self, x: Array) -> Array:  # [B, ..., C] -> [B / m, ..., m C]
         """Concatenate packs of m examples by channel (Lin et al. 2018, section 3.1)."""

@@ -7,14 +7,14 @@ paper's.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from aigc_jax.core.method import Array, PyTree
 from aigc_jax.core.rng import fold_in
-from aigc_jax.methods.augment import translation, uniform
+from aigc_jax.methods.augment import translation, uniform_by_index
 
 
 class PenaltyInputs(NamedTuple):
@@ -33,72 +33,89 @@ class PenaltyInputs(NamedTuple):
 
 
 class Regularizer(NamedTuple):
-    """Terms of the discriminator's and the generator's loss, and a bound on weights."""
+    """Terms of the discriminator's and the generator's loss, and a bound on weights.
+    None: no such term, no bound.
+    """
 
-    # PenaltyInputs -> [..], whose mean is added to the discriminator's loss
-    discriminator: Callable | None = None
-    generator: Callable | None = None  # PenaltyInputs -> [], added to the generator's loss
-    # (the discriminator's parameters, weight) -> parameters, after every update
-    bound: Callable | None = None
+    # Inputs -> [B / m] or [], whose mean times the weight is added to the loss
+    discriminator: Callable[[PenaltyInputs], Array] | None = None
+    generator: Callable[[PenaltyInputs], Array] | None = None
+    # (the discriminator's parameters, max_abs=weight) -> parameters, after every update
+    bound: Callable[..., PyTree] | None = None
 
 
-def squared_gradient_norm(d, x: Array) -> Array:  # -> [B / m]
+def squared_gradient_norm(
+    discriminator: Callable[[Array], Array], x: Array
+) -> Array:  # [B, *shape] -> [B / m]
     """Return |grad_x d(x)|^2 for each logit, summed over all values of the examples in
     its pack.
+
+    Args:
+      discriminator: x [B, *shape] -> logits [B / m]. The gradient is that of the sum of
+        all logits: each is assumed to depend on its own pack alone.
+      x: examples [B, *shape].
     """
-    logits, pullback = jax.vjp(d, x)
+    logits, pullback = jax.vjp(discriminator, x)
     (grad,) = pullback(jnp.ones_like(logits))
     return jnp.sum(grad.reshape(len(logits), -1) ** 2, axis=-1)
 
 
-def gradient_norm_penalty(d, x: Array) -> Array:  # -> [B / m]
+def unit_gradient_norm_penalty(
+    discriminator: Callable[[Array], Array], x: Array
+) -> Array:  # [B, *shape] -> [B / m]
     """Return (|grad_x d(x)| - 1)^2 for each logit."""
-    return (jnp.sqrt(squared_gradient_norm(d, x) + 1e-12) - 1) ** 2
+    return (jnp.sqrt(squared_gradient_norm(discriminator, x) + 1e-12) - 1) ** 2
 
 
-def gradient_penalty(inputs):
+def gradient_penalty(inputs: PenaltyInputs) -> Array:  # -> [B / m]
     """Return (|grad d| - 1)^2 at points between real and generated examples,
     e x + (1 - e) G(z), e ~ U(0, 1) (Gulrajani et al. 2017, eq. 3).
     """
-    e = uniform(inputs.key, inputs.index, (1,) * (inputs.real.ndim - 1)).astype(inputs.real.dtype)
-    return gradient_norm_penalty(inputs.d, e * inputs.real + (1 - e) * inputs.fake)
+    e = uniform_by_index(inputs.key, inputs.index, (1,) * (inputs.real.ndim - 1)).astype(
+        inputs.real.dtype
+    )
+    return unit_gradient_norm_penalty(inputs.d, e * inputs.real + (1 - e) * inputs.fake)
 
 
-def dragan(inputs):
+def dragan(inputs: PenaltyInputs) -> Array:  # -> [B / m]
     """Return (|grad d| - 1)^2 near real examples, at x + e s u / 2, with e ~ U(0, 1)
     per example, u ~ U(0, 1) per value, and s the standard deviation of the entire batch
     (Kodali et al. 2017, section 2.3, with the noise of the authors' program).
     """
-    e = uniform(fold_in(inputs.key, 0), inputs.index, (1,) * (inputs.real.ndim - 1))
-    u = uniform(fold_in(inputs.key, 1), inputs.index, inputs.real.shape[1:])
-    return gradient_norm_penalty(
+    e = uniform_by_index(fold_in(inputs.key, 0), inputs.index, (1,) * (inputs.real.ndim - 1))
+    u = uniform_by_index(fold_in(inputs.key, 1), inputs.index, inputs.real.shape[1:])
+    return unit_gradient_norm_penalty(
         inputs.d, inputs.real + (e * u * inputs.real.std() / 2).astype(inputs.real.dtype)
     )
 
 
-def r1(inputs):
+def r1(inputs: PenaltyInputs) -> Array:  # -> [B / m]
     """Return |grad d(x)|^2 / 2 at real examples (Mescheder et al. 2018, eq. 9)."""
     return squared_gradient_norm(inputs.d, inputs.real) / 2
 
 
-def r2(inputs):
+def r2(inputs: PenaltyInputs) -> Array:  # -> [B / m]
     """Return |grad d(G(z))|^2 / 2 at generated examples (ibid., eq. 10)."""
     return squared_gradient_norm(inputs.d, inputs.fake) / 2
 
 
-def translation_penalty(d, x: Array, key: Array, index: Array):
-    """Return (d(x) - d(T(x)))^2, where T is a small random translation."""
-    return (d(x) - d(translation(x, key, index))) ** 2
+def translation_penalty(
+    discriminator: Callable[[Array], Array], x: Array, key: Array, index: Array
+) -> Array:  # [B, *shape] -> [B / m]
+    """Return (d(x) - d(T(x)))^2, where T is `methods.augment.translation` with the key
+    and the numbers [B] of the examples.
+    """
+    return (discriminator(x) - discriminator(translation(x, key, index))) ** 2
 
 
-def consistency(inputs):
+def consistency(inputs: PenaltyInputs) -> Array:  # -> [B / m]
     """Return the squared change of the logits of real images under small translations
     (Zhang et al. 2020, eq. 4; without mirroring, which does not preserve digits).
     """
     return translation_penalty(inputs.d, inputs.real, inputs.key, inputs.index)
 
 
-def balanced_consistency(inputs):
+def balanced_consistency(inputs: PenaltyInputs) -> Array:  # -> [B / m]
     """Return the squared change of the logits of real and of generated images under
     small translations (Zhao et al. 2021, algorithm 1).
     """
@@ -107,7 +124,7 @@ def balanced_consistency(inputs):
     ) + translation_penalty(inputs.d, inputs.fake, fold_in(inputs.key, 1), inputs.index)
 
 
-def mode_seeking(inputs):
+def mode_seeking(inputs: PenaltyInputs) -> Array:  # -> []
     """Return 1 / (|G(z) - G(z')| / |z - z'| + 1e-5), with mean absolute differences
     over the entire batch (Mao et al. 2019, eq. 3, minimized as in the authors'
     program).
@@ -120,9 +137,9 @@ def mode_seeking(inputs):
     )
 
 
-def clip(params: Any, most: Array):
-    """Clip all weights to [-c, c], c = `most` (Arjovsky et al. 2017, algorithm 1)."""
-    return jax.tree.map(lambda p: jnp.clip(p, -most, most).astype(p.dtype), params)
+def clip_weights(params: PyTree, max_abs: Array) -> PyTree:
+    """Clip all weights to [-max_abs, max_abs] (Arjovsky et al. 2017, algorithm 1)."""
+    return jax.tree.map(lambda p: jnp.clip(p, -max_abs, max_abs).astype(p.dtype), params)
 
 
 # config.gan.regularizers -> regularizer
@@ -134,18 +151,21 @@ REGULARIZERS = {
     "consistency": Regularizer(consistency),
     "balanced_consistency": Regularizer(balanced_consistency),
     "mode_seeking": Regularizer(generator=mode_seeking),
-    "weight_clipping": Regularizer(bound=clip),
+    "weight_clipping": Regularizer(bound=clip_weights),
 }
 IMAGES_ONLY = ("consistency", "balanced_consistency")
 
 
 def total_penalty(
-    names: Sequence[str], hp: dict[str, Array], side: str, make_inputs: Callable
-) -> tuple[Array | float, dict[str, Array]]:  # -> [], {name: []}
+    regularizers: Sequence[str],
+    hp: dict[str, Array],
+    side: Literal["discriminator", "generator"],
+    make_inputs: Callable[[], PenaltyInputs],
+) -> tuple[Array | float, dict[str, Array]]:  # -> weighted sum [], unweighted {name: []}
     """Return the weighted sum of the penalties of one side.
 
     Args:
-      names: names of regularizers.
+      regularizers: their names.
       hp: hyper-parameters, with the weight of each.
       side: "discriminator" or "generator".
       make_inputs: () -> `PenaltyInputs`, called only where a penalty applies.
@@ -154,7 +174,7 @@ def total_penalty(
       The sum, and {name: penalty without its weight}.
     """
     value, each = 0.0, {}
-    for number, name in enumerate(names):
+    for number, name in enumerate(regularizers):
         penalty = getattr(REGULARIZERS[name], side)
         if penalty is not None:
             inputs = make_inputs()
@@ -163,9 +183,17 @@ def total_penalty(
     return value, each
 
 
-def bound_parameters(names: Sequence[str], hp: dict[str, Array], params: PyTree):
-    """Apply the regularizers' bounds to the discriminator's parameters."""
+def bound_parameters(regularizers: Sequence[str], hp: dict[str, Array], params: PyTree) -> PyTree:
+    """Return the discriminator's parameters after the bounds of the regularizers.
+
+    Args:
+      regularizers: their names; those without a bound are ignored.
+      hp: hyper-parameters, with the weight of each, such as max_abs of `clip_weights`.
+      params: the discriminator's parameters.
+    """
     rules = [
-        functools.partial(bound, most=hp[n]) for n in names if (bound := REGULARIZERS[n].bound)
+        functools.partial(bound, max_abs=hp[n])
+        for n in regularizers
+        if (bound := REGULARIZERS[n].bound)
     ]
     return functools.reduce(lambda params, rule: rule(params), rules, params)

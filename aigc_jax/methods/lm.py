@@ -14,6 +14,7 @@ parameters are frozen (`lora`).
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,8 @@ from aigc_jax.core.rng import INIT, fold_in
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import decoding, lora, optimizers
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import check_keys, dropout_key, make_network
-from aigc_jax.methods.single_network import initial_state, single_network_step
+from aigc_jax.methods.networks import batch_part_key, make_network, require_keys
+from aigc_jax.methods.single_network import make_initial_state, make_single_network_step
 from aigc_jax.models import recurrent, transformer
 from aigc_jax.utils.errors import choose, require
 
@@ -38,13 +39,17 @@ FILLER = -1  # padding after an answer
 NETWORKS = {"transformer": transformer.Decoder, "recurrent": recurrent.Recurrent}
 
 
-def examples(config: ConfigDict) -> int:
+def examples_per_step(config: ConfigDict) -> int:
     """Return the number of training examples, windows of tokens, per step."""
     return config.batch_size
 
 
-def make_language_network(config: ConfigDict, spec: Spec):
-    """Return the network config.model for the data's vocabulary and window length."""
+def make_language_network(
+    config: ConfigDict, spec: Spec
+) -> transformer.Decoder | recurrent.Recurrent:
+    """Return the network config.model for the data's vocabulary and window length;
+    raise a UserError if the data are no text or the windows exceed its positions.
+    """
     require(
         spec.kind == "text",
         f"config.data.name = {config.data.name!r} holds no text, and config.method = "
@@ -62,9 +67,22 @@ def make_language_network(config: ConfigDict, spec: Spec):
     return net
 
 
+def shift_to_first_masked(
+    tokens: Array, mask: Array, filler: int
+) -> Array:  # [B, T], [B, T] -> [B, T]
+    """Shift each row to begin with its first masked token, padded with `filler`."""
+    position = jnp.argmax(mask > 0, axis=1)[:, None] + jnp.arange(tokens.shape[1])
+    packed = jnp.take_along_axis(tokens, jnp.minimum(position, tokens.shape[1] - 1), axis=1)
+    return jnp.where(position < tokens.shape[1], packed, filler)
+
+
 def token_metrics(sums: dict[str, np.ndarray]) -> dict[str, float]:
     """Return the loss in nats per token, the perplexity, and bits per character and per
     byte, which are comparable between vocabularies.
+
+    Args:
+      sums: sums over the tokens of the loss mask: "nats", "tokens" (their number),
+        "characters" and "bytes" (of their text).
     """
     nats = np.float64(sums["nats"])
     loss = nats / np.float64(sums["tokens"])
@@ -77,8 +95,8 @@ def token_metrics(sums: dict[str, np.ndarray]) -> dict[str, float]:
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
-    check_keys(config, KEYS)
-    lora.check_rank(config)
+    require_keys(config, KEYS)
+    lora.validate(config)
     require(
         0 <= config.label_smoothing < 1,
         f"config.label_smoothing = {config.label_smoothing} must be in [0, 1)",
@@ -110,21 +128,19 @@ class LanguageModel:
 
     def __init__(self, config: ConfigDict, spec: Spec) -> None:
         self.config, self.spec = config, spec
-        self.net, self.optimizer = (
-            make_language_network(config, spec),
-            optimizers.make_optimizer(config),
-        )
+        self.net: Any = make_language_network(config, spec)
+        self.optimizer = optimizers.make_optimizer(config)
         self.streams = config.data.order == "stream"
         self.trained = "lora" if config.lora.rank else "net"
 
     def as_method(self, gradients: Callable) -> Method:
         """Return the model as a `core.method.Method`."""
-        step = single_network_step(
+        step = make_single_network_step(
             self.make_loss,
             self.optimizer,
             gradients,
             self.trained,
-            rows=("carry",) * self.streams,
+            row_metrics=("carry",) * self.streams,
             update_extra=lambda state, rows, key: (rows, {}),
         )
         samplers = dict(
@@ -139,7 +155,7 @@ class LanguageModel:
             token_metrics,
             samplers,
             language=Language(self.net, self.apply),
-            compiler=self.net.compiler,
+            compiler=self.net.compiler_options,
         )
 
     def init(self, key: Array, hp: dict[str, Array]) -> TrainState:
@@ -148,15 +164,15 @@ class LanguageModel:
         params = dict(net=self.net.init(fold_in(key, INIT), one)["params"])
         if self.trained == "lora":
             params["lora"] = lora.init_adaptation(self.config, fold_in(key, INIT), params["net"])
-        extra = dict(carry=self.net.carry(self.config.batch_size, 0)) if self.streams else {}
-        return initial_state(key, hp, params, self.optimizer, self.trained, extra)
+        extra = dict(carry=self.net.empty_carry(self.config.batch_size, 0)) if self.streams else {}
+        return make_initial_state(key, hp, params, self.optimizer, self.trained, extra)
 
     def apply(
         self,
         params: PyTree,
         tokens: Array,
         carry: PyTree = None,
-        dropout: Array | None = None,
+        dropout_key: Array | None = None,
         method: str | None = None,
     ) -> tuple[Array, PyTree]:  # [B, T] -> [B, T, V], carry
         """Return the logits of tokens that continue a carry, and the next carry.
@@ -165,44 +181,57 @@ class LanguageModel:
           params: all parameters, with those of the adaptation where present.
           tokens: tokens [B, T].
           carry: the carry before the first of them; None for an empty one.
-          dropout: key of dropout; None for no dropout.
+          dropout_key: key of dropout; None for no dropout.
           method: name of a method of the network to call instead.
         """
-        rngs = None if dropout is None else {"dropout": dropout}
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
         variables = {"params": lora.merge_adaptation(self.config, params)}
         return self.net.apply(variables, tokens, carry, rngs=rngs, method=method)
 
-    def nats(
+    def token_nats(
         self,
         params: PyTree,
         batch: dict[str, Array],
-        smoothing: float = 0.0,
-        dropout: Array | None = None,
-    ) -> tuple[Array, Array, PyTree]:  # -> [B, T], [B, T], carry
-        """Return the cross-entropy of each token, the loss mask, and the carry."""
+        label_smoothing: float = 0.0,
+        dropout_key: Array | None = None,
+    ) -> tuple[Array, Array, PyTree]:  # -> nats [B, T], mask [B, T], carry
+        """Return the cross-entropy in nats of each token, 0 where masked, the loss
+        mask, and the carry.
+
+        Args:
+          params: all parameters.
+          batch: "tokens" [B, T + 1]; optionally "mask" [B, T] of tokens[:, 1:], all 1
+            by default, and "carry", empty by default.
+          label_smoothing: label smoothing, in [0, 1).
+          dropout_key: key of dropout; None for no dropout.
+        """
         tokens, target = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
         carry, vocabulary = batch.get("carry"), self.spec.vocabulary
         if chunk := self.config.loss_chunk:
-            x, carry = self.apply(params, tokens, carry, dropout, "features")
+            x, carry = self.apply(params, tokens, carry, dropout_key, "compute_features")
             score = lambda x, target: token_losses.cross_entropy(
-                self.logits(params, x), target, smoothing, vocabulary
+                self.logits(params, x), target, label_smoothing, vocabulary
             )
-            each = token_losses.in_chunks(score, x, target, chunk)
+            each = token_losses.score_in_chunks(score, x, target, chunk)
         else:
-            logits, carry = self.apply(params, tokens, carry, dropout)
-            each = token_losses.cross_entropy(logits, target, smoothing, vocabulary)
+            logits, carry = self.apply(params, tokens, carry, dropout_key)
+            each = token_losses.cross_entropy(logits, target, label_smoothing, vocabulary)
         mask = batch.get("mask", jnp.ones_like(each))
         return each * mask, mask, carry
 
     def logits(self, params: PyTree, features: Array) -> Array:  # [B, T, D] -> [B, T, V]
-        """Return the logits for features of the network."""
+        """Return the logits for features, the result of the network's method
+        "compute_features".
+        """
         variables = {"params": lora.merge_adaptation(self.config, params)}
         return self.net.apply(variables, features, method="logits")
 
     def make_loss(
         self, state: TrainState, batch: dict[str, Array], key: Array
-    ) -> tuple[Callable, dict[str, Array]]:
-        """Return the mean cross-entropy of the unmasked tokens, and its batch."""
+    ) -> tuple[Callable, dict[str, Array]]:  # -> loss(params, batch, key), its batch
+        """Return the loss, the mean cross-entropy of the unmasked tokens, and its
+        batch, with the carry if windows are consecutive.
+        """
         share = batch["mask"].mean() if "mask" in batch else 1
         if self.streams:
             fresh = batch["fresh"][:, None]
@@ -210,22 +239,22 @@ class LanguageModel:
             batch = batch | dict(carry=carry)
 
         def loss(params, batch, key):
-            dropout = dropout_key(key, batch["index"], self.config)
-            each, _, carry = self.nats(params, batch, self.config.label_smoothing, dropout)
+            dropout = batch_part_key(key, batch["index"], self.config)
+            each, _, carry = self.token_nats(params, batch, self.config.label_smoothing, dropout)
             value = each.mean() / share
             return value, dict(loss=value) | (dict(carry=carry) if self.streams else {})
 
         return loss, batch
 
-    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:  # -> sums
         """Return sums over tokens; every window begins with an empty carry."""
-        each, counts, _ = self.nats(state.params, batch)
+        each, counts, _ = self.token_nats(state.params, batch)
         sums = dict(nats=each, tokens=counts, characters=batch["characters"], bytes=batch["bytes"])
         return {name: jnp.sum(batch["weight"][:, None] * value) for name, value in sums.items()}
 
     def text(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, T]
         """Sample unconditional texts of the length of a training window."""
-        return decoding.generate(
+        return decoding.generate_tokens(
             lambda tokens, carry: self.apply(state.params, tokens, carry),
             self.net,
             key,
@@ -234,7 +263,7 @@ class LanguageModel:
             self.spec.shape[0],
         )
 
-    def answer_mask(self, batch: dict[str, Array]) -> Array:  # -> [B, T]
+    def completion_mask(self, batch: dict[str, Array]) -> Array:  # -> [B, T] of tokens[:, 1:]
         """Return the mask of the tokens to generate: the answers of concatenated pairs,
         or the second half of any other window.
         """
@@ -245,15 +274,19 @@ class LanguageModel:
             else jnp.broadcast_to(half, batch["tokens"][:, 1:].shape)
         )
 
-    def answer(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, T]
-        """Return greedy completions of prompts."""
+    def answer(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, T], padded with -1
+        """Return greedy completions of prompts, the tokens before those of
+        `completion_mask`, as `shift_to_first_masked` returns; the key is not used.
+        """
         apply = lambda tokens, carry: self.apply(state.params, tokens, carry)
-        mask = self.answer_mask(batch)
+        mask = self.completion_mask(batch)
         written = decoding.complete_masked(apply, self.net, batch["tokens"], mask)
-        return decoding.pack_masked(written, mask, FILLER)
+        return shift_to_first_masked(written, mask, FILLER)
 
     def reference(
         self, state: TrainState, key: Array, batch: dict[str, Array]
-    ) -> Array:  # -> [B, T]
-        """Return the answers of the data."""
-        return decoding.pack_masked(batch["tokens"][:, 1:], self.answer_mask(batch), FILLER)
+    ) -> Array:  # -> [B, T], padded with -1
+        """Return the answers of the data, in the format of `answer`."""
+        return shift_to_first_masked(batch["tokens"][:, 1:], self.completion_mask(batch), FILLER)

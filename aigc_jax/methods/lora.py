@@ -14,12 +14,12 @@ from ml_collections import ConfigDict
 
 from aigc_jax.core.method import Array, PyTree
 from aigc_jax.core.rng import fold_in
-from aigc_jax.utils.errors import UserError, listing, require
+from aigc_jax.utils.errors import UserError, join_names, require
 
 SEED = 1  # folded into the key of the network's own parameters
 
 
-def check_rank(config: ConfigDict) -> None:
+def validate(config: ConfigDict) -> None:
     """Raise a UserError unless config.lora has valid keys and values."""
     keys = dict(rank=0, alpha=0.0, match="")
     require(
@@ -38,9 +38,20 @@ def check_rank(config: ConfigDict) -> None:
         ) from None
 
 
-def init_adaptation(config: ConfigDict, key: Array, params: PyTree) -> dict:
+def init_adaptation(
+    config: ConfigDict, key: Array, params: PyTree
+) -> dict[str, dict[str, Array]]:  # -> {path: {"a" [..., in, r], "b" [..., r, out]}}
     """Return {path of a kernel: {"a" [..., in, r], "b" [..., r, out]}} for every kernel
-    whose path matches config.lora.match.
+    whose path, such as layer_0/kernel, contains a match of config.lora.match.
+
+    Args:
+      config: the config, with config.lora.rank = r.
+      key: the key of the network's own parameters, from which that of A is derived.
+      params: the network's parameters; kernels of more than two dimensions are stacked
+        matrices.
+
+    Raises:
+      UserError: if config.lora.match matches no kernel.
     """
     rank = config.lora.rank
     kernels = {
@@ -52,7 +63,7 @@ def init_adaptation(config: ConfigDict, key: Array, params: PyTree) -> dict:
     require(
         chosen,
         f"config.lora.match = {config.lora.match!r} matches no kernel; the kernels are "
-        f"{listing(kernels)}",
+        f"{join_names(kernels)}",
     )
     out = {}
     for i, path in enumerate(chosen):
@@ -63,9 +74,13 @@ def init_adaptation(config: ConfigDict, key: Array, params: PyTree) -> dict:
     return out
 
 
-def merge_adaptation(config: ConfigDict, params: PyTree) -> dict:
-    """Return the network's parameters params["net"], with the adaptation params["lora"]
-    added where present.
+def merge_adaptation(config: ConfigDict, params: PyTree) -> dict:  # -> W + (alpha / r) A B
+    """Return the network's parameters.
+
+    Args:
+      config: the config, with config.lora.alpha and config.lora.rank.
+      params: {"net": the network's parameters}, and {"lora": the adaptation to add, as
+        `init_adaptation` returns} where present.
     """
     if "lora" not in params:
         return params["net"]

@@ -19,31 +19,31 @@ from aigc_jax.core.rng import EVALUATE, INIT, fold_in
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import optimizers
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import check_keys, dropout_key, make_network
-from aigc_jax.methods.single_network import initial_state, single_network_step
+from aigc_jax.methods.networks import batch_part_key, make_network, require_keys
+from aigc_jax.methods.single_network import make_initial_state, make_single_network_step
 from aigc_jax.models import transformer
 from aigc_jax.utils.errors import require
 
 KEYS = ("mask_rate", "optimizer", "schedule.name", "schedule.warmup")
 
 
-def examples(config: ConfigDict) -> int:
+def examples_per_step(config: ConfigDict) -> int:
     """Return the number of training examples, windows of tokens, per step."""
     return config.batch_size
 
 
 def mask_tokens(
-    key: Array, index: Array, tokens: Array, share: float, mask: int, size: int
-) -> tuple[Array, ...]:  # [], [B], [B, T] -> [B, T], [B, T]
+    key: Array, index: Array, tokens: Array, mask_rate: float, mask_token: int, vocabulary: int
+) -> tuple[Array, Array]:  # [], [B], [B, T] -> inputs [B, T], selection [B, T]
     """Select tokens at random and mask them.
 
     Args:
       key: key of the selection.
       index: numbers [B] of the windows, which key their selection.
       tokens: tokens [B, T].
-      share: probability that a token is selected.
-      mask: the mask token.
-      size: size of the vocabulary, from which random tokens are drawn.
+      mask_rate: probability that a token is selected.
+      mask_token: the mask token.
+      vocabulary: size of the vocabulary, from which random tokens are drawn.
 
     Returns:
       The encoder's input [B, T], and the selection [B, T] as 0 and 1.
@@ -51,17 +51,17 @@ def mask_tokens(
 
     def row(i, tokens):
         u, v = jax.random.uniform(fold_in(key, i), (2, len(tokens)))
-        other = jax.random.randint(fold_in(key, i, 1), tokens.shape, 0, size)
+        other = jax.random.randint(fold_in(key, i, 1), tokens.shape, 0, vocabulary)
         return jnp.where(
-            u < share, jnp.where(v < 0.8, mask, jnp.where(v < 0.9, other, tokens)), tokens
-        ), (u < share).astype(jnp.float32)
+            u < mask_rate, jnp.where(v < 0.8, mask_token, jnp.where(v < 0.9, other, tokens)), tokens
+        ), (u < mask_rate).astype(jnp.float32)
 
     return jax.vmap(row)(index, tokens)
 
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
-    check_keys(config, KEYS)
+    require_keys(config, KEYS)
     require(
         spec.kind == "text",
         f"config.data.name = {config.data.name!r} holds no text, and config.method = 'mlm' "
@@ -98,7 +98,7 @@ class MaskedLanguageModel:
 
     def as_method(self, gradients: Callable) -> Method:
         """Return the model as a `core.method.Method`."""
-        step = single_network_step(self.make_loss, self.optimizer, gradients)
+        step = make_single_network_step(self.make_loss, self.optimizer, gradients)
         samplers = dict(filled=Sampler(self.filled, conditioned=True))
         return Method(self.init, step, self.evaluate, self.summarize, samplers)
 
@@ -106,11 +106,13 @@ class MaskedLanguageModel:
         """Return the state before the first step."""
         one = jnp.zeros((1, self.spec.shape[0]), jnp.int32)
         params = self.net.init(fold_in(key, INIT), one, one + 1)["params"]
-        return initial_state(key, hp, dict(net=params), self.optimizer)
+        return make_initial_state(key, hp, dict(net=params), self.optimizer)
 
-    def mask(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
-        """Return the tokens [B, T], the encoder's "inputs" and the selection
-        "chosen" as 0 and 1.
+    def mask_batch(
+        self, batch: dict[str, Array], key: Array
+    ) -> dict[str, Array]:  # -> {name: [B, T]}
+        """Return, [B, T] each, the "tokens", the encoder's "inputs" and the selection
+        "chosen" as 0 and 1; `key` is that of the selection.
         """
         tokens, vocabulary = batch["tokens"][:, :-1], self.spec.vocabulary
         inputs, chosen = mask_tokens(
@@ -119,21 +121,23 @@ class MaskedLanguageModel:
         return dict(tokens=tokens, inputs=inputs, chosen=chosen)
 
     def logits(
-        self, params: PyTree, inputs: Array, dropout: Array | None = None
+        self, params: PyTree, inputs: Array, dropout_key: Array | None = None
     ) -> Array:  # [B, T] -> [B, T, V]
-        """Return the logits of every token; `dropout` is the key of dropout."""
-        rngs = None if dropout is None else {"dropout": dropout}
+        """Return the logits of every token; without a key there is no dropout."""
+        rngs = None if dropout_key is None else {"dropout": dropout_key}
         return self.net.apply({"params": params["net"]}, inputs, jnp.ones_like(inputs), rngs=rngs)
 
     def make_loss(
         self, state: TrainState, batch: dict[str, Array], key: Array
-    ) -> tuple[Callable, dict[str, Array]]:
-        """Return the mean cross-entropy of the selected tokens, and its batch."""
-        masked = self.mask(batch, fold_in(key, 0)) | dict(index=batch["index"])
+    ) -> tuple[Callable, dict[str, Array]]:  # -> loss(params, batch, key), its batch
+        """Return the loss, the mean cross-entropy of the selected tokens, and its batch
+        with the selection.
+        """
+        masked = self.mask_batch(batch, fold_in(key, 0)) | dict(index=batch["index"])
         share = jnp.maximum(masked["chosen"].mean(), 1 / masked["chosen"].size)
 
         def loss(params, masked, key):
-            dropout = dropout_key(fold_in(key, 1), masked["index"], self.config)
+            dropout = batch_part_key(fold_in(key, 1), masked["index"], self.config)
             logits = self.logits(params, masked["inputs"], dropout)
             nats = token_losses.cross_entropy(logits, masked["tokens"], 0.0, self.spec.vocabulary)
             value = jnp.mean(masked["chosen"] * nats) / share
@@ -141,9 +145,9 @@ class MaskedLanguageModel:
 
         return loss, masked
 
-    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+    def evaluate(self, state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:  # -> sums
         """Return sums over the selected tokens; the selection never changes."""
-        masked = self.mask(batch, fold_in(state.key, EVALUATE))
+        masked = self.mask_batch(batch, fold_in(state.key, EVALUATE))
         logits, tokens = self.logits(state.params, masked["inputs"]), masked["tokens"]
         nats = token_losses.cross_entropy(logits, tokens, 0.0, self.spec.vocabulary)
         sums = dict(nats=nats, right=jnp.argmax(logits, -1) == tokens, tokens=jnp.ones_like(nats))
@@ -163,6 +167,6 @@ class MaskedLanguageModel:
 
     def filled(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, T]
         """Return windows whose selected tokens are replaced by the most likely ones."""
-        masked = self.mask(batch, key)
+        masked = self.mask_batch(batch, key)
         likeliest = jnp.argmax(self.logits(state.params, masked["inputs"]), -1)
         return jnp.where(masked["chosen"] > 0, likeliest, masked["inputs"]).astype(jnp.int32)

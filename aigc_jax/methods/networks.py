@@ -14,7 +14,7 @@ from aigc_jax.core.method import Array
 from aigc_jax.core.rng import fold_in
 from aigc_jax.data.dataset import Spec
 from aigc_jax.models.layers import ACTIVATIONS, NORMS
-from aigc_jax.utils.errors import choose, nearest, require
+from aigc_jax.utils.errors import choose, format_suggestion, require
 
 # Fields of networks whose values are names in a table; a network's own `choices` take
 # precedence.
@@ -30,8 +30,10 @@ PRECISIONS = {
 }
 
 
-def dtypes(config: ConfigDict) -> dict:
-    """Return the keyword arguments `dtype` and `param_dtype` of every network."""
+def dtype_fields(config: ConfigDict) -> dict[str, Any]:
+    """Return the keyword arguments `dtype` and `param_dtype` of every network; raise a
+    UserError for an unknown config.precision, or float64 without JAX_ENABLE_X64.
+    """
     dtype, param_dtype = choose(PRECISIONS, config.precision, "config.precision")
     double = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # jax adds it at run time
     require(
@@ -41,12 +43,14 @@ def dtypes(config: ConfigDict) -> dict:
     return dict(dtype=dtype, param_dtype=param_dtype)
 
 
-def loss_dtype(config: ConfigDict):
-    """Return the dtype of values outside networks: losses, latents and images."""
-    return jnp.promote_types(dtypes(config)["dtype"], jnp.float32)
+def loss_dtype(config: ConfigDict) -> jnp.dtype:
+    """Return the dtype of values outside networks (losses, latents, images): that of
+    the networks, but float32 at least.
+    """
+    return jnp.promote_types(dtype_fields(config)["dtype"], jnp.float32)
 
 
-def check_keys(config: ConfigDict, keys: Sequence[str]) -> None:
+def require_keys(config: ConfigDict, keys: Sequence[str]) -> None:
     """Raise a UserError unless the config has these dotted keys."""
     known = flatten_config(config)
     for key in keys:
@@ -56,7 +60,7 @@ def check_keys(config: ConfigDict, keys: Sequence[str]) -> None:
         )
 
 
-def check_images(config: ConfigDict, spec: Spec) -> None:
+def check_images_or_points(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError unless the data are images or points."""
     require(
         spec.kind in ("image", "points"),
@@ -65,44 +69,52 @@ def check_images(config: ConfigDict, spec: Spec) -> None:
     )
 
 
-def make_network(module: Any, section: Mapping, key: str, config: ConfigDict, **more: Any) -> Any:
-    """Return the network `module(**section, **more)` with the config's dtypes.
+def make_network(
+    network_class: Any, section: Mapping, section_name: str, config: ConfigDict, **other_fields: Any
+) -> Any:
+    """Return the network network_class(**section, **other_fields) with the config's
+    dtypes.
 
     Args:
-      module: a network class.
-      section: the section of the config with the network's fields.
-      key: name of that section, for error messages.
+      network_class: a network class.
+      section: {field: value}, the section of the config with the network's fields.
+      section_name: name of that section, for error messages.
       config: the complete config.
-      **more: fields that are not in the section.
+      **other_fields: fields that the data or other keys determine, not the section.
 
     Raises:
       UserError: if a field is unknown or missing, or its value is invalid.
     """
     fields = {
         f.name: f.default
-        for f in dataclasses.fields(module)
-        if f.name not in ("parent", "name", *dtypes(config), *more)
+        for f in dataclasses.fields(network_class)
+        if f.name not in ("parent", "name", *dtype_fields(config), *other_fields)
     }
     for name, value in section.items():
         require(
             name in fields,
-            f"config.{key}.{name}: {module.__name__} has no such field{nearest(name, fields)}",
+            f"config.{section_name}.{name}: {network_class.__name__} has no such "
+            f"field"
+            f"{format_suggestion(name, fields)}",
         )
-        if name in (named := NAMED | getattr(module, "choices", {})):
-            choose(named[name], value, f"config.{key}.{name}")
+        if name in (named := NAMED | getattr(network_class, "choices", {})):
+            choose(named[name], value, f"config.{section_name}.{name}")
     for name, default in fields.items():
         require(
             name in section or default is not dataclasses.MISSING,
-            f"config.{key}.{name} is missing; {module.__name__} needs it",
+            f"config.{section_name}.{name} is missing; {network_class.__name__} needs it",
         )
-    net = module(**section, **more, **dtypes(config))
-    require(not net.shape_error(), f"config.{key}.{net.shape_error()}")
+    net = network_class(**section, **other_fields, **dtype_fields(config))
+    require(not net.config_error(), f"config.{section_name}.{net.config_error()}")
     return net
 
 
-def weighted_means(sums: dict[str, np.ndarray]):
-    """Return {name: sum / weight} of sums over examples, where the entry `weight` is
-    the sum of the examples' weights.
+def weighted_means(sums: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return {name: sum / weight} in float64.
+
+    Args:
+      sums: {name: weighted sum []} over examples; the entry "weight" is the sum of
+        their weights, and not in the result.
     """
     return {
         name: float(np.float64(value) / np.float64(sums["weight"]))
@@ -111,38 +123,58 @@ def weighted_means(sums: dict[str, np.ndarray]):
     }
 
 
-def dropout_key(key: Array, index: Array, config: ConfigDict):  # [b] -> key
+def batch_part_key(key: Array, index: Array, config: ConfigDict) -> Array:  # [], [b] -> []
     """Return the key of noise that is drawn once for all examples of a part of a batch,
     such as dropout: the key differs between parts.
+
+    Args:
+      key: key of the noise of the step.
+      index: numbers [b] of the part's examples; for b = config.batch_size the part is
+        the entire batch, and the result is `key`.
+      config: the config, with batch_size.
     """
     return key if len(index) == config.batch_size else fold_in(key, index[0])
+
+
+def take_minibatch(
+    batch: dict[str, Array], i: Array | int, num_minibatches: int
+) -> dict[str, Array]:  # [B, ...] -> [B / num_minibatches, ...], strided
+    """Return the examples i, i + num_minibatches, ..., so that the minibatch is sharded
+    over devices like the full batch.
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, num_minibatches, *x.shape[1:])[:, i], batch)
 
 
 ROW = 8  # images of one interpolation or traversal
 
 
 def interpolate_noise(
-    draw: Callable, key: Array, index: Array, dtype: Any
-) -> tuple[Array, ...]:  # [B] -> [B, Z], [B]
+    sample_noise: Callable[[Array, Array], Array], key: Array, index: Array, dtype: Any
+) -> tuple[Array, Array]:  # [], [B] -> noise [B, Z], number of the interpolation [B]
     """Interpolate spherically between pairs of noise vectors (White 2016, section 2.1).
 
     Args:
-      draw: (key, index [B]) -> noise [B, Z].
+      sample_noise: (key, index [B]) -> noise [B, Z].
       key: key of the endpoints.
-      index: numbers of the results: ROW consecutive ones form one interpolation.
+      index: numbers [B] of the results: ROW consecutive ones form one interpolation.
       dtype: dtype of the interpolation parameter.
 
     Returns:
       Noise [B, Z], and the number [B] of the interpolation that each vector belongs to.
     """
     row, t = index // ROW, (index % ROW / (ROW - 1)).astype(dtype)[:, None]
-    first, last = (draw(fold_in(key, end), row) for end in (0, 1))
+    first, last = (sample_noise(fold_in(key, end), row) for end in (0, 1))
     return slerp(first, last, t), row
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:  # [B, Z], [B, Z], [B, 1] -> [B, Z]
     """Return sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, where w is the angle
     between a and b (Shoemake 1985; White 2016, section 2.1).
+
+    Args:
+      a: vectors at t = 0, not zero.
+      b: vectors at t = 1, not zero; w is clipped to [0.0014, pi - 0.0014].
+      t: positions between a and b, in [0, 1].
     """
     length = lambda x: jnp.linalg.norm(x, axis=-1, keepdims=True)
     angle = jnp.arccos(

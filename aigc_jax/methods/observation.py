@@ -21,9 +21,9 @@ from aigc_jax.utils.errors import choose, require
 BINARIZE = ("none", "dynamic")
 
 
-def eval_binarization_key(config: ConfigDict):
-    """Return the key that binarizes images for evaluation: constant, and equal for all
-    trials.
+def eval_binarization_key(config: ConfigDict) -> Array:  # -> []
+    """Return the key that binarizes images for evaluation: a function of
+    config.data.seed alone, constant and equal for all trials.
     """
     return fold_in(jax.random.key(config.data.seed), EVALUATE)
 
@@ -59,7 +59,12 @@ class Observation:
     """The likelihood p(x | z) of a config: its targets, log probabilities and images.
 
     Attributes:
+      spec: the properties of the data.
+      dtype: dtype of targets and log probabilities.
+      likelihood: the entry of `methods.losses.likelihoods.LIKELIHOODS`.
       scale: as in `methods.losses.likelihoods.Likelihood`.
+      is_binary: whether targets are in {0, 1}, and locations are logits.
+      is_drawn: whether targets are resampled from grey levels at each step.
       bits: number of dimensions times log 2 where bits per dimension are defined, else
         0.
     """
@@ -73,34 +78,58 @@ class Observation:
         has_bits = self.likelihood.discrete and not self.is_binary
         self.bits = math.log(2) * math.prod(spec.shape) if has_bits else 0.0
 
-    def target(self, batch: dict[str, Array], key: Array) -> Array:  # -> [B, *shape]
-        """Return the images whose likelihood is evaluated."""
+    def make_targets(
+        self, batch: dict[str, Array], binarization_key: Array
+    ) -> Array:  # -> [B, *shape]
+        """Return the images whose likelihood is evaluated: in {0, 1} for Bernoulli
+        likelihoods, else as in the data.
+
+        Args:
+          batch: "x" [B, *shape] in the range of the data; if config.binarize is
+            "dynamic", also "index" [B], which keys the binarization.
+          binarization_key: key of the binarization; unused without.
+        """
         x = ((batch["x"] + 1) / 2 if self.is_binary else batch["x"]).astype(self.dtype)
         if not self.is_drawn:
             return x
         uniform = jax.vmap(
-            lambda i: jax.random.uniform(fold_in(key, i), self.spec.shape, self.dtype)
+            lambda i: jax.random.uniform(fold_in(binarization_key, i), self.spec.shape, self.dtype)
         )(batch["index"])
         return (uniform < x).astype(self.dtype)
 
     def log_prob(
-        self, hp: dict[str, Array], x: Array, location: Array, scale: Array | None
+        self, hp: dict[str, Array], x: Array, location: Array, log_scale: Array | None
     ) -> Array:  # [B, *shape], [..., B, *shape] -> [..., B]
-        """Return log p(x | z) for the location and scale of a decoder."""
-        scale = 2 * jnp.log(hp["sigma"]) if self.scale == "hp" else scale
-        axes = tuple(range(-len(self.spec.shape), 0))
-        return self.likelihood.log_prob(x, location, scale, self.spec.levels).sum(axes)
+        """Return log p(x | z) in nats for the outputs of a decoder.
 
-    def squash(self, x: Array) -> Array:
-        """Map real numbers to the range of x: (0, 1), (-1, 1), or R for points."""
+        Args:
+          hp: hyper-parameters, with the standard deviation "sigma" if the attribute
+            `scale` is "hp".
+          x: images, as `make_targets` returns.
+          location: the decoder's location [..., B, *shape].
+          log_scale: the decoder's log scale, [] or like the location; None if the
+            attribute `scale` is "none" or "hp".
+        """
+        log_scale = 2 * jnp.log(hp["sigma"]) if self.scale == "hp" else log_scale
+        axes = tuple(range(-len(self.spec.shape), 0))
+        return self.likelihood.log_prob(x, location, log_scale, self.spec.levels).sum(axes)
+
+    def squash_to_target_range(self, x: Array) -> Array:  # [...] -> [...]
+        """Map real numbers to the range of targets: (0, 1) for Bernoulli likelihoods,
+        else (-1, 1) for images and R for points.
+        """
         if self.is_binary:
             return jax.nn.sigmoid(x)
         return jnp.tanh(x) if self.spec.kind == "image" else x
 
-    def expected_image(self, location: Array) -> Array:
-        """Return the expected image for a location, in [-1, 1]."""
-        return self.rescale(self.likelihood.mean(location))
+    def expected_image(self, location: Array) -> Array:  # [..., *shape] -> [..., *shape]
+        """Return the expected image for a location, on the scale of the data: in
+        [-1, 1] for Bernoulli likelihoods, while other locations are not bounded.
+        """
+        return self.to_data_range(self.likelihood.mean(location))
 
-    def rescale(self, x: Array) -> Array:
-        """Return x rescaled to [-1, 1]."""
+    def to_data_range(self, x: Array) -> Array:  # [...] -> [...]
+        """Return targets x on the scale of the data: 2 x - 1 for Bernoulli likelihoods,
+        else x.
+        """
         return 2 * x - 1 if self.is_binary else x

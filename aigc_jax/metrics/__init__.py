@@ -6,6 +6,9 @@ a split and the features of both; metrics that tokenize texts add the tokenizati
 that are not finite yield nan (0 for `modes`), never an error.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 from aigc_jax.metrics import (
     classifier_scores,
     diversity,
@@ -19,13 +22,13 @@ from aigc_jax.metrics import (
     text,
     two_sample_test,
 )
-from aigc_jax.metrics.inputs import MOST
+from aigc_jax.metrics.inputs import MOST, MetricInputs
 from aigc_jax.utils.errors import choose, require
 
-__all__ = ["EXTRACTED", "METRICS", "find_metrics", "format_metric", "metric_definition"]
+__all__ = ["EXTRACTED", "METRICS", "describe_metric", "metric_definition", "select_metrics"]
 
 # config.metrics -> function
-METRICS = {
+METRICS: dict[str, Callable[[MetricInputs], dict[str, Any]]] = {
     "frechet": frechet.frechet_features,
     "frechet_pixels": frechet.frechet_pixels,
     "kid": kid.kernel_distance,
@@ -78,37 +81,55 @@ USED = {
 )
 
 
-def find_metrics(names, samplers, method: str, key: str = "config.metrics") -> list:
+def select_metrics(
+    names: Sequence[str],
+    samplers: Iterable[str],
+    method: str,
+    error_key: str = "config.metrics",
+) -> list[Callable[[MetricInputs], dict[str, Any]]]:
     """Return the metrics of these names, for a method with these samplers.
 
     Args:
       names: keys of METRICS.
       samplers: names of the method's samplers.
       method: name of the method, for error messages.
-      key: config key or flag that specified the names, for error messages.
+      error_key: the key or flag that specified the names, for error messages.
 
     Raises:
-      UserError: if a metric does not exist or needs another sampler.
+      UserError: a metric does not exist or needs another sampler.
     """
-    selected = [choose(METRICS, name, f"{key}[{i}]") for i, name in enumerate(names)]
+    selected = [choose(METRICS, name, f"{error_key}[{i}]") for i, name in enumerate(names)]
     for i, name in enumerate(names):
         needed = SAMPLER.get(name, "prior")
         require(
             needed in samplers,
-            f"{key}[{i}] = {name!r} needs the sampler {needed!r}, and config.method = "
+            f"{error_key}[{i}] = {name!r} needs the sampler {needed!r}, and config.method = "
             f"{method!r} has only " + ", ".join(samplers),
         )
     return selected
 
 
-def format_metric(
-    name: str, samples: int, examples: int, split: str, extractor=None, signature: str = ""
+def describe_metric(
+    name: str,
+    num_samples: int,
+    num_examples: int,
+    split: str,
+    extractor: Any = None,
+    signature: str = "",
 ) -> str:
     """Describe how a value of this metric was computed: its definition, the numbers of
-    samples and examples, the feature extractor, and sacrebleu's signature for metrics
-    of words.
+    samples and examples that it used, and its feature extractor or signature.
+
+    Args:
+      name: a key of METRICS.
+      num_samples: of the samples that were drawn.
+      num_examples: of the examples of the split.
+      split: "train", "valid" or "test".
+      extractor: the feature extractor, with `name` and `sha256`; needed only for the
+        metrics in EXTRACTED.
+      signature: sacrebleu's signature of the value; "" for other metrics.
     """
-    n, m = USED.get(name, lambda *both: both)(samples, examples)
+    n, m = USED.get(name, lambda *both: both)(num_samples, num_examples)
     parts = [
         f"{count:,} {what}"
         for count, what in ((n, "samples"), (m, f"examples of the {split} split"))
@@ -123,6 +144,6 @@ def format_metric(
     return f"{name}: {metric_definition(name)}\n  {' against '.join(parts)}{features}{words}"
 
 
-def metric_definition(name: str) -> str:
+def metric_definition(name: str) -> str:  # a line of text
     """Return the first paragraph of a metric's docstring, as one line."""
     return " ".join((METRICS[name].__doc__ or "").split("\n\n")[0].split())

@@ -8,21 +8,27 @@ from aigc_jax.metrics.inputs import MetricInputs
 from aigc_jax.utils.errors import require
 
 
-def classifier_score(p: np.ndarray) -> float:  # [n, K] -> []
+def classifier_score(probabilities: np.ndarray) -> float:  # [n, K] -> exp(mean KL), 1 .. K
     """Return exp of the mean of KL(p(y | x) || p(y)), where p(y) is the mean of
     p(y | x) over the samples (Salimans et al. 2016, section 4).
 
     The score ranges from 1, for equal or uniform p(y | x), to K, for one-hot p(y | x)
     and equally frequent classes.
+
+    Args:
+      probabilities: [n, K] of the classes; rows sum to 1. If a value is not finite, the
+        score is nan.
     """
-    if not np.isfinite(p).all():
+    if not np.isfinite(probabilities).all():
         return math.nan
-    p = np.asarray(p, np.float64)
+    probabilities = np.asarray(probabilities, np.float64)
     log = lambda x: np.log(np.where(x > 0, x, 1))  # 0 log 0 = 0
-    return float(np.exp((p * (log(p) - log(p.mean(0)))).sum(1).mean()))
+    return float(
+        np.exp((probabilities * (log(probabilities) - log(probabilities.mean(0)))).sum(1).mean())
+    )
 
 
-def inception_score(inputs: MetricInputs) -> dict[str, float]:
+def inception_score(inputs: MetricInputs) -> dict[str, float]:  # classifier_score
     """exp(mean KL(p(y | x) || p(y))) of a classifier's probabilities: 1 at worst, the
     number of classes at best.
 
@@ -32,7 +38,7 @@ def inception_score(inputs: MetricInputs) -> dict[str, float]:
     return dict(classifier_score=classifier_score(inputs.extract(inputs.draw("prior"))[1]))
 
 
-def class_accuracy(inputs: MetricInputs) -> dict[str, float]:
+def class_accuracy(inputs: MetricInputs) -> dict[str, float]:  # class_accuracy, of samples
     """The share of samples that a classifier assigns to the class they were drawn for.
 
     Classes are as frequent as in the split.

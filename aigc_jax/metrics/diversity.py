@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
-from aigc_jax.metrics.inputs import MetricInputs, random_part
+from aigc_jax.metrics.inputs import MetricInputs, take_random_subset
 from aigc_jax.metrics.pairwise import squared_distances
 
 MOST = 1000  # examples of each kind; all pairs are compared
 
 
-def mean_distance(x: np.ndarray) -> float:  # [n, ...] -> []
+def mean_pairwise_distance(x: np.ndarray) -> float:  # [n, ...] -> []
     """Return the mean Euclidean distance |x_i - x_j| over all pairs i < j, in the units
     of x.
     """
@@ -18,13 +18,15 @@ def mean_distance(x: np.ndarray) -> float:  # [n, ...] -> []
     return float(np.sqrt(squared_distances(x, x)).sum() / (len(x) * (len(x) - 1)))
 
 
-def diversity(inputs: MetricInputs) -> dict[str, float]:
+def diversity(inputs: MetricInputs) -> dict[str, float]:  # of samples / of real examples
     """The mean distance between samples divided by the mean distance between real
     examples: 1 for equal diversity, 0 for identical samples.
 
     It does not measure fidelity. At most 1,000 of each kind are used.
     """
-    samples, real = (random_part(x, MOST) for x in (inputs.draw("prior"), inputs.real["x"]))
+    samples, real = (
+        take_random_subset(x, MOST) for x in (inputs.draw("prior"), inputs.real_examples["x"])
+    )
     if len(samples) < 2 or len(real) < 2:
         return dict(diversity=math.nan)
-    return dict(diversity=mean_distance(samples) / mean_distance(real))
+    return dict(diversity=mean_pairwise_distance(samples) / mean_pairwise_distance(real))

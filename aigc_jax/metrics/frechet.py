@@ -9,12 +9,16 @@ from aigc_jax.metrics.inputs import MetricInputs
 LARGEST = 1024  # values of an image; the eigendecomposition's cost grows with its cube
 
 
-def frechet(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> distance
+def squared_frechet_distance(a: np.ndarray, b: np.ndarray) -> float:  # [n, D], [m, D] -> []
     """Return |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2), m means, S
     covariances (Dowson & Landau 1982, eq. 4; Heusel et al. 2017, eq. 6).
 
     Computed in float64 from symmetric eigenvalues, which is accurate for fewer samples
     than dimensions too.
+
+    Args:
+      a, b: features [n, D] and [m, D]. The distance is nan if a value is not finite or
+        a set has fewer than 2 rows.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if min(len(a), len(b)) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -36,14 +40,18 @@ def _roots(values):
     return np.sqrt(np.where(values > smallest, values, 0))
 
 
-def area_average(
-    images: np.ndarray, largest: int = LARGEST
-) -> np.ndarray:  # [n, H, W, C] -> [n, D], D <= largest
-    """Downsample images by area averaging to at most `largest` values; smaller images
-    are unchanged.
+def downsample_by_area(
+    images: np.ndarray, max_values: int = LARGEST
+) -> np.ndarray:  # [n, H, W, C] -> [n, D], D <= max_values
+    """Downsample images by area averaging to at most `max_values` values each, and
+    flatten them; smaller images are only flattened.
+
+    Args:
+      images: [n, H, W, C].
+      max_values: the most values D of an image in the result.
     """
     n, h, w, c = images.shape
-    shrink = math.sqrt(largest / (h * w * c))
+    shrink = math.sqrt(max_values / (h * w * c))
     if shrink < 1:
         rows, columns = _boxes(h, max(1, int(h * shrink))), _boxes(w, max(1, int(w * shrink)))
         images = np.einsum(
@@ -61,24 +69,24 @@ def _boxes(size: int, parts: int) -> np.ndarray:  # -> [parts, size], rows sum t
     return np.clip(overlap, 0, None) * parts / size
 
 
-def frechet_pixels(inputs: MetricInputs) -> dict[str, float]:
+def frechet_pixels(inputs: MetricInputs) -> dict[str, float]:  # frechet_pixels, squared
     """The Fréchet distance of pixels in [-1, 1], area-averaged to at most 1,024 values.
     It is not the FID, which uses Inception features.
 
     Values are comparable only for equal numbers of samples: the distance decreases with
     the number of samples.
     """
-    samples, real = inputs.draw("prior"), inputs.real["x"]
+    samples, real = inputs.draw("prior"), inputs.real_examples["x"]
     if inputs.spec.kind == "image":
-        samples, real = area_average(samples), area_average(real)
-    return dict(frechet_pixels=frechet(samples, real))
+        samples, real = downsample_by_area(samples), downsample_by_area(real)
+    return dict(frechet_pixels=squared_frechet_distance(samples, real))
 
 
-def frechet_features(inputs: MetricInputs) -> dict[str, float]:
+def frechet_features(inputs: MetricInputs) -> dict[str, float]:  # frechet, squared
     """The Fréchet distance of an extractor's features: the FID if the extractor is
     Inception (Heusel et al. 2017, eq. 6).
 
     Values are comparable only for the same extractor and equal numbers of samples: the
     distance decreases with the number of samples.
     """
-    return dict(frechet=frechet(*inputs.features()))
+    return dict(frechet=squared_frechet_distance(*inputs.extract_features()))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aigc_jax.data.order import fixed_order
+from aigc_jax.data.order import permute_fixed
 
 MOST = 10_000  # examples of each kind, for metrics that compare all pairs
 MAX_CACHED_SETS = 3  # image sets whose features are cached: the examples, the samples and one more
@@ -17,8 +17,8 @@ class MetricInputs(NamedTuple):
     """The argument of a metric."""
 
     # (name of a sampler) -> config.num_metric_samples of its samples, as saved in
-    # files; conditional samplers are conditioned on examples of the split in
-    # `fixed_order`
+    # files; conditional samplers are conditioned on examples of the split in the order
+    # of `permute_fixed`
     draw: Callable
     split: str  # to evaluate
     examples: Callable  # (split) -> its examples as network inputs, {"x": [n, ...], ...}
@@ -32,44 +32,78 @@ class MetricInputs(NamedTuple):
     blocks: Callable = lambda split: iter(())
 
     @property
-    def real(self) -> dict:
+    def real_examples(self) -> dict[str, np.ndarray]:  # {"x": [n, ...], ...} of `split`
         """The examples of the evaluated split."""
         return self.examples(self.split)
 
-    def features(self) -> tuple[np.ndarray, np.ndarray]:  # -> [m, D], [n, D]
+    def extract_features(self) -> tuple[np.ndarray, np.ndarray]:  # real [m, D], samples [n, D]
         """Return the features of the split's examples and the samples, in float64."""
         features_of = lambda images: np.asarray(self.extract(images)[0], np.float64)
-        return features_of(self.real["x"]), features_of(self.draw("prior"))
+        return features_of(self.real_examples["x"]), features_of(self.draw("prior"))
 
 
-def random_part(x: np.ndarray, most: int) -> np.ndarray:  # [n, ...] -> [at most `most`, ...]
-    """Return at most `most` examples: the first in the pseudo-random `fixed_order`."""
-    return x if len(x) <= most else x[np.sort(fixed_order(np.arange(most), len(x)))]
+def take_random_subset(
+    x: np.ndarray, max_examples: int
+) -> np.ndarray:  # [n, ...] -> [min(n, max_examples), ...], always the same rows
+    """Return at most `max_examples` examples: the first in the order of
+    `permute_fixed`.
+
+    Args:
+      x: examples [n, ...], in any order.
+      max_examples: of more, the same rows are chosen in every call, in ascending order.
+    """
+    return (
+        x if len(x) <= max_examples else x[np.sort(permute_fixed(np.arange(max_examples), len(x)))]
+    )
 
 
-def equal_parts(a: np.ndarray, b: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
-    """Return equally large random parts of both sets, at most `most` examples each."""
-    count = min(len(a), len(b), most)
-    return random_part(a, count), random_part(b, count)
+def take_equal_random_subsets(
+    a: np.ndarray, b: np.ndarray, max_examples: int = MOST
+) -> tuple[np.ndarray, np.ndarray]:  # [n, ...], [m, ...] -> [k, ...], [k, ...]
+    """Return equally large random subsets of both sets, k = min(n, m, max_examples).
+
+    Args:
+      a: examples [n, ...].
+      b: examples [m, ...].
+      max_examples: of each set.
+    """
+    count = min(len(a), len(b), max_examples)
+    return take_random_subset(a, count), take_random_subset(b, count)
 
 
-def in_batches(extract: Callable, images: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """Return extract(images), a tuple of arrays [n, ...], computed in batches of `size`
-    images. The last batch is padded with zeros, so that `extract` compiles only once.
+def apply_in_batches(
+    extract: Callable, images: np.ndarray, batch_size: int
+) -> tuple[np.ndarray, ...]:  # [n, H, W, C] -> arrays [n, ...]
+    """Return extract(images), a tuple of arrays [n, ...], computed in batches. The last
+    batch is padded with zeros, so that `extract` compiles only once.
+
+    Args:
+      extract: images float32 [B, H, W, C] -> a tuple of arrays [B, ...].
+      images: [n, H, W, C].
+      batch_size: images of a batch, B.
     """
     parts = []
-    for first in range(0, max(1, len(images)), size):
-        part = np.asarray(images[first : first + size], np.float32)
-        padded = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.float32)])
+    for first in range(0, max(1, len(images)), batch_size):
+        part = np.asarray(images[first : first + batch_size], np.float32)
+        padded = np.concatenate(
+            [part, np.zeros((batch_size - len(part), *part.shape[1:]), np.float32)]
+        )
         parts.append([np.asarray(x)[: len(part)] for x in extract(padded)])
     return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
 
 
-def cache_features(extract: Callable, max_sets: int = MAX_CACHED_SETS) -> Callable:
+def make_cached_extractor(
+    extract: Callable, max_sets: int = MAX_CACHED_SETS
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:  # [n, H, W, C] -> [n, D], [n, K]
     """Return `extract` with a cache of the results for the last `max_sets` image sets.
 
     Images that are not finite have nan features and probabilities, whatever the network
     returns for them.
+
+    Args:
+      extract: images [n, H, W, C] -> (features [n, D], probabilities [n, K]).
+      max_sets: number of image sets, identified by the SHA-256 of their values and
+        their shape, whose results are cached.
     """
     cache = OrderedDict()
 

@@ -3,6 +3,7 @@ et al. 2017; Lin et al. 2018, section 4.1).
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,22 +11,37 @@ from aigc_jax.metrics.inputs import MetricInputs
 from aigc_jax.utils.errors import require
 
 
-def stacked_mode_statistics(classes: np.ndarray, modes: int) -> dict[str, float]:  # [n] -> 2 x []
-    """Return the number of classes, of `modes`, that occur among samples, and
+def stacked_mode_statistics(
+    classes: np.ndarray, num_modes: int
+) -> dict[str, float]:  # [n] -> stacked_modes, stacked_kl from uniform in nats
+    """Return the number of classes, of `num_modes`, that occur among samples, and
     KL(q || p) in nats, q the class frequencies, p uniform (Srivastava et al. 2017; Lin
     et al. 2018, section 4.2).
+
+    Args:
+      classes: integers [n] in 0 .. num_modes - 1, the class of each sample.
+      num_modes: the number of classes.
     """
-    share = np.bincount(classes, minlength=modes) / len(classes)
+    share = np.bincount(classes, minlength=num_modes) / len(classes)
     share = share[share > 0]
     return dict(
-        stacked_modes=float(len(share)), stacked_kl=float((share * np.log(share * modes)).sum())
+        stacked_modes=float(len(share)), stacked_kl=float((share * np.log(share * num_modes)).sum())
     )
 
 
-def digit_triples(images: np.ndarray, extract) -> np.ndarray | None:  # [n, H, W, 3] -> [n]
+def classify_digit_triples(
+    images: np.ndarray, extract: Callable
+) -> np.ndarray | None:  # [n, H, W, 3] -> 100 a + 10 b + c [n]
     """Return 100 a + 10 b + c, where a, b and c are the digits that a classifier
     assigns to the three colour channels separately; None if a probability is not
     finite.
+
+    Args:
+      images: [n, H, W, 3] in [-1, 1].
+      extract: images [n, H, W, 1] -> (features, probabilities [n, 10]).
+
+    Raises:
+      UserError: the images do not have three channels, or the classifier ten classes.
     """
     p = (
         [extract(images[..., c : c + 1])[1] for c in range(images.shape[-1])]
@@ -43,7 +59,9 @@ def digit_triples(images: np.ndarray, extract) -> np.ndarray | None:  # [n, H, W
     return 100 * a + 10 * b + c
 
 
-def stacked_modes(inputs: MetricInputs) -> dict[str, float]:
+def stacked_modes(
+    inputs: MetricInputs,
+) -> dict[str, float]:  # stacked_modes, stacked_kl from uniform in nats
     """The number of the 1,000 triples of digits that occur among the samples, each
     colour channel classified separately, and KL(q || uniform) in nats.
 
@@ -51,7 +69,7 @@ def stacked_modes(inputs: MetricInputs) -> dict[str, float]:
     perfect samples about 1,000 (1 - exp(-n / 1,000)) triples occur, and the divergence
     is about 999 / 2 n.
     """
-    triples = digit_triples(inputs.draw("prior"), inputs.extract)
+    triples = classify_digit_triples(inputs.draw("prior"), inputs.extract)
     return (
         dict(stacked_modes=math.nan, stacked_kl=math.nan)
         if triples is None
@@ -59,7 +77,9 @@ def stacked_modes(inputs: MetricInputs) -> dict[str, float]:
     )
 
 
-def modes(inputs: MetricInputs) -> dict[str, float]:
+def modes(
+    inputs: MetricInputs,
+) -> dict[str, float]:  # modes, high_quality, reverse_kl from uniform in nats
     """The number of modes of a known mixture that have a high-quality sample, the share
     of high-quality samples, and KL(q || uniform) of the nearest modes.
 
@@ -74,7 +94,7 @@ def modes(inputs: MetricInputs) -> dict[str, float]:
     spec = inputs.spec
     require(
         spec.centres is not None,
-        "config.metrics = 'modes' needs data with known modes: config.data.name = 'ring' or 'grid'",
+        "the metric 'modes' needs data with known modes: config.data.name = 'ring' or 'grid'",
     )
     samples = np.asarray(inputs.draw("prior"), np.float64)
     if not np.isfinite(samples).all():

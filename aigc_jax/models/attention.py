@@ -8,18 +8,28 @@ import jax.numpy as jnp
 from aigc_jax.core.method import Array
 
 
-def sinusoidal_encoding(position: Array, width: int) -> Array:  # [T] -> [T, D]
+def sinusoidal_encoding(position: Array, width: int) -> Array:  # [T] -> [T, D], first all sines
     """Return sin(p / 10000^(2i/D)) and cos of the same angles, with the sines first
     (Vaswani et al. 2017, section 3.5, except for the order of the columns).
+
+    Args:
+      position: numbers [T] of the positions, from 0.
+      width: the number of columns D.
     """
     angle = position[:, None] * 10000.0 ** (-jnp.arange(0, width, 2) / width)
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)[:, :width]
 
 
-def rotary_encoding(x: Array, position: Array) -> Array:  # [B, T, N, H], [T] -> [B, T, N, H]
+def apply_rotary_encoding(
+    x: Array, position: Array
+) -> Array:  # [B, T, N, H], [T] -> [B, T, N, H], with pairs (i, i + H / 2) rotated
     """Rotate the coordinates i and i + H/2 by the angle p / 10000^(2i/H) (Su et al.
     2021, eq. 34): the product of a rotated query and a rotated key depends only on the
     difference of their positions.
+
+    Args:
+      x: queries or keys [B, T, N, H], H even.
+      position: numbers [T] of the positions, from 0.
     """
     half = x.shape[-1] // 2
     angle = position[:, None] * 10000.0 ** (-jnp.arange(half) / half)
@@ -28,7 +38,7 @@ def rotary_encoding(x: Array, position: Array) -> Array:  # [B, T, N, H], [T] ->
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def alibi_slopes(heads: int) -> Array:  # -> [N]
+def alibi_slopes(heads: int) -> Array:  # -> [heads], all > 0
     """Return the slopes 2^(-8 i / N) for i = 1 .. N if N is a power of two; otherwise
     the slopes of the next lower power of two, then every other slope of the next higher
     (Press et al. 2022, section 3 and their code).
@@ -39,20 +49,28 @@ def alibi_slopes(heads: int) -> Array:  # -> [N]
     return jnp.array(slopes[:heads])
 
 
-# [B, T, N, H], 2 x [B, S, K, H] -> [B, T, N, H]
-def attention(
+def dot_product_attention(
     q: Array,
     k: Array,
     v: Array,
     bias: Array | None = None,
     mask: Array | None = None,
     causal: bool = False,
-) -> Array:
+) -> Array:  # [B, T, N, H], 2 x [B, S, K, H] -> [B, T, N, H]; mask: True attends
     """Return softmax(q k^T / sqrt(H) + bias) v (Vaswani et al. 2017, eq. 1).
 
     On GPUs, 16-bit inputs without a bias use cuDNN's fused kernel. float64 inputs use
-    `attend`: `jax.nn.dot_product_attention` computes the softmax in float32 for every
-    dtype.
+    `attend_cache`: `jax.nn.dot_product_attention` computes the softmax in float32 for
+    every dtype.
+
+    Args:
+      q: queries [B, T, N, H].
+      k: keys [B, S, K, H]; N / K consecutive heads of queries share one.
+      v: values [B, S, K, H].
+      bias: added to the scores, broadcastable to [B, N, T, S]; None for none.
+      mask: True where a query attends to a key, broadcastable to [B, N, T, S]; None:
+        everywhere. Not together with `causal`.
+      causal: whether query t attends to the keys 0 .. t only (T = S).
     """
     if q.dtype != jnp.float64:
         fused = (
@@ -64,16 +82,24 @@ def attention(
             q, k, v, bias, mask, is_causal=causal, implementation="cudnn" if fused else None
         )
     mask = jnp.tril(jnp.ones(2 * (q.shape[1],), bool)) if causal else mask
-    return attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias, mask)
+    return attend_cache(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias, mask)
 
 
-def attend(
+def attend_cache(
     q: Array, k: Array, v: Array, bias: Array | None = None, mask: Array | None = None
-) -> Array:  # [B, T, N, H], 2 x [B, K, S, H] -> [B, T, N, H]
-    """Return `attention` for keys and values stored head by head, the order of a cache.
+) -> Array:  # [B, T, N, H], 2 x [B, K, S, H] -> [B, T, N, H]; mask: True attends
+    """Return `dot_product_attention` for keys and values stored head by head, the order
+    of a cache.
 
     Every generated token reads all keys and values; with another order of the axes a
     product on CPUs would copy them first (docs/LOG.md).
+
+    Args:
+      q: queries [B, T, N, H].
+      k: keys [B, K, S, H].
+      v: values [B, K, S, H].
+      bias: as in `dot_product_attention`.
+      mask: as in `dot_product_attention`.
     """
     b, t, heads, size = q.shape
     groups = q.reshape(b, t, k.shape[1], -1, size)

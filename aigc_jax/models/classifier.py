@@ -26,8 +26,8 @@ class Classifier(Network):
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, ...]:  # [B, H, W, C] -> [B, K], [B, size]
         """Return the class logits of images, and their features."""
-        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        dtype_fields = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for channels in self.channels:
-            x = nn.relu(Conv(channels, (self.kernel,) * 2, strides=2, **types)(x))
-        features = nn.relu(nn.Dense(self.size, **types)(x.reshape(len(x), -1)))
-        return nn.Dense(self.classes, **types)(features), features
+            x = nn.relu(Conv(channels, (self.kernel,) * 2, strides=2, **dtype_fields)(x))
+        features = nn.relu(nn.Dense(self.size, **dtype_fields)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes, **dtype_fields)(features), features

@@ -17,7 +17,9 @@ L, C, O] and outputs y [B, h, w, O],
 whose three partial gradients are `correlate` (by y: the convolution), `conv_input_grad`
 (by x: the transposed convolution) and `conv_kernel_grad` (by w: the gradient of the
 kernel). The derivatives of each are the other two, so that derivatives of any order
-use these three functions only.
+use these three functions only. Their arguments: `strides` (s, t) of rows and columns;
+`pads` ((p, after), (left, right)), the zeros around x; `image_size` (H, W) of the
+result x; `kernel_size` (K, L) of the result w.
 """
 
 from collections.abc import Sequence
@@ -34,13 +36,17 @@ from aigc_jax.models.reductions import broadcast_leading
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 Pads = tuple[tuple[int, int], tuple[int, int]]
+Padding = str | int | Sequence[int | tuple[int, int]]  # as in `explicit_pads`
 
 
-def explicit_pads(padding: Any) -> Pads | None:
+def explicit_pads(
+    padding: Padding,
+) -> Pads | None:  # ((top, bottom), (left, right)); None for "SAME" and "VALID"
     """Return explicit padding as (before, after) of each axis; None for SAME and VALID.
 
     Args:
-      padding: as in Flax: a number, a number per axis, or (before, after) per axis.
+      padding: "SAME", "VALID", or as in Flax: a number, a number per axis, or (before,
+        after) per axis.
 
     Raises:
       ValueError: for Flax's other names, such as CIRCULAR.
@@ -55,31 +61,46 @@ def explicit_pads(padding: Any) -> Pads | None:
 
 
 def conv_pads(
-    size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], padding: Any
-) -> Pads:
-    """Return the padding of a convolution, SAME, VALID or explicit, as (before, after)
-    of each axis.
+    image_size: Sequence[int],
+    kernel_size: Sequence[int],
+    strides: Sequence[int],
+    padding: Padding,
+) -> Pads:  # ((top, bottom), (left, right))
+    """Return the padding of a convolution as (before, after) of each axis.
+
+    Args:
+      image_size: (H, W) of the images.
+      kernel_size: (K, L) of the kernel.
+      strides: of rows and columns.
+      padding: as in `explicit_pads`.
     """
     if pads := explicit_pads(padding):
         return pads
-    rows, columns = lax.padtype_to_pads(size, kernel, strides, padding)
+    rows, columns = lax.padtype_to_pads(image_size, kernel_size, strides, str(padding))
     return rows, columns
 
 
-def transpose_pads(kernel: int, stride: int, padding: str) -> tuple[int, int]:
-    """Return the SAME or VALID padding (before, after) of one axis of the dilated input
-    in `lax.conv_transpose`.
+def transpose_pads(
+    kernel_size: int, stride: int, padding: str
+) -> tuple[int, int]:  # (before, after) of one axis of the dilated input
+    """Return the padding (before, after) of one axis of the dilated input in
+    `lax.conv_transpose`.
+
+    Args:
+      kernel_size: of the kernel along the axis.
+      stride: of the axis.
+      padding: "SAME" or "VALID".
     """
     if padding == "VALID":
-        return kernel - 1, stride - 1 + max(kernel - stride, 0)
-    total = kernel + stride - 2
-    before = kernel - 1 if stride > kernel - 1 else -(-total // 2)
+        return kernel_size - 1, stride - 1 + max(kernel_size - stride, 0)
+    total = kernel_size + stride - 2
+    before = kernel_size - 1 if stride > kernel_size - 1 else -(-total // 2)
     return before, total - before
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def correlate(
-    x: Array, w: Array, strides: tuple[int, ...], pads: Any
+    x: Array, w: Array, strides: tuple[int, ...], pads: Pads
 ) -> Array:  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
     """Return the convolution without flipping the kernel: y[b, i, o] = sum x[b, s i + k
     - p, c] w[k, c, o].
@@ -89,10 +110,10 @@ def correlate(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def conv_input_grad(
-    y: Array, w: Array, size: tuple[int, ...], strides: tuple[int, ...], pads: Any
-) -> Array:  # [B, h, w, O], [K, L, C, O] -> [B, *size, C]
-    """Return the transpose of `correlate` for images of `size`: x[b, s i + k - p, c] =
-    sum w[k, c, o] y[b, i, o].
+    y: Array, w: Array, image_size: tuple[int, ...], strides: tuple[int, ...], pads: Pads
+) -> Array:  # [B, h, w, O], [K, L, C, O] -> [B, *image_size, C]
+    """Return the transpose of `correlate` for images of `image_size`: x[b, s i + k - p,
+    c] = sum w[k, c, o] y[b, i, o].
 
     Rows: the output rows s a + q of one phase q depend only on the taps s n + r with r
     = (q + p) mod s. Each phase is one ordinary convolution of y, and the rows of the
@@ -112,7 +133,7 @@ def conv_input_grad(
     if k * l * c <= o:
         parts = (y @ w.reshape(k * l * c, o).T).reshape(*y.shape[:3], k, l, c)
         # Padding after the last output, before the offset of the tap is subtracted.
-        ends = (top + size[0] - (s * (h - 1) + 1), left + size[1] - (t * (v - 1) + 1))
+        ends = (top + image_size[0] - (s * (h - 1) + 1), left + image_size[1] - (t * (v - 1) + 1))
 
         def pad_tap(i, j):
             padding = (
@@ -129,7 +150,7 @@ def conv_input_grad(
     w = jnp.pad(w, ((0, max(0, s - k)), (before, -(before + l) % t), (0, 0), (0, 0)))
     taps = w.shape[1] // t
     w = w.reshape(-1, taps, t, c, o).transpose(0, 1, 4, 2, 3).reshape(-1, taps, o, t * c)
-    rows, columns, first = -(-size[0] // s), -(-size[1] // t), (left + before) // t
+    rows, columns, first = -(-image_size[0] // s), -(-image_size[1] // t), (left + before) // t
     sides = (taps - 1 - first, first + columns - v)
 
     def phase(q):
@@ -139,20 +160,20 @@ def conv_input_grad(
         return lax.conv_general_dilated(y, kernel, (1, 1), (ends, sides), dimension_numbers=NHWC)
 
     out = jnp.stack([phase(q) for q in range(s)], axis=2).reshape(-1, rows * s, columns * t, c)
-    return out[:, : size[0], : size[1]]
+    return out[:, : image_size[0], : image_size[1]]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def conv_kernel_grad(
-    x: Array, y: Array, window: tuple[int, ...], strides: tuple[int, ...], pads: Any
-) -> Array:  # [B, H, W, C], [B, h, w, O] -> [*window, C, O]
-    """Return the gradient of kernels of size `window`: w[k, c, o] = sum_{b, i} x[b, s i
-    + k - p, c] y[b, i, o].
+    x: Array, y: Array, kernel_size: tuple[int, ...], strides: tuple[int, ...], pads: Pads
+) -> Array:  # [B, H, W, C], [B, h, w, O] -> [*kernel_size, C, O]
+    """Return the gradient of kernels of this size: w[k, c, o] = sum_{b, i} x[b, s i + k
+    - p, c] y[b, i, o].
 
     This is an ordinary convolution of x as [C, H, W, B] with y as [h, w, B, O], dilated
     by the stride.
     """
-    sides = zip(window, strides, pads, x.shape[1:3], y.shape[1:3], strict=True)
+    sides = zip(kernel_size, strides, pads, x.shape[1:3], y.shape[1:3], strict=True)
     padding = [(lo, k - 1 - n - lo + m * (h - 1) + 1) for k, m, (lo, _), n, h in sides]
     out = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),
@@ -173,15 +194,21 @@ correlate.defvjp(
     ),
 )
 conv_input_grad.defvjp(
-    lambda y, w, size, strides, pads: (conv_input_grad(y, w, size, strides, pads), (y, w)),
-    lambda size, strides, pads, saved, x: (
+    lambda y, w, image_size, strides, pads: (
+        conv_input_grad(y, w, image_size, strides, pads),
+        (y, w),
+    ),
+    lambda image_size, strides, pads, saved, x: (
         correlate(x, saved[1], strides, pads),
         conv_kernel_grad(x, saved[0], saved[1].shape[:2], strides, pads),
     ),
 )
 conv_kernel_grad.defvjp(
-    lambda x, y, window, strides, pads: (conv_kernel_grad(x, y, window, strides, pads), (x, y)),
-    lambda window, strides, pads, saved, w: (
+    lambda x, y, kernel_size, strides, pads: (
+        conv_kernel_grad(x, y, kernel_size, strides, pads),
+        (x, y),
+    ),
+    lambda kernel_size, strides, pads, saved, w: (
         conv_input_grad(saved[1], w, saved[0].shape[1:3], strides, pads),
         correlate(saved[0], w, strides, pads),
     ),
@@ -189,10 +216,15 @@ conv_kernel_grad.defvjp(
 
 
 def conv(
-    x: Array, kernel: Array, strides: tuple[int, ...] = (1, 1), padding: str = "SAME"
+    x: Array, kernel: Array, strides: tuple[int, ...] = (1, 1), padding: Padding = "SAME"
 ) -> Array:  # [B, H, W, C], [K, L, C, O] -> [B, h, w, O]
-    """Return `lax.conv_general_dilated` in NHWC and HWIO; the padding is SAME, VALID or
-    explicit.
+    """Return `lax.conv_general_dilated` in NHWC and HWIO.
+
+    Args:
+      x: images [B, H, W, C].
+      kernel: [K, L, C, O].
+      strides: of rows and columns.
+      padding: as in `explicit_pads`.
     """
     strides = tuple(strides)
     return correlate(
@@ -200,18 +232,23 @@ def conv(
     )
 
 
-# [B, h, w, C], [K, L, C, O] -> [B, H, W, O]
 def conv_transpose(
-    x: Array, kernel: Array, strides: tuple[int, ...] = (1, 1), padding: str = "SAME"
-) -> Array:
+    x: Array, kernel: Array, strides: tuple[int, ...] = (1, 1), padding: Padding = "SAME"
+) -> Array:  # [B, h, w, C], [K, L, C, O] -> [B, H, W, O]
     """Return `lax.conv_transpose`, which does not flip the kernel.
 
     The size of the output is s h for SAME, max(s (h - 1) + K, s h) for VALID, and
     s (h - 1) + p + q - K + 2 for explicit padding (p, q) of the dilated input.
+
+    Args:
+      x: images [B, h, w, C].
+      kernel: [K, L, C, O].
+      strides: of rows and columns, which multiply the size.
+      padding: as in `explicit_pads`, of the dilated input.
     """
     strides = tuple(strides)
     input_pads = explicit_pads(padding) or [
-        transpose_pads(k, s, padding) for k, s in zip(kernel.shape[:2], strides, strict=True)
+        transpose_pads(k, s, str(padding)) for k, s in zip(kernel.shape[:2], strides, strict=True)
     ]
     size, pads = [], []
     for h, k, s, (before, after) in zip(
@@ -230,16 +267,20 @@ class Conv(nn.Module):
     features: int
     kernel_size: tuple[int, int]
     strides: int | tuple[int, int] = 1
-    padding: Any = "SAME"
+    padding: Padding = "SAME"
     use_bias: bool = True
-    dtype: Any = None
+    dtype: Any = None  # of the computation; None: promoted from x and the parameters
     param_dtype: Any = jnp.float32
     kernel_init: Any = nn.linear.default_kernel_init
     bias_init: Any = nn.initializers.zeros_init()
     apply_to = staticmethod(conv)
 
-    def adjust(self, kernel: Array, train: bool):
-        """Return the kernel of the convolution; subclasses may override it."""
+    def adjust_kernel(
+        self, kernel: Array, train: bool
+    ) -> Array:  # [K, L, C, O] -> [K, L, C, O], unchanged here
+        """Return the kernel of the convolution; subclasses may override it, and update
+        statistics if `train`.
+        """
         return kernel
 
     @nn.compact
@@ -255,7 +296,7 @@ class Conv(nn.Module):
             (*self.kernel_size, x.shape[-1], self.features),
             self.param_dtype,
         )
-        kernel = self.adjust(kernel, train)
+        kernel = self.adjust_kernel(kernel, train)
         bias = (
             self.param("bias", self.bias_init, (self.features,), self.param_dtype)
             if self.use_bias

@@ -4,7 +4,7 @@ and discriminators [B, *shape] -> logits [B].
 Every network is called as net(x, train). With `train`, batch normalization uses the
 statistics of the batch and updates its running statistics (the collection
 "batch_stats"), and spectral normalization runs one power iteration (the collection
-"spectral"). Without `train`, no collection changes. `shape_error()` returns an error
+"spectral"). Without `train`, no collection changes. `config_error()` returns an error
 message if the fields do not suit the shape of the data, or ''.
 """
 
@@ -16,10 +16,16 @@ import jax.numpy as jnp
 
 from aigc_jax.core.method import Array
 from aigc_jax.models.discriminator import Discriminator
-from aigc_jax.models.gan_mlp import MLPDiscriminator, MLPGenerator, of_points
+from aigc_jax.models.gan_mlp import MLPDiscriminator, MLPGenerator, instance_norm_error
 from aigc_jax.models.gan_resnet import ResNetDiscriminator, ResNetGenerator
-from aigc_jax.models.layers import ACTIVATIONS, Network, choice_error, count_halvings, normalize
-from aigc_jax.models.spectral_norm import make_conv, make_dense
+from aigc_jax.models.layers import (
+    ACTIVATIONS,
+    Network,
+    apply_norm,
+    channels_or_width_error,
+    halving_channels,
+)
+from aigc_jax.models.spectral_norm import apply_conv, apply_dense
 
 
 class DCGenerator(Network):
@@ -38,7 +44,7 @@ class DCGenerator(Network):
     activation: str
     output: str
     channels: tuple[int, ...] = ()  # of each doubling; or, instead of them,
-    width: int | None = None  # those of the last one, for `count_halvings`
+    width: int | None = None  # those of the last one, for `halving_channels`
     # channels of the smallest images; None: those of the first doubling
     base: int | None = None
     dense: tuple[int, ...] = ()
@@ -49,48 +55,53 @@ class DCGenerator(Network):
     param_dtype: Any = jnp.float32
 
     @property
-    def layers(self):
+    def layer_channels(self) -> tuple[int, ...]:  # smallest images first
         """The channels of every doubling, from the smallest images to the largest."""
         return (
             self.channels
-            or count_halvings([n // self.last_stride for n in self.shape], self.width)[::-1]
+            or halving_channels([n // self.last_stride for n in self.shape], self.width)[::-1]
         )
 
     @property
-    def times(self):
+    def side_ratio(self) -> int:  # output / smallest images
         """The ratio of the output's side to that of the smallest images."""
-        return 2 ** len(self.layers) * self.last_stride
+        return 2 ** len(self.layer_channels) * self.last_stride
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if the layers produce `shape`
         """Return an error message if the layers do not produce the size of the data,
         or ''.
         """
-        if choice_error(self):
-            return choice_error(self)
+        if channels_or_width_error(self):
+            return channels_or_width_error(self)
         height, width, _ = self.shape
-        if height % self.times or width % self.times:
+        if height % self.side_ratio or width % self.side_ratio:
             return (
-                f"channels = {self.layers} with last_stride = {self.last_stride} generate "
-                f"multiples of {self.times} pixels, not {height} x {width}; change the number "
+                f"channels = {self.layer_channels} with last_stride = {self.last_stride} generate "
+                f"multiples of {self.side_ratio} pixels, not {height} x {width}; change the number "
                 "of channels or the size of the images"
             )
-        return of_points(self) if self.dense else ""
+        return instance_norm_error(self) if self.dense else ""
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:  # [B, Z] -> [B, H, W, C]
         """Return images [B, H, W, C] from noise [B, Z]."""
-        types, free = dict(dtype=self.dtype, param_dtype=self.param_dtype), self.norm == "none"
+        dtype_fields = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        free = self.norm == "none"
         height, width, colours = self.shape
-        small = (height // self.times, width // self.times, self.base or self.layers[0])
+        small = (
+            height // self.side_ratio,
+            width // self.side_ratio,
+            self.base or self.layer_channels[0],
+        )
 
         x, kernel = z, (self.kernel,) * 2
         for features in self.dense:
-            x = make_dense(self, x, features, train, use_bias=free)
-            x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
-        x = make_dense(self, x, math.prod(small), train, use_bias=free).reshape(-1, *small)
-        x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
-        for features in self.layers:
-            x = make_conv(
+            x = apply_dense(self, x, features, train, use_bias=free)
+            x = ACTIVATIONS[self.activation](apply_norm(self.norm, x, train, dtype_fields))
+        x = apply_dense(self, x, math.prod(small), train, use_bias=free).reshape(-1, *small)
+        x = ACTIVATIONS[self.activation](apply_norm(self.norm, x, train, dtype_fields))
+        for features in self.layer_channels:
+            x = apply_conv(
                 self,
                 x,
                 features,
@@ -100,9 +111,9 @@ class DCGenerator(Network):
                 strides=2,
                 use_bias=free,
             )
-            x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
+            x = ACTIVATIONS[self.activation](apply_norm(self.norm, x, train, dtype_fields))
         return ACTIVATIONS[self.output](
-            make_conv(
+            apply_conv(
                 self,
                 x,
                 colours,
@@ -127,35 +138,36 @@ class DCDiscriminator(Discriminator):
     kernel: int
     activation: str
     channels: tuple[int, ...] = ()  # of each halving; or, instead of them,
-    width: int | None = None  # those of the first one, for `count_halvings`
+    width: int | None = None  # those of the first one, for `halving_channels`
     dense: tuple[int, ...] = ()
 
     @property
-    def layers(self):
+    def layer_channels(self) -> tuple[int, ...]:  # largest images first
         """The channels of every halving, from the largest images to the smallest."""
-        return self.channels or count_halvings(self.shape, self.width)
+        return self.channels or halving_channels(self.shape, self.width)
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if every layer can halve `shape`
         """Return an error message if a layer cannot halve the data, or ''."""
-        if choice_error(self):
-            return choice_error(self)
+        if channels_or_width_error(self):
+            return channels_or_width_error(self)
         height, width, _ = self.shape
         most = min(height, width).bit_length() - 1
-        if len(self.layers) > most:
+        if len(self.layer_channels) > most:
             return (
-                f"channels = {self.layers} halve {height} x {width} images more than {most} times"
+                f"channels = {self.layer_channels} halve {height} x {width} images more than "
+                f"{most} times"
             )
-        return of_points(self) if self.dense else ""
+        return instance_norm_error(self) if self.dense else ""
 
     @nn.compact
     def __call__(
         self, x: Array, train: bool = False, label: Array | None = None
     ) -> tuple[Array, Array | None]:  # [B, H, W, C], [B, K] -> [B], [B, K]
         """Return the logits of images, and the logits of the K classes or None."""
-        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        for i, features in enumerate(self.layers):
+        dtype_fields = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        for i, features in enumerate(self.layer_channels):
             norm = self.norm if i else "none"
-            x = make_conv(
+            x = apply_conv(
                 self,
                 x,
                 features,
@@ -164,11 +176,11 @@ class DCDiscriminator(Discriminator):
                 strides=2,
                 use_bias=norm == "none",
             )
-            x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
+            x = ACTIVATIONS[self.activation](apply_norm(norm, x, train, dtype_fields))
         x = x.reshape(x.shape[0], -1)
         for features in self.dense:
-            x = make_dense(self, x, features, train, use_bias=self.norm == "none")
-            x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
+            x = apply_dense(self, x, features, train, use_bias=self.norm == "none")
+            x = ACTIVATIONS[self.activation](apply_norm(self.norm, x, train, dtype_fields))
         return self.head_logits(x, label, train)
 
 

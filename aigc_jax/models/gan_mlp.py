@@ -8,18 +8,18 @@ import jax.numpy as jnp
 
 from aigc_jax.core.method import Array
 from aigc_jax.models.discriminator import Discriminator
-from aigc_jax.models.layers import ACTIVATIONS, Network, first_max, normalize
-from aigc_jax.models.spectral_norm import make_dense
+from aigc_jax.models.layers import ACTIVATIONS, Network, apply_norm, first_max
+from aigc_jax.models.spectral_norm import apply_dense
 
 
-def normal_initializer(std: float | None) -> dict:
+def normal_kernel_init(std: float | None) -> dict[str, Any]:  # {kernel_init}, or {} for None
     """Return keyword arguments of a dense layer for an initial kernel from N(0, std^2);
     none, for the default initializer, if std is None.
     """
     return {} if std is None else dict(kernel_init=nn.initializers.normal(std))
 
 
-def of_points(net: nn.Module) -> str:
+def instance_norm_error(net: nn.Module) -> str:  # '' unless net.norm == "instance"
     """Return an error message if dense layers do not support the norm, or ''."""
     return (
         "norm = 'instance' is for images; dense layers have one value per channel"
@@ -43,18 +43,18 @@ class MLPGenerator(Network):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
-    shape_error = of_points
+    config_error = instance_norm_error
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:  # [B, Z] -> [B, *shape]
         """Return samples [B, *shape] from noise [B, Z]."""
-        x, types = z, dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        x, dtype_fields = z, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for width in self.widths:
-            x = make_dense(
-                self, x, width, train, use_bias=self.norm == "none", **normal_initializer(self.std)
+            x = apply_dense(
+                self, x, width, train, use_bias=self.norm == "none", **normal_kernel_init(self.std)
             )
-            x = ACTIVATIONS[self.activation](normalize(self.norm, x, train, types))
-        x = make_dense(self, x, math.prod(self.shape), train, **normal_initializer(self.std))
+            x = ACTIVATIONS[self.activation](apply_norm(self.norm, x, train, dtype_fields))
+        x = apply_dense(self, x, math.prod(self.shape), train, **normal_kernel_init(self.std))
         return ACTIVATIONS[self.output](x).reshape(-1, *self.shape)
 
 
@@ -73,28 +73,29 @@ class MLPDiscriminator(Discriminator):
     maxout_pieces: int = 1
     std: float | None = None  # of the initial kernels; None: LeCun's initializer
 
-    shape_error = of_points
+    config_error = instance_norm_error
 
     @nn.compact
     def __call__(
         self, x: Array, train: bool = False, label: Array | None = None
     ) -> tuple[Array, Array | None]:  # [B, *shape], [B, K] -> [B], [B, K]
         """Return the logits of examples, and the logits of the K classes or None."""
-        x, types = x.reshape(x.shape[0], -1), dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        x = x.reshape(x.shape[0], -1)
+        dtype_fields = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         for i, width in enumerate(self.widths):
             norm = self.norm if i else "none"
-            x = make_dense(
+            x = apply_dense(
                 self,
                 x,
                 width * self.maxout_pieces,
                 train,
                 use_bias=norm == "none",
-                **normal_initializer(self.std),
+                **normal_kernel_init(self.std),
             )
             x = (
                 x
                 if self.maxout_pieces == 1
                 else first_max(x.reshape(len(x), width, self.maxout_pieces))
             )
-            x = ACTIVATIONS[self.activation](normalize(norm, x, train, types))
-        return self.head_logits(x, label, train, **normal_initializer(self.std))
+            x = ACTIVATIONS[self.activation](apply_norm(norm, x, train, dtype_fields))
+        return self.head_logits(x, label, train, **normal_kernel_init(self.std))

@@ -8,6 +8,7 @@ table 4; Gulrajani et al. 2017, appendix C).
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,8 +16,8 @@ import jax.numpy as jnp
 
 from aigc_jax.core.method import Array
 from aigc_jax.models.discriminator import Discriminator
-from aigc_jax.models.layers import ACTIVATIONS, LEAST, Network, normalize
-from aigc_jax.models.spectral_norm import make_conv, make_dense
+from aigc_jax.models.layers import ACTIVATIONS, LEAST, Network, apply_norm
+from aigc_jax.models.spectral_norm import apply_conv, apply_dense
 
 # Initializers of the two 3x3 layers of a block, which follow a ReLU, and of others.
 BLOCK = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
@@ -24,32 +25,44 @@ OTHER = nn.initializers.xavier_uniform()
 POOLS = {"sum": jnp.sum, "mean": jnp.mean}
 
 
-def upsample(x: Array) -> Array:  # [B, H, W, C] -> [B, 2 H, 2 W, C]
+def upsample(x: Array) -> Array:  # [B, H, W, C] -> [B, 2 H, 2 W, C], nearest neighbour
     """Return the images at twice their size, with every pixel repeated 2x2 times."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def downsample(x: Array) -> Array:  # [B, H, W, C] -> [B, H / 2, W / 2, C]
+def downsample(x: Array) -> Array:  # [B, H, W, C] -> [B, H / 2, W / 2, C], means
     """Return the images at half their size; every pixel is the mean of four."""
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
-def conv_3x3(net: nn.Module, x: Array, features: int, train: bool, init=BLOCK):
-    """Apply a 3x3 convolution as a submodule of `net`; return [B, H, W, features]."""
-    return make_conv(net, x, features, train, kernel_size=(3, 3), kernel_init=init)
+def apply_conv_3x3(
+    net: nn.Module, x: Array, features: int, train: bool, kernel_init: Callable = BLOCK
+) -> Array:  # [B, H, W, C] -> [B, H, W, features]
+    """Apply a 3x3 convolution with the initializer `kernel_init` as a submodule of
+    `net`; return [B, H, W, features]. The arguments are those of `apply_conv`.
+    """
+    return apply_conv(net, x, features, train, kernel_size=(3, 3), kernel_init=kernel_init)
 
 
-def conv_1x1(net: nn.Module, x: Array, features: int, train: bool):
-    """Apply a 1x1 convolution as a submodule of `net`; return [B, H, W, features]."""
-    return make_conv(net, x, features, train, kernel_size=(1, 1), kernel_init=OTHER)
+def apply_conv_1x1(
+    net: nn.Module, x: Array, features: int, train: bool
+) -> Array:  # [B, H, W, C] -> [B, H, W, features]
+    """Apply a 1x1 convolution as a submodule of `net`; return [B, H, W, features]. The
+    arguments are those of `apply_conv`.
+    """
+    return apply_conv(net, x, features, train, kernel_size=(1, 1), kernel_init=OTHER)
 
 
-def halving_error(net: nn.Module, field: str) -> str:
+def halving_error(net: nn.Module, count_field: str) -> str:  # '' if possible
     """Return an error message if the data cannot be halved to at least LEAST pixels a
     side as many times as this field of the network requires, or ''.
+
+    Args:
+      net: a network with the fields `shape` and `width`.
+      count_field: name of the field with the number of halvings: "ups" or "downs".
     """
-    times = getattr(net, field)
+    times = getattr(net, count_field)
     if len(net.shape) != 3:
         return f"width = {net.width} is for images, and the data have the shape {list(net.shape)}"
     height, width = net.shape[:2]
@@ -58,8 +71,8 @@ def halving_error(net: nn.Module, field: str) -> str:
     return (
         ""
         if good
-        else f"{field} = {times}: {height} x {width} pixels cannot be halved {times} times to "
-        f"{LEAST} or more"
+        else f"{count_field} = {times}: {height} x {width} pixels cannot be halved {times} times "
+        f"to {LEAST} or more"
     )
 
 
@@ -80,7 +93,7 @@ class ResNetGenerator(Network):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if `ups` doublings produce `shape`
         """Return an error message if doubling `ups` times cannot produce the size of
         the data, or ''.
         """
@@ -90,18 +103,18 @@ class ResNetGenerator(Network):
     def __call__(self, z: Array, train: bool = False) -> Array:  # [B, Z] -> [B, H, W, C]
         """Return images [B, H, W, C] from noise [B, Z]."""
         act = ACTIVATIONS[self.activation]
-        norm = lambda x: normalize(
+        norm = lambda x: apply_norm(
             self.norm, x, train, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         )
         height, width, colours = self.shape
         small = (height >> self.ups, width >> self.ups, self.width)
-        x = make_dense(self, z, math.prod(small), train, kernel_init=OTHER).reshape(-1, *small)
+        x = apply_dense(self, z, math.prod(small), train, kernel_init=OTHER).reshape(-1, *small)
         for _ in range(self.ups):
-            y = conv_3x3(self, upsample(act(norm(x))), self.width, train)
-            y = conv_3x3(self, act(norm(y)), self.width, train)
+            y = apply_conv_3x3(self, upsample(act(norm(x))), self.width, train)
+            y = apply_conv_3x3(self, act(norm(y)), self.width, train)
             # A 1x1 kernel before doubling equals one after it at a quarter of the cost.
-            x = y + upsample(conv_1x1(self, x, self.width, train))
-        return ACTIVATIONS[self.output](conv_3x3(self, act(norm(x)), colours, train, OTHER))
+            x = y + upsample(apply_conv_1x1(self, x, self.width, train))
+        return ACTIVATIONS[self.output](apply_conv_3x3(self, act(norm(x)), colours, train, OTHER))
 
 
 class ResNetDiscriminator(Discriminator):
@@ -121,7 +134,7 @@ class ResNetDiscriminator(Discriminator):
 
     choices = dict(pool=POOLS)
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if `shape` can be halved `downs` times
         """Return an error message if the data cannot be halved `downs` times, or ''."""
         return halving_error(self, "downs")
 
@@ -131,13 +144,13 @@ class ResNetDiscriminator(Discriminator):
     ) -> tuple[Array, Array | None]:  # [B, H, W, C], [B, K] -> [B], [B, K]
         """Return the logits of images, and the logits of the K classes or None."""
         act = ACTIVATIONS[self.activation]
-        norm = lambda x: normalize(
+        norm = lambda x: apply_norm(
             self.norm, x, train, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         )
         for i in range(self.downs + self.flats):
             first, smaller = i == 0, downsample if i < self.downs else lambda x: x
             # The first block applies no ReLU to the image.
-            y = conv_3x3(self, x if first else act(norm(x)), self.width, train)
-            y = smaller(conv_3x3(self, act(norm(y)), self.width, train))
-            x = y + (x if i >= self.downs else conv_1x1(self, smaller(x), self.width, train))
+            y = apply_conv_3x3(self, x if first else act(norm(x)), self.width, train)
+            y = smaller(apply_conv_3x3(self, act(norm(y)), self.width, train))
+            x = y + (x if i >= self.downs else apply_conv_1x1(self, smaller(x), self.width, train))
         return self.head_logits(POOLS[self.pool](act(norm(x)), axis=(1, 2)), label, train)

@@ -12,7 +12,6 @@ for parallel layers on the same input, whose outputs are concatenated.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -35,28 +34,28 @@ STEM = (
 )
 
 
-def a(pool: Any):
-    """Return the branches of a 35x35 block (figure 5); `pool` is the number of features
-    of its pooling branch.
+def block_a(pool_features: int) -> tuple:  # branches of a 35 x 35 block
+    """Return the branches of a 35x35 block (figure 5); `pool_features` is the number of
+    features of its pooling branch.
     """
     return (
         (("branch1x1", 64, 1),),
         (("branch5x5_1", 48, 1), ("branch5x5_2", 64, 5)),
         (("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3)),
-        ("avg", ("branch_pool", pool, 1)),
+        ("avg", ("branch_pool", pool_features, 1)),
     )
 
 
-B = (
+BLOCK_B = (
     (("branch3x3", 384, 3, *HALF),),
     (("branch3x3dbl_1", 64, 1), ("branch3x3dbl_2", 96, 3), ("branch3x3dbl_3", 96, 3, *HALF)),
     ("reduce",),
 )
 
 
-def c(width: int):
+def block_c(width: int) -> tuple:  # branches of a 17 x 17 block
     """Return the branches of a 17x17 block, with 7x7 kernels factorized into 1x7 and
-    7x1 (figure 6).
+    7x1 (figure 6); `width` is the number of features within its branches.
     """
     row, column = (1, 7), (7, 1)
     double = (
@@ -74,7 +73,7 @@ def c(width: int):
     )
 
 
-D = (
+BLOCK_D = (
     (("branch3x3_1", 192, 1), ("branch3x3_2", 320, 3, *HALF)),
     (
         ("branch7x7x3_1", 192, 1),
@@ -86,7 +85,7 @@ D = (
 )
 
 
-def e(pool: Any):
+def block_e(pool: str) -> tuple:  # branches of an 8 x 8 block
     """Return the branches of an 8x8 block (figure 7); `pool` is a name in POOLS."""
     sides = lambda name: ((f"{name}a", 384, (1, 3)), (f"{name}b", 384, (3, 1)))
     return (
@@ -98,17 +97,17 @@ def e(pool: Any):
 
 
 BLOCKS = {
-    "Mixed_5b": a(32),
-    "Mixed_5c": a(64),
-    "Mixed_5d": a(64),
-    "Mixed_6a": B,
-    "Mixed_6b": c(128),
-    "Mixed_6c": c(160),
-    "Mixed_6d": c(160),
-    "Mixed_6e": c(192),
-    "Mixed_7a": D,
-    "Mixed_7b": e("avg"),
-    "Mixed_7c": e("max"),
+    "Mixed_5b": block_a(32),
+    "Mixed_5c": block_a(64),
+    "Mixed_5d": block_a(64),
+    "Mixed_6a": BLOCK_B,
+    "Mixed_6b": block_c(128),
+    "Mixed_6c": block_c(160),
+    "Mixed_6d": block_c(160),
+    "Mixed_6e": block_c(192),
+    "Mixed_7a": BLOCK_D,
+    "Mixed_7b": block_e("avg"),
+    "Mixed_7c": block_e("max"),
 }
 
 POOLS = {
@@ -152,18 +151,22 @@ class Layer(nn.Module):
         return nn.relu(y * scale + shift)
 
 
-def walk(x: Array, row: Sequence) -> Array:  # [B, H, W, C] -> [B, h, w, D]
+def apply_branch(x: Array, branch: Sequence) -> Array:  # [B, H, W, C] -> [B, h, w, D]
     """Apply the layers of a branch one after another, as submodules of the module whose
     __call__ is running.
+
+    Args:
+      x: images or activations [B, H, W, C].
+      branch: the layers, as described in the module's docstring.
     """
-    for part in row:
+    for part in branch:
         if isinstance(part, str):
             x = POOLS[part](x)
         elif isinstance(part[0], str):
             name, *fields = part
             x = Layer(*fields, name=name)(x)
         else:
-            x = jnp.concatenate([walk(x, [one]) for one in part], axis=-1)
+            x = jnp.concatenate([apply_branch(x, [one]) for one in part], axis=-1)
     return x
 
 
@@ -175,7 +178,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:  # [B, H, W, C] -> [B, h, w, D]
         """Return the outputs of all branches, concatenated along the channels."""
-        return jnp.concatenate([walk(x, row) for row in self.branches], axis=-1)
+        return jnp.concatenate([apply_branch(x, branch) for branch in self.branches], axis=-1)
 
 
 class InceptionV3(nn.Module):
@@ -186,7 +189,7 @@ class InceptionV3(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, ...]:  # [B, 299, 299, 3] -> [B, 2048], [B, 1008]
         """Return the features and the class logits of images."""
-        x = walk(x, STEM)
+        x = apply_branch(x, STEM)
         for name, branches in BLOCKS.items():
             x = Block(branches, name=name)(x)
         features = x.mean((1, 2))

@@ -11,41 +11,51 @@ from aigc_jax.core.method import Array
 from aigc_jax.models.reductions import broadcast_leading, sum_leading
 
 
-def moments(x: Array) -> tuple[Array, ...]:  # [..., C] -> [C], [C]
+def channel_moments(x: Array) -> tuple[Array, Array]:  # [..., C] -> [C] mean, [C] variance
     """Return the mean and the (biased) variance over all axes but the last."""
     n = x.size // x.shape[-1]
-    center = axes.device_mean(sum_leading(x) / n)
-    return center, axes.device_mean(sum_leading((x - broadcast_leading(center, x.shape)) ** 2) / n)
+    center = axes.average_over_devices(sum_leading(x) / n)
+    return center, axes.average_over_devices(
+        sum_leading((x - broadcast_leading(center, x.shape)) ** 2) / n
+    )
 
 
-def _standardize(x: Array, epsilon: float):
-    center, var = moments(x)
+def _standardize(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
+    center, var = channel_moments(x)
     sigma = jnp.sqrt(var + epsilon)
     standard = (x - broadcast_leading(center, x.shape)) / broadcast_leading(sigma, x.shape)
     return standard, (standard, sigma)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def standardize(x: Array, epsilon: float) -> Array:  # [..., C] -> [..., C]
+def standardize_channels(
+    x: Array, epsilon: float
+) -> Array:  # [..., C] -> [..., C], over all axes but the last
     """Return u = (x - mean) / sigma with sigma^2 = variance + epsilon; its gradient is
     dx = (g - mean(g) - u mean(g u)) / sigma.
 
     Both formulas end in a division, which XLA does not recompute. XLA would recompute a
     final product, with strided access, in every transpose that the gradient of a
     convolution needs.
+
+    Args:
+      x: [..., C]; moments are over all axes but the last.
+      epsilon: added to the variance.
     """
     return _standardize(x, epsilon)[0]
 
 
-def _gradient(epsilon: float, saved: tuple, g: Array):
+def _gradient(epsilon: float, saved: tuple, g: Array) -> tuple[Array]:
     (standard, sigma), n = saved, g.size // g.shape[-1]
     means = broadcast_leading(
-        axes.device_mean(sum_leading(g) / n), g.shape
-    ) + standard * broadcast_leading(axes.device_mean(sum_leading(g * standard) / n), g.shape)
+        axes.average_over_devices(sum_leading(g) / n), g.shape
+    ) + standard * broadcast_leading(
+        axes.average_over_devices(sum_leading(g * standard) / n), g.shape
+    )
     return ((g - means) / broadcast_leading(sigma, g.shape),)
 
 
-standardize.defvjp(_standardize, _gradient)
+standardize_channels.defvjp(_standardize, _gradient)
 
 
 class BatchNorm(nn.Module):
@@ -78,11 +88,13 @@ class BatchNorm(nn.Module):
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # for the moments
         if train:
             if not self.is_initializing():
-                for name, value in zip(running, jax.lax.stop_gradient(moments(x)), strict=True):
+                for name, value in zip(
+                    running, jax.lax.stop_gradient(channel_moments(x)), strict=True
+                ):
                     running[name].value = (
                         self.momentum * running[name].value + (1 - self.momentum) * value
                     ).astype(self.param_dtype)
-            x = standardize(x, self.epsilon)
+            x = standardize_channels(x, self.epsilon)
         else:
             x = (x - running["mean"].value) / jnp.sqrt(running["var"].value + self.epsilon)
         return (x * broadcast_leading(scale, x.shape) + broadcast_leading(bias, x.shape)).astype(
@@ -93,14 +105,14 @@ class BatchNorm(nn.Module):
 # -- over the last axis, separately for each row
 
 
-def row_mean(x: Array) -> Array:  # [..., C] -> [..., 1]
+def row_mean(x: Array) -> Array:  # [..., C] -> [..., 1], over the last axis
     """Return the mean over the last axis, as a product with a column: XLA would compute
     a mean of more than 32 numbers in two passes.
     """
     return (x @ jnp.full(x.shape[-1], 1 / x.shape[-1], x.dtype))[..., None]
 
 
-def _standardize_rows(x: Array, epsilon: float, centred):
+def _standardize_rows(x: Array, epsilon: float, centred: bool) -> tuple[Array, tuple[Array, Array]]:
     x = x - row_mean(x) if centred else x
     sigma = jnp.sqrt(row_mean(x * x) + epsilon)
     standard = x / sigma
@@ -108,17 +120,24 @@ def _standardize_rows(x: Array, epsilon: float, centred):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def standardize_rows(x: Array, epsilon: float, centred) -> Array:  # [..., C] -> [..., C]
+def standardize_rows(
+    x: Array, epsilon: float, centred: bool
+) -> Array:  # [..., C] -> [..., C], over the last axis
     """Return u = (x - m) / sigma with sigma^2 = mean((x - m)^2) + epsilon and m =
     mean(x), or m = 0 unless `centred`.
 
     The gradient is (g - mean(g) - u mean(g u)) / sigma, without mean(g) unless
     `centred`.
+
+    Args:
+      x: rows [..., C].
+      epsilon: added to the mean square, for rows of equal values.
+      centred: whether the mean of a row is subtracted.
     """
     return _standardize_rows(x, epsilon, centred)[0]
 
 
-def _gradient_rows(epsilon: float, centred, saved: tuple, g: Array):
+def _gradient_rows(epsilon: float, centred: bool, saved: tuple, g: Array) -> tuple[Array]:
     standard, sigma = saved
     g = g - standard * row_mean(g * standard) - (row_mean(g) if centred else 0)
     return (g / sigma,)

@@ -9,6 +9,7 @@ would compute as a sum of T small products. Dropout is active if `apply` receive
 "dropout" key.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -17,21 +18,25 @@ import jax.numpy as jnp
 
 from aigc_jax.core.axes import with_logical_constraint
 from aigc_jax.core.method import Array, PyTree
-from aigc_jax.models.layers import Network, dropout, mask_logits, pad_vocabulary
+from aigc_jax.models.layers import Network, dropout, mask_logits, round_up_vocabulary
 from aigc_jax.models.reductions import Dense, project
 
 
-def scan_steps(forward, backward):
+def make_recurrence(
+    forward: Callable, backward: Callable
+) -> Callable:  # -> f([H, G H], [T, B, G H], state) -> [T, B, H], state
     """Return a recurrence f(w, x, state) -> (hs, state) with its own gradients.
 
     f scans over T steps: w [H, G H] is the recurrent weight of G gates, x [T, B, G H]
     are the projected inputs, and the state is a tuple of [B, H] whose last entry is h;
-    hs is [T, B, H].
+    hs is [T, B, H]. The functions of the cells below are `forward` and `backward` of
+    this function.
 
     Args:
-      forward: one step, (x [B, G H], h w [B, G H], state) -> (new state, saved).
-      backward: its gradient, (saved, state before, state after, d state after) ->
-        (d x [B, G H], d (h w) [B, G H], d state before without the path through h w).
+      forward: one step, (x [B, G H], h w [B, G H], state) -> (new state, saved), where
+        saved are the values that `backward` needs.
+      backward: its gradient, (saved, state before, state after, d state after) -> (d x
+        [B, G H], d (h w) [B, G H], d state before without the path through h w).
     """
 
     def run(w, x, state):
@@ -69,79 +74,102 @@ def scan_steps(forward, backward):
     return f
 
 
-def rnn_forward(x: Array, product, state: Array):
+def rnn_forward(
+    x: Array, wh: Array, state: tuple[Array, ...]
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:  # x, W h: [B, H] -> new state, saved
     """Compute one step of the tanh RNN: h_t = tanh(x_t + W h_{t-1}) (Elman 1990)."""
-    return (jnp.tanh(x + product),), ()
+    return (jnp.tanh(x + wh),), ()
 
 
-def rnn_backward(saved: tuple, before, after, d):
-    """Return (d x, d (W h), d state before) of `rnn_forward`, [B, H] each."""
-    d_x = d[0] * (1 - after[0] ** 2)
-    return d_x, d_x, (jnp.zeros_like(d[0]),)
+def rnn_backward(
+    saved: tuple[Array, ...],
+    state_before: tuple[Array, ...],
+    state_after: tuple[Array, ...],
+    d_after: tuple[Array, ...],
+) -> tuple[Array, Array, tuple[Array, ...]]:  # d x, d (W h): [B, H], d state_before (not via W h)
+    """Return (d x, d (W h), d state before) of `rnn_forward`: [B, H] twice, then 0 for
+    h, which enters only through the product.
+    """
+    d_x = d_after[0] * (1 - state_after[0] ** 2)
+    return d_x, d_x, (jnp.zeros_like(d_after[0]),)
 
 
-def lstm_forward(x: Array, product, state: Array):
+def lstm_forward(
+    x: Array, wh: Array, state: tuple[Array, ...]
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:  # x, W h: [B, 4 H] -> new state, saved
     """Compute one step of the LSTM: c_t = f c_{t-1} + i g and h_t = o tanh(c_t).
 
     i, f and o are sigmoids and g a tanh of x_t + W h_{t-1} (Hochreiter & Schmidhuber
     1997, with the forget gate of Gers et al. 2000).
     """
-    i, f, g, o = jnp.split(x + product, 4, axis=-1)
+    i, f, g, o = jnp.split(x + wh, 4, axis=-1)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     c = f * state[0] + i * g
     return (c, o * jnp.tanh(c)), (i, f, g, o)
 
 
-def lstm_backward(saved: tuple, before, after, d):
+def lstm_backward(
+    saved: tuple[Array, ...],
+    state_before: tuple[Array, ...],
+    state_after: tuple[Array, ...],
+    d_after: tuple[Array, ...],
+) -> tuple[Array, Array, tuple[Array, ...]]:  # d x, d (W h): [B, 4 H], d state_before (not via W h)
     """Return (d x, d (W h), d state before) of `lstm_forward`: [B, 4 H] twice, then the
     gradient of c, and 0 for h, which enters only through the product.
     """
     i, f, g, o = saved
-    tanh_c = jnp.tanh(after[0])
-    d_c = d[0] + d[1] * o * (1 - tanh_c**2)
+    tanh_c = jnp.tanh(state_after[0])
+    d_c = d_after[0] + d_after[1] * o * (1 - tanh_c**2)
     d_x = jnp.concatenate(
         [
             d_c * g * i * (1 - i),
-            d_c * before[0] * f * (1 - f),
+            d_c * state_before[0] * f * (1 - f),
             d_c * i * (1 - g**2),
-            d[1] * tanh_c * o * (1 - o),
+            d_after[1] * tanh_c * o * (1 - o),
         ],
         axis=-1,
     )
     return d_x, d_x, (d_c * f, jnp.zeros_like(d_c))
 
 
-def gru_forward(x: Array, product, state: Array):
+def gru_forward(
+    x: Array, wh: Array, state: tuple[Array, ...]
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:  # x, W h: [B, 3 H] -> new state, saved
     """Compute one step of the GRU: h_t = (1 - z) n + z h_{t-1} with n = tanh(x_n + r
     W_n h_{t-1}) and sigmoids r and z (Cho et al. 2014).
 
     The reset gate r is applied after the product, so that a step has one product.
     """
-    (r, z, n), (pr, pz, pn) = jnp.split(x, 3, axis=-1), jnp.split(product, 3, axis=-1)
+    (r, z, n), (pr, pz, pn) = jnp.split(x, 3, axis=-1), jnp.split(wh, 3, axis=-1)
     r, z = jax.nn.sigmoid(r + pr), jax.nn.sigmoid(z + pz)
     n = jnp.tanh(n + r * pn)
     return ((1 - z) * n + z * state[0],), (r, z, n, pn)
 
 
-def gru_backward(saved: tuple, before, after, d):
+def gru_backward(
+    saved: tuple[Array, ...],
+    state_before: tuple[Array, ...],
+    state_after: tuple[Array, ...],
+    d_after: tuple[Array, ...],
+) -> tuple[Array, Array, tuple[Array, ...]]:  # d x, d (W h): [B, 3 H], d state_before (not via W h)
     """Return (d x, d (W h), d state before) of `gru_forward`: [B, 3 H] twice, then the
     gradient of h without the path through the product.
     """
     r, z, n, pn = saved
-    d_n = d[0] * (1 - z) * (1 - n**2)
-    d_r, d_z = d_n * pn * r * (1 - r), d[0] * (before[0] - n) * z * (1 - z)
+    d_n = d_after[0] * (1 - z) * (1 - n**2)
+    d_r, d_z = d_n * pn * r * (1 - r), d_after[0] * (state_before[0] - n) * z * (1 - z)
     return (
         jnp.concatenate([d_r, d_z, d_n], axis=-1),
         jnp.concatenate([d_r, d_z, d_n * r], axis=-1),
-        (d[0] * z,),
+        (d_after[0] * z,),
     )
 
 
 # cell -> (recurrence, number of gates, number of arrays in its state)
 CELLS = {
-    "rnn": (scan_steps(rnn_forward, rnn_backward), 1, 1),
-    "lstm": (scan_steps(lstm_forward, lstm_backward), 4, 2),
-    "gru": (scan_steps(gru_forward, gru_backward), 3, 1),
+    "rnn": (make_recurrence(rnn_forward, rnn_backward), 1, 1),
+    "lstm": (make_recurrence(lstm_forward, lstm_backward), 4, 2),
+    "gru": (make_recurrence(gru_forward, gru_backward), 3, 1),
 }
 
 
@@ -162,8 +190,8 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, state: Array
-    ) -> tuple[Array, Array]:  # [B, T, D], state -> [B, T, H], state
+        self, x: Array, state: tuple[Array, ...]
+    ) -> tuple[Array, tuple[Array, ...]]:  # [B, T, D], state -> [B, T, H], state
         """Return h after every step, and the state after the last one."""
         run, gates, _ = CELLS[self.cell]
 
@@ -211,12 +239,12 @@ class Recurrent(Network):
     carry_axis = 0  # of the batch in a carry
     capacity = None  # no limit on the number of positions
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if dropout is in [0, 1)
         """Return an error message if `dropout` is not in [0, 1), or ''."""
         return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must be in [0, 1)"
 
     @property
-    def compiler(self) -> dict[str, dict]:
+    def compiler_options(self) -> dict[str, dict]:  # {platform: {option: value}}
         """The compiler options, which choose the product of a few rows by a weight on
         CPUs. For a weight larger than a core's cache XLA's own product takes two thirds
         of the time of YNNPACK's; for small weights it takes a fifth longer
@@ -229,10 +257,14 @@ class Recurrent(Network):
             else {}
         )
 
-    def carry(self, batch: int, length: int = 0):
+    def empty_carry(
+        self, batch_size: int, length: int = 0
+    ) -> tuple[tuple[Array, ...], ...]:  # zeros, layers x 1 or 2 x [B, H]
         """Return the state before the first token: zeros, independent of `length`."""
         return tuple(
-            tuple(jnp.zeros((batch, self.width), self.dtype) for _ in range(CELLS[self.cell][2]))
+            tuple(
+                jnp.zeros((batch_size, self.width), self.dtype) for _ in range(CELLS[self.cell][2])
+            )
             for _ in range(self.layers)
         )
 
@@ -243,29 +275,29 @@ class Recurrent(Network):
         """Return the logits of tokens that follow `carry`, and the next carry; None is
         the carry before the first token.
         """
-        carry = self.carry(len(tokens)) if carry is None else carry
-        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        carry = self.empty_carry(len(tokens)) if carry is None else carry
+        dtype_fields = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         normal = nn.initializers.normal(self.embedding**-0.5)
         embed = nn.Embed(
-            pad_vocabulary(self.vocabulary),
+            round_up_vocabulary(self.vocabulary),
             self.embedding,
             embedding_init=normal,
             name="embed",
-            **types,
+            **dtype_fields,
         )
         x, states = (
             with_logical_constraint(dropout(self, embed(tokens), self.dropout), "examples"),
             [],
         )
         for i, state in enumerate(carry):
-            x, state = Layer(self.cell, self.width, name=f"layer_{i}", **types)(x, state)
+            x, state = Layer(self.cell, self.width, name=f"layer_{i}", **dtype_fields)(x, state)
             x = with_logical_constraint(dropout(self, x, self.dropout), "examples")
             states.append(state)
         if self.tied and self.embedding != self.width:
-            x = Dense(self.embedding, name="projection", **types)(x)
+            x = Dense(self.embedding, name="projection", **dtype_fields)(x)
         logits = (
             project(x, embed.embedding.T.astype(x.dtype))
             if self.tied
-            else Dense(pad_vocabulary(self.vocabulary), name="head", **types)(x)
+            else Dense(round_up_vocabulary(self.vocabulary), name="head", **dtype_fields)(x)
         )
         return mask_logits(logits, self.vocabulary), tuple(states)

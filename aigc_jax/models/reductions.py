@@ -41,7 +41,7 @@ broadcast_leading.defvjp(
 
 
 @jax.custom_vjp
-def project(x: Array, w: Array) -> Array:  # [..., D], [D, F] -> [..., F]
+def project(x: Array, w: Array) -> Array:  # [..., D], [D, F] -> [..., F], x @ w
     """Return x w, with a gradient for w that needs no transposed copy.
 
     The gradient is x^T g, one product of shape [D, F]. JAX transposes a product to
@@ -51,7 +51,7 @@ def project(x: Array, w: Array) -> Array:  # [..., D], [D, F] -> [..., F]
     return x @ w
 
 
-def _project_gradients(saved: tuple, g: Array):
+def _project_gradients(saved: tuple, g: Array) -> tuple[Array, Array]:
     x, w = saved
     flat = lambda y: y.reshape(-1, y.shape[-1])
     return g @ w.T, jax.lax.dot_general(flat(x), flat(g), (((0,), (0,)), ((), ())))
@@ -71,8 +71,12 @@ class Dense(nn.Module):
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
-    def adjust(self, kernel: Array, train: bool):
-        """Return the matrix that multiplies the input; subclasses may override it."""
+    def adjust_kernel(
+        self, kernel: Array, train: bool
+    ) -> Array:  # [D, F] -> [D, F], unchanged here
+        """Return the matrix that multiplies the input; subclasses may override it, and
+        update statistics if `train`.
+        """
         return kernel
 
     @nn.compact
@@ -81,7 +85,7 @@ class Dense(nn.Module):
         kernel = self.param(
             "kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype
         )
-        kernel = self.adjust(kernel, train)
+        kernel = self.adjust_kernel(kernel, train)
         y = project(x.astype(self.dtype), kernel.astype(self.dtype))
         if not self.use_bias:
             return y

@@ -9,6 +9,7 @@ positions, and the number of stored positions. Dropout is active if `apply` rece
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from aigc_jax.core.axes import with_logical_constraint
 from aigc_jax.core.method import Array, PyTree
 from aigc_jax.models.attention import alibi_slopes, sinusoidal_encoding
-from aigc_jax.models.layers import Network, dropout, mask_logits, pad_vocabulary
+from aigc_jax.models.layers import Network, dropout, mask_logits, round_up_vocabulary
 from aigc_jax.models.reductions import Dense, project
 from aigc_jax.models.transformer_blocks import CHOICES, STD, Part, Stack
 
@@ -28,7 +29,7 @@ class Tokens(Part, Network, kw_only=True):
     vocabulary: int
     context: int  # number of positions
     tied: bool = True  # logits through the embedding's transpose (Press & Wolf 2017)
-    scan: bool = False
+    scan: bool = False  # as `remat` and `remat_policy`, of `transformer_blocks.Stack`
     remat: bool = False
     remat_policy: str = "nothing"
 
@@ -40,7 +41,7 @@ class Tokens(Part, Network, kw_only=True):
     carry_axis = property(lambda self: 1 if self.scan else 0)  # of the batch in a carry
     capacity = property(lambda self: self.context)  # the most positions that a carry can hold
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if heads, kv_heads, rotary and dropout are possible
         """Return an error message if the width, heads, positions or dropout are
         invalid, or ''.
         """
@@ -48,9 +49,9 @@ class Tokens(Part, Network, kw_only=True):
             return f"width = {self.width} is not divisible by heads = {self.heads}"
         if self.kv_heads and self.heads % self.kv_heads:
             return f"heads = {self.heads} is not divisible by kv_heads = {self.kv_heads}"
-        if self.position_encoding == "rotary" and self.size % 2:
+        if self.position_encoding == "rotary" and self.head_size % 2:
             return (
-                f"width = {self.width} gives heads of {self.size} features, and positions = "
+                f"width = {self.width} gives heads of {self.head_size} features, and positions = "
                 "'rotary' needs an even number"
             )
         return "" if 0 <= self.dropout < 1 else f"dropout = {self.dropout} must be in [0, 1)"
@@ -64,20 +65,32 @@ class Tokens(Part, Network, kw_only=True):
             remat_policy=self.remat_policy,
             causal=self.causal,
             cross=self.cross,
-            **self.shared,
+            **self.shared_fields,
         )
         self.embed = nn.Embed(
-            pad_vocabulary(self.vocabulary), self.width, embedding_init=normal, **self.types
+            round_up_vocabulary(self.vocabulary),
+            self.width,
+            embedding_init=normal,
+            **self.dtype_fields,
         )
         if self.position_encoding == "learned":
-            self.position = nn.Embed(self.context, self.width, embedding_init=normal, **self.types)
+            self.position = nn.Embed(
+                self.context, self.width, embedding_init=normal, **self.dtype_fields
+            )
         if not self.tied:
             self.head = Dense(
-                pad_vocabulary(self.vocabulary), False, kernel_init=normal, **self.types
+                round_up_vocabulary(self.vocabulary), False, kernel_init=normal, **self.dtype_fields
             )
 
-    def start(self, tokens: Array, position: Array) -> Array:  # [B, T], [T] -> [B, T, D]
-        """Return the embeddings of tokens at their positions, after dropout."""
+    def embed_tokens(
+        self, tokens: Array, position: Array
+    ) -> Array:  # [B, T], [T] -> [B, T, D], with positions and dropout
+        """Return the embeddings of tokens at their positions, after dropout.
+
+        Args:
+          tokens: ids [B, T].
+          position: numbers [T] of the positions, from 0.
+        """
         x = self.embed(tokens)
         if self.position_encoding == "learned":
             x = x + self.position(position)
@@ -86,16 +99,28 @@ class Tokens(Part, Network, kw_only=True):
             x = x + sinusoidal_encoding(position, self.width).astype(x.dtype) * STD * math.sqrt(2)
         return with_logical_constraint(dropout(self, x, self.dropout), "examples", "positions")
 
-    def logits(self, x: Array) -> Array:  # [B, T, D] -> [B, T, V]
+    def logits(self, features: Array) -> Array:  # [B, T, D] -> [B, T, V], -1e9 past the vocabulary
         """Return the logits of the next tokens, with ids past the vocabulary masked."""
-        out = project(x, self.embed.embedding.T.astype(x.dtype)) if self.tied else self.head(x)
+        out = (
+            project(features, self.embed.embedding.T.astype(features.dtype))
+            if self.tied
+            else self.head(features)
+        )
         return mask_logits(
             with_logical_constraint(out, "examples", None, "vocabulary"), self.vocabulary
         )
 
-    def places(self, tokens: Array, carry: PyTree, **more):
-        """Return {position, bias, mask} of T tokens that follow the carry, the `at`
-        argument of `Stack`, with further entries `more`.
+    def position_arguments(
+        self, tokens: Array, carry: PyTree | None, **more: Array
+    ) -> dict[str, Any]:  # [B, T], carry -> {position, bias, mask, **more}
+        """Return {position, bias, mask} of T tokens that follow the carry, the argument
+        `positions` of `Stack`. Masks allow the stored positions up to each token's own;
+        without a carry the mask is None.
+
+        Args:
+          tokens: [B, T].
+          carry: of the tokens before; None for a complete sequence.
+          **more: further entries, such as a mask of padding.
         """
         done = 0 if carry is None else carry["length"]
         position = done + jnp.arange(tokens.shape[1])
@@ -109,9 +134,15 @@ class Tokens(Part, Network, kw_only=True):
         mask = None if carry is None else (keys <= position[:, None])[None, None]
         return dict(position=position, bias=bias, mask=mask) | more
 
-    def carry(self, batch: int, length: int):
-        """Return an empty carry with room for `length` positions."""
-        shape = (batch, self.kv_heads or self.heads, length, self.size)
+    def empty_carry(self, batch_size: int, length: int) -> dict[str, PyTree]:  # {length: 0, layers}
+        """Return an empty carry.
+
+        Args:
+          batch_size: number of rows B.
+          length: most positions that can be stored, at most `context` if positions are
+            learned.
+        """
+        shape = (batch_size, self.kv_heads or self.heads, length, self.head_size)
         empty = lambda lead=(): dict(
             k=jnp.zeros((*lead, *shape), self.dtype), v=jnp.zeros((*lead, *shape), self.dtype)
         )
@@ -122,13 +153,18 @@ class Tokens(Part, Network, kw_only=True):
 class Decoder(Tokens, kw_only=True):
     """A language model: each position attends to itself and those before it."""
 
-    def features(self, tokens: Array, carry: PyTree | None = None) -> tuple[Array, PyTree]:
+    def compute_features(
+        self, tokens: Array, carry: PyTree | None = None
+    ) -> tuple[Array, PyTree]:  # [B, T], carry -> [B, T, D] for `logits`, carry
         """Return the input [B, T, D] of `logits` for tokens [B, T] that follow `carry`,
         and the next carry.
         """
-        at = self.places(tokens, carry)
+        positions = self.position_arguments(tokens, carry)
         x, layers = self.stack(
-            self.start(tokens, at["position"]), carry and carry["layers"], None, at
+            self.embed_tokens(tokens, positions["position"]),
+            carry and carry["layers"],
+            None,
+            positions,
         )
         return x, carry and dict(length=carry["length"] + tokens.shape[1], layers=layers)
 
@@ -136,7 +172,7 @@ class Decoder(Tokens, kw_only=True):
         self, tokens: Array, carry: PyTree | None = None
     ) -> tuple[Array, PyTree]:  # [B, T], carry -> [B, T, V], carry
         """Return the logits of tokens that follow `carry`, and the next carry."""
-        x, carry = self.features(tokens, carry)
+        x, carry = self.compute_features(tokens, carry)
         return self.logits(x), carry
 
 
@@ -149,8 +185,10 @@ class Encoder(Tokens, kw_only=True):
 
     def __call__(self, tokens: Array, mask: Array) -> Array:  # [B, T], [B, T] -> [B, T, V]
         """Return the logits of tokens; `mask` is 0 at padding, else 1."""
-        at = self.places(tokens, None, mask=mask[:, None, None].astype(bool))
-        return self.logits(self.stack(self.start(tokens, at["position"]), None, None, at)[0])
+        positions = self.position_arguments(tokens, None, mask=mask[:, None, None].astype(bool))
+        return self.logits(
+            self.stack(self.embed_tokens(tokens, positions["position"]), None, None, positions)[0]
+        )
 
 
 class EncoderDecoder(Tokens, kw_only=True):
@@ -158,7 +196,7 @@ class EncoderDecoder(Tokens, kw_only=True):
     table for encoder and decoder.
 
     `encode` creates the first part of the decoder's carry, {memory: keys and values of
-    every layer, mask}; `carry` creates the rest, {length, layers}.
+    every layer, mask}; `empty_carry` creates the rest, {length, layers}.
     """
 
     cross = True
@@ -167,36 +205,41 @@ class EncoderDecoder(Tokens, kw_only=True):
         """Create the decoder and the blocks of the encoder."""
         super().setup()
         self.encoder = Stack(
-            remat=self.remat, remat_policy=self.remat_policy, causal=False, **self.shared
+            remat=self.remat, remat_policy=self.remat_policy, causal=False, **self.shared_fields
         )
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if valid and not `scan`
         """Return an error message for invalid fields, among them `scan`, or ''."""
-        return super().shape_error() or (
+        return super().config_error() or (
             "scan = True is for networks of one stack" if self.scan else ""
         )
 
     def encode(
-        self, source: Array, mask: Array
-    ) -> dict[str, PyTree]:  # [B, S], [B, S] -> carry without room
-        """Return a carry with the encoded source and without room for tokens; `mask` is
-        0 at padding, else 1.
+        self, source: Array, source_mask: Array
+    ) -> dict[str, PyTree]:  # [B, S], [B, S] (0 at padding) -> carry {memory, mask}
+        """Return a carry with the encoded source and without room for tokens;
+        `source_mask` is 0 at padding, else 1.
         """
-        mask = mask[:, None, None].astype(bool)
-        at = self.places(source, None, mask=mask)
-        memory = self.encoder(self.start(source, at["position"]), None, None, at)[0]
-        return dict(memory=self.stack.remember(memory), mask=mask)
+        mask = source_mask[:, None, None].astype(bool)
+        positions = self.position_arguments(source, None, mask=mask)
+        memory = self.encoder(
+            self.embed_tokens(source, positions["position"]), None, None, positions
+        )[0]
+        return dict(memory=self.stack.project_memory(memory), mask=mask)
 
     def decode(
         self, tokens: Array, carry: PyTree
-    ) -> tuple[Array, PyTree]:  # [B, T], carry -> [B, T, V], carry
+    ) -> tuple[Array, PyTree]:  # [B, T], carry of `encode` -> [B, T, V], carry
         """Return the logits of tokens that follow `carry`, and the next carry. A carry
         without room, as in training, is returned unchanged.
         """
         past = carry if "layers" in carry else None
-        at = self.places(tokens, past, memory_mask=carry["mask"])
+        positions = self.position_arguments(tokens, past, memory_mask=carry["mask"])
         x, layers = self.stack(
-            self.start(tokens, at["position"]), past and past["layers"], carry["memory"], at
+            self.embed_tokens(tokens, positions["position"]),
+            past and past["layers"],
+            carry["memory"],
+            positions,
         )
         return self.logits(x), carry | (
             dict(length=past["length"] + tokens.shape[1], layers=layers) if past else {}
@@ -207,5 +250,10 @@ class EncoderDecoder(Tokens, kw_only=True):
     ) -> Array:  # [B, S], [B, S], [B, T] -> [B, T, V]
         """Return the logits of `tokens`, conditioned on the source and the tokens
         before.
+
+        Args:
+          source: ids [B, S].
+          mask: [B, S], 0 at padding of the source, else 1.
+          tokens: ids [B, T] of the target, from its start token on.
         """
         return self.decode(tokens, self.encode(source, mask))[0]

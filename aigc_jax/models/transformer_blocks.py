@@ -1,14 +1,20 @@
 """The blocks of a Transformer: attention, MLP, and stacks of both.
 
-Axes: T positions of a sequence, D its width, N heads of H coordinates, S positions that
-are attended to. A cache holds the keys and values of one block, a carry those of all
-blocks.
+Axes: T positions of a sequence, D its width, N heads of H coordinates, K heads of keys
+and values, S positions that are attended to. A cache holds the keys and values of one
+block, {k, v: [B, K, S, H]}, a carry those of all blocks.
+
+The argument `positions` describes the T positions
+(`transformer.Tokens.position_arguments`): `position` [T]; `bias` and `mask`, as in
+`attention.dot_product_attention`; and with cross-attention `memory_mask` [B, 1, 1, S],
+False at padding of the memory.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,7 +22,11 @@ import jax.numpy as jnp
 
 from aigc_jax.core.axes import with_logical_constraint
 from aigc_jax.core.method import Array, PyTree
-from aigc_jax.models.attention import attend, attention, rotary_encoding
+from aigc_jax.models.attention import (
+    apply_rotary_encoding,
+    attend_cache,
+    dot_product_attention,
+)
 from aigc_jax.models.layers import ACTIVATIONS, dropout
 from aigc_jax.models.normalization import LayerNorm
 from aigc_jax.models.reductions import Dense
@@ -61,7 +71,7 @@ class Part(nn.Module):
     param_dtype: jnp.dtype = jnp.float32
 
     @property
-    def shared(self) -> dict:
+    def shared_fields(self) -> dict[str, Any]:
         """The fields of `Part`, as keyword arguments of a submodule."""
         return {
             f.name: getattr(self, f.name)
@@ -70,31 +80,40 @@ class Part(nn.Module):
         }
 
     @property
-    def size(self) -> int:
+    def head_size(self) -> int:
         """The width of a head."""
         return self.width // self.heads
 
     @property
-    def types(self) -> dict:
+    def dtype_fields(self) -> dict[str, Any]:  # {dtype, param_dtype}
         """The dtypes of a layer's computations and parameters, as keyword arguments."""
         return dict(dtype=self.dtype, param_dtype=self.param_dtype)
 
-    def dense(self, features: int, name: str | None = None, residual: bool = False):
+    def make_dense(self, features: int, name: str | None = None, residual: bool = False) -> Dense:
         """Return a dense layer with initial weights of standard deviation 0.02.
 
-        residual: for the two layers per block that are added to the residual stream;
-        their standard deviation is divided by the square root of their number, 2
-        `layers` (Radford et al. 2019, section 2.3).
+        Args:
+          features: number of outputs.
+          name: of the submodule; None: set by Flax.
+          residual: for the two layers per block that are added to the residual stream:
+            their standard deviation is divided by the square root of their number, 2
+            `layers` (Radford et al. 2019, section 2.3).
         """
         std = STD / math.sqrt(2 * self.layers) if residual else STD
         return Dense(
-            features, self.bias, name=name, kernel_init=nn.initializers.normal(std), **self.types
+            features,
+            self.bias,
+            name=name,
+            kernel_init=nn.initializers.normal(std),
+            **self.dtype_fields,
         )
 
-    def normalize(self, name: str | None = None):
+    def make_norm(self, name: str | None = None) -> LayerNorm:
         """Return the layer `norm`: "layer" has a bias if `bias`, "rms" has none."""
-        types = self.types | (dict(use_bias=self.bias) if self.norm == "layer" else {})
-        return NORMS[self.norm](name=name, **types)
+        dtype_fields = self.dtype_fields | (
+            dict(use_bias=self.bias) if self.norm == "layer" else {}
+        )
+        return NORMS[self.norm](name=name, **dtype_fields)
 
 
 class Attention(Part, kw_only=True):
@@ -106,40 +125,49 @@ class Attention(Part, kw_only=True):
 
     @nn.compact
     def __call__(
-        self, x: Array, cache: PyTree, at: dict
+        self, x: Array, cache: PyTree, positions: dict[str, Any]
     ) -> tuple[Array, PyTree]:  # [B, T, D] -> [B, T, D], cache
         """Return the attended values and the cache with the T new keys and values.
         Without a cache (None) the T tokens attend only to one another.
+
+        Args:
+          x: [B, T, D].
+          cache: {k, v} with room for S positions; None without one.
+          positions: as in the module's docstring; position[0] is the place of the new
+            keys.
         """
         kv = self.kv_heads or self.heads
         q, k, v = jnp.split(
-            self.dense((self.heads + 2 * kv) * self.size, "qkv")(x),
-            [self.width, self.width + kv * self.size],
+            self.make_dense((self.heads + 2 * kv) * self.head_size, "qkv")(x),
+            [self.width, self.width + kv * self.head_size],
             axis=-1,
         )
         q, k, v = (
             with_logical_constraint(
-                y.reshape(*y.shape[:2], -1, self.size), "examples", None, "heads"
+                y.reshape(*y.shape[:2], -1, self.head_size), "examples", None, "heads"
             )
             for y in (q, k, v)
         )
         if self.qk_norm:
             q, k = (
-                NORMS["rms"](name="q_norm", **self.types)(q),
-                NORMS["rms"](name="k_norm", **self.types)(k),
+                NORMS["rms"](name="q_norm", **self.dtype_fields)(q),
+                NORMS["rms"](name="k_norm", **self.dtype_fields)(k),
             )
         if self.position_encoding == "rotary":
-            q, k = rotary_encoding(q, at["position"]), rotary_encoding(k, at["position"])
+            q, k = (
+                apply_rotary_encoding(q, positions["position"]),
+                apply_rotary_encoding(k, positions["position"]),
+            )
         if cache is None:
-            y = attention(q, k, v, at["bias"], at["mask"], self.causal)
+            y = dot_product_attention(q, k, v, positions["bias"], positions["mask"], self.causal)
         else:
-            start = (0, 0, at["position"][0], 0)
+            start = (0, 0, positions["position"][0], 0)
             cache = {
                 name: jax.lax.dynamic_update_slice(cache[name], new.swapaxes(1, 2), start)
                 for name, new in dict(k=k, v=v).items()
             }
-            y = attend(q, cache["k"], cache["v"], at["bias"], at["mask"])
-        return self.dense(self.width, "out", residual=True)(y.reshape(*x.shape[:2], -1)), cache
+            y = attend_cache(q, cache["k"], cache["v"], positions["bias"], positions["mask"])
+        return self.make_dense(self.width, "out", residual=True)(y.reshape(*x.shape[:2], -1)), cache
 
 
 class CrossAttention(Part):
@@ -148,15 +176,17 @@ class CrossAttention(Part):
     def setup(self) -> None:
         """Create the projections of queries, keys and values, and the output."""
         self.q, self.kv, self.out = (
-            self.dense(self.width),
-            self.dense(2 * self.width),
-            self.dense(self.width, residual=True),
+            self.make_dense(self.width),
+            self.make_dense(2 * self.width),
+            self.make_dense(self.width, residual=True),
         )
 
-    def remember(self, memory):  # [B, S, D] -> keys and values, [B, S, N, H] each
+    def project_memory(
+        self, memory: Array
+    ) -> dict[str, Array]:  # [B, S, D] -> {k, v: [B, S, N, H]}
         """Return the keys and values of an encoder's output."""
         k, v = jnp.split(
-            self.kv(memory).reshape(*memory.shape[:2], 2 * self.heads, self.size), 2, axis=2
+            self.kv(memory).reshape(*memory.shape[:2], 2 * self.heads, self.head_size), 2, axis=2
         )
         return dict(k=k, v=v)
 
@@ -166,8 +196,10 @@ class CrossAttention(Part):
         """Return the attention of x over `memory`; `mask` is False at padding of the
         memory.
         """
-        q = self.q(x).reshape(*x.shape[:2], self.heads, self.size)
-        return self.out(attention(q, memory["k"], memory["v"], mask=mask).reshape(x.shape))
+        q = self.q(x).reshape(*x.shape[:2], self.heads, self.head_size)
+        return self.out(
+            dot_product_attention(q, memory["k"], memory["v"], mask=mask).reshape(x.shape)
+        )
 
 
 class Mlp(Part):
@@ -178,13 +210,17 @@ class Mlp(Part):
         """Return the output of both layers at each position."""
         if self.activation == "swiglu":  # Shazeer 2020, eq. 6
             a, b = jnp.split(
-                self.dense(2 * (self.hidden or -(-8 * self.width // 192) * 64), "up")(x), 2, axis=-1
+                self.make_dense(2 * (self.hidden or -(-8 * self.width // 192) * 64), "up")(x),
+                2,
+                axis=-1,
             )
             x = nn.silu(a) * b
         else:
-            x = ACTIVATIONS[self.activation](self.dense(self.hidden or 4 * self.width, "up")(x))
+            x = ACTIVATIONS[self.activation](
+                self.make_dense(self.hidden or 4 * self.width, "up")(x)
+            )
         x = with_logical_constraint(x, "examples", None, "hidden")
-        return self.dense(self.width, "down", residual=True)(x)
+        return self.make_dense(self.width, "down", residual=True)(x)
 
 
 class Block(Part, kw_only=True):
@@ -198,59 +234,81 @@ class Block(Part, kw_only=True):
     def setup(self) -> None:
         """Create the layers and their norms."""
         self.attention, self.norm_attention = (
-            Attention(causal=self.causal, **self.shared),
-            self.normalize(),
+            Attention(causal=self.causal, **self.shared_fields),
+            self.make_norm(),
         )
         if self.cross:
-            self.cross_attention, self.norm_cross = CrossAttention(**self.shared), self.normalize()
-        self.feed_forward, self.norm_feed_forward = Mlp(**self.shared), self.normalize()
+            self.cross_attention, self.norm_cross = (
+                CrossAttention(**self.shared_fields),
+                self.make_norm(),
+            )
+        self.feed_forward, self.norm_feed_forward = Mlp(**self.shared_fields), self.make_norm()
 
-    def remember(self, memory):
+    def project_memory(
+        self, memory: Array
+    ) -> dict[str, Array]:  # [B, S, D] -> {k, v: [B, S, N, H]}
         """Return the `memory` of an encoder's output [B, S, D]: its keys and values."""
-        return self.cross_attention.remember(memory)
+        return self.cross_attention.project_memory(memory)
 
-    def add(self, x: Array, norm: Callable, f: Callable) -> Array:
-        """Return x + f(norm(x)) or norm(x + f(x)), according to `norm_position`."""
-        y = dropout(self, f(norm(x) if self.norm_position == "pre" else x), self.dropout)
+    def add_residual(
+        self, x: Array, norm: Callable, layer: Callable
+    ) -> Array:  # [B, T, D] -> [B, T, D], x + layer(norm(x)) or norm(x + layer(x))
+        """Return x + layer(norm(x)) or norm(x + layer(x)), according to
+        `norm_position`.
+
+        Args:
+          x: [B, T, D].
+          norm: the layer's norm.
+          layer: [B, T, D] -> [B, T, D]; dropout is applied to its output.
+        """
+        y = dropout(self, layer(norm(x) if self.norm_position == "pre" else x), self.dropout)
         return with_logical_constraint(
             x + y if self.norm_position == "pre" else norm(x + y), "examples", "positions"
         )
 
     def __call__(
-        self, x: Array, cache: PyTree, memory: PyTree, at: dict
+        self, x: Array, cache: PyTree, memory: PyTree, positions: dict[str, Any]
     ) -> tuple[Array, PyTree]:  # [B, T, D] -> [B, T, D], cache
-        """Return x after all layers, and the cache after these T tokens, or None."""
+        """Return x after all layers, and the cache after these T tokens, or None.
+
+        Args:
+          x: [B, T, D].
+          cache: of the tokens before; None without one.
+          memory: `project_memory` of an encoder's output; None unless `cross`.
+          positions: as in the module's docstring.
+        """
         new_cache = [cache]
 
         def attend(y):
-            y, new_cache[0] = self.attention(y, cache, at)
+            y, new_cache[0] = self.attention(y, cache, positions)
             return y
 
-        x = self.add(x, self.norm_attention, attend)
+        x = self.add_residual(x, self.norm_attention, attend)
         if self.cross:
-            x = self.add(
-                x, self.norm_cross, lambda y: self.cross_attention(y, memory, at["memory_mask"])
+            x = self.add_residual(
+                x,
+                self.norm_cross,
+                lambda y: self.cross_attention(y, memory, positions["memory_mask"]),
             )
-        return self.add(x, self.norm_feed_forward, self.feed_forward), new_cache[0]
+        return self.add_residual(x, self.norm_feed_forward, self.feed_forward), new_cache[0]
 
 
 class Stack(Part, kw_only=True):
-    """All blocks and the last norm.
-
-    scan: apply the blocks as one scan over stacked parameters, which compiles faster
-    than separate blocks. remat: recompute the intermediate values of a block in the
-    backward pass, except those that `remat_policy` saves.
-    """
+    """All blocks and the last norm, which only `norm_position` "pre" has."""
 
     causal: bool
     cross: bool = False
+    # Apply the blocks as one scan over stacked parameters, which compiles faster than
+    # separate blocks.
     scan: bool = False
+    # Recompute the intermediate values of a block in the backward pass, except those
+    # that `remat_policy`, a key of REMAT_POLICIES, saves.
     remat: bool = False
     remat_policy: str = "nothing"
 
     def setup(self) -> None:
         """Create the blocks, as one scanned module or a list, and the last norm."""
-        more = dict(causal=self.causal, cross=self.cross, **self.shared)
+        more = dict(causal=self.causal, cross=self.cross, **self.shared_fields)
         block = (
             nn.remat(Block, prevent_cse=not self.scan, policy=REMAT_POLICIES[self.remat_policy])
             if self.remat
@@ -269,25 +327,32 @@ class Stack(Part, kw_only=True):
         else:
             self.layer = [block(**more) for _ in range(self.layers)]
         if self.norm_position == "pre":
-            self.last = self.normalize()
+            self.last = self.make_norm()
 
-    def remember(self, memory):
+    def project_memory(
+        self, memory: Array
+    ) -> tuple[dict[str, Array], ...]:  # [B, S, D] -> layers x {k, v: [B, S, N, H]}
         """Return the keys and values of an encoder's output [B, S, D] in each block."""
-        return tuple(layer.remember(memory) for layer in self.layer)
+        return tuple(layer.project_memory(memory) for layer in self.layer)
 
     def __call__(
-        self, x: Array, caches: PyTree, memories: PyTree, at: dict
+        self, x: Array, caches: PyTree, memories: PyTree, positions: dict[str, Any]
     ) -> tuple[Array, PyTree]:  # [B, T, D] -> [B, T, D], caches
         """Return x after all blocks and the last norm, and the caches after these T
-        tokens. Caches and memories are None or have one entry per block, stacked if
-        `scan`.
+        tokens.
+
+        Args:
+          x: [B, T, D].
+          caches: None, or a cache per block, stacked if `scan`.
+          memories: None, or `project_memory` of an encoder's output.
+          positions: as in the module's docstring.
         """
         if self.scan:
-            x, caches = self.blocks(x, caches, memories, at)
+            x, caches = self.blocks(x, caches, memories, positions)
         else:
             new_caches = []
             for i, layer in enumerate(self.layer):
-                x, cache = layer(x, caches and caches[i], memories and memories[i], at)
+                x, cache = layer(x, caches and caches[i], memories and memories[i], positions)
                 new_caches.append(cache)
             caches = caches and tuple(new_caches)
         return (self.last(x) if self.norm_position == "pre" else x), caches

@@ -5,11 +5,11 @@ The encoder is q(z_1 | x) q(z_2 | z_1) ..., from the data up; the decoder is p(z
 p(z_1 | z_2) p(x | z_1), from the top down. All distributions of latents are normal with
 diagonal covariances.
 
-A network has `encode(i, below, c) -> (mean, log_var)` of the i-th latents, where i = 0
-is the layer next to the data, and `decode(i, above, c)`, which returns (mean, log_var)
-of the latents below for i > 0, and for i = 0 (location, scale) of the data, the
-arguments of `methods.losses.likelihoods.LIKELIHOODS`. Latents may have any leading
-axes. c [B, classes] are one-hot labels, or None.
+A network has `encode(layer, below, label) -> (mean, log_var)` of a layer's latents,
+where layer 0 is next to the data, and `decode(layer, above, label)`, which returns
+(mean, log_var) of the latents below for layer > 0, and for layer 0 (location, scale) of
+the data, the arguments of `methods.losses.likelihoods.LIKELIHOODS`. Latents may have
+any leading axes. label [B, classes] is one-hot, or None.
 """
 
 import math
@@ -23,15 +23,15 @@ from aigc_jax.models.conv import Conv, ConvTranspose
 from aigc_jax.models.layers import (
     ACTIVATIONS,
     Network,
-    choice_error,
-    count_halvings,
+    channels_or_width_error,
     divisibility_error,
+    halving_channels,
 )
 
 FLOOR = -7.0  # lower bound of a learned log scale: less than a quarter of a grey level
 
 
-def floor_log_var(log_scale):
+def floor_log_scale(log_scale: Array) -> Array:  # [...] -> [...], above FLOOR
     """Return the log scale with the smooth lower bound FLOOR (after Rybkin et al. 2021,
     section 3). Without it, the likelihood of a pixel that is always black is unbounded.
     """
@@ -43,13 +43,13 @@ class Perceptron(nn.Module):
 
     widths: tuple[int, ...]
     activation: str
-    types: Any
+    dtype_fields: dict[str, Any]
 
     @nn.compact
-    def __call__(self, x: Array):  # [..., D] -> [..., widths[-1]]
+    def __call__(self, x: Array) -> Array:  # [..., D] -> [..., widths[-1]]
         """Return the activations of the last layer; x if `widths` is empty."""
         for width in self.widths:
-            x = ACTIVATIONS[self.activation](nn.Dense(width, **self.types)(x))
+            x = ACTIVATIONS[self.activation](nn.Dense(width, **self.dtype_fields)(x))
         return x
 
 
@@ -61,14 +61,14 @@ class Normal(nn.Module):
     size: int
     widths: tuple[int, ...]
     activation: str
-    types: Any
+    dtype_fields: dict[str, Any]
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, ...]:  # [..., D] -> 2 x [..., size]
         """Return the mean and the log variance, [..., size] each."""
-        x = Perceptron(self.widths, self.activation, self.types)(x)
-        return nn.Dense(self.size, name="mean", **self.types)(x), nn.Dense(
-            self.size, name="log_var", **self.types
+        x = Perceptron(self.widths, self.activation, self.dtype_fields)(x)
+        return nn.Dense(self.size, name="mean", **self.dtype_fields)(x), nn.Dense(
+            self.size, name="log_var", **self.dtype_fields
         )(x)
 
 
@@ -89,14 +89,14 @@ class Convolutions(nn.Module):
     layers: tuple[int, ...]
     kernel: int
     activation: str
-    types: Any
+    dtype_fields: dict[str, Any]
 
     @nn.compact
     def __call__(self, x: Array) -> Array:  # [B, H, W, C] -> [B, D]
         """Return the activations of the last layer, flattened."""
         for features in self.layers:
             x = ACTIVATIONS[self.activation](
-                Conv(features, (self.kernel,) * 2, strides=2, **self.types)(x)
+                Conv(features, (self.kernel,) * 2, strides=2, **self.dtype_fields)(x)
             )
         return x.reshape(x.shape[0], -1)
 
@@ -110,13 +110,13 @@ class Values(nn.Module):
     outputs: int
     widths: tuple[int, ...]
     activation: str
-    types: Any
+    dtype_fields: dict[str, Any]
 
     @nn.compact
     def __call__(self, z: Array) -> list[Array]:  # [B, Z] -> outputs x [B, *shape]
         """Return a list of `outputs` arrays [B, *shape]."""
-        x = Perceptron(self.widths, self.activation, self.types)(z)
-        x = nn.Dense(self.outputs * math.prod(self.shape), **self.types)(x)
+        x = Perceptron(self.widths, self.activation, self.dtype_fields)(z)
+        x = nn.Dense(self.outputs * math.prod(self.shape), **self.dtype_fields)(x)
         return [part.reshape(-1, *self.shape) for part in jnp.split(x, self.outputs, axis=-1)]
 
 
@@ -132,7 +132,7 @@ class Deconvolutions(nn.Module):
     layers: tuple[int, ...]
     kernel: int
     activation: str
-    types: Any
+    dtype_fields: dict[str, Any]
 
     @nn.compact
     def __call__(self, z: Array) -> list[Array]:  # [B, Z] -> outputs x [B, H, W, C]
@@ -140,30 +140,33 @@ class Deconvolutions(nn.Module):
         height, width, colours = self.shape
         times = 2 ** len(self.layers)
         small = (height // times, width // times, self.layers[0])
-        x = Perceptron((*self.widths, math.prod(small)), self.activation, self.types)(z).reshape(
-            -1, *small
-        )
+        x = Perceptron((*self.widths, math.prod(small)), self.activation, self.dtype_fields)(
+            z
+        ).reshape(-1, *small)
         for features in self.layers:
             x = ACTIVATIONS[self.activation](
-                ConvTranspose(features, (self.kernel,) * 2, strides=2, **self.types)(x)
+                ConvTranspose(features, (self.kernel,) * 2, strides=2, **self.dtype_fields)(x)
             )
         return jnp.split(
-            ConvTranspose(self.outputs * colours, (self.kernel,) * 2, **self.types)(x),
+            ConvTranspose(self.outputs * colours, (self.kernel,) * 2, **self.dtype_fields)(x),
             self.outputs,
             axis=-1,
         )
 
 
 class MLPVAE(Network):
-    """A VAE of dense layers: 784 -> widths[0] -> z[0] -> widths[1] -> z[1] ..., and a
-    decoder in the opposite order. With widths ((500,),) and z (20,) the layers are
-    784-500-20-500-784 (Kingma & Welling 2013, appendix C).
+    """A VAE of dense layers: 784 -> widths[0] -> latent_dims[0] -> widths[1] ->
+    latent_dims[1] ..., and a decoder in the opposite order. With widths ((500,),) and
+    latent_dims (20,) the layers are 784-500-20-500-784 (Kingma & Welling 2013, appendix
+    C).
     """
 
     shape: tuple[int, ...]
-    latent_dims: tuple[int, ...]
+    latent_dims: tuple[int, ...]  # of each layer of latents, from the data up
     scale: str  # of `methods.losses.likelihoods.Likelihood`
-    widths: tuple[tuple[int, ...], ...]  # between the data and z[0], between z[0] and z[1], ...
+    # Of the dense layers between the data and the first latents, between these and the
+    # next, ...
+    widths: tuple[tuple[int, ...], ...]
     activation: str
     classes: int = 0  # of the labels that condition the network
     pseudo: int | None = None  # pseudo-inputs of a VampPrior
@@ -171,17 +174,19 @@ class MLPVAE(Network):
     param_dtype: Any = jnp.float32
 
     @property
-    def types(self):
+    def dtype_fields(self) -> dict[str, Any]:  # {dtype, param_dtype}
         """The dtypes of a layer's computations and parameters, as keyword arguments."""
         return dict(dtype=self.dtype, param_dtype=self.param_dtype)
 
     @property
-    def outputs(self):
+    def outputs_per_value(self) -> int:  # 1 (location), or 2 (location and scale)
         """The decoder's outputs per value of the data: 2 if each value has a scale."""
         return 2 if self.scale == "pixel" else 1
 
-    def shape_error(self) -> str:
-        """Return an error message if `widths` and `z` differ in length, or ''."""
+    def config_error(self) -> str:  # '' if len(widths) == len(latent_dims)
+        """Return an error message if `widths` and `latent_dims` differ in length, or
+        ''.
+        """
         if len(self.widths) != len(self.latent_dims):
             return (
                 f"widths = {self.widths} are for {len(self.widths)} stochastic layers, and "
@@ -189,24 +194,33 @@ class MLPVAE(Network):
             )
         return ""
 
-    def bottom(self):
+    def make_data_layers(self) -> tuple[nn.Module, nn.Module]:  # first of q, last of p
         """Return the first module of the encoder and the last module of the decoder."""
         return Flat(), Values(
-            self.shape, self.outputs, self.widths[0][::-1], self.activation, self.types
+            self.shape,
+            self.outputs_per_value,
+            self.widths[0][::-1],
+            self.activation,
+            self.dtype_fields,
         )
 
     def setup(self) -> None:
         """Create the layers of q and p, and the scale and pseudo-inputs if learned."""
-        self.reader, writer = self.bottom()
+        self.reader, writer = self.make_data_layers()
         above = range(1, len(self.latent_dims))
         self.q = [
-            Normal(z, w, self.activation, self.types)
+            Normal(z, w, self.activation, self.dtype_fields)
             for z, w in zip(self.latent_dims, self.widths, strict=True)
         ]
         self.p = [
             writer,
             *(
-                Normal(self.latent_dims[i - 1], self.widths[i][::-1], self.activation, self.types)
+                Normal(
+                    self.latent_dims[i - 1],
+                    self.widths[i][::-1],
+                    self.activation,
+                    self.dtype_fields,
+                )
                 for i in above
             ),
         ]
@@ -218,61 +232,72 @@ class MLPVAE(Network):
             )
 
     def encode(
-        self, i: int, below, c: Array | None = None
-    ) -> tuple[Array, ...]:  # [..., D] -> 2 x [..., Z]
-        """Return the mean and the log variance of q(z_i | below), where `below` are the
-        latents of the layer below, or the data for i = 0.
-        """
-        if i == 0:
-            below = self.reader(below)
-        return self.q[i](join_condition(below, c))
+        self, layer: int, below: Array, label: Array | None = None
+    ) -> tuple[Array, ...]:  # [..., D], [B, classes] -> mean, log variance: [..., Z]
+        """Return the mean and the log variance, [..., Z'] each, of q(latents of this
+        layer | below).
 
-    def decode(self, i: int, above, c: Array | None = None):
+        Args:
+          layer: index of the stochastic layer, 0 next to the data.
+          below: latents [..., Z] of the layer below; for layer 0 the data [B, *shape].
+          label: one-hot labels [B, classes], or None.
+        """
+        if layer == 0:
+            below = self.reader(below)
+        return self.q[layer](append_label(below, label))
+
+    def decode(
+        self, layer: int, above: Array, label: Array | None = None
+    ) -> tuple[Array, Array | None]:  # [..., Z] -> mean, log variance; (location, log scale) at 0
         """Return the parameters of p(below | above).
 
         Args:
-          i: index of the stochastic layer of `above`.
-          above: latents z_i [..., Z].
-          c: one-hot labels [B, classes], or None.
+          layer: index of the stochastic layer of `above`.
+          above: latents [..., Z] of this layer.
+          label: one-hot labels [B, classes], or None.
 
         Returns:
-          For i > 0 the mean and the log variance, [..., Z'] each. For i = 0 the
+          For layer > 0 the mean and the log variance, [..., Z'] each. For layer 0 the
           location [..., *shape], and the log scale: of the same shape, [] or None.
         """
-        above = join_condition(above, c)
-        if i:
-            return self.p[i](above)
+        above = append_label(above, label)
+        if layer:
+            return self.p[layer](above)
         out = [
             x.reshape(*above.shape[:-1], *self.shape)
             for x in self.p[0](above.reshape(-1, above.shape[-1]))
         ]
         if self.scale == "scalar":
             out.append(self.spread)
-        return out[0], floor_log_var(out[1]) if len(out) > 1 else None
+        return out[0], floor_log_scale(out[1]) if len(out) > 1 else None
 
-    def pseudo_inputs(self) -> Array:  # -> [C, *shape], any real numbers
-        """Return the stored pseudo-inputs, before `Observation.squash`."""
+    def raw_pseudo_inputs(self) -> Array:  # -> [pseudo, *shape], any real numbers (before `squash`)
+        """Return the stored pseudo-inputs, which `Observation.squash_to_target_range`
+        maps to the range of x.
+        """
         return self.inputs
 
-    def __call__(self, x: Array, c: Array | None = None):  # touches every parameter, for `init`
+    def __call__(self, x: Array, label: Array | None = None) -> Any:  # touches all parameters
         """Return the outputs of all layers, for `init`; the latents of p are zeros."""
         below = x
         for i in range(len(self.latent_dims)):
-            below, _ = self.encode(i, below, c)
+            below, _ = self.encode(i, below, label)
         out = [
-            self.decode(i, jnp.zeros((1, z)) if c is None else jnp.zeros((len(c), z)), c)
+            self.decode(
+                i, jnp.zeros((1, z)) if label is None else jnp.zeros((len(label), z)), label
+            )
             for i, z in enumerate(self.latent_dims)
         ]
-        return out, self.pseudo_inputs() if self.pseudo else None
+        return out, self.raw_pseudo_inputs() if self.pseudo else None
 
 
 class ConvVAE(MLPVAE):
     """A VAE of convolutions next to the data and dense layers above, with a decoder in
     the opposite order.
 
-    28x28x1 -> 14x14x32 -> 7x7x64 -> widths[0] -> z[0] with channels (32, 64), or with
-    width 32. `width` sets the number of convolutions to the number of possible halvings
-    of the image (8 to 128 pixels, grey or colour).
+    28x28x1 -> 14x14x32 -> 7x7x64 -> widths[0] -> latent_dims[0] with channels (32, 64),
+    or with width 32. `width` sets the number of convolutions to the number of possible
+    halvings of the image (8 to 128 pixels, grey or colour).
     """
 
     kernel: int = 4
@@ -280,42 +305,49 @@ class ConvVAE(MLPVAE):
     width: int | None = None
 
     @property
-    def layers(self):
+    def layer_channels(self) -> tuple[int, ...]:  # largest images first
         """The channels of every halving, from the largest images to the smallest."""
-        return self.channels or count_halvings(self.shape, self.width)
+        return self.channels or halving_channels(self.shape, self.width)
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if `shape` can be halved and `widths` fit
         """Return an error message if a layer cannot halve the data or if the fields of
         MLPVAE do not match, or ''.
         """
         return (
-            choice_error(self)
-            or divisibility_error(self.layers, self.shape)
-            or super().shape_error()
+            channels_or_width_error(self)
+            or divisibility_error(self.layer_channels, self.shape)
+            or super().config_error()
         )
 
-    def bottom(self):
+    def make_data_layers(self) -> tuple[nn.Module, nn.Module]:  # first of q, last of p
         """Return the convolutions of the encoder and those of the decoder."""
-        reader = Convolutions(self.layers, self.kernel, self.activation, self.types)
+        reader = Convolutions(self.layer_channels, self.kernel, self.activation, self.dtype_fields)
         return reader, Deconvolutions(
             self.shape,
-            self.outputs,
+            self.outputs_per_value,
             self.widths[0][::-1],
-            self.layers[::-1],
+            self.layer_channels[::-1],
             self.kernel,
             self.activation,
-            self.types,
+            self.dtype_fields,
         )
 
 
-def join_condition(
-    x: Array, c: Array | None
-) -> Array:  # [..., D], [B, classes] -> [..., D + classes]
-    """Return x and the one-hot labels c concatenated; x if c is None."""
+def append_label(
+    x: Array, label: Array | None
+) -> Array:  # [..., B, D], [B, classes] -> [..., B, D + classes]; x for None
+    """Return x and the one-hot labels concatenated; x if `label` is None.
+
+    Args:
+      x: [..., B, D] or [B, D].
+      label: one-hot labels [B, classes], or None.
+    """
     return (
         x
-        if c is None
-        else jnp.concatenate([x, jnp.broadcast_to(c, (*x.shape[:-1], c.shape[-1]))], axis=-1)
+        if label is None
+        else jnp.concatenate(
+            [x, jnp.broadcast_to(label, (*x.shape[:-1], label.shape[-1]))], axis=-1
+        )
     )
 
 

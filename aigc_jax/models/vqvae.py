@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from aigc_jax.core.method import Array
 from aigc_jax.models.conv import Conv, ConvTranspose
 from aigc_jax.models.layers import ACTIVATIONS, Network, divisibility_error
-from aigc_jax.models.vae import floor_log_var
+from aigc_jax.models.vae import floor_log_scale
 
 
 class Residual(nn.Module):
@@ -17,14 +17,14 @@ class Residual(nn.Module):
     """
 
     activation: str
-    types: Any
+    dtype_fields: dict[str, Any]
 
     @nn.compact
     def __call__(self, x: Array) -> Array:  # [B, H, W, C] -> [B, H, W, C]
         """Return x plus the output of the two convolutions."""
         act, features = ACTIVATIONS[self.activation], x.shape[-1]
-        y = Conv(features, (3, 3), **self.types)(act(x))
-        return x + Conv(features, (1, 1), **self.types)(act(y))
+        y = Conv(features, (3, 3), **self.dtype_fields)(act(x))
+        return x + Conv(features, (1, 1), **self.dtype_fields)(act(y))
 
 
 class VQVAE(Network):
@@ -46,7 +46,7 @@ class VQVAE(Network):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
-    def shape_error(self) -> str:
+    def config_error(self) -> str:  # '' if `shape` can be halved len(channels) times
         """Return an error message if a layer cannot halve the data, or ''."""
         if len(self.shape) != 3:
             return (
@@ -57,7 +57,7 @@ class VQVAE(Network):
 
     def setup(self) -> None:
         """Create the encoder, the decoder, and the log scale if it is one parameter."""
-        types = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        dtype_fields = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         kernel, act = (self.kernel,) * 2, ACTIVATIONS[self.activation]
         outputs = self.shape[-1] * (2 if self.scale == "pixel" else 1)
         up = (*self.channels[-2::-1], outputs)
@@ -66,32 +66,34 @@ class VQVAE(Network):
                 *(
                     layer
                     for features in self.channels
-                    for layer in (Conv(features, kernel, strides=2, **types), act)
+                    for layer in (Conv(features, kernel, strides=2, **dtype_fields), act)
                 ),
-                *(Residual(self.activation, types) for _ in range(self.residual)),
+                *(Residual(self.activation, dtype_fields) for _ in range(self.residual)),
                 act,
-                Conv(self.size, (1, 1), **types),
+                Conv(self.size, (1, 1), **dtype_fields),
             ]
         )
         self.up = nn.Sequential(
             [
-                Conv(self.channels[-1], (3, 3), **types),
-                *(Residual(self.activation, types) for _ in range(self.residual)),
+                Conv(self.channels[-1], (3, 3), **dtype_fields),
+                *(Residual(self.activation, dtype_fields) for _ in range(self.residual)),
                 *(
                     layer
                     for features in up
-                    for layer in (act, ConvTranspose(features, kernel, strides=2, **types))
+                    for layer in (act, ConvTranspose(features, kernel, strides=2, **dtype_fields))
                 ),
             ]
         )
         if self.scale == "scalar":
             self.spread = self.param("spread", nn.initializers.zeros, (), self.param_dtype)
 
-    def encode(self, x: Array) -> Array:  # [B, H, W, C] -> [B, h, w, size]
+    def encode(self, x: Array) -> Array:  # [B, H, W, C] -> [B, h, w, size], not quantized
         """Return the vector at every position, before quantization."""
         return self.down(x)
 
-    def decode(self, codes: Array):
+    def decode(
+        self, codes: Array
+    ) -> tuple[Array, Array | None]:  # [B, h, w, size] -> location [B, H, W, C], log scale
         """Return the parameters of the likelihood of the data.
 
         Args:
@@ -103,8 +105,10 @@ class VQVAE(Network):
         out = jnp.split(self.up(codes), 2 if self.scale == "pixel" else 1, axis=-1)
         if self.scale == "scalar":
             out.append(self.spread)
-        return out[0], floor_log_var(out[1]) if len(out) > 1 else None
+        return out[0], floor_log_scale(out[1]) if len(out) > 1 else None
 
-    def __call__(self, x: Array):  # touches every parameter, for `init`
+    def __call__(
+        self, x: Array
+    ) -> tuple[Array, Array | None]:  # touches every parameter, for `init`
         """Return the decoder's output without quantization; for `init`."""
         return self.decode(self.encode(x))

@@ -14,12 +14,26 @@ from aigc_jax.sweeps import plots, report
 from aigc_jax.sweeps.engines import DEFAULT_SETTINGS
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
-from aigc_jax.sweeps.request import check_metric, make_request, run_request, write_outcome
+from aigc_jax.sweeps.request import (
+    check_metric_syntax,
+    make_request,
+    run_request,
+    write_and_check_outcome,
+)
 from aigc_jax.sweeps.sweep import Sweep as SweepDir
-from aigc_jax.utils.errors import UserError, argument, check_type, listing, nearest, require
+from aigc_jax.utils.errors import (
+    UserError,
+    check_type,
+    format_suggestion,
+    join_names,
+    mark_argument,
+    require,
+)
 from aigc_jax.utils.terminal import print_warning
 
 if TYPE_CHECKING:  # sweeps are started and inspected without jax
+    from matplotlib.figure import Figure
+
     from aigc_jax.inference.run import Run
 
 SHOWN = 8  # most trials that an error message names
@@ -30,12 +44,15 @@ class Sweep:
 
     Args:
       path: the directory of the sweep.
-      experiment: whose own table and figure are shown.
+      experiment: whose own table and figure are shown; None: the defaults.
+
+    Raises:
+      UserError: the directory is not a sweep.
     """
 
     def __init__(self, path: str | Path, experiment: Experiment | None = None) -> None:
         self.dir, self.experiment = SweepDir(path), experiment
-        self.dir.stored()  # raises a UserError if the directory is not a sweep
+        self.dir.read_sweep_json()  # raises a UserError if the directory is not a sweep
 
     @property
     def path(self) -> Path:
@@ -43,25 +60,36 @@ class Sweep:
         return self.dir.path
 
     def __repr__(self) -> str:
-        return f"Sweep({str(self.path)!r}, {len(self.dir.stored()['trials'])} trials)"
+        return f"Sweep({str(self.path)!r}, {len(self.dir.read_sweep_json()['trials'])} trials)"
 
-    def rows(self, split: str | None = None) -> list[dict]:
+    def rows(
+        self, split: str | None = None
+    ) -> list[dict]:  # {trial, varied keys, seed, step, split, values}
         """Return the rows of all trials, or those of one split: {trial, varied keys,
         seed, step, split, values}. `pandas.DataFrame(sweep.rows())` is a table.
         """
         return [row for row in self.dir.rows() if split in (None, row["split"])]
 
-    def trials(self) -> list[dict]:
+    def trials(self) -> list[dict]:  # {trial, varied keys, seed, status}
         """Return every trial, in order: {trial, varied keys, seed, status}."""
-        return self.dir.results().trials
+        return self.dir.read_results().trials
 
-    def names(self, overrides: Mapping | None = None, **keys) -> list[str]:
-        """Return the names of the trials with these values: names({"hp.lr": 1e-3}), or
-        names(lr=1e-3) if exactly one key ends in `.lr`. Without overrides, return the
-        names of all trials.
+    def trial_names(
+        self, where: Mapping[str, Any] | None = None, **keys: Any
+    ) -> list[str]:  # of the trials with these config values; lr=1e-3: of hp.lr
+        """Return the names of the trials with these values, in the order of the trials.
+
+        Args:
+          where: {config key: value}, such as {"hp.lr": 1e-3}; None: no values.
+          keys: the same as keywords: names(lr=1e-3) if exactly one key is `lr` or ends
+            in `.lr`. Without any value, the names of all trials.
+
+        Raises:
+          UserError: a name matches no key or several, or no trial's config can have
+            these values.
         """
-        trial_configs = self._configs()
-        changes = dict(overrides or {})
+        trial_configs = self._trial_configs()
+        changes = dict(where or {})
         for name, value in keys.items():
             changes[_full_key(name, trial_configs.values())] = value
         out, errors = [], []
@@ -71,73 +99,100 @@ class Sweep:
             except UserError as e:  # a key or value that the trial's method does not have
                 errors.append(e)
                 continue
-            if configs.hash_of(changed) == configs.hash_of(config):
+            if configs.hash_identity(changed) == configs.hash_identity(config):
                 out.append(name)
         if trial_configs and len(errors) == len(trial_configs):
             raise errors[0]
         return out
 
     def runs(
-        self, overrides: Mapping | None = None, checkpoint: str = "latest", **keys
-    ) -> "list[Run]":
-        """Return the runs of the trials with these values, as in `names`."""
-        return [self._load(name, checkpoint) for name in self.names(overrides, **keys)]
+        self, where: Mapping[str, Any] | None = None, checkpoint: str = "latest", **keys: Any
+    ) -> "list[Run]":  # of the trials with these config values; lr=1e-3: of hp.lr
+        """Return the runs of the trials with these values, as in `names`.
 
-    def run(self, overrides: Mapping | None = None, checkpoint: str = "latest", **keys) -> "Run":
+        Args:
+          checkpoint: load the "latest" or the "best" valid checkpoint of each.
+        """
+        return [self._load_run(name, checkpoint) for name in self.trial_names(where, **keys)]
+
+    def run(
+        self, where: Mapping[str, Any] | None = None, checkpoint: str = "latest", **keys: Any
+    ) -> "Run":  # of the only trial with these config values
         """Return the run of the only trial with these values: sweep.run(lr=1e-3,
-        seed=0).
+        seed=0). The arguments are those of `runs`.
 
         Raises:
           UserError: no trial or several trials have these values.
         """
-        names = self.names(overrides, **keys)
-        description = ", ".join(f"{k} = {v!r}" for k, v in (dict(overrides or {}) | keys).items())
+        names = self.trial_names(where, **keys)
+        description = ", ".join(f"{k} = {v!r}" for k, v in (dict(where or {}) | keys).items())
         require(
             len(names) == 1,
-            f"{len(names) or 'none'} of the {len(self._configs())} trials of {self.path} "
+            f"{len(names) or 'none'} of the {len(self._trial_configs())} trials of {self.path} "
             f"{'has' if not names else 'have'} {description or 'any values'}: "
-            + (f"{listing(names, SHOWN)}" if names else f"they vary {listing(self.dir.varied())}"),
+            + (
+                f"{join_names(names, SHOWN)}"
+                if names
+                else f"they vary {join_names(self.dir.varied_keys())}"
+            ),
         )
-        return self._load(names[0], checkpoint)
+        return self._load_run(names[0], checkpoint)
 
-    def table(self, metric: str = "") -> str:
+    def table(self, metric: str = "") -> str:  # Markdown
         """Return the Markdown table of table.md: the experiment's own table, or the
         default table of means over seeds.
 
         Args:
-          metric: such as "test/loss"; by default the experiment's, or
-            config.best_metric.
-        """
-        return report.table_of(self._results(metric), self.experiment, print_warning)
+          metric: such as "test/loss", the first column of the default table, which
+            shows the metrics of its split; by default the experiment's, else the
+            metrics of the test split, or without test rows of the valid split, in their
+            order.
 
-    def figure(self, metric: str = "") -> Any:
+        Raises:
+          UserError: the sweep has no row yet, or no row has the metric.
+        """
+        return report.make_table(self._results_with_metric(metric), self.experiment, print_warning)
+
+    def figure(self, metric: str = "") -> "Figure":
         """Return the matplotlib Figure of figure.png: the experiment's own figure, or
         the default, the metric over steps.
+
+        Args:
+          metric: such as "valid/loss"; by default the experiment's, else
+            config.best_metric, else the first in the rows. The default figure shows the
+            valid metric in place of a test metric.
+
+        Raises:
+          UserError: the sweep has no row yet, or no row has the metric.
         """
-        results = self._results(metric)
-        draw, layout = report.figure_of(results, self.experiment, print_warning)
-        figure = plots.draw_figure(draw, **layout)
+        results = self._results_with_metric(metric)
+        draw, layout = report.choose_figure(results, self.experiment, print_warning)
+        figure: Any = plots.make_figure(draw, **layout)
         figure._repr_png_ = lambda: _to_png(figure)  # a notebook shows it
         return figure
 
-    def _load(self, name: str, checkpoint: str) -> Any:
-        from aigc_jax.inference.run import load
+    def _load_run(self, trial_name: str, checkpoint: str) -> "Run":
+        """Return the run of a trial, which imports jax."""
+        from aigc_jax.inference.load import load
 
-        return load(self.dir.trial(name).path, checkpoint)
+        return load(self.dir.trial_dir(trial_name).path, checkpoint)
 
-    def _results(self, metric: str) -> Results:
-        results = self.dir.results()
+    def _results_with_metric(self, metric: str) -> Results:
+        """Return the rows and trials, with the metric of table and figure."""
+        results = self.dir.read_results()
         require(results.rows, f"{self.path} has no row yet")
-        return results._replace(metric=metric or report.own_metric(results, self.experiment))
+        return results._replace(
+            metric=metric or report.experiment_metric_or_blank(results, self.experiment)
+        )
 
-    def _configs(self) -> dict[str, ConfigDict]:
+    def _trial_configs(self) -> dict[str, ConfigDict]:
         """Return {trial: config}, in the order of the trials."""
         by_name = {
             name: config
-            for group in self.dir.all_groups()
+            for group in self.dir.groups_by_name()
             for name, config in zip(group.members, group.configs(), strict=True)
         }
-        return {t["id"]: by_name[t["id"]] for t in self.dir.stored()["trials"]}
+        return {t["id"]: by_name[t["id"]] for t in self.dir.read_sweep_json()["trials"]}
 
 
 def _full_key(name: str, trial_configs: Iterable[ConfigDict]) -> str:
@@ -148,16 +203,17 @@ def _full_key(name: str, trial_configs: Iterable[ConfigDict]) -> str:
         dict.fromkeys(key for config in trial_configs for key in configs.flatten_config(config))
     )
     matches = [key for key in keys if key == name] or [k for k in keys if k.endswith(f".{name}")]
-    hint = nearest(name, [key.rsplit(".", 1)[-1] for key in keys])
+    hint = format_suggestion(name, [key.rsplit(".", 1)[-1] for key in keys])
     require(matches, f"no key of the sweep's configs ends in {name}{hint}")
     require(
         len(matches) == 1,
-        f"{name} is ambiguous: use a dict with one of the keys {listing(matches)}",
+        f"{name} is ambiguous: use a dict with one of the keys {join_names(matches)}",
     )
     return matches[0]
 
 
 def _to_png(figure: Any) -> bytes:
+    """Return a matplotlib Figure as the bytes of a .png."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -165,10 +221,10 @@ def _to_png(figure: Any) -> bytes:
 
 def sweep(
     config: str | Path | ConfigDict | None = None,
-    grid: Mapping | Iterable[Mapping] = (),
+    grid: Mapping[str, Iterable] | Iterable[Mapping[str, Any]] = (),
     seeds: int = 0,
     workdir: str | Path = "",
-    overrides: Mapping | None = None,
+    overrides: Mapping[str, Any] | None = None,
     *,
     experiment: str | Path | None = None,
     engine: str = "local",
@@ -192,21 +248,22 @@ def sweep(
       grid: {"hp.lr": [1e-4, 1e-3], "latent_dims": [(2,), (8,)]}, whose Cartesian
         product is trained; or a list of overrides, each such as
         {"hp.lr": 1e-4, "seed": 3}, as `aigc_jax.sweeps.grid` makes.
-      seeds: train each point of the grid with the seeds 0 to seeds - 1.
+      seeds: train each point of the grid with the seeds 0 to seeds - 1; 0: with the
+        seed of the config or of the grid.
       workdir: the output directory of rows.csv, table.md, figure.png, and one run
         directory per trial.
       overrides: keys of the config of all trials, such as {"steps": "10 epochs"}.
-      experiment: instead of config, grid and seeds, the name or the path of an
-        file that defines EXPERIMENT = Experiment(...) with a sweep or a search.
+      experiment: instead of config, grid and seeds, the name or the path of a file
+        that defines EXPERIMENT = Experiment(...) with a sweep or a search.
       engine: where the programs run, "local", "slurm", "ray" or "k8s".
-      slots: the number of concurrent programs; by default, "local" runs one per GPU,
-        or one without GPUs.
+      slots: the number of concurrent programs; 0: "local" runs one per GPU, or one
+        without GPUs, "slurm" and "k8s" run all. "ray" accepts only 0.
       engine_settings: settings of the other engines: cpus, gpus, time, partition,
         slurm, address, image, claim, as on the command line.
       route: run the trials of a program all at once ("vmap"), one after another
         ("map"), or by the faster of both ("auto").
-      metric: the metric of table.md and figure.png, such as "valid/loss"; by default
-        config.best_metric.
+      metric: the metric of table.md and figure.png, such as "valid/loss"; the default
+        is that of `Sweep.table` and `Sweep.figure`.
       restart: delete the output of unfinished or damaged groups first.
       download: download missing data.
 
@@ -234,10 +291,10 @@ def sweep(
     """
     _check_arguments(workdir, overrides, seeds, slots, engine_settings or {})
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))
-    check_metric(metric)
+    check_metric_syntax(metric)
     require(
         experiment is not None or grid or seeds,
-        f"a sweep of a config needs {argument('grid')} or {argument('seeds')}",
+        f"a sweep of a config needs {mark_argument('grid')} or {mark_argument('seeds')}",
     )
     settings = DEFAULT_SETTINGS | dict(engine_settings or {})
     settings |= dict(engine=engine, slots=slots, workdir=workdir)
@@ -247,7 +304,9 @@ def sweep(
         print_warning("stopped: the running trials save a checkpoint; the same call resumes")
         raise
     if complete is not None:  # None: the engine wrote a manifest and ran nothing
-        write_outcome(SweepDir(workdir), request.experiment, complete, metric, _say_nothing)
+        write_and_check_outcome(
+            SweepDir(workdir), request.experiment, complete, metric, _say_nothing
+        )
     return Sweep(workdir, request.experiment)
 
 
@@ -260,7 +319,7 @@ def _check_arguments(
 ) -> None:
     """Raise a UserError if an argument of `sweep` has a wrong type."""
     check_type("workdir", workdir, (str, Path), "a directory")
-    require(str(workdir), f"{argument('workdir')}='' must name a directory")
+    require(str(workdir), f"{mark_argument('workdir')}='' must name a directory")
     if overrides is not None:
         check_type("overrides", overrides, Mapping, "a dict such as {'steps': '10 epochs'}")
     for name, value in dict(seeds=seeds, slots=slots).items():
@@ -269,7 +328,8 @@ def _check_arguments(
     for name in engine_settings:
         require(
             name in known,
-            f"engine_settings[{name!r}] is none of {listing(known)}{nearest(name, known)}",
+            f"engine_settings[{name!r}] is none of "
+            f"{join_names(known)}{format_suggestion(name, known)}",
         )
 
 
@@ -285,14 +345,14 @@ def _as_grids(grid: Any) -> list[list[dict]]:
         for trial in overrides:
             require(
                 isinstance(trial, Mapping),
-                f"{argument('grid')} has {trial!r}: it must be a dict such as "
+                f"{mark_argument('grid')} has {trial!r}: it must be a dict such as "
                 "{'hp.lr': [1e-4, 1e-3]}, or a list of overrides such as {'hp.lr': 1e-4}",
             )
         return [[dict(trial) for trial in overrides]] if overrides else []
     for key, values in grid.items():
         require(
             isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping)),
-            f"{argument('grid')}[{key!r}] = {values!r} must be a list of values",
+            f"{mark_argument('grid')}[{key!r}] = {values!r} must be a list of values",
         )
     return [grids.values(key, *values) for key, values in grid.items()]
 
@@ -308,7 +368,8 @@ def load(
       data_dir: the directory of the data sets, instead of config.run.data_dir.
 
     Raises:
-      UserError: the directory contains none of them.
+      UserError: the directory contains none of them, or `checkpoint` is "best" and
+        the directory is a sweep or a run without a best checkpoint.
 
     >>> aigc_jax.load("runs/gan").step
     20
@@ -316,14 +377,14 @@ def load(
     Sweep('runs/lr', 4 trials)
     """
     check_type("path", path, (str, Path), "the directory of a run or of a sweep")
-    require(str(path), f"{argument('path')}='' must name the directory of a run or of a sweep")
+    require(str(path), f"{mark_argument('path')}='' must name the directory of a run or of a sweep")
     if (Path(path) / "sweep.json").is_file():
         require(
             checkpoint == "latest",
-            f"{path} is a sweep: {argument('checkpoint')}={checkpoint} is for one of its runs, "
-            f"such as sweep.run(seed=0, {argument('checkpoint')}={checkpoint!r})",
+            f"{path} is a sweep: {mark_argument('checkpoint')}={checkpoint} is for one of its "
+            f"runs, such as sweep.run(seed=0, {mark_argument('checkpoint')}={checkpoint!r})",
         )
         return Sweep(path)
-    from aigc_jax.inference.run import load as load_run
+    from aigc_jax.inference.load import load as load_run
 
     return load_run(path, checkpoint, data_dir)

@@ -9,23 +9,26 @@ from aigc_jax.core import config as configs
 from aigc_jax.sweeps import plots, tables
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.utils.disk import disk_errors
+from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import require
-from aigc_jax.utils.text_table import table
+from aigc_jax.utils.text_table import format_table
 
 MOST = 8  # most columns of a table
 WIDTH = 24  # characters of a value in a table with one line per run
 
 
-def find_differences(runs: list[RunDir]) -> dict[str, list[str]]:
+def find_config_differences(runs: list[RunDir]) -> dict[str, list[str]]:  # {key: JSON by run}
     """Return {key: value in each run} of the config keys whose values differ."""
-    leaves = [configs.flatten_config(configs.from_json(run.config()["config"])) for run in runs]
+    leaves = [
+        configs.flatten_config(configs.from_json_dict(run.read_config_json()["config"]))
+        for run in runs
+    ]
     keys = dict.fromkeys(key for config in leaves for key in config)
     values = {key: [json.dumps(config.get(key)) for config in leaves] for key in keys}
     return {key: column for key, column in values.items() if len(set(column)) > 1}
 
 
-def names_of(runs: Sequence[RunDir]) -> list[str]:
+def unique_run_names(runs: Sequence[RunDir]) -> list[str]:  # last parts of their paths
     """Return the runs' directory names, with enough parents to make them unique."""
     parts = [run.path.absolute().parts for run in runs]
     for depth in range(1, max(map(len, parts)) + 1):
@@ -35,54 +38,74 @@ def names_of(runs: Sequence[RunDir]) -> list[str]:
     return [f"{i}: {'/'.join(p[-1:])}" for i, p in enumerate(parts)]
 
 
-def last_values(rows: list[dict], names: Sequence[str]) -> dict[str, list]:
-    """Return {"split metric": last value of each run}, with each split's last step."""
+def last_values_by_metric(
+    rows: list[dict], run_names: Sequence[str]
+) -> dict[str, list]:  # {"split metric": one value per run}
+    """Return {"split metric": last value of each run}, with each split's last step.
+
+    Args:
+      rows: rows of all runs, each with `trial`, the run's name.
+      run_names: the runs, in the order of the values; a run without a value has None.
+    """
     out = {}
     for split in dict.fromkeys(row["split"] for row in rows):
-        last = tables.last_rows(rows, split)
-        for metric in ("step", *tables.metrics_in(rows, split, ())):
-            out[f"{split} {metric}"] = [last[n].get(metric) if n in last else None for n in names]
+        last_rows = tables.last_rows(rows, split)
+        for metric in ("step", *tables.list_metric_names(rows, split, ())):
+            out[f"{split} {metric}"] = [
+                last_rows[n].get(metric) if n in last_rows else None for n in run_names
+            ]
     return out
 
 
-def shared_metric(rows: list[dict], best: str) -> str:
+def choose_common_metric(rows: list[dict], best_metric: str) -> str:  # "split/name"
     """Return config.best_metric if a row has it, else the metric of most runs; ties go
     to the valid split, then train, then test.
     """
     order = ("valid", "train", "test")
     runs: dict[tuple[str, str], set[str]] = {}
     for row in rows:
-        for name in tables.metrics_in([row], row["split"], ()):
+        for name in tables.list_metric_names([row], row["split"], ()):
             runs.setdefault((row["split"], name), set()).add(row["trial"])
-    split, _, name = best.partition("/")
+    split, _, name = best_metric.partition("/")
     if (split, name) in runs:
-        return best
+        return best_metric
     rank = lambda key: (len(runs[key]), -order.index(key[0]) if key[0] in order else -len(order))
     require(runs, "the runs have no number in any row")
     return "/".join(max(runs, key=rank))
 
 
-def side_by_side(columns: dict[str, list], names: Sequence[str], title: str) -> str:
+def format_side_by_side(
+    values_by_key: dict[str, list], run_names: Sequence[str], first_header: str
+) -> str:
     """Return a table with one column per run; for more than MOST runs, a table with one
     line per run and the first MOST keys, followed by the names of the other keys.
+
+    Args:
+      values_by_key: {key: value of each run}.
+      run_names: the runs.
+      first_header: head of the first column.
     """
-    if len(names) <= MOST:
-        return table([(key, *values) for key, values in columns.items()], (title, *names))
-    shown, rest = list(columns)[:MOST], list(columns)[MOST:]
-    lines = [(name, *(clip_text(columns[key][i]) for key in shown)) for i, name in enumerate(names)]
+    if len(run_names) <= MOST:
+        return format_table(
+            [(key, *values) for key, values in values_by_key.items()], (first_header, *run_names)
+        )
+    shown, rest = list(values_by_key)[:MOST], list(values_by_key)[MOST:]
+    lines = [
+        (name, *(shorten_text(values_by_key[key][i]) for key in shown))
+        for i, name in enumerate(run_names)
+    ]
     more = f"\nand {len(rest)} more: {', '.join(rest)}" if rest else ""
-    return table(lines, (title, *shown)) + more
+    return format_table(lines, (first_header, *shown)) + more
 
 
-def clip_text(value: Any) -> Any:
+def shorten_text(value: Any) -> Any:  # other values are returned unchanged
     """Shorten a text to WIDTH characters: its start and its end, where paths differ."""
     if not isinstance(value, str) or len(value) <= WIDTH:
         return value
     return f"{value[: WIDTH // 3]}...{value[-(WIDTH - WIDTH // 3 - 3) :]}"
 
 
-def compare_runs(paths: Sequence[str | Path], out: Path | None, metric: str = "") -> str:
-    """Return the tables as text, and plot the curves of a metric to the file `out`."""
+def _open_runs(paths: Sequence[str | Path]) -> list[RunDir]:
     runs = [RunDir(path) for path in paths]
     for run in runs:
         require(
@@ -90,30 +113,71 @@ def compare_runs(paths: Sequence[str | Path], out: Path | None, metric: str = ""
             f"{run.path} is a sweep: compare its trials, {run.path}/trials/*",
         )
     require(len(runs) > 1, "compare needs two runs or more")
-    names, columns = names_of(runs), find_differences(runs)
+    return runs
+
+
+def compare_runs(
+    paths: Sequence[str | Path], figure_path: Path | None, metric: str = ""
+) -> str:  # the tables as text
+    """Return the tables as text, and plot the curves of a metric.
+
+    Args:
+      paths: the run directories, at least two.
+      figure_path: the .png or .pdf of the figure; None: no figure.
+      metric: such as "valid/loss"; by default config.best_metric of the first run, or
+        the metric of most runs (`choose_common_metric`).
+
+    Raises:
+      UserError: fewer than two runs, a sweep, no rows, or no row with the metric.
+    """
+    runs = _open_runs(paths)
+    names, columns = unique_run_names(runs), find_config_differences(runs)
     rows = [
-        dict(trial=name) | row for name, run in zip(names, runs, strict=True) for row in run.rows()
+        dict(trial=name) | row
+        for name, run in zip(names, runs, strict=True)
+        for row in run.read_rows()
     ]
     require(rows, f"{', '.join(map(str, paths))} have no row yet")
-    metric = metric or shared_metric(rows, runs[0].config()["config"]["best_metric"])
-    split, name = tables.parts_of(metric, rows, ())
-    statuses = [run.known_status() for run in runs]
+    metric = metric or choose_common_metric(
+        rows, runs[0].read_config_json()["config"]["best_metric"]
+    )
+    split, name = tables.parse_metric(metric, rows, ())
+    statuses = [run.describe_status() for run in runs]
     trials = [dict(trial=n, run=n, status=s) for n, s in zip(names, statuses, strict=True)]
-    results, last = Results(rows, trials, ["run"]), last_values(rows, names)
+    results, last = Results(rows, trials, ["run"]), last_values_by_metric(rows, names)
     first = [f"{split} step", f"{split} {name}"]
     last = {key: last[key] for key in dict.fromkeys([*first, *last])}
-    notes = [*tables.missing_trials(results, split, name), *runs_lacking(rows, names, split, name)]
-    if out is not None:
+    notes = [
+        *tables.describe_missing_trials(results, split, name),
+        *describe_runs_without_metric(rows, names, split, name),
+    ]
+    if figure_path is not None:
         draw = lambda axes: plots.draw_curves(results, metric, axes)
-        with disk_errors(out):
-            plots.save_figure(out, draw, size=plots.size_for(len(names)), notes=notes)
+        with convert_disk_errors(figure_path):
+            plots.save_figure(
+                figure_path, draw, size=plots.choose_figure_size(len(names)), notes=notes
+            )
     return "\n\n".join(
-        [side_by_side(columns, names, "config"), side_by_side(last, names, "last row"), *notes]
+        [
+            format_side_by_side(columns, names, "config"),
+            format_side_by_side(last, names, "last row"),
+            *notes,
+        ]
     )
 
 
-def runs_lacking(rows: list[dict], names: Sequence[str], split: str, name: str) -> list[str]:
-    """Return a note with the runs that have no value of the metric."""
-    curves = plots.trial_curves(rows, set(names), split, name)
-    absent = [n for n in names if n not in curves]
-    return [f"No {split}/{name} of: {', '.join(absent)}."] * bool(absent)
+def describe_runs_without_metric(
+    rows: list[dict], run_names: Sequence[str], split: str, metric_name: str
+) -> list[str]:
+    """Return a list of one note, which names the runs that have no value of a metric;
+    [] if all have one.
+
+    Args:
+      rows: rows of all runs.
+      run_names: the runs.
+      split: the split of the metric, such as "valid".
+      metric_name: its name, such as "loss".
+    """
+    curves = plots.extract_curves(rows, set(run_names), split, metric_name)
+    absent = [n for n in run_names if n not in curves]
+    return [f"No {split}/{metric_name} of: {', '.join(absent)}."] * bool(absent)

@@ -11,30 +11,40 @@ from aigc_jax.sweeps import evidence
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.report import FIGURES, render_results
-from aigc_jax.utils.disk import disk_errors
-from aigc_jax.utils.errors import argument, choose, require
-from aigc_jax.utils.python_files import user_code
+from aigc_jax.utils.disk import convert_disk_errors
+from aigc_jax.utils.errors import choose, mark_argument, require
+from aigc_jax.utils.python_files import convert_user_code_errors
 from aigc_jax.utils.terminal import print_text
 
 
-def run_experiment(experiment: Experiment, workdir: Path, only: Sequence[str] = ()) -> None:
+def run_experiment(
+    experiment: Experiment, workdir: Path, only_parts: Sequence[str] = ()
+) -> None:  # in this process
     """Train an experiment, or only some parts, and draw its table and figure once all
     parts have rows.
+
+    Args:
+      experiment: an experiment with `run`.
+      workdir: the directory that `run` and the rows are written to.
+      only_parts: names of the parts to train; (): all.
+
+    Raises:
+      UserError: a part does not exist, the experiment fails, or it leaves no run.
     """
     assert experiment.run is not None and experiment.file is not None
     require(
-        not only or experiment.parts,
-        f"{argument('only')}={','.join(only)} is for experiments with parts, but "
+        not only_parts or experiment.parts,
+        f"{mark_argument('only')}={','.join(only_parts)} is for experiments with parts, but "
         f"{experiment.file.stem} has none",
     )
-    for part in only:
-        choose(dict.fromkeys(experiment.parts), part, argument("only"))
-    with disk_errors(workdir):
+    for part in only_parts:
+        choose(dict.fromkeys(experiment.parts), part, mark_argument("only"))
+    with convert_disk_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        for part in only or experiment.parts or ("",):
-            with user_code(experiment.file, "experiment"):
+        for part in only_parts or experiment.parts or ("",):
+            with convert_user_code_errors(experiment.file, "experiment"):
                 rows = list(experiment.run(part, workdir) if part else experiment.run(workdir))
-            store_rows(experiment, rows, workdir, environment_of(workdir))
+            store_rows(experiment, rows, workdir, find_environment_file(workdir))
         all_rows = evidence.read_rows(workdir)
         # of "2" a CSV file has the number
         present = {str(row[experiment.column]) for row in all_rows} if experiment.parts else set()
@@ -45,33 +55,50 @@ def run_experiment(experiment: Experiment, workdir: Path, only: Sequence[str] = 
             render_results(workdir, Results(all_rows, trials=[], varied=[]), experiment)
 
 
-def environment_of(workdir: Path) -> Path:
+def find_environment_file(workdir: Path) -> Path:  # of its first run
     """Return the environment.json of the first run below a directory, by name."""
     paths = sorted(workdir.glob("*/**/environment.json")) or [workdir / "environment.json"]
     require(paths[0].is_file(), f"{workdir} has no run: an experiment's rows come from runs")
     return paths[0]
 
 
-def store_rows(experiment: Experiment, rows: list[dict], folder: Path, environment: Path) -> None:
-    """Write rows.csv and environment.json; with parts, rows of other parts stay."""
-    if experiment.parts:
-        evidence.replace_rows(folder, experiment.column, rows, environment)
-    else:
-        evidence.write_rows(folder, rows, environment)
-
-
-def draw_results(experiment: Experiment, workdir: Path, out: Path, commit: bool) -> None:
-    """Draw table and figure of WORKDIR/rows.csv into `out`.
+def store_rows(
+    experiment: Experiment, rows: list[dict], folder: Path, environment_file: Path
+) -> None:  # rows of other parts stay
+    """Write rows.csv and environment.json; with parts, rows of other parts stay.
 
     Args:
+      experiment: whose `parts` and `column` name the parts.
+      rows: the new rows.
+      folder: the directory to write.
+      environment_file: an environment.json to copy.
+    """
+    if experiment.parts:
+        evidence.replace_rows(folder, experiment.column, rows, environment_file)
+    else:
+        evidence.write_rows(folder, rows, environment_file)
+
+
+def draw_results(
+    experiment: Experiment, workdir: Path, out_dir: Path, commit: bool
+) -> None:  # commit: into experiment.results_dir
+    """Draw table and figure of WORKDIR/rows.csv.
+
+    Args:
+      experiment: an experiment with `run`.
+      workdir: the directory that `run_experiment` wrote.
+      out_dir: the directory of table and figure, ignored by `commit`.
       commit: first store the rows beside the experiment, and draw table and figure of
         all rows there.
+
+    Raises:
+      UserError: WORKDIR has no rows.csv.
     """
     require((workdir / "rows.csv").is_file(), f"{workdir} has no rows.csv: train it first")
     folder = workdir
     if commit:
-        folder = out = experiment.results
+        folder = out_dir = experiment.results_dir
         rows = evidence.read_rows(workdir)
         store_rows(experiment, rows, folder, workdir / "environment.json")
     results = Results(evidence.read_rows(folder), trials=[], varied=[])
-    render_results(out, results, experiment, names=FIGURES[:1] if commit else FIGURES)
+    render_results(out_dir, results, experiment, figure_names=FIGURES[:1] if commit else FIGURES)

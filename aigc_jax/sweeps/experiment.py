@@ -22,8 +22,12 @@ from ml_collections import ConfigDict
 
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps.grid import MOST_TRIALS
-from aigc_jax.utils.errors import UserError, argument, check_type, nearest, require
-from aigc_jax.utils.python_files import find_file, import_file, user_code
+from aigc_jax.utils.errors import UserError, check_type, format_suggestion, mark_argument, require
+from aigc_jax.utils.python_files import (
+    convert_user_code_errors,
+    find_python_file,
+    import_python_file,
+)
 
 MODES = ("min", "max")
 
@@ -37,21 +41,23 @@ def is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_pair(value: object, kind: Any = (int, float)) -> bool:
+def is_positive_pair(value: object, number_type: Any = (int, float)) -> bool:  # at most 1,000
     """Return whether a value is a pair of positive numbers, at most 1,000."""
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2
-        and all(isinstance(v, kind) and not isinstance(v, bool) and 0 < v <= 1000 for v in value)
+        and all(
+            isinstance(v, number_type) and not isinstance(v, bool) and 0 < v <= 1000 for v in value
+        )
     )
 
 
-def is_count(value: object) -> bool:
+def is_trial_count(value: object) -> bool:  # 1 to MOST_TRIALS
     """Return whether a value is a number of trials."""
     return isinstance(value, int) and is_int(value) and 0 < value <= MOST_TRIALS
 
 
-def is_valid_metric(value: object) -> bool:
+def is_valid_split_metric(value: object) -> bool:
     """Return whether a value names a metric of the valid split."""
     return isinstance(value, str) and value.startswith("valid/")
 
@@ -62,12 +68,14 @@ class Fields:
     # field -> (predicate, allowed values in words); a default of None is allowed, too
     CHECKS: Mapping[str, tuple[Callable, str]] = {}
 
-    def __new__(cls, **values: Any):
+    def __new__(cls, **values: Any) -> "Fields":
         """Refuse unknown fields, with the nearest spelling."""
         known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
         for name in values:
             if name not in known:
-                raise FieldError(f"{cls.__name__} has no field {name!r}{nearest(name, known)}")
+                raise FieldError(
+                    f"{cls.__name__} has no field {name!r}{format_suggestion(name, known)}"
+                )
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -103,10 +111,10 @@ class Search(Fields):
 
     CHECKS = dict(
         draw=(callable, "a function of suggest"),
-        objective=(is_valid_metric, "a metric of the valid split such as 'valid/loss'"),
+        objective=(is_valid_split_metric, "a metric of the valid split such as 'valid/loss'"),
         mode=(lambda v: v in MODES, "'min' or 'max'"),
-        batch=(is_count, f"a number of trials, 1 to {MOST_TRIALS:,}"),
-        trials=(is_count, f"a number of trials, 1 to {MOST_TRIALS:,}"),
+        batch=(is_trial_count, f"a number of trials, 1 to {MOST_TRIALS:,}"),
+        trials=(is_trial_count, f"a number of trials, 1 to {MOST_TRIALS:,}"),
     )
 
 
@@ -128,7 +136,7 @@ class Halving(Fields):
     mode: str = "min"
 
     CHECKS = dict(
-        metric=(is_valid_metric, "a metric of the valid split such as 'valid/loss'"),
+        metric=(is_valid_split_metric, "a metric of the valid split such as 'valid/loss'"),
         factor=(lambda v: is_int(v) and v > 1, "an integer of at least 2"),
         mode=(lambda v: v in MODES, "'min' or 'max'"),
     )
@@ -157,7 +165,7 @@ class Experiment(Fields):
         directory) -> the rows of that part. Rows are dicts.
       parts: names of the parts of `run`, which may be trained separately.
       column: the column of the rows that holds the part.
-      table: (rows) -> Markdown; default: `sweeps.tables.summary_table`.
+      table: (rows) -> Markdown; default: `sweeps.tables.format_summary_table`.
       figure: (rows, axes) -> None; default: the metric over steps.
       metric: that the default table and figure show, such as "test/neg_elbo".
       panels: rows and columns of the figure, whose axes `figure` gets as an array.
@@ -190,8 +198,8 @@ class Experiment(Fields):
         table=(callable, "a function of rows"),
         figure=(callable, "a function of rows and axes"),
         metric=(lambda v: isinstance(v, str), "a metric such as 'test/loss'"),
-        panels=(lambda v: is_pair(v, int), "rows and columns, such as (1, 2)"),
-        size=(is_pair, "inches, such as (9, 4)"),
+        panels=(lambda v: is_positive_pair(v, int), "rows and columns, such as (1, 2)"),
+        size=(is_positive_pair, "inches, such as (9, 4)"),
     )
 
     def __post_init__(self) -> None:
@@ -210,63 +218,63 @@ class Experiment(Fields):
             raise FieldError("Experiment.parts and Experiment.column must be set together")
 
     @property
-    def results(self) -> Path:
+    def results_dir(self) -> Path:
         """The directory of the committed rows, table and figure."""
         assert self.file is not None
         return self.file.parent / "results" / self.file.stem
 
 
-def load(path: str | Path) -> Experiment:
-    """Return the EXPERIMENT of a file, which `find_file` locates. Raises a UserError
-    where the file has none, or one with an invalid field.
+def load(path: str | Path) -> Experiment:  # the EXPERIMENT of a file
+    """Return the EXPERIMENT of a file, which `find_python_file` locates. Raises a
+    UserError where the file has none, or one with an invalid field.
     """
     check_type("experiment", path, (str, Path), "a name or a path")
-    file = find_file(path, "experiment")
+    file = find_python_file(path, "experiment")
     try:
-        experiment = getattr(import_file(file, "experiment"), "EXPERIMENT", None)
+        experiment = getattr(import_python_file(file, "experiment"), "EXPERIMENT", None)
     except FieldError as e:
-        raise UserError(f"{argument('experiment')}={path}: {e.args[0]}") from None
+        raise UserError(f"{mark_argument('experiment')}={path}: {e.args[0]}") from None
     if not isinstance(experiment, Experiment):
         raise UserError(
-            f"{argument('experiment')}={path} has no EXPERIMENT = Experiment(config=..., "
+            f"{mark_argument('experiment')}={path} has no EXPERIMENT = Experiment(config=..., "
             "sweep=...), of aigc_jax.sweeps.experiment"
         )
     search = experiment.search and dataclasses.replace(experiment.search, name=file.stem)
     return dataclasses.replace(experiment, file=file, search=search)
 
 
-def base_config(experiment: Experiment) -> ConfigDict:
+def load_base_config(experiment: Experiment) -> ConfigDict:  # with its overrides
     """Return the config of an experiment, with its overrides."""
     assert experiment.file is not None and experiment.config is not None
     beside = experiment.file.resolve().parent.parent / experiment.config
-    config = beside if beside.is_file() else find_file(experiment.config, "config")
+    config = beside if beside.is_file() else find_python_file(experiment.config, "config")
     return configs.override(configs.load(config), dict(experiment.overrides))
 
 
-def trial_overrides(experiment: Experiment) -> list[dict]:
+def list_trial_overrides(experiment: Experiment) -> list[dict]:  # [] for a search
     """Return the overrides of an experiment's trials; [] for a search, which suggests
     them later.
     """
     if experiment.sweep is None:
         return []
     path = experiment.file or "experiment"
-    with user_code(path, "experiment"):
+    with convert_user_code_errors(path, "experiment"):
         overrides = experiment.sweep()
     require(
         isinstance(overrides, Iterable) and not isinstance(overrides, (str, dict)),
-        f"{argument('experiment')}={path}: sweep() returned {overrides!r} instead of "
+        f"{mark_argument('experiment')}={path}: sweep() returned {overrides!r} instead of "
         "overrides such as {'hp.lr': 1e-3, 'seed': 0}",
     )
-    with user_code(path, "experiment"):
+    with convert_user_code_errors(path, "experiment"):
         overrides = list(itertools.islice(overrides, MOST_TRIALS + 1))
     require(
         len(overrides) <= MOST_TRIALS,
-        f"{argument('experiment')}={path}: sweep() yields more than {MOST_TRIALS:,} trials",
+        f"{mark_argument('experiment')}={path}: sweep() yields more than {MOST_TRIALS:,} trials",
     )
     return overrides
 
 
-def check_rungs(rungs: Any) -> None:
+def check_rungs(rungs: Any) -> None:  # increasing durations
     """Raise a FieldError unless the rungs are durations, each longer than the previous
     one if their units are equal.
     """

@@ -8,10 +8,10 @@ import random as _random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from aigc_jax.utils.errors import argument, require
+from aigc_jax.utils.errors import mark_argument, require
 
 
-def values(key: str, *choices: Any) -> list[dict]:
+def values(key: str, *choices: Any) -> list[dict]:  # [{key: choice}, ...]
     """Return one override per value: values("hp.lr", 1e-4, 1e-3)."""
     return [{key: choice} for choice in choices]
 
@@ -21,10 +21,13 @@ MOST_TRIALS = 100_000  # of a sweep: each trial is a directory
 Draw = Callable[[_random.Random], Any]  # draws a value
 
 
-def seeds(n: int) -> list[dict]:
-    """Return overrides of the seed by 0 .. n - 1."""
-    require(0 < n <= MOST_TRIALS, f"seeds({n}): the number of seeds must be 1 to {MOST_TRIALS:,}")
-    return values("seed", *range(n))
+def seeds(num_seeds: int) -> list[dict]:  # [{"seed": 0}, ...]
+    """Return overrides of the seed by 0 .. num_seeds - 1."""
+    require(
+        0 < num_seeds <= MOST_TRIALS,
+        f"seeds({num_seeds}): the number of seeds must be 1 to {MOST_TRIALS:,}",
+    )
+    return values("seed", *range(num_seeds))
 
 
 def product(*sweeps: Iterable[dict]) -> list[dict]:
@@ -38,10 +41,10 @@ def product(*sweeps: Iterable[dict]) -> list[dict]:
         f"the product of {len(factors)} sweeps has {count:,} trials; "
         f"at most {MOST_TRIALS:,} are allowed",
     )
-    return [_merged(parts) for parts in itertools.product(*factors)]
+    return [_merge_overrides(parts) for parts in itertools.product(*factors)]
 
 
-def zipped(*sweeps: Sequence[dict]) -> list[dict]:
+def zipped(*sweeps: Sequence[dict]) -> list[dict]:  # of equal lengths
     """Return the i-th overrides of all sweeps merged, for each i; the sweeps must have
     equal lengths.
     """
@@ -50,22 +53,23 @@ def zipped(*sweeps: Sequence[dict]) -> list[dict]:
         len(set(lengths)) <= 1,
         f"zipped sweeps must be of one length, not {', '.join(map(str, lengths))}",
     )
-    return [_merged(parts) for parts in zip(*sweeps, strict=True)]
+    return [_merge_overrides(parts) for parts in zip(*sweeps, strict=True)]
 
 
-def chain(*sweeps: Iterable[dict]) -> list[dict]:
+def chain(*sweeps: Iterable[dict]) -> list[dict]:  # concatenated
     """Return the concatenation of sweeps."""
     return [dict(part) for sweep in sweeps for part in sweep]
 
 
-def _merged(parts) -> dict:
+def _merge_overrides(overrides: Iterable[dict]) -> dict:
+    """Return one dict of several; the last value of a key wins."""
     out: dict = {}
-    for part in parts:
-        out |= part
+    for changes in overrides:
+        out |= changes
     return out
 
 
-def loguniform(low: float, high: float) -> Draw:
+def loguniform(low: float, high: float) -> Draw:  # 6 digits
     """Return a draw for `random`: a log-uniform number from low to high, rounded to 6
     significant digits.
     """
@@ -73,7 +77,7 @@ def loguniform(low: float, high: float) -> Draw:
     return lambda draw: float(f"{math.exp(draw.uniform(math.log(low), math.log(high))):.6g}")
 
 
-def uniform(low: float, high: float) -> Draw:
+def uniform(low: float, high: float) -> Draw:  # 6 digits
     """Return a draw for `random`: a uniform number from low to high, rounded to 6
     significant digits.
     """
@@ -81,21 +85,28 @@ def uniform(low: float, high: float) -> Draw:
     return lambda draw: float(f"{draw.uniform(low, high):.6g}")
 
 
-def choice(*options: Any) -> Draw:
+def choice(*options: Any) -> Draw:  # of one option
     """Return a draw for `random`: one of the options, with equal probabilities."""
     return lambda draw: draw.choice(options)
 
 
-def random(n: int, draws: dict, seed: int = 0) -> list[dict]:
-    """Return n random overrides: random(20, {"hp.lr": loguniform(1e-5, 1e-2)}). The
-    first m overrides do not depend on n.
+def random(num_trials: int, draws: dict[str, Draw], seed: int = 0) -> list[dict]:
+    """Return random overrides: random(20, {"hp.lr": loguniform(1e-5, 1e-2)}). The first
+    overrides do not depend on num_trials.
+
+    Args:
+      num_trials: number of trials.
+      draws: {config key: draw}; a draw is a result of `loguniform`, `uniform` or
+        `choice`, or any function of Python's random.Random.
+      seed: the same seed gives the same overrides.
     """
     return [
-        {key: f(_random.Random(f"{seed}/{i}/{key}")) for key, f in draws.items()} for i in range(n)
+        {key: f(_random.Random(f"{seed}/{i}/{key}")) for key, f in draws.items()}
+        for i in range(num_trials)
     ]
 
 
-def parse(text: str) -> list[dict]:
+def parse_grid(text: str) -> list[dict]:  # KEY=VALUE,VALUE,...
     """Parse one grid of the command line, KEY=VALUE,VALUE,..., whose values are written
     as those of config keys on the command line.
 
@@ -106,8 +117,8 @@ def parse(text: str) -> list[dict]:
     key, equals, choices = text.partition("=")
     require(
         bool(equals and key.strip() and choices.strip()),
-        f"{argument('grid')}={text} must be KEY=VALUE,VALUE,..., such as "
-        f"{argument('grid')} hp.lr=1e-4,3e-4",
+        f"{mark_argument('grid')}={text} must be KEY=VALUE,VALUE,..., such as "
+        f"{mark_argument('grid')} hp.lr=1e-4,3e-4",
     )
     return values(key.strip().removeprefix("config."), *map(_unquote, _split(choices, text)))
 
@@ -129,7 +140,7 @@ def _split(choices: str, text: str) -> list[str]:
         elif c in BRACKETS:
             require(
                 opened and opened.pop() == BRACKETS[c],
-                f"{argument('grid')}={text} has an unmatched {c}; quote a value "
+                f"{mark_argument('grid')}={text} has an unmatched {c}; quote a value "
                 "that contains this character",
             )
         if c == "," and not quote and not opened:
@@ -137,10 +148,11 @@ def _split(choices: str, text: str) -> list[str]:
         else:
             parts[-1] += c
     left = [*opened, *quote]
-    require(not left, f"{argument('grid')}={text} has an unclosed {''.join(left[-1:])}")
+    require(not left, f"{mark_argument('grid')}={text} has an unclosed {''.join(left[-1:])}")
     parts = [part.strip() for part in parts]
     require(
-        all(parts), f"{argument('grid')}={text} has an empty value; write '' for an empty string"
+        all(parts),
+        f"{mark_argument('grid')}={text} has an empty value; write '' for an empty string",
     )
     return parts
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import plots
@@ -14,39 +14,44 @@ from aigc_jax.sweeps.engines.base import (
     EXIT_LOCKED,
     EXIT_PREEMPTED,
     EXIT_REFUSED,
-    Ended,
     Engine,
+    ExitStatus,
     Job,
 )
 from aigc_jax.sweeps.sweep import Group, Sweep
-from aigc_jax.sweeps.trials import FINAL, Trial, groups_of
+from aigc_jax.sweeps.trials import FINAL, Trial, group_trials
 from aigc_jax.training.progress import format_seconds
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
-from aigc_jax.utils.errors import argument, require
+from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.locks import try_lock
-from aigc_jax.utils.subprocesses import command_line
+from aigc_jax.utils.subprocesses import interpreter_arguments
 from aigc_jax.utils.terminal import StatusLine, print_text, print_warning
-from aigc_jax.utils.text_table import table
+from aigc_jax.utils.text_table import format_table
 
 LOG_SECONDS = 5.0  # between status lines if the output is not a terminal
 
 
-def group_job(group: Group, **options) -> Job:
-    """Return the job that trains a group. options: those of the verb `group`."""
+def make_group_job(group: Group, **flags: Any) -> Job:  # flags of the verb "group"
+    """Return the job that trains a group. Its log is GROUP/log.txt.
+
+    Args:
+      group: the group.
+      flags: flags of the verb `group`: route, halve, download.
+    """
     return Job(
         group.name,
-        command_line("group", workdir=group.path.absolute(), **options),
+        interpreter_arguments("group", workdir=group.path.absolute(), **flags),
         group.path / "log.txt",
     )
 
 
-def run_groups(
+def run_unfinished_groups(
     sweep: Sweep,
     engine: Engine,
-    options: dict | None = None,
+    group_flags: dict | None = None,
     report: Callable[[str], None] = print_warning,
-) -> bool | None:
+) -> bool | None:  # whether all groups are finished; None: the engine runs nothing
     """Run every unfinished group.
 
     A group that crashes is run once more, with half the chunk; a group that is refused
@@ -55,7 +60,7 @@ def run_groups(
     Args:
       sweep: the sweep.
       engine: runs the jobs of the groups.
-      options: options of the verb `group`, such as route.
+      group_flags: flags of the verb `group`, such as route.
       report: called with messages about groups that stopped, crashed or were refused.
 
     Returns:
@@ -63,56 +68,61 @@ def run_groups(
     """
     view = SweepStatus(sweep)
     try:
-        return _run_groups(sweep, engine, options or {}, report, view)
+        return _run_groups(sweep, engine, group_flags or {}, report, view)
     except BaseException:
-        view.status.end()
+        view.status.end_line()
         raise
 
 
 def _run_groups(
-    sweep: Sweep, engine: Engine, options: dict, report: Callable, view: "SweepStatus"
+    sweep: Sweep, engine: Engine, group_flags: dict, report: Callable, view: "SweepStatus"
 ) -> bool | None:
     tried: set[str] = set()
     # The figures at the end need matplotlib: import it while the jobs run.
-    threading.Thread(target=plots.import_matplotlib, daemon=True).start()
+    threading.Thread(target=plots.preload_matplotlib, daemon=True).start()
     while True:
-        groups = {g.name: g for g in sweep.groups() if not g.finished()}
-        todo = [g for name, g in groups.items() if name not in tried and not g.held()]
+        groups = {g.name: g for g in sweep.groups() if not g.is_finished()}
+        todo = [g for name, g in groups.items() if name not in tried and not g.is_locked()]
         if not groups or (not todo and all(name in tried for name in groups)):
-            view.show(last=True)
+            view.print_if_due(is_last=True)
             return not groups
         if not todo:  # other processes train the remaining groups
-            view.show()
+            view.print_if_due()
             time.sleep(1.0)
             continue
-        ended = engine.run([group_job(g, **options) for g in todo], view.show)
+        ended = engine.run([make_group_job(g, **group_flags) for g in todo], view.print_if_due)
         if ended is None:
             return None
         if _report_stopped(ended, report):
             return False
-        half = [group_job(groups[name], **options, halve=True) for name in _crashed(ended)]
+        half = [
+            make_group_job(groups[name], **group_flags, halve=True)
+            for name in _crashed_groups(ended)
+        ]
         _report_failed(ended, groups, report)
-        again = (engine.run(half, view.show) if half else None) or {}
+        again = (engine.run(half, view.print_if_due) if half else None) or {}
         if any(end.code == EXIT_PREEMPTED for end in again.values()):
             return False
-        for name in _crashed(again, and_refused=True):
+        for name in _crashed_groups(again, include_refused=True):
             report(
                 f"group {name} crashed again: {again[name].reason}; its log: "
                 f"{groups[name].path / 'log.txt'}"
             )
-            groups[name].give_up(again[name].reason)
+            groups[name].mark_crashed(again[name].reason)
         tried |= {name for name, end in (ended | again).items() if end.code != EXIT_LOCKED}
 
 
-def _crashed(ended: dict[str, Ended], and_refused: bool = False) -> list[str]:
+def _crashed_groups(
+    exit_statuses: dict[str, ExitStatus], include_refused: bool = False
+) -> list[str]:  # their names
     """Return the names of the groups whose exit code is neither success, preemption,
-    lock nor refusal; with `and_refused`, also those of refused groups.
+    lock nor refusal; with `include_refused`, also those of refused groups.
     """
-    well = {0, EXIT_LOCKED, EXIT_PREEMPTED} | (set() if and_refused else {EXIT_REFUSED})
-    return [name for name, end in ended.items() if end.code not in well]
+    well = {0, EXIT_LOCKED, EXIT_PREEMPTED} | (set() if include_refused else {EXIT_REFUSED})
+    return [name for name, end in exit_statuses.items() if end.code not in well]
 
 
-def _report_stopped(ended: dict[str, Ended], report: Callable) -> bool:
+def _report_stopped(ended: dict[str, ExitStatus], report: Callable) -> bool:
     """Report the preempted groups; return whether any group was preempted."""
     stopped = {name: end for name, end in ended.items() if end.code == EXIT_PREEMPTED}
     for name, end in stopped.items():
@@ -120,30 +130,32 @@ def _report_stopped(ended: dict[str, Ended], report: Callable) -> bool:
     return bool(stopped)
 
 
-def _report_failed(ended: dict[str, Ended], groups: dict[str, Group], report: Callable) -> None:
+def _report_failed(
+    ended: dict[str, ExitStatus], groups: dict[str, Group], report: Callable
+) -> None:
     """Report the refused groups, mark their trials as failed, and report the crashed
     groups.
     """
     for name, end in ended.items():
         if end.code == EXIT_REFUSED:
             report(f"group {name} cannot be trained: {end.reason}")
-            groups[name].give_up(end.reason)
-    for name in _crashed(ended):
+            groups[name].mark_crashed(end.reason)
+    for name in _crashed_groups(ended):
         report(f"group {name} crashed: {ended[name].reason}; retrying with half the chunk size")
 
 
-def clear_unfinished(sweep: Sweep) -> None:
+def delete_unfinished_outputs(sweep: Sweep) -> None:  # and those of damaged groups
     """Delete the output of unfinished or damaged groups, so that they start again."""
-    for group in sweep.all_groups():
-        if group.finished() and not group.is_damaged():
+    for group in sweep.groups_by_name():
+        if group.is_finished() and not group.is_damaged():
             continue
         with try_lock(group.path) as mine:
             require(
                 mine,
                 f"another process is training in {group.path}: "
-                f"stop that process before {argument('restart')}",
+                f"stop that process before {mark_argument('restart')}",
             )
-            group.clear()
+            group.delete_outputs()
 
 
 class SweepStatus:
@@ -154,20 +166,20 @@ class SweepStatus:
     def __init__(self, sweep: Sweep, file: TextIO | None = None) -> None:
         self.sweep, self.shown_at = sweep, 0.0
         self.status = StatusLine(file, LOG_SECONDS, terminal_seconds=1.0)
-        self.best, self.mode = (sweep.stored()[key] for key in ("best", "best_mode"))
+        self.best, self.mode = (sweep.read_sweep_json()[key] for key in ("best", "best_mode"))
         # run directory -> (bytes of rows.jsonl that were read, best value so far)
         self.tails: dict[Path, tuple[int, float | None]] = {}
 
-    def show(self, last: bool = False) -> None:
+    def print_if_due(self, is_last: bool = False) -> None:
         """Print the line if it is due: every second on a terminal, every LOG_SECONDS
-        in a log if it changed. `last` prints immediately and ends the line.
+        in a log if it changed. `is_last` prints immediately and ends the line.
         """
-        if time.monotonic() - self.shown_at < self.status.seconds and not last:
+        if time.monotonic() - self.shown_at < self.status.seconds and not is_last:
             return
         self.shown_at = time.monotonic()
-        self.status.write(self.line(), last)
+        self.status.write_line(self.format_line(), is_last)
 
-    def line(self) -> str:
+    def format_line(self) -> str:
         """Return the counts by status, the best value so far and the remaining time."""
         counts: dict[str, int] = {}
         left = 0.0
@@ -175,9 +187,9 @@ class SweepStatus:
         for group in self.sweep.groups():
             for status in group.statuses():
                 counts[status] = counts.get(status, 0) + 1
-            left = max(left, seconds_left(group))
+            left = max(left, estimate_seconds_left(group))
             for run in group.dirs:
-                value = self.best_of(run)
+                value = self.read_best_value(run)
                 if value is not None and (
                     best is None or (value < best[0]) == (self.mode == "min")
                 ):
@@ -187,7 +199,7 @@ class SweepStatus:
             parts.append(f"{self.best} {best[0]:.4g} ({best[1].rsplit('-', 1)[0] or best[1]})")
         return ", ".join(parts) + (f"; {format_seconds(left)} left" if left else "")
 
-    def best_of(self, run: RunDir) -> float | None:
+    def read_best_value(self, run: RunDir) -> float | None:
         """Return the best value of config.best_metric in a trial's rows so far; reads
         only the rows that are new since the last call.
         """
@@ -223,11 +235,11 @@ def _value_in(line: bytes, split: str, name: str) -> float | None:
     return row.get(name) if row["split"] == split else None
 
 
-def seconds_left(group: Group) -> float:
+def estimate_seconds_left(group: Group) -> float:  # 0 if unknown
     """Return the estimated seconds until a running group ends, from its last timing; 0
     if unknown.
     """
-    times = documents.read_lines(group.dirs[0] / "timings.jsonl", lenient=True)
+    times = documents.read_lines(group.dirs[0] / "timings.jsonl", skip_invalid=True)
     stored = documents.peek(group.dirs[0] / "config.json")
     if (
         not times
@@ -239,22 +251,22 @@ def seconds_left(group: Group) -> float:
     return max(stored["config"]["steps"] - times[-1]["step"], 0) / times[-1]["steps_per_s"]
 
 
-def watch_sweep(sweep: Sweep) -> None:
+def watch_sweep(sweep: Sweep) -> None:  # until it is finished
     """Show the status of a sweep until it is finished or the user interrupts."""
     view = SweepStatus(sweep)
-    while not all(g.finished() for g in sweep.groups()):
-        view.show()
+    while not all(g.is_finished() for g in sweep.groups()):
+        view.print_if_due()
         time.sleep(0.5)
-    view.show(last=True)
+    view.print_if_due(is_last=True)
     print_text(
-        table(
-            [(g.name, len(g.members), *format_counts(g)) for g in sweep.groups()],
+        format_table(
+            [(g.name, len(g.members), *count_outcomes(g)) for g in sweep.groups()],
             ("group", "trials", "done", "stopped", "failed", "route"),
         )
     )
 
 
-def format_counts(group: Group) -> tuple[int, int, int, str]:
+def count_outcomes(group: Group) -> tuple[int, int, int, str]:  # done, stopped, failed; route
     """Return the numbers of trials that are done, stopped and failed, and the route of
     the group's plan ("-" before it has one).
     """
@@ -270,11 +282,13 @@ def format_counts(group: Group) -> tuple[int, int, int, str]:
     return count("done"), count("stopped"), count("failed"), route
 
 
-def describe_groups(trials: list[Trial], report: Callable[[str], None] = print_text) -> None:
+def describe_groups(
+    trials: list[Trial], report: Callable[[str], None] = print_text
+) -> None:  # trains nothing
     """Report a sweep without running it: its trials, programs, steps, and the memory of
     each group's program.
     """
-    groups = groups_of(trials)
+    groups = group_trials(trials)
     rows: list[tuple] = []
     for members in groups:
         differ = sorted({k for t in members for k in t.overrides})
@@ -287,7 +301,7 @@ def describe_groups(trials: list[Trial], report: Callable[[str], None] = print_t
                 _estimate(members),
             )
         )
-    report(table(rows, ("group", "trials", "keys", "steps", "memory")))
+    report(format_table(rows, ("group", "trials", "keys", "steps", "memory")))
     report(f"{len(trials)} trials, {len(groups)} program{'s' * (len(groups) != 1)}")
 
 
@@ -296,18 +310,20 @@ def _estimate(members: Sequence[Trial]) -> str:
     compiled program.
     """
     from aigc_jax import data, methods
-    from aigc_jax.sweeps.route import available_bytes, program_bytes
+    from aigc_jax.sweeps.route import query_available_bytes, training_program_bytes
     from aigc_jax.training.programs import Programs
 
     first = members[0].config
     dataset = data.load(first.data, first.run.data_dir)
-    config = configs.resolve(first, dataset.spec.n_train, methods.examples_per_step(first))
+    config = configs.resolve_durations(
+        first, dataset.spec.n_train, methods.examples_per_step(first)
+    )
     programs = Programs(config, dataset, len(members))
-    programs.compile_training()
-    needed, available = program_bytes(programs), available_bytes()
+    programs.start_compiling_training()
+    needed, available = training_program_bytes(programs), query_available_bytes()
     return f"{needed / 2**20:,.0f} MiB" + (f" of {available / 2**20:,.0f}" if available else "")
 
 
-def count_unfinished(sweep: Sweep) -> int:
+def count_unfinished_trials(sweep: Sweep) -> int:
     """Return the number of trials without a final status."""
     return sum(status not in FINAL for g in sweep.groups() for status in g.statuses())

@@ -9,8 +9,8 @@ from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.utils import documents
-from aigc_jax.utils.disk import disk_errors
-from aigc_jax.utils.errors import argument, require
+from aigc_jax.utils.disk import convert_disk_errors
+from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.locks import exclusive_lock
 from aigc_jax.utils.terminal import print_text
 
@@ -19,28 +19,40 @@ FIGURES = ("figure.png", "figure.pdf")
 T = TypeVar("T")
 
 
-def write_results(
+def write_sweep_results(
     sweep: Sweep,
     experiment: Experiment | None = None,
     metric: str = "",
-    report: Callable = print_text,
-    out: Path | None = None,
+    report: Callable[..., None] = print_text,
+    out_dir: Path | None = None,
 ) -> Results:
-    """Write rows.csv of a sweep, and table.md, figure.png and figure.pdf to `out`
-    (default: the sweep's directory); print the table.
+    """Write rows.csv to the sweep's directory, and table.md, figure.png and figure.pdf;
+    print the table. Return the results.
+
+    Args:
+      sweep: the sweep.
+      experiment: whose own table and figure are drawn; None: the defaults.
+      metric: such as "test/loss"; by default the experiment's.
+      report: called as `print_text` with the table and with messages.
+      out_dir: directory of table and figure; None: the sweep's directory.
+
+    Raises:
+      UserError: the sweep has no row, or no row has the metric.
     """
-    results = sweep.results()
+    results = sweep.read_results()
     require(results.rows, f"{sweep.path} has no row yet")
-    with disk_errors(sweep.path), exclusive_lock(sweep.path):
-        documents.write_atomically(sweep.path / "rows.csv", evidence.as_csv(results.rows))
+    with convert_disk_errors(sweep.path), exclusive_lock(sweep.path):
+        documents.write_atomically(sweep.path / "rows.csv", evidence.format_csv(results.rows))
         results = results._replace(rows=evidence.read_rows(sweep.path))
-        results = results._replace(metric=metric or own_metric(results, experiment))
-        with disk_errors(out or sweep.path):
-            render_results(out or sweep.path, results, experiment, report)
+        results = results._replace(metric=metric or experiment_metric_or_blank(results, experiment))
+        with convert_disk_errors(out_dir or sweep.path):
+            render_results(out_dir or sweep.path, results, experiment, report)
     return results
 
 
-def own_metric(results: Results, experiment: Experiment | None) -> str:
+def experiment_metric_or_blank(
+    results: Results, experiment: Experiment | None
+) -> str:  # "" while no row of an unfinished sweep has the metric
     """Return the metric of the experiment, or '' if trials are unfinished and no row
     has the metric yet.
     """
@@ -55,69 +67,98 @@ def render_results(
     folder: Path | None,
     results: Results,
     experiment: Experiment | None = None,
-    report: Callable = print_text,
-    names: Sequence[str] = FIGURES,
-) -> None:
+    report: Callable[..., None] = print_text,
+    figure_names: Sequence[str] = FIGURES,
+) -> None:  # writes and prints; folder None: only prints
     """Write the table and the figure of results, the experiment's own or the defaults,
-    with notes; without a folder, print only the table.
+    with notes about missing trials.
+
+    Args:
+      folder: the directory to write; None: only print the table.
+      results: the results.
+      experiment: whose own table and figure are drawn; None: the defaults.
+      report: called as `print_text` with the table and with messages.
+      figure_names: names of the figure files, which end in .png or .pdf.
     """
-    text = table_of(results, experiment, report)
+    text = make_table(results, experiment, report)
     if folder is None:
         report(text, end="")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    figure, layout = figure_of(results, experiment, report)
-    plots.save_results(folder, text, figure, names, **layout)
+    draw, figure_options = choose_figure(results, experiment, report)
+    plots.save_table_and_figures(folder, text, draw, figure_names, **figure_options)
     report(text, end="")
-    report(f"figure: {folder / names[0]}")
+    report(f"figure: {folder / figure_names[0]}")
 
 
-def notes_of(results: Results) -> list[str]:
+def make_notes(results: Results) -> list[str]:  # on the trials that table and figure lack
     """Return notes about the trials that table and figure lack, with the reasons. Raise
     a UserError if no row has the metric.
     """
     if results.metric:
-        tables.parts_of(results.metric, results.rows, results.varied)
+        tables.parse_metric(results.metric, results.rows, results.varied)
     if not results.trials:  # rows of a script, which need not have splits
         return []
-    return tables.missing_trials(results, tables.split_of(results.rows, results.metric))
+    return tables.describe_missing_trials(
+        results, tables.choose_table_split(results.rows, results.metric)
+    )
 
 
-def table_of(results: Results, experiment: Experiment | None, report: Callable) -> str:
-    """Return the experiment's own table, or the default table, with notes."""
-    notes = notes_of(results)
-    table = experiment and experiment.table
-    own = try_own(lambda: table(results.rows), results, report) if table else None
-    return (own or tables.summary_table(results)) + "".join(f"\n{note}\n" for note in notes)
-
-
-def figure_of(
-    results: Results, experiment: Experiment | None, report: Callable
-) -> tuple[Callable, dict]:
-    """Return (figure, keywords of `plots.draw_figure`): the experiment's own figure, or
-    the default.
+def make_table(
+    results: Results, experiment: Experiment | None, report: Callable[..., None]
+) -> str:  # Markdown
+    """Return the experiment's own table, or the default table, with notes. `report` is
+    that of `render_results`.
     """
-    return own_figure(results, experiment, notes_of(results), report) or default_figure(results)
+    notes = make_notes(results)
+    table = experiment and experiment.table
+    own = (
+        make_or_none_if_incomplete(lambda: table(results.rows), results, report) if table else None
+    )
+    return (own or tables.format_summary_table(results)) + "".join(f"\n{note}\n" for note in notes)
 
 
-def own_figure(
-    results: Results, experiment: Experiment | None, notes: Sequence[str], report: Callable
-) -> tuple[Callable, dict] | None:
-    """Return (figure, keywords of `sweeps.plots.save_figure`) of the experiment's own
-    figure, or None.
+def choose_figure(
+    results: Results, experiment: Experiment | None, report: Callable[..., None]
+) -> tuple[plots.DrawAxes, dict]:  # draw, its options of plots.make_figure
+    """Return (draw, keywords of `plots.make_figure`): the experiment's own figure, or
+    the default. `report` is that of `render_results`.
+    """
+    return choose_experiment_figure(
+        results, experiment, make_notes(results), report
+    ) or choose_default_figure(results)
+
+
+def choose_experiment_figure(
+    results: Results,
+    experiment: Experiment | None,
+    notes: Sequence[str],
+    report: Callable[..., None],
+) -> tuple[plots.DrawAxes, dict] | None:  # draw, its options of plots.make_figure
+    """Return (draw, keywords of `plots.make_figure`) of the experiment's own figure;
+    None if it has none or fails (`make_or_none_if_incomplete`). The `notes` are drawn
+    below.
     """
     if experiment is None or experiment.figure is None:
         return None
     figure, size, panels = experiment.figure, experiment.size, experiment.panels
     draw = lambda axes: figure(results.rows, axes)
-    drawn = try_own(lambda: plots.draw_figure(draw, size, panels), results, report)
+    drawn = make_or_none_if_incomplete(
+        lambda: plots.make_figure(draw, size, panels), results, report
+    )
     return (draw, dict(size=size, panels=panels, notes=notes)) if drawn else None
 
 
-def try_own(make: Callable[[], T], results: Results, report: Callable) -> T | None:
-    """Return make(), an experiment's own table or figure; None if it fails and trials
-    are missing. If all trials are done, a failure is a bug of the experiment and is
-    raised.
+def make_or_none_if_incomplete(
+    make: Callable[[], T], results: Results, report: Callable[..., None]
+) -> T | None:  # raises the failure if all trials are done
+    """Return make(), or None if it fails and trials are missing.
+
+    Args:
+      make: () -> an experiment's own table or figure.
+      results: if all trials are done, a failure is a bug of the experiment and is
+        raised.
+      report: called with a message about the failure.
     """
     try:
         return make()
@@ -131,35 +172,54 @@ def try_own(make: Callable[[], T], results: Results, report: Callable) -> T | No
         return None
 
 
-def commit_results(
+def write_committed_results(
     sweep: Sweep, results: Results, folder: Path, experiment: Experiment | None
 ) -> None:
-    """Write rows, trials, table, figure and a run's environment to the experiment's
-    folder of results.
+    """Write rows, trials, table, figure and a run's environment to an experiment's
+    directory.
+
+    Args:
+      sweep: the sweep, whose first environment.json is copied.
+      results: its results.
+      folder: the directory to write, such as `Experiment.results_dir`.
+      experiment: whose own table and figure are drawn; None: the defaults.
+
+    Raises:
+      UserError: no trial has an environment.json.
     """
-    environments = [sweep.trial(t["trial"]) / "environment.json" for t in results.trials]
+    environments = [sweep.trial_dir(t["trial"]) / "environment.json" for t in results.trials]
     environments = [path for path in environments if path.is_file()]
     require(
         environments,
         f"{sweep.path}: no trial has an environment.json, which is stored with the rows",
     )
     evidence.write_results(folder, results, environments[0])
-    render_results(folder, results, experiment, names=FIGURES[:1])
+    render_results(folder, results, experiment, figure_names=FIGURES[:1])
 
 
-def render_committed(
+def render_committed_results(
     folder: Path,
-    out: Path | None,
+    out_dir: Path | None,
     experiment: Experiment | None,
     metric: str = "",
-    report: Callable = print_text,
-) -> None:
-    """Write the table and the figure of an experiment's committed rows to `out`;
-    without `out`, print only the table.
+    report: Callable[..., None] = print_text,
+) -> None:  # writes and prints; out_dir None: only prints
+    """Write the table and the figure of committed rows.
+
+    Args:
+      folder: the directory of the rows.
+      out_dir: the directory of table.md and figure.png; None: only print the table.
+      experiment: whose own table and figure are drawn; None: the defaults.
+      metric: such as "test/loss"; "": the metric of the committed results.
+      report: called as `print_text` with the table and with messages.
+
+    Raises:
+      UserError: the folder has no rows.csv; or no trials.json, and the experiment lacks
+        its own table or figure, or `metric` is set.
     """
     require(
         (folder / "rows.csv").is_file(),
-        f"{folder} has no rows.csv; set {argument('workdir')}=SWEEP to a sweep of your own",
+        f"{folder} has no rows.csv; set {mark_argument('workdir')}=SWEEP to a sweep of your own",
     )
     results = evidence.read_results(folder)
     if (
@@ -168,36 +228,37 @@ def render_committed(
         require(
             experiment is not None and experiment.table and experiment.figure,
             f"{folder} has no trials.json, and the experiment defines no table and figure: "
-            f"commit the rows again with {argument('workdir')}=SWEEP {argument('commit')}",
+            f"commit the rows again with {mark_argument('workdir')}=SWEEP "
+            f"{mark_argument('commit')}",
         )
         require(
             not metric,
-            f"{argument('metric')}={metric} has no effect: the experiment defines its "
+            f"{mark_argument('metric')}={metric} has no effect: the experiment defines its "
             "own table and figure",
         )
         results = Results(evidence.read_rows(folder), trials=[], varied=[])
     render_results(
-        out, results._replace(metric=metric or results.metric), experiment, report, FIGURES[:1]
+        out_dir, results._replace(metric=metric or results.metric), experiment, report, FIGURES[:1]
     )
 
 
-def default_figure(results: Results) -> tuple[Callable, dict]:
-    """Return (figure, keywords of `sweeps.plots.save_figure`) of the metric; a test
-    metric, whose curve has one point, is replaced by the valid metric.
+def choose_default_figure(results: Results) -> tuple[plots.DrawAxes, dict]:  # draw, its options
+    """Return (draw, keywords of `plots.make_figure`) of the metric; a test metric,
+    whose curve has one point, is replaced by the valid metric.
     """
     rows, metric, varied = results.rows, results.metric, results.varied
     if not metric or metric.startswith("test/"):
-        metric = tables.default_metric(
+        metric = tables.choose_default_metric(
             rows, metric.replace("test/", "valid/") or results.best, varied
         )
     if not tables.has_metric(metric, rows, varied):
         notes = [
-            *tables.missing_trials(results, tables.split_of(rows, "")),
+            *tables.describe_missing_trials(results, tables.choose_table_split(rows, "")),
             "No row has a finite number.",
         ]
         return (lambda axes: None), dict(notes=notes)
-    notes = tables.missing_trials(results, *metric.split("/", 1))
-    lines = len(tables.group_by_values(results.trials, varied))
+    notes = tables.describe_missing_trials(results, *metric.split("/", 1))
+    lines = len(tables.group_trials_by_values(results.trials, varied))
     return (lambda axes: plots.draw_curves(results, metric, axes)), dict(
-        notes=notes, size=plots.size_for(lines)
+        notes=notes, size=plots.choose_figure_size(lines)
     )

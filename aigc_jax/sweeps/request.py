@@ -15,11 +15,11 @@ from aigc_jax.core import config as configs
 from aigc_jax.sweeps import engines, grid, launch
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps import search as searches
-from aigc_jax.sweeps.report import write_results
+from aigc_jax.sweeps.report import write_sweep_results
 from aigc_jax.sweeps.sweep import Sweep
-from aigc_jax.sweeps.trials import ROUTES, Trial, trials_of
-from aigc_jax.utils.disk import cache_dir, disk_errors
-from aigc_jax.utils.errors import argument, choose, require
+from aigc_jax.sweeps.trials import ROUTES, Trial, make_trials
+from aigc_jax.utils.disk import cache_dir, convert_disk_errors
+from aigc_jax.utils.errors import choose, mark_argument, require
 from aigc_jax.utils.terminal import print_text
 
 
@@ -35,10 +35,10 @@ class Request(NamedTuple):
 
 
 def make_request(
-    config: Any = None,
+    config: str | Path | ConfigDict | None = None,
     experiment: str | Path | None = None,
     grids: Sequence[list[dict]] = (),
-    seeds: int = 0,
+    num_seeds: int = 0,
     overrides: dict | None = None,
 ) -> Request:
     """Return the request of a config with grids and seeds, or of an experiment.
@@ -48,81 +48,92 @@ def make_request(
       experiment: the name or the path of an experiment file, instead of config, grids
         and seeds.
       grids: lists of overrides, whose Cartesian product is trained.
-      seeds: train each point with the seeds 0 to seeds - 1; 0: do not vary the seed.
+      num_seeds: train each point with the seeds 0 to num_seeds - 1; 0: do not vary the
+        seed.
       overrides: {key: value} for all trials.
     """
     require(
         config is None or experiment is None,
-        f"{argument('experiment')} and {argument('config')} cannot be combined: use only one",
+        f"{mark_argument('experiment')} and {mark_argument('config')} cannot be combined: use "
+        "only one",
     )
     if experiment is not None:
         require(
-            not grids and not seeds,
-            f"{argument('grid')} and {argument('seeds')} need {argument('config')}; an "
-            "experiment defines its own sweep() or search()",
+            not grids and not num_seeds,
+            f"{mark_argument('grid')} and {mark_argument('seeds')} need "
+            f"{mark_argument('config')}; an experiment defines its own sweep() or search()",
         )
         return _of_experiment(experiment, overrides or {})
     require(
         config is not None,
-        f"a sweep needs {argument('experiment')}=FILE, or {argument('config')}=FILE with "
-        f"{argument('grid')} and {argument('seeds')}=N",
+        f"a sweep needs {mark_argument('experiment')}=FILE, or {mark_argument('config')}=FILE with "
+        f"{mark_argument('grid')} and {mark_argument('seeds')}=N",
     )
-    points = combine_grids(grids, seeds)
-    base = _override(configs.load(config), points, overrides or {})
+    assert config is not None
+    points = combine_grids(grids, num_seeds)
+    base = _override_base(configs.load(config), points, overrides or {})
     source = "ConfigDict" if isinstance(config, ConfigDict) else str(config)
-    return Request(base, trials_of(base, points), source)
+    return Request(base, make_trials(base, points), source)
 
 
-def combine_grids(grids: Sequence[list[dict]], seeds: int) -> list[dict]:
+def combine_grids(grids: Sequence[list[dict]], num_seeds: int) -> list[dict]:  # their product
     """Return the overrides of the product of grids and seeds. Raise a UserError if a
     key is varied twice.
     """
     require(
-        0 <= seeds <= grid.MOST_TRIALS,
-        f"{argument('seeds')}={seeds} must be a number of seeds, 1 to {grid.MOST_TRIALS:,}",
+        0 <= num_seeds <= grid.MOST_TRIALS,
+        f"{mark_argument('seeds')}={num_seeds} must be a number of seeds, 1 to "
+        f"{grid.MOST_TRIALS:,}",
     )
-    grids = [*grids, *([grid.seeds(seeds)] if seeds else [])]
+    grids = [*grids, *([grid.seeds(num_seeds)] if num_seeds else [])]
     keys = [key for part in grids for key in dict.fromkeys(k for trial in part for k in trial)]
     for key in keys:
         require(
             keys.count(key) == 1,
-            f"{argument('grid')} varies {key} twice: list all its values together"
-            + f" ({argument('seeds')} varies seed)" * (key == "seed"),
+            f"{mark_argument('grid')} varies {key} twice: list all its values together"
+            + f" ({mark_argument('seeds')} varies seed)" * (key == "seed"),
         )
     return grid.product(*grids)
 
 
 def _of_experiment(path: str | Path, overrides: dict) -> Request:
+    """Return the request of an experiment's file."""
     experiment = experiments.load(path)
     require(
         experiment.run is None,
-        f"{argument('experiment')}={path} defines run(), which is not a sweep: run the "
+        f"{mark_argument('experiment')}={path} defines run(), which is not a sweep: run the "
         "experiment with aigc sweep",
     )
-    points, search = experiments.trial_overrides(experiment), experiment.search
-    base = _override(experiments.base_config(experiment), points, overrides)
-    trials = searches.first_batch(base, search) if search else trials_of(base, points)
+    points, search = experiments.list_trial_overrides(experiment), experiment.search
+    base = _override_base(experiments.load_base_config(experiment), points, overrides)
+    trials = searches.suggest_first_batch(base, search) if search else make_trials(base, points)
     halving = experiment.halving.to_json() if experiment.halving else None
     return Request(base, trials, str(path), experiment, search, halving)
 
 
-def _override(base: ConfigDict, points: Sequence[dict], overrides: dict) -> ConfigDict:
+def _override_base(
+    base: ConfigDict, trial_overrides: Sequence[dict], overrides: dict
+) -> ConfigDict:  # refuses a key that every trial sets
+    """Return the config of all trials with overrides. Raise a UserError for a key that
+    every trial sets itself.
+    """
     for key, value in overrides.items():
         require(
-            not points or not all(key in trial for trial in points),
-            f"{argument('config')}.{key}={value} changes no trial: the sweep sets this key in each",
+            not trial_overrides or not all(key in trial for trial in trial_overrides),
+            f"{mark_argument('config')}.{key}={value} changes no trial: the sweep sets this key "
+            "in each",
         )
     return configs.override(base, overrides)
 
 
-def check_metric(metric: str) -> None:
+def check_metric_syntax(metric: str) -> None:  # "SPLIT/NAME" or ""
     """Raise a UserError for a metric that no row can have, before training."""
     split, _, name = metric.partition("/")
     splits = ("train", "valid", "test")
     require(
         not metric or split in splits and name,
-        f"{argument('metric')}={metric} must be SPLIT/NAME, such as valid/{name or split}, with a "
-        f"split of {', '.join(splits)}",
+        f"{mark_argument('metric')}={metric} must be SPLIT/NAME, such as valid/{name or split}, "
+        f"with a split of {', '.join(splits)}",
     )
 
 
@@ -132,12 +143,14 @@ def run_request(
     route: str = "auto",
     restart: bool = False,
     download: bool = False,
-) -> bool | None:
+) -> bool | None:  # whether all trials are finished; None: nothing ran
     """Train the unfinished trials of a request in `settings.workdir`.
 
     Args:
-      settings: engine, workdir and the settings of the engines: slots, cpus, gpus,
-        time, partition, slurm, address, image, claim.
+      request: what to train.
+      settings: a namespace of engine, workdir and the settings of all engines
+        (`engines.SETTINGS`): slots, cpus, gpus, time, partition, slurm, address, image,
+        claim.
       route: "auto", "vmap" or "map".
       restart: delete the output of unfinished or damaged groups first.
       download: download missing data.
@@ -145,15 +158,18 @@ def run_request(
     Returns:
       Whether all trials are finished; None if the engine wrote a manifest and ran
       nothing.
+
+    Raises:
+      UserError: a setting is wrong, or the directory holds a run or another sweep.
     """
     choose(ROUTES, route, "route")
     require(
         not request.search or settings.engine != "k8s",
-        f"{argument('engine')}=k8s starts no jobs, but a search needs the results of its "
+        f"{mark_argument('engine')}=k8s starts no jobs, but a search needs the results of its "
         "trials: use local, slurm or ray",
     )
     make_engine = choose(engines.ENGINES, settings.engine, "engine")
-    engines.check_settings(settings.engine, vars(settings))
+    engines.check_engine_settings(settings.engine, vars(settings))
     engine = make_engine(settings, cache_dir("xla"))
     sweep, extra = Sweep(settings.workdir), None
     require(
@@ -163,12 +179,12 @@ def run_request(
     if request.halving:
         extra = dict(halving=request.halving)
     if restart:
-        launch.clear_unfinished(sweep)
+        launch.delete_unfinished_outputs(sweep)
     if not request.search:
-        sweep.add(request.trials, request.source, extra)
+        sweep.add_trials(request.trials, request.source, extra)
     options = dict(route=route, download=download)
-    train = lambda part: launch.run_groups(part, engine, options)
-    with _interruptible(), disk_errors(settings.workdir):
+    train = lambda part: launch.run_unfinished_groups(part, engine, options)
+    with _interruptible(), convert_disk_errors(settings.workdir):
         if not request.search:
             return train(sweep)
         return searches.run_search(
@@ -191,20 +207,29 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def write_outcome(
+def write_and_check_outcome(
     sweep: Sweep,
     experiment: experiments.Experiment | None,
-    complete: bool,
+    is_complete: bool,
     metric: str = "",
-    report: Callable = print_text,
-) -> None:
-    """Write the table and the figure of the existing rows. Raise a UserError if trials
-    are unfinished.
+    report: Callable[..., None] = print_text,
+) -> None:  # raises a UserError unless is_complete
+    """Write the table and the figure of the existing rows.
+
+    Args:
+      sweep: the sweep.
+      experiment: whose own table and figure are drawn; None: the defaults.
+      is_complete: whether all trials are finished, as `run_request` returns it.
+      metric: such as "test/loss"; by default the experiment's.
+      report: called as `print_text` with the table and with messages.
+
+    Raises:
+      UserError: trials are unfinished; raised after writing.
     """
-    if complete or sweep.rows():
-        write_results(sweep, experiment, metric, report)
+    if is_complete or sweep.rows():
+        write_sweep_results(sweep, experiment, metric, report)
     require(
-        complete,
-        f"{launch.count_unfinished(sweep)} trials of {sweep.path} are not finished; the same "
-        "command resumes them",
+        is_complete,
+        f"{launch.count_unfinished_trials(sweep)} trials of {sweep.path} are not finished; the "
+        "same command resumes them",
     )

@@ -3,8 +3,7 @@ trained, and then receives their objective values.
 
 SWEEP/study.journal    optuna's journal: the parameters and overrides of each trial, and
                        its reported value or failure
-SWEEP/search/          contains only the search's lock, which refuses a second search
-                       without locking the sweep's own files
+SWEEP/search/          the lock that refuses a second search, beside the sweep's own
 
 A search that is killed at any time resumes and has the same trials and values as an
 uninterrupted search. Trials are journaled before they are trained; a batch is suggested
@@ -15,7 +14,7 @@ reported values are read from the trials' directories, so that nothing is traine
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,20 @@ from ml_collections import ConfigDict
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps.experiment import Search
 from aigc_jax.sweeps.sweep import Group, Sweep
-from aigc_jax.sweeps.trials import FINAL, Trial, trials_of
+from aigc_jax.sweeps.trials import FINAL, Trial, make_trials
 from aigc_jax.training.run_dir import RunDir
-from aigc_jax.utils.disk import disk_errors
-from aigc_jax.utils.errors import UserError, argument, nearest, require
+from aigc_jax.utils.disk import convert_disk_errors
+from aigc_jax.utils.errors import UserError, format_suggestion, mark_argument, require
 from aigc_jax.utils.locks import try_lock
 from aigc_jax.utils.terminal import print_text
 
+Float = float  # which a method of Suggest hides, as int
+Int = int
 JOURNAL, LOCKED = "study.journal", "search"
 DIRECTION = dict(min="minimize", max="maximize")
 
 
-def import_optuna() -> Any:
+def import_optuna() -> Any:  # the module
     """Import optuna, an optional dependency, and return the module."""
     try:
         import optuna
@@ -56,68 +57,86 @@ class Suggest:
         self.trial = trial
         self.rounded: dict[str, float] = {}
 
-    def float(self, name: str, low, high, log: bool = False):
+    def float(self, name: str, low: Float, high: Float, log: bool = False) -> Float:
         """Suggest a float in [low, high], rounded to 6 significant digits as in `grid`.
 
-        log: sample uniformly in the log domain.
+        Args:
+          name: a config key or any other name; it identifies the value in all trials.
+          low, high: the bounds, both inclusive.
+          log: sample uniformly in the log domain; low must be positive.
+
+        Raises:
+          UserError: the bounds are wrong.
         """
         require(
             low < high and (low > 0 or not log),
             f"suggest.float({name!r}, {low}, {high}) needs {'0 < ' if log else ''}low < high",
         )
-        with _named(f"suggest.float({name!r}, ...)"):
+        with _as_user_errors(f"suggest.float({name!r}, ...)"):
             drawn = self.trial.suggest_float(name, low, high, log=log)
         self.rounded[name] = float(min(max(float(f"{drawn:.6g}"), low), high))
         return self.rounded[name]
 
-    def int(self, name: str, low, high, log: bool = False):
-        """Suggest an integer in [low, high], inclusive."""
+    def int(self, name: str, low: Int, high: Int, log: bool = False) -> Int:
+        """Suggest an integer in [low, high], inclusive. Arguments as for `float`."""
         require(
             low < high and (low > 0 or not log),
             f"suggest.int({name!r}, {low}, {high}) needs {'0 < ' if log else ''}low < high",
         )
-        with _named(f"suggest.int({name!r}, ...)"):
+        with _as_user_errors(f"suggest.int({name!r}, ...)"):
             return self.trial.suggest_int(name, low, high, log=log)
 
     def choice(self, name: str, *options: Any) -> Any:
-        """Suggest one of the options: choice("optimizer", "adam", "sgd")."""
+        """Suggest one of the options: choice("optimizer", "adam", "sgd"). Every trial
+        of a search must have the same options of a name.
+        """
         require(options, f"suggest.choice({name!r}) has no option")
         # A journal cannot store tuples: they are represented by their text.
         texts = [o if isinstance(o, (bool, int, float, str)) else str(o) for o in options]
-        with _named(f"suggest.choice({name!r}, ...)"):
+        with _as_user_errors(f"suggest.choice({name!r}, ...)"):
             return options[texts.index(self.trial.suggest_categorical(name, texts))]
 
 
 @contextlib.contextmanager
-def _named(call):
+def _as_user_errors(call_text: str) -> Iterator[None]:
     """Convert optuna's ValueErrors, such as for options that differ from those of
     earlier trials, to UserErrors.
     """
     try:
         yield
     except ValueError as e:
-        raise UserError(f"{call}: {e}") from None
+        raise UserError(f"{call_text}: {e}") from None
 
 
 class Study:
-    """An optuna study: the suggested trials, in order, and their reported values."""
+    """An optuna study: the suggested trials, in order, and their reported values.
+
+    Args:
+      base: the config of all trials.
+      search: the search of an experiment.
+      journal: the file of the study, resumed if it exists; None: a study in memory.
+
+    Raises:
+      UserError: the package optuna is missing, or the journal cannot be read or belongs
+        to another search.
+    """
 
     def __init__(self, base: ConfigDict, search: Search, journal: Path | None = None) -> None:
-        """Resume the study of a journal, or create it; None: a study in memory."""
+        """Resume the study of a journal, or create it."""
         self.optuna, self.search = import_optuna(), search
         # The best checkpoint of a trial is then that of its reported value, and a
         # group refuses an objective that it does not measure.
         self.base = configs.override(
             base, dict(best_metric=search.objective, best_mode=search.mode)
         )
-        self.study = self._study(
+        self.study = self._create_study(
             storage=self._storage(journal), study_name="search", load_if_exists=True
         )
         settings = dict(
             objective=search.objective,
             mode=search.mode,
             batch=search.batch,
-            config=configs.hash_of(self.base),
+            config=configs.hash_identity(self.base),
         )
         stored = self.study.user_attrs.get("asked")
         if stored is None:
@@ -126,16 +145,23 @@ class Study:
             require(
                 value == settings[key],
                 f"{journal} belongs to a search with {key} = {value!r}, not {settings[key]!r}: "
-                f"use another {argument('workdir')}",
+                f"use another {mark_argument('workdir')}",
             )
         self.trials = [
-            self._trial(t.user_attrs["overrides"]) for t in self.study.get_trials(deepcopy=False)
+            self._make_trial(t.user_attrs["overrides"])
+            for t in self.study.get_trials(deepcopy=False)
         ]
 
-    def _study(self, **more) -> Any:
-        return self.optuna.create_study(direction=DIRECTION[self.search.mode], **more)
+    def _create_study(self, **options: Any) -> Any:  # optuna's Study
+        """Return a new study in the direction of the search; `options` are optuna's
+        keywords.
+        """
+        return self.optuna.create_study(direction=DIRECTION[self.search.mode], **options)
 
     def _storage(self, journal: Path | None) -> Any:
+        """Return the storage of a journal, repaired after a killed process; None in
+        memory.
+        """
         if journal is None:
             return None
         from optuna.storages import JournalStorage
@@ -154,20 +180,20 @@ class Study:
         except ValueError as e:
             raise UserError(f"{journal} cannot be read: {e}") from None
 
-    def _trial(self, overrides: dict) -> Trial:
+    def _make_trial(self, overrides: dict) -> Trial:
         """Return the trial of overrides; equal for new overrides and for those read
         from the journal, which stores tuples as lists.
         """
-        return trials_of(self.base, [trials_of(self.base, [overrides])[0].overrides])[0]
+        return make_trials(self.base, [make_trials(self.base, [overrides])[0].overrides])[0]
 
-    def ask(self) -> None:
+    def add_suggested_trial(self) -> None:
         """Add a trial, suggested from the values reported so far. Running trials count
         as bad (constant liar), so that the trials of a batch are spread out.
         """
         states = self.optuna.trial.TrialState
         text = f"{self.search.name}/{self.base.seed}/{len(self.trials)}"
         seed = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
-        drawing = self._study(
+        drawing = self._create_study(
             sampler=self.optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         )
         before = self.study.get_trials()
@@ -177,8 +203,8 @@ class Study:
                 trial.state = states.PRUNED
             drawing.add_trial(trial)
         suggest = Suggest(drawing.ask())
-        trial = self._trial(self.search.draw(suggest))
-        self._compatible(suggest.trial.distributions, before)
+        trial = self._make_trial(self.search.draw(suggest))
+        self._check_compatible(suggest.trial.distributions, before)
         self.study.add_trial(
             self.optuna.trial.create_trial(
                 state=states.RUNNING,
@@ -189,7 +215,7 @@ class Study:
         )
         self.trials.append(trial)
 
-    def _compatible(self, distributions, before) -> None:
+    def _check_compatible(self, distributions: dict[str, Any], before: list) -> None:
         """Raise a UserError if the options of a suggestion changed during a search;
         ranges may change.
         """
@@ -202,41 +228,43 @@ class Study:
                 except ValueError:
                     raise UserError(
                         f"search(suggest) draws {name!r} from {new} instead of {old}: "
-                        f"use another {argument('workdir')}"
+                        f"use another {mark_argument('workdir')}"
                     ) from None
 
-    def unreported(self) -> list[int]:
+    def unreported_trials(self) -> list[int]:  # their numbers
         """Return the numbers of the trials without a reported value or failure."""
         return [
             t.number for t in self.study.get_trials(deepcopy=False) if not t.state.is_finished()
         ]
 
-    def batch(self) -> range:
+    def fill_batch(self) -> range:  # trial numbers; empty: all are reported
         """Return the trial numbers of the current batch, completed if necessary, or of
-        the next batch; an empty range if all trials have been reported.
+        the next batch, from 0 on; an empty range if all trials have been reported.
         """
-        size, count, unreported = self.search.batch, len(self.trials), self.unreported()
+        size, count, unreported = self.search.batch, len(self.trials), self.unreported_trials()
         end = count + size - count % size if count % size or not unreported else count
         while len(self.trials) < min(end, self.search.trials):
-            self.ask()
-        unreported = self.unreported()
+            self.add_suggested_trial()
+        unreported = self.unreported_trials()
         return range(unreported[0] // size * size, len(self.trials)) if unreported else range(0)
 
-    def first(self, number: int) -> int:
+    def first_equal_trial(self, trial_number: int) -> int:  # its number
         """Return the number of the first trial with the same config: only this trial is
         trained.
         """
-        target = configs.hash_of(self.trials[number].config)
-        return next(i for i, t in enumerate(self.trials) if configs.hash_of(t.config) == target)
+        target = configs.hash_identity(self.trials[trial_number].config)
+        return next(
+            i for i, t in enumerate(self.trials) if configs.hash_identity(t.config) == target
+        )
 
-    def tell(self, number: int, value: float | None) -> None:
+    def report_value(self, trial_number: int, value: float | None) -> None:  # None: failed
         """Report the value of a trial to the study; None: the trial failed."""
         if value is None:
-            self.study.tell(number, state=self.optuna.trial.TrialState.FAIL)
+            self.study.tell(trial_number, state=self.optuna.trial.TrialState.FAIL)
         else:
-            self.study.tell(number, value)
+            self.study.tell(trial_number, value)
 
-    def line(self) -> str:
+    def format_line(self) -> str:
         """Return the status of the search: trials reported and failed, best value."""
         states = self.optuna.trial.TrialState
         trials = self.study.get_trials(deepcopy=False)
@@ -250,48 +278,49 @@ class Study:
         best = self.study.best_trial
         return (
             f"{text}; best {self.search.objective} {best.value:.6g}: "
-            f"{self.trials[self.first(best.number)].id}"
+            f"{self.trials[self.first_equal_trial(best.number)].id}"
         )
 
 
-class Part(Sweep):
+class PartialSweep(Sweep):
     """A sweep restricted to the groups of certain trials: earlier trials have been
     reported, whatever their status.
     """
 
-    def __init__(self, path: str | Path, names: Iterable[str]) -> None:
+    def __init__(self, path: str | Path, trial_ids: Iterable[str]) -> None:
         super().__init__(path)
-        self.names = set(names)
+        self.names = set(trial_ids)
 
-    def all_groups(self) -> list[Group]:
+    def groups_by_name(self) -> list[Group]:  # that contain any of its trials
         """Return the groups that contain any of the trials."""
-        return [g for g in super().all_groups() if self.names.intersection(g.members)]
+        return [g for g in super().groups_by_name() if self.names.intersection(g.members)]
 
 
-def trial_outcome(run: RunDir, search: Search) -> float | None:
+def read_best_objective(run: RunDir, search: Search) -> float | None:  # None: failed
     """Return the best value of the objective in a trial's rows, except that of the
-    untrained model; None if the trial failed.
+    untrained model; None if the trial failed or no value is finite. Raise a UserError
+    if no row has the objective.
     """
     if run.read_status().get("status", "").startswith("failed"):
         return None
     split, _, name = search.objective.partition("/")
-    rows = [row for row in run.rows() if row["split"] == split and row["step"]]
+    rows = [row for row in run.read_rows() if row["split"] == split and row["step"]]
     known = dict.fromkeys(
         f"{split}/{key}" for row in rows for key in row if key not in ("step", "split")
     )
     require(
         search.objective in known,
         f"objective = {search.objective!r} is not in any row; available: "
-        f"{', '.join(known) or 'none'}{nearest(search.objective, known)}",
+        f"{', '.join(known) or 'none'}{format_suggestion(search.objective, known)}",
     )
     values = [row[name] for row in rows if row.get(name) is not None]
     return dict(min=min, max=max)[search.mode](values) if values else None
 
 
-def first_batch(base: ConfigDict, search: Search) -> list[Trial]:
+def suggest_first_batch(base: ConfigDict, search: Search) -> list[Trial]:  # without equals
     """Return the first batch of a new search, without writing anything."""
     study = Study(base, search)
-    return [study.trials[n] for n in study.batch() if study.first(n) == n]
+    return [study.trials[n] for n in study.fill_batch() if study.first_equal_trial(n) == n]
 
 
 def run_search(
@@ -299,10 +328,10 @@ def run_search(
     base: ConfigDict,
     search: Search,
     source: str,
-    run: Callable[[Sweep], object],
-    extra: dict | None = None,
+    train: Callable[[Sweep], object],
+    group_entries: dict | None = None,
     report: Callable[[str], None] = print_text,
-) -> bool:
+) -> bool:  # False: stopped before all trials were reported
     """Suggest, train and report batches until all trials are reported.
 
     A trial whose group crashed is reported as failed, unless its entire batch crashed:
@@ -314,9 +343,9 @@ def run_search(
       base: the config of all trials.
       search: the search of an experiment.
       source: the file of the experiment.
-      run: (sweep) -> trains its unfinished trials: `sweeps.launch.run_groups` with an
-        engine.
-      extra: as in Sweep.add.
+      train: (sweep) -> trains its unfinished trials:
+        `sweeps.launch.run_unfinished_groups` with an engine.
+      group_entries: as in Sweep.add_trials.
       report: called with the status of the search after each batch.
 
     Returns:
@@ -326,21 +355,20 @@ def run_search(
     journal = sweep.path / JOURNAL
     require(
         journal.exists() or not (sweep.path / "sweep.json").exists(),
-        f"{sweep.path} is a sweep, not a search: use another {argument('workdir')}",
+        f"{sweep.path} is a sweep, not a search: use another {mark_argument('workdir')}",
     )
-    with disk_errors(sweep.path), try_lock(sweep.path / LOCKED) as mine:
+    with convert_disk_errors(sweep.path), try_lock(sweep.path / LOCKED) as mine:
         require(mine, f"another process is searching in {sweep.path}")
         study = Study(base, search, journal)
         if study.trials:
-            report(study.line())
-        while numbers := study.batch():
-            if not _train(sweep, study, numbers, source, run, extra):
+            report(study.format_line())
+        while numbers := study.fill_batch():
+            if not _train(sweep, study, numbers, source, train, group_entries):
                 return False
-            for number in sorted(set(numbers).intersection(study.unreported())):
-                study.tell(
-                    number, trial_outcome(sweep.trial(study.trials[study.first(number)].id), search)
-                )
-            report(study.line())
+            for number in sorted(set(numbers).intersection(study.unreported_trials())):
+                run = sweep.trial_dir(study.trials[study.first_equal_trial(number)].id)
+                study.report_value(number, read_best_objective(run, search))
+            report(study.format_line())
     return True
 
 
@@ -349,18 +377,18 @@ def _train(
     study: "Study",
     numbers: Sequence[int],
     source: str,
-    run: Callable,
-    extra: dict | None,
+    train: Callable,
+    group_entries: dict | None,
 ) -> bool:
     """Train a batch; return whether all its trials are finished."""
-    own = {n: study.trials[n] for n in numbers if study.first(n) == n}
-    open_ = [trial.id for n, trial in own.items() if n in study.unreported()]
+    own = {n: study.trials[n] for n in numbers if study.first_equal_trial(n) == n}
+    open_ = [trial.id for n, trial in own.items() if n in study.unreported_trials()]
     if not open_:
         return True
-    sweep.add(list(own.values()), source, extra)
-    run(Part(sweep.path, open_))
+    sweep.add_trials(list(own.values()), source, group_entries)
+    train(PartialSweep(sweep.path, open_))
     statuses = [
-        sweep.trial(trial.id).read_status() or dict(status="waiting") for trial in own.values()
+        sweep.trial_dir(trial.id).read_status() or dict(status="waiting") for trial in own.values()
     ]
     crashed = [status for status in statuses if status["status"] == "failed: crashed"]
     require(

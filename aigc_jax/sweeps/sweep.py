@@ -6,84 +6,95 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from aigc_jax.core.config import (
+    differing_identity_leaves,
     fill_defaults,
     flatten_config,
-    from_json,
-    hash_of,
-    identity_difference,
+    from_json_dict,
+    hash_identity,
     override,
-    to_json,
+    to_json_dict,
 )
-from aigc_jax.sweeps.evidence import Results, differing_keys, to_cell
-from aigc_jax.sweeps.trials import FINAL, Trial, check_distinct, check_id, groups_of
-from aigc_jax.training.run_dir import RunDir, checkpoint_rows
+from aigc_jax.sweeps.evidence import Results, differing_keys, to_csv_cell
+from aigc_jax.sweeps.trials import FINAL, Trial, check_distinct_trials, check_trial_id, group_trials
+from aigc_jax.training.run_dir import RunDir, read_row_digests
 from aigc_jax.utils import documents
-from aigc_jax.utils.disk import disk_errors
+from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
-from aigc_jax.utils.locks import exclusive_lock, is_held
+from aigc_jax.utils.locks import exclusive_lock, is_locked
 
 
 class Group:
-    """The group in SWEEP/groups/<hash>, with the directories of its members."""
+    """The group in SWEEP/groups/<hash>, with the directories of its members. Raise a
+    UserError where group.json is missing.
 
-    def __init__(self, path: Path):
+    Attributes:
+      members: the names of its trials.
+      stored: the contents of group.json.
+      dirs: the run directory of each member.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.name
         stored = RunDir(path).read_json("group.json")
         if stored is None:
             raise UserError(f"{path} is not a group of a sweep: group.json is missing")
         self.stored = stored
-        self.members = [check_id(m["id"], path / "group.json") for m in self.stored["members"]]
+        self.members = [
+            check_trial_id(m["id"], path / "group.json") for m in self.stored["members"]
+        ]
         self.dirs = [RunDir(path.parent.parent / "trials" / name) for name in self.members]
 
-    def configs(self) -> list:
+    def configs(self) -> list[ConfigDict]:  # of each member
         """Return the members' configs; keys that they lack get their defaults, such as
         keys that a later version added.
         """
         stored = [m["config"] for m in self.stored["members"]]
-        first = fill_defaults(from_json(stored[0]))
+        first = fill_defaults(from_json_dict(stored[0]))
         changes = [{"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()} for c in stored]
         return [override(first, change) for change in changes]
 
-    def statuses(self) -> list[str]:
+    def statuses(self) -> list[str]:  # of each member
         """Return the status of every member, in order."""
-        return [d.known_status() for d in self.dirs]
+        return [d.describe_status() for d in self.dirs]
 
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Return whether every member has a final status."""
         return all(status in FINAL for status in self.statuses())
 
-    def held(self) -> bool:
+    def is_locked(self) -> bool:  # by another process
         """Return whether another process holds the group's lock."""
-        return is_held(self.path)
+        return is_locked(self.path)
 
     def is_damaged(self) -> bool:
         """Return whether the config or the rows of any trial cannot be read."""
         try:
             for run in self.dirs:
                 run.read_json("config.json")
-                run.rows()
-            self.check_rows()
+                run.read_rows()
+            self.check_unfinished_rows()
             return False
         except UserError:
             return True
 
-    def check_rows(self) -> None:
+    def check_unfinished_rows(self) -> None:  # raises if changed since the checkpoint
         """Raise a UserError where the rows of an unfinished trial, which has no
         checkpoint of its own, have changed since the newest checkpoint of the group.
         """
         while True:
-            saved = self._saved_rows()
+            saved = self._rows_at_checkpoint()
             try:
-                unfinished = (run for run in self.dirs if run.known_status() not in FINAL)
+                unfinished = (run for run in self.dirs if run.describe_status() not in FINAL)
                 for run in unfinished:
-                    run.check_rows(saved.get(run.path.name))
+                    run.verify_rows(saved.get(run.path.name))
                 return
             except UserError:
-                if saved == self._saved_rows():
+                if saved == self._rows_at_checkpoint():
                     raise  # else a resuming group has cut the rows: read again
 
-    def _saved_rows(self) -> dict[str, dict]:
+    def _rows_at_checkpoint(self) -> dict[str, dict]:
         """Return {trial: length and SHA-256 of its rows} at the newest checkpoint of
         the group, or of the last rung in which the trial was trained.
         """
@@ -91,15 +102,15 @@ class Group:
         members = self.members
         for number, _ in enumerate((self.stored.get("halving") or {}).get("rungs", ())):
             folder = self.path / f"rung_{number}"
-            out |= zip(members, checkpoint_rows(folder / "checkpoints"), strict=False)
+            out |= zip(members, read_row_digests(folder / "checkpoints"), strict=False)
             ended = documents.peek(folder / "rung.json")
             if not ended:
                 return out
             members = [name for name in members if name in ended["kept"]]
-        out |= zip(members, checkpoint_rows(self.path / "checkpoints"), strict=False)
+        out |= zip(members, read_row_digests(self.path / "checkpoints"), strict=False)
         return out
 
-    def clear(self) -> None:
+    def delete_outputs(self) -> None:  # and checkpoints and plans
         """Delete the checkpoints, plans and trial outputs, to train the group again."""
         for folder in (self.path, *self.path.glob("rung_*")):
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -108,12 +119,12 @@ class Group:
         for run in self.dirs:
             run.clear()
 
-    def give_up(self, reason: str) -> None:
+    def mark_crashed(self, reason: str) -> None:  # the unfinished members
         """Mark unfinished members as crashed, whatever status their processes wrote."""
         for run, status in zip(self.dirs, self.statuses(), strict=True):
             if status not in (*FINAL, "failed: crashed"):
                 run.path.mkdir(parents=True, exist_ok=True)
-                run.status("failed: crashed", run.read_status().get("step", 0), reason=reason)
+                run.write_status("failed: crashed", run.read_status().get("step", 0), reason=reason)
 
 
 class Sweep:
@@ -122,7 +133,9 @@ class Sweep:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def add(self, trials: list[Trial], source: str, extra: dict | None = None) -> None:
+    def add_trials(
+        self, trials: list[Trial], source: str, group_entries: dict | None = None
+    ) -> None:  # in new groups
         """Add trials to the sweep; trials that are in no group yet form new groups.
 
         A trial with the config of a stored trial is that trial, whatever its name.
@@ -130,33 +143,33 @@ class Sweep:
         Args:
           trials: the trials.
           source: the file of the config or of the experiment.
-          extra: further entries of group.json (halving).
+          group_entries: further entries of group.json (halving).
 
         Raises:
           UserError: the directory contains trials of another config or of another
             halving. Raised before anything is written.
         """
-        extra = extra or {}
-        with disk_errors(self.path), exclusive_lock(self.path):
-            groups = self.all_groups()
-            self._check_halving(groups, extra.get("halving"))
+        group_entries = group_entries or {}
+        with convert_disk_errors(self.path), exclusive_lock(self.path):
+            groups = self.groups_by_name()
+            self._check_halving(groups, group_entries.get("halving"))
             existing = [
                 Trial(member["id"], member["overrides"], config)
                 for group in groups
                 for member, config in zip(group.stored["members"], group.configs(), strict=True)
             ]
-            self._check_config(trials, existing)
-            names = {hash_of(t.config): t.id for t in existing}
-            new = [t for t in trials if hash_of(t.config) not in names]
-            check_distinct([*existing, *new])
+            self._check_same_config(trials, existing)
+            names = {hash_identity(t.config): t.id for t in existing}
+            new = [t for t in trials if hash_identity(t.config) not in names]
+            check_distinct_trials([*existing, *new])
             (self.path / "groups").mkdir(parents=True, exist_ok=True)
-            for members in groups_of(new):
-                self._write_group(members, extra)
-            names |= {hash_of(t.config): t.id for t in new}
+            for members in group_trials(new):
+                self._write_group(members, group_entries)
+            names |= {hash_identity(t.config): t.id for t in new}
             has_file = (self.path / "sweep.json").exists()
-            known = {t["id"]: t for t in self.stored()["trials"]} if has_file else {}
+            known = {t["id"]: t for t in self.read_sweep_json()["trials"]} if has_file else {}
             for trial in trials:
-                name = names[hash_of(trial.config)]
+                name = names[hash_identity(trial.config)]
                 known.setdefault(name, dict(id=name, overrides=trial.overrides))
             best, mode = (
                 (trials[0].config.best_metric, trials[0].config.best_mode)
@@ -166,7 +179,7 @@ class Sweep:
             document = dict(source=source, best=best, best_mode=mode, trials=list(known.values()))
             documents.write(self.path / "sweep.json", document)
 
-    def _check_halving(self, groups: Sequence, halving: dict | None) -> None:
+    def _check_halving(self, groups: Sequence[Group], halving: dict | None) -> None:
         """Raise a UserError if the groups have another halving: trials stopped by other
         rules are not comparable.
         """
@@ -178,17 +191,19 @@ class Sweep:
                 f"{halving}: use another work directory",
             )
 
-    def _check_config(self, trials: Sequence[Trial], existing: Sequence) -> None:
+    def _check_same_config(
+        self, new_trials: Sequence[Trial], stored_trials: Sequence[Trial]
+    ) -> None:
         """Raise a UserError if configs differ in a key that neither trial overrides.
 
-        existing: the stored trials. Trials of one source that override the same keys
-        are equal in all other keys, so only one trial per set of keys is compared.
+        Trials of one source that override the same keys are equal in all other keys, so
+        only one trial per set of keys is compared.
         """
-        new = {frozenset(t.overrides): t for t in trials}
-        old = {frozenset(t.overrides): t for t in existing}
+        new = {frozenset(t.overrides): t for t in new_trials}
+        old = {frozenset(t.overrides): t for t in stored_trials}
         for keys, trial in new.items():
             for others, before in old.items():
-                pairs = identity_difference(before.config, trial.config)
+                pairs = differing_identity_leaves(before.config, trial.config)
                 different = {k: pair for k, pair in pairs.items() if k not in keys | others}
                 lines = "; ".join(
                     f"config.{k} is {a!r} in the stored sweep and {b!r} in this sweep"
@@ -200,15 +215,20 @@ class Sweep:
                     "work directory, or vary the key in the grid",
                 )
 
-    def _write_group(self, members: list[Trial], extra: dict) -> None:
-        text = "\n".join([*(m.id for m in members), json.dumps(extra or None)])
+    def _write_group(self, members: list[Trial], group_entries: dict) -> None:
+        """Write the group.json of new trials, in a directory named by a hash of their
+        names and of the halving.
+        """
+        text = "\n".join([*(m.id for m in members), json.dumps(group_entries or None)])
         folder = self.path / "groups" / hashlib.sha256(text.encode()).hexdigest()[:12]
-        entries = [dict(id=m.id, overrides=m.overrides, config=to_json(m.config)) for m in members]
+        entries = [
+            dict(id=m.id, overrides=m.overrides, config=to_json_dict(m.config)) for m in members
+        ]
         folder.mkdir(exist_ok=True)
-        document = dict(members=entries) | extra
+        document = dict(members=entries) | group_entries
         documents.write(folder / "group.json", document)
 
-    def stored(self) -> dict:
+    def read_sweep_json(self) -> dict:
         """Return the contents of sweep.json. Raise a UserError if the directory is not
         a sweep, or if an id could be a path.
         """
@@ -216,39 +236,41 @@ class Sweep:
         if document is None:
             raise UserError(f"{self.path} is not a sweep directory: sweep.json is missing")
         for trial in document["trials"]:
-            check_id(trial["id"], self.path / "sweep.json")
+            check_trial_id(trial["id"], self.path / "sweep.json")
         return document
 
-    def all_groups(self) -> list[Group]:
+    def groups_by_name(self) -> list[Group]:  # sorted
         """Return the groups on disk, sorted by name."""
         return [Group(p.parent) for p in sorted((self.path / "groups").glob("*/group.json"))]
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[Group]:  # in the order of their first trials
         """Return the groups, in the order of their first trials."""
-        order = {t["id"]: i for i, t in enumerate(self.stored()["trials"])}
+        order = {t["id"]: i for i, t in enumerate(self.read_sweep_json()["trials"])}
         return sorted(
-            self.all_groups(), key=lambda g: min(order.get(m, len(order)) for m in g.members)
+            self.groups_by_name(), key=lambda g: min(order.get(m, len(order)) for m in g.members)
         )
 
-    def trial(self, name: str) -> RunDir:
+    def trial_dir(self, trial_id: str) -> RunDir:  # may not exist
         """Return the directory of a trial, which may not exist yet."""
-        return RunDir(self.path / "trials" / name)
+        return RunDir(self.path / "trials" / trial_id)
 
-    def results(self) -> Results:
+    def read_results(self) -> Results:  # also trials without rows
         """Return the rows of all trials, and all trials, also those without a row."""
-        leaves = self._leaves()
-        trials = [t["id"] for t in self.stored()["trials"]]
-        for group in self.all_groups():
-            group.check_rows()
-        rows = {name: self.trial(name).rows() for name in trials}
+        flat_configs = self._read_flat_configs()
+        trials = [t["id"] for t in self.read_sweep_json()["trials"]]
+        for group in self.groups_by_name():
+            group.check_unfinished_rows()
+        rows = {name: self.trial_dir(name).read_rows() for name in trials}
         measured = {key for own in rows.values() for row in own for key in row}
         # A key and a metric may have the same name, such as "precision".
-        keys = {f"config.{k}" if k in measured else k: k for k in self.varied(leaves)}
+        keys = {f"config.{k}" if k in measured else k: k for k in self.varied_keys(flat_configs)}
         known = {
             name: dict(
                 trial=name,
-                **{column: to_cell(leaves[name].get(key)) for column, key in keys.items()},
-                seed=leaves[name]["seed"],
+                **{
+                    column: to_csv_cell(flat_configs[name].get(key)) for column, key in keys.items()
+                },
+                seed=flat_configs[name]["seed"],
             )
             for name in trials
         }
@@ -256,27 +278,28 @@ class Sweep:
             rows=[known[name] | row for name in trials for row in rows[name]],
             trials=[known[name] | self._status(name) for name in trials],
             varied=list(keys),
-            best=self.stored()["best"],
+            best=self.read_sweep_json()["best"],
         )
 
     def _status(self, name: str) -> dict:
-        return dict(status=self.trial(name).known_status())
+        """Return the `status` column of a trial."""
+        return dict(status=self.trial_dir(name).describe_status())
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict]:  # {trial, varied keys, seed, step, split, values}
         """Return the rows of all trials, in the order of the trials: {trial, varied
         keys, seed, step, split, values}.
         """
-        return self.results().rows
+        return self.read_results().rows
 
-    def _leaves(self) -> dict[str, dict]:
+    def _read_flat_configs(self) -> dict[str, dict]:  # {trial: {key: value}}
         """Return {trial: {key: value}} of the config of every trial."""
         out: dict[str, dict] = {}
-        for group in self.all_groups():
-            stored = [from_json(m["config"]) for m in group.stored["members"]]
+        for group in self.groups_by_name():
+            stored = [from_json_dict(m["config"]) for m in group.stored["members"]]
             full = flatten_config(fill_defaults(stored[0]))
             each = zip(group.members, stored, strict=True)
             out |= {name: full | flatten_config(config) for name, config in each}
-        for trial in self.stored()["trials"]:
+        for trial in self.read_sweep_json()["trials"]:
             require(
                 trial["id"] in out,
                 f"{self.path / 'sweep.json'} lists the trial {trial['id']}, which no "
@@ -284,12 +307,18 @@ class Sweep:
             )
         return out
 
-    def varied(self, leaves: dict[str, dict] | None = None) -> list[str]:
+    def varied_keys(
+        self, flat_configs: dict[str, dict] | None = None
+    ) -> list[str]:  # except seed and run.*
         """Return the keys in which the trials' configs differ, except the seed and
         `run.*`; overridden keys come first, in the order of the overrides.
+
+        Args:
+          flat_configs: {trial: {key: value}} of all configs; None: read from the
+            groups.
         """
-        leaves = leaves or self._leaves()
-        trials = self.stored()["trials"]
+        flat_configs = flat_configs or self._read_flat_configs()
+        trials = self.read_sweep_json()["trials"]
         overridden = [key for t in trials for key in t["overrides"]]
-        keys = differing_keys([leaves[t["id"]] for t in trials], overridden)
+        keys = differing_keys([flat_configs[t["id"]] for t in trials], overridden)
         return [key for key in keys if key != "seed" and not key.startswith("run.")]

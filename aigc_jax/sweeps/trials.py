@@ -26,14 +26,18 @@ class Trial(NamedTuple):
     config: ConfigDict  # as in its file, durations unresolved
 
 
-def trials_of(base: ConfigDict, overrides: Iterable[dict]) -> list[Trial]:
+def make_trials(base: ConfigDict, overrides_per_trial: Iterable[dict]) -> list[Trial]:
     """Return the trials of a sweep over a config.
 
+    Args:
+      base: the config of all trials.
+      overrides_per_trial: {config key: value} of each trial.
+
     Raises:
-      UserError: an unknown key, an invalid value, or two equal trials.
+      UserError: an unknown key, an invalid value, no trial, or two equal trials.
     """
     out = []
-    for number, changes in enumerate(overrides):
+    for number, changes in enumerate(overrides_per_trial):
         if not isinstance(changes, dict):
             raise UserError(
                 f"trial {number} of the sweep is {changes!r}: each must be a dict of "
@@ -41,16 +45,16 @@ def trials_of(base: ConfigDict, overrides: Iterable[dict]) -> list[Trial]:
             )
         config = configs.override(base, changes)
         configs.validate_config(config)
-        name = f"{trial_slug(changes)}-{configs.hash_of(config)}".lstrip("-")
+        name = f"{make_trial_slug(changes)}-{configs.hash_identity(config)}".lstrip("-")
         out.append(
             Trial(name, {key: configs.flatten_config(config)[key] for key in changes}, config)
         )
     require(out, "the sweep has no trial")
-    check_distinct(out)
+    check_distinct_trials(out)
     return out
 
 
-def check_distinct(trials: list[Trial]) -> None:
+def check_distinct_trials(trials: list[Trial]) -> None:
     """Raise a UserError if two trials are the same run, or may be: the number of steps
     per epoch is unknown until the data are loaded.
     """
@@ -58,9 +62,9 @@ def check_distinct(trials: list[Trial]) -> None:
     by_identity: dict[str, list[tuple[int, list[tuple[str, Any]]]]] = {}
     unit = lambda length: length.split()[-1] if isinstance(length, str) else "steps"
     for number, trial in enumerate(trials):
-        rest = configs.identity(trial.config)
+        rest = configs.identity_leaves(trial.config)
         lengths = [
-            (name, rest.pop(name)) for name in configs.durations_of(trial.config) if name in rest
+            (name, rest.pop(name)) for name in configs.duration_keys(trial.config) if name in rest
         ]
         others = by_identity.setdefault(json.dumps(rest, sort_keys=True), [])
         for other, theirs in others:
@@ -78,35 +82,37 @@ def check_distinct(trials: list[Trial]) -> None:
         others.append((number, lengths))
 
 
-def trial_slug(overrides: dict) -> str:
+def make_trial_slug(overrides: dict) -> str:  # "lr=0.001,seed=3"
     """Return a human-readable name of overrides: 'lr=0.001,seed=3'."""
     text = ",".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in overrides.items())
     return re.sub(r"[^A-Za-z0-9.,=_+-]+", "_", text)[:60].strip("_")
 
 
-def static_keys(config: ConfigDict) -> str:
+def static_config_json(config: ConfigDict) -> str:  # without seed and hp
     """Return the part of the config that the trials of one program share, as JSON."""
     static = {
-        k: v for k, v in configs.identity(config).items() if k != "seed" and not k.startswith("hp.")
+        k: v
+        for k, v in configs.identity_leaves(config).items()
+        if k != "seed" and not k.startswith("hp.")
     }
     return json.dumps(static, sort_keys=True)
 
 
-def groups_of(trials: Iterable[Trial]) -> list[list[Trial]]:
+def group_trials(trials: Iterable[Trial]) -> list[list[Trial]]:  # of one static config each
     """Group trials by their static keys, in the order of the groups' first trials."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(static_keys(trial.config), []).append(trial)
+        groups.setdefault(static_config_json(trial.config), []).append(trial)
     for members in groups.values():
-        configs.check_trials(members[0].config, len(members))
+        configs.check_trials_per_program(members[0].config, len(members))
     return list(groups.values())
 
 
-def check_id(name: object, path: Path) -> str:
+def check_trial_id(trial_id: object, source_path: Path) -> str:  # returns trial_id
     """Return a trial's id, a directory's name. Raise a UserError if it is invalid."""
-    if not isinstance(name, str) or not ID.fullmatch(name):
+    if not isinstance(trial_id, str) or not ID.fullmatch(trial_id):
         raise UserError(
-            f"{path} names a trial {name!r}, which is not a trial id such as "
+            f"{source_path} names a trial {trial_id!r}, which is not a trial id such as "
             "'lr=0.001,seed=3-0123456789ab'; the file was changed by another program"
         )
-    return name
+    return trial_id

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
 
-def count_flops(jaxpr: Jaxpr) -> int:
+def count_flops(jaxpr: Jaxpr) -> int:  # of matrix products and convolutions alone
     """Return the floating-point operations of a jaxpr's matrix products and
     convolutions: 2 m n k, where a multiplication and an addition count as two.
 
@@ -57,15 +57,18 @@ OPERATION = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\(")
 CALLED = re.compile(r"(?:to_apply|calls|body|true_computation|false_computation)=%?([\w.\-]+)")
 
 
-def collective_bytes(hlo: str) -> Counter:
+def count_collective_bytes(hlo_text: str) -> Counter[str]:  # {kind: bytes sent per device}
     """Return {kind: bytes that each device sends} of a compiled program's HLO text. A
     loop counts its body once per iteration if XLA knows the trip count, else once: of
     `core.transforms.repeat_steps`, one step.
+
+    Args:
+      hlo_text: the text of `jax.stages.Compiled.as_text`.
     """
     computations: dict[str, list[str]] = {}
     entry: str | None = None
     lines: list[str] = []
-    for line in hlo.splitlines():
+    for line in hlo_text.splitlines():
         begins = line.endswith("{") and not line.startswith((" ", "HloModule"))
         if begins and (found := re.match(r"(ENTRY )?%?([\w.\-]+)", line)):
             lines = computations[found[2]] = []
@@ -109,27 +112,32 @@ def _group(line: str) -> int:
 
 
 class Hardware(NamedTuple):
-    """One device: operations per second in matrix products, bytes of memory, bytes per
-    second from memory and to other devices (one way).
+    """One device: operations per second in matrix products (0: unknown), bytes of
+    memory, bytes per second from memory and to other devices (one way).
     """
 
     name: str
     bfloat16: float
     float32: float
+    float64: float
     memory: float
     bandwidth: float
     network: float
 
+    def peak_flops(self, precision: str) -> float:
+        """Return the operations per second in matrix products for config.precision."""
+        return getattr(self, precision.removesuffix("_all"))
+
 
 # NVIDIA's data sheets (dense, SXM; float32 as TF32, which is JAX's default; NVLink one
 # way); Google's pages of Cloud TPU versions (float32 in passes of bfloat16, which is
-# JAX's default; interconnect as stated per chip).
+# JAX's default; interconnect as stated per chip). TPUs emulate float64.
 HARDWARE = {
-    "h100": Hardware("NVIDIA H100 SXM", 989.4e12, 494.7e12, 80e9, 3.35e12, 450e9),
-    "h200": Hardware("NVIDIA H200 SXM", 989.4e12, 494.7e12, 141e9, 4.8e12, 450e9),
-    "tpu_v5e": Hardware("TPU v5e", 197e12, 197e12, 16e9, 0.8e12, 200e9),
-    "tpu_v5p": Hardware("TPU v5p", 459e12, 459e12, 95e9, 2.765e12, 600e9),
-    "tpu_v6e": Hardware("TPU v6e", 918e12, 918e12, 32e9, 1.6e12, 400e9),
+    "h100": Hardware("NVIDIA H100 SXM", 989.4e12, 494.7e12, 66.9e12, 80e9, 3.35e12, 450e9),
+    "h200": Hardware("NVIDIA H200 SXM", 989.4e12, 494.7e12, 66.9e12, 141e9, 4.8e12, 450e9),
+    "tpu_v5e": Hardware("TPU v5e", 197e12, 197e12, 0.0, 16e9, 0.8e12, 200e9),
+    "tpu_v5p": Hardware("TPU v5p", 459e12, 459e12, 0.0, 95e9, 2.765e12, 600e9),
+    "tpu_v6e": Hardware("TPU v6e", 918e12, 918e12, 0.0, 32e9, 1.6e12, 400e9),
 }
 # The device_kind of JAX devices -> their key in HARDWARE.
 _KNOWN = {
@@ -141,9 +149,12 @@ _KNOWN = {
 }
 
 
-def peak_flops(device_kind: str, precision: str) -> float:
-    """Return the peak operations per second in matrix products of a JAX device kind; 0
-    where unknown.
+def peak_flops(device_kind: str, precision: str) -> float:  # a second; 0: unknown
+    """Return the peak operations per second in matrix products; 0 where unknown.
+
+    Args:
+      device_kind: as in `jax.Device.device_kind`.
+      precision: config.precision.
     """
     device = HARDWARE.get(_KNOWN.get(device_kind, ""))
-    return 0.0 if device is None else device.float32 if precision == "float32" else device.bfloat16
+    return 0.0 if device is None else device.peak_flops(precision)

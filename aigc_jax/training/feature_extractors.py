@@ -21,18 +21,18 @@ from ml_collections import ConfigDict
 
 from aigc_jax import data, methods
 from aigc_jax.core import config as configs
-from aigc_jax.data.dataset import fingerprint, spec_from_json
+from aigc_jax.data.dataset import hash_arrays_and_splits, spec_from_json
 from aigc_jax.methods import classifier
-from aigc_jax.metrics.inputs import in_batches
+from aigc_jax.metrics.inputs import apply_in_batches
 from aigc_jax.training import identity
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import digest_leaves, restore_like
-from aigc_jax.utils.disk import cache_dir, disk_errors
-from aigc_jax.utils.errors import UserError, argument, require
+from aigc_jax.utils.disk import cache_dir, convert_disk_errors
+from aigc_jax.utils.errors import UserError, mark_argument, require
 from aigc_jax.utils.locks import exclusive_lock
 from aigc_jax.utils.python_files import SHARE
-from aigc_jax.utils.subprocesses import command_line, package_path, reason_of
+from aigc_jax.utils.subprocesses import describe_failure, interpreter_arguments, package_environment
 from aigc_jax.utils.terminal import print_warning
 
 if TYPE_CHECKING:
@@ -78,66 +78,96 @@ def joint_probabilities(p: np.ndarray, q: np.ndarray) -> np.ndarray:  # [n, K], 
     return (p[:, :, None] * q[:, None, :]).reshape(len(p), -1)
 
 
-def make_extractor(config: ConfigDict) -> "Extractor | Inception":
-    """Return the extractor that config.extractor names, for the data config.data."""
+def make_extractor(config: ConfigDict) -> "Extractor | Inception":  # may train a classifier
+    """Return the extractor that config.extractor names: "classifier", one for the data
+    config.data, or the path of Inception's weights.
+
+    Raises:
+      UserError: the data have no classifier, or the weights cannot be used.
+    """
     if config.extractor != "classifier":
         from aigc_jax.training import inception_features
 
-        return inception_features.make_extractor(config.extractor)
+        return inception_features.load_inception(config.extractor)
     name = config.data.name
     if name not in CLASSIFIERS:
         raise UserError(
             f"config.data.name = {name!r} has no classifier for feature metrics (available: "
             f"{', '.join(CLASSIFIERS)}): set the file of Inception's weights with "
-            f"{argument('inception')}=FILE or config.extractor"
+            f"{mark_argument('inception')}=FILE or config.extractor"
         )
     own = os.environ.get("AIGC_CACHE_DIR")
     root = (Path(own).expanduser() if own else cache_dir("")).absolute() / "extractors"
-    return load_classifier(*CLASSIFIERS[name], config.run.data_dir, root)
+    return load_or_train_classifier(*CLASSIFIERS[name], config.run.data_dir, root)
 
 
 @functools.cache
-def load_classifier(name: str, steps: str, data_dir: str, root: Path) -> Extractor:
-    """Return the classifier of a data set cached in `root`, after training it if
-    necessary.
+def load_or_train_classifier(
+    data_name: str, duration: str, data_dir: str, cache_root: Path
+) -> Extractor:
+    """Return the classifier of a data set, after training it if it is not cached.
+
+    Args:
+      data_name: data.name of its training data.
+      duration: of its training, such as "4 epochs".
+      data_dir: as config.run.data_dir.
+      cache_root: the directory of the cached classifiers.
+
+    Raises:
+      UserError: the data are missing, or the training failed.
     """
     overrides = {
-        "data.name": name,
-        "steps": steps,
+        "data.name": data_name,
+        "steps": duration,
         "run.data_dir": data_dir,
         "run.mesh.data": "1",
-        "run.eval_every": steps,  # evaluations during its training are not used
+        "run.eval_every": duration,  # evaluations during its training are not used
         "run.save_every": "never",
         "run.tensorboard": "False",
     }
     config = configs.override(configs.load(CONFIG), overrides)
     dataset = data.load(config.data, data_dir)
-    key = configs.hash_of(
-        configs.resolve(config, dataset.spec.n_train, methods.examples_per_step(config))
-    ) + fingerprint(dataset)
-    run = RunDir(root / f"classifier_{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}")
-    with disk_errors(root), exclusive_lock(root):
+    key = configs.hash_identity(
+        configs.resolve_durations(config, dataset.spec.n_train, methods.examples_per_step(config))
+    ) + hash_arrays_and_splits(dataset)
+    run = RunDir(
+        cache_root / f"classifier_{data_name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    )
+    with convert_disk_errors(cache_root), exclusive_lock(cache_root):
         if run.read_status().get("status") != "done":
-            train_classifier(run.path, name, overrides)
-    return read_classifier(run, f"classifier of {name}")
+            train_classifier(run.path, data_name, overrides)
+    return read_classifier(run, f"classifier of {data_name}")
 
 
-def train_classifier(folder: Path, name: str, overrides: dict) -> None:
+def train_classifier(
+    workdir: Path, data_name: str, overrides: dict[str, str]
+) -> None:  # in a subprocess on the CPU
     """Train a classifier in a separate process on the CPU, so that runs on GPUs use the
     same classifier.
+
+    Args:
+      workdir: its work directory, with the output in train.log.
+      data_name: name of its data, for messages.
+      overrides: {key: value} of its config, as texts.
+
+    Raises:
+      UserError: the process failed.
     """
-    print_warning(f"training the classifier of {name} for feature metrics, once, in {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
+    print_warning(f"training the classifier of {data_name} for feature metrics, once, in {workdir}")
+    workdir.mkdir(parents=True, exist_ok=True)
     settings = {f"config.{key}": value for key, value in overrides.items()}
     env = (
         {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
-        | package_path()
+        | package_environment()
         | dict(JAX_PLATFORMS="cpu", JAX_ENABLE_X64="0")
     )
-    log = folder / "train.log"
+    log = workdir / "train.log"
     with open(log, "wb") as f:
         process = subprocess.run(
-            [sys.executable, *command_line("train", config=CONFIG, workdir=folder, **settings)],
+            [
+                sys.executable,
+                *interpreter_arguments("train", config=CONFIG, workdir=workdir, **settings),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=f,
             stderr=subprocess.STDOUT,
@@ -146,16 +176,18 @@ def train_classifier(folder: Path, name: str, overrides: dict) -> None:
         )
     require(
         process.returncode == 0,
-        f"the classifier of {name} could not be trained in {folder}: "
-        f"{reason_of(process.returncode, log)}",
+        f"the classifier of {data_name} could not be trained in {workdir}: "
+        f"{describe_failure(process.returncode, log)}",
     )
 
 
-def read_classifier(run: RunDir, name: str) -> Extractor:
-    """Return a classifier's finished run as an extractor, with its last parameters."""
-    stored = run.config()
-    config, spec = identity.stored_config(stored), spec_from_json(stored["spec"])
-    checkpoint = Checkpoints(run / "checkpoints").newest(print_warning)
+def read_classifier(run: RunDir, extractor_name: str) -> Extractor:
+    """Return a classifier's finished run as an extractor, with its last parameters.
+    `extractor_name` becomes `Extractor.name`.
+    """
+    stored = run.read_config_json()
+    config, spec = identity.parse_stored_config(stored), spec_from_json(stored["spec"])
+    checkpoint = Checkpoints(run / "checkpoints").read_newest_valid(print_warning)
     if checkpoint is None:
         raise UserError(
             f"{run.path} has no good checkpoint: remove the directory to retrain the classifier"
@@ -164,16 +196,14 @@ def read_classifier(run: RunDir, name: str) -> Extractor:
         methods.make_method(config, spec),
         {path: value[0] for path, value in checkpoint[0].items()},
     )
-    hp = {key: np.float32(value) for key, value in configs.hparam_values(config).items()}
+    hp = {key: np.float32(value) for key, value in configs.resolve_hparams(config).items()}
     params = restore_like(jax.eval_shape(method.init, jax.random.key(0), hp), flat, run.path).params
-    extract = jax.jit(
-        functools.partial(classifier.features_and_probabilities(config, spec), params)
-    )
+    extract = jax.jit(functools.partial(classifier.make_feature_extractor(config, spec), params))
 
     require(spec.kind == "image", f"{run.path} is not an image classifier")
     return Extractor(
-        name,
+        extractor_name,
         digest_leaves({path: value for path, value in flat.items() if path.startswith("params/")}),
-        lambda images: in_batches(extract, images, BATCH),
+        lambda images: apply_in_batches(extract, images, BATCH),
         spec.shape[-1],
     )

@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 
 from aigc_jax.core.config import fill_defaults
 from aigc_jax.data.tokenizers.base import Tokenizer
-from aigc_jax.data.tokenizers.gpt2 import read_stops, write_tokenizer
+from aigc_jax.data.tokenizers.gpt2 import read_end_tokens, write_tokenizer
 from aigc_jax.utils.errors import UserError, first_line, require
 from aigc_jax.utils.files import read_text
-from aigc_jax.utils.tensor_files import safetensors, safetensors_header
+from aigc_jax.utils.tensor_files import read_safetensors, read_safetensors_header
 
 # Decoder fields of GPT-2; the width, heads, layers and context are read.
 SAME = dict(
@@ -68,11 +68,11 @@ OUTER = {
 }
 
 
-def parameter_names(layers: int) -> dict[str, str]:
+def map_parameter_names(num_layers: int) -> dict[str, str]:
     """Return {name in GPT-2: path below params/net} of all parameters."""
     inner = {
         f"h.{i}.{theirs}": f"stack/layer_{i}/{ours}"
-        for i in range(layers)
+        for i in range(num_layers)
         for theirs, ours in LAYER.items()
     }
     return OUTER | inner
@@ -81,13 +81,13 @@ def parameter_names(layers: int) -> dict[str, str]:
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def is_directory(path: str | Path) -> bool:
+def is_huggingface_directory(path: str | Path) -> bool:
     """Return whether a directory holds weights of another library instead of a run."""
     path = Path(path)
     return (path / "config.json").is_file() and any((path / n).is_file() for n in (WEIGHTS, INDEX))
 
 
-def read_json(file: Path) -> dict:
+def read_json_object(file: Path) -> dict[str, Any]:
     """Return the JSON object in a file of another library."""
     try:
         content = json.loads(read_text(file))
@@ -101,8 +101,17 @@ def read_json(file: Path) -> dict:
     return content
 
 
-def read_integer(file: Path, config: dict, key: str) -> int:
-    """Return a file's integer `key`; raise a UserError unless in 1 .. 2^31 - 1."""
+def get_positive_integer(config: dict[str, Any], key: str, file: Path) -> int:
+    """Return a field of a file's JSON object as an integer.
+
+    Args:
+      config: the contents of the file.
+      key: name of the field.
+      file: the file, which the error message names.
+
+    Raises:
+      UserError: the value is not an integer in 1 .. 2^31 - 1.
+    """
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
         raise UserError(
@@ -112,15 +121,15 @@ def read_integer(file: Path, config: dict, key: str) -> int:
     return value
 
 
-def read_model(path: str | Path) -> dict:
+def read_model_fields(path: str | Path) -> dict[str, Any]:  # {field of Decoder: value}
     """Return the fields of the Decoder that a directory's config.json describes. Raise
     a UserError if config.json is not a GPT-2's, or disagrees with the shapes of the
     weights; the weights themselves are not read.
     """
     file = Path(path) / "config.json"
-    config = read_json(file)
+    config = read_json_object(file)
     model: dict[str, Any] = {
-        ours: read_integer(file, config, theirs) for ours, theirs in SIZES.items()
+        ours: get_positive_integer(config, theirs, file) for ours, theirs in SIZES.items()
     }
     for key, expected in ASSUMED.items():
         value = config.get(key, expected)
@@ -131,21 +140,21 @@ def read_model(path: str | Path) -> dict:
         divides, f"{file}: n_embd = {model['width']} is not divisible by n_head = {model['heads']}"
     )
     inner = config.get("n_inner") is not None
-    hidden = read_integer(file, config, "n_inner") if inner else 4 * model["width"]
+    hidden = get_positive_integer(config, "n_inner", file) if inner else 4 * model["width"]
     model |= dict(kv_heads=model["heads"], hidden=hidden) | SAME
     check_shapes(
         Path(path),
         model,
-        read_integer(file, config, "vocab_size") if "vocab_size" in config else None,
+        get_positive_integer(config, "vocab_size", file) if "vocab_size" in config else None,
     )
     return model
 
 
-def find_shards(path: Path) -> dict[str, Path]:
+def find_tensor_files(path: Path) -> dict[str, Path]:  # {name of a tensor: its file}
     """Return {name of a tensor: its file}, of a single file or an index of several."""
     if (path / WEIGHTS).is_file():
-        return dict.fromkeys(safetensors_header(path / WEIGHTS), path / WEIGHTS)
-    where, out = read_json(path / INDEX).get("weight_map"), {}
+        return dict.fromkeys(read_safetensors_header(path / WEIGHTS), path / WEIGHTS)
+    where, out = read_json_object(path / INDEX).get("weight_map"), {}
     if not isinstance(where, dict) or not where:
         raise UserError(f"{path / INDEX} has no weight_map")
     for name, file in where.items():
@@ -163,8 +172,8 @@ def find_shards(path: Path) -> dict[str, Path]:
 
 def read_headers(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     """Return {name of a tensor, without "transformer.": (file, shape, dtype)}."""
-    where = find_shards(path)
-    read = {file: safetensors_header(file) for file in set(where.values())}
+    where = find_tensor_files(path)
+    read = {file: read_safetensors_header(file) for file in set(where.values())}
     out = {}
     for name, file in where.items():
         require(name in read[file], f"{file} has no {name}, which {INDEX} lists")
@@ -172,7 +181,7 @@ def read_headers(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     return out
 
 
-def shapes_of(model: dict, vocabulary: int) -> dict[str, tuple[int, ...]]:
+def expected_shapes(model: dict[str, Any], vocab_size: int) -> dict[str, tuple[int, ...]]:
     """Return {name in GPT-2: shape} of all parameters."""
     d, hidden = model["width"], model["hidden"]
     kernels = {
@@ -182,7 +191,7 @@ def shapes_of(model: dict, vocabulary: int) -> dict[str, tuple[int, ...]]:
         "mlp.c_proj": (hidden, d),
     }
     out = {
-        "wte.weight": (vocabulary, d),
+        "wte.weight": (vocab_size, d),
         "wpe.weight": (model["context"], d),
         "ln_f.weight": (d,),
         "ln_f.bias": (d,),
@@ -193,9 +202,14 @@ def shapes_of(model: dict, vocabulary: int) -> dict[str, tuple[int, ...]]:
     return out
 
 
-def check_shapes(path: Path, model: dict, vocabulary: int | None) -> None:
+def check_shapes(path: Path, model: dict[str, Any], vocab_size: int | None) -> None:
     """Raise a UserError where the files' parameters are not those of the model. Called
     before any array of the model's size is allocated.
+
+    Args:
+      path: the directory.
+      model: the Decoder's fields, as `read_model_fields` returns them.
+      vocab_size: of config.json; None where absent, which allows any.
     """
     headers, file = read_headers(path), path / (WEIGHTS if (path / WEIGHTS).is_file() else INDEX)
     layers = {int(m[1]) for name in headers if (m := re.match(r"h\.(\d{1,9})\.", name))}
@@ -207,10 +221,10 @@ def check_shapes(path: Path, model: dict, vocabulary: int | None) -> None:
     require("wte.weight" in headers, f"{file} is not a GPT-2: wte.weight is missing")
     rows = headers["wte.weight"][1][0] if headers["wte.weight"][1] else 0
     require(
-        vocabulary in (None, rows),
-        f"{path / 'config.json'}: vocab_size = {vocabulary}, but wte.weight has {rows} rows",
+        vocab_size in (None, rows),
+        f"{path / 'config.json'}: vocab_size = {vocab_size}, but wte.weight has {rows} rows",
     )
-    for name, shape in shapes_of(model, rows).items():
+    for name, shape in expected_shapes(model, rows).items():
         require(
             name in headers, f"{file} is not a GPT-2 of {model['layers']} layers: {name} is missing"
         )
@@ -225,7 +239,7 @@ def check_shapes(path: Path, model: dict, vocabulary: int | None) -> None:
         )
 
 
-def gpt2_config(path: str | Path) -> ConfigDict:
+def make_config(path: str | Path) -> ConfigDict:
     """Return a minimal config that builds the network of a directory."""
     return fill_defaults(
         ConfigDict(
@@ -236,7 +250,7 @@ def gpt2_config(path: str | Path) -> ConfigDict:
                 network="transformer",
                 label_smoothing=0.0,
                 optimizer="adamw",
-                model=read_model(path),
+                model=read_model_fields(path),
                 schedule=dict(name="constant", warmup=0),
                 hp=dict(lr=0.0, beta1=0.9, beta2=0.95, weight_decay=0.0, grad_clip=1.0),
                 data=dict(name="text", tokenizer="file", tokenizer_path=str(path)),
@@ -246,25 +260,26 @@ def gpt2_config(path: str | Path) -> ConfigDict:
     )
 
 
-def read_params(path: str | Path, rows: int) -> dict[str, np.ndarray]:
+def read_params(path: str | Path, embedding_rows: int) -> dict[str, np.ndarray]:
     """Return {path below params/net: array} of a directory's weights. The embedding is
-    cut or zero-padded to `rows` rows. Raise a UserError where a value is not finite.
+    cut or zero-padded to `embedding_rows`; a value that is not finite is a UserError.
     """
     path = Path(path)
-    headers, ours, out = read_headers(path), parameter_names(read_model(path)["layers"]), {}
+    headers, out = read_headers(path), {}
+    ours = map_parameter_names(read_model_fields(path)["layers"])
     for file in dict.fromkeys(headers[name][0] for name in ours):
-        for name, value in safetensors(file).items():
+        for name, value in read_safetensors(file).items():
             short = name.removeprefix("transformer.")
             if short in ours and headers[short][0] == file:
                 value = np.asarray(value, np.float32)
                 require(np.isfinite(value).all(), f"{file}: {name} contains NaN or infinity")
                 out[ours[short]] = value
-    table = out["embed/embedding"][:rows]
-    out["embed/embedding"] = np.pad(table, ((0, rows - len(table)), (0, 0)))
+    table = out["embed/embedding"][:embedding_rows]
+    out["embed/embedding"] = np.pad(table, ((0, embedding_rows - len(table)), (0, 0)))
     return out
 
 
-def check_tokens(path: str | Path, tokenizer: Tokenizer) -> None:
+def check_tokens_have_rows(path: str | Path, tokenizer: Tokenizer) -> None:
     """Raise a UserError where a tokenizer has tokens without a row in a directory's
     embedding. Surplus rows of the embedding are not tokens.
     """
@@ -276,32 +291,35 @@ def check_tokens(path: str | Path, tokenizer: Tokenizer) -> None:
     )
 
 
-def first_token(path: str | Path, tokenizer: Tokenizer, ends: tuple[int, ...]) -> int:
-    """Return the start token of a text: bos_token_id of config.json, else the first of
-    `ends`, else -1.
+def find_start_token(
+    path: str | Path, tokenizer: Tokenizer, end_tokens: tuple[int, ...]
+) -> int:  # -1: none
+    """Return the start token of a text: bos_token_id of the config.json in `path` where
+    it is in the vocabulary, else the first of `end_tokens`, else -1.
     """
-    token = read_json(Path(path) / "config.json").get("bos_token_id")
+    token = read_json_object(Path(path) / "config.json").get("bos_token_id")
     if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < tokenizer.size:
         return token
-    return ends[0] if ends else -1
+    return end_tokens[0] if end_tokens else -1
 
 
-def end_tokens(path: str | Path, tokenizer: Tokenizer) -> tuple[int, ...]:
+def find_end_tokens(path: str | Path, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Return the tokens that end a text: eos_token_id of generation_config.json or
-    config.json; where absent or not in the vocabulary, the tokenizer's.
+    config.json, () where it is null; where absent or not in the vocabulary, the
+    tokenizer's.
     """
-    stops = read_stops(Path(path))
+    stops = read_end_tokens(Path(path))
     known = tuple(i for i in stops or () if i < tokenizer.size)
     own = () if tokenizer.end is None else (tokenizer.end,)
     return known if known or stops == () else own
 
 
-def write_directory(
+def write_model_directory(
     path: str | Path,
     model: Mapping[str, Any],
     params: dict[str, np.ndarray],
     tokenizer: Tokenizer,
-    ends: tuple[int, ...] | None = None,
+    end_tokens: tuple[int, ...] | None = None,
 ) -> None:
     """Write a directory that `transformers` loads. Absent biases are written as zeros,
     which is the same network.
@@ -311,13 +329,14 @@ def write_directory(
       model: the Decoder's fields.
       params: {path below params/net: array}.
       tokenizer: the tokenizer, whose size is the vocabulary's.
-      ends: the tokens that end a text, by default the tokenizer's.
+      end_tokens: the tokens that end a text, by default the tokenizer's.
 
     Raises:
       UserError: the network is not a GPT-2.
     """
-    check_model(model)
-    ends = ends if ends is not None else () if tokenizer.end is None else (tokenizer.end,)
+    check_is_gpt2(model)
+    own = () if tokenizer.end is None else (tokenizer.end,)
+    ends = own if end_tokens is None else end_tokens
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     write_tokenizer(path, tokenizer)
@@ -342,7 +361,7 @@ def write_directory(
     (path / "config.json").write_text(json.dumps(described, indent=1) + "\n")
 
 
-def check_model(model: Mapping[str, Any]) -> None:
+def check_is_gpt2(model: Mapping[str, Any]) -> None:
     """Raise a UserError where a Decoder's fields are not those of a GPT-2."""
     for key, value in (SAME | dict(kv_heads=model.get("kv_heads", 0) and model["heads"])).items():
         if key not in ("scan", "remat", "remat_policy", "bias"):
@@ -357,19 +376,21 @@ def check_model(model: Mapping[str, Any]) -> None:
 
 
 def write_params(
-    path: Path, model: Mapping[str, Any], params: dict[str, np.ndarray], size: int
+    path: Path, model: Mapping[str, Any], params: dict[str, np.ndarray], vocab_size: int
 ) -> None:
-    """Write parameters under GPT-2's names; `size` is the vocabulary's."""
+    """Write parameters under GPT-2's names; the embedding is cut to `vocab_size`
+    rows. The other arguments are those of `write_model_directory`.
+    """
     from safetensors.numpy import save_file
 
     hidden = model.get("hidden") or 4 * model["width"]
-    shapes = shapes_of(dict(model) | dict(hidden=hidden), size)
+    shapes = expected_shapes(dict(model) | dict(hidden=hidden), vocab_size)
     theirs = {}
-    for name, ours in parameter_names(model["layers"]).items():
+    for name, ours in map_parameter_names(model["layers"]).items():
         unbiased = name.endswith("bias") and ours not in params
         value = np.zeros(shapes[name]) if unbiased else params[ours]
         theirs[name] = np.ascontiguousarray(value, np.float32)
-    theirs["wte.weight"] = np.ascontiguousarray(theirs["wte.weight"][:size])
+    theirs["wte.weight"] = np.ascontiguousarray(theirs["wte.weight"][:vocab_size])
     save_file(
         {f"transformer.{name}": value for name, value in theirs.items()},
         path / WEIGHTS,

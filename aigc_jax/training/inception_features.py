@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from aigc_jax.core.method import Array, PyTree
-from aigc_jax.metrics.inputs import in_batches
+from aigc_jax.metrics.inputs import apply_in_batches
 from aigc_jax.models.inception import EPSILON, LOGITS, SIZE, InceptionV3
 from aigc_jax.utils import tensor_files
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, require
-from aigc_jax.utils.files import expand_user, find_obstacle
+from aigc_jax.utils.files import expand_user, why_not_regular
 
 BATCH = 50  # images per call
 WHERE = (
@@ -43,7 +43,7 @@ class Inception(NamedTuple):
         return self.extract(images)
 
 
-def parameter_shapes() -> dict[str, tuple[int, ...]]:
+def parameter_shapes() -> dict[str, tuple[int, ...]]:  # {path joined by "/": shape}
     """Return {path: shape} of the network's parameters."""
     variables = jax.eval_shape(
         lambda: InceptionV3().init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3), jnp.float32))
@@ -54,13 +54,13 @@ def parameter_shapes() -> dict[str, tuple[int, ...]]:
     }
 
 
-def read_params(theirs: dict[str, np.ndarray], path: Path, dtype: Any = np.float32) -> dict:
+def convert_state_dict(tensors: dict[str, np.ndarray], path: Path, dtype: Any = np.float32) -> dict:
     """Return the parameters of `InceptionV3` from a PyTorch state dict. Batch
     normalization, (y - mean) / sqrt(var + 1e-3) * weight + bias, becomes y * scale +
     shift.
 
     Args:
-      theirs: the state dict: NAME.conv.weight [O, I, H, W] and NAME.bn.* [O] of each
+      tensors: NAME.conv.weight [O, I, H, W] and NAME.bn.* [O] of each
         layer, fc.weight [O, I] and fc.bias.
       path: its file, which error messages name.
       dtype: dtype of the parameters.
@@ -72,9 +72,9 @@ def read_params(theirs: dict[str, np.ndarray], path: Path, dtype: Any = np.float
 
     def get(name, shape):
         require(
-            name in theirs, f"{path} is not an Inception-v3: tensor {name!r} is missing; {WHERE}"
+            name in tensors, f"{path} is not an Inception-v3: tensor {name!r} is missing; {WHERE}"
         )
-        value = theirs[name]
+        value = tensors[name]
         require(
             value.shape == shape,
             f"{path}: {name} is {value.shape}, but the Inception-v3 of {LOGITS:,} logits "
@@ -110,62 +110,64 @@ def read_params(theirs: dict[str, np.ndarray], path: Path, dtype: Any = np.float
     )
 
 
-def resize_images(x: Array) -> Array:  # [B, H, W, C] -> [B, 299, 299, 3]
+def resize_images(images: Array) -> Array:  # [B, H, W, C] -> [B, 299, 299, 3]
     """Resize images bilinearly between pixel centres, without a filter where they
     shrink, as pytorch-fid does (PyTorch's `interpolate` with align_corners=False).
     Greyscale is repeated to three channels.
     """
-    x = jnp.broadcast_to(x, (*x.shape[:-1], 3)) if x.shape[-1] == 1 else x
-    return jax.image.resize(x, (len(x), SIZE, SIZE, 3), "bilinear", antialias=False)
+    images = jnp.broadcast_to(images, (*images.shape[:-1], 3)) if images.shape[-1] == 1 else images
+    return jax.image.resize(images, (len(images), SIZE, SIZE, 3), "bilinear", antialias=False)
 
 
 @jax.jit
 def extract_features(
-    weights: PyTree, x: Array
-) -> tuple[Array, Array]:  # [B, H, W, C] -> [B, 2048], [B, 1008]
+    params: PyTree, images: Array
+) -> tuple[Array, Array]:  # [B, H, W, C] -> features [B, 2048], probabilities [B, 1008]
     """Return features and class probabilities of images in [-1, 1]."""
-    out: Any = InceptionV3().apply({"params": weights}, resize_images(x))
+    out: Any = InceptionV3().apply({"params": params}, resize_images(images))
     features, logits = out
     return features, jax.nn.softmax(logits)
 
 
-def extract_in_batches(extract: Callable, images: np.ndarray) -> tuple[np.ndarray, ...]:
+def extract_in_batches(
+    extract: Callable[[Array], tuple[Array, ...]], images: np.ndarray
+) -> tuple[np.ndarray, ...]:  # [n, H, W, C] -> arrays [n, ...], as `extract` returns them
     """Apply an extractor to images in batches."""
     require(
         images.ndim == 4 and images.shape[-1] in (1, 3),
         f"Inception needs images of 1 or 3 channels, not of shape {images.shape[1:]}",
     )
-    return in_batches(extract, images, BATCH)
+    return apply_in_batches(extract, images, BATCH)
 
 
-def weights_of(path: Path, sha256: str) -> dict:
+def read_params(path: Path, file_hash: str) -> dict[str, Any]:  # nested parameters of InceptionV3
     """Return the parameters in a file. Where the file name holds the first digits of
     the SHA-256, as those of PyTorch's weights do, the digest must match.
     """
     digits = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
     require(
-        digits is None or sha256.startswith(digits[1]),
-        f"{path} is damaged: its SHA-256 begins with {sha256[:8]}, not with the digits of "
+        digits is None or file_hash.startswith(digits[1]),
+        f"{path} is damaged: its SHA-256 begins with {file_hash[:8]}, not with the digits of "
         f"its name; {WHERE}",
     )
     try:
-        theirs = tensor_files.read(path)
+        tensors = tensor_files.read_tensors(path)
     except UserError as e:
         raise UserError(f"{e}; {WHERE}") from None
-    return read_params(theirs, path)
+    return convert_state_dict(tensors, path)
 
 
-def make_extractor(path: str) -> Inception:
+def load_inception(weights_path: str) -> Inception:
     """Return Inception-v3 with the weights of a file. Raise a UserError, which names a
     source of the weights, where the file is missing, damaged or of another network.
     """
-    file = expand_user(path)
-    obstacle = find_obstacle(file)
+    file = expand_user(weights_path)
+    obstacle = why_not_regular(file)
     require(not obstacle, f"{file}: {obstacle}; {WHERE}")
     sha256 = file_sha256(file)
-    weights = jax.device_put(weights_of(file, sha256))  # once, not with every batch
+    params = jax.device_put(read_params(file, sha256))  # once, not with every batch
     return Inception(
         "inception",
         sha256,
-        lambda images: extract_in_batches(partial(extract_features, weights), images),
+        lambda images: extract_in_batches(partial(extract_features, params), images),
     )

@@ -3,15 +3,16 @@
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.core.method import TrainState
-from aigc_jax.core.trees import path_of
+from aigc_jax.core.trees import format_key_path
 from aigc_jax.data import tokenizers
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
@@ -19,7 +20,7 @@ from aigc_jax.training import gpt2_weights
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import TOKENIZER
 from aigc_jax.utils import documents
-from aigc_jax.utils.errors import UserError, listing, require
+from aigc_jax.utils.errors import UserError, join_names, require
 from aigc_jax.utils.terminal import print_warning
 
 EMBEDDING = "params/net/embed/embedding"  # of every network on tokens
@@ -29,9 +30,11 @@ TAKEN = re.compile("params/|extra/(?!carry/)")
 SHOWN = 6  # number of names that an error message lists of each kind of difference
 
 
-def stored_state(where: str, states: TrainState) -> dict:
+def read_source_leaves(
+    source: str, states: TrainState
+) -> dict[str, np.ndarray]:  # {path: [1 or N, ...]}
     """Return {path: array [1 or N, ...]} of a run's newest checkpoint, or of GPT-2."""
-    if gpt2_weights.is_directory(where):
+    if gpt2_weights.is_huggingface_directory(source):
         rows = (
             states.params["net"]["embed"]["embedding"].shape[1]
             if "embed" in states.params.get("net", {})
@@ -39,37 +42,44 @@ def stored_state(where: str, states: TrainState) -> dict:
         )
         return {
             f"params/net/{name}": value[None]
-            for name, value in gpt2_weights.read_params(where, rows).items()
+            for name, value in gpt2_weights.read_params(source, rows).items()
         }
     require(
-        documents.read(Path(where, "config.json")) is not None,
-        f"config.init_from = {where!r} is not a run directory: config.json is missing",
+        documents.read(Path(source, "config.json")) is not None,
+        f"config.init_from = {source!r} is not a run directory: config.json is missing",
     )
-    checkpoint = Checkpoints(Path(where, "checkpoints")).newest(print_warning)
+    checkpoint = Checkpoints(Path(source, "checkpoints")).read_newest_valid(print_warning)
     if checkpoint is None:
-        raise UserError(f"config.init_from = {where!r} has no good checkpoint")
+        raise UserError(f"config.init_from = {source!r} has no good checkpoint")
     return checkpoint[0]
 
 
-def check_tokenizer(where: str, tokenizer: Tokenizer) -> None:
+def check_same_tokenizer(source: str, tokenizer: Tokenizer) -> None:
     """Raise a UserError where the tokens of another run differ from a tokenizer's."""
     theirs = (
-        read_tokenizer(Path(where))
-        if gpt2_weights.is_directory(where)
-        else tokenizers.read(Path(where, TOKENIZER))
+        read_tokenizer(Path(source))
+        if gpt2_weights.is_huggingface_directory(source)
+        else tokenizers.read(Path(source, TOKENIZER))
     )
     require(
         theirs.pieces == tokenizer.pieces,
-        f"config.init_from = {where!r} has another tokenizer ({theirs.kind}, "
+        f"config.init_from = {source!r} has another tokenizer ({theirs.kind}, "
         f"{theirs.size:,} tokens) than the "
         f"data ({tokenizer.kind}, {tokenizer.size:,}): set config.data.tokenizer = 'file' "
-        f"and config.data.tokenizer_path = {where!r}",
+        f"and config.data.tokenizer_path = {source!r}",
     )
 
 
-def check_same(theirs: dict, ours: dict, where: str) -> None:
-    """Raise a UserError that lists the differences of two {path: array [N, ...]}: paths
-    in only one of them, and different shapes.
+def check_same_leaves(
+    theirs: Mapping[str, np.ndarray], ours: Mapping[str, Any], source: str
+) -> None:
+    """Raise a UserError that lists the differences of two trees: paths in only one of
+    them, and different shapes.
+
+    Args:
+      theirs: {path: array [1 or N, ...]} of the other run.
+      ours: {path: array [N, ...]} of this run; the leading axes may differ.
+      source: config.init_from, for the error message.
     """
     shape = lambda x: tuple(x.shape[1:])
     parts = {
@@ -81,16 +91,16 @@ def check_same(theirs: dict, ours: dict, where: str) -> None:
             if name in theirs and shape(theirs[name]) != shape(x)
         ],
     }
-    different = [words.format(listing(names, SHOWN)) for words, names in parts.items() if names]
+    different = [words.format(join_names(names, SHOWN)) for words, names in parts.items() if names]
     require(
         not different,
-        f"config.init_from = {where!r} has other parameters than this run: "
+        f"config.init_from = {source!r} has other parameters than this run: "
         f"{'; '.join(different)}; select the shared parameters with "
         "the regular expression config.init_match, such as ^params/net/layer_0/",
     )
 
 
-def compile_match(config: ConfigDict) -> re.Pattern:
+def compile_init_match(config: ConfigDict) -> re.Pattern[str]:
     """Compile config.init_match; raise a UserError if it is invalid."""
     try:
         return re.compile(config.init_match)
@@ -100,30 +110,31 @@ def compile_match(config: ConfigDict) -> re.Pattern:
         ) from None
 
 
-def take_parameters(
+def warm_start_states(
     states: TrainState,
     config: ConfigDict,
     tokenizer: Tokenizer | None = None,
     report: Callable[[str], None] = lambda line: None,
-) -> TrainState:
+) -> TrainState:  # with leaves of config.init_from where config.init_match matches
     """Replace leaves of stacked states by those of config.init_from: every leaf of
-    `params` and `extra` whose path matches config.init_match.
+    `params` and `extra`, except `extra/carry`, whose path matches config.init_match.
 
     Args:
-      states: the stacked states of this run.
+      states: the stacked states [N, ...] of this run.
       config: the run's config.
-      tokenizer: the tokenizer of this run's text.
+      tokenizer: the tokenizer of this run's text; None: without text.
       report: called with the number of replaced leaves and the paths that
         config.init_match leaves out.
 
     Raises:
       UserError: the leaves of the two runs differ, except for this run's own low-rank
-        adaptation; their tokens differ; or only the other run has an adaptation.
+        adaptation; their tokens differ; only the other run has an adaptation; or the
+        other run has several trials, but not N.
     """
-    where, pattern = config.init_from, compile_match(config)
-    stored = stored_state(where, states)
+    where, pattern = config.init_from, compile_init_match(config)
+    stored = read_source_leaves(where, states)
     if tokenizer is not None and pattern.search(EMBEDDING):
-        check_tokenizer(where, tokenizer)
+        check_same_tokenizer(where, tokenizer)
     lost = sorted(
         {name.split("/")[1] for name in stored if name.startswith("params/")} - set(states.params)
     )
@@ -132,16 +143,16 @@ def take_parameters(
         f"config.init_from = {where!r} holds a low-rank adaptation, which config.lora.rank "
         "= 0 would discard: export that run first",
     )
-    taken, left = choose_leaves(states, stored, config)
+    taken, left = choose_paths(states, stored, config)
     report(
         f"{len(taken)} arrays initialized from {where}"
-        + (f"; not {listing(left, SHOWN)}" if left else "")
+        + (f"; not {join_names(left, SHOWN)}" if left else "")
     )
 
     def take(path, value):
-        if path_of(path) not in taken:
+        if format_key_path(path) not in taken:
             return value
-        other = stored[path_of(path)]
+        other = stored[format_key_path(path)]
         require(
             len(other) in (1, len(value)), f"config.init_from = {where!r} holds {len(other)} trials"
         )
@@ -150,14 +161,24 @@ def take_parameters(
     return jax.tree_util.tree_map_with_path(take, states)
 
 
-def choose_leaves(
+def choose_paths(
     states: TrainState, stored: dict[str, np.ndarray], config: ConfigDict
-) -> tuple[set[str], list[str]]:
+) -> tuple[set[str], list[str]]:  # paths to take, paths left out
     """Return the paths of the leaves of `states` that config.init_match takes from
-    `stored`, and the paths that it leaves out. Raise a UserError where leaves differ.
+    `stored`, and the paths in either that it leaves out.
+
+    Args:
+      states: the stacked states [N, ...] of this run.
+      stored: {path: array [1 or N, ...]} of the other run.
+      config: the run's config.
+
+    Raises:
+      UserError: no parameter matches, or the chosen leaves differ in path or shape.
     """
-    where, pattern = config.init_from, compile_match(config)
-    leaves = {path_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(states)}
+    where, pattern = config.init_from, compile_init_match(config)
+    leaves = {
+        format_key_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(states)
+    }
     ours, theirs = (
         {name: x for name, x in tree.items() if TAKEN.match(name)} for tree in (leaves, stored)
     )
@@ -168,7 +189,7 @@ def choose_leaves(
     require(
         any(name.startswith("params/") for name in taken),
         f"config.init_match = {config.init_match!r} matches no parameter; the parameters are "
-        f"{listing(n for n in ours if n.startswith('params/'))}",
+        f"{join_names(n for n in ours if n.startswith('params/'))}",
     )
-    check_same({name: x for name, x in theirs.items() if is_taken(name)}, taken, where)
+    check_same_leaves({name: x for name, x in theirs.items() if is_taken(name)}, taken, where)
     return set(taken), [name for name in ours | theirs if not is_taken(name)]

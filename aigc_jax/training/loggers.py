@@ -5,6 +5,7 @@ and Weights & Biases.
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -24,7 +25,7 @@ class TensorBoard:
         for file in set((path / "tensorboard").glob("*")) - before:
             _rename_without_host(file)
 
-    def row(self, row: dict) -> None:
+    def write_row(self, row: dict[str, Any]) -> None:
         """Write every value of a row that is not None, at the row's step."""
         for name, value in row.items():
             if name not in ("step", "split") and value is not None:
@@ -48,7 +49,7 @@ class WandB:
     """The same scalars in Weights & Biases, on or offline; files in WORKDIR/wandb."""
 
     def __init__(self, path: Path, config: ConfigDict, step: int) -> None:
-        check_loggers(config)
+        check_loggers_installed(config)
         import wandb
 
         self._run = wandb.init(
@@ -60,7 +61,7 @@ class WandB:
             config=json.loads(config.to_json_best_effort()),
         )
 
-    def row(self, row: dict) -> None:
+    def write_row(self, row: dict[str, Any]) -> None:
         """Send the values of a row that are not None, with the row's step."""
         values = {
             f"{row['split']}/{k}": v
@@ -74,7 +75,7 @@ class WandB:
         self._run.finish()
 
 
-def check_loggers(config: ConfigDict) -> None:
+def check_loggers_installed(config: ConfigDict) -> None:
     """Raise a UserError unless the packages that `config.run` needs are installed."""
     try:
         if config.run.wandb != "off":
@@ -85,7 +86,14 @@ def check_loggers(config: ConfigDict) -> None:
         ) from None
 
 
-def start_loggers(path: Path, config: ConfigDict, step: int) -> list:
-    """Return the trackers that `config.run` enables, for rows after a step."""
+def start_loggers(workdir: Path, config: ConfigDict, after_step: int) -> list[TensorBoard | WandB]:
+    """Return the trackers that `config.run` enables.
+
+    Args:
+      workdir: the run's directory.
+      config: the run's config.
+      after_step: the step after which rows follow; TensorBoard discards later events of
+        an interrupted run.
+    """
     enabled = [TensorBoard] * bool(config.run.tensorboard) + [WandB] * (config.run.wandb != "off")
-    return [tracker(path, config, step) for tracker in enabled]
+    return [tracker(workdir, config, after_step) for tracker in enabled]

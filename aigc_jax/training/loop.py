@@ -5,7 +5,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,12 @@ from aigc_jax.media import sample_files
 from aigc_jax.training import costs
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator
-from aigc_jax.training.programs import Programs, without_opt
+from aigc_jax.training.programs import Programs, drop_opt_states
 from aigc_jax.training.progress import Profile, Progress
 from aigc_jax.training.resume import Beginning
-from aigc_jax.training.serialization import digest_trials, flatten_state, local_leaves
+from aigc_jax.training.serialization import digest_trials, flatten_local, flatten_state
 from aigc_jax.training.trial import Trial, select_trial
-from aigc_jax.utils.documents import plain
+from aigc_jax.utils.documents import json_float
 from aigc_jax.utils.errors import require
 
 CALL_SECONDS = 0.5  # duration of one call of the compiled program
@@ -40,10 +40,10 @@ class Event(NamedTuple):
 
 
 def select_better(
-    better: np.ndarray, best: TrainState, new: TrainState
+    is_better: np.ndarray, best: TrainState, new: TrainState
 ) -> TrainState:  # [N], states [N, ...] x 2 -> states [N, ...]
-    """Return `new` for the trials that are better, else `best`."""
-    pick = lambda b, n: jnp.where(better.reshape(-1, *(1,) * (n.ndim - 1)), n, b)
+    """Return `new` for the trials where `is_better` is True, else `best`."""
+    pick = lambda b, n: jnp.where(is_better.reshape(-1, *(1,) * (n.ndim - 1)), n, b)
     return jax.tree.map(pick, best, new)
 
 
@@ -56,7 +56,8 @@ class Loop:
       trials: the open trials.
       checkpoints: their common checkpoints.
       beginning: the states to begin with.
-      stop_at: a step before the last one at which to evaluate, save and stop.
+      stop_at: a step before the last one at which to evaluate, save and stop; None:
+        train to the last step.
     """
 
     def __init__(
@@ -81,52 +82,63 @@ class Loop:
         self._select_better = jax.jit(select_better)
         run = self.config.run
         self.events = (
-            Event(lambda: self.evaluate("valid"), run.eval_every, at_stop=True),
-            Event(self.sample, run.sample_every),
-            Event(lambda: self.evaluate("test"), 0),
-            Event(self.save, run.save_every),
+            Event(lambda: self.evaluate_split("valid"), run.eval_every, at_stop=True),
+            Event(self.save_samples, run.sample_every),
+            Event(lambda: self.evaluate_split("test"), 0),
+            Event(self.save_checkpoint, run.save_every),
         )
 
     def run(
-        self, stop: distributed.StopSignal, untrained: list[dict] | None, profile: Profile
+        self,
+        stop_signal: distributed.StopSignal,
+        untrained_metrics: list[dict[str, float]] | None,
+        profile: Profile,
     ) -> None:
-        """Train until the last step, until all trials have failed, or until
-        `stop.signal` is set; save the trials that have not failed, and write their
-        status.
+        """Train until the last step or `stop_at`, until all trials have failed, or
+        until a signal is received; save the trials that have not failed, and write
+        their status.
+
+        Args:
+          stop_signal: training stops after the call in which its `signal` is set.
+          untrained_metrics: those of `evaluate_untrained`, written as rows of this
+            step.
+          profile: the steps to trace.
         """
         for t in self.trials:
             t.open_trackers(self.step)
             if t.failed:
-                t.mark_failed()
+                t.write_failure()
             else:
-                t.dir.status("running", self.step)
-        if untrained is not None and self.config.run.eval_every:
-            self.record_evaluation("valid", untrained)
-        self.progress.start()
-        while self.step < self.end and self.alive():
-            n, stopped = distributed.sync_step(self.call_length(profile), stop.signal)
+                t.dir.write_status("running", self.step)
+        if untrained_metrics is not None and self.config.run.eval_every:
+            self.record_evaluation("valid", untrained_metrics)
+        self.progress.start_clocks()
+        while self.step < self.end and self.unfailed_trials():
+            n, stopped = distributed.sync_steps_and_signal(
+                self.next_call_steps(profile), stop_signal.signal
+            )
             if stopped:
-                stop.signal = stopped
+                stop_signal.signal = stopped
                 break
-            profile.before(self.step)
-            self.call(n)
-            profile.after(self.step, self.drain)
-            if self.step in (self.next_event(self.step - 1), self.end):
-                self.drain()
-                self.run_events()
-        self.drain()
-        if not self.alive():
+            profile.start_if_due(self.step)
+            self.start_steps(n)
+            profile.stop_if_due(self.step, self.process_pending)
+            if self.step in (self.next_event_step(self.step - 1), self.end):
+                self.process_pending()
+                self.run_due_events()
+        self.process_pending()
+        if not self.unfailed_trials():
             self.progress.end_line()
         elif self.step == self.config.steps:
-            self.finish()
+            self.finish_trials()
         else:
-            self.pause(stop)
+            self.save_and_stop(stop_signal)
 
-    def alive(self) -> list[Trial]:
+    def unfailed_trials(self) -> list[Trial]:
         """Return the trials that have not failed."""
         return [t for t in self.trials if not t.failed]
 
-    def evaluate_untrained(self) -> list[dict] | None:
+    def evaluate_untrained(self) -> list[dict[str, float]] | None:  # [N]; None: not needed
         """Return the metrics of initial parameters, or None where training resumes or
         no event needs them. Called before anything is recorded, since a
         config.best_metric that names none of the metrics raises a UserError.
@@ -144,50 +156,58 @@ class Loop:
 
     # -- steps
 
-    def next_event(self, after: int | None = None) -> int:
-        """Return the first step past `after` with an event."""
-        after = self.step if after is None else after
+    def next_event_step(self, after_step: int | None = None) -> int:
+        """Return the first step past `after_step` with an event."""
+        after = self.step if after_step is None else after_step
         periods = [event.every for event in self.events if event.every]
         return min([after - after % p + p for p in periods], default=self.config.steps)
 
-    def call_length(self, profile: Profile) -> int:
+    def next_call_steps(self, profile: Profile) -> int:
         """Return the number of steps of the next call."""
-        most = min(self.next_event(), self.end, profile.bound(self.step)) - self.step
-        most = min(most, self.programs.most_steps(self.step))
-        return min(most, self.progress.steps_in(CALL_SECONDS))
+        most = min(self.next_event_step(), self.end, profile.next_boundary(self.step)) - self.step
+        most = min(most, self.programs.max_call_steps(self.step))
+        return min(most, self.progress.estimate_steps(CALL_SECONDS))
 
-    def call(self, n: int) -> None:
-        """Start n steps; meanwhile process the metrics of the previous call."""
-        self.states, metrics = self.programs.train(self.states, self.step, n)
-        before, self.pending = self.pending, (self.step, n, metrics)
-        self.step += n
+    def start_steps(self, num_steps: int) -> None:
+        """Start steps; meanwhile process the metrics of the previous call."""
+        self.states, metrics = self.programs.train(self.states, self.step, num_steps)
+        before, self.pending = self.pending, (self.step, num_steps, metrics)
+        self.step += num_steps
         self.process_metrics(before)
 
-    def drain(self) -> None:
+    def process_pending(self) -> None:
         """Process the metrics of the pending call, so that none remains pending."""
         before, self.pending = self.pending, None
         self.process_metrics(before)
 
-    def process_metrics(self, call: tuple[int, int, dict] | None) -> None:
+    def process_metrics(
+        self, call: tuple[int, int, dict] | None
+    ) -> None:  # (steps before, steps, {metric: [N, capacity]})
         """Wait for a call's metrics, mark trials with values that are not finite as
         failed, and write the rows that are due.
         """
         if call is None:
             return
         first, n, metrics = call
-        values = {name: v[:, :n] for name, v in distributed.to_host(metrics).items()}
+        values = {name: v[:, :n] for name, v in distributed.gather_to_host(metrics).items()}
         for i, t in enumerate(self.trials):
             if not t.failed:
-                self.write_rows(t, first, {name: v[i] for name, v in values.items()})
-        self.progress.show(
+                self.write_train_rows(t, first, {name: v[i] for name, v in values.items()})
+        self.progress.update(
             first + n,
             {name: v[: len(self.trials), n - 1] for name, v in values.items()},
-            self.record_speed,
+            self.append_timings,
         )
 
-    def write_rows(self, trial: Trial, first: int, values: dict[str, np.ndarray]) -> None:
-        """Write the due rows of a trial's metrics [n] of the steps after `first`. The
-        rows end with the first value that is not finite, where the trial fails.
+    def write_train_rows(
+        self, trial: Trial, steps_before: int, values: dict[str, np.ndarray]
+    ) -> None:  # values {metric: [n]}
+        """Write the due rows of a trial. The rows end with the first value that is not
+        finite, where the trial fails.
+
+        Args:
+          steps_before: before the call; value i is of step steps_before + 1 + i.
+          values: {metric: [n]} of the n steps of a call.
         """
         bad = [
             (int(np.argmin(np.isfinite(v))), name)
@@ -196,21 +216,27 @@ class Loop:
         ]
         end = min(bad)[0] if bad else len(next(iter(values.values())))
         for k in range(end + bool(bad)):
-            step = first + k + 1
+            step = steps_before + k + 1
             if k == end or self.is_logged(step):
-                row = {name: plain(v[k]) for name, v in values.items()}
-                trial.write(dict(step=step, split="train") | row)
+                row = {name: json_float(v[k]) for name, v in values.items()}
+                trial.write_row(dict(step=step, split="train") | row)
         if bad:
-            trial.failed = dict(step=first + end + 1, metric=min(bad)[1])
-            trial.mark_failed()
+            trial.failed = dict(step=steps_before + end + 1, metric=min(bad)[1])
+            trial.write_failure()
 
     def is_logged(self, step: int) -> bool:
         """Return whether a step has a row: every config.run.log_every, and the last."""
         every = self.config.run.log_every
         return bool(every) and (step % every == 0 or step == self.config.steps)
 
-    def record_speed(self, step: int, steps_per_second: float, seconds: float) -> None:
-        """Append speed, utilization and memory to the timings.jsonl of every trial."""
+    def append_timings(self, step: int, steps_per_second: float, elapsed_seconds: float) -> None:
+        """Append speed, utilization and memory to the timings.jsonl of every trial.
+
+        Args:
+          step: the last finished step.
+          steps_per_second: the smoothed speed of all trials together.
+          elapsed_seconds: since the loop started.
+        """
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         device = jax.local_devices()[0].memory_stats() or {}
         unit, each = (
@@ -218,20 +244,19 @@ class Loop:
             if self.dataset.tokenizer is None
             else ("tokens", self.dataset.spec.shape[0])
         )
+        size = methods.examples_per_step(self.config) * each
         rate = {
             "steps_per_s": round(steps_per_second, 3),
-            f"{unit}_per_s": round(
-                steps_per_second * methods.examples_per_step(self.config) * each
-            ),
+            f"{unit}_per_s": round(steps_per_second * size),
         }
         if peak := costs.peak_flops(jax.devices()[0].device_kind, self.config.precision):
             rate["utilization"] = round(
-                self.programs.flops * steps_per_second / (peak * self.programs.mesh.size), 4
+                self.programs.step_flops * steps_per_second / (peak * self.programs.mesh.size), 4
             )
         for t in self.trials:
-            t.dir.timing(
+            t.dir.append_timing(
                 step=step,
-                seconds=round(seconds, 3),
+                seconds=round(elapsed_seconds, 3),
                 **rate,
                 host_bytes=memory,
                 device_bytes=device.get("peak_bytes_in_use"),
@@ -239,115 +264,137 @@ class Loop:
 
     # -- events
 
-    def run_events(self) -> None:
+    def run_due_events(self) -> None:
         """Run the events that are due after this step."""
         ended, stopped = self.step == self.config.steps, self.step == self.end
         for event in self.events:
             due = event.every and self.step % event.every == 0
-            if self.alive() and (due or ended or stopped and event.at_stop):
+            if self.unfailed_trials() and (due or ended or stopped and event.at_stop):
                 event.act()
-        self.progress.skip()
+        self.progress.exclude_time()
 
-    def evaluate(self, split: str) -> None:
+    def evaluate_split(self, split: str) -> None:
         """Evaluate a split, write its rows at this step, update the best parameters."""
         metrics = self.evaluator.evaluate(self.states, split, self.config.num_metric_samples)
         self.record_evaluation(split, metrics)
 
-    def record_evaluation(self, split: str, values: list[dict[str, float]]) -> None:
-        """Write the rows of an evaluation, and update the best parameters so far."""
+    def record_evaluation(
+        self, split: str, metrics: list[dict[str, float]]
+    ) -> None:  # metrics [N] of {name: value}
+        """Write the rows of an evaluation, and update the best parameters so far.
+
+        Args:
+          split: name of the split; only "valid" updates the best parameters.
+          metrics: {name: value} of each trial.
+        """
         better = np.zeros(self.programs.layout.num_padded, bool)
-        for i, (t, row) in enumerate(zip(self.trials, values, strict=True)):
+        for i, (t, row) in enumerate(zip(self.trials, metrics, strict=True)):
             if t.failed:
                 continue
-            t.write(dict(step=self.step, split=split, **{k: plain(v) for k, v in row.items()}))
+            t.write_row(
+                dict(step=self.step, split=split, **{k: json_float(v) for k, v in row.items()})
+            )
             if split == "valid" and self.config.best_metric:
-                better[i] = t.improves(
+                better[i] = t.update_best(
                     row[self.config.best_metric.removeprefix("valid/")], self.step
                 )
         if better.any():
-            new = without_opt(self.states)
+            new = drop_opt_states(self.states)
             self.best = self._select_better(better, new if self.best is None else self.best, new)
 
-    def sample(self) -> None:
+    def save_samples(self) -> None:
         """Save samples of the method's first sampler, except for failed trials."""
         what, sampler = next(iter(self.programs.method.samplers.items()))
         drawn = self.programs.draw(self.states, what, self.config.run.samples, "valid")
-        columns, hashes = sampler.grid and sampler.grid[1], self.hashes()
+        columns, digests = sampler.grid and sampler.grid[1], self.weight_digests()
         for i, t in enumerate(self.trials):
             if not t.failed:
                 folder = t.dir / "samples"
                 folder.mkdir(exist_ok=True)
-                sample_files.save_drawn(
+                sample_files.save_images_or_texts(
                     folder / f"step_{self.step:08d}",
                     drawn[i],
                     self.dataset,
-                    t.origin(hashes[i], self.step),
+                    t.sample_origin(digests[i], self.step),
                     columns,
                 )
 
-    def hashes(self) -> list[str]:
+    def weight_digests(self) -> list[str]:  # [N]
         """Return the digest of each trial's weights, the origin of its images."""
-        return digest_trials(without_opt(self.states), len(self.trials))
+        return digest_trials(drop_opt_states(self.states), len(self.trials))
 
-    def flatten(self, states: TrainState | None, of: Callable = flatten_state) -> dict:
-        """Return {path: leaf} of the trials' states on the host; with `local_leaves` as
-        `of`, the shards of this process.
+    def flatten_states(
+        self, states: TrainState | None, flatten: Callable[[TrainState], dict] = flatten_state
+    ) -> dict[str, Any]:  # [num_padded, ...] -> {path: [N, ...]}
+        """Return {path: leaf} of the trials' states; {} where `states` is None.
+
+        Args:
+          states: stacked states, with padding.
+          flatten: `flatten_state` copies the leaves to the host; `flatten_local`
+            returns the shards of this process.
         """
-        return {} if states is None else of(self.programs.layout.without_padding(states))
+        return {} if states is None else flatten(self.programs.layout.drop_padding(states))
 
-    def save(self) -> None:
+    def save_checkpoint(self) -> None:
         """Save a checkpoint of this step, after its rows. Trials with parameters that
         are not finite fail; nothing is saved if all have failed.
         """
-        state, best = self.flatten(self.states, local_leaves), self.flatten(self.best, local_leaves)
+        state, best = (
+            self.flatten_states(self.states, flatten_local),
+            self.flatten_states(self.best, flatten_local),
+        )
         params = [name for name in state if name.startswith("params/")]
         # finite [parameters, N]
-        finite = distributed.all_processes(
-            np.array([distributed.is_finite(state[name]) for name in params])
+        finite = distributed.true_in_all_processes(
+            np.array([distributed.is_trial_finite(state[name]) for name in params])
         )
         for i, t in enumerate(self.trials):
             if not finite[:, i].all() and not t.failed:
                 t.failed = dict(step=self.step, metric=params[int(finite[:, i].argmin())])
-                t.mark_failed()
-        if self.alive():
+                t.write_failure()
+        if self.unfailed_trials():
             for t in self.trials:
-                t.dir.sync()
+                t.dir.sync_rows()
             meta = dict(
                 failed=[t.failed for t in self.trials],
                 best=[t.best for t in self.trials],
-                rows=[t.dir.written_rows() for t in self.trials],
+                rows=[t.dir.digest_rows() for t in self.trials],
             )
             self.checkpoints.save(self.step, state, best, meta)
 
     # -- the end
 
-    def pause(self, stop: distributed.StopSignal) -> None:
+    def save_and_stop(self, stop_signal: distributed.StopSignal) -> None:
         """Save before the last step, and write the signal that stopped training."""
-        self.save()
-        self.checkpoints.wait()
+        self.save_checkpoint()
+        self.checkpoints.wait_until_finished()
         self.progress.end_line()
-        if stop.signal:
-            name = signal.Signals(stop.signal).name
-            for t in self.alive():
-                t.dir.status("preempted", self.step, signal=name)
+        if stop_signal.signal:
+            name = signal.Signals(stop_signal.signal).name
+            for t in self.unfailed_trials():
+                t.dir.write_status("preempted", self.step, signal=name)
 
-    def finish(self) -> None:
-        """Draw the curves of a single run, or export the checkpoint of each trial of a
-        group, after the last step.
+    def finish_trials(self) -> None:
+        """Write the status after the last step. Draw the curves of a single run, or of
+        a group that several processes train; else export the checkpoint of each trial.
         """
-        self.checkpoints.wait()
+        self.checkpoints.wait_until_finished()
         self.progress.end_line()
         single = (
             jax.process_count() > 1
             or self.checkpoints.path == (self.trials[0].dir / "checkpoints").absolute()
         )
-        state, best = ({}, {}) if single else (self.flatten(self.states), self.flatten(self.best))
-        hashes = self.hashes() if single else []
+        state, best = (
+            ({}, {})
+            if single
+            else (self.flatten_states(self.states), self.flatten_states(self.best))
+        )
+        digests = self.weight_digests() if single else []
         for i, t in enumerate(self.trials):
             if t.failed:
                 continue
             if single:
-                t.draw_curves(hashes[i], self.step)
+                t.draw_curves(digests[i], self.step)
             else:
-                t.export(self.step, select_trial(state, i), select_trial(best, i))
-            t.dir.status("done", self.step, best=t.best)
+                t.export_checkpoint(self.step, select_trial(state, i), select_trial(best, i))
+            t.dir.write_status("done", self.step, best=t.best)

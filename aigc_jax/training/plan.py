@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 
 from aigc_jax import methods
 from aigc_jax.core import config as configs
-from aigc_jax.core.trees import path_of
+from aigc_jax.core.trees import format_key_path
 from aigc_jax.data import load
 from aigc_jax.data.dataset import Dataset
-from aigc_jax.data.windows import placeholder_dataset
+from aigc_jax.data.windows import make_placeholder_dataset
 from aigc_jax.training import costs
 from aigc_jax.training.programs import Programs
-from aigc_jax.utils.text_table import table
+from aigc_jax.utils.text_table import format_table
 
 # Only the program's memory statistics are used; its machine code never runs.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -39,29 +39,33 @@ class Plan(NamedTuple):
     collective_bytes: dict[str, float]
     precision: str
 
-    def seconds(self, hardware: costs.Hardware) -> tuple[float, float, float]:
+    def step_seconds(
+        self, hardware: costs.Hardware
+    ) -> tuple[float, float, float]:  # by products, memory, network
         """Return the seconds of a step by matrix products, by memory traffic (the state
         read and written, temporaries written and read, each once) and by communication.
         The longest is a lower bound of the step's duration, not attained in practice
-        (roofline model, Williams et al. 2009).
+        (roofline model, Williams et al. 2009); an unknown peak gives no bound.
         """
-        peak = hardware.float32 if self.precision == "float32" else hardware.bfloat16
+        peak = hardware.peak_flops(self.precision)
         memory_bytes = 2 * (self.params + self.opt + self.rest + self.temporary)
         return (
-            self.flops / peak,
+            self.flops / peak if peak else 0.0,
             memory_bytes / hardware.bandwidth,
             sum(self.collective_bytes.values()) / hardware.network,
         )
 
 
-def placeholder_data(config: ConfigDict) -> tuple[Dataset, int | None]:
+def load_one_row_data(
+    config: ConfigDict,
+) -> tuple[Dataset, int | None]:  # one row per array; bytes of the full data
     """Return the config's data set with one row per array, and the bytes of the full
-    data set on a device. Text whose vocabulary size the config specifies is not read;
-    its bytes are None.
+    data set on a device: 0 where batches come from the host, None for text whose
+    vocabulary size the config specifies, which is not read.
     """
     if config.method in ("lm", "mlm") and config.data.vocabulary:
         dataset, size = (
-            placeholder_dataset(
+            make_placeholder_dataset(
                 config.data.vocabulary, config.data.length, methods.examples_per_step(config)
             ),
             None,
@@ -76,35 +80,37 @@ def placeholder_data(config: ConfigDict) -> tuple[Dataset, int | None]:
     return dataset._replace(arrays={name: x[:1] for name, x in dataset.arrays.items()}), size
 
 
-def resolve_for_plan(config: ConfigDict, dataset: Dataset) -> ConfigDict:
+def resolve_for_plan(
+    config: ConfigDict, dataset: Dataset
+) -> ConfigDict:  # with 10^6 steps and without metrics
     """Return the config with enough steps for any schedule, and without metrics."""
     changes = {"steps": 10**6, "metrics": (), "best_metric": ""}
-    return configs.resolve(
+    return configs.resolve_durations(
         configs.override(config, changes),
         dataset.spec.n_train,
         methods.examples_per_step(config),
     )
 
 
-def make_plan(config: ConfigDict) -> Plan:
+def make_plan(config: ConfigDict) -> Plan:  # compiles the step and does not run it
     """Return the plan of a config's training step on JAX's devices, in the config's
     mesh.
     """
     configs.validate_config(config)
-    dataset, size = placeholder_data(config)
+    dataset, size = load_one_row_data(config)
     config = resolve_for_plan(config, dataset)
     programs = Programs(config, dataset, 1, compiler=QUICK)
-    programs.compile_training()
-    compiled = programs.training.result()
+    programs.start_compiling_training()
+    compiled = programs.training.wait_for_executable()
     memory, mesh = programs.training.memory_stats(), programs.mesh
     bytes_ = dict.fromkeys(("params", "opt", "rest"), 0)
     leaves, specs = (
         jax.tree_util.tree_leaves_with_path(programs.shapes),
-        jax.tree.leaves(programs.layout.specs(programs.shapes)),
+        jax.tree.leaves(programs.layout.partition_specs(programs.shapes)),
     )
     for (path, leaf), spec in zip(leaves, specs, strict=True):
         kind, shard = (
-            path_of(path).partition("/")[0],
+            format_key_path(path).partition("/")[0],
             NamedSharding(mesh, spec).shard_shape(leaf.shape),
         )
         bytes_[kind if kind in bytes_ else "rest"] += math.prod(shard) * leaf.dtype.itemsize
@@ -118,14 +124,16 @@ def make_plan(config: ConfigDict) -> Plan:
         - memory.alias_size_in_bytes
         + memory.temp_size_in_bytes,
         data=size,
-        flops=programs.flops // mesh.size,
-        collective_bytes=dict(costs.collective_bytes(compiled.as_text() or "")),
+        flops=programs.step_flops // mesh.size,
+        collective_bytes=dict(costs.count_collective_bytes(compiled.as_text() or "")),
         precision=config.precision,
     )
 
 
-def format_si(number: float, unit: str) -> str:
-    """Format a number with three digits and an SI prefix: 6.74 GB, 42 us."""
+def format_si(number: float, unit: str) -> str:  # "6.74 GB"
+    """Format a number with three digits and an SI prefix: 6.74 GB, 42 us; from 10^12 on
+    with four digits and T.
+    """
     powers = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "u": 1e-6}
     prefix = next((p for p, power in powers.items() if number >= power), "" if number == 0 else "u")
     return (
@@ -135,8 +143,13 @@ def format_si(number: float, unit: str) -> str:
     )
 
 
-def format_plan(plan: Plan, hardware: Iterable[str]) -> str:
-    """Format the plan as two tables: needs per device, and bounds by hardware name."""
+def format_plan(plan: Plan, hardware_keys: Iterable[str]) -> str:
+    """Format the plan as two tables: needs per device, and bounds by hardware.
+
+    Args:
+      plan: the plan.
+      hardware_keys: keys of `costs.HARDWARE`, one line of the second table each.
+    """
     sizes = [
         ("parameters", plan.params),
         ("optimiser state", plan.opt),
@@ -150,11 +163,11 @@ def format_plan(plan: Plan, hardware: Iterable[str]) -> str:
         ("floating-point operations", format_si(plan.flops, ""))
     ]
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items())
-    parts = [table(rows, (f"{plan.parameters:,} parameters on {mesh}", "a device, a step"))]
+    parts = [format_table(rows, (f"{plan.parameters:,} parameters on {mesh}", "a device, a step"))]
     lines = []
-    for name in hardware:
+    for name in hardware_keys:
         device = costs.HARDWARE[name]
-        times = plan.seconds(device)
+        times = plan.step_seconds(device)
         fits = "yes" if plan.peak + (plan.data or 0) <= device.memory else "no"
         lines.append(
             (
@@ -165,7 +178,7 @@ def format_plan(plan: Plan, hardware: Iterable[str]) -> str:
             )
         )
     parts.append(
-        table(
+        format_table(
             lines,
             ("not less than", "products", "memory", "network", "a step", "utilization", "fits"),
         )

@@ -17,17 +17,17 @@ from ml_collections import ConfigDict
 
 from aigc_jax import methods, metrics
 from aigc_jax.core import distributed, sharding, transforms
-from aigc_jax.core.config import check_trials, hparam_values
+from aigc_jax.core.config import check_trials_per_program, resolve_hparams
 from aigc_jax.core.gradients import mean_gradients
 from aigc_jax.core.mesh import make_mesh
 from aigc_jax.core.method import Array, Method, PyTree, TrainState
 from aigc_jax.data import pipelines
 from aigc_jax.data.dataset import Dataset
-from aigc_jax.data.order import fixed_order
+from aigc_jax.data.order import permute_fixed
 from aigc_jax.data.pipelines import Feed
 from aigc_jax.methods import optimizers
 from aigc_jax.training import costs
-from aigc_jax.training.compilation import COMPILER, ONCE, Program, with_options
+from aigc_jax.training.compilation import COMPILER, ONCE, Program, with_extra_options
 from aigc_jax.training.state_layout import StateLayout
 from aigc_jax.utils.errors import choose, require
 
@@ -35,14 +35,21 @@ from aigc_jax.utils.errors import choose, require
 PARALLEL = {"jit": False, "pmap": True}
 
 
-def without_opt(states: TrainState) -> TrainState:
+def drop_opt_states(states: TrainState) -> TrainState:  # opt={}
     """Return states without optimiser states, for sampling and evaluation."""
     return states.replace(opt={})
 
 
-def validate(config: ConfigDict, method: Method, mesh: Mesh, num_trials: int) -> None:
-    """Raise a UserError where a method's programs cannot be built for a mesh."""
-    metrics.find_metrics(config.metrics, method.samplers, config.method)
+def validate_programs(config: ConfigDict, method: Method, mesh: Mesh, num_trials: int) -> None:
+    """Raise a UserError where a method's programs cannot be built for a mesh.
+
+    Args:
+      config: the config of any of the trials.
+      method: its method, whose samplers the metrics need.
+      mesh: mesh with the axes trial, data and model.
+      num_trials: number of trials of the programs.
+    """
+    metrics.select_metrics(config.metrics, method.samplers, config.method)
     pmap = choose(PARALLEL, config.run.parallel, "config.run.parallel")
     fsdp = config.run.fsdp and mesh.shape["data"] > 1
     require(
@@ -52,7 +59,7 @@ def validate(config: ConfigDict, method: Method, mesh: Mesh, num_trials: int) ->
         "config.run.parallel = 'pmap' supports only data parallelism in one process, not "
         f"config.run.mesh = {dict(mesh.shape)} with config.run.fsdp = {config.run.fsdp}",
     )
-    check_trials(config, num_trials)
+    check_trials_per_program(config, num_trials)
 
 
 class Programs:
@@ -90,11 +97,11 @@ class Programs:
         self._fsdp = config.run.fsdp and self.mesh.shape["data"] > 1
         self._pmap = PARALLEL.get(config.run.parallel, False)
         self.method = methods.make_method(config, dataset.spec, self._gradients())
-        validate(config, self.method, self.mesh, num_trials)
+        validate_programs(config, self.method, self.mesh, num_trials)
         self.batch_size = config.batch_size
-        self._constraints = sharding.batch_constraints(self.mesh, self.batch_size)
+        self._constraints = sharding.make_batch_constraints(self.mesh, self.batch_size)
         self.feed = self._make_feed(capacity)
-        self._options = with_options(COMPILER | self.method.compiler, compiler or {})
+        self._options = with_extra_options(COMPILER | self.method.compiler, compiler or {})
         self._key: np.ndarray | None = None
         self._init_program = Program(jax.jit(self._init), ONCE)
         # Shapes of states without padding, as in a checkpoint.
@@ -102,12 +109,12 @@ class Programs:
             np.zeros(num_trials, np.uint32), self._stack_hparams([config] * num_trials)
         )
         # Checked on the parameters of the trained networks alone.
-        optimizers.check_frozen(config, {n: self.shapes.params[n] for n in self.shapes.opt})
+        optimizers.check_frozen_pattern(config, {n: self.shapes.params[n] for n in self.shapes.opt})
         self.training = self._build_training()
         self._evaluation = self._build_evaluation()
         self._sampling = {
-            what: self._build(
-                transforms.sample_batch(sampler, self.feed.take, self._constraints[0])
+            what: self._vectorize_program(
+                transforms.sample_batch(sampler, self.feed.take_rows, self._constraints[0])
             )
             for what, sampler in self.method.samplers.items()
         }
@@ -132,38 +139,42 @@ class Programs:
         )
         if self._fsdp:
             gradients = functools.partial(
-                gradients, constrain=sharding.reduce_scatter_grads(self.mesh)
+                gradients, constrain_grads=sharding.reduce_scatter_grads(self.mesh)
             )
         return gradients
 
-    def step(self, state: TrainState, arrays: PyTree) -> tuple[TrainState, dict[str, Array]]:
+    def step_trial(
+        self, state: TrainState, feed_arrays: PyTree
+    ) -> tuple[TrainState, dict[str, Array]]:  # -> state, metrics of one trial
         """Run one step of one trial, on a batch from the feed's arrays."""
         step = self.method.step
         if self._fsdp:
-            step = sharding.all_gather_params(step, self.mesh, new=True)
-        return transforms.feed_batches(step, self.feed.source)(state, arrays)
+            step = sharding.all_gather_params(step, self.mesh, returns_state=True)
+        return transforms.feed_batches(step, self.feed.train_batch)(state, feed_arrays)
 
     def _build_training(self) -> Program:
         """Return the program of n steps of all trials; the states are donated."""
-        f = transforms.repeat_steps(self.step, self.feed.capacity)
+        f = transforms.repeat_steps(self.step_trial, self.feed.capacity)
         if not self._pmap:
             f = sharding.with_axis_rules(f, self.mesh, self.config.run.sequence_parallel)
         f = transforms.vectorize(f, self.route, self.chunk)
         if self._pmap:
             f = transforms.per_device(f, self.mesh)
-        specs = self.layout.specs(self.shapes)
-        jitted = transforms.shard(f, self.mesh, specs, self.feed.sharding, 1, donate=True)
+        specs = self.layout.partition_specs(self.shapes)
+        jitted = transforms.jit_sharded(
+            f, self.mesh, specs, self.feed.sharding, 1, donate_states=True
+        )
         return Program(jitted, self._options)
 
     def _build_evaluation(self) -> Program:
         """Return the program of the evaluation's sums over batches of a split."""
-        return self._build(
+        return self._vectorize_program(
             transforms.evaluate_batches(
-                self.method.evaluate, self.feed.take, self.batch_size, self._constraints[0]
+                self.method.evaluate, self.feed.take_rows, self.batch_size, self._constraints[0]
             )
         )
 
-    def _build(self, f: Callable) -> Program:
+    def _vectorize_program(self, f: Callable) -> Program:
         """Return the program of f(state, arrays, ...) for all trials, where f has four
         further arguments.
         """
@@ -174,31 +185,34 @@ class Programs:
             self.route,
             self.chunk,
         )
-        specs = self.layout.specs(without_opt(self.shapes))
-        return Program(transforms.shard(f, self.mesh, specs, self.feed.sharding, 4), self._options)
+        specs = self.layout.partition_specs(drop_opt_states(self.shapes))
+        return Program(
+            transforms.jit_sharded(f, self.mesh, specs, self.feed.sharding, 4), self._options
+        )
 
     def _init(self, seeds: Array, hp: dict[str, Array]) -> TrainState:
         return jax.vmap(lambda seed, hp: self.method.init(jax.random.key(seed), hp))(seeds, hp)
 
-    def _stack_hparams(self, configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
+    def _stack_hparams(self, configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:  # {name: [N]}
+        """Return {name: [N]} of the hyper-parameters of N configs."""
         dtype = jnp.float64 if self.config.precision == "float64" else jnp.float32
-        values = [hparam_values(c) for c in configs]
+        values = [resolve_hparams(c) for c in configs]
         return {name: np.array([v[name] for v in values], dtype) for name in values[0]}
 
     # -- states
 
-    def init(self, configs: Sequence[ConfigDict]) -> TrainState:
+    def init(self, configs: Sequence[ConfigDict]) -> TrainState:  # N configs -> [num_padded, ...]
         """Return the states of trials before their first step, of one config per trial;
         configs may differ in `seed` and `hp`.
         """
         seeds = np.array([c.seed for c in configs], np.uint32)
         return self.to_mesh(self._init_program(seeds, self._stack_hparams(configs)))
 
-    def share_init(self, other: "Programs") -> None:
-        """Share the initialization program of other Programs of the same trials."""
+    def reuse_init_program(self, other: "Programs") -> None:
+        """Use the initialization program of other Programs of the same trials."""
         self._init_program = other._init_program
 
-    def to_mesh(self, states: TrainState) -> TrainState:
+    def to_mesh(self, states: TrainState) -> TrainState:  # [N, ...] -> [num_padded, ...]
         """Pad states [N, ...], with optimiser states or without, and store them on the
         mesh.
         """
@@ -207,109 +221,125 @@ class Programs:
 
     # -- compilation
 
-    def compile_training(self) -> None:
+    def start_compiling_training(self) -> None:  # in a thread
         """Begin to compile the training program in a thread."""
         states = self.layout.padded_shapes(self.shapes)
-        self.training.begin(states, self.feed.training, np.int32(0))
+        self.training.start_compiling(states, self.feed.training, np.int32(0))
 
-    def compile(self) -> None:
+    def start_compiling(self) -> None:  # what training needs, in threads
         """Begin to compile the programs that training needs, in concurrent threads."""
-        self.compile_training()
-        states = without_opt(self.layout.padded_shapes(self.shapes))
-        self._evaluation.begin(states, self.feed.evaluating, *(np.int32(0),) * 4)
+        self.start_compiling_training()
+        states = drop_opt_states(self.layout.padded_shapes(self.shapes))
+        self._evaluation.start_compiling(states, self.feed.evaluating, *(np.int32(0),) * 4)
         rows = np.zeros(self.batch_size, np.int32)
-        next(iter(self._sampling.values())).begin(
+        next(iter(self._sampling.values())).start_compiling(
             states, self.feed.drawing, np.uint32(0), rows, rows, rows
         )
 
     @functools.cached_property
-    def flops(self) -> int:
+    def step_flops(self) -> int:
         """Floating-point operations of a training step of all trials."""
         one = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), self.shapes)
         return self.num_trials * costs.count_flops(
-            jax.make_jaxpr(self.step)(one, self.feed.training).jaxpr
+            jax.make_jaxpr(self.step_trial)(one, self.feed.training).jaxpr
         )
 
     # -- calls
 
-    def most_steps(self, step: int) -> int:
+    def max_call_steps(self, step: int) -> int:
         """Return the maximum number of steps of one call of `train` after `step`."""
-        return self.feed.most(step)
+        return self.feed.max_steps(step)
 
     def train(
-        self, states: TrainState, step: int, n: int
-    ) -> tuple[TrainState, dict]:  # -> states, {name: [N, capacity]}
-        """Train states that have done `step` steps for n more, at most
-        `most_steps(step)`. The states are donated; row i of the metrics is that of the
-        i-th of these steps.
+        self, states: TrainState, step: int, num_steps: int
+    ) -> tuple[TrainState, dict[str, Array]]:  # -> states, {metric: [num_padded, capacity]}
+        """Train states for `num_steps` more steps. The states are donated.
+
+        Args:
+          states: stacked states, as `to_mesh` returns them.
+          step: number of steps that they have done.
+          num_steps: number of further steps, at most `max_call_steps(step)`.
+
+        Returns:
+          The new states, and {metric: [num_padded, capacity]} with the values of these
+          steps, followed by zeros.
         """
         if self._key is None:  # read once: later states are results of running programs
-            self._key = distributed.to_host(jax.random.key_data(states.key))[0]
-        return self.training(states, self.feed.steps(self._key, step), np.int32(n))
+            self._key = distributed.gather_to_host(jax.random.key_data(states.key))[0]
+        return self.training(states, self.feed.train_arrays(self._key, step), np.int32(num_steps))
 
-    def evaluate_batches(self, states: TrainState, split: str) -> PyTree:  # -> [N, ...]
+    def evaluate_batches(
+        self, states: TrainState, split: str
+    ) -> PyTree:  # -> sums over the split [num_padded, ...]
         """Return the sums of the method's `evaluate` over a split, on the host."""
         start, count = self.dataset.splits[split]
-        part = lambda first, last, arrays: distributed.to_host(
+        part = lambda first, last, arrays: distributed.gather_to_host(
             self._evaluation(
-                without_opt(states), arrays, *map(np.int32, (start, count, first, last))
+                drop_opt_states(states), arrays, *map(np.int32, (start, count, first, last))
             )
         )
         return functools.reduce(
             lambda a, b: jax.tree.map(np.add, a, b),
-            itertools.starmap(part, self.feed.split(start, count)),
+            itertools.starmap(part, self.feed.eval_arrays(start, count)),
         )
 
     def draw(
         self,
         states: TrainState,
         what: str,
-        num: int,
+        num_samples: int,
         split: str = "train",
         seed: int = 0,
         *,
-        each: int = 1,
+        stride: int = 1,
         first: int = 0,
         labels: np.ndarray | None = None,
-    ) -> np.ndarray:  # -> [N, num, ...]
+    ) -> np.ndarray:  # -> [N, num_samples, ...], the samples first + stride i
         """Return samples of every trial. Sample i does not depend on the number drawn.
 
         Args:
           states: the stacked states.
           what: name of the sampler.
-          num: number of samples.
-          split: split of the examples that condition the samples, in `fixed_order`.
-          seed: the user's seed.
-          each: stride of the indices of the samples that are drawn.
+          num_samples: number of samples of each trial.
+          split: split of the examples that condition the samples, in the order of
+            `permute_fixed`.
+          seed: the user's seed, below 2^32.
+          stride: stride of the indices of the samples that are drawn.
           first: index of the first of them.
-          labels: [num] classes, by default the index modulo the number of classes.
+          labels: [num_samples] classes; None: the index modulo the number of classes.
+
+        Raises:
+          UserError: the method has no sampler `what`.
         """
         program = choose(self._sampling, what, "what")
         start, count = self.dataset.splits[split]
         parts = []
-        for done in range(0, num, self.batch_size):
+        for done in range(0, num_samples, self.batch_size):
             place = np.arange(done, done + self.batch_size, dtype=np.int32)
-            index = first + each * place
-            label = index % max(self.num_classes, 1)
+            index = first + stride * place
+            label = index % (self.method.samplers[what].classes or self.num_prior_classes or 1)
             if labels is not None:
-                label = labels[np.minimum(place, num - 1)].astype(np.int32)
-            rows = (start + fixed_order(index, count)).astype(np.int32)
-            inputs = (self.feed.rows(rows), np.uint32(seed), rows, index, label)
-            parts.append(distributed.to_host(program(without_opt(states), *inputs)))
-        return np.concatenate(parts, axis=1)[: self.num_trials, :num]
+                label = labels[np.minimum(place, num_samples - 1)].astype(np.int32)
+            rows = (start + permute_fixed(index, count)).astype(np.int32)
+            inputs = (self.feed.sample_arrays(rows), np.uint32(seed), rows, index, label)
+            parts.append(distributed.gather_to_host(program(drop_opt_states(states), *inputs)))
+        return np.concatenate(parts, axis=1)[: self.num_trials, :num_samples]
 
     @property
-    def num_classes(self) -> int:
+    def num_prior_classes(self) -> int:
         """Number of classes of the sampler "prior"; 0 where it is not conditional."""
         prior = self.method.samplers.get("prior")
         return prior.classes if prior else 0
 
-    def class_labels(self, split: str, num: int) -> np.ndarray | None:  # -> [num]
-        """Return the classes of the split's examples in `fixed_order`, which have the
-        class frequencies of the split. None where the sampler "prior" has no classes.
+    def read_class_labels(
+        self, split: str, num_labels: int
+    ) -> np.ndarray | None:  # -> [num_labels]; None: the prior has no classes
+        """Return the classes of the split's examples in the order of `permute_fixed`,
+        which have the class frequencies of the split. None where the sampler "prior"
+        has no classes.
         """
-        if not self.num_classes:
+        if not self.num_prior_classes:
             return None
         start, count = self.dataset.splits[split]
-        rows = start + fixed_order(np.arange(num), count)
+        rows = start + permute_fixed(np.arange(num_labels), count)
         return np.asarray(self.dataset.take(self.dataset.arrays, rows)["label"])

@@ -14,21 +14,28 @@ LINE_SECONDS = 5.0  # between lines if the output is not a terminal
 TIMING_SECONDS = 10.0  # between rows of timings.jsonl
 
 
-def format_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:  # "1:02:03", "2:03"
     """Format seconds as M:SS, or from an hour on as H:MM:SS."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def finite_mean(values: np.ndarray) -> float:
+def finite_mean(values: np.ndarray) -> float:  # [N] -> mean; nan: no value is finite
     """Return the mean over the trials whose value is finite; NaN where none is."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")
 
 
 class Profile:
-    """A trace of the steps from `first` to `last` for XProf and Perfetto, or none."""
+    """A trace of the steps from `first` to `last` for XProf and Perfetto, or none.
+
+    Args:
+      folder: the directory of the trace.
+      report: called with the path of a finished trace.
+      first: first step, from 1 on; None or 0: no trace.
+      last: last step.
+    """
 
     def __init__(
         self,
@@ -40,7 +47,7 @@ class Profile:
         self.folder, self.report, self.first, self.last = str(folder), report, first, last
         self.on = False
 
-    def bound(self, step: int) -> float:
+    def next_boundary(self, step: int) -> float:  # step where a call must end; inf: none
         """Return the next step at which a call must end for the trace to cover its
         steps.
         """
@@ -48,7 +55,7 @@ class Profile:
             return math.inf
         return min((s for s in (self.first - 1, self.last) if s > step), default=math.inf)
 
-    def before(self, step: int) -> None:
+    def start_if_due(self, step: int) -> None:
         """Start the trace if it begins after `step`. Called before a call's steps."""
         if self.first and step == self.first - 1:
             # Imported here: monitoring a sweep needs no jax, whose import takes 0.25 s.
@@ -57,9 +64,12 @@ class Profile:
             jax.profiler.start_trace(self.folder, create_perfetto_trace=True)
             self.on = True
 
-    def after(self, step: int, wait: Callable[[], None]) -> None:
-        """Write the trace if its last step is done, and report its path. Called after
-        `step`; wait() returns when that step is done.
+    def stop_if_due(self, step: int, wait: Callable[[], None]) -> None:
+        """Write the trace if its last step is done, and report its path.
+
+        Args:
+          step: number of steps that were started.
+          wait: called before the trace is written; returns when step `step` is done.
         """
         if not self.on or self.last is None or step < self.last:
             return
@@ -74,6 +84,11 @@ class Profile:
 class Progress:
     """Steps, speed, remaining time and losses, on one line of a terminal or a notebook,
     or as periodic lines of a log.
+
+    Args:
+      step: number of steps done before.
+      end: the step at which training ends.
+      file: stream of the line; None: stderr.
     """
 
     def __init__(self, step: int, end: int, file: TextIO | None = None) -> None:
@@ -82,27 +97,32 @@ class Progress:
         self.calls = 0
         self.start_time = self.call_start = self.line_time = self.timing_time = 0.0
 
-    def start(self) -> None:
+    def start_clocks(self) -> None:
         """Start the clocks, before the first step."""
         self.start_time = self.call_start = self.line_time = self.timing_time = time.perf_counter()
 
-    def steps_in(self, seconds: float) -> int:
+    def estimate_steps(self, seconds: float) -> int:  # at least 1
         """Return the number of steps that take `seconds`; 1 before any measurement."""
         return 1 if self.seconds_per_step is None else max(1, int(seconds / self.seconds_per_step))
 
-    def skip(self) -> None:
+    def exclude_time(self) -> None:  # since the last call, from the speed
         """Exclude the time of evaluation, samples and checkpoints from the speed."""
         self.call_start = time.perf_counter()
 
-    def show(self, step: int, metrics: dict, timing: Callable[[int, float, float], None]) -> None:
+    def update(
+        self,
+        step: int,
+        metrics: dict[str, np.ndarray],
+        append_timing: Callable[[int, float, float], None],
+    ) -> None:  # metrics {name: [N]}
         """Update the speed and write the line that is due. Called when the results of
         all steps up to `step` are available.
 
         Args:
           step: the last of these steps.
           metrics: {name: [N]} of that step.
-          timing: called with (step, steps per second, seconds since the start) when a
-            row of timings.jsonl is due.
+          append_timing: called with (step, steps per second, seconds since the start)
+            when a row of timings.jsonl is due.
         """
         now = time.perf_counter()
         rate = max(now - self.call_start, 1e-9) / max(step - self.step, 1)
@@ -112,7 +132,7 @@ class Progress:
         each = rate if self.calls <= 2 or previous is None else 0.5 * (previous + rate)
         self.seconds_per_step = each
         if now - self.timing_time > TIMING_SECONDS or step == self.end:
-            timing(step, 1 / each, now - self.start_time)
+            append_timing(step, 1 / each, now - self.start_time)
             self.timing_time = now
         if now - self.line_time < self.status.seconds and step < self.end:
             return
@@ -120,7 +140,7 @@ class Progress:
         rest = (self.end - step) * each
         values = "  ".join(f"{name} {finite_mean(value):.4g}" for name, value in metrics.items())
         speed = 1 / each
-        self.status.write(
+        self.status.write_line(
             f"step {step:,}/{self.end:,}  {100 * step / self.end:.0f}%  "
             f"{speed:,.{0 if speed >= 10 else 2}f} steps/s  "
             f"{format_seconds(rest)} left  {values}"
@@ -128,4 +148,4 @@ class Progress:
 
     def end_line(self) -> None:
         """End the line of a terminal, so that later output begins on a new line."""
-        self.status.end()
+        self.status.end_line()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from aigc_jax import __version__
 from aigc_jax.core import config as configs
@@ -20,10 +21,10 @@ from aigc_jax.training.run_dir import TOKENIZER
 from aigc_jax.training.trial import Trial
 from aigc_jax.utils.disk import hide_paths
 from aigc_jax.utils.python_files import IS_CHECKOUT, REPOSITORY
-from aigc_jax.utils.subprocesses import launched_as
+from aigc_jax.utils.subprocesses import launch_command
 
 
-def describe_environment() -> dict:
+def describe_environment() -> dict[str, Any]:  # contents of environment.json
     """Return versions, devices, commit and command, without host name and absolute
     paths.
     """
@@ -56,7 +57,7 @@ def describe_environment() -> dict:
         cores=os.cpu_count(),
         commit=commit,
         command=[
-            *(launched_as() or script),
+            *(launch_command() or script),
             *(hide_paths(word, REPOSITORY) for word in sys.argv[1:]),
         ],
     )
@@ -76,12 +77,12 @@ def write_run_files(trials: Sequence[Trial], dataset: Dataset) -> None:
             "config.json",
             dict(
                 identity_version=IDENTITY_VERSION,
-                hash=configs.hash_of(trial.config),
+                hash=configs.hash_identity(trial.config),
                 changes=trial.changes or before,
                 data=trial.data_hash,
                 spec=spec_to_json(dataset.spec),
                 splits=count_examples(dataset),
-                config=configs.to_json(trial.config),
+                config=configs.to_json_dict(trial.config),
                 **hashes,
             ),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from aigc_jax.utils import documents
-from aigc_jax.utils.disk import disk_errors
+from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
 
 TOKENIZER = "assets/tokenizer.json"
@@ -25,9 +25,9 @@ RUN_FILES = (
 )
 
 
-def checkpoint_rows(checkpoints: Path) -> list[dict]:
-    """Return the length and SHA-256 of each trial's rows at the newest checkpoint; []
-    without a checkpoint.
+def read_row_digests(checkpoints: Path) -> list[dict[str, Any]]:  # [N] of {"bytes", "sha256"}
+    """Return {"bytes": length, "sha256": digest} of each trial's rows at the newest
+    checkpoint; [] without a checkpoint.
     """
     folders = [p for p in checkpoints.glob("*") if p.name.isdecimal()]
     for folder in sorted(folders, key=lambda p: int(p.name), reverse=True):
@@ -47,11 +47,11 @@ class RunDir:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def open(self) -> None:
+    def make_and_lock(self) -> None:
         """Make the directory and lock it; raise a UserError where another process holds
         the lock.
         """
-        with disk_errors(self.path):
+        with convert_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock = open(self / ".lock", "w")
         try:
@@ -67,30 +67,30 @@ class RunDir:
                 file.close()
         self._rows = self._lock = None
 
-    def read_json(self, name: str) -> dict | None:
+    def read_json(self, name: str) -> dict[str, Any] | None:  # None: no such file
         """Return the contents of a JSON document, None where it does not exist; raise a
         UserError where it is damaged.
         """
         return documents.read(self / name)
 
-    def write_json(self, name: str, value: dict) -> None:
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Write a JSON document, replacing an existing one."""
         documents.write(self / name, value)
 
-    def read_status(self) -> dict:
+    def read_status(self) -> dict[str, Any]:  # {}: missing or damaged
         """Return the contents of STATUS.json; {} where the file is missing or damaged,
         since training writes it again.
         """
         return documents.peek(self / "STATUS.json") or {}
 
-    def config(self) -> dict:
+    def read_config_json(self) -> dict[str, Any]:
         """Return the contents of config.json; raise a UserError if it is missing."""
         config = self.read_json("config.json")
         if config is None:
             raise UserError(f"{self.path} is not a run directory: config.json is missing")
         return config
 
-    def known_status(self) -> str:
+    def describe_status(self) -> str:
         """Return the status, or a description without one: "waiting" before a run."""
         status = self.read_status().get("status")
         if status is None:
@@ -98,95 +98,108 @@ class RunDir:
             status = "without a readable STATUS.json" if has_begun else "waiting"
         return status
 
-    def status(self, status: str, step: int, **more: Any) -> None:
+    def write_status(self, status: str, step: int, **more: Any) -> None:
         """Write STATUS.json: a status, its step, and further values."""
         self.write_json("STATUS.json", dict(status=status, step=step, **more))
 
-    def rows(self) -> list[dict]:
+    def read_rows(self) -> list[dict[str, Any]]:
         """Return all rows. Raise a UserError where the rows up to the newest checkpoint
         have changed since it was saved.
         """
         while True:
-            saved = self._saved_rows()
+            saved = self._read_saved_digest()
             try:
-                self.check_rows(saved)
+                self.verify_rows(saved)
                 return documents.read_lines(self / "rows.jsonl")
             except UserError:
-                if saved == self._saved_rows():
+                if saved == self._read_saved_digest():
                     raise  # else a resuming run has cut the rows: read again
 
-    def _saved_rows(self) -> dict | None:
+    def _read_saved_digest(self) -> dict[str, Any] | None:  # {"bytes", "sha256"}
         """Return the length and SHA-256 of the rows at the newest checkpoint, or at the
         value that was not finite.
         """
-        rows = checkpoint_rows(self / "checkpoints")
+        rows = read_row_digests(self / "checkpoints")
         return rows[0] if rows else self.read_status().get("rows")
 
-    def check_rows(self, saved: dict | None) -> None:
-        """Raise a UserError unless rows.jsonl begins with these (length, SHA-256)."""
+    def verify_rows(self, saved_digest: dict[str, Any] | None) -> None:
+        """Raise a UserError unless rows.jsonl begins with the rows of a checkpoint.
+
+        Args:
+          saved_digest: {"bytes": length, "sha256": digest} of these rows; None allows
+            any.
+        """
         path = self / "rows.jsonl"
-        if not saved or not saved["bytes"]:
+        if not saved_digest or not saved_digest["bytes"]:
             return
         raw = documents.read_bytes(path) or b""
         remedy = documents.FILES["rows.jsonl"].remedy
         require(
-            len(raw) >= saved["bytes"],
-            f"{path} is damaged: the file has {len(raw):,} of the {saved['bytes']:,} "
+            len(raw) >= saved_digest["bytes"],
+            f"{path} is damaged: the file has {len(raw):,} of the {saved_digest['bytes']:,} "
             f"bytes of rows of the last checkpoint; {remedy}",
         )
         require(
-            hashlib.sha256(raw[: saved["bytes"]]).hexdigest() == saved["sha256"],
+            hashlib.sha256(raw[: saved_digest["bytes"]]).hexdigest() == saved_digest["sha256"],
             f"{path} is damaged: rows were changed since the last checkpoint; {remedy}",
         )
 
-    def append(self, row: dict) -> None:
-        """Add a row; `sync` makes it durable."""
+    def append_row(self, row: dict[str, Any]) -> None:
+        """Add a row; `sync_rows` makes it durable."""
         rows, line = self._open_rows(), documents.encode_line(row)
         rows.write(line)
         self._digest.update(line)
         self._length += len(line)
 
     def _open_rows(self) -> BufferedWriter:
+        """Open rows.jsonl for appending, and digest its existing rows, at the first
+        call.
+        """
         if self._rows is None:
             before = documents.read_bytes(self / "rows.jsonl") or b""
             self._digest, self._length = hashlib.sha256(before), len(before)
             self._rows = open(self / "rows.jsonl", "ab")
         return self._rows
 
-    def written_rows(self) -> dict:
-        """Return length and SHA-256 of all written rows, for checkpoint metadata."""
+    def digest_rows(self) -> dict[str, Any]:  # {"bytes": length, "sha256": digest}
+        """Return {"bytes": length, "sha256": digest} of all written rows, for
+        checkpoint metadata.
+        """
         self._open_rows()
         return dict(bytes=self._length, sha256=self._digest.hexdigest())
 
-    def sync(self) -> None:
+    def sync_rows(self) -> None:
         """Flush the rows to the disk."""
         if self._rows:
             self._rows.flush()
             os.fsync(self._rows.fileno())
 
-    def truncate_after(self, step: int, saved: dict | None) -> None:
+    def truncate_after(
+        self, step: int, saved_digest: dict[str, Any] | None
+    ) -> None:  # None: deletes all rows
         """Delete the rows past a checkpoint of step `step`.
 
         Args:
           step: the last step of the timings that remain.
-          saved: length and SHA-256 of the rows that remain; None deletes all rows.
+          saved_digest: {"bytes": length, "sha256": digest} of the rows that remain;
+            None deletes all rows.
         """
         if (self / "rows.jsonl").exists():
-            os.truncate(self / "rows.jsonl", saved["bytes"] if saved else 0)
+            os.truncate(self / "rows.jsonl", saved_digest["bytes"] if saved_digest else 0)
         if (self / "timings.jsonl").exists():
-            rows = documents.read_lines(self / "timings.jsonl", lenient=True)
+            rows = documents.read_lines(self / "timings.jsonl", skip_invalid=True)
             remaining = [row for row in rows if row["step"] <= step]
             documents.write_atomically(
                 self / "timings.jsonl", b"".join(map(documents.encode_line, remaining))
             )
 
-    def clear(self) -> None:
+    def clear(self) -> None:  # deletes the files of a run, not the directory
         """Remove the files of a run, to begin again; other files remain."""
         for name in RUN_FOLDERS:
             shutil.rmtree(self / name, ignore_errors=True)
         for name in RUN_FILES:
             (self / name).unlink(missing_ok=True)
 
-    def timing(self, **values: Any) -> None:
+    def append_timing(self, **values: Any) -> None:
         """Append a row to timings.jsonl."""
         documents.append_line(self / "timings.jsonl", values)

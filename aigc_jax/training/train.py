@@ -6,14 +6,14 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from aigc_jax import data, methods
 from aigc_jax.core import config as configs
 from aigc_jax.core import distributed
-from aigc_jax.data.dataset import Dataset, fingerprint
+from aigc_jax.data.dataset import Dataset, hash_arrays_and_splits
 from aigc_jax.training import loggers, resume
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator
@@ -25,8 +25,8 @@ from aigc_jax.training.progress import Profile
 from aigc_jax.training.provenance import write_run_files
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.trial import Trial
-from aigc_jax.utils.disk import describe_error, disk_errors
-from aigc_jax.utils.errors import argument, require
+from aigc_jax.utils.disk import convert_disk_errors, describe_error
+from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.terminal import print_warning
 
 
@@ -42,44 +42,51 @@ class Options(NamedTuple):
 DEFAULT = Options()
 
 
-def prepare(
-    configs_: Sequence[ConfigDict], download: bool = False
-) -> tuple[Dataset, list[ConfigDict]]:
+def load_and_resolve(
+    trial_configs: Sequence[ConfigDict], download: bool = False
+) -> tuple[Dataset, list[ConfigDict]]:  # -> data set, resolved configs
     """Check the configs of the trials of one program and load their data set. Return
     the data set and the configs, whose durations are in steps.
+
+    Args:
+      trial_configs: one config per trial; all have the same `data`.
+      download: fetch missing data.
+
+    Raises:
+      UserError: a config is invalid, or the data or a tracker's package are missing.
     """
-    first = configs_[0]
-    loggers.check_loggers(first)
-    for config in configs_:  # before the data, which may take minutes
+    first = trial_configs[0]
+    loggers.check_loggers_installed(first)
+    for config in trial_configs:  # before the data, which may take minutes
         configs.validate_config(config)
     dataset = data.load(first.data, first.run.data_dir, download)
-    resolve = lambda config: configs.resolve(
+    resolve = lambda config: configs.resolve_durations(
         config, dataset.spec.n_train, methods.examples_per_step(config)
     )
-    return dataset, [resolve(config) for config in configs_]
+    return dataset, [resolve(config) for config in trial_configs]
 
 
 @contextlib.contextmanager
 def open_trials(
-    resolved: Sequence[ConfigDict],
+    resolved_configs: Sequence[ConfigDict],
     workdirs: Sequence[str | Path],
     dataset: Dataset,
-    changes: Sequence[dict] | None = None,
-    extend: int | None = None,
+    changes: Sequence[dict[str, list]] | None = None,
+    extend_to: int | None = None,
     restart: bool = False,
 ) -> Iterator[list[Trial]]:
     """Lock one work directory per trial, and yield the trials.
 
     Args:
-      resolved: the configs, whose durations are in steps.
+      resolved_configs: the configs, whose durations are in steps.
       workdirs: the work directory of each trial.
       dataset: the data set of all trials.
-      changes: per trial, {key: [in the config's file, in this run]}.
-      extend: total number of steps, instead of config.steps.
+      changes: per trial, {key: [in the config's file, in this run]}; None: no changes.
+      extend_to: total number of steps, instead of config.steps.
       restart: remove the runs in the directories first.
 
     Raises:
-      UserError: a directory holds another run.
+      UserError: a directory holds another run, or another process trains in it.
     """
     with contextlib.ExitStack() as stack:
         dirs = stored = [RunDir(w) for w in workdirs]
@@ -88,14 +95,14 @@ def open_trials(
             dirs = [RunDir(scratch / str(i)) for i in range(len(stored))]
         for d in dirs:
             stack.callback(d.close)
-            d.open()
-        stack.enter_context(disk_errors(workdirs[0]))
+            d.make_and_lock()
+        stack.enter_context(convert_disk_errors(workdirs[0]))
         if restart:
             for d in dirs:
                 d.clear()
         distributed.barrier("cleared")
-        data_hash = fingerprint(dataset)
-        agreed = check_identity(resolved, stored, dataset, data_hash, extend)
+        data_hash = hash_arrays_and_splits(dataset)
+        agreed = check_identity(resolved_configs, stored, dataset, data_hash, extend_to)
         yield [
             Trial(config, d, data_hash, change)
             for config, d, change in zip(agreed, dirs, changes or [{}] * len(dirs), strict=True)
@@ -103,72 +110,78 @@ def open_trials(
 
 
 def train_configs(
-    configs_: Sequence[ConfigDict],
+    trial_configs: Sequence[ConfigDict],
     workdirs: Sequence[str | Path],
-    group: str | Path | None = None,
+    group_dir: str | Path | None = None,
     route: str | None = None,
-) -> list[dict]:
+) -> list[dict[str, Any]]:  # the STATUS.json of each trial
     """Train configs that differ in `seed` and `hp` only as one program, and return the
     STATUS of each.
 
     Args:
-      configs_: one config per trial.
+      trial_configs: one config per trial.
       workdirs: one work directory per trial.
-      group: the directory of their checkpoints, by default the first work directory.
-      route: as in `Programs`.
+      group_dir: the directory of their checkpoints; None: the first work directory.
+      route: "vmap" or "map", by default as in `Programs`.
+
+    Raises:
+      UserError: as in `load_and_resolve`, `open_trials` and `train`.
     """
-    dataset, resolved = prepare(configs_)
+    dataset, resolved = load_and_resolve(trial_configs)
     with distributed.StopSignal() as stop, open_trials(resolved, workdirs, dataset) as trials:
         programs = Programs(trials[0].config, dataset, len(trials), route=route)
-        return train(programs, trials, group or workdirs[0], stop)
+        return train(programs, trials, group_dir or workdirs[0], stop)
 
 
 def train(
     programs: Programs,
     trials: Sequence[Trial],
-    group: str | Path,
-    stop: distributed.StopSignal,
+    group_dir: str | Path,
+    stop_signal: distributed.StopSignal,
     options: Options = DEFAULT,
-) -> list[dict]:
+) -> list[dict[str, Any]]:  # the STATUS.json of each trial
     """Train open trials from their newest checkpoint or initial states, and return the
     STATUS of each.
 
     Args:
       programs: the compiled programs of the trials.
       trials: the open trials.
-      group: the directory of their checkpoints, which for a single trial is its work
-        directory. At the end, each trial of a group gets a checkpoint of its own.
-      stop: training saves and returns when it is set.
+      group_dir: the directory of their checkpoints, which for a single trial is its
+        work directory. At the end, each trial of a group gets a checkpoint of its own.
+      stop_signal: training saves and returns when it is set.
       options: further options.
     """
     first, last = options.profile or (0, 0)
     steps = trials[0].config.steps
     require(
         last <= steps,
-        f"{argument('profile')} of the steps {first} to {last} ends after the "
+        f"{mark_argument('profile')} of the steps {first} to {last} ends after the "
         f"run's {steps:,} steps",
     )
     report = options.report if distributed.is_primary() else lambda line: None
-    with disk_errors(Path(group)), Checkpoints(Path(group) / "checkpoints") as checkpoints:
-        programs.compile()
+    with (
+        convert_disk_errors(Path(group_dir)),
+        Checkpoints(Path(group_dir) / "checkpoints") as checkpoints,
+    ):
+        programs.start_compiling()
         loop = Loop(
             programs,
             Evaluator(programs, make_extractor),
             trials,
             checkpoints,
-            resume.restore(programs, trials, checkpoints, options.parent, report),
+            resume.restore_or_init(programs, trials, checkpoints, options.parent, report),
             options.stop_at,
         )
         untrained = loop.evaluate_untrained()
         write_run_files(trials, programs.dataset)
-        profile = Profile(Path(group) / "profile", report, *options.profile)
-        with _crashes_recorded(trials, loop):
-            loop.run(stop, untrained, profile)
+        profile = Profile(Path(group_dir) / "profile", report, *options.profile)
+        with _record_crashes(trials, loop):
+            loop.run(stop_signal, untrained, profile)
     return [t.dir.read_status() for t in trials]
 
 
 @contextlib.contextmanager
-def _crashes_recorded(trials: Sequence[Trial], loop: Loop) -> Iterator[None]:
+def _record_crashes(trials: Sequence[Trial], loop: Loop) -> Iterator[None]:
     """Write the status of every trial if the body raises."""
     try:
         yield
@@ -176,7 +189,7 @@ def _crashes_recorded(trials: Sequence[Trial], loop: Loop) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a full disk has no room for this either
             for t in () if isinstance(e, KeyboardInterrupt) else trials:
                 reason = describe_error(e, t.dir.path.name)
-                t.dir.status("failed: crashed", loop.step, reason=reason)
+                t.dir.write_status("failed: crashed", loop.step, reason=reason)
         raise
     finally:
         for t in trials:

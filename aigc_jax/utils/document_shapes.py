@@ -12,6 +12,7 @@ Shapes are Python types, and containers of shapes:
 
 import json
 import math
+from typing import Any
 
 
 class DamageError(ValueError):
@@ -20,7 +21,7 @@ class DamageError(ValueError):
 
 def _object(pairs: list[tuple]) -> dict:
     value = dict(pairs)
-    check(len(value) == len(pairs), "has a duplicate key")
+    require_undamaged(len(value) == len(pairs), "has a duplicate key")
     return value
 
 
@@ -30,18 +31,18 @@ def _constant(name: str) -> None:
 
 def _float(text: str) -> float:
     value = float(text)
-    check(math.isfinite(value), f"contains {text[:20]}, which is not finite")
+    require_undamaged(math.isfinite(value), f"contains {text[:20]}, which is not finite")
     return value
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
 
 
-def parse(raw: bytes) -> dict:
+def parse_json_object(raw: bytes) -> dict:  # or DamageError
     """Parse a JSON object, strictly by the standard; raise a DamageError if it is
     invalid.
     """
-    check(raw.strip() != b"", "is empty")
+    require_undamaged(raw.strip() != b"", "is empty")
     try:
         value = _DECODER.decode(raw.decode())
     except UnicodeDecodeError as e:
@@ -54,31 +55,46 @@ def parse(raw: bytes) -> dict:
         raise
     except ValueError:  # Python's limit on the digits of an integer
         raise DamageError("contains an integer of too many digits") from None
-    check(isinstance(value, dict), f"is {_name(value)}, not an object")
+    require_undamaged(isinstance(value, dict), f"is {_describe_type(value)}, not an object")
     return value
 
 
-def check(condition: bool, what: str) -> None:
-    """Raise DamageError(what) unless the condition holds."""
+def require_undamaged(condition: bool, defect: str) -> None:  # or DamageError
+    """Raise a DamageError unless the condition holds.
+
+    Args:
+      condition: whether the document is sound.
+      defect: the predicate of the message, such as 'is empty'.
+    """
     if not condition:
-        raise DamageError(what)
+        raise DamageError(defect)
 
 
-def check_shape(value, shape, where: str) -> None:
-    """Raise a DamageError unless a value has a shape; `where` names the value in the
-    message.
+def check_json_shape(value: Any, shape: Any, name: str) -> None:  # or DamageError
+    """Raise a DamageError unless a value has a shape.
+
+    Args:
+      value: a parsed JSON value.
+      shape: a shape as in the module's docstring.
+      name: the value's name in the message, such as "it" for a document, or a key.
     """
     if isinstance(shape, tuple):
-        check(any(_fits(value, one, where) for one in shape), f"has {_name(value)} as {where}")
+        require_undamaged(
+            any(_fits(value, one, name) for one in shape), f"has {_describe_type(value)} as {name}"
+        )
     elif isinstance(shape, list):
-        check(isinstance(value, list), f"has {_name(value)} as {where}, not a list")
+        require_undamaged(
+            isinstance(value, list), f"has {_describe_type(value)} as {name}, not a list"
+        )
         for i, item in enumerate(value):
-            check_shape(item, shape[0], f"{where}[{i}]")
+            check_json_shape(item, shape[0], f"{name}[{i}]")
     elif isinstance(shape, dict):
-        check(isinstance(value, dict), f"has {_name(value)} as {where}, not an object")
-        _check_keys(value, shape, where)
+        require_undamaged(
+            isinstance(value, dict), f"has {_describe_type(value)} as {name}, not an object"
+        )
+        _check_keys(value, shape, name)
     elif shape is not object:
-        check(_is_a(value, shape), f"has {_name(value)} as {where}")
+        require_undamaged(_is_a(value, shape), f"has {_describe_type(value)} as {name}")
 
 
 def _check_keys(value: dict, shape: dict, where: str) -> None:
@@ -86,18 +102,18 @@ def _check_keys(value: dict, shape: dict, where: str) -> None:
         if key is ...:
             continue
         name = key.removesuffix("?")
-        check(name in value or key != name, f"has no key {name!r}")
+        require_undamaged(name in value or key != name, f"has no key {name!r}")
         if name in value:
-            check_shape(value[name], inner, name)
+            check_json_shape(value[name], inner, name)
     declared = {key.removesuffix("?") for key in shape if key is not ...}
     for key in value.keys() - declared:
-        check(... in shape, f"has an unknown key {key!r}")
-        check_shape(value[key], shape[...], key)
+        require_undamaged(... in shape, f"has an unknown key {key!r}")
+        check_json_shape(value[key], shape[...], key)
 
 
 def _fits(value, shape, where: str) -> bool:
     try:
-        check_shape(value, shape, where)
+        check_json_shape(value, shape, where)
     except DamageError:
         return False
     return True
@@ -112,7 +128,7 @@ def _is_a(value, kind) -> bool:
     return isinstance(value, kind)
 
 
-def _name(value) -> str:
+def _describe_type(value: object) -> str:
     """Return a description of a JSON value's type, for error messages."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     return "null" if value is None else names.get(type(value), f"the number {str(value)[:20]}")

@@ -19,8 +19,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aigc_jax.utils.document_shapes import DamageError, check, check_shape, parse
-from aigc_jax.utils.errors import FormatError, UserError, argument, command
+from aigc_jax.utils.document_shapes import (
+    DamageError,
+    check_json_shape,
+    parse_json_object,
+    require_undamaged,
+)
+from aigc_jax.utils.errors import FormatError, UserError, format_command, mark_argument
 
 
 class File(NamedTuple):
@@ -40,8 +45,8 @@ FAILED = ({"step": int, "metric": str}, None)
 ROWS = {"bytes": int, "sha256": str}
 
 COPY = (
-    f"restore it from a copy, or restart: {command('train', config='FILE', restart=True)}, "
-    f"in a sweep {command('sweep', restart=True)}"
+    f"restore it from a copy, or restart: {format_command('train', config='FILE', restart=True)}, "
+    f"in a sweep {format_command('sweep', restart=True)}"
 )
 HARMLESS = "delete the file: aigc_jax rewrites it"
 
@@ -109,7 +114,7 @@ FILES = {
             "metric": str,
         },
         "restore it from a copy, or commit the sweep again: "
-        + command("figure", workdir="SWEEP", commit=True),
+        + format_command("figure", workdir="SWEEP", commit=True),
     ),
     "plan.json": File(
         {
@@ -128,7 +133,7 @@ FILES = {
 }
 
 
-def read(path: Path, kind: str = "") -> dict | None:
+def read(path: Path, kind: str = "") -> dict | None:  # None if missing
     """Read and verify a document.
 
     Args:
@@ -148,20 +153,24 @@ def read(path: Path, kind: str = "") -> dict | None:
     if raw is None:
         return None
     try:
-        value = parse(raw)
+        value = parse_json_object(raw)
         _check_version(path, value)
-        check(raw.endswith(b"\n"), "ends without a line break: a part is missing")
-        check(value.pop("sha256") == digest(value), "does not match its sha256: it was changed")
+        require_undamaged(raw.endswith(b"\n"), "ends without a line break: a part is missing")
+        require_undamaged(
+            value.pop("sha256") == json_sha256(value), "does not match its sha256: it was changed"
+        )
         _check_format(path, value.pop("format"), file)
-        check_shape(value, file.shape, "it")
+        check_json_shape(value, file.shape, "it")
     except RecursionError:
-        raise UserError(f"{path} is damaged: it is nested too deeply{_advice(file)}") from None
+        raise UserError(
+            f"{path} is damaged: it is nested too deeply{_format_remedy(file)}"
+        ) from None
     except DamageError as e:
-        raise UserError(f"{path} is damaged: it {e}{_advice(file)}") from None
+        raise UserError(f"{path} is damaged: it {e}{_format_remedy(file)}") from None
     return value
 
 
-def peek(path: Path, kind: str = "") -> dict | None:
+def peek(path: Path, kind: str = "") -> dict | None:  # None if missing or damaged
     """Read a document as `read` does, but return None if it is damaged. For files that
     contain only wall-clock times or a status.
     """
@@ -171,42 +180,63 @@ def peek(path: Path, kind: str = "") -> dict | None:
         return None
 
 
-def write(path: Path, value: dict, kind: str = "") -> None:
-    """Write a document with its format and digest, atomically."""
+def write(path: Path, value: dict, kind: str = "") -> None:  # atomically, with its sha256
+    """Write a document with its format and digest, atomically.
+
+    Args:
+      path: the file.
+      value: the contents without `format` and `sha256`.
+      kind: a key of FILES; the file's name by default.
+
+    Raises:
+      UserError: the value does not have the declared shape.
+    """
     write_atomically(Path(path), encode(path, value, kind))
 
 
-def encode(path: Path, value: dict, kind: str = "") -> bytes:
-    """Return the bytes of a document, with its format and digest."""
+def encode(path: Path, value: dict, kind: str = "") -> bytes:  # with its format and sha256
+    """Return the bytes of a document, with its format and digest.
+
+    Args:
+      path: the file, for its kind and for error messages.
+      value: the contents without `format` and `sha256`.
+      kind: a key of FILES; the file's name by default.
+
+    Raises:
+      UserError: the value does not have the declared shape.
+    """
     file = FILES[kind or Path(path).name]
     try:
         plain = json.loads(json.dumps(value, allow_nan=False))
-        check_shape(plain, file.shape, "it")
+        check_json_shape(plain, file.shape, "it")
     except ValueError as e:
         raise UserError(f"{path} cannot be written: {e}") from None
     document = dict(format=file.format) | plain
-    return (json.dumps(document | dict(sha256=digest(document)), indent=1) + "\n").encode()
+    return (json.dumps(document | dict(sha256=json_sha256(document)), indent=1) + "\n").encode()
 
 
-def digest(value: object) -> str:
+def json_sha256(value: object) -> str:  # of canonical JSON
     """Return the SHA-256 of a value as canonical JSON: sorted keys, ASCII."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def read_lines(path: Path, kind: str = "", lenient: bool = False) -> list[dict]:
+def read_lines(
+    path: Path, kind: str = "", skip_invalid: bool = False
+) -> list[dict]:  # [] if missing
     """Return the rows of a JSON-lines file, [] if the file does not exist. An
     incomplete last line is skipped.
 
     Args:
       path: the file.
       kind: a key of FILES; the file's name by default.
-      lenient: skip invalid lines and unreadable files instead of raising a UserError.
+      skip_invalid: skip invalid lines and unreadable files instead of raising a
+        UserError.
     """
     path, kind = Path(path), kind or Path(path).name
     try:
         raw = read_bytes(path) or b""
     except UserError:
-        if lenient:
+        if skip_invalid:
             return []
         raise
     rows = []
@@ -215,32 +245,37 @@ def read_lines(path: Path, kind: str = "", lenient: bool = False) -> list[dict]:
         try:
             rows.append(parse_line(line, kind))
         except ValueError as e:
-            if not lenient:
-                advice = _advice(FILES[kind])
+            if not skip_invalid:
+                advice = _format_remedy(FILES[kind])
                 raise UserError(f"{path} is damaged: line {number} {e}{advice}") from None
     return rows
 
 
-def append_line(path: Path, row: dict) -> None:
+def append_line(path: Path, row: dict) -> None:  # to a JSON-lines file
     """Append a row to a JSON-lines file."""
-    check_shape(row, FILES[Path(path).name].shape, "it")
+    check_json_shape(row, FILES[Path(path).name].shape, "it")
     with open(path, "ab") as f:
         f.write(encode_line(row))
 
 
-def encode_line(row: dict) -> bytes:
+def encode_line(row: dict) -> bytes:  # ends in a newline
     """Return a row as a line of JSON."""
     return (json.dumps(row, allow_nan=False) + "\n").encode()
 
 
-def parse_line(line: bytes, kind: str) -> dict:
-    """Parse one row of a JSON-lines file; raise a ValueError if it is invalid."""
-    value = parse(line)
-    check_shape(value, FILES[kind].shape, "it")
+def parse_line(line: bytes, kind: str) -> dict:  # or ValueError
+    """Parse one row of a JSON-lines file; raise a ValueError if it is invalid.
+
+    Args:
+      line: the bytes of the line, without its line break.
+      kind: a key of FILES.
+    """
+    value = parse_json_object(line)
+    check_json_shape(value, FILES[kind].shape, "it")
     return value
 
 
-def read_bytes(path: Path) -> bytes | None:
+def read_bytes(path: Path) -> bytes | None:  # None if missing
     """Return the contents of a regular file, or None if it does not exist."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a FIFO would block
@@ -254,12 +289,12 @@ def read_bytes(path: Path) -> bytes | None:
         raise UserError(f"{path} cannot be read: {e.strerror or e}") from None
 
 
-def write_atomically(path: Path, text: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a temporary file in the same directory and rename it to `path`, so that
     readers find either the old or the new file.
     """
     part = path.with_name(path.name + ".part")
-    data = text.encode("utf-8", "backslashreplace") if isinstance(text, str) else text
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         with open(part, "wb") as f:
             f.write(data)
@@ -270,7 +305,8 @@ def write_atomically(path: Path, text: str | bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _advice(file: File) -> str:
+def _format_remedy(file: File) -> str:
+    """Return the end of an error message: the remedy for a damaged file."""
     return f"; {file.remedy}" if file.remedy else ""
 
 
@@ -281,15 +317,15 @@ def _check_version(path: Path, value: dict) -> None:
             "format number: "
             "read it with that version (its commit is in environment.json), or restart "
             "in another "
-            f"{argument('workdir')}, or in a run's own with "
-            f"{command('train', config='FILE', restart=True)}"
+            f"{mark_argument('workdir')}, or in a run's own with "
+            f"{format_command('train', config='FILE', restart=True)}"
         )
     for key in ("format", "sha256"):
-        check(key in value, f"has no {key}")
+        require_undamaged(key in value, f"has no {key}")
 
 
 def _check_format(path: Path, value, file: File) -> None:
-    check(
+    require_undamaged(
         isinstance(value, int) and not isinstance(value, bool),
         "has a format that is not an integer",
     )
@@ -301,7 +337,7 @@ def _check_format(path: Path, value, file: File) -> None:
         )
 
 
-def plain(value):
+def json_float(value: Any) -> float | None:  # None for NaN and infinity
     """Return a number as a float for JSON: of a float32 the shortest decimal that
     represents it; None for NaN and infinity.
     """

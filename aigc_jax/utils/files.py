@@ -25,7 +25,7 @@ def expand_user(path: str) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def find_obstacle(path: str | Path) -> str:
+def why_not_regular(path: str | Path) -> str:  # "" for a regular file
     """Return why a path is not a regular file, such as "is a FIFO" or "no such file",
     or "" for a regular file. Links are followed.
     """
@@ -40,56 +40,71 @@ def find_obstacle(path: str | Path) -> str:
     return "is " + next((kind for is_kind, kind in KINDS if is_kind(mode)), "no regular file")
 
 
-def is_regular(path: str | Path) -> bool:
+def is_regular_file(path: str | Path) -> bool:
     """Return whether a path is a regular file, or a link to one."""
-    return find_obstacle(path) == ""
+    return why_not_regular(path) == ""
 
 
-def require_regular(path: str | Path, name: str = "") -> None:
-    """Raise a UserError unless the path is a regular file. `name` denotes the file in
-    the message, such as "config.data.path = 'x.npz'"; the path by default.
+def require_regular_file(path: str | Path, shown_name: str = "") -> None:
+    """Raise a UserError unless the path is a regular file.
+
+    Args:
+      path: a path; links are followed.
+      shown_name: denotes the file in the message, such as "config.data.path = 'x.npz'";
+        the path by default.
     """
-    obstacle = find_obstacle(path)
+    obstacle = why_not_regular(path)
     if obstacle:
         if obstacle.startswith("is "):
-            raise UserError(f"{name or path} {obstacle}, and must be a regular file")
-        raise UserError(f"{name or path}: {obstacle}")
+            raise UserError(f"{shown_name or path} {obstacle}, and must be a regular file")
+        raise UserError(f"{shown_name or path}: {obstacle}")
 
 
-def open_regular(path: str | Path, name: str = "") -> BufferedReader:
+def open_regular_file(path: str | Path, shown_name: str = "") -> BufferedReader:
     """Open a regular file for reading bytes; raise a UserError for any other path,
     without blocking.
+
+    Args:
+      path: a path; links are followed.
+      shown_name: denotes the file in the message; the path by default.
     """
-    require_regular(path, name)
+    require_regular_file(path, shown_name)
     try:
         # does not block if a FIFO has replaced the file meanwhile
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as e:
-        raise UserError(f"{name or path}: {e.strerror}") from None
+        raise UserError(f"{shown_name or path}: {e.strerror}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UserError(f"{name or path} is not a regular file")
+        raise UserError(f"{shown_name or path} is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(path: str | Path, name: str = "") -> str:
-    """Return the exact text of a UTF-8 file, without a byte order mark."""
-    with open_regular(path, name) as f:
-        return decode_text(f.read(), name or path)
+def read_text(path: str | Path, shown_name: str = "") -> str:
+    """Return the exact text of a UTF-8 file, without a byte order mark; raise a
+    UserError as `open_regular_file` and `decode_text` do, with `shown_name` or the
+    path.
+    """
+    with open_regular_file(path, shown_name) as f:
+        return decode_text(f.read(), shown_name or path)
 
 
-def decode_text(content: bytes, name: object) -> str:
+def decode_text(content: bytes, shown_name: object) -> str:
     """Decode UTF-8 and remove the byte order mark; raise a UserError that names the
     first invalid byte.
+
+    Args:
+      content: the bytes of a file.
+      shown_name: denotes the file in the message.
     """
     require(
         content[:2] not in (b"\xff\xfe", b"\xfe\xff"),
-        f"{name} is UTF-16 text by its byte order mark; convert it to UTF-8",
+        f"{shown_name} is UTF-16 text by its byte order mark; convert it to UTF-8",
     )
     try:
         return content.decode().removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as e:
-        raise UserError(f"{name} is not UTF-8 text: {e.reason} at byte {e.start:,}") from None
+        raise UserError(f"{shown_name} is not UTF-8 text: {e.reason} at byte {e.start:,}") from None
 
 
 def split_lines(text: str) -> list[str]:

@@ -27,37 +27,40 @@ LOCK, HEARTBEAT = ".lock", "heartbeat.json"
 _watched: dict[Path, tuple[dict, float]] = {}
 
 
-def _host() -> str:
+def _host_hash() -> str:
     """Return a hash that identifies this host without its name."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
 
 
-def _beat_of_another_host(path: Path) -> dict | None:
-    beat = documents.peek(path / HEARTBEAT)
-    return beat if beat and beat["host"] != _host() else None
+def _read_other_heartbeat(directory: Path) -> dict | None:
+    """Return the heartbeat in the directory, or None if it is absent, damaged or this
+    host's own.
+    """
+    beat = documents.peek(directory / HEARTBEAT)
+    return beat if beat and beat["host"] != _host_hash() else None
 
 
-def _is_alive(path: Path) -> bool:
+def _is_other_host_alive(directory: Path) -> bool:
     """Return whether another host may hold the directory. True also until its heartbeat
     has been observed for EXPIRES seconds.
     """
-    beat = _beat_of_another_host(path)
+    beat = _read_other_heartbeat(directory)
     if beat is None:
-        _watched.pop(path, None)
+        _watched.pop(directory, None)
         return False
-    if path not in _watched or _watched[path][0] != beat:
-        _watched[path] = beat, time.monotonic()
-    return time.monotonic() - _watched[path][1] < EXPIRES
+    if directory not in _watched or _watched[directory][0] != beat:
+        _watched[directory] = beat, time.monotonic()
+    return time.monotonic() - _watched[directory][1] < EXPIRES
 
 
-def _wait_for_another_host(path: Path) -> bool:
+def _wait_for_another_host(directory: Path) -> bool:
     """Poll another host's heartbeat; return True once it changes, False if the host is
     dead or has none.
     """
-    last_beat = _beat_of_another_host(path)
-    while last_beat is not None and _is_alive(path):
+    last_beat = _read_other_heartbeat(directory)
+    while last_beat is not None and _is_other_host_alive(directory):
         time.sleep(POLL)
-        beat = _beat_of_another_host(path)
+        beat = _read_other_heartbeat(directory)
         if beat not in (None, last_beat):
             return True
         last_beat = beat
@@ -65,19 +68,19 @@ def _wait_for_another_host(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
+def try_lock(directory: Path) -> Iterator[bool]:  # yields whether it is held
     """Yield True while this process holds the directory exclusively, or False if
     another process holds it: immediately for a process of this host, as soon as the
     heartbeat changes for a process of another host.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / LOCK, "w") as lock:
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
-        if _wait_for_another_host(path):
+        if _wait_for_another_host(directory):
             yield False
             return
         done, beats = threading.Event(), itertools.count()
@@ -86,7 +89,8 @@ def try_lock(path: Path) -> Iterator[bool]:
             # A full disk must stop training at a required write, not here.
             with contextlib.suppress(OSError):
                 documents.write(
-                    path / HEARTBEAT, dict(host=_host(), pid=os.getpid(), beats=next(beats))
+                    directory / HEARTBEAT,
+                    dict(host=_host_hash(), pid=os.getpid(), beats=next(beats)),
                 )
 
         def keep_beating():
@@ -101,27 +105,27 @@ def try_lock(path: Path) -> Iterator[bool]:
         finally:
             done.set()
             thread.join()
-            (path / HEARTBEAT).unlink(missing_ok=True)
+            (directory / HEARTBEAT).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
+def exclusive_lock(directory: Path) -> Iterator[None]:  # waits until it is free
     """Wait until no other process of this host holds the lock, and hold it; for files
     that processes share.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / LOCK, "w") as lock:
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def is_held(path: Path) -> bool:
+def is_locked(directory: Path) -> bool:  # by another process
     """Return whether another process currently holds the directory."""
-    if not (path / LOCK).exists():
+    if not (directory / LOCK).exists():
         return False
-    with open(path / LOCK, "w") as lock:
+    with open(directory / LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-    return _is_alive(path)
+    return _is_other_host_alive(directory)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from aigc_jax.utils.errors import UserError, argument, nearest, require
+from aigc_jax.utils.errors import UserError, format_suggestion, mark_argument, require
 
 PACKAGE = Path(__file__).resolve().parent.parent
 REPOSITORY = PACKAGE.parent
@@ -22,11 +22,12 @@ IS_CHECKOUT = not SHIPPED.is_dir()
 SHARE = REPOSITORY if IS_CHECKOUT else SHIPPED
 
 
-def find_file(path: str | Path, kind: str) -> Path:
+def find_python_file(name_or_path: str | Path, kind: str) -> Path:
     """Return the path of the Python file of a config or an experiment.
 
     Args:
-      path: the path of a file, or the name of a shipped file, with or without .py.
+      name_or_path: the path of a file, or the name of a shipped file, with or without
+        .py.
       kind: "config" or "experiment".
 
     Raises:
@@ -34,27 +35,45 @@ def find_file(path: str | Path, kind: str) -> Path:
         the file is not a Python file.
     """
     folder = f"{kind}s"
-    bases = [Path(path), *(Path(root, folder, path) for root in ("", SHARE)), SHARE / path]
+    bases = [
+        Path(name_or_path),
+        *(Path(root, folder, name_or_path) for root in ("", SHARE)),
+        SHARE / name_or_path,
+    ]
     paths = [p for base in bases if base.name for p in (base, base.with_name(f"{base.name}.py"))]
     existing = list(filter(os.path.isfile, paths))
     # A file without .py is not a Python file, and must not hide NAME.py.
     found = next((p for p in existing if p.suffix == ".py"), existing[0] if existing else None)
     if found is None:
         shipped = sorted((SHARE / folder).glob("*.py"))
-        beside = sorted(Path(path).parent.glob("*.py")) if os.path.isdir(Path(path).parent) else []
+        beside = (
+            sorted(Path(name_or_path).parent.glob("*.py"))
+            if os.path.isdir(Path(name_or_path).parent)
+            else []
+        )
         known = [
             *map(str, beside),
             *(p.stem for p in shipped),
             *(f"{folder}/{p.name}" for p in shipped),
         ]
-        raise UserError(f"{argument(kind)}={path}: no such file{nearest(str(path), known)}")
-    require(found.suffix == ".py", f"{argument(kind)}={path} is not a Python file")
+        raise UserError(
+            f"{mark_argument(kind)}={name_or_path}: no such "
+            f"file{format_suggestion(str(name_or_path), known)}"
+        )
+    require(found.suffix == ".py", f"{mark_argument(kind)}={name_or_path} is not a Python file")
     return found
 
 
-def import_file(path: Path, kind: str) -> ModuleType:
+def import_python_file(path: Path, kind: str) -> ModuleType:
     """Import a user's Python file and return the module. Like a script, the file may
-    import modules of its own directory. Its exceptions become UserErrors.
+    import modules of its own directory.
+
+    Args:
+      path: a file that ends in .py.
+      kind: "config" or "experiment", the argument that named the file.
+
+    Raises:
+      UserError: the file is not valid Python, or raises an exception.
     """
     spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
     assert spec is not None and spec.loader is not None  # holds for every name that ends in .py
@@ -62,7 +81,7 @@ def import_file(path: Path, kind: str) -> ModuleType:
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
-        with user_code(path, kind):
+        with convert_user_code_errors(path, kind):
             spec.loader.exec_module(module)
     finally:
         sys.path.remove(folder)
@@ -70,15 +89,23 @@ def import_file(path: Path, kind: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def user_code(path: str | Path, kind: str) -> Iterator[None]:
-    """Convert exceptions of a user's code to UserErrors that name the line."""
+def convert_user_code_errors(
+    path: str | Path, kind: str
+) -> Iterator[None]:  # Exception -> UserError
+    """Convert exceptions of a user's code in this context to UserErrors that name the
+    line.
+
+    Args:
+      path: the user's file.
+      kind: "config" or "experiment", the argument that named the file.
+    """
     try:
         yield
     except UserError:
         raise
     except SyntaxError as e:
         raise UserError(
-            f"{argument(kind)}={path} is not valid Python: line {e.lineno}: {e.msg}"
+            f"{mark_argument(kind)}={path} is not valid Python: line {e.lineno}: {e.msg}"
         ) from None
     except Exception as e:
         lines = [
@@ -89,5 +116,5 @@ def user_code(path: str | Path, kind: str) -> Iterator[None]:
         where = f" in line {lines[-1]}" if lines else ""
         message = " ".join(str(e).split())
         raise UserError(
-            f"{argument(kind)}={path} raises {type(e).__name__}{where}: {message}"
+            f"{mark_argument(kind)}={path} raises {type(e).__name__}{where}: {message}"
         ) from None

@@ -3,18 +3,25 @@ caller allows. Code of a file is never executed.
 """
 
 import pickle
+from collections.abc import Callable
+from typing import IO, Any
 
 from aigc_jax.utils.errors import UserError
 
 
-def read(file, allowed: dict, persistent=None, path: str = ""):
+def read_pickle(
+    file: IO[bytes],
+    allowed: dict[tuple[str, str], Any],
+    load_persistent: Callable[[Any], Any] | None = None,
+    path: str = "",
+) -> Any:  # the next object of the file
     """Return the next object of an open binary file.
 
     Args:
       file: a binary file, at the beginning of a pickle.
       allowed: {(module, name): the object that replaces this global}.
-      persistent: a function from a persistent id to its object; by default persistent
-        ids are errors.
+      load_persistent: a function from a persistent id to its object; by default
+        persistent ids are errors.
       path: the file's name, for error messages.
 
     Raises:
@@ -30,9 +37,9 @@ def read(file, allowed: dict, persistent=None, path: str = ""):
             return allowed[module, name]
 
         def persistent_load(self, pid):
-            if persistent is None:
+            if load_persistent is None:
                 raise UserError(f"{path} refers to an object outside the file, and was not read")
-            return persistent(pid)
+            return load_persistent(pid)
 
     try:
         return Reader(file, encoding="bytes").load()

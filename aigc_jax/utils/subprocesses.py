@@ -5,18 +5,23 @@ import signal
 import sys
 from pathlib import Path
 
-from aigc_jax.utils.errors import flags
+from aigc_jax.utils.errors import format_flags
 from aigc_jax.utils.python_files import PACKAGE, REPOSITORY
 
 MODULE = ("-m", "aigc_jax")  # the command line, after the interpreter
 
 
-def command_line(verb: str, **arguments) -> list[str]:
-    """Return the arguments to the interpreter that run a verb of the command line."""
-    return [*MODULE, verb, *flags(**arguments)]
+def interpreter_arguments(verb: str, **flags: object) -> list[str]:  # ["-m", "aigc_jax", verb, ...]
+    """Return the arguments to the interpreter that run a verb of the command line.
+
+    Args:
+      verb: a verb of the command line, such as "train".
+      **flags: its flags, as in `errors.format_flags`.
+    """
+    return [*MODULE, verb, *format_flags(**flags)]
 
 
-def launched_as() -> list[str]:
+def launch_command() -> list[str]:  # words such as ["aigc"]; [] for a script
     """Return the words that started this process as the command line: `aigc` or
     `python -m aigc_jax`; an empty list where a script was started.
     """
@@ -26,7 +31,7 @@ def launched_as() -> list[str]:
     return ["aigc"] if script.name == "aigc" else []
 
 
-def package_path() -> dict[str, str]:
+def package_environment() -> dict[str, str]:  # variables of a subprocess that imports aigc_jax
     """Return environment variables with which another interpreter imports the package
     that runs in this process, installed or not, and no other of this name.
     """
@@ -39,14 +44,18 @@ def package_path() -> dict[str, str]:
     return safe | dict(PYTHONPATH=os.pathsep.join([str(REPOSITORY), *([before] if before else [])]))
 
 
-def reason_of(code: int, log: Path) -> str:
+def describe_failure(exit_code: int, log: Path) -> str:  # "" for exit code 0
     """Return why a job failed: the last line of its log, or the signal; "" if it did
     not.
+
+    Args:
+      exit_code: the exit code; of a process ended by a signal, minus its number.
+      log: the file of the job's output; it may be missing.
     """
-    if code == 0:
+    if exit_code == 0:
         return ""
-    if code < 0:
-        killed = " (probably out of memory)" if -code == signal.SIGKILL else ""
-        return f"ended by {signal.Signals(-code).name}{killed}"
+    if exit_code < 0:
+        killed = " (probably out of memory)" if -exit_code == signal.SIGKILL else ""
+        return f"ended by {signal.Signals(-exit_code).name}{killed}"
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+    return lines[-1].removeprefix("error: ") if lines else f"exit code {exit_code}"

@@ -9,6 +9,7 @@ import math
 import os
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 
 from aigc_jax.utils import restricted_pickle
 from aigc_jax.utils.errors import UserError, first_line, require
-from aigc_jax.utils.files import require_regular
+from aigc_jax.utils.files import require_regular_file
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number of the legacy format
 ZIP = b"PK\x03\x04"  # the first bytes of the zip format
@@ -39,12 +40,12 @@ TYPES = dict(
 class Storage(NamedTuple):
     """A contiguous block of numbers, before it is read."""
 
-    kind: str
-    key: str
-    length: int
+    kind: str  # NumPy dtype of the numbers
+    key: str  # name within the file
+    length: int  # number of elements
 
     @property
-    def size(self):  # in bytes
+    def num_bytes(self) -> int:
         """The length in bytes."""
         return self.length * np.dtype(self.kind).itemsize
 
@@ -58,31 +59,44 @@ class Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def text(x) -> str:
+def to_str(x: str | bytes) -> str:
     """Return a string of the pickle as str; Python 2 wrote bytes."""
     return x.decode() if isinstance(x, bytes) else x
 
 
-def stored(pid) -> Storage:
+def parse_storage_id(persistent_id: Any) -> Storage:
     """Return the storage of a persistent id: ("storage", type, key, device, number of
     elements), and in the legacy format the metadata of a view, which must be None.
     Raise a ValueError for any other id.
     """
     is_valid = (
-        isinstance(pid, tuple)
-        and len(pid) >= 5
-        and text(pid[0]) == "storage"
-        and pid[1] in TYPES.values()
-        and index(pid[4]) >= 0
+        isinstance(persistent_id, tuple)
+        and len(persistent_id) >= 5
+        and to_str(persistent_id[0]) == "storage"
+        and persistent_id[1] in TYPES.values()
+        and index(persistent_id[4]) >= 0
     )
-    if not is_valid or not isinstance(text(pid[2]), str) or any(x is not None for x in pid[5:]):
+    if (
+        not is_valid
+        or not isinstance(to_str(persistent_id[2]), str)
+        or any(x is not None for x in persistent_id[5:])
+    ):
         raise ValueError("a storage is not described as PyTorch describes one")
-    return Storage(pid[1], text(pid[2]), index(pid[4]))
+    return Storage(persistent_id[1], to_str(persistent_id[2]), index(persistent_id[4]))
 
 
-def rebuilt(storage, offset, shape, strides, *_) -> Tensor:
-    """Return the tensor that PyTorch's `_rebuild_tensor_v2` describes; raise a
-    ValueError for invalid arguments.
+def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+    """Return the tensor that PyTorch's `_rebuild_tensor_v2` describes.
+
+    Args:
+      storage: a Storage.
+      offset: index of the first element in the storage.
+      shape: of the tensor.
+      strides: in elements, one for each axis.
+      *_: further arguments of PyTorch's function, which are ignored.
+
+    Raises:
+      ValueError: an argument has another type, or shape and strides differ in length.
     """
     try:
         tensor = Tensor(
@@ -99,7 +113,7 @@ def rebuilt(storage, offset, shape, strides, *_) -> Tensor:
     return tensor
 
 
-def parameter(tensor, *_):
+def unwrap_parameter(tensor: Tensor, *_: Any) -> Tensor:
     """Return the tensor that PyTorch's `_rebuild_parameter` wraps."""
     return tensor
 
@@ -114,26 +128,29 @@ class Names(OrderedDict):
 ALLOWED: dict[tuple[str, str], Any] = {
     ("torch", f"{name}Storage"): kind for name, kind in TYPES.items()
 } | {
-    ("torch._utils", "_rebuild_tensor_v2"): rebuilt,
-    ("torch._utils", "_rebuild_parameter"): parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): unwrap_parameter,
     ("collections", "OrderedDict"): Names,
 }
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:  # of .safetensors or torch.save
     """Read the tensors of a file: safetensors by the suffix of its name, the formats of
     torch.save by the first bytes.
+
+    Raises:
+      UserError: the file is not regular, of another format, or damaged.
     """
     path = Path(path)
-    require_regular(path)
+    require_regular_file(path)
     if path.suffix == ".safetensors":
-        return safetensors(path)
+        return read_safetensors(path)
     with open(path, "rb") as f:
-        form = zipped if f.read(len(ZIP)) == ZIP else older
+        form = read_zip_format if f.read(len(ZIP)) == ZIP else read_legacy_format
     return form(path)
 
 
-def safetensors(path: str | Path) -> dict[str, np.ndarray]:
+def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     """Read all tensors of a safetensors file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -144,7 +161,7 @@ def safetensors(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
 
 
-def safetensors_header(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
+def read_safetensors_header(path: str | Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return {name: (shape, dtype such as "F32")} of a safetensors file, without
     reading the values.
     """
@@ -158,9 +175,13 @@ def safetensors_header(path: str | Path) -> dict[str, tuple[tuple[int, ...], str
         raise UserError(f"{path} is damaged or no safetensors file: {first_line(e)}") from None
 
 
-def state_dict(content, path: str | Path) -> dict[str, Tensor]:
+def check_state_dict(content: Any, path: str | Path) -> dict[str, Tensor]:
     """Return an unpickled object as a state dict {name: tensor}; raise a UserError if
     it is not one.
+
+    Args:
+      content: the unpickled object.
+      path: the file, for error messages.
     """
     is_valid = (
         isinstance(content, dict)
@@ -176,9 +197,13 @@ def state_dict(content, path: str | Path) -> dict[str, Tensor]:
     }
 
 
-def view(flat, tensor: Tensor):  # [count] -> [*shape]
+def view_storage(values: np.ndarray, tensor: Tensor) -> np.ndarray:  # [count] -> [*shape]
     """Return a tensor as a view of its storage, so that strides of 0 need no memory;
     raise a ValueError if the view exceeds the storage.
+
+    Args:
+      values: all numbers of the storage [count].
+      tensor: the description of the view.
     """
     last = tensor.offset + sum(
         (n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True)
@@ -187,34 +212,44 @@ def view(flat, tensor: Tensor):  # [count] -> [*shape]
     if (
         min((tensor.offset, *tensor.shape, *tensor.strides)) < 0
         or max(tensor.shape, default=0) >= 2**31
-        or (count and last >= len(flat))
+        or (count and last >= len(values))
     ):
         raise ValueError("beyond its storage")
     if count == 0:
-        return np.zeros(tensor.shape, flat.dtype)
+        return np.zeros(tensor.shape, values.dtype)
     strides = [
-        s * flat.itemsize if n > 1 else 0 for n, s in zip(tensor.shape, tensor.strides, strict=True)
+        s * values.itemsize if n > 1 else 0
+        for n, s in zip(tensor.shape, tensor.strides, strict=True)
     ]
     return np.lib.stride_tricks.as_strided(
-        flat[tensor.offset :], tensor.shape, strides, writeable=False
+        values[tensor.offset :], tensor.shape, strides, writeable=False
     )
 
 
-def arrays(tensors: dict[str, Tensor], read_one, path: str | Path) -> dict[str, np.ndarray]:
-    """Return the tensors as arrays. `read_one`, a function storage -> array [count], is
-    called once per storage.
+def read_arrays(
+    tensors: dict[str, Tensor], read_storage: Callable[[Storage], np.ndarray], path: str | Path
+) -> dict[str, np.ndarray]:
+    """Return the tensors as arrays {name: [*shape]}.
+
+    Args:
+      tensors: {name: description}.
+      read_storage: storage -> array [count]; called once per storage.
+      path: the file, for error messages.
+
+    Raises:
+      UserError: two descriptions of a storage differ, or a tensor exceeds its storage.
     """
     storages, out = {}, {}
     for name, tensor in tensors.items():
         described = tensor.storage
         if described.key not in storages:
-            storages[described.key] = described, read_one(described)
+            storages[described.key] = described, read_storage(described)
         require(
             storages[described.key][0] == described,
             f"{path} is damaged: its descriptions of the storage {described.key!r} differ",
         )
         try:
-            out[name] = view(storages[described.key][1], tensor)
+            out[name] = view_storage(storages[described.key][1], tensor)
         except (ValueError, OverflowError):  # NumPy limits sizes too
             raise UserError(
                 f"{path} is damaged: the tensor {name!r} reaches beyond its storage"
@@ -232,23 +267,25 @@ class TorchArchive:
         require(len(roots) == 1, f"{path} is a zip archive without PyTorch's data.pkl")
         self.root = roots[0]
 
-    def read(self, name: str, size: int | None = None) -> bytes:
-        """Return the bytes of a member; raise a UserError if they are not `size`."""
+    def read_member(self, name: str, num_bytes: int | None = None) -> bytes:
+        """Return the bytes of a member; raise a UserError if they are not
+        `num_bytes`.
+        """
         info = self.archive.getinfo(self.root + name)
         require(
             info.compress_type == zipfile.ZIP_STORED,
             f"{self.path} is damaged: {info.filename} is compressed, which PyTorch never does",
         )
         require(
-            size in (None, info.file_size),
-            f"{self.path} is damaged: {info.filename} has {info.file_size} bytes, not {size}",
+            num_bytes in (None, info.file_size),
+            f"{self.path} is damaged: {info.filename} has {info.file_size} bytes, not {num_bytes}",
         )
         return self.archive.read(info)
 
-    def byte_order(self) -> str:
+    def read_byte_order(self) -> str:  # "<" or ">"
         """Return the byte order of the numbers in NumPy's notation, "<" or ">"."""
         has_order = f"{self.root}byteorder" in self.names
-        order = self.read("byteorder") if has_order else b"little"
+        order = self.read_member("byteorder") if has_order else b"little"
         require(
             order in ORDERS,
             f"{self.path} is damaged: its byte order is {order[:20]!r}, neither little nor big",
@@ -256,31 +293,35 @@ class TorchArchive:
         return ORDERS[order]
 
 
-def zipped(path: str | Path) -> dict[str, np.ndarray]:
+def read_zip_format(path: str | Path) -> dict[str, np.ndarray]:  # of torch.save
     """Read the format of torch.save since 1.6: NAME/data.pkl, NAME/data/KEY for every
     storage and, since 2.1, NAME/byteorder.
     """
     try:
         with zipfile.ZipFile(path) as file:
             archive = TorchArchive(path, file)
-            pickled = io.BytesIO(archive.read("data.pkl"))
-            tensors = state_dict(restricted_pickle.read(pickled, ALLOWED, stored, str(path)), path)
-            order = archive.byte_order()
+            pickled = io.BytesIO(archive.read_member("data.pkl"))
+            tensors = check_state_dict(
+                restricted_pickle.read_pickle(pickled, ALLOWED, parse_storage_id, str(path)), path
+            )
+            order = archive.read_byte_order()
             kind = lambda storage: np.dtype(storage.kind).newbyteorder(order)
-            read = lambda x: np.frombuffer(archive.read(f"data/{x.key}", x.size), kind(x))
-            return arrays(tensors, read, path)
+            read = lambda x: np.frombuffer(
+                archive.read_member(f"data/{x.key}", x.num_bytes), kind(x)
+            )
+            return read_arrays(tensors, read, path)
     except (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError, ValueError) as e:
         raise UserError(f"{path} is damaged: {e}") from None
 
 
-def older(path: str | Path) -> dict[str, np.ndarray]:
+def read_legacy_format(path: str | Path) -> dict[str, np.ndarray]:  # of torch.save
     """Read the format of torch.save before 1.6: a magic number, a version, the writer's
     word sizes, the pickle, the storages' keys, and then each storage as its number of
     elements (8 bytes) and its numbers. Raise a UserError for files that PyTorch wrote
     on machines of the other byte order.
     """
     with open(path, "rb") as f:
-        read_one = lambda: restricted_pickle.read(f, ALLOWED, stored, str(path))
+        read_one = lambda: restricted_pickle.read_pickle(f, ALLOWED, parse_storage_id, str(path))
         require(
             read_one() == MAGIC, f"{path} is neither a safetensors file nor a file of torch.save"
         )
@@ -290,10 +331,10 @@ def older(path: str | Path) -> dict[str, np.ndarray]:
             about.get(key, True) is True for key in ("little_endian", b"little_endian")
         )
         require(same, f"{path} comes from a machine of another byte order")
-        tensors, keys = state_dict(read_one(), path), read_one()
+        tensors, keys = check_state_dict(read_one(), path), read_one()
         kinds = {x.storage.key: x.storage for x in tensors.values()}
         keys = (
-            [text(key) for key in keys]
+            [to_str(key) for key in keys]
             if isinstance(keys, list) and all(isinstance(key, str | bytes) for key in keys)
             else []
         )
@@ -309,9 +350,9 @@ def older(path: str | Path) -> dict[str, np.ndarray]:
                 os.fstat(f.fileno()).st_size - f.tell(),
             )
             require(
-                length == described.length and described.size <= remaining,
+                length == described.length and described.num_bytes <= remaining,
                 f"{path} is truncated or damaged within its storages",
             )
-            storages[described.key] = np.frombuffer(f.read(described.size), described.kind)
+            storages[described.key] = np.frombuffer(f.read(described.num_bytes), described.kind)
         require(not f.read(1), f"{path} is damaged: it has data after its last storage")
-    return arrays(tensors, lambda described: storages[described.key], path)
+    return read_arrays(tensors, lambda described: storages[described.key], path)

@@ -44,7 +44,9 @@ def run(tmp_path_factory):
 
 
 def test_train_prints_a_table_and_image_paths(capsys, run, monkeypatch):
-    monkeypatch.setattr(Programs, "compile", lambda _: None)  # compiled programs are not needed
+    monkeypatch.setattr(
+        Programs, "start_compiling", lambda _: None
+    )  # compiled programs are not needed
     code, out, _ = call(capsys, "train", DIGITS, f"--workdir={run}", *SMALL)
     assert code == 0
     for word in (
@@ -65,9 +67,9 @@ def test_train_prints_a_table_and_image_paths(capsys, run, monkeypatch):
 def test_sample_writes_an_image_grid_and_an_npy_file(capsys, run, tmp_path):
     from PIL import Image
 
-    from aigc_jax.media.images import shape_of_grid
+    from aigc_jax.media.images import choose_grid_shape
 
-    assert shape_of_grid(10) == (2, 5)
+    assert choose_grid_shape(10) == (2, 5)
     code, out, _ = call(
         capsys, "sample", f"--workdir={run}", "--num=10", f"--out={tmp_path / 's.png'}", "--seed=3"
     )
@@ -263,10 +265,10 @@ def test_wrapped_help_example_is_valid_shell():
     import shlex
 
     line = "  aigc sweep --config=vae_digits --grid hp.lr=1e-4,1e-3 --seeds=8 --workdir=runs/rates"
-    short = cli.fill_example(line, 50)
+    short = cli.wrap_command(line, 50)
     assert max(map(len, short.splitlines())) <= 50 and len(short.splitlines()) > 1
     assert shlex.split(short.replace("\\\n", "")) == shlex.split(line)
-    assert cli.fill_example(line, 90) == line
+    assert cli.wrap_command(line, 90) == line
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
@@ -499,7 +501,7 @@ def test_every_shipped_config_builds_and_has_sharding_rules(path, real_data):
     )
     spec = known[config.data.name] if config.data.name in known else dataset(config).spec
     method = methods.make_method(
-        configs.resolve(config, spec.n_train, methods.examples_per_step(config)), spec
+        configs.resolve_durations(config, spec.n_train, methods.examples_per_step(config)), spec
     )
     init = jax.vmap(lambda key, config=config, method=method: method.init(key, dict(config.hp)))
     shapes = jax.eval_shape(init, jax.random.split(jax.random.key(0), 1))
@@ -510,7 +512,7 @@ def test_every_shipped_config_builds_and_has_sharding_rules(path, real_data):
 def test_image_grid_supports_any_count_and_shape(tmp_path):
     from aigc_jax.media import images
 
-    assert [images.shape_of_grid(n) for n in (1, 2, 3, 7, 10, 64, 100)] == [
+    assert [images.choose_grid_shape(n) for n in (1, 2, 3, 7, 10, 64, 100)] == [
         (1, 1),
         (1, 2),
         (2, 2),
@@ -520,13 +522,13 @@ def test_image_grid_supports_any_count_and_shape(tmp_path):
         (10, 10),
     ]
     for shape in ((3, 8, 8, 1), (7, 5, 9, 3)):
-        grid = images.image_grid(np.full(shape, np.nan, np.float32))
+        grid = images.make_image_grid(np.full(shape, np.nan, np.float32))
         assert grid.dtype == np.uint8 and grid.shape[-1] == shape[-1]
     one = np.linspace(-1, 1, 256, dtype=np.float32).reshape(1, 16, 16, 1)
     scale = 56 // 16 + 1
     # Every byte value survives the conversion.
     np.testing.assert_array_equal(
-        images.image_grid(one)[::scale, ::scale, 0].ravel(), np.arange(256)
+        images.make_image_grid(one)[::scale, ::scale, 0].ravel(), np.arange(256)
     )
 
 

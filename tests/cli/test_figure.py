@@ -75,11 +75,11 @@ def test_external_experiment_can_name_a_shipped_config(tmp_path):
     file = tmp_path / "folder" / "mine.py"
     file.parent.mkdir()
     file.write_text(experiment_text("config='vae_digits', overrides={'steps': 8}"))
-    made = experiments.base_config(experiments.load(file))
+    made = experiments.load_base_config(experiments.load(file))
     shipped = configs.load(ROOT / "configs" / "vae_digits.py")
     assert made.steps == "8" and made.model == shipped.model
     # A path is relative to the parent of the experiment's folder.
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "x.py").write_text((ROOT / "configs/gan_digits.py").read_text())
     file.write_text(experiment_text("config='configs/x.py'"))
-    assert experiments.base_config(experiments.load(file)).method == "gan"
+    assert experiments.load_base_config(experiments.load(file)).method == "gan"

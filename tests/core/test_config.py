@@ -27,7 +27,7 @@ def error_line(error):
 @every_file
 def test_every_config_loads_and_has_a_lab_note(path):
     config = configs.load(path)
-    assert config.is_locked and configs.hash_of(config)
+    assert config.is_locked and configs.hash_identity(config)
     import ast
 
     note = ast.get_docstring(ast.parse(path.read_text()))
@@ -49,7 +49,7 @@ def test_misspelt_keys_are_refused_with_a_suggestion(path):
 def test_values_of_a_wrong_type_are_refused(path):
     config = configs.load(path)
     for key, value in configs.flatten_config(config).items():
-        if isinstance(value, str) and key not in configs.durations_of(config):
+        if isinstance(value, str) and key not in configs.duration_keys(config):
             wrong = [3, None, ("a",)]
         elif isinstance(value, tuple):
             wrong = [{"a": 1}] + (
@@ -61,7 +61,8 @@ def test_values_of_a_wrong_type_are_refused(path):
             )
         else:
             optional = isinstance(
-                keys.keys_of(config.method, config.get("network", ""))[key].type, types.UnionType
+                keys.allowed_keys(config.method, config.get("network", ""))[key].type,
+                types.UnionType,
             )
             wrong = [
                 "word",
@@ -129,7 +130,9 @@ def test_override_does_not_mutate_the_config():
     ],
 )
 def test_durations_convert_to_steps(text, steps):
-    assert configs.steps_of(text, "config.steps", n_train=896, examples=64) == steps
+    assert (
+        configs.duration_to_steps(text, "config.steps", n_train=896, examples_per_step=64) == steps
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,13 +140,13 @@ def test_durations_convert_to_steps(text, steps):
 )
 def test_invalid_durations_are_refused(text):
     with pytest.raises(UserError, match="config.steps"):
-        configs.steps_of(text, "config.steps", 896, 64)
+        configs.duration_to_steps(text, "config.steps", 896, 64)
 
 
 def test_identity_hash_excludes_run_keys():
-    config = configs.resolve(tiny(), 1000, 16)
-    assert configs.hash_of(config) == configs.hash_of(
-        configs.resolve(tiny(run__log_every=1, run__data_dir="/x"), 1000, 16)
+    config = configs.resolve_durations(tiny(), 1000, 16)
+    assert configs.hash_identity(config) == configs.hash_identity(
+        configs.resolve_durations(tiny(run__log_every=1, run__data_dir="/x"), 1000, 16)
     )
     for key, value in {
         "seed": 1,
@@ -152,18 +155,18 @@ def test_identity_hash_excludes_run_keys():
         "data__order": "shared",
         "steps": 33,
     }.items():
-        assert configs.hash_of(config) != configs.hash_of(
-            configs.resolve(tiny(**{key: value}), 1000, 16)
+        assert configs.hash_identity(config) != configs.hash_identity(
+            configs.resolve_durations(tiny(**{key: value}), 1000, 16)
         ), key
     # A duration in epochs has the hash of the same number of steps.
-    assert configs.hash_of(configs.resolve(tiny(steps="2 epochs"), 160, 16)) == configs.hash_of(
-        configs.resolve(tiny(steps=20), 160, 16)
-    )
+    assert configs.hash_identity(
+        configs.resolve_durations(tiny(steps="2 epochs"), 160, 16)
+    ) == configs.hash_identity(configs.resolve_durations(tiny(steps=20), 160, 16))
 
 
 def test_config_json_round_trip():
-    config = configs.resolve(tiny(), 1000, 16)
-    again = configs.from_json(configs.to_json(config))
+    config = configs.resolve_durations(tiny(), 1000, 16)
+    again = configs.from_json_dict(configs.to_json_dict(config))
     assert configs.flatten_config(again) == configs.flatten_config(config)
     assert isinstance(again.model.g.widths, tuple)
 
@@ -181,7 +184,7 @@ def test_config_json_round_trip():
 )
 def test_out_of_range_values_are_refused(change, word):
     with pytest.raises(UserError, match=word) as e:
-        configs.resolve(configs.override(tiny(), change), 1000, 16)
+        configs.resolve_durations(configs.override(tiny(), change), 1000, 16)
     error_line(e)
 
 

@@ -15,7 +15,7 @@ from aigc_jax.core import config as configs
 from aigc_jax.core import keys
 from aigc_jax.core.schema import REQUIRED
 from aigc_jax.data.dataset import Spec
-from aigc_jax.sweeps.trials import trials_of
+from aigc_jax.sweeps.trials import make_trials
 from aigc_jax.utils.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -78,12 +78,12 @@ def spec_of(config) -> Spec:
 
 def build(config, spec):
     """All checks that precede reading the data and allocating arrays."""
-    (trial,) = trials_of(config, [{}])
-    assert configs.hash_of(trial.config) == configs.hash_of(config)
-    resolved = configs.resolve(config, spec.n_train, methods.examples_per_step(config))
-    assert configs.hash_of(configs.from_json(configs.to_json(resolved))) == configs.hash_of(
-        resolved
-    )
+    (trial,) = make_trials(config, [{}])
+    assert configs.hash_identity(trial.config) == configs.hash_identity(config)
+    resolved = configs.resolve_durations(config, spec.n_train, methods.examples_per_step(config))
+    assert configs.hash_identity(
+        configs.from_json_dict(configs.to_json_dict(resolved))
+    ) == configs.hash_identity(resolved)
     methods.make_method(resolved, spec)
 
 
@@ -126,9 +126,9 @@ def check(path, way, name, kind, i):
     value, config = WRONG[kind][i], load_config(path)
     said = error_message(path, way, name, value)
     # Keys of type str accept any text.
-    free = keys.keys_of(config.method, config.get("network", ""))[name].type is str and isinstance(
-        value, str
-    )
+    free = keys.allowed_keys(config.method, config.get("network", ""))[
+        name
+    ].type is str and isinstance(value, str)
     assert said or free or kind not in ("digits", "nan"), (path.stem, way, name, kind, i)
     if said:
         assert "\n" not in said and len(said) < 3000 and said.startswith("config."), (
@@ -195,7 +195,7 @@ def test_all_wrong_values_build_or_raise_a_one_line_error(path):
 )
 def test_missing_keys_are_named(path):
     config = load_config(path)
-    table = keys.keys_of(config.method, config.get("network", ""))
+    table = keys.allowed_keys(config.method, config.get("network", ""))
     required = [name for name in configs.flatten_config(config) if table[name].default is REQUIRED]
     for name in [*required, "model", "hp", "data", "schedule"]:
         left = config.to_dict()

@@ -26,7 +26,7 @@ from aigc_jax.models import gan_dcgan as gan_networks
 from aigc_jax.models import vae as vae_networks
 from aigc_jax.models.layers import ACTIVATIONS, NORMS
 from aigc_jax.sweeps import experiment
-from aigc_jax.utils.errors import SYNONYMS, UserError, nearest
+from aigc_jax.utils.errors import SYNONYMS, UserError, format_suggestion
 
 pytestmark = pytest.mark.unit
 
@@ -80,7 +80,7 @@ def test_model_keys_match_module_fields(method, network):
 
 
 def key(name, method="gan", network="mlp"):
-    return keys.keys_of(method, network)[name]
+    return keys.allowed_keys(method, network)[name]
 
 
 def test_allowed_values_match_the_registries():
@@ -121,7 +121,7 @@ def test_allowed_values_match_the_registries():
 def test_method_keys_are_in_the_table_and_required_ones_are_read():
     for name, module in methods.METHODS.items():
         network = next((m[1] for m in NETWORKS if m[0] == name), "")
-        table = keys.keys_of(name, network)
+        table = keys.allowed_keys(name, network)
         assert set(module.KEYS) <= table.keys()
         own = {k.name for k in keys.METHODS[name]} - set(module.KEYS)
         assert all(table[k].default is not REQUIRED for k in own), "required, but not read"
@@ -175,27 +175,27 @@ def freeze():
 
 def test_new_key_at_its_default_changes_no_hash(monkeypatch):
     names = ("gan_digits", "vae_digits", "gpt_shakespeare_cpu", "seq2seq_multi30k")
-    before = {name: configs.hash_of(configs.load(name)) for name in names}
+    before = {name: configs.hash_identity(configs.load(name)) for name in names}
     for table in ("BASE", "DATA"):
         monkeypatch.setattr(
             keys,
             table,
             (*getattr(keys, table), Key(f"{'data.' * (table == 'DATA')}new", int, 7, 0, 9)),
         )
-    keys.keys_of.cache_clear()
+    keys.allowed_keys.cache_clear()
     try:
-        assert {name: configs.hash_of(configs.load(name)) for name in names} == before
+        assert {name: configs.hash_identity(configs.load(name)) for name in names} == before
         new = configs.load("gan_digits")
         assert (
             new.new == 7
-            and configs.hash_of(configs.override(new, {"new": 8})) != before["gan_digits"]
+            and configs.hash_identity(configs.override(new, {"new": 8})) != before["gan_digits"]
         )
     finally:
-        keys.keys_of.cache_clear()
+        keys.allowed_keys.cache_clear()
 
 
 def test_identity_omits_default_values():
-    config = configs.resolve(tiny(seed=3, steps="2 epochs"), 160, 16)
+    config = configs.resolve_durations(tiny(seed=3, steps="2 epochs"), 160, 16)
     wanted = {
         "method": "gan",
         "steps": 20,
@@ -222,9 +222,9 @@ def test_identity_omits_default_values():
         "model.d.activation": "leaky_relu",
         "data.name": "digits",
     }
-    assert json.loads(json.dumps(configs.identity(config))) == wanted
+    assert json.loads(json.dumps(configs.identity_leaves(config))) == wanted
     text = json.dumps([keys.IDENTITY_VERSION, wanted], sort_keys=True)
-    assert configs.hash_of(config) == hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert configs.hash_identity(config) == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,12 @@ def test_identity_omits_default_values():
 )
 def test_equivalent_configs_have_equal_hashes(one, other):
     assert (
-        len({configs.hash_of(configs.resolve(tiny(**change), 160, 16)) for change in (one, other)})
+        len(
+            {
+                configs.hash_identity(configs.resolve_durations(tiny(**change), 160, 16))
+                for change in (one, other)
+            }
+        )
         == 1
     )
 
@@ -340,9 +345,9 @@ def test_synonyms_suggest_registered_names():
         ("recall", keys.METRICS, "prdc"),
         ("wgan", gan_losses.GAN, "wasserstein"),
         ("vanilla", gan_losses.GAN, "minimax"),
-        ("rope", keys.keys_of("mlm")["model.position_encoding"].allowed, "rotary"),
+        ("rope", keys.allowed_keys("mlm")["model.position_encoding"].allowed, "rotary"),
     ):
-        assert nearest(name, allowed) == f"; did you mean {ours!r}?"
+        assert format_suggestion(name, allowed) == f"; did you mean {ours!r}?"
     with pytest.raises(
         UserError, match=r"config.metrics\[0\] = 'fid' is none of .*; did you mean 'frechet'"
     ):
@@ -364,7 +369,7 @@ def test_synonyms_suggest_registered_names():
         for k in own
         for entry in k.allowed
     }
-    table |= {name for method, network in keys.MODEL for name in keys.keys_of(method, network)}
+    table |= {name for method, network in keys.MODEL for name in keys.allowed_keys(method, network)}
     assert set(SYNONYMS.values()) <= table
 
 
@@ -382,7 +387,7 @@ def test_config_is_found_by_name(name, tmp_path, monkeypatch):
 
 def test_experiment_is_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert experiment.base_config(experiment.load("vae_beta")).method == "vae"
+    assert experiment.load_base_config(experiment.load("vae_beta")).method == "vae"
     with pytest.raises(
         UserError, match="^experiment=vae_bet: no such file; did you mean 'vae_beta'"
     ):
@@ -402,7 +407,7 @@ def test_order_of_changes_is_independent_of_the_hash_seed():
         "from aigc_jax.core import config as c\na = c.load('gan_digits')\n"
         "b = c.override(a, {'seed': 3, 'hp.ema_decay': 0.5, 'latent_dim': 9, 'batch_size': 7, "
         "'best_metric': '', 'model.g.norm': 'batch'})\n"
-        "print(list(c.difference(c.flatten_config(a), c.flatten_config(b)).items()))"
+        "print(list(c.differing_leaves(c.flatten_config(a), c.flatten_config(b)).items()))"
     )
     run = lambda seed: (
         subprocess.run(

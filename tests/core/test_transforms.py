@@ -27,7 +27,7 @@ def count_calls():
 @pytest.mark.parametrize("route", transforms.ROUTES)
 def test_repeated_step_is_traced_once(count_calls, route):
     step = count_calls(lambda state, arrays: (state + arrays, {"was": state}))
-    run = jax.jit(transforms.vectorize(transforms.repeat_steps(step, capacity=4), route))
+    run = jax.jit(transforms.vectorize(transforms.repeat_steps(step, max_steps=4), route))
     states, rows = run(jnp.arange(3.0), jnp.float32(2), np.int32(3))
     assert np.array_equal(states, [6, 7, 8])
     assert np.array_equal(rows["was"], [[0, 2, 4, 0], [1, 3, 5, 0], [2, 4, 6, 0]])

@@ -14,7 +14,7 @@ from pickles import pickled, python2
 
 from aigc_jax.core import config as configs
 from aigc_jax.data import cifar, files, images, load
-from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError
 
@@ -106,7 +106,9 @@ def test_both_forms_load_equal_images_packed_or_unpacked(
 def test_fortran_order_arrays_load_unchanged():
     x = PICTURES["test_batch"]
     for order in (np.ascontiguousarray, np.asfortranarray):
-        np.testing.assert_array_equal(cifar.read_python("x", pickled(order(x), [0] * COUNT))[0], x)
+        np.testing.assert_array_equal(
+            cifar.parse_python_batch("x", pickled(order(x), [0] * COUNT))[0], x
+        )
 
 
 class Evil:
@@ -219,11 +221,13 @@ def test_downloaded_archive_loads(tmp_path, monkeypatch):
         (root / name).mkdir(parents=True)
         archive.rename(root / name / archive.name)
 
-    monkeypatch.setattr(files, "fetch_file", fetch)
+    monkeypatch.setattr(files, "download_tfds_files", fetch)
     with pytest.raises(UserError, match="not found"):
         load_cifar(root)
     first, again = load_cifar(root, download=True), load_cifar(root)
-    assert fingerprint(first) == fingerprint(again) and first.splits["test"] == (100, 20)
+    assert hash_arrays_and_splits(first) == hash_arrays_and_splits(again) and first.splits[
+        "test"
+    ] == (100, 20)
     assert first.about == again.about
 
 

@@ -11,7 +11,7 @@ from texts import CHINESE, PLAY, load, section, split_texts
 from aigc_jax import data
 from aigc_jax.data import cleaning, files, tokenizers
 from aigc_jax.data import corpora as module
-from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.utils.disk import cache_dir
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.files import split_lines
@@ -76,7 +76,7 @@ def test_tokens_are_cached_until_the_inputs_change(tmp_path, monkeypatch, capsys
     again = load(tmp_path / "a.txt", tokenizer="bpe", vocabulary=270)
     assert (
         len(calls) == 1
-        and fingerprint(first) == fingerprint(again)
+        and hash_arrays_and_splits(first) == hash_arrays_and_splits(again)
         and again.tokenizer.to_json() == first.tokenizer.to_json()
     )
     assert (first.splits, first.spec, first.about) == (
@@ -99,9 +99,9 @@ def test_tokens_are_cached_until_the_inputs_change(tmp_path, monkeypatch, capsys
             for path in cache.glob(f"*.{kind}"):
                 path.write_bytes(bad(path.read_bytes()))
             calls.clear()
-            assert fingerprint(
+            assert hash_arrays_and_splits(
                 load(tmp_path / "a.txt", tokenizer="bpe", vocabulary=270)
-            ) == fingerprint(first)
+            ) == hash_arrays_and_splits(first)
             assert len(calls) == 1 and "is damaged: tokenizing again" in capsys.readouterr().err
     assert not list(cache.glob("*.part"))
     load(tmp_path / "a.txt", PLAY + "more", tokenizer="bpe", vocabulary=270)
@@ -213,7 +213,7 @@ def test_download_fetches_shakespeare(tmp_path, monkeypatch):
         os.makedirs(tmp_path / name)
         (tmp_path / name / "input.txt").write_text(PLAY)
 
-    monkeypatch.setattr(files, "fetch_file", fetch)
+    monkeypatch.setattr(files, "download_tfds_files", fetch)
     assert data.load(section(name="shakespeare"), download=True).about["text"]["characters"] == len(
         PLAY
     )

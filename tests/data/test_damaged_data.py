@@ -17,7 +17,7 @@ from pickles import pickled
 from aigc_jax import data
 from aigc_jax.core import config as configs
 from aigc_jax.data import cifar, cleaning, corpora, folder, images, records, tokenizers
-from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.media import music
 from aigc_jax.utils import tensor_files
 from aigc_jax.utils.errors import UserError, require
@@ -49,7 +49,7 @@ def saved(save, *args, **more) -> bytes:
 
 def idx(root):
     head = b"\0\0\x08\x03" + np.array([20, 7, 7], ">u4").tobytes()
-    return root / "a.gz", gzip.compress(head + noise(20, 7, 7).tobytes()), images.read_idx
+    return root / "a.gz", gzip.compress(head + noise(20, 7, 7).tobytes()), images.read_gzipped_idx
 
 
 def amat(root):
@@ -64,7 +64,8 @@ def amat_packed(root):
 def read_cifar(form, where):
     """Reads and checks the batches of an archive or of its directory."""
     parts = [
-        cifar.parse_batch(form, called, raw) for _, called, raw in cifar.read_pieces(form, where)
+        cifar.parse_batch(form, called, raw)
+        for _, called, raw in cifar.read_batch_files(form, where)
     ]
     require(parts, "data_batch_1 is missing")
     assert [len(part["x"]) for part in parts] == [cifar.RECORDS]
@@ -153,7 +154,7 @@ def image_file(suffix):
         packed = dict(compression="tiff_lzw") if suffix == "tif" else {}
 
         def read(path):
-            found = folder.try_decode(path.parent, path.name, 8, "rgb")
+            found = folder.try_decode_image(path.parent, path.name, 8, "rgb")
             if isinstance(found, str):
                 raise UserError(found)
             assert found.shape == (8, 8, 3) and found.dtype == np.uint8
@@ -182,7 +183,8 @@ def tokenizer_file(root):
 
 def tunes(root):
     read = lambda path: [
-        music.to_midi(music.read_tune(tune)) for tune in corpora.decode_files(path).split("X:")[1:]
+        music.encode_midi(music.parse_tune(tune))
+        for tune in corpora.read_nonempty_text(path).split("X:")[1:]
     ]
     return root / "a.abc", (TUNE * 3).encode(), read
 
@@ -199,7 +201,11 @@ def stop_words(root):
 def safetensors(root):
     from safetensors.numpy import save
 
-    return root / "a.safetensors", save(dict(a=noise(9, 9), b=noise(3) / 255)), tensor_files.read
+    return (
+        root / "a.safetensors",
+        save(dict(a=noise(9, 9), b=noise(3) / 255)),
+        tensor_files.read_tensors,
+    )
 
 
 FORMATS = {
@@ -329,7 +335,9 @@ def test_damaged_records_load_or_raise_a_one_line_error(tmp_path, time_limit, mo
         ds.arrays["x"][:]
 
     assert is_readable(read, version)
-    first = fingerprint(data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version)))))
+    first = hash_arrays_and_splits(
+        data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version))))
+    )
     random, files = np.random.RandomState(1), sorted(p for p in version.iterdir() if p.is_file())
     for i in range(cases):
         path = files[i % len(files)]
@@ -349,13 +357,15 @@ def test_damaged_records_load_or_raise_a_one_line_error(tmp_path, time_limit, mo
     shard.write_bytes(good)
     assert other != hash_of(shard)
     assert (
-        fingerprint(data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version)))))
+        hash_arrays_and_splits(
+            data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version))))
+        )
         == first
     )
 
 
 def hash_of(path):
-    return records.sample_sha256(path)
+    return records.hash_sampled_pieces(path)
 
 
 def test_sampled_hash_covers_the_start_middle_and_end(tmp_path, monkeypatch):
@@ -375,11 +385,11 @@ def test_gzip_that_contradicts_its_idx_header_is_refused(tmp_path):
     head = b"\0\0\x08\x03" + np.array([2, 7, 7], ">u4").tobytes()
     (tmp_path / "a.gz").write_bytes(gzip.compress(head + bytes(2**22)))
     with pytest.raises(UserError, match="is not a complete IDX file of bytes"):
-        images.read_idx(tmp_path / "a.gz")
+        images.read_gzipped_idx(tmp_path / "a.gz")
     huge = b"\0\0\x08\x03" + np.array([2**32 - 1] * 3, ">u4").tobytes()
     (tmp_path / "a.gz").write_bytes(gzip.compress(huge + bytes(99)))
     with pytest.raises(
         UserError,
         match="its header declares 79,228,162,458,924,105,385,300,197,375 bytes, more than its",
     ):
-        images.read_idx(tmp_path / "a.gz")
+        images.read_gzipped_idx(tmp_path / "a.gz")

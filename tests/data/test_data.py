@@ -14,8 +14,8 @@ from tiny_configs import section
 from aigc_jax import data
 from aigc_jax.data import dataset as datasets
 from aigc_jax.data import records
-from aigc_jax.data.dataset import fingerprint
-from aigc_jax.data.images import AMAT, CHECKSUMS, IDX, read_amat, read_idx
+from aigc_jax.data.dataset import hash_arrays_and_splits
+from aigc_jax.data.images import AMAT, CHECKSUMS, IDX, read_amat, read_gzipped_idx
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError
 
@@ -33,7 +33,7 @@ def test_image_values_are_bitwise_equal_on_host_and_in_jit():
         (2, np.linspace(0, 2, 1001, dtype=np.float32)),
     ):
         x = x.astype(np.uint8 if x.dtype.kind == "i" else np.float32).reshape(-1, 1, 1, 1)
-        ds = datasets.images_of(dict(x=x), dict(train=(0, len(x))), levels, {})
+        ds = datasets.wrap_image_arrays(dict(x=x), dict(train=(0, len(x))), levels, {})
         here, there = (
             ds.take(ds.arrays, np.arange(len(x)))["x"],
             jax.jit(ds.take)(ds.arrays, jnp.arange(len(x)))["x"],
@@ -77,7 +77,9 @@ def test_mnist_and_fashion_mnist_load(real_data):
         )
         x = ds.take(ds.arrays, np.arange(100))["x"]
         assert x.shape == (100, 28, 28, 1) and x.min() == -1 and x.max() == 1
-    assert datasets.fingerprint(ds) != datasets.fingerprint(data.load(section("mnist")))
+    assert datasets.hash_arrays_and_splits(ds) != datasets.hash_arrays_and_splits(
+        data.load(section("mnist"))
+    )
 
 
 def test_damaged_or_missing_mnist_files_are_refused(real_data, tmp_path):
@@ -125,9 +127,9 @@ def test_binarized_mnist_loads_and_damage_is_refused(real_data, tmp_path, monkey
     for file in AMAT:
         packed = (real_data / "binarized_mnist" / (file + ".gz")).read_bytes()
         (folder / file).write_bytes(gzip.decompress(packed))
-    assert datasets.fingerprint(
+    assert datasets.hash_arrays_and_splits(
         data.load(section("binarized_mnist"), str(tmp_path))
-    ) == datasets.fingerprint(ds)
+    ) == datasets.hash_arrays_and_splits(ds)
     (folder / file).unlink()
     for bad in (
         packed[:1000],
@@ -200,7 +202,7 @@ def test_invalid_idx_files_are_refused(tmp_path, raw):
     for written in (gzip.compress(raw), raw, gzip.compress(raw)[:-3]):
         (tmp_path / "f.gz").write_bytes(written)
         with pytest.raises(UserError, match="f.gz"):
-            read_idx(tmp_path / "f.gz")
+            read_gzipped_idx(tmp_path / "f.gz")
 
 
 def test_download_verifies_checksums(tmp_path, monkeypatch):
@@ -297,9 +299,11 @@ def test_directory_prepared_by_tensorflow_datasets_loads(tmp_path, monkeypatch):
     assert key(there.arrays["x"][5003:]) == key(made["test"][0])
     version = tmp_path / "mnist" / "3.0.1"
     same = data.load(section("tfds", path=str(version)), "")
-    assert fingerprint(same) == fingerprint(there)
+    assert hash_arrays_and_splits(same) == hash_arrays_and_splits(there)
     (version / "more").write_text("")
-    assert fingerprint(data.load(section("tfds", path=str(version)), "")) != fingerprint(there)
+    assert hash_arrays_and_splits(
+        data.load(section("tfds", path=str(version)), "")
+    ) != hash_arrays_and_splits(there)
     for path, words in (
         ("", "must name a prepared data set"),
         ("mnits", "is neither a directory with a dataset_info.json.*did you mean 'mnist'"),

@@ -15,7 +15,7 @@ from PIL import Image
 from aigc_jax import data
 from aigc_jax.core import config as configs
 from aigc_jax.data import folder as module
-from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.utils.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -192,7 +192,7 @@ def test_decoded_images_are_cached_until_a_file_changes(tmp_path, monkeypatch, c
     again = load(tmp_path / "a")
     assert len(calls) == 61 and "skipped 1 of 61" in capsys.readouterr().err
     np.testing.assert_array_equal(first.arrays["x"], again.arrays["x"])
-    assert fingerprint(first) == fingerprint(again)
+    assert hash_arrays_and_splits(first) == hash_arrays_and_splits(again)
     load(tmp_path / "a", colour="grey")
     assert len(calls) == 122
     Image.fromarray(noise(8, 8, 3, seed=999)).save(tmp_path / "a" / "0.png")
@@ -352,13 +352,15 @@ def test_non_regular_files_are_skipped_and_named(tmp_path, capsys):
         ("out.png", "is a link to a file outside the directory"),
     ):
         assert f"{name}: {reason}" in line
-    paths, skipped = module.files.find_readable(root, module.SUFFIXES, module.NOT_READ)
+    paths, skipped = module.files.find_readable_files(root, module.SUFFIXES, module.NOT_READ)
     assert len(paths) == 62 and skipped["photo.HEIC"] == ".heic files are not read"
     assert (
-        module.try_decode(root, "deep.tiff", 8, "grey") == "I pixels of 32 bits have no known range"
+        module.try_decode_image(root, "deep.tiff", 8, "grey")
+        == "I pixels of 32 bits have no known range"
     )
     assert (
-        module.try_decode(root, "fifo.png", 8, "grey") == "it is a FIFO, and must be a regular file"
+        module.try_decode_image(root, "fifo.png", 8, "grey")
+        == "it is a FIFO, and must be a regular file"
     )
 
 

@@ -14,10 +14,10 @@ from aigc_jax import methods
 from aigc_jax.core import config as configs
 from aigc_jax.core.mesh import make_mesh
 from aigc_jax.data import pipelines
-from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.inference import run as loads
 from aigc_jax.inference.run import Run
-from aigc_jax.sweeps.trials import groups_of, trials_of
+from aigc_jax.sweeps.trials import group_trials, make_trials
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
@@ -48,7 +48,9 @@ def check_host_batches(name, shape, monkeypatch):
         set_block_size(monkeypatch, 5, resolved(config))
         programs, states, metrics = train_steps(config, [config], (12,), mesh=mesh)
         other, theirs, values = train_steps(here, [here], (5, 2, 3, 2), mesh=mesh, compiler={})
-        assert other.feed.capacity == 5 and [other.feed.most(step) for step in (0, 4, 5, 7)] == [
+        assert other.feed.capacity == 5 and [
+            other.feed.max_steps(step) for step in (0, 4, 5, 7)
+        ] == [
             5,
             1,
             5,
@@ -123,14 +125,14 @@ def test_host_feed_reads_only_the_current_and_next_blocks(monkeypatch):
     key, other = (np.asarray(jax.random.key_data(jax.random.key(seed))) for seed in (0, 1))
     taken = pipelines.FromDevice(dataset(config), config.data, 16, 16, mesh, 1024)
     for step in (0, 1, 2, 3, 4, 7):
-        batch = feed.source(feed.steps(key, step), jax.random.key(0), np.int32(step))
-        wanted = taken.source(taken.steps(key, step), jax.random.key(0), np.int32(step))
+        batch = feed.train_batch(feed.train_arrays(key, step), jax.random.key(0), np.int32(step))
+        wanted = taken.train_batch(taken.train_arrays(key, step), jax.random.key(0), np.int32(step))
         assert batch.keys() == wanted.keys()
         jax.tree.map(np.testing.assert_array_equal, batch, wanted)
     feed._pool.shutdown()
     assert [len(rows) for rows in x.read] == [3 * 16] * 4  # blocks 0 to 2, and one prefetched
     again = pipelines.FromHost(data, config.data, 16, 16, mesh, 1024)
-    first, second = (again.steps(k, 0)["batches"]["x"] for k in (key, other))
+    first, second = (again.train_arrays(k, 0)["batches"]["x"] for k in (key, other))
     assert np.abs(np.asarray(first) - np.asarray(second)).max() > 0.1
 
 
@@ -147,7 +149,7 @@ def test_each_process_reads_only_the_rows_of_its_devices(monkeypatch):
         ],
     )
     rows = np.arange(32, dtype=np.int32).reshape(2, 16)
-    parts = feed.eval_reader.read(rows)["x"]
+    parts = feed.eval_reader.read_block(rows)["x"]
     assert [part.shape[:2] for part in parts] == [(2, 4)] * 2
     assert sorted(np.concatenate(x.read).tolist()) == sorted(rows[:, 4:12].ravel().tolist())
 
@@ -165,7 +167,7 @@ def test_host_feed_of_a_group_requires_a_shared_order():
         UserError,
         match="config.run.data_placement = 'host' feeds the same batches to all trials of a group",
     ):
-        groups_of(trials_of(config, [{"seed": 0}, {"seed": 1}]))
+        group_trials(make_trials(config, [{"seed": 0}, {"seed": 1}]))
     with pytest.raises(
         UserError,
         match="config.run.data_placement = 'hots' is none of device, host; did you mean 'host'",
@@ -195,7 +197,7 @@ def test_host_run_stopped_within_a_block_resumes_to_identical_files(tmp_path, mo
 
     def share_programs(config, dataset, *given, **more):
         """Shares compiled programs between runs, but no prefetched blocks."""
-        key = config.run.data_placement, fingerprint(dataset)
+        key = config.run.data_placement, hash_arrays_and_splits(dataset)
         if key not in kept:
             kept[key] = Programs(config, dataset, *given, **more)
         elif config.run.data_placement == "host":
@@ -213,7 +215,9 @@ def test_host_run_stopped_within_a_block_resumes_to_identical_files(tmp_path, mo
         )
     device = tmp_path / "device"
     train([tiny("vae")], [device], **silent)
-    for row, other in zip(RunDir(tmp_path / "whole").rows(), RunDir(device).rows(), strict=True):
+    for row, other in zip(
+        RunDir(tmp_path / "whole").read_rows(), RunDir(device).read_rows(), strict=True
+    ):
         assert row.pop("split") == other.pop("split") and row == pytest.approx(other, rel=1e-3)
     host, there = Run(tmp_path / "cut"), Run(device)
     for what in ("prior", "reconstruction"):

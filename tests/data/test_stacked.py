@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from aigc_jax import data
 from aigc_jax.core import config as configs
-from aigc_jax.data.dataset import fingerprint
-from aigc_jax.data.order import batch_source
+from aigc_jax.data.dataset import hash_arrays_and_splits
+from aigc_jax.data.order import make_train_batch_reader
 
 COUNTS = dict(train=128_000, valid=10_000, test=10_000)
 # Split -> the range of MNIST rows of its digits.
@@ -120,7 +120,7 @@ def test_numpy_and_compiled_programs_agree(stacked):
 def test_jitted_batches_cover_each_training_example_once(stacked, digit_indices):
     """An epoch of batches contains each example of the train split once."""
     arrays, of = digit_indices
-    draw = jax.jit(batch_source(stacked, section("stacked_mnist"), 8_000))
+    draw = jax.jit(make_train_batch_reader(stacked, section("stacked_mnist"), 8_000))
     epoch = np.concatenate(
         [
             of(jax.tree.map(np.asarray, draw(arrays, jax.random.key(0), np.int32(step))))
@@ -139,6 +139,6 @@ def test_spec_and_arrays_follow_those_of_mnist(stacked, real_data):
     assert stacked.spec == mnist.spec._replace(shape=(28, 28, 3), n_train=128_000, classes=1000)
     for key, array in mnist.arrays.items():
         np.testing.assert_array_equal(stacked.arrays[key], array)  # images are stacked on demand
-    found = fingerprint(stacked)
-    assert found != fingerprint(mnist)
-    assert found == fingerprint(data.load(section("stacked_mnist"), str(real_data)))
+    found = hash_arrays_and_splits(stacked)
+    assert found != hash_arrays_and_splits(mnist)
+    assert found == hash_arrays_and_splits(data.load(section("stacked_mnist"), str(real_data)))

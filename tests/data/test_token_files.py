@@ -15,8 +15,8 @@ from aigc_jax.cli import main as cli
 from aigc_jax.core import config as configs
 from aigc_jax.data import dataset as datasets
 from aigc_jax.data import order, pipelines, token_files, tokenizers
-from aigc_jax.data.dataset import fingerprint
-from aigc_jax.data.order import divided_product
+from aigc_jax.data.dataset import hash_arrays_and_splits
+from aigc_jax.data.order import divmod_product
 from aigc_jax.utils.errors import UserError
 
 T = 8
@@ -107,17 +107,17 @@ def test_token_file_windows_equal_text_windows(token_corpus):
     assert found.tokenizer.decode(windows(found, "train")[0]) == ds.tokenizer.decode(
         windows(ds, "train")[0]
     )
-    assert fingerprint(found) == fingerprint(
+    assert hash_arrays_and_splits(found) == hash_arrays_and_splits(
         found._replace(arrays=found.arrays | dict(tokens=whole))
     )
-    assert fingerprint(found) != fingerprint(both)
+    assert hash_arrays_and_splits(found) != hash_arrays_and_splits(both)
 
 
 def test_fingerprint_is_independent_of_the_chunk_size(token_corpus, monkeypatch):
     ds = token_corpus[0]
-    before = fingerprint(ds)
+    before = hash_arrays_and_splits(ds)
     monkeypatch.setattr(datasets, "PIECE_BYTES", 100)
-    assert fingerprint(ds) == before
+    assert hash_arrays_and_splits(ds) == before
 
 
 def test_host_training_does_not_load_token_files_into_memory(token_corpus, tmp_path, monkeypatch):
@@ -244,14 +244,14 @@ def test_host_reads_windows_past_32_bit_offsets():
         shape, dtype, nbytes = (2**34,), np.dtype(np.uint16), 2**35
         __getitem__ = lambda self, at: (at % 65_521).astype(np.uint16)
 
-    take, vary = token_files.window_readers(16)
+    take, vary = token_files.make_window_readers(16)
     arrays = dict(tokens=Far(), sizes=np.ones((65_521, 2), np.uint8))
     far = datasets.Dataset(arrays, {}, take, None, {}, vary)
     whole = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     rows, words = np.full((1, 2), 2**29, np.int32), np.array([[16, 19]], np.uint32)
     first = (np.arange(20) + 2**33) % 65_521
     for f, places, starts in ((take, (rows,), (0, 0)), (vary, (rows, words), (0, 3))):
-        batch = pipelines.Reader(far, f, 2, whole, 1).read(*places)["tokens"]
+        batch = pipelines.BlockReader(far, f, 2, whole, 1).read_block(*places)["tokens"]
         np.testing.assert_array_equal(batch[0], [first[start : start + 17] for start in starts])
 
 
@@ -260,7 +260,7 @@ def test_divided_product_is_exact_past_32_bits():
     for n in (1, 3, 60_000, 9_765_625, 2**30 - 1):
         for b in (1, 128, 1_000_003):
             r = np.unique(np.concatenate([rng.randint(0, n, 200), [0, n - 1]])).astype(np.uint32)
-            whole, rest = jax.jit(divided_product, static_argnums=(1, 2))(jnp.asarray(r), b, n)
+            whole, rest = jax.jit(divmod_product, static_argnums=(1, 2))(jnp.asarray(r), b, n)
             exact = r.astype(np.uint64) * b
             np.testing.assert_array_equal(whole, exact // n)
             np.testing.assert_array_equal(rest, exact % n)
@@ -271,7 +271,7 @@ def test_large_epoch_visits_distinct_rows_past_32_bit_products():
     billion. Batches from the start to the end of the first epoch are compared.
     """
     n, batch = 9_765_625, 512
-    rows = jax.jit(order.shuffled_rows(n, batch))
+    rows = jax.jit(order.make_shuffled_rows(n, batch))
     key = jax.random.key(0)
     steps = [0, 1, 8_000, 12_000, n // batch - 1]
     seen = np.concatenate([rows(key, jnp.int32(step)) for step in steps])

@@ -46,7 +46,7 @@ def test_bytes_and_bpe_are_lossless(name, text):
     ids = tokenizer.encode(text)
     assert ids.dtype == np.int32 and ids.ndim == 1 and ids.max(initial=0) < tokenizer.end
     assert tokenizer.decode(ids) == text and tokenizer.decode_bytes(ids) == text.encode()
-    characters, sizes = tokenizer.sizes[ids].astype(int).sum(0)
+    characters, sizes = tokenizer.token_sizes[ids].astype(int).sum(0)
     assert (characters, sizes) == (len(text), len(text.encode()))
 
 
@@ -65,7 +65,10 @@ def test_known_text_round_trips(name, alphabet, draw):
     ids = tokenizer.encode(text)
     if tokenizer.unknown not in ids:
         assert tokenizer.decode(ids) == text
-        assert tokenizer.sizes[ids].astype(int).sum(0).tolist() == [len(text), len(text.encode())]
+        assert tokenizer.token_sizes[ids].astype(int).sum(0).tolist() == [
+            len(text),
+            len(text.encode()),
+        ]
     else:
         assert name == "all words"  # concatenated words form unknown ones
 
@@ -76,12 +79,12 @@ def test_known_text_round_trips(name, alphabet, draw):
 def test_stream_equals_decode(name, ids):
     tokenizer = ALL[name]
     ids = ids.draw(st.lists(st.lists(st.integers(0, tokenizer.size - 1), max_size=5), max_size=8))
-    stream = tokenizer.stream()
+    stream = tokenizer.make_stream_decoder()
     assert "".join([*map(stream, ids), stream([], True)]) == tokenizer.decode(sum(ids, []))
 
 
 def test_stream_buffers_incomplete_characters():
-    stream = ALL["bytes"].stream()
+    stream = ALL["bytes"].make_stream_decoder()
     assert [stream([i]) for i in "秦a".encode()] == ["", "", "秦", "a"]
     assert ALL["bytes"].decode(list("秦".encode())[:2]) == "\ufffd"
 
@@ -94,8 +97,8 @@ def test_text_never_encodes_to_special_tokens(name):
     ) == tokenizer.size
     assert (
         tokenizer.decode([tokenizer.end, tokenizer.mask]) == ""
-        and not tokenizer.sizes[-2:].any()
-        and tokenizer.sizes.dtype == np.uint8
+        and not tokenizer.token_sizes[-2:].any()
+        and tokenizer.token_sizes.dtype == np.uint8
     )
     for text in ODD:
         try:
@@ -142,7 +145,7 @@ def test_vocabulary_limit_selects_the_most_frequent():
     assert (
         tokenizer.encode("abz").tolist() == [0, 1, 2]
         and tokenizer.decode([0, 2]) == "a\ufffd"
-        and tokenizer.sizes[2].tolist() == [1, 1]
+        and tokenizer.token_sizes[2].tolist() == [1, 1]
     )
     assert tokenizer.loses == "characters other than its 2, which become <unk>"
     tokenizer = build("words", "so so so it is, it is", vocabulary=6)
@@ -169,7 +172,7 @@ def test_chinese_words_use_jieba(monkeypatch):
         def cut(self, text):
             return (text[i : i + 2] for i in range(0, len(text), 2))
 
-    splitters.jieba_cut.cache_clear()
+    splitters.import_jieba_cut.cache_clear()
     monkeypatch.setitem(
         sys.modules,
         "jieba",
@@ -181,7 +184,7 @@ def test_chinese_words_use_jieba(monkeypatch):
         and "秦川".encode() in tokenizer.pieces
         and tokenizer.decode(tokenizer.encode(CHINESE)) == CHINESE
     )
-    splitters.jieba_cut.cache_clear()
+    splitters.import_jieba_cut.cache_clear()
     monkeypatch.setitem(sys.modules, "jieba", None)
     with pytest.raises(
         UserError,

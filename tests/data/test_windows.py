@@ -84,7 +84,7 @@ def test_each_epoch_shifts_its_windows_by_one_random_word(tmp_path):
             moved[:, 1:].ravel(), ds.arrays["tokens"][first + 1 : first + 1 + n * T]
         )
         assert first + n * T < stop
-    source = jax.jit(order.batch_source(ds, section(order="trial"), n))
+    source = jax.jit(order.make_train_batch_reader(ds, section(order="trial"), n))
     # A step is an epoch: all windows share one shift, and each occurs once.
     for step in range(3):
         batch = source(ds.arrays, jax.random.key(0), jnp.int32(step))
@@ -98,7 +98,7 @@ def test_each_epoch_shifts_its_windows_by_one_random_word(tmp_path):
 
 def test_batch_across_epochs_uses_the_random_word_of_each():
     n, size, key = 10, 4, jax.random.key(3)
-    words = np.concatenate([order.augmented_source(n, size)(key, jnp.int32(s)) for s in range(15)])
+    words = np.concatenate([order.make_epoch_words(n, size)(key, jnp.int32(s)) for s in range(15)])
     assert words.dtype == np.uint32
     for epoch in range(6):
         expected = jax.random.bits(fold_in(key, DATA, epoch, 1), (), jnp.uint32)
@@ -109,7 +109,7 @@ def test_stream_batches_continue_the_previous_windows(tmp_path):
     ds = load(tmp_path / "a.txt", PLAY)
     n, size = ds.splits["train"][1], 7
     per = n // size
-    source = jax.jit(order.batch_source(ds, section(order="stream"), size))
+    source = jax.jit(order.make_train_batch_reader(ds, section(order="stream"), size))
     batches = [source(ds.arrays, jax.random.key(0), jnp.int32(s)) for s in range(2 * per + 1)]
     for s, (a, b) in enumerate(zip(batches, batches[1:], strict=False), 1):
         fresh = s % per == 0
@@ -125,17 +125,17 @@ def test_stream_batches_continue_the_previous_windows(tmp_path):
         match=f"config.batch_size = {n + 1} streams .* must not outnumber the {n} training "
         "examples",
     ):
-        order.batch_source(ds, section(order="stream"), n + 1)
+        order.make_train_batch_reader(ds, section(order="stream"), n + 1)
 
 
 def test_documents_are_undivided_and_duplicates_share_a_split(tmp_path):
     corpus = [f"<poem {i % 150} of the moon over the river>" for i in range(300)]
     ds = load(tmp_path / "a", corpus)
-    parts = windows.by_content(corpus, windows.SPLITS["80/10/10"])
+    parts = windows.split_by_content_hash(corpus, windows.SPLITS["80/10/10"])
     assert sorted(sum(parts.values(), [])) == sorted(corpus)
     for a, b in (("train", "valid"), ("train", "test"), ("valid", "test")):
         assert not set(parts[a]) & set(parts[b])
-    assert windows.by_content(corpus[:200], windows.SPLITS["80/10/10"])["valid"] == [
+    assert windows.split_by_content_hash(corpus[:200], windows.SPLITS["80/10/10"])["valid"] == [
         t for t in corpus[:200] if t in parts["valid"]
     ]
     ends = sum(ds.arrays["tokens"] == ds.tokenizer.end) - sum(
@@ -156,7 +156,7 @@ def test_documents_are_undivided_and_duplicates_share_a_split(tmp_path):
 
 
 def test_few_documents_are_split_by_position():
-    parts = windows.by_position(["abcdef", "ghij", "klmnopqrst"], windows.SPLITS["80/10/10"])
+    parts = windows.split_by_position(["abcdef", "ghij", "klmnopqrst"], windows.SPLITS["80/10/10"])
     assert parts == dict(train=["abcdef", "ghij", "klmnop"], valid=["qr"], test=["st"])
 
 

@@ -18,9 +18,9 @@ import aigc_jax
 from aigc_jax import data
 from aigc_jax.cli import main as cli
 from aigc_jax.core import config as configs
-from aigc_jax.data.dataset import fingerprint
+from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.data.files import hash_decile
-from aigc_jax.data.pairs import functions
+from aigc_jax.data.pairs import extract_documented_functions
 from aigc_jax.inference import generation
 from aigc_jax.methods.decoding import SamplingParams, TextDecoder
 from aigc_jax.methods.mlm import mask_tokens
@@ -42,7 +42,7 @@ def test_pairs_match_the_file():
         *(batch[k] for k in ("source", "source_mask", "tokens", "mask")), strict=True
     ):
         number = found.tokenizer.decode(source[seen > 0])
-        assert target[0] == end and found.tokenizer.text(target[1:]) == number[::-1]
+        assert target[0] == end and found.tokenizer.decode_until_end(target[1:]) == number[::-1]
         # the mask includes the end token
         assert counts.sum() == len(number) + 1 and target[1:][counts > 0][-1] == end
     assert (batch["bytes"].sum(1) == batch["source_mask"].sum(1)).all()
@@ -92,7 +92,10 @@ def test_bom_and_crlf_do_not_change_pairs(tmp_path):
     (tmp_path / "a.tsv").write_bytes("\n".join(rows).encode())
     (tmp_path / "b.tsv").write_bytes(("\ufeff" + "\r\n\r\n".join(rows) + "\r\n").encode())
     first, second = (pairs(tmp_path / name, length=16) for name in ("a.tsv", "b.tsv"))
-    assert fingerprint(first) == fingerprint(second) and first.about["text"]["documents"] == 400
+    assert (
+        hash_arrays_and_splits(first) == hash_arrays_and_splits(second)
+        and first.about["text"]["documents"] == 400
+    )
     batch = first.take(first.arrays, np.arange(400))
     sources = {
         first.tokenizer.decode(row[seen > 0])
@@ -110,7 +113,7 @@ def test_multi30k_lines_end_only_at_line_feeds(tmp_path):
     found = data.load(ConfigDict(configs.DATA | dict(name="multi30k", length=16)), str(tmp_path))
     batch = found.take(found.arrays, np.arange(2))
     assert found.splits["train"] == (0, 40)
-    assert found.tokenizer.text(batch["tokens"][1, 1:]) == "de1\u2028"
+    assert found.tokenizer.decode_until_end(batch["tokens"][1, 1:]) == "de1\u2028"
     assert found.tokenizer.decode(batch["source"][0][batch["source_mask"][0] > 0]) == "en0\u2028"
 
 
@@ -128,7 +131,7 @@ def test_overlong_held_out_pair_is_refused_and_named(tmp_path):
 
 def test_functions_after_form_feeds_are_complete():
     source = 'import a\n\x0c\ndef f(x):\n    """Say x."""\n    y = x\n\x0c\n    return y\n'
-    ((said, code),) = functions(source)
+    ((said, code),) = extract_documented_functions(source)
     assert said == '"""Say x."""' and code == "def f(x):\n    y = x\n\x0c\n    return y"
 
 
@@ -254,7 +257,7 @@ def sample(run, monkeypatch, capsys):
     """(words) -> exit code, standard output and standard error of `aigc sample` for
     `run`, in this process.
     """
-    monkeypatch.setattr("aigc_jax.inference.run.load", lambda *_: run)
+    monkeypatch.setattr("aigc_jax.inference.load.load", lambda *_: run)
 
     def call(*words):
         code = cli.main(["sample", f"--workdir={run.dir.path}", *words])
@@ -263,7 +266,7 @@ def sample(run, monkeypatch, capsys):
     return call
 
 
-def test_sample_command_output_equals_generate_texts(run):
+def test_sample_command_output_equals_generated_continuations(run):
     words = (
         "sample",
         f"--workdir={run.dir.path}",
@@ -275,22 +278,25 @@ def test_sample_command_output_equals_generate_texts(run):
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("The ") and len(first.stdout) == 4 + 40 + 1
     assert (
-        first.stdout[4:-1] == generation.generate_texts(run, ["The "], 40, SamplingParams(0.7))[0]
+        first.stdout[4:-1]
+        == generation.generate_continuations(run, ["The "], 40, SamplingParams(0.7))[0]
     )
 
 
 def test_overlong_prompt_is_truncated_and_reported(run):
     said = []
-    long = generation.generate_texts(
-        run, ["abc " * 30], 10, SamplingParams(0.0), report=said.append
+    long = generation.generate_continuations(
+        run, ["abc " * 30], 10, SamplingParams(0.0), warn=said.append
     )
     assert len(said) == 1 and "the prompt has 120 tokens and the network 32 positions" in said[0]
-    assert long == generation.generate_texts(run, [("abc " * 30)[-24:]], 10, SamplingParams(0.0))
+    assert long == generation.generate_continuations(
+        run, [("abc " * 30)[-24:]], 10, SamplingParams(0.0)
+    )
 
 
 def test_bom_and_crlf_do_not_change_prompts(run, tmp_path):
     (tmp_path / "prompt.txt").write_bytes("\ufeffThe\r\nif\r\n".encode())
-    assert generation.read_prompt(tmp_path / "prompt.txt") == "The\nif"
+    assert generation.read_prompt_file(tmp_path / "prompt.txt") == "The\nif"
     said = []
     for text in ("The\nif\n", "\ufeffThe\r\nif\r\n"):
         said.append(io.StringIO())
@@ -307,7 +313,7 @@ def test_bom_and_crlf_do_not_change_prompts(run, tmp_path):
     with pytest.raises(
         UserError, match="^prompt_file=.*fifo is a FIFO, and must be a regular file"
     ):
-        generation.read_prompt(tmp_path / "fifo")
+        generation.read_prompt_file(tmp_path / "fifo")
 
 
 def test_prompts_are_read_from_files_and_lines(run, sample, tmp_path):
@@ -360,7 +366,7 @@ def test_invalid_text_sampling_flags_are_a_one_line_error(sample, words, sentenc
     ],
 )
 def test_out_of_range_sampling_flags_are_a_one_line_error(run, flag, values, capsys, monkeypatch):
-    monkeypatch.setattr("aigc_jax.inference.run.load", lambda *_: run)
+    monkeypatch.setattr("aigc_jax.inference.load.load", lambda *_: run)
     for value in values:
         assert cli.main(["sample", f"--workdir={run.dir.path}", f"--{flag}={value}"]) == 1
         said = capsys.readouterr().err
@@ -369,7 +375,7 @@ def test_out_of_range_sampling_flags_are_a_one_line_error(run, flag, values, cap
 
 def test_all_text_sampling_flags_combine(run, capsys, monkeypatch):
     """Beyond the context, with the largest seed; 128 does not divide the vocabulary."""
-    monkeypatch.setattr("aigc_jax.inference.run.load", lambda *_: run)
+    monkeypatch.setattr("aigc_jax.inference.load.load", lambda *_: run)
     assert run.tokenizer.size % 128
     words = [
         "sample",
@@ -417,7 +423,7 @@ def test_language_model_samples_are_texts(run, sample, tmp_path):
     )
     assert (
         texts
-        == [run.tokenizer.text(row) for row in run.draw(3, "text")]
+        == [run.tokenizer.decode_until_end(row) for row in run.draw(3, "text")]
         == run.sample(4, "text")[:3]
         != run.sample(3, seed=1)
     )
@@ -465,7 +471,9 @@ def test_perplexity_and_bits_follow_from_the_loss(run):
 
 
 def test_init_from_requires_the_same_tokenizer(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(Programs, "compile", lambda _: None)  # programs compile when first called
+    monkeypatch.setattr(
+        Programs, "start_compiling", lambda _: None
+    )  # programs compile when first called
     other = tiny(
         "lm",
         data__tokenizer="bytes",
@@ -487,7 +495,7 @@ def test_init_from_requires_the_same_tokenizer(run, tmp_path, monkeypatch):
         schedule__warmup="0 steps",
     )
     train([same], [tmp_path / "same"])
-    before, after = run.rows("valid")[-1], RunDir(tmp_path / "same").rows()
+    before, after = run.rows("valid")[-1], RunDir(tmp_path / "same").read_rows()
     assert before["step"] == run.step
     before, after = (
         before["loss"],

@@ -7,7 +7,7 @@ import pytest
 from runs import train
 from tiny_configs import tiny
 
-from aigc_jax.inference.run import load
+from aigc_jax.inference.load import load
 from aigc_jax.utils.errors import UserError
 
 

@@ -23,6 +23,7 @@ COPIED = ("aigc_jax", "configs", "tests", "experiments", "docs")
 SHARED = (
     "tests/core/test_keys.py",
     "tests/methods/test_gan_losses.py::test_gan_losses_match_published_formulas",
+    "tests/metrics/test_metrics.py",
     "tests/methods/test_optimizers.py::test_two_optimizer_steps_match_numpy",
     "tests/methods/test_methods.py",
     "tests/data/test_tokenizers.py",
@@ -52,7 +53,8 @@ def apply_part(path, lines):
         for kept in (" -", " +")
     )
     source = path.read_text()
-    assert ("\n" + source).count("\n" + old) == 1, f"{path}: not once:\n{old}"
+    count = ("\n" + source).count("\n" + old)
+    assert count == 1, f"docs/adding.md quotes lines that {path} has {count} times:\n{old}"
     path.write_text(("\n" + source).replace("\n" + old, "\n" + new)[1:])
 
 
@@ -80,6 +82,13 @@ def test_every_block_applies_to_the_source(extended):
     assert len(changed) > 20
     for path in changed:
         compile(path.read_text(), str(path), "exec")
+    configs = [p for p in changed if p.parent.name == "configs"]
+    program = "import sys; from aigc_jax.core import config; list(map(config.load, sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *configs],
+        cwd=extended, env=environment(extended), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and len(configs) > 1, done.stderr[-2000:]
 
 
 def original(path, root):

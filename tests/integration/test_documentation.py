@@ -16,7 +16,7 @@ from aigc_jax.core import config as configs
 from aigc_jax.core import keys
 from aigc_jax.sweeps import engines, grid, trials
 from aigc_jax.utils.errors import UserError
-from aigc_jax.utils.python_files import find_file, import_file
+from aigc_jax.utils.python_files import find_python_file, import_python_file
 
 pytestmark = pytest.mark.unit
 
@@ -29,8 +29,8 @@ MODULES = [
     for p in PACKAGE.rglob("*.py")
 ]
 # All config keys of all methods and networks, and the sections.
-KEYS = {name for pair in keys.MODEL for name in keys.keys_of(*pair)}
-KEYS |= {name for method in keys.METHODS for name in keys.keys_of(method)}
+KEYS = {name for pair in keys.MODEL for name in keys.allowed_keys(*pair)}
+KEYS |= {name for method in keys.METHODS for name in keys.allowed_keys(method)}
 KEYS |= {name.rpartition(".")[0] for name in KEYS if "." in name}
 # Short name of an object in documents -> the class of the object.
 OBJECTS = {
@@ -157,8 +157,8 @@ def has_class(name: str) -> bool:
 
 
 def test_package_diagram_matches_the_source():
-    rooms = import_file(ROOT / "docs/draw_rooms.py", "script")
-    drawn = rooms.draw(rooms.levels(), rooms.count_imports())
+    rooms = import_python_file(ROOT / "docs/draw_rooms.py", "script")
+    drawn = rooms.draw(rooms.levels(), rooms.room_imports())
     assert rooms.OUT.read_text(encoding="utf-8") == drawn, "run: python docs/draw_rooms.py"
     names = [room for level in rooms.levels() for room in level]
     assert rooms.HOLDS.keys() == set(names)
@@ -204,9 +204,9 @@ def check_command(words: list[str], is_whole: bool):
         for name in filter(None, str(getattr(args, flag, None) or "").split(",")):
             assert name in table or docs.is_placeholder(name), f"--{flag}={name}"
     if getattr(args, "experiment", None) and not docs.is_placeholder(args.experiment):
-        find_file(args.experiment, "experiment")
+        find_python_file(args.experiment, "experiment")
     assert not overrides or rest[0] in cli.OVERRIDABLE
-    varied = [pair for text in getattr(args, "grid", []) for pair in grid.parse(text)]
+    varied = [pair for text in getattr(args, "grid", []) for pair in grid.parse_grid(text)]
     check_overrides(getattr(args, "config", None), overrides, varied)
 
 
@@ -247,7 +247,7 @@ def test_flags_in_backticks_exist():
                 given = {flag.removeprefix("--config."): value} if value else {}
                 check_overrides(None, given, [])
             elif flag == "--config" and value and not docs.is_placeholder(value):
-                find_file(value, "config")
+                find_python_file(value, "config")
             elif (
                 word.startswith("--")
                 and flag not in FLAGS_OF_OTHERS
@@ -309,7 +309,7 @@ def test_invalid_command_lines_are_detected(line):
 
 
 def test_unknown_names_are_detected():
-    for name in ("core.sharding.RULES", "data.order.fixed_order", "data.path", "run.sample"):
+    for name in ("core.sharding.RULES", "data.order.permute_fixed", "data.path", "run.sample"):
         assert is_known(name)
     for name in ("core.sharding.RULEZ", "data.order.fix", "data.pth", "run.smple", "layout.axes"):
         assert not is_known(name)
@@ -322,7 +322,7 @@ def test_commands_and_names_are_extracted_from_text():
         AIGC_DATA_DIR=D python benchmarks/x.py [--rounds=7]
         sbatch --wrap "srun python -m aigc_jax train --config=gan_digits"
 
-    `sample --num=3` draws, `core.rng.example_noise(key)` is keyed, [a picture](docs/x.png).
+    `sample --num=3` draws, `core.rng.normal_by_index(key)` is keyed, [a picture](docs/x.png).
     """
     found = [docs.shell_words(line) for line, _ in docs.commands(text, False)]
     assert found == [
@@ -331,6 +331,6 @@ def test_commands_and_names_are_extracted_from_text():
         ["sample", "--num=3"],
     ]
     assert docs.scripts(text, False) == [("benchmarks/x.py", " [--rounds=7]")]
-    assert docs.names(text) == ["core.rng.example_noise"] and docs.LINK.findall(text) == [
+    assert docs.names(text) == ["core.rng.normal_by_index"] and docs.LINK.findall(text) == [
         "docs/x.png"
     ]

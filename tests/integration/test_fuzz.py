@@ -312,14 +312,14 @@ def sweep(tmp_path_factory):
     finished, interrupted = sorted((path / "groups").iterdir())
     assert cli.main(["group", f"--workdir={finished}", "--route=vmap"]) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "evaluate", interrupt_at_test(Loop.evaluate))
+        patch.setattr(Loop, "evaluate_split", interrupt_at_test(Loop.evaluate_split))
         with pytest.raises(KeyboardInterrupt):
             cli.main(["group", f"--workdir={interrupted}", "--route=vmap"])
     return path
 
 
 def interrupt_at_test(evaluate):
-    """Return `Loop.evaluate`, interrupted where the test split is evaluated."""
+    """Return `Loop.evaluate_split`, interrupted where the test split is evaluated."""
 
     def interrupted(loop, split):
         if split == "test":

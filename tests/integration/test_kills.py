@@ -37,7 +37,7 @@ def snapshot(path: Path) -> dict:
             out[str(name)] = file.read_bytes()
     for folder in path.rglob("checkpoints"):
         with Checkpoints(folder) as checkpoints:
-            state, best, meta = checkpoints.newest(pytest.fail)
+            state, best, meta = checkpoints.read_newest_valid(pytest.fail)
             names = [p.name for p in folder.iterdir()]
         meta.pop("files")  # Orbax's names differ
         out[str(folder.relative_to(path))] = (
@@ -65,8 +65,8 @@ class Writes:
 
     WRITES = (
         (documents, "write_atomically"),
-        (RunDir, "append"),
-        (RunDir, "sync"),
+        (RunDir, "append_row"),
+        (RunDir, "sync_rows"),
         (Path, "rename"),
         (os, "truncate"),
         (shutil, "rmtree"),

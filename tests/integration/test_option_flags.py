@@ -35,7 +35,7 @@ from aigc_jax.core import keys
 from aigc_jax.metrics import EXTRACTED, METRICS
 from aigc_jax.sweeps import engines
 from aigc_jax.sweeps.sweep import Sweep
-from aigc_jax.sweeps.trials import trials_of
+from aigc_jax.sweeps.trials import make_trials
 from aigc_jax.training import costs
 from aigc_jax.training.run_dir import RunDir
 
@@ -70,7 +70,7 @@ def test_every_feature_metric_evaluates(runs, tmp_path, monkeypatch):
         "CLASSIFIERS",
         {name: (data, "1 step") for name, (data, _) in feature_extractors.CLASSIFIERS.items()},
     )
-    feature_extractors.load_classifier.cache_clear()
+    feature_extractors.load_or_train_classifier.cache_clear()
     try:
         evaluate(
             runs(("gan", "mlp"), {"gan.condition": "projection"}),
@@ -80,7 +80,7 @@ def test_every_feature_metric_evaluates(runs, tmp_path, monkeypatch):
             ["evaluate", f"--workdir={runs(('gan', 'mlp'))}", "--metrics=stacked_modes"], "three"
         )
     finally:
-        feature_extractors.load_classifier.cache_clear()
+        feature_extractors.load_or_train_classifier.cache_clear()
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_every_flag_of_sample_is_tested():
 )
 def test_every_decoding_flag_generates_text(base, runs, monkeypatch):
     run = aigc_jax.load(runs(base))
-    monkeypatch.setattr("aigc_jax.inference.run.load", lambda *_: run)
+    monkeypatch.setattr("aigc_jax.inference.load.load", lambda *_: run)
     write = lambda *words: done("sample", f"--workdir={run.dir.path}", "--tokens=4", *words)
     monkeypatch.setattr("sys.stdin", io.StringIO("Line 1\nLine 2\n"))
     texts = {
@@ -167,10 +167,10 @@ def group_of(path, base, values, route, seeds=(0, 1)) -> list[RunDir]:
     """Train trials that differ only in their seeds as one program."""
     config = config_of(base, values)
     sweep = Sweep(path)
-    sweep.add(trials_of(config, [{"seed": seed} for seed in seeds]), "test")
+    sweep.add_trials(make_trials(config, [{"seed": seed} for seed in seeds]), "test")
     for group in sweep.groups():
         assert call("group", f"--workdir={group.path}", f"--route={route}")[0] == 0
-    return [RunDir(sweep.trial(t["id"]).path) for t in sweep.stored()["trials"]]
+    return [RunDir(sweep.trial_dir(t["id"]).path) for t in sweep.read_sweep_json()["trials"]]
 
 
 def config_of(base, values):
@@ -215,8 +215,8 @@ def test_rows_in_groups_and_on_two_devices_match_a_single_run(base, number, tmp_
             tmp_path / "group", base, values, "vmap" if len(name_of(row)) % 2 else "map"
         )
         for trial in trials:
-            finite(trial.rows())
-        same_rows(trials[0].rows(), alone, tolerance)
+            finite(trial.read_rows())
+        same_rows(trials[0].read_rows(), alone, tolerance)
         # Each device draws the dropout masks of its part of a batch.
         if not values.get("model.dropout"):
             same_rows(
@@ -237,7 +237,7 @@ def test_every_base_trains_in_a_subprocess(base, tmp_path):
         words = [word for word in words if word != "--what="]
         process = command_line(*words, f"--workdir={path}", timeout=300)
         assert process.returncode == 0 or base[0] == "classifier", process.stderr
-    finite(RunDir(path).rows())
+    finite(RunDir(path).read_rows())
 
 
 ENGINE_FLAGS = {"local": [], "k8s": ["--image=python"], "slurm": [], "ray": []}

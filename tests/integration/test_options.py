@@ -75,7 +75,7 @@ def test_bases_match_the_model_table_and_defaults_are_axis_values():
 def test_every_allowed_value_of_every_key_is_in_a_row():
     walked = met([*first_rows(), *single_rows()], 1)
     for base in BASES:
-        for key in keys.keys_of(*base).values():
+        for key in keys.allowed_keys(*base).values():
             for value in key.allowed if key.name not in TESTED_ELSEWHERE else ():
                 axis = (
                     f"{key.name}:{value}"
@@ -94,6 +94,14 @@ ELSEWHERE = {("data.name", name) for name in REAL} | {
     ("data.script", "simplified"),
     ("data.tokenizer", "chinese_words"),
 }
+
+
+def test_every_data_set_has_a_kind():
+    """So that the rows contain it, or test_option_flags trains it with real data."""
+    kinds = (options.IMAGES, options.POINTS, options.TEXTS, options.PAIRS, REAL)
+    assert sorted(name for kind in kinds for name in kind) == sorted(keys.DATASETS), (
+        "add it to IMAGES, POINTS, TEXTS, PAIRS or REAL of tests/options.py"
+    )
 
 
 def impossible(base, item) -> bool:
@@ -122,18 +130,25 @@ STAYS = {
 }
 
 
+# Gradients of the generator are proportional to the clipped weights, and the rate of
+# sgd in these rows is 1e-5.
+ROUNDED_AWAY = {("optimizer", "sgd"), ("gan.regularizers:weight_clipping", True)}
+
 # Losses in which the discriminator's last bias has no gradient: its contributions of
 # real and generated examples cancel, or only differences of logits are compared.
 OF_DIFFERENCES = ("wasserstein", "hinge", "relativistic_average")
 
 
-@pytest.mark.parametrize("number", range(26))
+MOST_ROWS = 32  # rows are known when the test runs, since their data files are made then
+
+
+@pytest.mark.parametrize("number", range(MOST_ROWS))
 def test_runs_with_every_option(number, tmp_path):
     """The first row of a base is evaluated, that of a method is sampled, and each
     metric is evaluated on the first row that it suits. The first of all is resumed.
     """
     rows, path = first_rows(), tmp_path / "run"
-    assert len(rows) <= 26
+    assert len(rows) <= MOST_ROWS, f"{len(rows)} rows: raise MOST_ROWS"
     if number >= len(rows):
         return
     base, values = rows[number]
@@ -146,9 +161,11 @@ def test_runs_with_every_option(number, tmp_path):
     ]
     with precision_of(values), one_program():
         finite(train(path, base, values))
-        if not STAYS & set(values.items()):
+        options_of_row = set(values.items())
+        if not (STAYS & options_of_row or options_of_row >= ROUNDED_AWAY):
             last = r"params/d/\w*Dense_\d/bias" if values.get("loss") in OF_DIFFERENCES else "none"
-            assert [name for name in still(path) if not re.fullmatch(last, name)] == []
+            unchanged = [name for name in still(path) if not re.fullmatch(last, name)]
+            assert unchanged == [], "the second step did not change these; add to STAYS if right"
         if names or base not in before:
             evaluate(path, names)
         if base[0] not in [method for method, _ in before]:
@@ -259,7 +276,7 @@ def walked() -> list[set]:
     allowed_ = [
         set(key.allowed)
         for base in keys.MODEL
-        for key in keys.keys_of(*base).values()
+        for key in keys.allowed_keys(*base).values()
         if key.allowed
     ]
     return [*allowed_, set(METRICS), set(engines.ENGINES), set(ROUTES), set(costs.HARDWARE)]
@@ -288,7 +305,9 @@ def test_every_table_of_alternatives_is_tested():
 
 def test_duration_units_convert_to_steps(tmp_path):
     """UNITS of durations, with 16 of 1,439 training examples per step."""
-    from aigc_jax.core.durations import UNITS, steps_of
+    from aigc_jax.core.durations import UNITS, duration_to_steps
 
     expected = {"step": 3, "steps": 3, "epoch": 270, "epochs": 270, "example": 1, "examples": 1}
-    assert {unit: steps_of(f"3 {unit}", "config.steps", 1439, 16) for unit in UNITS} == expected
+    assert {
+        unit: duration_to_steps(f"3 {unit}", "config.steps", 1439, 16) for unit in UNITS
+    } == expected

@@ -13,7 +13,7 @@ from tiny_configs import resolved, tiny
 import aigc_jax
 from aigc_jax.data import tokenizers
 from aigc_jax.inference.run import Run
-from aigc_jax.sweeps.launch import clear_unfinished, seconds_left
+from aigc_jax.sweeps.launch import delete_unfinished_outputs, estimate_seconds_left
 from aigc_jax.sweeps.sweep import Group
 from aigc_jax.training import run_dir
 from aigc_jax.training.checkpoints import Checkpoints
@@ -66,7 +66,7 @@ def test_checkpoint_metadata_stores_length_and_sha256_of_rows(finished):
 )
 def test_changed_or_missing_rows_are_refused_as_damage(run, damage, words):
     damage(run / "rows.jsonl")
-    for use in (lambda: train(tiny(steps=24), run), lambda: RunDir(run).rows()):
+    for use in (lambda: train(tiny(steps=24), run), lambda: RunDir(run).read_rows()):
         with pytest.raises(
             UserError,
             match=f"rows.jsonl is damaged: {words}.*; restore it from a copy, or restart",
@@ -113,7 +113,7 @@ def test_malformed_checkpoint_metadata_falls_back_to_the_previous(run, text):
     (run / "checkpoints" / "24" / "meta.json").write_bytes(text)
     reports = []
     with Checkpoints(run / "checkpoints") as checkpoints:
-        assert checkpoints.newest(reports.append)[2]["step"] == 16
+        assert checkpoints.read_newest_valid(reports.append)[2]["step"] == 16
     assert (
         len(reports) == 1
         and "meta.json" in reports[0]
@@ -152,7 +152,7 @@ def test_run_killed_before_its_first_checkpoint_starts_over(run):
     """
     expected = run_state(run)
     shutil.rmtree(run / "checkpoints")
-    RunDir(run).status("running", 0)
+    RunDir(run).write_status("running", 0)
     rows = [
         line
         for line in (run / "rows.jsonl").read_bytes().splitlines(True)
@@ -175,7 +175,7 @@ def test_damaged_status_timings_and_environment_prevent_no_training(run, text):
 
 def test_newest_retries_when_a_checkpoint_is_deleted_while_reading(run, monkeypatch):
     path = run / "checkpoints"
-    read, calls = Checkpoints.read, []
+    read, calls = Checkpoints.read_verified, []
 
     def read_late(self, step, *more):
         calls.append(step)
@@ -187,9 +187,9 @@ def test_newest_retries_when_a_checkpoint_is_deleted_while_reading(run, monkeypa
             shutil.rmtree(path / "24")
         return read(self, step, *more)
 
-    monkeypatch.setattr(Checkpoints, "read", read_late)
+    monkeypatch.setattr(Checkpoints, "read_verified", read_late)
     with Checkpoints(path) as checkpoints:
-        assert checkpoints.newest(pytest.fail)[2]["step"] == 32
+        assert checkpoints.read_newest_valid(pytest.fail)[2]["step"] == 32
     assert calls == [24, 32]
 
 
@@ -198,10 +198,10 @@ def test_rows_of_a_diverged_run_are_verified(tmp_path):
     # the programs do not depend on save_every
     programs_of = lambda config, *given: shared_programs(resolved(tiny(steps=24)), *given)
     assert train(config, tmp_path, make=programs_of)[0]["status"] == "failed: diverged"
-    assert RunDir(tmp_path).rows()
+    assert RunDir(tmp_path).read_rows()
     change_digit(tmp_path / "rows.jsonl", b"d_loss")
     with pytest.raises(UserError, match="rows were changed"):
-        RunDir(tmp_path).rows()
+        RunDir(tmp_path).read_rows()
 
 
 def test_file_size_limit_is_a_user_error_and_run_resumes_exactly(run, monkeypatch):
@@ -243,14 +243,14 @@ def group_of(run, path):
 
 def test_sweep_restart_clears_only_damaged_trials(finished, tmp_path):
     class OneGroup:
-        def all_groups(self):
+        def groups_by_name(self):
             return [group]
 
     group = group_of(finished, tmp_path)
-    clear_unfinished(OneGroup())
-    assert group.finished() and (group.dirs[0] / "rows.jsonl").exists()
+    delete_unfinished_outputs(OneGroup())
+    assert group.is_finished() and (group.dirs[0] / "rows.jsonl").exists()
     change_digit(group.dirs[0] / "rows.jsonl", b"d_loss")
-    clear_unfinished(OneGroup())
+    delete_unfinished_outputs(OneGroup())
     assert (
         not list(group.dirs[0].path.glob("*.json*"))
         and not (group.dirs[0] / "checkpoints").exists()
@@ -259,7 +259,7 @@ def test_sweep_restart_clears_only_damaged_trials(finished, tmp_path):
 
 def test_seconds_left_is_zero_for_damaged_timings(finished, tmp_path):
     group = group_of(finished, tmp_path)
-    group.dirs[0].status("running", 0)
+    group.dirs[0].write_status("running", 0)
     for text in (
         b'{"step": 4, "seconds": 1, "steps_per_s": 0}\n',
         b'{"step": 4}\n',
@@ -267,6 +267,6 @@ def test_seconds_left_is_zero_for_damaged_timings(finished, tmp_path):
         b"\xff\n",
     ):
         (group.dirs[0] / "timings.jsonl").write_bytes(text)
-        assert seconds_left(group) == 0
+        assert estimate_seconds_left(group) == 0
     (group.dirs[0] / "timings.jsonl").write_bytes(b'{"step": 4, "seconds": 1, "steps_per_s": 4}\n')
-    assert seconds_left(group) == 5
+    assert estimate_seconds_left(group) == 5

@@ -5,7 +5,12 @@ from fractions import Fraction as F
 
 import pytest
 
-from aigc_jax.media.music import bars_add_up, read_tune, variable_length, write_midi
+from aigc_jax.media.music import (
+    encode_variable_length,
+    has_valid_bars,
+    parse_tune,
+    write_midi_files,
+)
 from aigc_jax.utils.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -14,11 +19,11 @@ HEAD = "X:1\nT:A tune\nM:4/4\nL:1/8\nK:C\n"
 
 
 def lengths(music, head=HEAD):
-    return [8 * note.length for note in read_tune(head + music).notes]
+    return [8 * note.length for note in parse_tune(head + music).notes]
 
 
 def pitches(music, head=HEAD):
-    return [note.pitch for note in read_tune(head + music).notes]
+    return [note.pitch for note in parse_tune(head + music).notes]
 
 
 @pytest.mark.parametrize(
@@ -56,13 +61,13 @@ def test_pitches_follow_the_key_and_the_accidentals_of_the_bar(key, music, expec
 
 
 def test_notes_of_a_chord_begin_together_and_rests_take_time():
-    notes = read_tune(HEAD + "C2 z2 [CE]4").notes
+    notes = parse_tune(HEAD + "C2 z2 [CE]4").notes
     assert [(note.start, note.pitch) for note in notes] == [(0, 60), (F(1, 2), 60), (F(1, 2), 64)]
 
 
 def test_default_unit_of_a_short_meter_is_a_sixteenth():
-    assert read_tune("X:1\nM:2/4\nK:C\nC").notes[0].length == F(1, 16)
-    assert read_tune("X:1\nM:6/8\nK:C\nC").notes[0].length == F(1, 8)
+    assert parse_tune("X:1\nM:2/4\nK:C\nC").notes[0].length == F(1, 16)
+    assert parse_tune("X:1\nM:6/8\nK:C\nC").notes[0].length == F(1, 8)
 
 
 BAR = "CDEF GABc|"
@@ -83,7 +88,7 @@ BAR = "CDEF GABc|"
     ],
 )
 def test_bars_add_up(music, adds_up):
-    assert bars_add_up(HEAD + music) is adds_up
+    assert has_valid_bars(HEAD + music) is adds_up
 
 
 @pytest.mark.parametrize(
@@ -101,14 +106,14 @@ def test_bars_add_up(music, adds_up):
 )
 def test_invalid_tunes_are_refused(text, reason):
     with pytest.raises(UserError, match=reason):
-        read_tune(text)
+        parse_tune(text)
 
 
 def test_midi_is_one_track_of_timed_notes(tmp_path):
     """The bytes are parsed here: the header, the tempo, and each event as (ticks since
     the previous event, status, pitch).
     """
-    (path,) = write_midi(tmp_path / "tune", [HEAD + "Q:1/4=90\nC2 [EG]2", "no tune"])
+    (path,) = write_midi_files(tmp_path / "tune", [HEAD + "Q:1/4=90\nC2 [EG]2", "no tune"])
     data = path.read_bytes()
     assert data[:14] == b"MThd" + struct.pack(">IHHH", 6, 0, 1, 480) and data[14:18] == b"MTrk"
     assert struct.unpack(">I", data[18:22])[0] == len(data) - 22
@@ -131,4 +136,4 @@ def test_midi_is_one_track_of_timed_notes(tmp_path):
         (480, 0x80, 64),
         (0, 0x80, 67),
     ]
-    assert variable_length(0x4000) == b"\x81\x80\x00"
+    assert encode_variable_length(0x4000) == b"\x81\x80\x00"

@@ -24,7 +24,7 @@ SPEC = Spec("image", (8, 8, 1), 100, classes=10, levels=16)
 def made():
     config = resolved(tiny("classifier"))
     method = methods.make_method(config, SPEC)
-    hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
+    hp = {name: jnp.float32(value) for name, value in configs.resolve_hparams(config).items()}
     return config, method, jax.jit(method.init)(jax.random.key(0), hp)
 
 
@@ -47,7 +47,7 @@ def test_evaluation_is_cross_entropy_and_accuracy_and_ignores_padding():
     config, method, state = made()
     x = jax.random.normal(jax.random.key(2), (6, 8, 8, 1))
     p = np.asarray(
-        jax.jit(classifier.features_and_probabilities(config, SPEC))(state.params, x)[1], np.float64
+        jax.jit(classifier.make_feature_extractor(config, SPEC))(state.params, x)[1], np.float64
     )
     np.testing.assert_allclose(p.sum(1), 1, rtol=1e-6)
     label = np.r_[p[:3].argmax(1), p[3:].argmin(1)]

@@ -202,7 +202,7 @@ def test_filters_match_transformers_logits_processors(name, values):
 def test_out_of_range_sampling_parameters_are_refused(name, values):
     for value in [*values, float("nan"), float("inf"), -float("inf"), "a"]:
         with pytest.raises(UserError, match=f"^{name}="):
-            SamplingParams(**{name: value}).check()
+            SamplingParams(**{name: value}).check_ranges()
 
 
 PLAIN = SamplingParams()
@@ -218,7 +218,7 @@ def writer_of(name, choice, end, chunk):
 def written(name, prompts, num, choice=PLAIN, key=5, end=99, chunk=decoding.CHUNK):
     """The tokens of each row."""
     writer = writer_of(name, choice, end, chunk)
-    parts = np.concatenate(list(writer.write(prompts, num, jax.random.key(key))), axis=1)
+    parts = np.concatenate(list(writer.stream_tokens(prompts, num, jax.random.key(key))), axis=1)
     return [row[row >= 0].tolist() for row in parts]
 
 
@@ -262,7 +262,7 @@ class Bigrams:
         )
         self.table = np.pad(table, ((0, 0), (0, -vocabulary % 128)), constant_values=-1e9)
 
-    def carry(self, batch, length):
+    def empty_carry(self, batch, length):
         return jnp.zeros(batch)
 
     def write(self, prompts, num, choice, key=0):
@@ -273,7 +273,9 @@ class Bigrams:
             choice,
             (),
         )
-        parts = np.concatenate(list(writer.write(prompts, num, jax.random.key(key))), axis=1)
+        parts = np.concatenate(
+            list(writer.stream_tokens(prompts, num, jax.random.key(key))), axis=1
+        )
         return [row[row >= 0].tolist() for row in parts]
 
     def penalized(self, prompt, num, penalty):
@@ -346,7 +348,9 @@ def test_combined_filters_never_sample_ids_past_the_vocabulary(kind, vocabulary)
         SamplingParams(0, 2, 0.5, 0.5, 1.5),
     ):
         parts = list(
-            TextDecoder(apply, net, params, choice, ()).write(prompts, 24, jax.random.key(0))
+            TextDecoder(apply, net, params, choice, ()).stream_tokens(
+                prompts, 24, jax.random.key(0)
+            )
         )
         tokens = np.concatenate(parts, axis=1)
         assert (tokens >= 0).sum(1).tolist() == [24] * 3 and tokens.max() < vocabulary
@@ -364,7 +368,9 @@ def test_splitting_a_batch_does_not_change_its_texts():
         lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), choice, ()
     )
     parts = [
-        np.concatenate(list(writer.write(prompts[i : i + 2], 20, key, first=i)), axis=1)
+        np.concatenate(
+            list(writer.stream_tokens(prompts[i : i + 2], 20, key, first_index=i)), axis=1
+        )
         for i in (0, 2)
     ]
     assert [row[row >= 0].tolist() for part in parts for row in part] == reference
@@ -377,7 +383,7 @@ def test_text_stops_before_any_of_several_end_tokens():
     writer = TextDecoder(
         lambda table, tokens, carry: (table[tokens], carry), net, jnp.array(net.table), PLAIN, ends
     )
-    parts = np.concatenate(list(writer.write([[1], [2]], 30, jax.random.key(0))), axis=1)
+    parts = np.concatenate(list(writer.stream_tokens([[1], [2]], 30, jax.random.key(0))), axis=1)
     for row, text in zip(parts, free, strict=True):
         assert (
             row[row >= 0].tolist()
@@ -432,7 +438,7 @@ def test_finished_rows_add_no_decoding_calls():
     first = next(t for t in range(7) if greedy("transformer", [t], 1)[0] not in endless)
     end = greedy("transformer", [first], 1)[0]
     writer = TextDecoder(apply, net, params, SamplingParams(temperature=0), (end,))
-    parts = list(writer.write([[1], [first]], 20, jax.random.key(0)))
+    parts = list(writer.stream_tokens([[1], [first]], 20, jax.random.key(0)))
     assert len(parts) == 2 and [(row >= 0).sum() for row in np.concatenate(parts, axis=1)] == [
         20,
         0,
@@ -442,7 +448,9 @@ def test_finished_rows_add_no_decoding_calls():
 def test_generate_equals_text_decoder_from_the_start_token():
     apply, net, params = made("transformer")
     key = jax.random.key(5)
-    inside = decoding.generate(lambda t, c: apply(params, t, c), net, key, jnp.arange(2), 1, 20)
+    inside = decoding.generate_tokens(
+        lambda t, c: apply(params, t, c), net, key, jnp.arange(2), 1, 20
+    )
     assert inside.tolist() == written("transformer", [[1], [1]], 20)
 
 
@@ -460,7 +468,7 @@ def beams(*fast):
 
 def search(name, first, width, length, penalty=0.0, scale=3.0):
     apply, net, params = made(name, scale)
-    carry = net.carry(len(first), length + 1)
+    carry = net.empty_carry(len(first), length + 1)
     run = jax.jit(
         lambda: beam_search.search(
             lambda t, c: apply(params, t, c),
@@ -469,8 +477,8 @@ def search(name, first, width, length, penalty=0.0, scale=3.0):
             jnp.array(first),
             width,
             length,
-            end=END,
-            penalty=penalty,
+            end_token=END,
+            length_penalty=penalty,
         )
     )
     tokens, score = run()

@@ -13,13 +13,13 @@ from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
 from aigc_jax.core import config as configs
-from aigc_jax.core.rng import example_noise, fold_in
-from aigc_jax.data.order import batch_source
+from aigc_jax.core.rng import fold_in, normal_by_index
+from aigc_jax.data.order import make_train_batch_reader
 from aigc_jax.media import images, plots
 from aigc_jax.methods.gan_networks import GanNetworks
 from aigc_jax.methods.gan_penalties import REGULARIZERS
 from aigc_jax.methods.losses import gan as gan_losses
-from aigc_jax.metrics.inputs import equal_parts
+from aigc_jax.metrics.inputs import take_equal_random_subsets
 from aigc_jax.models.discriminator import minibatch_stddev
 from aigc_jax.training.evaluation import read_examples
 from aigc_jax.utils.errors import UserError
@@ -101,13 +101,13 @@ def test_every_loss_with_every_regularizer_and_network_trains(net, regularizer, 
         batch_size=8,
     )
     data, settled = dataset(config), resolved(config)
-    hp = {name: jnp.float32(value) for name, value in configs.hparam_values(config).items()}
+    hp = {name: jnp.float32(value) for name, value in configs.resolve_hparams(config).items()}
     begin = jax.jit(methods.make_method(settled, data.spec).init)(jax.random.key(0), hp)
 
     @jax.jit
     def step(which, state):
         monkeypatch.setitem(gan_losses.GAN, config.loss, every_loss(which))
-        batch = batch_source(data, settled.data, methods.examples_per_step(settled))(
+        batch = make_train_batch_reader(data, settled.data, methods.examples_per_step(settled))(
             jax.tree.map(jnp.asarray, data.arrays), state.key, state.step
         )
         return methods.make_method(settled, data.spec).step(state, batch)
@@ -149,10 +149,12 @@ def begun(config):
     @jax.jit
     def start(key, hp):
         state = method.init(key, hp)
-        batch = batch_source(data, settled.data, methods.examples_per_step(settled))
+        batch = make_train_batch_reader(data, settled.data, methods.examples_per_step(settled))
         return state, batch(jax.tree.map(jnp.asarray, data.arrays), state.key, state.step)
 
-    hp = {name: jnp.asarray(value, float) for name, value in configs.hparam_values(config).items()}
+    hp = {
+        name: jnp.asarray(value, float) for name, value in configs.resolve_hparams(config).items()
+    }
     return method, *start(jax.random.key(3), hp)
 
 
@@ -165,7 +167,7 @@ def test_basic_gan_step_equals_a_manual_implementation():
         method, state, batch = begun(config)
         after, metrics = jax.jit(method.step)(state, batch)
         networks = GanNetworks(resolved(config), dataset(config).spec)
-        z = example_noise(
+        z = normal_by_index(
             fold_in(state.key, 0, 0), batch["index"], (config.latent_dim,), jnp.float64
         )
         g = lambda p: networks.g.apply({"params": p}, z)
@@ -203,8 +205,8 @@ def test_one_generator_pass_serves_both_losses():
     wide = dict(model__g__widths=(48, 40), model__d__widths=(56, 72), latent_dim=24)
     config = tiny("gan", **wide)
     programs = Programs(resolved(config), dataset(config), 1)
-    programs.training.begin(programs.shapes, programs.feed.training, np.int32(1))
-    assert programs.training.result().as_text().count(" dot(") == 30
+    programs.training.start_compiling(programs.shapes, programs.feed.training, np.int32(1))
+    assert programs.training.wait_for_executable().as_text().count(" dot(") == 30
 
 
 # -- labels
@@ -215,7 +217,7 @@ def test_both_networks_use_labels(condition):
     config = tiny("gan", gan__condition=condition)
     method, state, batch = begun(config)
     networks = GanNetworks(resolved(config), dataset(config).spec)
-    z, x, label = networks.noise(state.key, batch["index"]), batch["x"], batch["label"]
+    z, x, label = networks.sample_noise(state.key, batch["index"]), batch["x"], batch["label"]
     other = (label + 1) % 10
     stats = state.extra["stats"]
     draw = jax.jit(lambda label: networks.generate(state.params["g"], stats["g"], z, label)[0])
@@ -241,7 +243,7 @@ def test_both_networks_use_labels(condition):
     @jax.jit
     def sampled(index, classes):
         samples = method.samplers["prior"](state, state.key, {"index": index, "class": classes})
-        noise = networks.noise(state.key, index)
+        noise = networks.sample_noise(state.key, index)
         return samples, networks.generate(state.params["g"], stats["g"], noise, classes)[0]
 
     samples, expected = sampled(jnp.array([3, 13, 4]), jnp.array([3, 3, 4]))
@@ -262,10 +264,12 @@ def test_samples_of_one_class_equal_their_column_of_the_grid(tmp_path, plain):
     config = tiny("gan", gan__condition="projection", steps="2 steps", metrics=(), best_metric="")
     runs.train(config, tmp_path / "run")
     run = aigc_jax.load(tmp_path / "run")
-    assert run.classes == 10 and run.columns("prior") == 10
+    assert run.num_classes == 10 and run.grid_columns("prior") == 10
     np.testing.assert_array_equal(run.sample(3, label=4), run.sample(30)[4::10])
-    pairs, data = run.neighbours(3, label=4), dataset(config)
-    known = images.as_saved(data.take(data.arrays, np.arange(data.spec.n_train))["x"], data.spec)
+    pairs, data = run.pair_with_neighbours(3, label=4), dataset(config)
+    known = images.quantize_as_saved(
+        data.take(data.arrays, np.arange(data.spec.n_train))["x"], data.spec
+    )
     np.testing.assert_array_equal(pairs[:, 0], run.sample(3, label=4))
     apart = np.linalg.norm((known[None] - pairs[:, :1]).reshape(3, len(known), -1), axis=-1)
     np.testing.assert_allclose(
@@ -274,7 +278,7 @@ def test_samples_of_one_class_equal_their_column_of_the_grid(tmp_path, plain):
     for label, words in ((10, "label=10 must be one of 0 .. 9"), (-1, "must be one of")):
         with pytest.raises(UserError, match=words):
             run.sample(3, label=label)
-    with pytest.raises(UserError, match="needs prior samples of a class-conditional model"):
+    with pytest.raises(UserError, match="needs a sampler with classes"):
         aigc_jax.load(plain).sample(3, label=4)
 
 
@@ -282,21 +286,23 @@ def test_separability_orders_images_by_held_out_scores(tmp_path, plain, capsys):
     import aigc_jax
     from aigc_jax.cli import main as cli
     from aigc_jax.metrics.two_sample_test import (
-        classifier_accuracy,
-        discriminant_scores,
+        held_out_discriminant_scores,
+        sign_accuracy,
         two_sample_accuracy,
     )
 
     run = aigc_jax.load(plain)
     flat = lambda x: np.asarray(x, np.float64).reshape(len(x), -1)
     run.evaluator._features = lambda x: (flat(x), None)  # pixels as features
-    sets, found = run.separated(100)
+    sets, found = run.sort_by_separability(100)
     assert (
         sets.shape == (2, 100, 8, 8, 1) and found.shape == (2, 100) and (np.diff(found) >= 0).all()
     )
-    examples, samples = equal_parts(read_examples(run.full.dataset, "test")["x"], run.sample(100))
+    examples, samples = take_equal_random_subsets(
+        read_examples(run.full_programs.dataset, "test")["x"], run.sample(100)
+    )
     np.testing.assert_array_equal(
-        np.sort(discriminant_scores(flat(examples), flat(samples)), axis=1), found
+        np.sort(held_out_discriminant_scores(flat(examples), flat(samples)), axis=1), found
     )
     assert (
         two_sample_accuracy(flat(examples), flat(samples))
@@ -306,17 +312,15 @@ def test_separability_orders_images_by_held_out_scores(tmp_path, plain, capsys):
     known = {
         x.tobytes(): score
         for x, score in zip(
-            samples, discriminant_scores(flat(examples), flat(samples))[1], strict=True
+            samples, held_out_discriminant_scores(flat(examples), flat(samples))[1], strict=True
         )
     }
     # each image is paired with its own score
     assert [known[x.tobytes()] for x in sets[1]] == list(found[1])
-    plots.save_separability(
-        tmp_path / "x.png", sets, found, classifier_accuracy(found), dict(step="2")
-    )
+    plots.save_separability(tmp_path / "x.png", sets, found, sign_accuracy(found), dict(step="2"))
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="at least 4 samples and 4 examples"):
-        run.separated(3)
+        run.sort_by_separability(3)
     runs.train(tiny("gan_points", steps="2 steps", metrics=(), best_metric=""), tmp_path / "points")
     assert cli.main(["sample", f"--workdir={tmp_path / 'points'}", "--what=separability"]) == 1
     assert (
@@ -324,10 +328,7 @@ def test_separability_orders_images_by_held_out_scores(tmp_path, plain, capsys):
         in capsys.readouterr().err
     )
     assert cli.main(["sample", f"--workdir={plain}", "--what=separabilty"]) == 1
-    assert (
-        "is none of prior, interpolation, neighbours, separability; did you mean 'separability'"
-        in capsys.readouterr().err
-    )
+    assert "neighbours, separability; did you mean 'separability'" in capsys.readouterr().err
 
 
 # -- structure
@@ -376,7 +377,7 @@ def test_unrolled_generator_gradient_equals_finite_differences():
         method, state, batch = begun(config)
         after, _ = jax.jit(method.step)(state, batch)
         networks = GanNetworks(resolved(config), dataset(config).spec)
-        z = example_noise(
+        z = normal_by_index(
             fold_in(state.key, 0, 0), batch["index"], (config.latent_dim,), jnp.float64
         )
         d = lambda p, x: networks.d.apply({"params": p}, x)[0]
@@ -429,7 +430,7 @@ def test_minibatch_stddev_is_computed_per_group():
         np.testing.assert_allclose(out[group, 0], np.asarray(x)[group].std(0).mean(), rtol=1e-5)
     assert minibatch_stddev(jnp.ones((6, 5))).max() < 1e-3
     config = small("mlp", model__d__minibatch_std=True)
-    hp = configs.hparam_values(config)
+    hp = configs.resolve_hparams(config)
     init = methods.make_method(resolved(config), dataset(config).spec).init
     state = jax.eval_shape(lambda key: init(key, hp), jax.random.key(3))
     assert state.params["d"]["Dense_1"]["kernel"].shape == (25, 1)

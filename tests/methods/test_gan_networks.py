@@ -10,7 +10,7 @@ import pytest
 from aigc_jax.methods.augment import colour, cutout, translation
 from aigc_jax.models import gan_dcgan as networks
 from aigc_jax.models import gan_mlp
-from aigc_jax.models.layers import first_max, normalize
+from aigc_jax.models.layers import apply_norm, first_max
 from aigc_jax.models.spectral_norm import SpectralConv, SpectralDense
 
 # -- spectral normalization
@@ -76,6 +76,13 @@ def test_augmentations_follow_their_definitions_and_the_index():
         assert (np.abs(grad) > 0).mean() > 0.4
     hole = np.asarray(found[cutout](jnp.ones_like(x), index)[0] == 0).all(-1)
     assert (hole.sum((1, 2)) >= 16).all() and (hole.sum((1, 2)) <= 64).all()
+    # Of a side of 15 (13) the hole has 8 (7), halves rounded up; its centre is on any
+    # of the 16 edges between pixels, or on any of the 13 pixels (Zhao et al. 2020).
+    odd = jax.jit(cutout)(jnp.ones((4000, 15, 13, 1)), key, jnp.arange(4000)) == 0
+    tall, wide = odd.any((2, 3)), odd.any((1, 3))
+    assert {*tall.sum(1).tolist()} == {4, 5, 6, 7, 8}
+    assert {*wide.sum(1).tolist()} == {4, 5, 6, 7}
+    assert len(np.unique(tall, axis=0)) == 16 and len(np.unique(wide, axis=0)) == 13
     moved = np.asarray(found[translation](x, index)[0])
     around = np.pad(np.asarray(x), ((0, 0), (4, 4), (4, 4), (0, 0)))
     shifts = set()
@@ -105,7 +112,7 @@ def test_layer_and_instance_norm_match_their_formulas():
 
         @networks.nn.compact
         def __call__(self, x):
-            return normalize(self.norm, x, True, dict(dtype=x.dtype, param_dtype=x.dtype))
+            return apply_norm(self.norm, x, True, dict(dtype=x.dtype, param_dtype=x.dtype))
 
     for norm, axes in (("layer", (1, 2, 3)), ("instance", (1, 2))):
         y = Net(norm).init_with_output(jax.random.key(1), x)[0]
@@ -120,7 +127,7 @@ def test_resnet_shapes_match_the_images(size, ups):
     d = networks.ResNetDiscriminator(
         shape=shape, width=8, downs=min(ups, 2), flats=1, pool="mean", spectral=True
     )
-    assert g.shape_error() == d.shape_error() == ""
+    assert g.config_error() == d.config_error() == ""
     out, _ = jax.eval_shape(lambda: g.init_with_output(jax.random.key(0), jnp.zeros((2, 5))))
     (logits, classes), variables = jax.eval_shape(
         lambda: d.init_with_output(jax.random.key(0), jnp.zeros((2, *shape)))
@@ -131,7 +138,7 @@ def test_resnet_shapes_match_the_images(size, ups):
     )
     assert (
         "halved"
-        in networks.ResNetGenerator(shape=(30, 30, 1), width=8, ups=2, output="tanh").shape_error()
+        in networks.ResNetGenerator(shape=(30, 30, 1), width=8, ups=2, output="tanh").config_error()
     )
 
 

@@ -20,7 +20,9 @@ random = np.random.RandomState(0)
 def test_likelihoods_match_scipy():
     x, a, b = random.randn(3, 5, 7)
     np.testing.assert_allclose(
-        likelihoods.gaussian(x, a, b, None), scipy.stats.norm.logpdf(x, a, np.exp(b / 2)), rtol=1e-4
+        likelihoods.gaussian_log_prob(x, a, b, None),
+        scipy.stats.norm.logpdf(x, a, np.exp(b / 2)),
+        rtol=1e-4,
     )
     np.testing.assert_allclose(
         latent_losses.log_normal(x, a, b),
@@ -29,7 +31,7 @@ def test_likelihoods_match_scipy():
     )
     bits = random.randint(2, size=(5, 7))
     np.testing.assert_allclose(
-        likelihoods.bernoulli(bits, a, None, 1),
+        likelihoods.bernoulli_log_prob(bits, a, None, 1),
         scipy.stats.bernoulli.logpmf(bits, 1 / (1 + np.exp(-a))),
         rtol=1e-4,
     )
@@ -40,7 +42,9 @@ def test_likelihoods_match_scipy():
         ],
         axis=0,
     )
-    np.testing.assert_allclose(latent_losses.log_mixture(x, a, b), np.log(mixture), rtol=1e-4)
+    np.testing.assert_allclose(
+        latent_losses.log_normal_mixture(x, a, b), np.log(mixture), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("levels", [1, 16, 255])
@@ -49,7 +53,7 @@ def test_discretized_logistic_sums_to_one(levels):
         values = np.linspace(-1, 1, levels + 1)[:, None]
         mean, log_scale = np.meshgrid([-1.5, -1.0, -0.2, 0.0, 0.999, 3.0], [-9.0, -5.0, -1.0, 2.0])
         mean, log_scale = mean.reshape(1, -1), log_scale.reshape(1, -1)
-        log_mass = jax.jit(lambda *args: likelihoods.discretized_logistic(*args, levels))
+        log_mass = jax.jit(lambda *args: likelihoods.discretized_logistic_log_prob(*args, levels))
         mass = np.exp(log_mass(values, mean, log_scale))
         np.testing.assert_allclose(mass.sum(0), 1, rtol=1e-9)
         scale = np.exp(log_scale)
@@ -57,16 +61,16 @@ def test_discretized_logistic_sums_to_one(levels):
         inside = cdf(values[1:-1] + 1 / levels) - cdf(values[1:-1] - 1 / levels)
         np.testing.assert_allclose(mass[1:-1], inside, atol=1e-12)
     values = np.linspace(-1, 1, levels + 1, dtype=np.float32)
-    total = lambda m, s: likelihoods.discretized_logistic(values, m, s, levels).sum()
+    total = lambda m, s: likelihoods.discretized_logistic_log_prob(values, m, s, levels).sum()
     grads = jax.jit(jax.grad(total, (0, 1)))(0.3, -7.0)
     assert np.isfinite(grads).all()  # in float32 too
 
 
 def test_kl_normal_matches_closed_form_and_monte_carlo():
     mean, log_var = random.randn(2, 3, 4)
-    kl = latent_losses.kl_normal(mean, log_var)
-    assert latent_losses.kl_normal(np.zeros(4), np.zeros(4)).tolist() == [0] * 4
-    assert float(latent_losses.kl_normal(3.0, math.log(4.0))) == pytest.approx(
+    kl = latent_losses.kl_to_standard_normal(mean, log_var)
+    assert latent_losses.kl_to_standard_normal(np.zeros(4), np.zeros(4)).tolist() == [0] * 4
+    assert float(latent_losses.kl_to_standard_normal(3.0, math.log(4.0))) == pytest.approx(
         (9 + 4 - 1 - math.log(4)) / 2
     )
     z = mean + np.exp(log_var / 2) * random.randn(200_000, 3, 4)
@@ -77,10 +81,13 @@ def test_kl_normal_matches_closed_form_and_monte_carlo():
 
 def test_free_bits_clamps_the_mean_kl_of_each_latent():
     kl = np.array([[0.1, 2.0], [0.3, 4.0]])
-    assert float(latent_losses.free_bits(kl, 0.0)) == pytest.approx(3.2) and float(
-        latent_losses.free_bits(kl, 0.5)
+    assert float(latent_losses.kl_with_free_bits(kl, 0.0)) == pytest.approx(3.2) and float(
+        latent_losses.kl_with_free_bits(kl, 0.5)
     ) == pytest.approx(3.5)
-    assert jax.grad(lambda k: latent_losses.free_bits(k, 0.5))(kl).tolist() == [[0, 0.5], [0, 0.5]]
+    assert jax.grad(lambda k: latent_losses.kl_with_free_bits(k, 0.5))(kl).tolist() == [
+        [0, 0.5],
+        [0, 0.5],
+    ]
 
 
 def test_total_correlation_matches_its_gaussian_closed_form():
@@ -110,8 +117,13 @@ def test_mmd_matches_pairwise_sums_and_separates_distributions():
             for i, p in enumerate(x)
         ]
         by_loops += np.mean(values) if same else -2 * np.mean(values)
-    assert float(latent_losses.mmd(a[:20], b[:20])) == pytest.approx(by_loops, abs=1e-5)
-    assert abs(float(latent_losses.mmd(a, b))) < 0.01 < 0.3 < float(latent_losses.mmd(a, b + 2))
+    assert float(latent_losses.squared_mmd(a[:20], b[:20])) == pytest.approx(by_loops, abs=1e-5)
+    assert (
+        abs(float(latent_losses.squared_mmd(a, b)))
+        < 0.01
+        < 0.3
+        < float(latent_losses.squared_mmd(a, b + 2))
+    )
 
 
 def test_burda_schedule_and_annealing_follow_their_formulas():

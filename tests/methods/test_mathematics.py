@@ -14,7 +14,7 @@ from aigc_jax.core.gradients import mean_gradients
 from aigc_jax.methods import optimizers, schedules
 from aigc_jax.methods.losses import tokens as token_losses
 from aigc_jax.metrics import METRICS
-from aigc_jax.metrics.frechet import area_average, frechet
+from aigc_jax.metrics.frechet import downsample_by_area, squared_frechet_distance
 from aigc_jax.metrics.inputs import MetricInputs
 from aigc_jax.metrics.mode_coverage import modes
 from aigc_jax.models import gan_dcgan as networks
@@ -58,7 +58,7 @@ def test_adam_matches_its_formula_without_recompiling_per_rate():
 
     @jax.jit
     def update(lr, hp, params, opt, g, step):
-        return optimizers.apply_updates(make(lr, hp, step), g, opt, params)
+        return optimizers.apply_gradients(make(lr, hp, step), g, opt, params)
 
     params = jnp.ones(3)
     opt = make(0.01, hp, 0).init(params)
@@ -84,7 +84,9 @@ def test_adamw_clips_the_global_norm_and_decays_kernels_and_embeddings():
     rule = optimizers.OPTIMIZERS["adamw"].make(
         0.1, dict(beta1=0.9, beta2=0.99, grad_clip=1e-6, weight_decay=0.5)
     )
-    new, _ = jax.jit(lambda p, g: optimizers.apply_updates(rule, g, rule.init(p), p))(params, grads)
+    new, _ = jax.jit(lambda p, g: optimizers.apply_gradients(rule, g, rule.init(p), p))(
+        params, grads
+    )
     # clipped to a norm of 1e-6, each of the five gradients is 1e-6 / sqrt(5), and
     # Adam's epsilon 1e-8 shrinks the step a little
     move = 0.1 * (1e-6 / 5**0.5) / (1e-6 / 5**0.5 + 1e-8)
@@ -117,7 +119,7 @@ def test_clipping_matches_optax():
     for most in (0.5, 20.0):
         ours, theirs = (
             rule.update(grads, rule.init(grads))[0]
-            for rule in (optimizers.clip(most), optax.clip_by_global_norm(most))
+            for rule in (optimizers.clip_by_global_norm(most), optax.clip_by_global_norm(most))
         )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, theirs)
 
@@ -168,7 +170,7 @@ def test_every_optimizer_minimizes_a_parabola(name):
         def once(step, carry):
             params, opt = carry
             slope = jax.tree.map(lambda p: 2 * p, params)
-            return optimizers.apply_updates(make(rate, hp, step), slope, opt, params)
+            return optimizers.apply_gradients(make(rate, hp, step), slope, opt, params)
 
         return jax.lax.fori_loop(0, 200, once, (params, make(rate, hp, 0).init(params)))[0]
 
@@ -179,7 +181,7 @@ def test_every_optimizer_minimizes_a_parabola(name):
 def test_parameter_average_decays_at_the_ema_rate():
     mean = {"w": jnp.array([1.0])}
     for step in range(1000, 1003):
-        mean = optimizers.update_average(mean, {"w": jnp.array([0.0])}, 0.9, step)
+        mean = optimizers.update_ema(mean, {"w": jnp.array([0.0])}, 0.9, step)
     assert float(mean["w"][0]) == pytest.approx(0.9**3)
 
 
@@ -187,13 +189,13 @@ def test_parameter_average_decays_at_the_ema_rate():
 def test_parameter_average_of_a_short_run_covers_its_last_tenth(steps):
     mean = {"w": jnp.array([1000.0])}  # untrained
     for step in range(steps):
-        mean = optimizers.update_average(mean, {"w": jnp.array([float(step)])}, 0.9999, step)
+        mean = optimizers.update_ema(mean, {"w": jnp.array([float(step)])}, 0.9999, step)
     assert 0 < steps - 1 - float(mean["w"][0]) < steps / 9 + 1
 
 
 def quadratic(params, batch, key):
     value = (
-        (batch["x"] @ params["w"] + rng.example_noise(key, batch["index"], (), jnp.float64)) ** 2
+        (batch["x"] @ params["w"] + rng.normal_by_index(key, batch["index"], (), jnp.float64)) ** 2
     ).mean()
     return value, dict(loss=value)
 
@@ -208,7 +210,7 @@ def test_gradient_accumulation_equals_one_batch(parts):
         whole = mean_gradients(quadratic, params, BATCH, key)
         some = mean_gradients(quadratic, params, BATCH, key, grad_accumulation_steps=parts)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), some, whole)
-        residual = BATCH["x"] @ np.array(params["w"]) + rng.example_noise(
+        residual = BATCH["x"] @ np.array(params["w"]) + rng.normal_by_index(
             key, BATCH["index"], (), jnp.float64
         )
         np.testing.assert_allclose(
@@ -231,11 +233,11 @@ def test_gradients_averaged_over_a_mapped_axis_equal_one_batch():
 
 def test_noise_is_standard_normal_and_keyed_by_index():
     key = jax.random.key(0)
-    z = np.asarray(rng.example_noise(key, jnp.arange(4000), (5,)))
+    z = np.asarray(rng.normal_by_index(key, jnp.arange(4000), (5,)))
     assert abs(z.mean()) < 0.02 and abs(z.std() - 1) < 0.02
     # bitwise equal in jax 0.12
     np.testing.assert_allclose(
-        rng.example_noise(key, jnp.array([7, 3]), (5,)), z[[7, 3]], rtol=1e-6
+        rng.normal_by_index(key, jnp.array([7, 3]), (5,)), z[[7, 3]], rtol=1e-6
     )
     assert len(np.unique(z)) > 0.99 * z.size
 
@@ -243,37 +245,37 @@ def test_noise_is_standard_normal_and_keyed_by_index():
 def test_frechet_between_gaussians_with_known_moments():
     random = np.random.RandomState(0)
     a = random.randn(500, 4) @ random.randn(4, 4)
-    assert frechet(a, a) == pytest.approx(0, abs=1e-9)
-    assert frechet(a, a + [1, 2, 0, 0]) == pytest.approx(5)
+    assert squared_frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert squared_frechet_distance(a, a + [1, 2, 0, 0]) == pytest.approx(5)
     # commuting covariances
-    assert frechet(a, 3 * a) == pytest.approx(
+    assert squared_frechet_distance(a, 3 * a) == pytest.approx(
         4 * (a.mean(0) ** 2).sum() + 4 * np.trace(np.cov(a.T))
     )
     b = random.randn(400, 4) @ random.randn(4, 4)
-    assert frechet(a, b) == pytest.approx(frechet(b, a))
+    assert squared_frechet_distance(a, b) == pytest.approx(squared_frechet_distance(b, a))
     from scipy.linalg import sqrtm
 
     cov_a, cov_b = np.cov(a.T), np.cov(b.T)
     direct = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(
         cov_a + cov_b - 2 * sqrtm(cov_a @ cov_b).real
     )
-    assert frechet(a, b) == pytest.approx(direct, rel=1e-9)
+    assert squared_frechet_distance(a, b) == pytest.approx(direct, rel=1e-9)
 
 
 def test_frechet_with_fewer_samples_than_dimensions():
     x = np.random.RandomState(0).randn(20, 100).astype(np.float32)
-    assert frechet(x, x) == pytest.approx(0, abs=1e-6)
-    assert math.isnan(frechet(np.full((3, 2), np.nan), x[:, :2]))
+    assert squared_frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
+    assert math.isnan(squared_frechet_distance(np.full((3, 2), np.nan), x[:, :2]))
 
 
 def test_area_average_preserves_means_and_small_images():
     x = np.random.RandomState(0).randn(3, 40, 40, 3)
-    small = area_average(x)
+    small = downsample_by_area(x)
     assert small.shape == (3, 18 * 18 * 3)
     np.testing.assert_allclose(small.reshape(3, 18, 18, 3).mean((1, 2)), x.mean((1, 2)))
-    np.testing.assert_array_equal(area_average(x[:, :8, :8]), x[:, :8, :8].reshape(3, -1))
+    np.testing.assert_array_equal(downsample_by_area(x[:, :8, :8]), x[:, :8, :8].reshape(3, -1))
     np.testing.assert_allclose(
-        area_average(np.arange(64.0 * 64).reshape(1, 64, 64, 1)).reshape(32, 32)[0, 0],
+        downsample_by_area(np.arange(64.0 * 64).reshape(1, 64, 64, 1)).reshape(32, 32)[0, 0],
         (0 + 1 + 64 + 65) / 4,
     )
 
@@ -356,18 +358,22 @@ def test_dcgan_depth_follows_the_image_size(size, colours, layers):
         g = networks.DCGenerator(output="tanh", last_stride=last_stride, **plain)
         expected = layers[: len(layers) - (last_stride > 1)][::-1]
         if not expected:
-            assert "cannot be halved" in g.shape_error()
+            assert "cannot be halved" in g.config_error()
             continue
-        assert g.shape_error() == "" and g.layers == expected and 4 <= size // g.times < 8
+        assert (
+            g.config_error() == ""
+            and g.layer_channels == expected
+            and 4 <= size // g.side_ratio < 8
+        )
         out, variables = jax.eval_shape(
             lambda g=g: g.init_with_output(jax.random.key(0), jnp.zeros((2, 10)))
         )
         assert out.shape == (2, *shape) and variables["params"]["Dense_0"]["kernel"].shape == (
             10,
-            (size // g.times) ** 2 * g.layers[0],
+            (size // g.side_ratio) ** 2 * g.layer_channels[0],
         )
     d = networks.DCDiscriminator(**plain)
-    assert d.shape_error() == "" and d.layers == layers
+    assert d.config_error() == "" and d.layer_channels == layers
     out, _ = jax.eval_shape(lambda: d.init_with_output(jax.random.key(0), jnp.zeros((2, *shape))))
     assert out[0].shape == (2,)
 

@@ -10,11 +10,11 @@ from tiny_configs import METHODS, dataset, methods_of, tiny
 from aigc_jax.core import config as configs
 from aigc_jax.core import mesh
 from aigc_jax.data.dataset import Spec
-from aigc_jax.data.order import fixed_order
+from aigc_jax.data.order import permute_fixed
 from aigc_jax.media import images, sample_files
 from aigc_jax.metrics import METRICS
 from aigc_jax.training.evaluation import Evaluator
-from aigc_jax.training.programs import without_opt
+from aigc_jax.training.programs import drop_opt_states
 from aigc_jax.training.serialization import digest_leaves, flatten_state
 from aigc_jax.utils.errors import UserError
 
@@ -154,7 +154,7 @@ def test_every_route_gives_the_same_trials_in_float64(name):
             assert len(kernel.sharding.device_set) == parts * data and len(
                 kernel
             ) == programs.layout.num_padded == 3 + (parts == 2)
-            close(flatten_state(programs.layout.without_padding(states)), reference, 1e-9)
+            close(flatten_state(programs.layout.drop_padding(states)), reference, 1e-9)
         if name != "vqvae":
             assert (
                 len(Evaluator(programs).evaluate(states, "valid", 16))
@@ -257,14 +257,16 @@ def test_only_images_and_points_are_drawable(shape, image, points, tmp_path):
         assert images.is_drawable(shape, spec) == drawable
         if not drawable:
             with pytest.raises(ValueError, match="do not have the shape"):
-                sample_files.save_samples(
+                sample_files.save_samples_png(
                     tmp_path / "x.png", np.zeros((4, *shape), np.float32), spec, {}
                 )
 
 
 def test_non_colour_channels_are_drawn_as_stacked_grey_images(tmp_path):
     x = np.linspace(-1, 1, 3 * 2 * 64 * 64 * 4, dtype=np.float32).reshape(3, 2, 64, 64, 4)
-    sample_files.save_samples(tmp_path / "x.png", x, Spec("image", (64, 64, 4), 10), {}, columns=3)
+    sample_files.save_samples_png(
+        tmp_path / "x.png", x, Spec("image", (64, 64, 4), 10), {}, columns=3
+    )
     drawn = np.asarray(Image.open(tmp_path / "x.png"))
     wanted = images.to_uint8(np.concatenate([x[1, 1, :, :, c] for c in range(4)]))
     np.testing.assert_array_equal(drawn[4 * 64 :, 66:130], wanted)
@@ -283,7 +285,7 @@ def test_both_points_of_a_pair_are_drawn(tmp_path):
         given + np.array([[1, 0], [0, 0]]),
         given[:, 0],
     ):
-        sample_files.save_samples(tmp_path / "x.png", samples.astype(np.float32), spec, {})
+        sample_files.save_samples_png(tmp_path / "x.png", samples.astype(np.float32), spec, {})
         drawn.append((tmp_path / "x.png").read_bytes())
     assert len(set(drawn)) == 4
 
@@ -326,7 +328,7 @@ def test_sampling_conditions_follow_the_fixed_order_of_the_split():
     originals = (
         dataset(config).take(dataset(config).arrays, np.arange(start, start + count))["x"] + 1
     ) / 2
-    places = fixed_order(np.arange(count), count)
+    places = permute_fixed(np.arange(count), count)
     assert sorted(places) == list(range(count))
     # binarization keeps black and white pixels
     drawn = programs.draw(states, "reconstruction", 5, "valid")[0, :, 0]
@@ -367,4 +369,4 @@ def test_restored_state_resumes_to_identical_bytes(name):
     again = programs.to_mesh(restore_like(programs.shapes, flatten_state(half), "memory"))
     again, _ = programs.train(again, 0, 11)
     assert digest_leaves(flatten_state(again)) == digest_leaves(flatten_state(whole))
-    assert without_opt(again).opt == {}
+    assert drop_opt_states(again).opt == {}

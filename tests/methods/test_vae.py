@@ -33,7 +33,7 @@ BLACK = Spec("image", (8, 8, 1), 100, levels=1)
 
 def config(spec=GREY, hp=(), **changes):
     """The resolved config of a small VAE with these top-level keys and hp."""
-    plain = configs.resolve(tiny("vae"), spec.n_train, 16).to_dict()
+    plain = configs.resolve_durations(tiny("vae"), spec.n_train, 16).to_dict()
     out = configs.ConfigDict(plain | {k: v for k, v in changes.items() if not isinstance(v, dict)})
     for section, values in changes.items():
         if isinstance(values, dict):
@@ -58,7 +58,7 @@ def linear(z=(2,), **more):
 
 
 def hp_of(c):
-    return {k: jnp.asarray(v, jnp.float32) for k, v in configs.hparam_values(c).items()}
+    return {k: jnp.asarray(v, jnp.float32) for k, v in configs.resolve_hparams(c).items()}
 
 
 def randomized(method: Method, c, scale=0.5):
@@ -95,10 +95,10 @@ def batch(spec, n=16, seed=2):
 
 def test_importance_weighted_bound_increases_from_the_elbo():
     log_w = jnp.asarray(random.randn(1, 9))
-    np.testing.assert_allclose(latent_losses.iwae(log_w), log_w[0])  # one draw: the ELBO
+    np.testing.assert_allclose(latent_losses.iwae_bound(log_w), log_w[0])  # one draw: the ELBO
     many = jnp.asarray(2 * random.randn(64, 4000))
     sizes = (1, 2, 4, 8, 16, 32, 64)
-    means = jax.jit(lambda many: [latent_losses.iwae(many[:k]).mean() for k in sizes])
+    means = jax.jit(lambda many: [latent_losses.iwae_bound(many[:k]).mean() for k in sizes])
     values = list(map(float, means(many)))
     assert values == sorted(values) and values[0] < 0.2 and values[-1] > 1.5  # log E w = 2
     c = config(num_importance_samples=7)
@@ -108,10 +108,10 @@ def test_importance_weighted_bound_increases_from_the_elbo():
 
     @jax.jit
     def values_of(params, given):
-        x, _ = model.data(given, jax.random.key(0))
+        x, _ = model.images_and_labels(given, jax.random.key(0))
         out = {}
         for name, k in (("elbo", 1), ("iwae", 1), ("iwae", 7)):
-            draws = model.infer(params, x, None, jax.random.key(5), jnp.arange(16), k)
+            draws = model.sample_posterior(params, x, None, jax.random.key(5), jnp.arange(16), k)
             loss, log_p, gap = OBJECTIVES[name](model, params, state.hp, x, None, draws, 1.0)
             out[name, k] = -loss, (log_p - gap).mean()
         return out
@@ -197,7 +197,7 @@ def test_dreg_gradients_are_unbiased_with_lower_encoder_variance():
     model, x = Model(c, POINTS), batch(POINTS, 1)["x"]
 
     def value(name, params, key):
-        draws = model.infer(params, x, None, key, jnp.arange(1), 4)
+        draws = model.sample_posterior(params, x, None, key, jnp.arange(1), 4)
         return OBJECTIVES[name](model, params, state.hp, x, None, draws, 1.0)[0]
 
     keys = jax.random.split(jax.random.key(8), 4000)
@@ -287,7 +287,7 @@ def test_dynamic_binarization_varies_by_key_and_is_fixed_in_evaluation():
     c = config()
     model, given = Model(c, GREY), batch(GREY, 4000)
     flat = given | dict(x=jnp.full_like(given["x"], -0.5))
-    target = jax.jit(model.observation.target)
+    target = jax.jit(model.observation.make_targets)
     x = target(flat, jax.random.key(1))
     assert set(np.unique(x)) == {0, 1} and float(x.mean()) == pytest.approx(0.25, abs=0.005)
     assert (x != target(flat, jax.random.key(2))).any()
@@ -335,10 +335,13 @@ def test_manifold_decodes_normal_quantiles_of_a_grid():
     for at in (0, 7, LATTICE**2 - 1):
         z = ndtri((np.array([at % LATTICE, at // LATTICE]) + 0.5) / LATTICE)
         np.testing.assert_allclose(
-            pictures[at], model.call(state.params, "decode", 0, z[None])[0][0], rtol=1e-4, atol=1e-5
+            pictures[at],
+            model.apply_method(state.params, "decode", 0, z[None])[0][0],
+            rtol=1e-4,
+            atol=1e-5,
         )
-    assert model.samplers()["manifold"].grid == (LATTICE, LATTICE)
-    assert "manifold" not in Model(config(), GREY).samplers()
+    assert model.make_samplers()["manifold"].grid == (LATTICE, LATTICE)
+    assert "manifold" not in Model(config(), GREY).make_samplers()
 
 
 def test_interpolation_starts_and_ends_at_prior_samples():
@@ -348,7 +351,7 @@ def test_interpolation_starts_and_ends_at_prior_samples():
         model.sample_prior(state.params, jax.random.fold_in(key, jnp.uint32(i)), jnp.arange(2))
         for i in (0, 1)
     ]
-    decoded = [model.call(state.params, "decode", 0, z)[0] for z in ends]
+    decoded = [model.apply_method(state.params, "decode", 0, z)[0] for z in ends]
     np.testing.assert_allclose(pictures[0::8], decoded[0], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(pictures[7::8], decoded[1], rtol=1e-3, atol=1e-4)
 
@@ -365,7 +368,7 @@ def test_traversal_varies_one_latent_per_row():
             rtol=1e-3,
             atol=1e-4,
         )
-    assert model.samplers()["traversal"].grid == (3, 8)
+    assert model.make_samplers()["traversal"].grid == (3, 8)
 
 
 def test_encoder_and_decoder_use_labels():
@@ -407,11 +410,11 @@ def test_vampprior_is_the_mixture_of_pseudo_input_posteriors(spec, changes, low,
     def compute(params, given):
         u = model.pseudo_inputs(params)
         draws = model.sample_prior(params, jax.random.key(3), jnp.arange(20_000))
-        x, _ = model.data(given, jax.random.key(0))
-        (draw,) = model.infer(params, x, None, jax.random.key(1), jnp.arange(16), 2)
-        kl = model.elbo(params, dict(sigma=0.3), x, None, [draw])[1]
+        x, _ = model.images_and_labels(given, jax.random.key(0))
+        (draw,) = model.sample_posterior(params, x, None, jax.random.key(1), jnp.arange(16), 2)
+        kl = model.elbo_terms(params, dict(sigma=0.3), x, None, [draw])[1]
         prior = model.log_prior(params, jnp.asarray(z, jnp.float32))
-        return u, model.call(params, "encode", 0, u), prior, draws, draw, kl
+        return u, model.apply_method(params, "encode", 0, u), prior, draws, draw, kl
 
     u, (mean, log_var), log_prior, draws, draw, found = map(
         lambda x: jax.tree.map(np.asarray, x), compute(state.params, batch(spec))
@@ -442,8 +445,8 @@ def test_vampprior_is_the_mixture_of_pseudo_input_posteriors(spec, changes, low,
 
 def test_vampprior_is_set_by_overrides_and_its_inputs_are_sharded():
     c = configs.override(tiny("vae"), {"prior": "vamp", "model.pseudo": "5"})
-    method = methods.make_method(configs.resolve(c, 100, 16), GREY)
-    init = jax.vmap(lambda key: method.init(key, configs.hparam_values(c)))
+    method = methods.make_method(configs.resolve_durations(c, 100, 16), GREY)
+    init = jax.vmap(lambda key: method.init(key, configs.resolve_hparams(c)))
     shapes = jax.eval_shape(init, jax.random.split(jax.random.key(0), 1))
     specs = sharding.partition_specs(shapes, mesh.make_mesh(dict(data=2, model=2)), fsdp=True)
     assert "data" in specs.params["net"]["inputs"]
@@ -463,7 +466,7 @@ def test_convolutional_networks_follow_the_image_shape(shape, channels, likeliho
         binarize="none",
     )
     model = Model(c, spec)
-    assert model.net.layers == channels
+    assert model.net.layer_channels == channels
     params = jax.eval_shape(lambda: model.net.init(jax.random.key(0), jnp.zeros((1, *shape))))[
         "params"
     ]
@@ -507,6 +510,8 @@ PIXELS = dict(likelihood="gaussian", binarize="none")
         (GREY, dict(latent_dims=(3, 2), objective="dreg"), "one stochastic layer"),
         (GREY, dict(hp=dict(sigma=1.0)), "config.hp.sigma is not read by"),
         (GREY, dict(penalty="mmd", objective="iwae", hp=dict(penalty=1.0)), "goes with an ELBO"),
+        (GREY, dict(penalty="mmd", batch_size=1, hp=dict(penalty=1.0)), "at least 2"),
+        (GREY, dict(prior="vamp", penalty="mmd", hp=dict(penalty=1.0)), "is not the prior of"),
         (GREY, dict(anneal=dict(name="linear", period=0)), "config.anneal.period"),
         (GREY, dict(network="conv"), "config.model.channels"),
         (

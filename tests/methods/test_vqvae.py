@@ -8,7 +8,7 @@ from tiny_configs import resolved, tiny
 
 from aigc_jax import methods
 from aigc_jax.data.dataset import Spec
-from aigc_jax.methods.vqvae import nearest_code, perplexity, straight_through, update_codebook
+from aigc_jax.methods.vqvae import nearest_code_index, perplexity, straight_through, update_codebook
 
 pytestmark = pytest.mark.unit
 
@@ -30,7 +30,7 @@ def test_straight_through_returns_the_code_and_the_encoder_gradient():
 def test_nearest_code_minimizes_the_distance():
     z, codebook = random.randn(4, 5, 3), random.randn(7, 3)
     assert (
-        nearest_code(z, codebook) == ((z[..., None, :] - codebook) ** 2).sum(-1).argmin(-1)
+        nearest_code_index(z, codebook) == ((z[..., None, :] - codebook) ** 2).sum(-1).argmin(-1)
     ).all()
 
 
@@ -55,6 +55,12 @@ def test_codes_move_to_output_averages_and_dead_codes_restart():
     ) == pytest.approx(4 / 3)
     kept = move(0.0)
     np.testing.assert_allclose(kept["codes"][2], codes[2], rtol=1e-6)
+    # A code without any output is reset at every threshold: 0 / 0 is no code.
+    none = jax.tree.map(jnp.zeros_like, codebook)
+    first = jax.jit(update_codebook)(none, z, jnp.zeros(4, int), 0.5, 0.0, jax.random.key(0))
+    np.testing.assert_allclose(first["codes"][0], z.mean(0))
+    for code in first["codes"][1:]:
+        assert any((code == row).all() for row in z)
     assert (
         float(perplexity(jnp.array([3.0, 3.0, 3.0, 0.0]))) == pytest.approx(3)
         and float(perplexity(jnp.array([9.0, 0.0]))) == 1

@@ -17,13 +17,13 @@ from tiny_configs import dataset, resolved, tiny
 
 import aigc_jax
 from aigc_jax.data.dataset import Spec
-from aigc_jax.data.order import fixed_order, permute
+from aigc_jax.data.order import permute_fixed, permute_indices
 from aigc_jax.media import images, sample_files
 from aigc_jax.metrics import METRICS
-from aigc_jax.metrics.inputs import MetricInputs, random_part
+from aigc_jax.metrics.inputs import MetricInputs, take_random_subset
 from aigc_jax.metrics.precision_recall import prdc
 from aigc_jax.training import evaluation
-from aigc_jax.training.evaluation import Evaluator, example_blocks, read_examples
+from aigc_jax.training.evaluation import Evaluator, iterate_example_blocks, read_examples
 from aigc_jax.training.programs import Programs
 
 
@@ -51,7 +51,7 @@ def test_8_bit_images_round_trip_through_uint8():
     spec = Spec("image", (16, 16, 1), 1, levels=255)
     levels = np.arange(256, dtype=np.float32).reshape(1, 16, 16, 1)
     x = (2 * levels - 255) * np.float32(1 / 255)
-    np.testing.assert_array_equal(images.as_saved(x, spec), x)
+    np.testing.assert_array_equal(images.quantize_as_saved(x, spec), x)
     np.testing.assert_array_equal(images.to_uint8(x), levels)
     near = (levels + np.float32(0.49) * np.sign(128 - levels)) / 127.5 - 1  # rounded to the nearest
     np.testing.assert_array_equal(images.to_uint8(near.astype(np.float32)), levels)
@@ -59,14 +59,16 @@ def test_8_bit_images_round_trip_through_uint8():
 
 def test_sample_values_are_clipped_and_rounded_to_levels_of_the_data():
     x = np.array([-3.0, -1.0, 0.1234, 1.7, np.inf, np.nan], np.float32).reshape(1, 1, 6, 1)
-    image = lambda levels: images.as_saved(x, Spec("image", (1, 6, 1), 1, levels=levels)).ravel()
+    image = lambda levels: images.quantize_as_saved(
+        x, Spec("image", (1, 6, 1), 1, levels=levels)
+    ).ravel()
     grey = (2 * 143 - 255) / 255  # 0.1234 is 143.2 of 255
     np.testing.assert_allclose(image(255), [-1, -1, grey, 1, np.nan, np.nan], rtol=1e-6)
     # float data are not rounded
     np.testing.assert_allclose(image(0), [-1, -1, 0.1234, 1, np.nan, np.nan], rtol=1e-6)
     # points, and images of another shape
     for spec in (Spec("points", (6,), 1), Spec("image", (2, 3, 1), 1, levels=255)):
-        assert images.as_saved(x, spec) is x
+        assert images.quantize_as_saved(x, spec) is x
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +87,17 @@ def run(tmp_path_factory):
     with one_program():
         train([config], [folder / "run"], make=shared_programs)
         run = aigc_jax.load(folder / "run")
-        assert run.full.dataset.arrays  # built here, by the program that trained
+        assert run.full_programs.dataset.arrays  # built here, by the program that trained
     run.states = run.states.replace(params=jax.tree.map(lambda x: 3 * x, run.states.params))
     run.evaluator._features = lambda x: (np.asarray(x, np.float64).reshape(len(x), -1), None)
     return run
 
 
 def test_metrics_are_computed_on_values_as_saved_in_png(run, tmp_path):
-    labels = run.full.class_labels("test", 64)
-    raw = run.full.draw(run.states, "prior", 64, "test", labels=labels)[0]
+    labels = run.full_programs.read_class_labels("test", 64)
+    raw = run.full_programs.draw(run.states, "prior", 64, "test", labels=labels)[0]
     assert 1.5 < np.abs(raw).max() < 1e6 and (np.abs(raw) < 1).mean() > 0.05
-    sample_files.save_samples(tmp_path / "x.png", raw, run.spec, {}, 8)
+    sample_files.save_samples_png(tmp_path / "x.png", raw, run.spec, {}, 8)
     sheet = np.asarray(Image.open(tmp_path / "x.png"), np.float64)
     scale, cell = 14, 58  # of a 4x4 image in the grid, with its line
     saved = np.stack(
@@ -105,7 +107,9 @@ def test_metrics_are_computed_on_values_as_saved_in_png(run, tmp_path):
             for j in range(8)
         ]
     )
-    real = np.asarray(read_examples(run.full.dataset, "test")["x"], np.float64).reshape(-1, 16)
+    real = np.asarray(read_examples(run.full_programs.dataset, "test")["x"], np.float64).reshape(
+        -1, 16
+    )
     saved = (saved / 127.5 - 1).reshape(-1, 16)
     roots = scipy.linalg.sqrtm(np.cov(saved.T) @ np.cov(real.T) + 1e-12 * np.eye(16)).real
     distance = ((saved.mean(0) - real.mean(0)) ** 2).sum() + np.trace(
@@ -118,9 +122,9 @@ def test_metrics_are_computed_on_values_as_saved_in_png(run, tmp_path):
 
 
 def test_blocks_of_a_split_concatenate_to_the_split(run, monkeypatch):
-    whole = read_examples(run.full.dataset, "test")
+    whole = read_examples(run.full_programs.dataset, "test")
     monkeypatch.setattr(evaluation, "BLOCK", 7)
-    blocks = list(example_blocks(run.full.dataset, "test"))
+    blocks = list(iterate_example_blocks(run.full_programs.dataset, "test"))
     assert {len(block["x"]) for block in blocks[:-1]} == {7} and len(blocks[-1]["x"]) <= 7
     for name, value in whole.items():
         np.testing.assert_array_equal(np.concatenate([block[name] for block in blocks]), value)
@@ -131,18 +135,18 @@ def test_samples_neighbours_and_separability_have_saved_values(run):
     for x in (
         run.sample(40),
         run.sample(4, "reconstruction"),
-        run.neighbours(5),
-        run.separated(60)[0],
+        run.pair_with_neighbours(5),
+        run.sort_by_separability(60)[0],
     ):
         assert np.abs(x).max() <= 1 and whole(x)
     # the programs, and thus likelihoods, have the raw values
-    assert not whole(run.full.draw(run.states, "prior", 4)[0])
+    assert not whole(run.full_programs.draw(run.states, "prior", 4)[0])
 
 
 def test_separability_of_one_class_uses_examples_of_that_class(run):
-    sets, _ = run.separated(30, label=0)
+    sets, _ = run.sort_by_separability(30, label=0)
     assert sets.shape[1] == 30 and sets[0].max() < -0.8  # black images only
-    both = run.separated(100)[0][0]
+    both = run.sort_by_separability(100)[0][0]
     assert (both.max((1, 2, 3)) < -0.8).sum() == 60
 
 
@@ -151,18 +155,18 @@ def test_separability_of_one_class_uses_examples_of_that_class(run):
 
 def test_fixed_order_is_the_same_permutation_in_numpy_and_jax():
     for n in (1, 2, 7, 100, 1797):
-        order = fixed_order(np.arange(n), n)
+        order = permute_fixed(np.arange(n), n)
         assert sorted(order) == list(range(n)) and order.dtype == np.int64
         # the order repeats
-        np.testing.assert_array_equal(fixed_order(np.arange(n, 2 * n), n), order)
+        np.testing.assert_array_equal(permute_fixed(np.arange(n, 2 * n), n), order)
     keys = np.arange(1, 7, dtype=np.uint32)[None]
     places = np.arange(1797)
     np.testing.assert_array_equal(
-        permute(places, keys, 1797),
-        permute(jax.numpy.asarray(places), jax.numpy.asarray(keys), 1797),
+        permute_indices(places, keys, 1797),
+        permute_indices(jax.numpy.asarray(places), jax.numpy.asarray(keys), 1797),
     )
-    np.testing.assert_array_equal(fixed_order(np.arange(6), 1000), FROZEN)
-    big = fixed_order(np.arange(10), 2**30 - 1)
+    np.testing.assert_array_equal(permute_fixed(np.arange(6), 1000), FROZEN)
+    big = permute_fixed(np.arange(10), 2**30 - 1)
     assert len(set(big)) == 10 and big.max() > 2**28
 
 
@@ -191,7 +195,7 @@ def test_random_part_preserves_class_frequencies(arrangement):
                 3 * n // 4,
                 n - 1,
             } - {0}:
-                part = random_part(labels, most)
+                part = take_random_subset(labels, most)
                 assert (
                     len(part) == most and (np.diff(part) >= 0).all()
                     if arrangement == "sorted"
@@ -250,7 +254,7 @@ def test_nll_of_a_part_matches_all_of_a_sorted_split(tmp_path):
     )
     programs, states = made(config)
     each = -np.asarray(programs.draw(states, "log_likelihood", 300, "test")[0], np.float64)
-    classes = dataset(config).arrays["label"][600 + fixed_order(np.arange(300), 300)]
+    classes = dataset(config).arrays["label"][600 + permute_fixed(np.arange(300), 300)]
     # nats: the first half of a sorted split is one class
     assert abs(each[classes == 0].mean() - each[classes == 1].mean()) > 3
     found = Evaluator(programs).evaluate(states, "test", 150, ["nll"])[0]
@@ -263,7 +267,7 @@ def test_references_are_a_random_part_of_the_split():
     config = tiny("seq2seq")
     programs, states = made(config)
     start, count = dataset(config).splits["valid"]
-    rows = start + fixed_order(np.arange(12), count)
+    rows = start + permute_fixed(np.arange(12), count)
     wanted = dataset(config).take(dataset(config).arrays, rows)["tokens"][:, 1:]
     np.testing.assert_array_equal(programs.draw(states, "reference", 12, "valid")[0], wanted)
     assert (np.diff(rows) < 0).any()

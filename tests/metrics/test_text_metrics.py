@@ -29,9 +29,9 @@ def test_bleu_clips_word_counts_at_those_of_the_reference():
 
 def test_bleu_of_equal_and_unrelated_texts_and_its_signature():
     texts = ["a dog runs through the snow", "two men are talking at a table"]
-    value, signature = text.bleu(texts, texts)
+    value, signature = text.corpus_bleu(texts, texts)
     assert value == pytest.approx(100) and "tok:13a" in signature and "version:" in signature
-    assert text.bleu(["x y z w v u"] * 2, texts)[0] < 3
+    assert text.corpus_bleu(["x y z w v u"] * 2, texts)[0] < 3
 
 
 def test_rouge_matches_published_examples():
@@ -41,7 +41,7 @@ def test_rouge_matches_published_examples():
     """
     reference = "police killed the gunman"
     near, far = (
-        text.rouge([hypothesis], [reference])
+        text.mean_rouge([hypothesis], [reference])
         for hypothesis in ("police kill the gunman", "the gunman kill police")
     )
     assert near["rougeL"] == pytest.approx(3 / 4) and far["rougeL"] == pytest.approx(2 / 4)
@@ -68,18 +68,19 @@ THAI = ["วันนี้อากาศดีมาก", "เขาซื้�
 )
 def test_tokenization_follows_the_script(texts, name, monkeypatch):
     monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)  # no MeCab
-    assert text.choose_tokenization(texts) == name
-    assert f"tok:{name}" in text.bleu(texts, texts)[1]
+    assert text.choose_bleu_tokenization(texts) == name
+    assert f"tok:{name}" in text.corpus_bleu(texts, texts)[1]
 
 
 @pytest.mark.parametrize("texts", [CHINESE, JAPANESE, THAI])
 def test_texts_without_spaces_are_split_into_words(texts):
-    assert text.bleu(texts, texts)[0] == pytest.approx(100)
+    assert text.corpus_bleu(texts, texts)[0] == pytest.approx(100)
     assert text.self_bleu([texts[0]] * 2)[0] == pytest.approx(100)
     assert text.self_bleu(texts)[0] < 30
-    assert text.distinct([texts[0]] * 2, 1) <= 0.5
+    assert text.distinct_ngram_share([texts[0]] * 2, 1) <= 0.5
     assert (
-        text.rouge(texts, texts)["rougeL"] == 1 and text.rouge(texts, texts[::-1])["rougeL"] < 0.5
+        text.mean_rouge(texts, texts)["rougeL"] == 1
+        and text.mean_rouge(texts, texts[::-1])["rougeL"] < 0.5
     )
 
 
@@ -88,7 +89,7 @@ def test_chinese_bleu_matches_sacrebleu():
     from sacrebleu import corpus_bleu
 
     changed = [CHINESE[0].replace("公园", "商店"), CHINESE[1]]
-    value, _ = text.bleu(changed, CHINESE)
+    value, _ = text.corpus_bleu(changed, CHINESE)
     assert value == pytest.approx(corpus_bleu(changed, [CHINESE], tokenize="zh").score)
     words = len(CHINESE[0]) + len(CHINESE[1])  # one character each
     lost = [2, 3, 4, 5]  # n-grams that contain one of two neighbouring characters
@@ -102,18 +103,20 @@ def test_rouge_tokenizes_any_script():
     """
     from rouge_score.tokenize import tokenize
 
-    assert text.Words().tokenize("Die Tür, naïve_élan") == ["die", "tür", "naïve", "élan"]
-    assert text.rouge(["Die Tür"], ["Die T r"])["rouge1"] == pytest.approx(0.4)  # 1 of 2 and 1 of 3
-    assert text.rouge(["дом у моря"], ["дом у леса"])["rouge1"] == pytest.approx(2 / 3)
+    assert text.RougeTokenizer().tokenize("Die Tür, naïve_élan") == ["die", "tür", "naïve", "élan"]
+    assert text.mean_rouge(["Die Tür"], ["Die T r"])["rouge1"] == pytest.approx(
+        0.4
+    )  # 1 of 2 and 1 of 3
+    assert text.mean_rouge(["дом у моря"], ["дом у леса"])["rouge1"] == pytest.approx(2 / 3)
     for line in ("It's a dog's life, isn't it?", "a_b c-d 3.14 e2e", ""):
-        assert text.Words().tokenize(line) == [t for t in tokenize(line, None) if t]
+        assert text.RougeTokenizer().tokenize(line) == [t for t in tokenize(line, None) if t]
 
 
 def test_distinct_and_self_bleu_of_known_texts():
-    assert text.distinct(["a b a b"], 1) == 2 / 4
-    assert text.distinct(["a b a b"], 2) == 2 / 3
-    assert text.distinct(["aab"], 2, "characters") == 1
-    assert text.distinct([], 1) == 0
+    assert text.distinct_ngram_share(["a b a b"], 1) == 2 / 4
+    assert text.distinct_ngram_share(["a b a b"], 2) == 2 / 3
+    assert text.distinct_ngram_share(["aab"], 2, "characters") == 1
+    assert text.distinct_ngram_share([], 1) == 0
     same = ["the dog runs home today", "the dog runs home today"]
     assert text.self_bleu(same)[0] == pytest.approx(100)
     assert text.self_bleu(["one two three four", "five six seven eight"])[0] < 1
@@ -123,7 +126,7 @@ def test_distinct_and_self_bleu_of_known_texts():
 @settings(max_examples=200, deadline=None)
 def test_longest_copy_equals_exhaustive_search(piece, corpus):
     runs = [piece[i:j] for i in range(len(piece)) for j in range(i + 1, len(piece) + 1)]
-    assert text.longest_copy(piece, corpus) == max(
+    assert text.longest_copy_length(piece, corpus) == max(
         (len(run) for run in runs if run in corpus), default=0
     )
 

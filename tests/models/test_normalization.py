@@ -13,7 +13,7 @@ from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
 from aigc_jax.core import config as configs
-from aigc_jax.core.rng import EVALUATE, example_noise, fold_in
+from aigc_jax.core.rng import EVALUATE, fold_in, normal_by_index
 from aigc_jax.methods.gan import STANDING
 from aigc_jax.methods.networks import make_network
 from aigc_jax.models.gan_dcgan import DCGenerator
@@ -82,7 +82,7 @@ def begun(**more):
     """A method and its config, and the arguments of its `init`."""
     both = dict(model__d__channels=(4, 4), model__g__norm="batch", model__d__norm="batch")
     config = resolved(tiny("gan_conv", **both | more))
-    hp = {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
+    hp = {k: jnp.float32(v) for k, v in configs.resolve_hparams(config).items()}
     return methods.make_method(config, dataset(config).spec), config, (jax.random.key(0), hp)
 
 
@@ -108,7 +108,7 @@ def test_running_statistics_are_updated_from_the_batch():
     after, _ = method.step(state, batch)
     # The input of the generator's first normalization is z W, as 2x2 images of 4
     # channels: momentum 0.9, from mean 0 and variance 1.
-    z = example_noise(fold_in(state.key, 0, 0), batch["index"], (config.latent_dim,))
+    z = normal_by_index(fold_in(state.key, 0, 0), batch["index"], (config.latent_dim,))
     x = np.asarray(z @ state.params["g"]["Dense_0"]["kernel"], np.float64).reshape(-1, 4)
     stats = after.extra["stats"]["g"]["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(stats["mean"], 0.1 * x.mean(0), rtol=1e-4, atol=1e-6)
@@ -132,7 +132,7 @@ def test_averaged_generator_is_normalized_by_its_own_statistics():
 
     @jax.jit
     def both(variables):
-        z = example_noise(key, index, (config.latent_dim,))
+        z = normal_by_index(key, index, (config.latent_dim,))
         expected, _ = net.apply(variables, z, True, mutable=["batch_stats"])
         return expected, net.apply(variables, z, False)
 

@@ -81,7 +81,7 @@ def network(cell, **more):
         dtype=jnp.float64,
         param_dtype=jnp.float64,
     )
-    assert net.shape_error() == ""
+    assert net.config_error() == ""
     random = np.random.RandomState(0)
     shapes = jax.eval_shape(net.init, jax.random.key(0), TOKENS)
     return net, jax.tree.map(lambda x: jnp.asarray(0.4 * random.randn(*x.shape), x.dtype), shapes)
@@ -163,4 +163,4 @@ def test_tied_narrow_embedding_is_preceded_by_a_projection():
 
 
 def test_invalid_dropout_is_reported():
-    assert "must be in" in Recurrent(11, "lstm", 6, 2, 4, 1.5, False).shape_error()
+    assert "must be in" in Recurrent(11, "lstm", 6, 2, 4, 1.5, False).config_error()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aigc_jax.models import attention, transformer
-from aigc_jax.models.layers import pad_vocabulary
+from aigc_jax.models.layers import round_up_vocabulary
 
 # position kind, kv_heads, query-key norm, norm, place, MLP, scan (with remat)
 VARIANTS = {
@@ -72,7 +72,7 @@ def decoder(name="gpt2", **more):
         | VARIANTS[name]
         | more
     )
-    assert net.shape_error() == ""
+    assert net.config_error() == ""
     return net, drawn(net, TOKENS)
 
 
@@ -93,7 +93,7 @@ def test_attention_equals_numpy(kv, causal):
         r = np.random.RandomState(0)
         q, k, v = r.randn(2, 5, 4, 6), r.randn(2, 5, kv, 6), r.randn(2, 5, kv, 6)
         bias = r.randn(1, 4, 5, 5)
-        out = attention.attention(q, k, v, bias, causal=causal)
+        out = attention.dot_product_attention(q, k, v, bias, causal=causal)
         for head in range(4):
             shared = head // (4 // kv)
             scores = q[:, :, head] @ k[:, :, shared].transpose(0, 2, 1) / np.sqrt(6) + bias[0, head]
@@ -114,9 +114,9 @@ def test_logits_do_not_depend_on_later_tokens(name):
 
         def logits(shift):  # added to the input of the blocks
             def run(module):
-                at = module.places(TOKENS, None)
-                x = module.start(TOKENS, at["position"]) + shift
-                return module.logits(module.stack(x, None, None, at)[0])
+                positions = module.position_arguments(TOKENS, None)
+                x = module.embed_tokens(TOKENS, positions["position"]) + shift
+                return module.logits(module.stack(x, None, None, positions)[0])
 
             return net.apply(params, method=run)
 
@@ -132,9 +132,9 @@ def test_cached_decoding_equals_the_full_sequence(name):
     with jax.enable_x64(True):
         net, params = decoder(name)
         whole, none = apply(net, params, TOKENS)
-        assert none is None and whole.shape == (2, 12, pad_vocabulary(50))
+        assert none is None and whole.shape == (2, 12, round_up_vocabulary(50))
         for cuts in ((0, 12), (0, 5, 6, 7, 12)):
-            carry, parts = net.carry(2, 16), []
+            carry, parts = net.empty_carry(2, 16), []
             for a, b in zip(cuts, cuts[1:], strict=False):
                 logits, carry = apply(net, params, TOKENS[:, a:b], carry)
                 parts.append(logits)
@@ -148,17 +148,17 @@ def test_rotary_products_depend_only_on_the_distance():
         q, k = r.randn(1, 1, 2, 8), r.randn(1, 1, 2, 8)
         product = lambda p, s: np.einsum(
             "btnh,bsnh->n",
-            attention.rotary_encoding(q, jnp.array([p])),
-            attention.rotary_encoding(k, jnp.array([s])),
+            attention.apply_rotary_encoding(q, jnp.array([p])),
+            attention.apply_rotary_encoding(k, jnp.array([s])),
         )
         np.testing.assert_allclose(product(3, 1), product(103, 101), rtol=1e-10)
         assert np.abs(product(3, 1) - product(3, 2)).max() > 1e-3
         np.testing.assert_allclose(
-            np.linalg.norm(attention.rotary_encoding(q, jnp.array([7]))),
+            np.linalg.norm(attention.apply_rotary_encoding(q, jnp.array([7]))),
             np.linalg.norm(q),
             rtol=1e-12,
         )
-        np.testing.assert_allclose(attention.rotary_encoding(q, jnp.array([0])), q)
+        np.testing.assert_allclose(attention.apply_rotary_encoding(q, jnp.array([0])), q)
 
 
 def test_alibi_slopes_match_the_paper():
@@ -234,7 +234,7 @@ def test_cached_encoder_decoder_equals_the_full_sequence():
             return jnp.sum(whole[0, 0, :50] ** 2), whole
 
         grad, whole = jax.jit(jax.grad(score, has_aux=True))(params)
-        carry, parts = apply(net, params, TOKENS, mask, method="encode") | net.carry(2, 8), []
+        carry, parts = apply(net, params, TOKENS, mask, method="encode") | net.empty_carry(2, 8), []
         for a, b in ((0, 4), (4, 5), (5, 6)):
             logits, carry = apply(net, params, TOKENS[:, a:b], carry, method="decode")
             parts.append(logits)
@@ -302,5 +302,5 @@ def test_invalid_decoder_settings_are_reported(wrong, words):
         words
         in transformer.Decoder(
             **dict(width=32, heads=4, layers=2, vocabulary=50, context=16) | wrong
-        ).shape_error()
+        ).config_error()
     )

@@ -68,7 +68,9 @@ def test_importing_the_package_imports_no_jax():
 
 
 def test_a_finished_run_is_returned_as_it_is(examples, monkeypatch):
-    monkeypatch.setattr(Programs, "compile", lambda _: None)  # what is not called is not compiled
+    monkeypatch.setattr(
+        Programs, "start_compiling", lambda _: None
+    )  # what is not called is not compiled
     run = aigc_jax.train(None, examples[0] / "gan")
     assert run.step == 20 and run.config.latent_dim == 8
     assert aigc_jax.train(run.config, run.dir.path).step == 20
@@ -104,10 +106,10 @@ def test_mistakes_at_a_run_or_a_sweep_name_arguments(examples):
 
 def test_runs_of_a_sweep_are_found_by_their_overrides(sweep):
     every = [trial["trial"] for trial in sweep.trials()]
-    assert sweep.names() == every and len(every) == 4
-    assert sweep.names({"hp.lr": 1e-3}) == sweep.names(lr="0.001") == every[:2]
-    assert sweep.names({"hp.lr": 1e-2}, seed=1) == every[3:]
-    assert sweep.names(lr=0.5) == [] and sweep.names(steps="12 steps") == every
+    assert sweep.trial_names() == every and len(every) == 4
+    assert sweep.trial_names({"hp.lr": 1e-3}) == sweep.trial_names(lr="0.001") == every[:2]
+    assert sweep.trial_names({"hp.lr": 1e-2}, seed=1) == every[3:]
+    assert sweep.trial_names(lr=0.5) == [] and sweep.trial_names(steps="12 steps") == every
     assert sweep.run(lr=1e-2, seed=1).dir.path.name == every[3]
     assert [run.config.seed for run in sweep.runs(lr=1e-2)] == [0, 1]
     for keys, words in {

@@ -21,7 +21,7 @@ def run(part, workdir):
     train_configs([config], [workdir / part])
     with open(CALLS, "a") as f:
         f.write(part + " ")
-    return [dict(part=part, value=row["neg_elbo"]) for row in RunDir(workdir / part).rows()
+    return [dict(part=part, value=row["neg_elbo"]) for row in RunDir(workdir / part).read_rows()
             if row["split"] == "test"]
 
 def table(rows):

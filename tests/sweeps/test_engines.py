@@ -21,7 +21,7 @@ from helpers import ROOT
 
 from aigc_jax.sweeps import engines
 from aigc_jax.sweeps.engines import base, slurm
-from aigc_jax.sweeps.engines.base import EXIT_PREEMPTED, Ended, Job, Task
+from aigc_jax.sweeps.engines.base import EXIT_PREEMPTED, ExitStatus, Job, Task
 from aigc_jax.sweeps.engines.kubernetes import Kubernetes
 from aigc_jax.sweeps.engines.local import Local
 from aigc_jax.utils.errors import UserError
@@ -80,7 +80,7 @@ def test_as_many_at_a_time_as_there_are_slots(tmp_path):
     met = Local(slots=2).run(
         [python(tmp_path, name, meet.format(str(tmp_path), name)) for name in "ab"]
     )
-    assert met == {"a": Ended(0, ""), "b": Ended(0, "")}
+    assert met == {"a": ExitStatus(0, ""), "b": ExitStatus(0, "")}
     alone = (
         "import os, pathlib, time\nflag = pathlib.Path({0!r}) / "
         "'flag'\nflag.touch(exist_ok=False)\ntime.sleep(0.1)\nflag.unlink()"
@@ -121,7 +121,7 @@ def test_why_a_job_ended(tmp_path):
 
 def test_each_slot_has_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert Local().places == ["4", "6"] and Local(3).places == ["4", "6", "4"]
+    assert Local().slot_gpus == ["4", "6"] and Local(3).slot_gpus == ["4", "6", "4"]
     Local().run(
         [
             python(tmp_path, name, "import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'])")
@@ -130,7 +130,7 @@ def test_each_slot_has_a_gpu(tmp_path, monkeypatch):
     )
     assert {(tmp_path / f"{name}.txt").read_text() for name in "ab"} == {"4\n", "6\n"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert Local().places == [None] and Local(2).places == [None, None]
+    assert Local().slot_gpus == [None] and Local(2).slot_gpus == [None, None]
 
 
 def test_a_stop_reaches_the_jobs_and_waits_until_they_have_saved(tmp_path):
@@ -151,10 +151,10 @@ def test_a_stop_reaches_the_jobs_and_waits_until_they_have_saved(tmp_path):
 def test_jobs_share_a_compilation_cache_unless_the_user_has_one(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     said = python(tmp_path, "a", "import os\nprint(os.environ.get('JAX_COMPILATION_CACHE_DIR'))")
-    Local(cache=Path("ours")).run([said])
-    Task(said, base.cache_variables(Path("ours")))()
+    Local(cache_dir=Path("ours")).run([said])
+    Task(said, base.compilation_cache_variables(Path("ours")))()
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "theirs")
-    Local(cache=Path("ours")).run([said])
+    Local(cache_dir=Path("ours")).run([said])
     assert said.log.read_text().split() == ["ours", "ours", "theirs"]
 
 
@@ -310,7 +310,7 @@ def test_what_slurm_ended_without_a_result(tmp_path, monkeypatch):
             (tmp_path / "requeued.pkl").touch()
         return {f"7_{i}": state for i, state in enumerate(states.values()) if state}
 
-    monkeypatch.setattr(slurm, "job_states", squeue)
+    monkeypatch.setattr(slurm, "query_job_states", squeue)
     ended = slurm.Slurm._wait(SimpleNamespace(folder=tmp_path), dict(sent), "7", lambda: None)
     assert ended["fine"] == ended["requeued"] == (0, "") and ended["cancelled"] == (
         EXIT_PREEMPTED,
@@ -330,7 +330,7 @@ def test_squeue_says_how_jobs_stand(tmp_path, monkeypatch):
     }.items():
         squeue.write_text(f"#!/bin/sh\n{script}\n")
         squeue.chmod(0o755)
-        assert slurm.job_states("7") == states
+        assert slurm.query_job_states("7") == states
 
 
 # -- clusters that are not there
@@ -367,14 +367,14 @@ def test_no_ray(monkeypatch):
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         for given in (address, f"ray://{address}"):
             with pytest.raises(UserError) as caught:
-                base.check_address(given)
+                base.check_ray_reachable(given)
             assert one_sentence(caught).startswith(
                 f"engine=ray cannot be reached: {given}: Connection refused; no job was started"
             )
         nobody.listen()
-        base.check_address(address)
+        base.check_ray_reachable(address)
     with pytest.raises(UserError, match="^address=head is neither HOST:PORT nor"):
-        base.check_address("head")
+        base.check_ray_reachable("head")
 
 
 def test_parts_are_for_ray_alone(tmp_path):
@@ -457,7 +457,7 @@ def group_jobs(tmp_path, n):
 @pytest.mark.parametrize("more", [{}, dict(gpus=2.0, cpus=0.5, time=90, slots=2), "claim"])
 def test_the_manifest_is_an_indexed_job(tmp_path, more):
     more = dict(claim=f"shared:{tmp_path}") if more == "claim" else more
-    made = Kubernetes(words(tmp_path, **more)).manifest(group_jobs(tmp_path, 3))
+    made = Kubernetes(words(tmp_path, **more)).build_manifest(group_jobs(tmp_path, 3))
     check(made, JOB)
     spec, pod = made["spec"], made["spec"]["template"]["spec"]
     (container,), (volume,) = pod["containers"], pod["volumes"]

@@ -306,7 +306,9 @@ def test_figure_remakes_committed_evidence_byte_for_byte(path, tmp_path):
     folder = shutil.copytree(committed, tmp_path / "results")
     for name in ("table.md", "figure.png"):
         (folder / name).unlink()
-    report.render_committed(folder, folder, experiment.load(path), report=lambda line, **_: None)
+    report.render_committed_results(
+        folder, folder, experiment.load(path), report=lambda line, **_: None
+    )
     locked = re.search(r"^matplotlib==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
     for name in ("table.md", "figure.png")[: 1 + (version("matplotlib") == locked)]:
         assert (folder / name).read_bytes() == (committed / name).read_bytes(), name
@@ -357,7 +359,7 @@ def test_every_experiment_trains_valid_configs():
     """Those with a sweep as trials; others by what they call config_of with."""
     from aigc_jax.core import config as configs
     from aigc_jax.sweeps import experiment
-    from aigc_jax.sweeps.trials import trials_of
+    from aigc_jax.sweeps.trials import make_trials
 
     arguments = dict(
         mode_collapse=lambda it: [
@@ -372,8 +374,11 @@ def test_every_experiment_trains_valid_configs():
     for path in sorted((ROOT / "experiments").glob("*.py")):
         found, it = experiment.load(path), script(path.stem)
         if found.sweep:
-            base, overrides = experiment.base_config(found), experiment.trial_overrides(found)
-            assert trials_of(base, overrides), path.stem
+            base, overrides = (
+                experiment.load_base_config(found),
+                experiment.list_trial_overrides(found),
+            )
+            assert make_trials(base, overrides), path.stem
         assert hasattr(it, "config_of") == (path.stem in arguments), path.stem
         for given in arguments.get(path.stem, lambda it: [])(it):
             configs.validate_config(it.config_of(*given))

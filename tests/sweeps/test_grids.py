@@ -7,7 +7,7 @@ from tiny_configs import tiny
 
 from aigc_jax.sweeps import grid
 from aigc_jax.sweeps.sweep import Sweep
-from aigc_jax.sweeps.trials import groups_of, trial_slug, trials_of
+from aigc_jax.sweeps.trials import group_trials, make_trial_slug, make_trials
 from aigc_jax.utils.errors import UserError
 
 pytestmark = pytest.mark.unit
@@ -48,7 +48,7 @@ def test_random_draws_lie_in_their_ranges_and_do_not_depend_on_how_many_there_ar
 @pytest.mark.parametrize("text", ["hp.lr", "hp.lr=", "=1", "hp.lr=1,,2"])
 def test_a_grid_that_is_none(text):
     with pytest.raises(UserError, match="^grid=" + text.replace(".", r"\.")):
-        grid.parse(text)
+        grid.parse_grid(text)
 
 
 # -- trials and groups
@@ -87,23 +87,23 @@ def test_what_is_no_sweep_fails_before_anything_starts(tmp_path, overrides, word
 
 
 def test_trials_that_share_their_static_keys_are_a_group():
-    trials = trials_of(
+    trials = make_trials(
         tiny("vae"),
         grid.product(
             grid.values("latent_dims", (3,), (4,)), grid.values("hp.lr", 1e-3, 1e-2), grid.seeds(2)
         ),
     )
-    assert [len(members) for members in groups_of(trials)] == [4, 4]
-    assert {t.config.latent_dims for t in groups_of(trials)[1]} == {(4,)} and len(
+    assert [len(members) for members in group_trials(trials)] == [4, 4]
+    assert {t.config.latent_dims for t in group_trials(trials)[1]} == {(4,)} and len(
         {t.id for t in trials}
     ) == 8
     assert (
-        trial_slug({"hp.lr": 1e-3, "seed": 3, "latent_dims": (3, 4)})
+        make_trial_slug({"hp.lr": 1e-3, "seed": 3, "latent_dims": (3, 4)})
         == "lr=0.001,seed=3,latent_dims=_3,_4"
     )
     assert all(
         "/" not in t.id and t.id.isprintable()
-        for t in trials_of(tiny("vae"), [{"data.name": "npz", "data.path": "../a b/é"}])
+        for t in make_trials(tiny("vae"), [{"data.name": "npz", "data.path": "../a b/é"}])
     )
 
 
@@ -114,4 +114,4 @@ def test_a_sweep_that_grows_leaves_its_groups_as_they_were(tmp_path):
     assert len(it.groups()) == 2 and [g.members for g in it.groups() if g.name in before] == list(
         before.values()
     )
-    assert [t["overrides"]["seed"] for t in it.stored()["trials"]] == [0, 1, 2, 3]
+    assert [t["overrides"]["seed"] for t in it.read_sweep_json()["trials"]] == [0, 1, 2, 3]

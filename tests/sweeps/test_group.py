@@ -7,7 +7,7 @@ from aigc_jax.core import config as configs
 from aigc_jax.sweeps import grid
 from aigc_jax.sweeps.group import GroupTraining
 from aigc_jax.sweeps.sweep import Group, Sweep
-from aigc_jax.sweeps.trials import trials_of
+from aigc_jax.sweeps.trials import make_trials
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
 
@@ -17,20 +17,22 @@ def test_rung_without_readable_checkpoint_is_a_user_error(tmp_path):
     documents.write(tmp_path / "group.json", dict(members=[], halving=halving))
     training = GroupTraining(Group(tmp_path), [], None, "vmap", False, print)
     with pytest.raises(UserError, match="no good checkpoint"):
-        training.end_rung(tmp_path, [])
+        training.rank_and_stop_trials(tmp_path, [])
 
 
 def unfinished(path, halving=None):
     """A sweep of three trials with two rows each, of a group that is being trained."""
     sweep = Sweep(path)
     base = configs.override(tiny("vae"), {"steps": 16, "metrics": ()})
-    sweep.add(trials_of(base, grid.seeds(3)), "test", dict(halving=halving) if halving else None)
+    sweep.add_trials(
+        make_trials(base, grid.seeds(3)), "test", dict(halving=halving) if halving else None
+    )
     (members,) = sweep.groups()
     for run in members.dirs:
         run.path.mkdir(parents=True)
         for step in (4, 8):
-            run.append(dict(step=step, split="train", loss=step + 0.5))
-        run.status("training", 8)
+            run.append_row(dict(step=step, split="train", loss=step + 0.5))
+        run.write_status("training", 8)
     return sweep, members
 
 
@@ -39,7 +41,7 @@ def save_meta(folder, runs):
     (folder / "checkpoints" / "8").mkdir(parents=True)
     documents.write(
         folder / "checkpoints" / "8" / "meta.json",
-        meta | dict(rows=[run.written_rows() for run in runs]),
+        meta | dict(rows=[run.digest_rows() for run in runs]),
     )
 
 
@@ -52,14 +54,14 @@ def test_changed_rows_of_an_unfinished_trial_are_reported(tmp_path):
     sweep, members = unfinished(tmp_path)
     save_meta(members.path, members.dirs)
     for run in members.dirs:
-        run.append(dict(step=12, split="train", loss=12.5))  # after the checkpoint
+        run.append_row(dict(step=12, split="train", loss=12.5))  # after the checkpoint
         run.close()
     assert len(sweep.rows()) == 9 and not members.is_damaged()
     change_row(members.dirs[1])
     with pytest.raises(UserError, match="rows were changed since the last checkpoint"):
         sweep.rows()
     assert members.is_damaged()
-    members.dirs[1].status("done", 16)  # verified against the trial's own checkpoint
+    members.dirs[1].write_status("done", 16)  # verified against the trial's own checkpoint
     assert len(sweep.rows()) == 9
 
 

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from aigc_jax.sweeps.engines import local
-from aigc_jax.sweeps.engines.base import Job, signals_at_the_end
+from aigc_jax.sweeps.engines.base import Job, delay_signals
 
 PATIENT = "import time\ntime.sleep(60)"
 
@@ -34,7 +34,7 @@ def test_signals_are_handled_once_and_by_whoever_handled_them_before():
     seen = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
     try:
-        with signals_at_the_end():
+        with delay_signals():
             os.kill(os.getpid(), signal.SIGUSR1)
             assert seen == []
         assert seen == [signal.SIGUSR1]

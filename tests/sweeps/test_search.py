@@ -17,11 +17,11 @@ from tiny_configs import SMALL_RUN, VAE, tiny
 from aigc_jax.cli import main as cli
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import evidence, experiment, launch
-from aigc_jax.sweeps.engines.base import Ended
+from aigc_jax.sweeps.engines.base import ExitStatus
 from aigc_jax.sweeps.engines.local import Local
-from aigc_jax.sweeps.search import JOURNAL, Study, first_batch, run_search
+from aigc_jax.sweeps.search import JOURNAL, Study, run_search, suggest_first_batch
 from aigc_jax.sweeps.sweep import Group, Sweep
-from aigc_jax.sweeps.trials import FINAL, trials_of
+from aigc_jax.sweeps.trials import FINAL, make_trials
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
 
@@ -74,18 +74,18 @@ class Formula:
             try:
                 value = self.value(member["overrides"])
             except ArithmeticError as e:
-                return Ended(1, str(e))
-            run.append(dict(step=0, split="valid", neg_elbo=-1.0))
-            run.append(dict(step=4, split="train", neg_elbo=-1.0))
+                return ExitStatus(1, str(e))
+            run.append_row(dict(step=0, split="valid", neg_elbo=-1.0))
+            run.append_row(dict(step=4, split="train", neg_elbo=-1.0))
             for step, more in ((4, 0.0), (8, 1.0)) if value is not None else ():
-                run.append(dict(step=step, split="valid", neg_elbo=value + more, odd=None))
-            run.sync()
+                run.append_row(dict(step=step, split="valid", neg_elbo=value + more, odd=None))
+            run.sync_rows()
             run.close()
             if value is None:
-                run.status("failed: diverged", 5, reason="loss is not finite at step 5")
+                run.write_status("failed: diverged", 5, reason="loss is not finite at step 5")
             else:
-                run.status("done", 8)
-        return Ended(0, "")
+                run.write_status("done", 8)
+        return ExitStatus(0, "")
 
 
 def two(suggest):
@@ -104,7 +104,7 @@ def search_of(function=two, trials=7, batch=3, objective="valid/neg_elbo", mode=
 def finish(path, engine=None, search=None, **more):
     """A search, carried out; the sweep and whether it was completed."""
     it, lines = Sweep(path), []
-    run = lambda part: launch.run_groups(part, engine or Formula(), report=lines.append)
+    run = lambda part: launch.run_unfinished_groups(part, engine or Formula(), report=lines.append)
     return (
         it,
         run_search(it, tiny("vae"), search or search_of(**more), "test", run, report=lines.append),
@@ -124,7 +124,7 @@ def trials_in(path):
 
 
 def rows_of(it):
-    (it.path / "rows.csv").write_text(evidence.as_csv(it.rows()), newline="")
+    (it.path / "rows.csv").write_text(evidence.format_csv(it.rows()), newline="")
     return (it.path / "rows.csv").read_bytes()
 
 
@@ -142,7 +142,9 @@ def test_each_batch_is_one_group_and_reports_its_best_valid_values(tmp_path):
     )
     trials = trials_in(tmp_path)
     assert len(trials) == 7 and {state for state, *_ in trials} == {"COMPLETE"}
-    for (_, value, params, overrides), given in zip(trials, it.stored()["trials"], strict=True):
+    for (_, value, params, overrides), given in zip(
+        trials, it.read_sweep_json()["trials"], strict=True
+    ):
         # not -1: of step 0, or of the train split
         assert params == overrides == given["overrides"] and value == valley(overrides)
         assert all(float(f"{v:.6g}") == v for v in params.values())
@@ -197,10 +199,10 @@ def values(value, mode="min"):
             ),
             [],
         )
-        while numbers := study.batch():
+        while numbers := study.fill_batch():
             for number in numbers:
                 found.append(value(study.trials[number].overrides))
-                study.tell(number, found[-1])
+                study.report_value(number, found[-1])
         out += found[-20:]
     return out
 
@@ -231,7 +233,7 @@ def test_draws_depend_on_the_name_of_the_search_and_the_seed_alone():
             configs.override(tiny("vae"), changes),
             dataclasses.replace(search_of(trials=3), name=name),
         )
-        return [study.trials[n].overrides for n in study.batch()]
+        return [study.trials[n].overrides for n in study.fill_batch()]
 
     first = drawn()
     assert drawn(steps="17 steps", num_metric_samples=9) == first == drawn(latent_dims=(7,))
@@ -263,7 +265,7 @@ def test_the_same_suggestion_twice_is_trained_once(tmp_path):
     it, complete, _ = finish(tmp_path, engine, function=search, trials=9)
     trials = trials_in(tmp_path)
     assert complete and len(engine.trained) == len(set(engine.trained)) == 2 == len(
-        it.stored()["trials"]
+        it.read_sweep_json()["trials"]
     )
     assert len(trials) == 9 and all(value == valley(o) for _, value, _, o in trials)
     assert len(rows_of(it).splitlines()) == 1 + 2 * 4
@@ -369,7 +371,7 @@ def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
         and trials_in(it.path) == trials_in(whole.path)
         and rows_of(it) == rows_of(whole)
     )
-    assert set(trained) == {t["id"] for t in it.stored()["trials"]}
+    assert set(trained) == {t["id"] for t in it.read_sweep_json()["trials"]}
 
 
 @needs_optuna
@@ -432,8 +434,8 @@ def test_stopped_trials_are_not_reported(tmp_path):
         def train(self, path):
             for run in Group(path).dirs:
                 run.path.mkdir(parents=True)
-                run.status("preempted", 3)
-            return Ended(143, "")
+                run.write_status("preempted", 3)
+            return ExitStatus(143, "")
 
     assert not finish(tmp_path, Preempted())[1] and {
         state for state, *_ in trials_in(tmp_path)
@@ -446,7 +448,10 @@ def test_stopped_trials_are_not_reported(tmp_path):
 
 def test_without_optuna_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    for act in (lambda: finish(tmp_path / "x"), lambda: first_batch(tiny("vae"), search_of())):
+    for act in (
+        lambda: finish(tmp_path / "x"),
+        lambda: suggest_first_batch(tiny("vae"), search_of()),
+    ):
         with pytest.raises(
             UserError,
             match=r"search\(suggest\) needs the package optuna: pip install optuna$",
@@ -479,7 +484,7 @@ def test_an_experiment_has_a_sweep_or_a_search():
         with pytest.raises(UserError, match=f"exactly one of .* but has {found}$"):
             experiment.Experiment(config="vae_digits", **sources)
     made = experiment.Experiment(config="vae_digits", search=search)
-    assert experiment.trial_overrides(made) == []
+    assert experiment.list_trial_overrides(made) == []
 
 
 @needs_optuna
@@ -535,7 +540,7 @@ def test_a_directory_of_something_else(tmp_path):
             function=lambda s: {"hp.lr": s.choice("hp.lr", 1e-4, 1e-3, 1e-2)},
             trials=4,
         )
-    Sweep(tmp_path / "b").add(trials_of(tiny("vae"), [{"seed": 1}]), "test")
+    Sweep(tmp_path / "b").add_trials(make_trials(tiny("vae"), [{"seed": 1}]), "test")
     with pytest.raises(UserError, match="is a sweep, not a search"):
         finish(tmp_path / "b")
 
@@ -560,7 +565,7 @@ def test_a_real_search_from_the_command_line(tmp_path, monkeypatch, capsys):
     """Its group is trained in this process, not in one of its own."""
 
     def run(engine, jobs, look):
-        return {job.name: Ended(cli.main(job.words[2:]), "") for job in jobs}
+        return {job.name: ExitStatus(cli.main(job.words[2:]), "") for job in jobs}
 
     monkeypatch.setattr(Local, "run", run)
     file = tmp_path / "rates.py"
@@ -581,10 +586,10 @@ def test_a_real_search_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert [len(g.members) for g in it.groups()] == [
         2
     ] and "search: 2 of 2 trials, 0 failed; best valid/neg_elbo" in out
-    for (state, value, *_), given in zip(trials, it.stored()["trials"], strict=True):
-        run = it.trial(given["id"])
+    for (state, value, *_), given in zip(trials, it.read_sweep_json()["trials"], strict=True):
+        run = it.trial_dir(given["id"])
         assert state == "COMPLETE" and value == min(
-            row["neg_elbo"] for row in run.rows() if row["split"] == "valid" and row["step"]
+            row["neg_elbo"] for row in run.read_rows() if row["split"] == "valid" and row["step"]
         )
         assert value == run.read_json("STATUS.json")["best"]["value"]
     assert (it.path / "figure.png").exists() and "| lr | n |" in (it.path / "table.md").read_text()

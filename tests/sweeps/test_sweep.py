@@ -14,13 +14,13 @@ from tiny_configs import tiny
 import aigc_jax
 from aigc_jax.core import config as configs
 from aigc_jax.sweeps import compare, grid, group, plots, report, route, tables
-from aigc_jax.sweeps.engines.base import EXIT_REFUSED, Ended
-from aigc_jax.sweeps.launch import SweepStatus, format_counts, run_groups
+from aigc_jax.sweeps.engines.base import EXIT_REFUSED, ExitStatus
+from aigc_jax.sweeps.launch import SweepStatus, count_outcomes, run_unfinished_groups
 from aigc_jax.sweeps.route import (
+    build_largest_fitting,
+    build_planned_programs,
     choose_route,
-    largest_chunk,
-    load_or_choose_route,
-    program_bytes,
+    training_program_bytes,
 )
 from aigc_jax.training.loop import Loop
 from aigc_jax.training.programs import Programs
@@ -59,7 +59,7 @@ def done(tmp_path_factory, compiled_once):
 
 def test_each_trial_is_a_run(done):
     (only,) = done.groups()
-    assert only.statuses() == ["done"] * 4 + ["failed: diverged"] and only.finished()
+    assert only.statuses() == ["done"] * 4 + ["failed: diverged"] and only.is_finished()
     plan = json.loads((only.path / "plan.json").read_text())
     assert (
         plan["members"] == only.members
@@ -74,7 +74,7 @@ def test_each_trial_is_a_run(done):
                 loaded.rows("test")[-1]["neg_elbo"], rel=1e-5
             )
             # it goes on alone
-            assert train(loaded.config, run.path, extend=20)[0]["status"] == "done"
+            assert train(loaded.config, run.path, extend_to=20)[0]["status"] == "done"
             assert aigc_jax.load(run.path).step == 20
             shutil.rmtree(run / "checkpoints" / "20")
             run.truncate_after(
@@ -83,21 +83,23 @@ def test_each_trial_is_a_run(done):
 
 
 def test_the_table_has_means_errors_and_what_failed(done):
-    rows, varied = done.rows(), done.varied()
+    rows, varied = done.rows(), done.varied_keys()
     assert varied == ["hp.lr"]
-    lines = tables.summary_table(done.results()._replace(metric="test/neg_elbo")).splitlines()
+    lines = tables.format_summary_table(
+        done.read_results()._replace(metric="test/neg_elbo")
+    ).splitlines()
     assert lines[0].startswith("| lr | n | test neg_elbo |") and [
         line.split("|")[2].strip() for line in lines[2:]
     ] == ["2", "2", "0 of 1"]
     values = [row["neg_elbo"] for row in rows if row["split"] == "test" and row["hp.lr"] == 1e-3]
     assert f"| {np.mean(values):.4g} ({np.std(values, ddof=1) / 2**0.5:.2g}) |" in lines[2]
-    pair = [t["id"] for t in done.stored()["trials"][:2]]
-    steps, y = plots.mean_curve(plots.trial_curves(rows, pair, "valid", "neg_elbo"), pair)
+    pair = [t["id"] for t in done.read_sweep_json()["trials"][:2]]
+    steps, y = plots.align_curves(plots.extract_curves(rows, pair, "valid", "neg_elbo"), pair)
     assert steps.tolist() == [0, 8, 16] and y.shape == (3, 2)
     with pytest.raises(
         UserError, match="^metric=test/neg_elb is not in any row; .*did you mean 'test/neg_elbo'"
     ):
-        tables.parts_of("test/neg_elb", rows, varied)
+        tables.parse_metric("test/neg_elb", rows, varied)
 
 
 def test_what_all_trials_share_is_no_metric(tmp_path):
@@ -105,17 +107,17 @@ def test_what_all_trials_share_is_no_metric(tmp_path):
     for g in it.groups():
         for run in g.dirs:
             run.path.mkdir(parents=True)
-            run.append(dict(step=1, split="test", loss=0.5))
+            run.append_row(dict(step=1, split="test", loss=0.5))
             run.close()
-    assert tables.metrics_in(it.rows(), "test", it.varied()) == ["loss"]
+    assert tables.list_metric_names(it.rows(), "test", it.varied_keys()) == ["loss"]
 
 
 def test_the_same_rows_give_the_same_figures(done):
     said = []
-    report.write_results(done, report=lambda line, **_: said.append(line))
+    report.write_sweep_results(done, report=lambda line, **_: said.append(line))
     names = ("rows.csv", "table.md", "figure.png", "figure.pdf")
     before = [(done.path / name).read_bytes() for name in names]
-    report.write_results(done, report=lambda line, **_: None)
+    report.write_sweep_results(done, report=lambda line, **_: None)
     assert [(done.path / name).read_bytes() for name in names] == before and said[
         0
     ].encode() == before[1]
@@ -134,19 +136,20 @@ def test_runs_are_compared(done, tmp_path):
 
 
 def test_the_status_is_one_line(done):
-    line = SweepStatus(done).line()
+    line = SweepStatus(done).format_line()
     assert line.startswith("4 done, 1 failed: diverged, valid/neg_elbo ")
     best = min(
         row["neg_elbo"]
         for row in done.rows()
         if row["split"] == "valid" and row["neg_elbo"] is not None
     )
-    assert f"{best:.4g} (lr=" in line and format_counts(done.groups()[0]) == (4, 0, 1, "vmap")
+    assert f"{best:.4g} (lr=" in line and count_outcomes(done.groups()[0]) == (4, 0, 1, "vmap")
 
 
 def test_a_finished_sweep_is_not_trained_again(done):
     before = {p: p.stat().st_mtime_ns for d in done.groups()[0].dirs for p in d.path.rglob("*")}
-    assert run_groups(done, engine=None)  # an engine that was asked to run anything would fail
+    # an engine that was asked to run anything would fail
+    assert run_unfinished_groups(done, engine=None)
     assert {
         p: p.stat().st_mtime_ns for d in done.groups()[0].dirs for p in d.path.rglob("*")
     } == before
@@ -164,11 +167,13 @@ def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(
         def end(self, name):
             if name == sound:
                 next(g for g in it.groups() if g.name == sound).dirs[0].path.mkdir(parents=True)
-                next(g for g in it.groups() if g.name == sound).dirs[0].status("done", 16)
-                return Ended(0, "")
-            return Ended(EXIT_REFUSED, "no data") if name == refused else Ended(1, "Aborted")
+                next(g for g in it.groups() if g.name == sound).dirs[0].write_status("done", 16)
+                return ExitStatus(0, "")
+            return (
+                ExitStatus(EXIT_REFUSED, "no data") if name == refused else ExitStatus(1, "Aborted")
+            )
 
-    assert run_groups(it, Scripted(), report=lines.append) is False
+    assert run_unfinished_groups(it, Scripted(), report=lines.append) is False
     assert asked == [(crashes, False), (refused, False), (sound, False), (crashes, True)]
     assert lines == [
         f"group {refused} cannot be trained: no data",
@@ -195,24 +200,24 @@ def test_the_plan_is_made_once_and_stored(tmp_path, monkeypatch, compiled_once):
     plan = documents.read(g.path / "plan.json")
     # in 16 steps a second route could not pay
     assert plan["route"] == "vmap" and set(plan["seconds_a_step"]) == {"vmap"}
-    long = configs.resolve(configs.override(tiny("vae"), SHORT | {"steps": 10**7}), 1, 1)
+    long = configs.resolve_durations(configs.override(tiny("vae"), SHORT | {"steps": 10**7}), 1, 1)
     tried = choose_route([long] * 3, tiny_data(), "auto")[1]["seconds_a_step"]
     assert set(tried) == {"vmap", "map"}
     changed = plan | dict(route="vmap", chunk=2)
     documents.write(g.path / "plan.json", changed)
     members, three = list(g.members), [tiny_resolved()] * 3
-    made = load_or_choose_route(g.path, members, three, tiny_data())
+    made = build_planned_programs(g.path, members, three, tiny_data())
     assert (made.route, made.chunk) == ("vmap", 2)
     # as many devices as there were, however many there are
     several = configs.override(tiny_resolved(), {"run.mesh.data": -1})
     documents.write(g.path / "plan.json", changed | dict(devices=2))
-    divided = load_or_choose_route(g.path, members, [several] * 3, tiny_data())
+    divided = build_planned_programs(g.path, members, [several] * 3, tiny_data())
     assert divided.mesh.shape["trial"] == 2
     documents.write(g.path / "plan.json", changed)
-    halved = load_or_choose_route(g.path, members, three, tiny_data(), halve=True)
+    halved = build_planned_programs(g.path, members, three, tiny_data(), halve_chunk=True)
     assert halved.chunk == 1 and json.loads((g.path / "plan.json").read_text())["halved"] == [2]
     with pytest.raises(UserError, match="other members"):
-        load_or_choose_route(g.path, members[:2], three[:2], tiny_data())
+        build_planned_programs(g.path, members[:2], three[:2], tiny_data())
 
 
 def tiny_resolved():
@@ -230,9 +235,9 @@ def tiny_data():
 @pytest.mark.slow
 def test_trials_that_do_not_fit_are_fewer_at_once():
     build = lambda **more: Programs(tiny_resolved(), tiny_data(), 8, **more)
-    needed = program_bytes(largest_chunk(build, 8, None))
+    needed = training_program_bytes(build_largest_fitting(build, 8, None))
     for available, chunk in ((None, 0), (10 * needed, 0), (1, 1)):  # 1: one after another
-        assert largest_chunk(build, 8, available).chunk == chunk
+        assert build_largest_fitting(build, 8, available).chunk == chunk
 
 
 def test_as_many_compilations_as_programs(tmp_path):
@@ -273,7 +278,11 @@ def test_halving_stops_the_worst_and_goes_on_with_fewer(halved):
     it = halved
     (g,) = it.groups()
     statuses = dict(
-        zip([t["overrides"]["hp.lr"] for t in it.stored()["trials"]], g.statuses(), strict=True)
+        zip(
+            [t["overrides"]["hp.lr"] for t in it.read_sweep_json()["trials"]],
+            g.statuses(),
+            strict=True,
+        )
     )
     assert (
         sorted(statuses.values()) == ["done"] * 2 + ["failed: diverged"] + ["stopped"] * 2
@@ -284,7 +293,7 @@ def test_halving_stops_the_worst_and_goes_on_with_fewer(halved):
     for step, among in ((4, g.members), (10, kept[0]["kept"])):
         at = lambda m, step=step: (
             r["neg_elbo"]
-            for r in RunDir(it.path / "trials" / m).rows()
+            for r in RunDir(it.path / "trials" / m).read_rows()
             if (r["step"], r["split"]) == (step, "valid")
         )
         score = {m: next(at(m), None) for m in among}
@@ -300,16 +309,16 @@ def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_row
 ):
     compiled_once(monkeypatch)
     again = make_sweep(tmp_path / "parts", RATES, extra=HALVING)
-    save, calls = Loop.save, []
+    save, calls = Loop.save_checkpoint, []
 
     def save_and_fail(loop):
         save(loop)
-        loop.checkpoints.wait()
+        loop.checkpoints.wait_until_finished()
         calls.append(loop.step)
         if calls.count(loop.step) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Loop, "save", save_and_fail)
+    monkeypatch.setattr(Loop, "save_checkpoint", save_and_fail)
     for _ in range(10):
         try:
             group.train_group(again.groups()[0].path, "vmap", report=lambda line: None)
@@ -336,7 +345,7 @@ def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
     (g,) = it.groups()
     for run in g.dirs:
         run.path.mkdir(parents=True)
-        run.status("failed: diverged", 2, reason="loss is not finite at step 2")
+        run.write_status("failed: diverged", 2, reason="loss is not finite at step 2")
     assert (
         group.train_group(g.path, report=lambda line: None) == 0
         and not (g.path / "rung_0").exists()

@@ -20,7 +20,7 @@ from aigc_jax.sweeps import compare, evidence, grid, plots, report, tables
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.sweep import Group, Sweep
-from aigc_jax.sweeps.trials import trials_of
+from aigc_jax.sweeps.trials import make_trials
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
@@ -35,7 +35,7 @@ def swept(path, overrides=TWO_RATES, extra=None, **changes):
     """A sweep directory with its trials, before any is trained."""
     sweep = Sweep(path)
     base = configs.override(tiny("vae"), {"steps": 16, "metrics": ()} | changes)
-    sweep.add(trials_of(base, overrides), "test", extra)
+    sweep.add_trials(make_trials(base, overrides), "test", extra)
     return sweep
 
 
@@ -43,19 +43,19 @@ def finish(sweep, number, value, steps=(0, 8, 16), status="done", test=True, **m
     """Write a trial's rows: `value` at each step of the valid split, and at the end of
     the test split.
     """
-    run = sweep.trial(sweep.stored()["trials"][number]["id"])
+    run = sweep.trial_dir(sweep.read_sweep_json()["trials"][number]["id"])
     run.path.mkdir(parents=True)
     for step in steps:
-        run.append(dict(step=step, split="valid", neg_elbo=value, **more))
+        run.append_row(dict(step=step, split="valid", neg_elbo=value, **more))
     if test:
-        run.append(dict(step=steps[-1], split="test", neg_elbo=value, **more))
+        run.append_row(dict(step=steps[-1], split="test", neg_elbo=value, **more))
     run.close()
-    run.status(status, steps[-1] if steps else 0)
+    run.write_status(status, steps[-1] if steps else 0)
     run.write_json("environment.json", {})
 
 
 def complete(sweep):
-    for i in range(len(sweep.stored()["trials"])):
+    for i in range(len(sweep.read_sweep_json()["trials"])):
         finish(sweep, i, 10.0 * i)
     return sweep
 
@@ -63,7 +63,7 @@ def complete(sweep):
 def table(sweep, **more):
     """The cells of a sweep's table, and the sentences below it."""
     with mock.patch.object(plots, "save_figure"):
-        report.write_results(sweep, **QUIET, **more)
+        report.write_sweep_results(sweep, **QUIET, **more)
     lines = (sweep.path / "table.md").read_text().split("\n")
     cells = [
         [c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("|")
@@ -74,17 +74,17 @@ def table(sweep, **more):
 def notes_drawn(sweep, monkeypatch):
     """What stands below the figure."""
     drawn = []
-    real = plots.draw_figure
+    real = plots.make_figure
 
-    def draw_figure(figure, **more):
+    def make_figure(figure, **more):
         out = real(figure, **more)
         drawn.append(
             ((out._supxlabel.get_text() if out._supxlabel else "").replace("\n", " "), out)
         )
         return out
 
-    monkeypatch.setattr(plots, "draw_figure", draw_figure)
-    report.write_results(sweep, **QUIET)
+    monkeypatch.setattr(plots, "make_figure", make_figure)
+    report.write_sweep_results(sweep, **QUIET)
     return drawn[-1]
 
 
@@ -105,7 +105,7 @@ def test_trials_of_another_config_are_refused(tmp_path):
     ):
         swept(tmp_path, [{"seed": 7}], **{"hp.lr": 0.5})
     assert (tmp_path / "sweep.json").read_bytes() == before and len(
-        Sweep(tmp_path).all_groups()
+        Sweep(tmp_path).groups_by_name()
     ) == 1
 
 
@@ -113,9 +113,9 @@ def test_a_grid_may_grow_by_another_key(tmp_path):
     swept(tmp_path, grid.seeds(2))
     sweep = swept(tmp_path, grid.product(grid.values("latent_dims", (3,), (5,)), grid.seeds(2)))
     base = tiny("vae").latent_dims
-    assert sweep.varied() == ["latent_dims"] and len(sweep.stored()["trials"]) == 6 - 2 * (
-        base in ((3,), (5,))
-    )
+    assert sweep.varied_keys() == ["latent_dims"] and len(
+        sweep.read_sweep_json()["trials"]
+    ) == 6 - 2 * (base in ((3,), (5,)))
     complete(sweep)
     cells, notes = table(sweep)
     assert (
@@ -129,7 +129,11 @@ def test_a_trial_written_in_another_way_is_the_same_trial(tmp_path):
     beta = configs.flatten_config(tiny("vae"))["hp.beta"]
     swept(tmp_path, grid.seeds(2))
     sweep = swept(tmp_path, grid.product(grid.values("hp.beta", beta, 2 * beta), grid.seeds(2)))
-    assert len(sweep.stored()["trials"]) == 4 == sum(len(g.members) for g in sweep.all_groups())
+    assert (
+        len(sweep.read_sweep_json()["trials"])
+        == 4
+        == sum(len(g.members) for g in sweep.groups_by_name())
+    )
 
 
 def test_trials_of_another_halving_are_refused(tmp_path):
@@ -143,7 +147,7 @@ def test_trials_of_another_halving_are_refused(tmp_path):
 
 def test_rows_name_every_varied_key_of_every_trial(tmp_path):
     sweep = complete(swept(tmp_path, [{}, {"hp.beta": 3.0}, {"latent_dims": (5,)}]))
-    report.write_results(sweep, **QUIET)
+    report.write_sweep_results(sweep, **QUIET)
     rows = evidence.read_rows(tmp_path)
     assert list(rows[0])[:6] == ["trial", "hp.beta", "latent_dims", "seed", "step", "split"]
     base = configs.flatten_config(tiny("vae"))
@@ -207,14 +211,14 @@ def test_missing_and_unfinished_trials_are_counted(tmp_path, monkeypatch):
 
 def test_trials_that_lost_their_rows_are_counted(tmp_path):
     sweep = complete(swept(tmp_path))
-    (sweep.trial(sweep.stored()["trials"][5]["id"]) / "rows.jsonl").unlink()
+    (sweep.trial_dir(sweep.read_sweep_json()["trials"][5]["id"]) / "rows.jsonl").unlink()
     cells, notes = table(sweep)
     assert [row[1] for row in cells[1:]] == ["3", "2 of 3"]
     assert notes == [
         "Means are over 5 of 6 trials, leaving out 1 trial without a row of the test split."
     ]
-    for trial in sweep.stored()["trials"][3:]:
-        shutil.rmtree(sweep.trial(trial["id"]).path)
+    for trial in sweep.read_sweep_json()["trials"][3:]:
+        shutil.rmtree(sweep.trial_dir(trial["id"]).path)
     cells, notes = table(sweep)
     assert cells[2] == ["0.01", "0 of 3", ""] and notes[0] == "6 trials: 3 done, 3 waiting."
 
@@ -268,7 +272,7 @@ def test_an_untrained_model_is_no_result_of_a_trial_that_failed(tmp_path):
 
 
 def test_columns_of_equal_last_parts_have_full_keys():
-    assert tables.short_keys(["hp.lr", "model.g.widths", "model.d.widths"]) == [
+    assert tables.shorten_keys(["hp.lr", "model.g.widths", "model.d.widths"]) == [
         "lr",
         "model.g.widths",
         "model.d.widths",
@@ -286,7 +290,7 @@ def test_an_own_table_that_needs_missing_trials_gives_way_to_the_default(tmp_pat
     mine, said = Experiment(config="x", sweep=list, table=own, figure=figure), []
     sweep = swept(tmp_path)
     finish(sweep, 0, 1.0)
-    report.write_results(sweep, mine, report=lambda line, **_: said.append(line))
+    report.write_sweep_results(sweep, mine, report=lambda line, **_: said.append(line))
     assert "| 0.001 | 1 of 3 |" in (tmp_path / "table.md").read_text()
     assert sum("needs the missing trials (ValueError" in line for line in said) == 2
     for i in range(1, 6):
@@ -294,7 +298,7 @@ def test_an_own_table_that_needs_missing_trials_gives_way_to_the_default(tmp_pat
     assert table(sweep, experiment=mine)[1] == ["3.0"]
     with pytest.raises(KeyError):  # with all trials it is a bug
         wrong = dataclasses.replace(mine, table=lambda rows: rows[0]["hp.beta"])
-        report.write_results(sweep, wrong, **QUIET)
+        report.write_sweep_results(sweep, wrong, **QUIET)
 
 
 # -- committed results
@@ -361,7 +365,7 @@ def test_committed_rows_that_nothing_explains_are_left_alone(tmp_path, capsys):
 def test_values_of_a_grid_are_those_of_the_flag(text, values):
     base = tiny("vae")
     key, given = text.split("=", 1)
-    parsed = grid.parse(text)
+    parsed = grid.parse_grid(text)
     found = [configs.flatten_config(configs.override(base, override))[key] for override in parsed]
     assert found == values and list(map(type, found)) == list(map(type, values))
     for override, value in zip(parsed, values, strict=True):  # --config.KEY=VALUE of the same text
@@ -381,7 +385,7 @@ def test_values_of_a_grid_are_those_of_the_flag(text, values):
 )
 def test_a_grid_that_cannot_be_read_is_one_sentence(text, words):
     with pytest.raises(UserError, match=words):
-        grid.parse(text)
+        grid.parse_grid(text)
 
 
 def test_a_grid_has_a_most_of_trials():
@@ -427,16 +431,16 @@ def run(path, rows, status="done", **changes):
         "config.json",
         dict(
             identity_version=keys.IDENTITY_VERSION,
-            hash=configs.hash_of(config),
+            hash=configs.hash_identity(config),
             changes={},
             data="",
             spec=dict(kind="image", shape=[8, 8, 1], n_train=8),
-            config=configs.to_json(config),
+            config=configs.to_json_dict(config),
         ),
     )
-    it.status(status, 0)
+    it.write_status(status, 0)
     for row in rows:
-        it.append(row)
+        it.append_row(row)
     it.close()
     return it.path
 
@@ -504,7 +508,7 @@ def test_fifty_runs_are_a_line_each(tmp_path, monkeypatch):
         "hp.lr",
     ]
     assert any(line.startswith("and 6 more: valid m6") for line in lines), text
-    figure = plots.draw_figure(lambda axes: axes.plot([1]), size=plots.size_for(50))
+    figure = plots.make_figure(lambda axes: axes.plot([1]), size=plots.choose_figure_size(50))
     assert figure.get_size_inches()[0] > 10
 
 
@@ -524,7 +528,7 @@ def test_fifty_runs_are_a_line_each(tmp_path, monkeypatch):
 )
 def test_an_id_that_is_no_id_is_refused_wherever_it_is_read(tmp_path, name):
     sweep = swept(tmp_path / "s", grid.seeds(1))
-    (group,) = sweep.all_groups()
+    (group,) = sweep.groups_by_name()
     for path, place in (
         (group.path / "group.json", "members"),
         (sweep.path / "sweep.json", "trials"),
@@ -533,8 +537,8 @@ def test_an_id_that_is_no_id_is_refused_wherever_it_is_read(tmp_path, name):
         changed = copy.deepcopy(before)
         changed[place][0]["id"] = name
         documents.write(path, changed)
-        read_group = lambda: Group(group.path).give_up("why")
-        for act in (sweep.results, read_group if place == "members" else sweep.groups):
+        read_group = lambda: Group(group.path).mark_crashed("why")
+        for act in (sweep.read_results, read_group if place == "members" else sweep.groups):
             with pytest.raises(UserError, match="which is not a trial id"):
                 act()
         documents.write(path, before)
@@ -586,4 +590,4 @@ def test_invalid_rungs_are_refused_in_one_sentence(rungs):
 @pytest.mark.parametrize("made", [None, 3, "ab", {"seed": 0}])
 def test_sweep_that_yields_no_overrides_is_refused(made):
     with pytest.raises(UserError, match=r"sweep\(\) returned .* instead of"):
-        experiments.trial_overrides(Experiment(config="x", sweep=lambda: made))
+        experiments.list_trial_overrides(Experiment(config="x", sweep=lambda: made))

@@ -39,8 +39,8 @@ def saved(path, steps=(1, 2, 3)):
 
 def test_checkpoint_round_trip_preserves_state_and_meta(tmp_path):
     checkpoints = saved(tmp_path)
-    assert checkpoints.steps() == [3, 2]  # the newest two
-    state, best, meta = checkpoints.newest(pytest.fail)
+    assert checkpoints.list_steps() == [3, 2]  # the newest two
+    state, best, meta = checkpoints.read_newest_valid(pytest.fail)
     assert int(state.pop("step")[0]) == 3 and digest_leaves(state) == digest_leaves(
         best
     ) == digest_leaves(flatten_state(TREE))
@@ -54,7 +54,7 @@ def test_plain_checkpoint_round_trip_preserves_bfloat16(tmp_path):
     """NumPy's file format has no bfloat16, so plain checkpoints encode it."""
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, flatten_state(TREE), {}, META, as_npz=True)
-    state, best, _ = checkpoints.read(1)
+    state, best, _ = checkpoints.read_verified(1)
     assert (
         digest_leaves(state) == digest_leaves(flatten_state(TREE))
         and best == {}
@@ -142,7 +142,7 @@ def test_sharded_checkpoint_is_readable_by_any_process_count(tmp_path, monkeypat
     }
     make_sharded_writer(monkeypatch, parts, 2)(tmp_path)
     checkpoints = Checkpoints(tmp_path)
-    state, best, meta = checkpoints.newest(pytest.fail)
+    state, best, meta = checkpoints.read_newest_valid(pytest.fail)
     assert (
         digest_leaves(state) == digest_leaves(whole)
         and best == {}
@@ -153,7 +153,7 @@ def test_sharded_checkpoint_is_readable_by_any_process_count(tmp_path, monkeypat
         if name == "w"
         else [tuple((0, n) for n in shape)]
     )
-    state, _, _ = checkpoints.read(1, asked)
+    state, _, _ = checkpoints.read_verified(1, asked)
     assert [p.tolist() for p in state["w"].parts.values()] == [
         whole["w"][:, 2:4].tolist(),
         whole["w"][:, 4:, 1:3].tolist(),
@@ -163,15 +163,15 @@ def test_sharded_checkpoint_is_readable_by_any_process_count(tmp_path, monkeypat
     file = tmp_path / "1" / "state.1.npz"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match="state.1.npz does not match its hash"):
-        checkpoints.read(1)
+        checkpoints.read_verified(1)
 
 
 def test_is_finite_per_trial_from_local_shards():
     x = np.zeros((4, 3), np.float32)
     x[1, 2] = np.nan
-    assert distributed.is_finite(x).tolist() == [True, False, True, True]
+    assert distributed.is_trial_finite(x).tolist() == [True, False, True, True]
     half = LocalShards((4, 3), np.float32, {((0, 2), (2, 3)): x[:2, 2:], ((2, 4), (0, 3)): x[2:]})
-    assert distributed.is_finite(half).tolist() == [True, False, True, True]
+    assert distributed.is_trial_finite(half).tolist() == [True, False, True, True]
 
 
 def test_digest_trials_equals_digest_of_each_trial():
@@ -188,7 +188,7 @@ def files_of(path):
 def damaged(path, reports):
     """Returns the step that is restored from `path`; appends reports of damage."""
     with Checkpoints(path) as checkpoints:
-        found = checkpoints.newest(reports.append)
+        found = checkpoints.read_newest_valid(reports.append)
     return found and found[2]["step"]
 
 
@@ -240,7 +240,7 @@ def test_empty_steps_are_quarantined_and_foreign_entries_ignored(tmp_path):
     assert damaged(tmp_path, reports) == 3 and len(reports) == 1 and "999" in reports[0]
     checkpoints = Checkpoints(tmp_path)
     checkpoints.quarantine(newer_than=3)
-    assert checkpoints.steps() == [3, 2] and (tmp_path / "999.damaged").is_dir()
+    assert checkpoints.list_steps() == [3, 2] and (tmp_path / "999.damaged").is_dir()
     assert damaged(tmp_path / "none", []) is None
 
 
@@ -255,4 +255,4 @@ def test_background_save_error_is_raised(tmp_path):
     (tmp_path / "c").write_text("a file where the directory should be")
     with pytest.raises(Exception, match="c"), Checkpoints(tmp_path / "c") as checkpoints:
         checkpoints.save(1, flatten_state(TREE), {}, META)
-        checkpoints.wait()
+        checkpoints.wait_until_finished()

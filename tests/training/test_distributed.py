@@ -110,7 +110,7 @@ def test_preempted_processes_resume_with_another_process_count(name, then, tmp_p
 
     last = newest(path)
     assert f"resuming at step {last:,}" in finish(words(name, path))
-    rows, expected = RunDir(path).rows(), RunDir(alone).rows()
+    rows, expected = RunDir(path).read_rows(), RunDir(alone).read_rows()
     assert [row["step"] for row in rows] == [row["step"] for row in expected] and len(rows) > 10
     for row, other in zip(rows, expected, strict=True):
         assert row.keys() == other.keys()

@@ -15,7 +15,7 @@ import aigc_jax
 from aigc_jax import data
 from aigc_jax.core.config import DATA
 from aigc_jax.data import tokenizers
-from aigc_jax.data.tokenizers.bpe import byte_letters
+from aigc_jax.data.tokenizers.bpe import map_letters_to_bytes
 from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
 from aigc_jax.training import gpt2_weights
 from aigc_jax.training.serialization import flatten_state
@@ -49,7 +49,7 @@ def write_weights(path, vocabulary, **more):
 
 def byte_level(prefix=False, end=END, first=False):
     """Byte-level BPE of the library; the end of text is the last token or the first."""
-    words = [*sorted(byte_letters()), "th", "the", "Ġthe"]
+    words = [*sorted(map_letters_to_bytes()), "th", "the", "Ġthe"]
     words = [end, *words] if first else [*words, *([end] if end else [])]
     model = models.BPE(
         {word: i for i, word in enumerate(words)}, [("t", "h"), ("th", "e"), ("Ġ", "the")]
@@ -147,7 +147,7 @@ def test_token_ids_equal_those_of_the_tokenizers_library(with_library, tmp_path,
     back.mkdir()
     tokenizers_of = [found, tokenizers.from_json(found.to_json())]
     run = aigc_jax.load(path)
-    gpt2_weights.write_directory(
+    gpt2_weights.write_model_directory(
         back, run.config.model.to_dict(), flatten_state(run.state.params["net"]), run.tokenizer
     )
     tokenizers_of.append(aigc_jax.load(back).tokenizer)
@@ -156,7 +156,7 @@ def test_token_ids_equal_those_of_the_tokenizers_library(with_library, tmp_path,
         assert other.end == (None if kind == "no end" else library.token_to_id(END))
         for ids in expected.values():
             assert other.decode(ids) == library.decode(ids)
-            stream = other.stream()
+            stream = other.make_stream_decoder()
             assert "".join([stream([i]) for i in ids]) + stream([], final=True) == library.decode(
                 ids
             )
@@ -234,7 +234,7 @@ def test_no_end_of_text_token_is_invented(with_library):
     path = with_library(byte_level(end=None))
     negative(path, 259)
     run = aigc_jax.load(path)
-    assert run.tokenizer.end is None and run.ends == () and run.spec.start == -1
+    assert run.tokenizer.end is None and run.end_tokens == () and run.spec.start == -1
     assert (run.tokenizer.size, run.spec.vocabulary) == (259, 259)
     assert run.generate(["the"], 20, temperature=0) == ["!" * 20]
     for call in (lambda: run.generate([""], 2), lambda: run.sample(2)):
@@ -267,7 +267,9 @@ def test_end_tokens_follow_generation_config_then_config(directory, files, ends)
         (directory / "generation_config.json").write_text(json.dumps(generation))
     rewrite(directory, **files["config"])
     run = aigc_jax.load(directory)
-    assert run.ends == ends and run.tokenizer.end == 258 and run.spec.start == (ends or (-1,))[0]
+    assert (
+        run.end_tokens == ends and run.tokenizer.end == 258 and run.spec.start == (ends or (-1,))[0]
+    )
 
 
 def test_generation_ends_at_eos_token_id(directory):
@@ -411,7 +413,7 @@ def test_export_fills_missing_biases_with_zeros(directory, tmp_path):
         for name, value in flatten_state(run.state.params["net"]).items()
         if not name.endswith("bias")
     }
-    gpt2_weights.write_directory(
+    gpt2_weights.write_model_directory(
         tmp_path / "back", run.config.model.to_dict() | dict(bias=False), params, run.tokenizer
     )
     again = aigc_jax.load(tmp_path / "back")
@@ -435,12 +437,12 @@ def test_logits_and_greedy_text_equal_transformers(with_library, tmp_path, kind)
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     path = with_library(KINDS[kind]())
     run = aigc_jax.load(path)
-    gpt2_weights.write_directory(
+    gpt2_weights.write_model_directory(
         tmp_path / "back",
         run.config.model.to_dict(),
         flatten_state(run.state.params["net"]),
         run.tokenizer,
-        run.ends,
+        run.end_tokens,
     )
     ids = run.tokenizer.encode("the th").tolist()
     ours = logits(run, [ids])[..., : run.tokenizer.size]
@@ -449,7 +451,7 @@ def test_logits_and_greedy_text_equal_transformers(with_library, tmp_path, kind)
         model = transformers.GPT2LMHeadModel.from_pretrained(place).eval()
         with torch.no_grad():
             np.testing.assert_allclose(ours, model(torch.tensor([ids])).logits.numpy(), atol=1e-5)
-        stop = list(run.ends) or None
+        stop = list(run.end_tokens) or None
         text = model.generate(
             torch.tensor([ids]),
             max_new_tokens=8,
@@ -458,7 +460,7 @@ def test_logits_and_greedy_text_equal_transformers(with_library, tmp_path, kind)
             pad_token_id=0,
         )
         text = text[0, len(ids) :].tolist()
-        assert written == [run.tokenizer.text(text)]
+        assert written == [run.tokenizer.decode_until_end(text)]
     reader = (
         transformers.PreTrainedTokenizerFast
         if run.tokenizer.kind == "library"

@@ -18,7 +18,7 @@ from aigc_jax.methods.decoding import SamplingParams
 from aigc_jax.training import gpt2_weights, init_from
 from aigc_jax.training.serialization import flatten_state
 from aigc_jax.utils.errors import UserError
-from aigc_jax.utils.terminal import printable
+from aigc_jax.utils.terminal import escape_controls
 
 GOLDEN = [0.67353, -2.00292, 1.95055, -0.55254, -1.22664, 2.1596, -1.60271, -0.05985]
 
@@ -30,7 +30,7 @@ def test_logits_equal_recorded_transformers_logits(directory):
 
 def test_written_directory_loads_as_the_same_network(directory, tmp_path):
     run = aigc_jax.load(directory)
-    gpt2_weights.write_directory(
+    gpt2_weights.write_model_directory(
         tmp_path / "back",
         run.config.model.to_dict(),
         flatten_state(run.state.params["net"]),
@@ -47,21 +47,19 @@ def test_written_directory_loads_as_the_same_network(directory, tmp_path):
 def test_generated_text_is_deterministic_in_the_seed(directory, capsys):
     run = aigc_jax.load(directory)
     texts = [
-        generation.generate_texts(run, ["the", "a t"], 30, SamplingParams(), seed)[0]
+        generation.generate_continuations(run, ["the", "a t"], 30, SamplingParams(), seed)[0]
         for seed in (0, 0, 1)
     ]
     assert texts[0] == texts[1] != texts[2]
     assert cli.main(["sample", f"--workdir={directory}", "--prompt=the", "--tokens=30"]) == 0
-    assert capsys.readouterr().out == f"the{printable(texts[0])}\n"
+    assert capsys.readouterr().out == f"the{escape_controls(texts[0])}\n"
 
 
 def test_evaluation_and_class_labels_are_refused(directory):
     run = aigc_jax.load(directory)
     with pytest.raises(UserError, match="config.data.path = ''"):
         run.evaluate()
-    with pytest.raises(
-        UserError, match="^label=3 needs prior samples of a class-conditional model"
-    ):
+    with pytest.raises(UserError, match="^label=3 needs a sampler with classes"):
         run.sample(2, label=3)
 
 
@@ -72,9 +70,9 @@ def test_init_from_takes_weights_and_tokenizer_file(directory):
         lambda x: jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, run.states
     )
     config = configs.override(
-        configs.fill_defaults(gpt2_weights.gpt2_config(directory)), {"init_from": str(directory)}
+        configs.fill_defaults(gpt2_weights.make_config(directory)), {"init_from": str(directory)}
     )
-    begun = init_from.take_parameters(states, config)
+    begun = init_from.warm_start_states(states, config)
     np.testing.assert_array_equal(
         begun.params["net"]["embed"]["embedding"], run.states.params["net"]["embed"]["embedding"]
     )
@@ -128,7 +126,7 @@ def test_export_of_other_architectures_is_refused(directory, tmp_path):
     )
     for change, words in wrong:
         with pytest.raises(UserError, match=words):
-            gpt2_weights.write_directory(
+            gpt2_weights.write_model_directory(
                 tmp_path / "no",
                 run.config.model.to_dict() | change,
                 flatten_state(run.state.params["net"]),

@@ -118,31 +118,33 @@ def assert_expected(found):
 @pytest.mark.parametrize("form", WRITERS)
 def test_tensors_are_read_with_their_offsets_and_strides(form, tmp_path):
     WRITERS[form](tmp_path / "x.pth", STATE, {"0": A, "1": B})
-    assert_expected(tensor_files.read(tmp_path / "x.pth"))
+    assert_expected(tensor_files.read_tensors(tmp_path / "x.pth"))
 
 
 def test_recorded_byte_order_is_respected(tmp_path):
     file = tmp_path / "x.pth"
     zipped(file, STATE, {"0": A, "1": B}, "little")
-    assert_expected(tensor_files.read(file))
+    assert_expected(tensor_files.read_tensors(file))
     zipped(file, STATE, {"0": A.byteswap(), "1": B.byteswap()}, "big")
-    assert_expected({name: value.astype("<f4") for name, value in tensor_files.read(file).items()})
+    assert_expected(
+        {name: value.astype("<f4") for name, value in tensor_files.read_tensors(file).items()}
+    )
     zipped(file, STATE, {"0": A, "1": B}, "middle")
     with pytest.raises(UserError, match="neither little nor big"):
-        tensor_files.read(file)
+        tensor_files.read_tensors(file)
     older(file, STATE, {"0": A, "1": B}, little=False)
     with pytest.raises(UserError, match="another byte order"):
-        tensor_files.read(file)
+        tensor_files.read_tensors(file)
 
 
 def test_safetensors_files_are_read(tmp_path):
     from safetensors.numpy import save_file
 
     save_file({"a": A}, tmp_path / "x.safetensors")
-    np.testing.assert_array_equal(tensor_files.read(tmp_path / "x.safetensors")["a"], A)
+    np.testing.assert_array_equal(tensor_files.read_tensors(tmp_path / "x.safetensors")["a"], A)
     (tmp_path / "x.safetensors").write_bytes(b"none")
     with pytest.raises(UserError, match="damaged or no safetensors"):
-        tensor_files.read(tmp_path / "x.safetensors")
+        tensor_files.read_tensors(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -153,7 +155,7 @@ def test_pickled_code_is_not_executed(form, tmp_path):
 
     WRITERS[form](tmp_path / "x.pth", collections.OrderedDict(a=Evil()), {"0": A})
     with pytest.raises(UserError, match="refers to .*mkdir, which is not data, and was not read"):
-        tensor_files.read(tmp_path / "x.pth")
+        tensor_files.read_tensors(tmp_path / "x.pth")
     assert not (tmp_path / "made").exists()
 
 
@@ -193,7 +195,7 @@ def test_invalid_tensor_descriptions_are_refused(form, lie, tmp_path):
     tensor, said = LIES[lie]
     WRITERS[form](tmp_path / "x.pth", dict(a=tensor), {"0": A})
     with pytest.raises(UserError, match=said):
-        tensor_files.read(tmp_path / "x.pth")
+        tensor_files.read_tensors(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -202,16 +204,16 @@ def test_truncated_files_and_other_objects_are_refused(form, tmp_path):
     for state in ([1, 2], {}, dict(a=1), dict(a=dict(b=Rebuilt("0", 12, 0, (12,), (1,))))):
         WRITERS[form](file, state, {"0": A})
         with pytest.raises(UserError, match="is not a state dict"):
-            tensor_files.read(file)
+            tensor_files.read_tensors(file)
     WRITERS[form](file, STATE, {"0": A})
     with pytest.raises(UserError, match="damaged: .*data/1|lacks the storage '1'"):
-        tensor_files.read(file)
+        tensor_files.read_tensors(file)
     WRITERS[form](file, STATE, {"0": A, "1": B})
     whole = file.read_bytes()
     for length in range(0, len(whole) - 1, 7):
         file.write_bytes(whole[:length])
         with pytest.raises(UserError):
-            tensor_files.read(file)
+            tensor_files.read_tensors(file)
 
 
 def test_corrupt_or_compressed_zip_archives_are_refused(tmp_path):
@@ -221,10 +223,10 @@ def test_corrupt_or_compressed_zip_archives_are_refused(tmp_path):
     whole[whole.index(A.tobytes()) + 6] ^= 1
     file.write_bytes(whole)
     with pytest.raises(UserError, match="is damaged: Bad CRC-32"):
-        tensor_files.read(file)
+        tensor_files.read_tensors(file)
     zipped(file, STATE, {"0": A, "1": B}, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(UserError, match="is compressed"):
-        tensor_files.read(file)
+        tensor_files.read_tensors(file)
 
 
 # -- the network
@@ -299,7 +301,7 @@ def test_batch_norm_is_folded_into_scale_and_shift():
         f"{name}.bn.running_mean": mean,
     }
     theirs |= {f"{name}.bn.running_var": var, "fc.weight": random.randn(1008, 2048)}
-    ours = inception_features.read_params(theirs, "x.pth")
+    ours = inception_features.convert_state_dict(theirs, "x.pth")
     x = random.randn(1, 7, 7, 3).astype(np.float32)
     y = Layer(32, 3, 2, "VALID").apply({"params": ours[name]}, x)
     assert y.shape == (1, 3, 3, 32)
@@ -364,7 +366,7 @@ def test_invalid_weight_files_name_the_expected_download(tmp_path):
     }
     for name, sentence in said.items():
         with pytest.raises(UserError, match=sentence + where):
-            inception_features.make_extractor(tmp_path / name)
+            inception_features.load_inception(tmp_path / name)
 
 
 def test_mismatched_shapes_and_invalid_values_are_refused():
@@ -382,4 +384,4 @@ def test_mismatched_shapes_and_invalid_values_are_refused():
     }
     for sentence, change in wrong.items():
         with pytest.raises(UserError, match=sentence):
-            inception_features.read_params(good | change, "x.pth")
+            inception_features.convert_state_dict(good | change, "x.pth")

@@ -34,11 +34,11 @@ def begun(monkeypatch, shapes, match=".*", there=THERE):
     """
     monkeypatch.setattr(
         init_from,
-        "stored_state",
+        "read_source_leaves",
         lambda where, states: {k: np.ones((1, *shape)) for k, shape in there.items()},
     )
     lines = []
-    states = init_from.take_parameters(
+    states = init_from.warm_start_states(
         state_of(shapes),
         ConfigDict(dict(init_from="runs/a", init_match=match)),
         report=lines.append,

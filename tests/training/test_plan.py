@@ -23,7 +23,7 @@ from aigc_jax.core.mesh import make_mesh
 from aigc_jax.training import costs, plan
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import UserError
-from aigc_jax.utils.subprocesses import package_path
+from aigc_jax.utils.subprocesses import package_environment
 
 
 def counted(f, *shapes):
@@ -76,7 +76,7 @@ def test_each_convolution_gradient_costs_one_forward_pass():
 
 def test_host_data_use_no_device_memory():
     here, there = (
-        plan.placeholder_data(tiny("vae", run__data_placement=place))[1]
+        plan.load_one_row_data(tiny("vae", run__data_placement=place))[1]
         for place in ("host", "device")
     )
     assert here == 0 and there > 1797 * 64
@@ -88,7 +88,7 @@ def test_collective_bytes_follow_ring_algorithms_and_loop_counts():
         jax.shard_map, mesh=mesh, in_specs=PartitionSpec("data"), check_vma=False
     )
     x = jax.device_put(np.ones((8, 1000), np.float32), NamedSharding(mesh, PartitionSpec("data")))
-    sent = lambda f: costs.collective_bytes(jax.jit(f).lower(x).compile().as_text())
+    sent = lambda f: costs.count_collective_bytes(jax.jit(f).lower(x).compile().as_text())
     whole = 4 * 1000
     assert sent(shard(lambda x: jax.lax.psum(x, "data"), out_specs=PartitionSpec())) == {
         "all-reduce": 2 * whole * 7 / 8
@@ -176,7 +176,7 @@ def test_plan_divides_state_and_flops_by_the_mesh():
     )
     assert many.peak < 0.5 * one.peak
     h100 = costs.HARDWARE["h100"]
-    assert one.seconds(h100)[0] == one.flops / 494.7e12 and one.seconds(h100)[2] == 0
+    assert one.step_seconds(h100)[0] == one.flops / 494.7e12 and one.step_seconds(h100)[2] == 0
 
 
 def test_plan_command_prints_mesh_collectives_and_fit(capsys):
@@ -220,7 +220,7 @@ def test_invalid_plan_flags_are_a_one_line_error(flags, message, capsys, monkeyp
 def test_predicted_memory_is_within_ten_percent(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks/plan.py"), "--config=gpt_base"]
     # allocations of a user's process, without simulated devices
-    plain = os.environ | package_path() | {"XLA_FLAGS": ""}
+    plain = os.environ | package_environment() | {"XLA_FLAGS": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
     assert abs(float(done.stdout.split()[-1].strip("%"))) < 10, done.stdout
 
@@ -249,10 +249,14 @@ def test_utilization_is_reported_for_known_devices(tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "peak_flops", lambda kind, precision: peak)
     train(tiny("vae"), tmp_path / "run")
     row = json.loads((RunDir(tmp_path / "run") / "timings.jsonl").read_text().splitlines()[-1])
-    told = compile_programs(tiny("vae"), 1).flops * row["steps_per_s"] / peak
+    told = compile_programs(tiny("vae"), 1).step_flops * row["steps_per_s"] / peak
     assert row["utilization"] == pytest.approx(told, rel=1e-3, abs=1e-4) and told > 0
     monkeypatch.undo()
     assert (
         costs.peak_flops("NVIDIA H200", "bfloat16") == 989.4e12
+        and costs.peak_flops("NVIDIA H200", "bfloat16_all") == 989.4e12
+        and costs.peak_flops("NVIDIA H200", "float32") == 494.7e12
+        and costs.peak_flops("NVIDIA H200", "float64") == 66.9e12
+        and costs.peak_flops("TPU v5", "float64") == 0
         and costs.peak_flops("cpu", "float32") == 0
     )

@@ -9,7 +9,7 @@ from runs import close, train_steps
 from tiny_configs import dataset, methods_of, resolved, tiny
 
 from aigc_jax import methods
-from aigc_jax.core.trees import to_float32
+from aigc_jax.core.trees import upcast_to_float32
 from aigc_jax.methods import optimizers
 from aigc_jax.methods.losses import tokens as token_losses
 from aigc_jax.methods.networks import loss_dtype
@@ -75,7 +75,7 @@ def test_optimizer_with_bfloat16_state_computes_in_float32():
 
 def test_to_float32_widens_bfloat16_only():
     tree = dict(a=jnp.ones(2, jnp.bfloat16), b=jnp.ones(2, jnp.float32), c=jnp.ones(2, jnp.int32))
-    assert {k: v.dtype.name for k, v in to_float32(tree).items()} == dict(
+    assert {k: v.dtype.name for k, v in upcast_to_float32(tree).items()} == dict(
         a="float32", b="float32", c="int32"
     )
     assert loss_dtype(tiny("vae", precision="bfloat16")) == loss_dtype(tiny("vae")) == jnp.float32
@@ -104,7 +104,7 @@ def test_chunked_loss_equals_unchunked_in_less_memory():
     def memory(chunk):
         def loss(table):
             score = lambda x, target: token_losses.cross_entropy(x @ table, target, 0.0, 5000)
-            return token_losses.in_chunks(score, x, target, chunk).sum()
+            return token_losses.score_in_chunks(score, x, target, chunk).sum()
 
         return jax.jit(jax.grad(loss)).lower(table).compile().memory_analysis().temp_size_in_bytes
 

@@ -25,7 +25,7 @@ from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.loop import Loop
 from aigc_jax.training.programs import Programs
-from aigc_jax.training.resume import restore
+from aigc_jax.training.resume import restore_or_init
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.trial import Trial
 from aigc_jax.utils.errors import UserError
@@ -129,16 +129,16 @@ def test_the_same_config_gives_the_same_bytes(finished, tmp_path):
 def test_resuming_equals_an_uninterrupted_run(name, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(tiny(name), whole)
-    save, calls = Loop.save, []
+    save, calls = Loop.save_checkpoint, []
 
     def save_and_fail(loop):
         save(loop)
-        loop.checkpoints.wait()
+        loop.checkpoints.wait_until_finished()
         calls.append(loop.step)
         if len(calls) < 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Loop, "save", save_and_fail)
+    monkeypatch.setattr(Loop, "save_checkpoint", save_and_fail)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train(tiny(name), parts)
@@ -152,7 +152,7 @@ def test_resuming_equals_an_uninterrupted_run(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_signal_saves_and_resumes(finished, tmp_path, monkeypatch, number):
-    save, told = Loop.save, []
+    save, told = Loop.save_checkpoint, []
 
     def save_and_signal(loop):
         save(loop)
@@ -160,7 +160,7 @@ def test_stop_signal_saves_and_resumes(finished, tmp_path, monkeypatch, number):
             told.append(os.kill(os.getpid(), number))
 
     monkeypatch.setattr(loops, "CALL_SECONDS", 1e-9)  # checks for signals after each step
-    monkeypatch.setattr(Loop, "save", save_and_signal)
+    monkeypatch.setattr(Loop, "save_checkpoint", save_and_signal)
     handlers = [signal.getsignal(number)]
     status = train(tiny(), tmp_path)[0]
     handlers.append(signal.getsignal(number))
@@ -173,7 +173,7 @@ def test_stop_signal_saves_and_resumes(finished, tmp_path, monkeypatch, number):
 @pytest.mark.parametrize("what", ["checkpoint", "rows"])
 def test_full_disk_is_a_user_error_and_loses_no_checkpoint(finished, tmp_path, monkeypatch, what):
     """The disk has space for one checkpoint, then for no other or for no more rows."""
-    usage, append = shutil.disk_usage, RunDir.append
+    usage, append = shutil.disk_usage, RunDir.append_row
 
     def full(path):
         return usage(path)._replace(free=0) if newest(tmp_path) else usage(path)
@@ -186,7 +186,7 @@ def test_full_disk_is_a_user_error_and_loses_no_checkpoint(finished, tmp_path, m
     if what == "checkpoint":
         monkeypatch.setattr(shutil, "disk_usage", full)
     else:
-        monkeypatch.setattr(RunDir, "append", append_or_fail)
+        monkeypatch.setattr(RunDir, "append_row", append_or_fail)
     with pytest.raises(
         UserError, match="^the disk of .* is full; saved files are intact: free some space"
     ):
@@ -200,7 +200,7 @@ def test_full_disk_is_a_user_error_and_loses_no_checkpoint(finished, tmp_path, m
 
 def test_directory_in_use_by_another_process_is_refused(tmp_path):
     with contextlib.closing(RunDir(tmp_path)) as other:
-        other.open()
+        other.make_and_lock()
         with pytest.raises(UserError, match=f"^another process is training in {tmp_path}$"):
             train(tiny(), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
@@ -287,7 +287,7 @@ def test_changed_dataset_size_is_named_before_epoch_durations(tmp_path, monkeypa
                 train(
                     tiny(steps="1 epochs", run__save_every="never", run__sample_every="never"),
                     tmp_path / "r",
-                    extend=extend,
+                    extend_to=extend,
                 )
             assert words in str(
                 e.value
@@ -306,7 +306,7 @@ def test_last_step_is_always_logged(tmp_path):
     )
     config = tiny(steps=6, run__log_every="4 steps", **quiet)
     logged = lambda path: [
-        (row["step"], row["g_loss"]) for row in RunDir(path).rows() if row["split"] == "train"
+        (row["step"], row["g_loss"]) for row in RunDir(path).read_rows() if row["split"] == "train"
     ]
     train(config, tmp_path / "whole")
     whole = logged(tmp_path / "whole")
@@ -327,7 +327,7 @@ def test_last_step_is_always_logged(tmp_path):
 def test_extending_equals_a_longer_run(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "r")
     # runs.shared_programs compiles for the config's own length
-    train(tiny(), tmp_path / "r", extend=48, make=runs.shared_programs)
+    train(tiny(), tmp_path / "r", extend_to=48, make=runs.shared_programs)
     train(tiny(steps=48), tmp_path / "whole", make=runs.shared_programs)
     a, b = run_state(tmp_path / "r"), run_state(tmp_path / "whole")
     assert a[:3] == b[:3]
@@ -341,9 +341,9 @@ def test_extending_equals_a_longer_run(finished, tmp_path):
 
 def test_invalid_extensions_are_refused(finished, tmp_path):
     with pytest.raises(UserError, match="holds no run"):
-        train(tiny(), tmp_path / "none", extend=40)
+        train(tiny(), tmp_path / "none", extend_to=40)
     with pytest.raises(UserError, match="less than the 32 steps"):
-        train(tiny(), finished, extend=16)
+        train(tiny(), finished, extend_to=16)
     config = tiny(schedule__name="cosine", steps=8)
     # the config, and not the compiled programs, determines what can be extended
     train(
@@ -352,7 +352,7 @@ def test_invalid_extensions_are_refused(finished, tmp_path):
         make=lambda config, *given: share_programs(resolved(tiny()), *given),
     )
     with pytest.raises(UserError, match="'cosine' depends on the end"):
-        train(config, tmp_path / "cosine", extend=16)
+        train(config, tmp_path / "cosine", extend_to=16)
 
 
 def test_best_checkpoint_follows_best_metric_and_mode(tmp_path, monkeypatch):
@@ -375,13 +375,11 @@ def test_best_checkpoint_follows_best_metric_and_mode(tmp_path, monkeypatch):
         best.state.params,
         aigc_jax.load(tmp_path / "short").state.params,
     )
-    train(tiny(steps=8, best_mode="max"), tmp_path / "max")
-    values = [r["frechet_pixels"] for r in RunDir(tmp_path / "max").rows() if r["split"] == "valid"]
-    assert (
-        json.loads((tmp_path / "max" / "STATUS.json").read_text())["best"]["value"]
-        == max(values)
-        > min(values)
-    )
+    status = train(tiny(steps=8, best_mode="max"), tmp_path / "max")[0]
+    values = [
+        r["frechet_pixels"] for r in RunDir(tmp_path / "max").read_rows() if r["split"] == "valid"
+    ]
+    assert status["best"]["value"] == max(values) > min(values)
     with pytest.raises(
         UserError,
         match="config.best_metric = 'valid/frechet' is not a row metric; available: valid/d_loss",
@@ -398,7 +396,7 @@ def test_diverged_run_records_its_metric_and_is_not_resumed(tmp_path):
         and 0 < status["step"] < 64
     )
     assert f"step {status['step']}" in status["reason"]
-    rows = RunDir(tmp_path).rows()
+    rows = RunDir(tmp_path).read_rows()
     assert rows[-1]["step"] == status["step"] and None in rows[-1].values()
     assert "NaN" not in (tmp_path / "rows.jsonl").read_text()
     with pytest.raises(UserError, match="a diverged run cannot resume"):
@@ -406,7 +404,7 @@ def test_diverged_run_records_its_metric_and_is_not_resumed(tmp_path):
 
 
 def test_non_finite_parameters_are_never_saved(tmp_path, monkeypatch):
-    save = Loop.save
+    save = Loop.save_checkpoint
 
     def infinite(x):
         broken = np.array(x)
@@ -418,7 +416,7 @@ def test_non_finite_parameters_are_never_saved(tmp_path, monkeypatch):
             loop.states = loop.states.replace(params=jax.tree.map(infinite, loop.states.params))
         save(loop)
 
-    monkeypatch.setattr(Loop, "save", poison)
+    monkeypatch.setattr(Loop, "save_checkpoint", poison)
     status = train(tiny(), tmp_path)[0]
     assert (
         status["status"] == "failed: diverged"
@@ -438,7 +436,7 @@ def test_grouped_trials_match_separate_runs(tmp_path):
     assert [s["status"] for s in statuses] == ["done", "failed: diverged", "done"]
     for i in (0, 2):
         train(given[i], tmp_path / f"alone{i}")
-        ours, alone = RunDir(paths[i]).rows(), RunDir(tmp_path / f"alone{i}").rows()
+        ours, alone = RunDir(paths[i]).read_rows(), RunDir(tmp_path / f"alone{i}").read_rows()
         assert [(r["step"], r["split"]) for r in ours] == [(r["step"], r["split"]) for r in alone]
         for a, b in zip(ours, alone, strict=True):
             a, b = ({k: v for k, v in row.items() if k != "split"} for row in (a, b))
@@ -454,7 +452,7 @@ def test_grouped_trials_match_separate_runs(tmp_path):
             run.rows("test")[-1]["frechet_pixels"], rel=1e-4
         )
     assert not (paths[1] / "checkpoints").exists()
-    assert max(r["step"] for r in RunDir(paths[1]).rows()) == statuses[1]["step"]
+    assert max(r["step"] for r in RunDir(paths[1]).read_rows()) == statuses[1]["step"]
     before = [(p / "rows.jsonl").read_bytes() for p in paths]
     train(given, paths, group=tmp_path / "group")
     assert [(p / "rows.jsonl").read_bytes() for p in paths] == before
@@ -479,7 +477,7 @@ def test_doubling_the_steps_adds_no_compilation(tmp_path):
 def initial_states(config, path):
     programs = share_programs(resolved(config), dataset(config), 1)
     trials = [Trial(resolved(config), RunDir(path))]
-    return restore(programs, trials, Checkpoints(path / "c"), None, print).states
+    return restore_or_init(programs, trials, Checkpoints(path / "c"), None, print).states
 
 
 def test_init_from_takes_parameters(finished, tmp_path):
@@ -520,7 +518,7 @@ def test_init_from_takes_parameters(finished, tmp_path):
 )
 def test_invalid_init_from_is_refused(finished, tmp_path, monkeypatch, change, word):
     # the error precedes training
-    monkeypatch.setattr(Programs, "compile", lambda programs: None)
+    monkeypatch.setattr(Programs, "start_compiling", lambda programs: None)
     with pytest.raises(UserError, match=word):
         train(tiny(**dict(init_from=str(finished)) | change), tmp_path)
 
@@ -579,7 +577,7 @@ def test_tensorboard_events_equal_the_rows(tmp_path):
         events.append(Event.FromString(raw[12 : 12 + size]))
         raw = raw[16 + size :]
     got = {(e.step, v.tag): v.simple_value for e in events for v in e.summary.value}
-    rows = RunDir(tmp_path).rows()
+    rows = RunDir(tmp_path).read_rows()
     assert len(got) == sum(len(r) - 2 for r in rows)
     for row in rows:
         for name, value in row.items():
@@ -597,4 +595,4 @@ def test_config_json_stores_the_changes(tmp_path):
     train(tiny(steps=8), tmp_path, changes=[{"hp.lr_g": [1, 2]}])
     stored = json.loads((tmp_path / "config.json").read_text())
     assert stored["changes"] == {"hp.lr_g": [1, 2]} and stored["config"]["steps"] == 8
-    assert stored["hash"] == configs.hash_of(configs.from_json(stored["config"]))
+    assert stored["hash"] == configs.hash_identity(configs.from_json_dict(stored["config"]))

@@ -48,10 +48,10 @@ def test_prefix_lm_mask_covers_the_target_only():
     batch = found.take(found.arrays, np.arange(found.spec.n_train))
     end = found.tokenizer.end
     for tokens, mask in zip(batch["tokens"], batch["mask"], strict=True):
-        source, target = found.tokenizer.text(tokens[1:]).split("\n")
+        source, target = found.tokenizer.decode_until_end(tokens[1:]).split("\n")
         assert tokens[0] == end and target == source[::-1]
         assert (
-            found.tokenizer.text(tokens[1:][mask > 0]) == target
+            found.tokenizer.decode_until_end(tokens[1:][mask > 0]) == target
             and tokens[1:][mask > 0][-1] == end
             and mask.sum() == 5
         )
@@ -71,10 +71,10 @@ def test_prefix_lm_loss_is_the_mean_over_target_tokens():
     """
     config = tiny("lm", **JOINED, model__dropout=0.0)
     found = data.load(config.data)
-    config = configs.resolve(config, found.spec.n_train, 16)
+    config = configs.resolve_durations(config, found.spec.n_train, 16)
     method = methods.make_method(config, found.spec)
     state = jax.jit(method.init)(
-        jax.random.key(0), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
+        jax.random.key(0), {k: jnp.float32(v) for k, v in configs.resolve_hparams(config).items()}
     )
     batch = jax.tree.map(
         jnp.asarray,
@@ -95,17 +95,17 @@ def test_prefix_lm_loss_is_the_mean_over_target_tokens():
 def test_answer_sampler_is_greedy_and_reference_is_the_target():
     config = tiny("lm", **JOINED, model__dropout=0.0)
     found = data.load(config.data)
-    config = configs.resolve(config, found.spec.n_train, 16)
+    config = configs.resolve_durations(config, found.spec.n_train, 16)
     method = methods.make_method(config, found.spec)
     state = jax.jit(method.init)(
-        jax.random.key(3), {k: jnp.float32(v) for k, v in configs.hparam_values(config).items()}
+        jax.random.key(3), {k: jnp.float32(v) for k, v in configs.resolve_hparams(config).items()}
     )
     # large weights, so that the text is not one repeated token
     state = state.replace(params=jax.tree.map(lambda x: 8 * x, state.params))
     batch = jax.tree.map(
         jnp.asarray, found.take(found.arrays, np.arange(4)) | dict(index=np.arange(4))
     )
-    read_text = found.tokenizer.text
+    read_text = found.tokenizer.decode_until_end
     said = [read_text(row[1:]).split("\n") for row in np.asarray(batch["tokens"])]
     assert [
         read_text(row) for row in jax.jit(method.samplers["reference"])(state, state.key, batch)
@@ -124,12 +124,14 @@ def test_functions_are_split_from_their_docstrings():
     """
     source = 'class A:\n    def f(self, x):\n        """Says."""\n        # why\n        return x\n'
     source += '\ndef g(): "one line"\ndef h():\n    """Only this."""\n'
-    assert pairs.functions(source) == [('"""Says."""', "def f(self, x):\n    # why\n    return x")]
-    assert pairs.functions("def broken(:\n") == []
+    assert pairs.extract_documented_functions(source) == [
+        ('"""Says."""', "def f(self, x):\n    # why\n    return x")
+    ]
+    assert pairs.extract_documented_functions("def broken(:\n") == []
     found = [
         pair
         for path in (ast.__file__, pairs.__file__)
-        for pair in pairs.functions(open(path, encoding="utf-8").read())
+        for pair in pairs.extract_documented_functions(open(path, encoding="utf-8").read())
     ]
     assert len(found) > 20  # for any version of Python
     for said, code in found:
@@ -241,13 +243,13 @@ def test_lora_run_starts_from_a_trained_run(tmp_path):
     run = aigc_jax.load(tmp_path)
     out = io.StringIO()
     generation.interactive_loop(run, 6, SamplingParams(0.0), 0, None, io.StringIO("1234\n"), out)
-    (answer,) = generation.generate_texts(run, ["1234\n"], 6, SamplingParams(0.0))
+    (answer,) = generation.generate_continuations(run, ["1234\n"], 6, SamplingParams(0.0))
     assert out.getvalue() == f"1234\n{answer}\n"
     config = tiny("lm", **JOINED, init_from=str(tmp_path), init_match="^params/net/", lora__rank=2)
     found = data.load(config.data)
-    config = configs.resolve(config, found.spec.n_train, 16)
+    config = configs.resolve_durations(config, found.spec.n_train, 16)
     programs = Programs(config, found, 1)
-    states = init_from.take_parameters(programs.init([config]), config, found.tokenizer)
+    states = init_from.warm_start_states(programs.init([config]), config, found.tokenizer)
     assert set(states.params) == {"net", "lora"}
     kept, begun = (
         flatten_state(run.state.params["net"]),
@@ -262,13 +264,13 @@ def test_lora_run_starts_from_a_trained_run(tmp_path):
             dict(failed=[None], best=[None], rows=[dict(bytes=0, sha256="")]),
         )
     (tmp_path / "adapted" / "config.json").write_bytes((tmp_path / "config.json").read_bytes())
-    plain = configs.resolve(
+    plain = configs.resolve_durations(
         tiny("lm", **JOINED, init_from=str(tmp_path / "adapted"), init_match="layer"),
         found.spec.n_train,
         16,
     )
     with pytest.raises(UserError, match="holds a low-rank adaptation"):
-        init_from.take_parameters(Programs(plain, found, 1).init([plain]), plain)
+        init_from.warm_start_states(Programs(plain, found, 1).init([plain]), plain)
 
 
 def test_docstrings_dataset_pairs_docstrings_with_functions(tmp_path, monkeypatch):
@@ -281,5 +283,6 @@ def test_docstrings_dataset_pairs_docstrings_with_functions(tmp_path, monkeypatc
     assert sum(count for _, count in found.splits.values()) == 40 == len(found.about["files"])
     row = found.take(found.arrays, np.array([0]))["tokens"][0]
     assert re.fullmatch(
-        r'"""Adds (\d+)."""\ndef f\1\(x\):\n    return x \+ \1', found.tokenizer.text(row[1:])
+        r'"""Adds (\d+)."""\ndef f\1\(x\):\n    return x \+ \1',
+        found.tokenizer.decode_until_end(row[1:]),
     )

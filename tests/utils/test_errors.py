@@ -8,7 +8,14 @@ import pytest
 from helpers import ROOT
 
 from aigc_jax.cli import main as cli
-from aigc_jax.utils.errors import FormatError, UserError, argument, choose, command, flags
+from aigc_jax.utils.errors import (
+    FormatError,
+    UserError,
+    choose,
+    format_command,
+    format_flags,
+    mark_argument,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -52,38 +59,38 @@ def test_only_the_cli_package_contains_flags():
 
 
 def test_arguments_are_names_in_python_and_flags_in_the_cli():
-    error = UserError(f"{argument('what')}=x and {argument('label')}=3 go apart")
+    error = UserError(f"{mark_argument('what')}=x and {mark_argument('label')}=3 go apart")
     assert str(error) == f"{error}" == "what=x and label=3 go apart"
-    assert error.spelled(cli.spell_flags) == "--what=x and --class=3 go apart"
-    assert UserError("config.hp.lr = 'x'").spelled(cli.spell_flags) == "config.hp.lr = 'x'"
+    assert error.spell_arguments(cli.find_flag) == "--what=x and --class=3 go apart"
+    assert UserError("config.hp.lr = 'x'").spell_arguments(cli.find_flag) == "config.hp.lr = 'x'"
 
 
 def test_arguments_without_a_flag_keep_their_name():
-    assert UserError(argument("prompts")).spelled(cli.spell_flags) == "prompts"
+    assert UserError(mark_argument("prompts")).spell_arguments(cli.find_flag) == "prompts"
 
 
 def test_error_arguments_survive_pickling():
-    error = pickle.loads(pickle.dumps(FormatError(argument("what"))))
-    assert type(error) is FormatError and error.spelled(cli.spell_flags) == "--what"
+    error = pickle.loads(pickle.dumps(FormatError(mark_argument("what"))))
+    assert type(error) is FormatError and error.spell_arguments(cli.find_flag) == "--what"
 
 
 def test_choose_spells_arguments_as_flags_but_not_config_keys(capsys):
     with pytest.raises(UserError, match="^what = 'pior' is none of prior; did you mean") as e:
         choose(dict(prior=1), "pior", "what")
-    assert e.value.spelled(cli.spell_flags).startswith("--what = 'pior'")
+    assert e.value.spell_arguments(cli.find_flag).startswith("--what = 'pior'")
     with pytest.raises(UserError, match="^config.loss = 'x'") as e:
         choose(dict(hinge=1), "x", "config.loss")
-    assert e.value.spelled(cli.spell_flags).startswith("config.loss = 'x'")
+    assert e.value.spell_arguments(cli.find_flag).startswith("config.loss = 'x'")
 
 
 def test_command_in_an_error_matches_the_invocation(monkeypatch):
-    error = UserError(f"get it with: {command('data', name='mnist', download=True)}")
+    error = UserError(f"get it with: {format_command('data', name='mnist', download=True)}")
     assert str(error) == "get it with: aigc data --name=mnist --download"
     monkeypatch.setattr("sys.argv", [str(ROOT / "aigc_jax" / "__main__.py")])
-    assert error.spelled(cli.spell_flags).endswith(
+    assert error.spell_arguments(cli.find_flag).endswith(
         ": python -m aigc_jax data --name=mnist --download"
     )
-    assert flags(route="map", halve=True, download=False) == ["--route=map", "--halve"]
+    assert format_flags(route="map", halve=True, download=False) == ["--route=map", "--halve"]
 
 
 def test_cli_prints_library_errors_with_flags(tmp_path, capsys):
@@ -97,5 +104,5 @@ def test_cli_prints_library_errors_with_flags(tmp_path, capsys):
 
 
 def test_argument_markers_are_hidden_from_str_and_repr():
-    error = UserError(f"{argument('what')} = 'x' is none of a, b")
+    error = UserError(f"{mark_argument('what')} = 'x' is none of a, b")
     assert repr(error) == "UserError(\"what = 'x' is none of a, b\")" and "\0" not in str(error)

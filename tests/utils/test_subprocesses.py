@@ -21,7 +21,7 @@ def test_subprocess_imports_the_package_not_its_working_directory(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=bare | subprocesses.package_path(),
+        env=bare | subprocesses.package_environment(),
         check=False,
     )
     assert done.returncode == 0 and "gan_digits" in done.stdout, done.stderr
@@ -29,6 +29,6 @@ def test_subprocess_imports_the_package_not_its_working_directory(tmp_path):
 
 def test_package_path_precedes_the_users_pythonpath(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "theirs")
-    assert subprocesses.package_path()["PYTHONPATH"] == f"{ROOT}{os.pathsep}theirs"
+    assert subprocesses.package_environment()["PYTHONPATH"] == f"{ROOT}{os.pathsep}theirs"
     monkeypatch.setattr(subprocesses, "REPOSITORY", ROOT / "lib" / "site-packages")
-    assert "PYTHONPATH" not in subprocesses.package_path()
+    assert "PYTHONPATH" not in subprocesses.package_environment()

@@ -35,15 +35,15 @@ pytestmark = pytest.mark.unit
     ],
 )
 def test_control_characters_are_escaped_and_text_is_unchanged(text, shown):
-    assert terminal.printable(text) == shown
+    assert terminal.escape_controls(text) == shown
 
 
 def test_only_tab_and_newline_control_characters_are_printed():
     every = "".join(map(chr, range(sys.maxunicode + 1)))
-    shown = terminal.printable(every)
+    shown = terminal.escape_controls(every)
     assert {c for c in shown if unicodedata.category(c) in ("Cc", "Cs")} == {"\t", "\n"}
     kept = [c for c in every if unicodedata.category(c)[0] in "LMNPS" or c == " "]
-    assert terminal.printable("".join(kept)) == "".join(kept)
+    assert terminal.escape_controls("".join(kept)) == "".join(kept)
 
 
 def test_print_text_escapes_what_the_stream_cannot_encode(capsys):
@@ -57,7 +57,7 @@ def test_print_text_escapes_what_the_stream_cannot_encode(capsys):
 def test_streamed_text_is_escaped():
     out = io.StringIO()
     pieces = iter([("\x1b[2J",), ("漢\n",), ("\u202e",)])
-    assert generation.stream_to(out, "a\x07", pieces) == "a\x07\x1b[2J漢\n\u202e"
+    assert generation.print_stream(out, "a\x07", pieces) == "a\x07\x1b[2J漢\n\u202e"
     assert out.getvalue() == "a\\x07\\x1b[2J漢\n\\u202e\n"
 
 
@@ -132,18 +132,18 @@ class OutStream(Screen):
 )
 def test_status_line_overwrites_itself_where_supported(file, written):
     line = StatusLine(file)
-    line.write("step 10")
-    line.write("step 9")
-    line.write("done", last=True)
+    line.write_line("step 10")
+    line.write_line("step 9")
+    line.write_line("done", ends_line=True)
     assert file.getvalue() == written
 
 
 def test_notebook_progress_is_one_line():
     file = OutStream(False)
     progress = Progress(0, 4, file)
-    progress.start()
+    progress.start_clocks()
     for step in (1, 2, 4):
-        progress.show(step, dict(loss=np.ones(1)), lambda *_: None)
+        progress.update(step, dict(loss=np.ones(1)), lambda *_: None)
     progress.end_line()
     said = file.getvalue()
     assert said.count("\n") == 1 and said.endswith("\n") and "\x1b" not in said

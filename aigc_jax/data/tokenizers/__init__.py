@@ -1,47 +1,51 @@
 """Tokenizers: text to integers and back, by bytes, characters, words or byte-level BPE.
 
-A new tokenizer is a function and a line in TOKENIZERS.
+A new tokenizer is a function and a line in TOKENIZERS. The functions in TOKENIZERS have
+the arguments of `build`; those in MAKERS return the tokenizer of a description,
+`Tokenizer.description`.
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from aigc_jax.data.tokenizers.base import Tokenizer
-from aigc_jax.data.tokenizers.bpe import bpe, make_bpe
+from aigc_jax.data.tokenizers.bpe import fit_bpe, make_bpe
 from aigc_jax.data.tokenizers.words import (
-    bytes_,
-    characters,
+    fit_bytes,
+    fit_characters,
+    fit_words,
     make_bytes,
     make_characters,
     make_words,
-    words,
 )
 from aigc_jax.utils import documents
-from aigc_jax.utils.errors import UserError, choose, first_line, nearest, require
-from aigc_jax.utils.files import expand_user, find_obstacle, require_regular
+from aigc_jax.utils.errors import UserError, choose, first_line, format_suggestion, require
+from aigc_jax.utils.files import expand_user, require_regular_file, why_not_regular
 
 
-def from_plain(plain: dict) -> Tokenizer:
+def from_description(description: dict) -> Tokenizer:  # `Tokenizer.description`
     """Return the tokenizer of a description; an invalid one may raise any exception."""
-    return MAKERS[plain["kind"]](plain)
+    return MAKERS[description["kind"]](description)
 
 
-def from_json(text: str) -> Tokenizer:
+def from_json(text: str) -> Tokenizer:  # `Tokenizer.to_json()`
     """Return the tokenizer of a text, as the inverse of `to_json`; raise a UserError
     if the text is not a tokenizer.
     """
     try:
-        return _checked(json.loads(text))
+        return _from_untrusted(json.loads(text))
     except ValueError as e:
         raise UserError(f"this is not a tokenizer.json of aigc_jax: {e}") from None
 
 
-def _checked(plain) -> Tokenizer:
+def _from_untrusted(description: Any) -> Tokenizer:
+    """Return the tokenizer of a description; raise a UserError for an invalid one."""
     try:
-        return from_plain(plain)
+        return from_description(description)
     except Exception as e:
         raise UserError(f"this is not a tokenizer.json of aigc_jax: {first_line(e, 100)}") from None
 
@@ -56,22 +60,22 @@ def read(path: str | Path) -> Tokenizer:
     damaged.
     """
     path = Path(path)
-    if find_obstacle(path) == "no such file":
+    if why_not_regular(path) == "no such file":
         known = [p.name for p in path.parent.glob("*.json")]
-        raise UserError(f"{path}: no such file{nearest(path.name, known)}")
-    require_regular(path)
-    plain = documents.read(path, "tokenizer.json")
+        raise UserError(f"{path}: no such file{format_suggestion(path.name, known)}")
+    require_regular_file(path)
+    description = documents.read(path, "tokenizer.json")
     try:
-        return _checked(plain)
+        return _from_untrusted(description)
     except UserError as e:
         raise UserError(f"{path} is damaged: {e}") from None
 
 
-def make_library(plain: dict) -> Tokenizer:
+def make_library_tokenizer(description: dict) -> Tokenizer:
     """Return a tokenizer by the library `tokenizers`: `data.tokenizers.huggingface`."""
     from aigc_jax.data.tokenizers import huggingface
 
-    return huggingface.make_tokenizer(plain)
+    return huggingface.make_tokenizer(description)
 
 
 MAKERS = {
@@ -80,11 +84,11 @@ MAKERS = {
     "words": make_words,
     "chinese_words": make_words,
     "bpe": make_bpe,
-    "library": make_library,
+    "library": make_library_tokenizer,
 }
 
 
-def file(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
+def read_configured_file(_texts: Iterable[str], config: ConfigDict) -> Tokenizer:
     """Return the tokenizer at config.tokenizer_path: a tokenizer.json, the directory of
     a run, or a GPT-2 directory.
     """
@@ -96,25 +100,29 @@ def file(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
     path = expand_user(config.tokenizer_path)
     from aigc_jax.data.tokenizers import gpt2
 
-    if gpt2.has_tokenizer(path):
+    if gpt2.has_tokenizer_files(path):
         return gpt2.read_tokenizer(path)
     return read(path / "assets" / "tokenizer.json" if path.is_dir() else path)
 
 
 # config.data.tokenizer -> (texts, config.data) -> Tokenizer
 TOKENIZERS = {
-    "bytes": bytes_,
-    "characters": characters,
-    "words": words,
-    "chinese_words": words,
-    "bpe": bpe,
-    "file": file,
+    "bytes": fit_bytes,
+    "characters": fit_characters,
+    "words": fit_words,
+    "chinese_words": fit_words,
+    "bpe": fit_bpe,
+    "file": read_configured_file,
 }
 
 
-def fitted_part(splits: dict[str, list], config: ConfigDict) -> list:
+def select_examples_to_fit(splits: dict[str, list], config: ConfigDict) -> list:
     """Return the examples that a tokenizer is fit to: the training split, or all splits
     for characters, because a held-out character needs a number too.
+
+    Args:
+      splits: {split: examples of any kind}.
+      config: the `data` section of a config.
     """
     return sum(splits.values(), []) if config.tokenizer == "characters" else splits["train"]
 

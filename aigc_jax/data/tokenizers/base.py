@@ -1,6 +1,6 @@
 """The interface of a tokenizer, and functions that its implementations share.
 
-A tokenizer consists of a plain description, stored as JSON, and of the functions that
+A tokenizer consists of a description, stored as JSON, and of the functions that
 MAKERS constructs from the description. Files are untrusted: they contain vocabularies,
 never code. All tokenizers read a lone surrogate, which has no UTF-8 encoding, as "?".
 """
@@ -35,7 +35,7 @@ class Tokenizer:
     kind: str
     pieces: list[bytes]  # the bytes of each token; b"" for a special token
     encode: Callable[[str], np.ndarray]  # text -> int32 [L]
-    plain: dict  # the description, a JSON object that defines the tokenizer
+    description: dict  # a JSON object that defines the tokenizer
     loses: str = "nothing"
     unknown: int | None = None  # the token of unknown pieces
     end: int | None = None  # the token that ends a text
@@ -52,7 +52,7 @@ class Tokenizer:
         """
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
-    def text(self, ids: Ids) -> str:
+    def decode_until_end(self, ids: Ids) -> str:
         """Return the text before the first end token."""
         ids = np.asarray(ids)
         ends = np.flatnonzero(ids == (-1 if self.end is None else self.end))
@@ -62,7 +62,7 @@ class Tokenizer:
         """Return the concatenated bytes of tokens; numbers below 0 are skipped."""
         return b"".join(self.pieces[i] for i in np.asarray(ids).ravel().tolist() if i >= 0)
 
-    def stream(self) -> Callable:
+    def make_stream_decoder(self) -> Callable[..., str]:  # (ids, final=False) -> new text
         """Return an incremental decoder (ids, final=False) -> the characters that these
         tokens complete.
 
@@ -74,7 +74,7 @@ class Tokenizer:
         return lambda ids, final=False: decoder.decode(self.decode_bytes(ids), final)
 
     @functools.cached_property
-    def sizes(self) -> np.ndarray:  # -> uint8 [size, 2]
+    def token_sizes(self) -> np.ndarray:  # -> uint8 [size, 2]: characters, bytes
         """The number of characters and of UTF-8 bytes of each token, whose sums are
         those of the text: a character counts for the token in which it begins. An
         unknown token counts as one of each, because its text is not known.
@@ -91,7 +91,7 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """Return the description as JSON, deterministically."""
-        return json.dumps(self.plain, sort_keys=True)
+        return json.dumps(self.description, sort_keys=True)
 
     @property
     def sha256(self) -> str:
@@ -99,17 +99,17 @@ class Tokenizer:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-# From the plain description to the tokenizer.
+# From the description to the tokenizer.
 
 
-def utf8(text: str) -> bytes:
+def encode_utf8(text: str) -> bytes:  # lone surrogates: "?"
     """Return a text in UTF-8, with every lone surrogate replaced by "?"."""
     return text.encode("utf-8", "replace")
 
 
-def known_pieces(plain: dict) -> list[str]:
+def read_vocabulary(description: dict) -> list[str]:
     """Return the vocabulary of a description; raise a UserError where it is invalid."""
-    words = list(plain["known"])
+    words = list(description["known"])
     require(
         all(isinstance(word, str) and word for word in words),
         "its vocabulary has an entry that is empty or not a string",
@@ -118,32 +118,49 @@ def known_pieces(plain: dict) -> list[str]:
     return words
 
 
-def with_specials(
+def make_tokenizer_with_specials(
     kind: str,
     pieces: list[bytes],
     encode: Callable[[str], np.ndarray],
-    plain: dict,
+    description: dict,
     loses: str = "nothing",
     unknown: int | None = None,
     *,
-    count: int = 2,
+    num_specials: int = 2,
 ) -> Tokenizer:
-    """Return a tokenizer with the first `count` of SPECIALS after its pieces."""
-    end, mask = (len(pieces) + i if count > i else None for i in range(2))
-    return Tokenizer(kind, pieces + [b""] * count, encode, plain, loses, unknown, end, mask)
+    """Return a tokenizer with the first `num_specials` of SPECIALS after its pieces.
+
+    Args:
+      kind: `Tokenizer.kind`.
+      pieces: the bytes of each token but the special ones.
+      encode: text -> int32 [L].
+      description: `Tokenizer.description`.
+      loses: what encoding and decoding a text loses.
+      unknown: the token of unknown pieces; None without one.
+      num_specials: the number of special tokens: 1 for an end token, 2 for a mask token
+        too, 0 for none.
+    """
+    end, mask = (len(pieces) + i if num_specials > i else None for i in range(2))
+    return Tokenizer(
+        kind, pieces + [b""] * num_specials, encode, description, loses, unknown, end, mask
+    )
 
 
 # From texts to a tokenizer.
 
 
-def vocabulary_limit(config: ConfigDict, least: int) -> int:
+def max_vocabulary_size(config: ConfigDict, min_size: int) -> int:
     """Return the most tokens that config.data.vocabulary allows; raise a UserError
-    where that is fewer than `least`.
+    where that is fewer than `min_size`.
+
+    Args:
+      config: the `data` section of a config; vocabulary 0 allows DEFAULT tokens.
+      min_size: the fewest tokens that the tokenizer needs.
     """
     size = config.vocabulary
     require(
-        size == 0 or size >= least,
-        f"config.data.vocabulary = {size} must be 0 or at least {least} for "
+        size == 0 or size >= min_size,
+        f"config.data.vocabulary = {size} must be 0 or at least {min_size} for "
         f"config.data.tokenizer = {config.tokenizer!r}",
     )
     return size or DEFAULT

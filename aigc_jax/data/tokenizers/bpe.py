@@ -12,10 +12,10 @@ from aigc_jax.data.tokenizers.base import (
     BYTES,
     SPECIALS,
     Tokenizer,
-    known_pieces,
-    utf8,
-    vocabulary_limit,
-    with_specials,
+    encode_utf8,
+    make_tokenizer_with_specials,
+    max_vocabulary_size,
+    read_vocabulary,
 )
 from aigc_jax.data.tokenizers.splitters import LONGEST
 from aigc_jax.utils.errors import require
@@ -27,7 +27,7 @@ LONG_RUNS = "|".join(rf"{kind}{{1024}}" for kind in (r"\p{L}", r"\p{N}", r"[^\s\
 
 
 @functools.cache
-def byte_letters() -> dict[str, int]:
+def map_letters_to_bytes() -> dict[str, int]:
     """Return {letter: byte} of byte-level BPE, which writes a printable byte as itself
     and any other as the next letter from U+0100 on.
     """
@@ -36,7 +36,7 @@ def byte_letters() -> dict[str, int]:
     return {chr(b): b for b in prints} | {chr(0x100 + i): b for i, b in enumerate(others)}
 
 
-def byte_level(library: Any) -> Any:
+def use_byte_level_words(library: Any) -> Any:  # the same tokenizer, modified
     """Return the library's tokenizer with GPT-2's pre-tokenizer, which splits a text
     into words and writes bytes as letters; no space is prepended.
     """
@@ -46,7 +46,7 @@ def byte_level(library: Any) -> Any:
     return library
 
 
-def make_bpe(plain: dict) -> Tokenizer:
+def make_bpe(description: dict) -> Tokenizer:
     """Return a tokenizer whose tokens are runs of bytes, merged from single bytes in
     the order of `merges` (Sennrich et al. 2016; on bytes: Radford et al. 2019).
 
@@ -55,33 +55,35 @@ def make_bpe(plain: dict) -> Tokenizer:
     from tokenizers import Tokenizer as Library
     from tokenizers import models
 
-    words, letters = known_pieces(plain), byte_letters()
+    words, letters = read_vocabulary(description), map_letters_to_bytes()
     require(set(letters) <= set(words), "its vocabulary lacks a byte")
     pieces = [bytes(letters[letter] for letter in word) for word in words]
-    merges = [(left, right) for left, right in plain["merges"]]
-    library = byte_level(Library(models.BPE({word: i for i, word in enumerate(words)}, merges)))
-    encode = lambda text: np.array(library.encode(utf8(text).decode()).ids, np.int32)
-    specials = plain.get("specials", len(SPECIALS))
+    merges = [(left, right) for left, right in description["merges"]]
+    library = use_byte_level_words(
+        Library(models.BPE({word: i for i, word in enumerate(words)}, merges))
+    )
+    encode = lambda text: np.array(library.encode(encode_utf8(text).decode()).ids, np.int32)
+    specials = description.get("specials", len(SPECIALS))
     require(specials in range(len(SPECIALS) + 1), f"specials = {specials!r} is none of 0, 1, 2")
-    return with_specials("bpe", pieces, encode, plain, count=specials)
+    return make_tokenizer_with_specials("bpe", pieces, encode, description, num_specials=specials)
 
 
-def bpe(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
+def fit_bpe(texts: Iterable[str], config: ConfigDict) -> Tokenizer:
     """Train byte-level BPE on the texts: all bytes, then merges of the most frequent
     pairs, up to config.vocabulary tokens.
     """
     from tokenizers import Regex, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Library
 
-    size = vocabulary_limit(config, BYTES + len(SPECIALS)) - len(SPECIALS)
-    library = byte_level(Library(models.BPE()))
+    size = max_vocabulary_size(config, BYTES + len(SPECIALS)) - len(SPECIALS)
+    library = use_byte_level_words(Library(models.BPE()))
     cut = pre_tokenizers.Split(Regex(LONG_RUNS), "isolated")
     library.pre_tokenizer = pre_tokenizers.Sequence([cut, library.pre_tokenizer])
     library.train_from_iterator(
         texts,
         trainers.BpeTrainer(
             vocab_size=size,
-            initial_alphabet=sorted(byte_letters()),
+            initial_alphabet=sorted(map_letters_to_bytes()),
             max_token_length=LONGEST,
             show_progress=False,
         ),

@@ -14,7 +14,7 @@ WORDS = re.compile(rf" ?\w{{1,{LONGEST}}}| ?[^\w\s]{{1,{LONGEST}}}|\s")
 
 
 @functools.cache
-def jieba_cut() -> Callable:
+def import_jieba_cut() -> Callable[[str], Iterator[str]]:  # text -> words
     """Return jieba's function text -> words, with its dictionary in the user's cache;
     raise a UserError where the package jieba is not installed.
     """
@@ -33,13 +33,13 @@ def jieba_cut() -> Callable:
     return segmenter.cut
 
 
-def split_chinese(text: str) -> Iterator[str]:
+def split_chinese_words(text: str) -> Iterator[str]:
     """Yield the words of a Chinese text, in parts of at most LONGEST characters."""
-    for word in jieba_cut()(text):
+    for word in import_jieba_cut()(text):
         yield from (word[i : i + LONGEST] for i in range(0, len(word), LONGEST))
 
 
 SPLITTERS: dict[str, Callable[[str], Iterable[str]]] = {
     "words": WORDS.findall,
-    "chinese_words": split_chinese,
+    "chinese_words": split_chinese_words,
 }

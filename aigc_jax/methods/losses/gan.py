@@ -12,7 +12,7 @@ from aigc_jax.core.method import Array
 
 class GanLoss(NamedTuple):
     """The losses of discriminator and generator, as functions of discriminator logits,
-    [B] -> [B] each.
+    [B] -> [B] each. A discriminator of packs has one logit per pack.
 
     Attributes:
       real: the discriminator's loss for the logits of real examples.
@@ -23,15 +23,16 @@ class GanLoss(NamedTuple):
       relative: whether the loss is a two-sample loss: logits are taken relative to the
         mean logit of the other kind, and `opposite` of the real logits is added to the
         generator's loss.
-      opposite: the generator's loss for the logits of real examples.
+      opposite: the generator's loss for the logits of real examples; None if the loss
+        is not relative.
     """
 
-    real: Callable
-    fake: Callable
-    generator: Callable
+    real: Callable[[Array], Array]
+    fake: Callable[[Array], Array]
+    generator: Callable[[Array], Array]
     boundary: float | None = 0.0
     relative: bool = False
-    opposite: Callable | None = None
+    opposite: Callable[[Array], Array] | None = None
 
     def discriminator_loss(
         self, real: Array, fake: Array, smoothing: Array | float = 0.0
@@ -39,29 +40,36 @@ class GanLoss(NamedTuple):
         """Return (1 - s) real(x) + s fake(x) + fake(G(z)): one-sided label smoothing s
         labels a real example as generated with probability s (Salimans et al. 2016,
         section 3.4).
+
+        Args:
+          real: logits [B] of real examples.
+          fake: logits [B] of generated examples.
+          smoothing: s, in [0, 1].
         """
-        real, fake = self.compared(real, fake)
+        real, fake = self.center_if_relative(real, fake)
         return (1 - smoothing) * self.real(real) + smoothing * self.fake(real) + self.fake(fake)
 
     def generator_loss(self, real: Array, fake: Array) -> Array:  # [B], [B] -> [B]
         """Return generator(fake), plus opposite(real) for a relative loss."""
-        real, fake = self.compared(real, fake)
+        real, fake = self.center_if_relative(real, fake)
         opposite = self.opposite if self.relative else None
         return self.generator(fake) + (opposite(real) if opposite else 0)
 
-    def compared(self, real: Array, fake: Array):
+    def center_if_relative(
+        self, real: Array, fake: Array
+    ) -> tuple[Array, Array]:  # [B], [B] -> [B], [B]
         """Return the logits that enter the loss: for a relative loss each minus the
         mean logit of the other kind, else unchanged.
         """
         return (real - fake.mean(), fake - real.mean()) if self.relative else (real, fake)
 
 
-def accept_loss(logit: Array):
+def nll_as_real(logit: Array) -> Array:  # [...] -> [...]
     """Return -log D in nats, where D = sigmoid(logit)."""
     return softplus(-logit)
 
 
-def reject_loss(logit: Array):
+def nll_as_fake(logit: Array) -> Array:  # [...] -> [...]
     """Return -log(1 - D) in nats, where D = sigmoid(logit)."""
     return softplus(logit)
 
@@ -69,9 +77,9 @@ def reject_loss(logit: Array):
 GAN = {
     # Goodfellow et al. 2014, eq. 1: -log D(x) - log(1 - D(G(z))) against log(1 -
     # D(G(z))), whose gradients are weak where D rejects the sample
-    "minimax": GanLoss(accept_loss, reject_loss, lambda fake: -softplus(fake)),
+    "minimax": GanLoss(nll_as_real, nll_as_fake, lambda fake: -softplus(fake)),
     # ibid., section 3: -log D(G(z)), the same fixed point with strong gradients early
-    "non_saturating": GanLoss(accept_loss, reject_loss, accept_loss),
+    "non_saturating": GanLoss(nll_as_real, nll_as_fake, nll_as_real),
     # Mao et al. 2017, eq. 9: (D(x) - 1)^2 / 2 + D(G(z))^2 / 2 and (D(G(z)) - 1)^2 / 2
     "least_squares": GanLoss(
         lambda real: (real - 1) ** 2 / 2,
@@ -90,6 +98,6 @@ GAN = {
     # Jolicoeur-Martineau 2019, section 4.2: the cross-entropy of D(x) - mean D(G(z))
     # and D(G(z)) - mean D(x), against the same with real and generated exchanged
     "relativistic_average": GanLoss(
-        accept_loss, reject_loss, accept_loss, relative=True, opposite=reject_loss
+        nll_as_real, nll_as_fake, nll_as_real, relative=True, opposite=nll_as_fake
     ),
 }

@@ -7,7 +7,7 @@ names to functions. Logarithms are natural, and units are nats.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,34 +22,45 @@ class Likelihood(NamedTuple):
     `scale` is the source of the scale parameter: "none" for likelihoods without a
     scale, "hp" a hyper-parameter, "scalar" one parameter of the model, "pixel" an
     output of the decoder for every value.
+
+    `log_prob` returns log p of each value in nats, for the values x [..., *S], the
+    location [..., *S] (the logits of a Bernoulli distribution, else the mean), the log
+    scale, [] or [..., *S] (the log variance of a normal distribution, the log scale of
+    a logistic one, None without a scale), and `data.dataset.Spec.levels`.
     """
 
     # (x [..., *S], location [..., *S], scale [] or [..., *S], levels) -> [..., *S]
     log_prob: Callable
-    mean: Callable  # location -> the expected value, in the data's range
+    mean: Callable[[Array], Array]  # location -> the expected value, on the scale of x
     scale: str
     discrete: bool  # a probability of integer grey levels: bits per dimension are defined
 
 
-def bernoulli(x: Array, logits: Array, _scale, _levels) -> Array:  # -> [..., *S]
+def bernoulli_log_prob(
+    x: Array, logits: Array, _scale: Any, _levels: Any
+) -> Array:  # 2 x [..., *S] -> [..., *S], elementwise
     """Return x log s(l) + (1 - x) log(1 - s(l)), s the sigmoid, for x in {0, 1} (Kingma
     & Welling 2013, appendix C.1).
     """
     return x * logits - softplus(logits)
 
 
-def gaussian(x: Array, mean: Array, log_var: Array, _levels) -> Array:  # -> [..., *S]
+def gaussian_log_prob(
+    x: Array, mean: Array, log_var: Array, _levels: Any
+) -> Array:  # 3 x [..., *S] -> [..., *S], elementwise
     """Return log N(x; mean, exp(log_var)) (Kingma & Welling 2013, appendix C.2). For a
     fixed variance v this is -(x - mean)^2 / 2v + constant.
     """
     return -0.5 * (math.log(2 * math.pi) + log_var + (x - mean) ** 2 * jnp.exp(-log_var))
 
 
-def discretized_logistic(x: Array, mean: Array, log_scale: Array, levels) -> Array:  # -> [..., *S]
+def discretized_logistic_log_prob(
+    x: Array, mean: Array, log_scale: Array, levels: int
+) -> Array:  # 3 x [..., *S] -> [..., *S], elementwise
     """Return log P of one of levels + 1 equidistant values in [-1, 1] under a logistic
     distribution: the mass within half a step of the value, or of the entire tail for
     the two extreme values (Kingma et al. 2016, section 5.2; Salimans et al. 2017,
-    eq. 2). The masses sum to 1.
+    eq. 2). The masses sum to 1. `levels` must be positive.
 
     The mass between b < a is computed as s(a) - s(b) = s(a) s(-b) (1 - exp(b - a)), s
     the sigmoid, which avoids cancellation.
@@ -62,16 +73,16 @@ def discretized_logistic(x: Array, mean: Array, log_scale: Array, levels) -> Arr
     return jnp.where(x < -1 + half, upper, jnp.where(x > 1 - half, lower, inside))
 
 
-def identity(location: Array):
+def identity(location: Array) -> Array:  # [...] -> [...]
     """Return the location unchanged: the mean of a likelihood over all real numbers."""
     return location
 
 
 LIKELIHOODS = {
-    "bernoulli": Likelihood(bernoulli, jax.nn.sigmoid, "none", True),
-    "gaussian": Likelihood(gaussian, identity, "hp", False),
-    "gaussian_scalar": Likelihood(gaussian, identity, "scalar", False),
-    "gaussian_pixel": Likelihood(gaussian, identity, "pixel", False),
-    "logistic": Likelihood(discretized_logistic, identity, "scalar", True),
-    "logistic_pixel": Likelihood(discretized_logistic, identity, "pixel", True),
+    "bernoulli": Likelihood(bernoulli_log_prob, jax.nn.sigmoid, "none", True),
+    "gaussian": Likelihood(gaussian_log_prob, identity, "hp", False),
+    "gaussian_scalar": Likelihood(gaussian_log_prob, identity, "scalar", False),
+    "gaussian_pixel": Likelihood(gaussian_log_prob, identity, "pixel", False),
+    "logistic": Likelihood(discretized_logistic_log_prob, identity, "scalar", True),
+    "logistic_pixel": Likelihood(discretized_logistic_log_prob, identity, "pixel", True),
 }

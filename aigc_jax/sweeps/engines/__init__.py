@@ -9,28 +9,28 @@ from typing import Any, NamedTuple
 
 from aigc_jax.sweeps.engines.base import Engine
 from aigc_jax.sweeps.engines.local import Local
-from aigc_jax.utils.errors import argument, brief, require
+from aigc_jax.utils.errors import mark_argument, require, short_repr
 
 
-def make_slurm(args: Namespace, cache: Path | None) -> Engine:
+def make_slurm(settings: Namespace, cache_dir: Path | None) -> Engine:
     """Return the engine Slurm. Raise a UserError if submitit or sbatch is missing."""
     from aigc_jax.sweeps.engines.slurm import Slurm
 
-    return Slurm(args, cache)
+    return Slurm(settings, cache_dir)
 
 
-def make_ray(args: Namespace, cache: Path | None) -> Engine:
+def make_ray(settings: Namespace, cache_dir: Path | None) -> Engine:
     """Return the engine Ray. Raise a UserError if package or cluster is missing."""
     from aigc_jax.sweeps.engines.ray import Ray
 
-    return Ray(args, cache)
+    return Ray(settings, cache_dir)
 
 
-def make_kubernetes(args: Namespace, cache: Path | None) -> Engine:
+def make_kubernetes(settings: Namespace, cache_dir: Path | None) -> Engine:
     """Return the engine that writes a Kubernetes manifest and runs nothing."""
     from aigc_jax.sweeps.engines.kubernetes import Kubernetes
 
-    return Kubernetes(args)
+    return Kubernetes(settings)
 
 
 class Setting(NamedTuple):
@@ -55,20 +55,26 @@ SETTINGS = {
 DEFAULT_SETTINGS = {name: setting.default for name, setting in SETTINGS.items()}
 
 
-def check_settings(engine: str, values: Mapping[str, Any]) -> None:
+def check_engine_settings(
+    engine: str, settings: Mapping[str, Any]
+) -> None:  # raises if set but not read by the engine
     """Raise a UserError for a setting that differs from its default and that the engine
     does not read.
+
+    Args:
+      engine: a key of ENGINES.
+      settings: the value of every setting in SETTINGS; further names are ignored.
     """
     for name, setting in SETTINGS.items():
-        value = values[name]
+        value = settings[name]
         require(
             value == setting.default or engine in setting.read_by,
-            f"{argument(name)}={brief(value, quotes=False)} is not used by "
-            f"{argument('engine')}={engine}, only by {', '.join(setting.read_by)}",
+            f"{mark_argument(name)}={short_repr(value, quote_strings=False)} is not used by "
+            f"{mark_argument('engine')}={engine}, only by {', '.join(setting.read_by)}",
         )
 
 
-# name -> (parsed arguments, directory of the compilation cache) -> engine. Its
+# name -> (settings, directory of the compilation cache) -> engine. Its
 # run(jobs, on_poll) returns how each job ended, or None if it only wrote a manifest.
 ENGINES: dict[str, Callable[[Namespace, Path | None], Engine]] = {
     "local": lambda args, cache: Local(args.slots, cache),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from aigc_jax.utils.errors import UserError, argument, require
+from aigc_jax.utils.errors import UserError, mark_argument, require
 
 EXIT_REFUSED = 78  # exit code of a job with a user error, which no smaller chunk solves
 EXIT_LOCKED = 75  # exit code of a job whose group another process holds
@@ -38,7 +38,7 @@ class Job(NamedTuple):
     log: Path  # the file of its output
 
 
-class Ended(NamedTuple):
+class ExitStatus(NamedTuple):
     """How a job ended."""
 
     code: int
@@ -53,64 +53,86 @@ class Engine(Protocol):
     wrote a manifest.
     """
 
-    def run(self, jobs: list[Job], on_poll: OnPoll) -> dict[str, Ended] | None:
-        """Return {name: how the job ended}; call `on_poll` periodically."""
+    def run(self, jobs: list[Job], on_poll: OnPoll) -> dict[str, ExitStatus] | None:  # by name
+        """Return {name: how the job ended}.
+
+        Args:
+          jobs: jobs with distinct names, which run concurrently.
+          on_poll: called every POLL seconds while jobs run.
+        """
         ...
 
 
-def cache_variables(folder: Path | None) -> dict[str, str]:
-    """Return environment variables of a shared compilation cache; the user's own
-    settings take precedence.
+def compilation_cache_variables(cache_dir: Path | None) -> dict[str, str]:  # environment
+    """Return environment variables of a shared compilation cache in `cache_dir`, {} for
+    None; the user's own settings take precedence.
     """
     return (
-        dict(JAX_COMPILATION_CACHE_DIR=str(folder), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
-        if folder
+        dict(
+            JAX_COMPILATION_CACHE_DIR=str(cache_dir), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"
+        )
+        if cache_dir
         else {}
     )
 
 
-def unreachable_error(engine: str, why: object) -> UserError:
+def unreachable_error(engine: str, reason: object) -> UserError:
     """Return the error of an engine whose cluster does not answer."""
     return UserError(
-        f"{argument('engine')}={engine} cannot be reached: {why}; no job was started; "
-        f"{argument('engine')}=local runs the same groups on this machine"
+        f"{mark_argument('engine')}={engine} cannot be reached: {reason}; no job was started; "
+        f"{mark_argument('engine')}=local runs the same groups on this machine"
     )
 
 
 def missing_package_error(engine: str) -> UserError:
     """Return the error of an engine whose package is not installed."""
     package = dict(slurm="submitit").get(engine, engine)
-    name = f"{argument('engine')}={engine}"
+    name = f"{mark_argument('engine')}={engine}"
     return UserError(f"{name} needs the package {package}: pip install {package}")
 
 
-def resources(args: Namespace) -> tuple[float, float]:
-    """Return the CPUs and GPUs of a job. Raise a UserError for invalid settings."""
+def check_resources(settings: Namespace) -> tuple[float, float]:  # CPUs, GPUs of a job
+    """Return the CPUs and GPUs of a job.
+
+    Args:
+      settings: cpus (more than 0) and gpus of a job, its time in minutes, and slots; a
+        time or slots of 0 are the engine's default.
+
+    Raises:
+      UserError: a number is out of range.
+    """
     for name, value, least, most in (
-        ("cpus", args.cpus, "more than 0", MOST_SHARES),
-        ("gpus", args.gpus, "0 or more", MOST_SHARES),
-        ("time", args.time, "0 or more", MOST_MINUTES),
-        ("slots", args.slots, "0 or more", MOST_SLOTS),
+        ("cpus", settings.cpus, "more than 0", MOST_SHARES),
+        ("gpus", settings.gpus, "0 or more", MOST_SHARES),
+        ("time", settings.time, "0 or more", MOST_MINUTES),
+        ("slots", settings.slots, "0 or more", MOST_SLOTS),
     ):
         if not 0 <= value <= most or (name == "cpus" and value == 0):
-            raise UserError(f"{argument(name)}={value} must be {least}, at most {most:,}")
-    return args.cpus, args.gpus
+            raise UserError(f"{mark_argument(name)}={value} must be {least}, at most {most:,}")
+    return settings.cpus, settings.gpus
 
 
-def require_integer(value: float, name: str, engine: str) -> int:
-    """Return a number of CPUs or GPUs as an integer. Raise a UserError for a fraction,
-    which the engine does not support.
+def require_integer(amount: float, resource: str, engine: str) -> int:
+    """Return a number of CPUs or GPUs as an integer.
+
+    Args:
+      amount: the number.
+      resource: "cpus" or "gpus", for the error message.
+      engine: the engine's name, for the error message.
+
+    Raises:
+      UserError: the number is a fraction, which the engine does not support.
     """
-    if value != int(value):
+    if amount != int(amount):
         raise UserError(
-            f"{argument(name)}={value:g} must be an integer with "
-            f"{argument('engine')}={engine}; only ray supports fractions"
+            f"{mark_argument(resource)}={amount:g} must be an integer with "
+            f"{mark_argument('engine')}={engine}; only ray supports fractions"
         )
-    return int(value)
+    return int(amount)
 
 
 @contextlib.contextmanager
-def signals_at_the_end() -> Iterator[None]:
+def delay_signals() -> Iterator[None]:  # until the context ends
     """Delay the handling of signals that arrive within the context until its end.
 
     A process may be started before it is assigned to the variable by which a signal
@@ -133,7 +155,13 @@ def signals_at_the_end() -> Iterator[None]:
 
 
 class Task:
-    """A job that is sent to another machine; calling the task runs the job."""
+    """A job that is sent to another machine; calling the task runs the job.
+
+    Args:
+      job: the job; its log must be on a file system that both machines share.
+      defaults: environment variables that those of the other machine override.
+      variables: environment variables that override both.
+    """
 
     def __init__(
         self, job: Job, defaults: dict[str, str], variables: dict[str, str] | None = None
@@ -150,16 +178,16 @@ class Task:
         # Ray stops a task by SIGINT, which background processes of a shell ignore.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            with signals_at_the_end():
+            with delay_signals():
                 try:
-                    self.process = self._start()
+                    self.process = self._start_process()
                 except OSError as e:
                     return 1, f"its machine cannot access the sweep: {e}"
             while self.process.poll() is None:
                 time.sleep(POLL)
         finally:
             if self.process is not None:
-                self.stop()
+                self.terminate_and_wait()
         code = self.process.returncode
         return (
             (EXIT_PREEMPTED, "stopped before it started")
@@ -167,7 +195,10 @@ class Task:
             else (code, "")
         )
 
-    def _start(self) -> subprocess.Popen:
+    def _start_process(self) -> subprocess.Popen:
+        """Start the command line in the working directory of the machine that sent the
+        task.
+        """
         with open(self.log, "ab") as log:
             return subprocess.Popen(
                 [sys.executable, *self.words],
@@ -177,21 +208,21 @@ class Task:
                 cwd=self.folder,
                 env=self.defaults | dict(os.environ) | self.variables,
                 start_new_session=True,
-                preexec_fn=self.prepare,
+                preexec_fn=self.preexec_fn,
             )
 
-    prepare: Callable[[], None] | None = None
+    preexec_fn: Callable[[], None] | None = None
 
-    def stop(self) -> None:
+    def terminate_and_wait(self) -> None:  # SIGTERM
         """Send SIGTERM, so that the program saves, and wait until it ends. Signal
         handlers call this method too, so it must not wait for the Popen object's lock.
         """
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
-        self.wait()
+        self.wait_without_reaping()
 
-    def wait(self) -> None:
+    def wait_without_reaping(self) -> None:  # its exit code remains for poll
         """Wait until the process has ended, without reaping its exit code, which `poll`
         reads.
         """
@@ -200,14 +231,14 @@ class Task:
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
 
 
-def check_address(address: str) -> None:
+def check_ray_reachable(address: str) -> None:  # HOST:PORT or ray://HOST:PORT
     """Raise a UserError unless an address accepts connections, for which Ray itself
     would retry for minutes.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     require(
         host and port.isdecimal(),
-        f"{argument('address')}={address} is neither HOST:PORT nor ray://HOST:PORT",
+        f"{mark_argument('address')}={address} is neither HOST:PORT nor ray://HOST:PORT",
     )
     try:
         socket.create_connection((host, int(port)), timeout=REACH).close()

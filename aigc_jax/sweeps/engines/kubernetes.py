@@ -7,10 +7,10 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
-from aigc_jax.sweeps.engines.base import Job, OnPoll, require_integer, resources
-from aigc_jax.utils.disk import disk_errors
+from aigc_jax.sweeps.engines.base import Job, OnPoll, check_resources, require_integer
+from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.documents import write_atomically
-from aigc_jax.utils.errors import argument, require
+from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.terminal import print_text
 
 # Retries of an index. Their delays, 10 s and doubled each time, outlast the 120 s after
@@ -21,7 +21,7 @@ SAVING = 120  # seconds that a program has to save
 PICK = 'shift "$JOB_COMPLETION_INDEX" && eval "exec python $1"'
 
 
-def yaml_literal(text: str) -> str:
+def escape_dollars(text: str) -> str:  # "$" -> "$$"
     """Escape a word of `command` or `args` so that Kubernetes passes `text` unchanged:
     Kubernetes replaces $(NAME) by a variable and $$ by $ (Container.args in its
     reference).
@@ -34,41 +34,51 @@ class Kubernetes:
 
     The `python` of `image` must have aigc_jax installed, or requirements.txt with the
     repository as the working directory. `claim` is the volume that contains SWEEP.
+
+    Args:
+      args: workdir and the settings that Kubernetes reads (`engines.SETTINGS`).
+
+    Raises:
+      UserError: a setting is missing or invalid.
     """
 
-    def __init__(self, args: Namespace) -> None:
+    def __init__(self, settings: Namespace) -> None:
         require(
-            args.image,
-            f"{argument('engine')}=k8s needs {argument('image')}=IMAGE, whose `python` has "
-            "aigc_jax installed",
+            settings.image,
+            f"{mark_argument('engine')}=k8s needs {mark_argument('image')}=IMAGE, whose `python` "
+            "has aigc_jax installed",
         )
-        claim, _, mounted = args.claim.partition(":")
-        self.sweep = Path(args.workdir).absolute()
+        claim, _, mounted = settings.claim.partition(":")
+        self.sweep = Path(settings.workdir).absolute()
         require(
-            not args.claim or (claim and self.sweep.is_relative_to(mounted or "-")),
-            f"{argument('claim')}={args.claim} must be NAME:PATH, a volume claim and where it is "
-            f"mounted, above {self.sweep}",
+            not settings.claim or (claim and self.sweep.is_relative_to(mounted or "-")),
+            f"{mark_argument('claim')}={settings.claim} must be NAME:PATH, a volume claim and "
+            f"where it is mounted, above {self.sweep}",
         )
-        self.image, self.seconds, self.slots = args.image, 60 * args.time, args.slots
+        self.image, self.seconds, self.slots = settings.image, 60 * settings.time, settings.slots
         self.claim, self.mounted = claim, mounted or str(self.sweep)
-        cpus, gpus = resources(args)
+        cpus, gpus = check_resources(settings)
         gpus = require_integer(gpus, "gpus", "k8s")
         self.resources = {"cpu": f"{cpus:g}"} | ({"nvidia.com/gpu": gpus} if gpus else {})
 
-    def run(self, jobs: list[Job], on_poll: OnPoll = lambda: None) -> None:
+    def run(
+        self, jobs: list[Job], on_poll: OnPoll = lambda: None
+    ) -> None:  # writes k8s-job.yaml, runs nothing
         """Write SWEEP/k8s-job.yaml; return None, because nothing runs yet."""
         import yaml
 
         path = self.sweep / "k8s-job.yaml"
-        with disk_errors(self.sweep):
-            write_atomically(path, yaml.safe_dump(self.manifest(jobs), sort_keys=False, width=1000))
+        with convert_disk_errors(self.sweep):
+            write_atomically(
+                path, yaml.safe_dump(self.build_manifest(jobs), sort_keys=False, width=1000)
+            )
         print_text(
             f"{path}: {len(jobs)} programs; start them with\n  kubectl create -f "
             f"{shlex.quote(str(path))}"
         )
         print_text("after they finish, the same sweep command writes the table and the figure")
 
-    def manifest(self, jobs: list[Job]) -> dict:
+    def build_manifest(self, jobs: list[Job]) -> dict:  # of one Indexed Job
         """Return the Job, API version batch/v1:
         https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/
         """
@@ -88,22 +98,22 @@ class Kubernetes:
                     )
                 ]
             ),
-            template=dict(spec=self.pod(jobs)),
+            template=dict(spec=self.build_pod_spec(jobs)),
         )
         name = re.sub(r"[^a-z0-9]+", "-", self.sweep.name.lower()).strip("-")[:30] or "sweep"
         return dict(
             apiVersion="batch/v1", kind="Job", metadata=dict(generateName=f"{name}-"), spec=spec
         )
 
-    def pod(self, jobs: list[Job]) -> dict:
+    def build_pod_spec(self, jobs: list[Job]) -> dict:
         """Return the pod, which runs the job of its completion index."""
-        lines = [yaml_literal(shlex.join(job.words)) for job in jobs]
+        lines = [escape_dollars(shlex.join(job.words)) for job in jobs]
         volume = (
             dict(persistentVolumeClaim=dict(claimName=self.claim))
             if self.claim
             else dict(hostPath=dict(path=self.mounted, type="Directory"))
         )
-        command = ["sh", "-c", yaml_literal(PICK), "sh"]
+        command = ["sh", "-c", escape_dollars(PICK), "sh"]
         container = dict(
             name="group",
             image=self.image,

@@ -5,22 +5,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from aigc_jax.sweeps.engines.base import (
     MOST_SLOTS,
     POLL,
-    Ended,
+    ExitStatus,
     Job,
-    cache_variables,
-    signals_at_the_end,
+    OnPoll,
+    compilation_cache_variables,
+    delay_signals,
 )
-from aigc_jax.utils.errors import argument, require
-from aigc_jax.utils.subprocesses import package_path, reason_of
+from aigc_jax.utils.errors import mark_argument, require
+from aigc_jax.utils.subprocesses import describe_failure, package_environment
 
 
-def count_gpus() -> list[str]:
+def list_visible_gpus() -> list[str]:  # of CUDA_VISIBLE_DEVICES or nvidia-smi
     """Return the GPUs that this process may use, as named by CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
@@ -38,39 +38,48 @@ def count_gpus() -> list[str]:
 
 
 class Local:
-    """The engine of processes on this host: one per GPU, or `slots` processes."""
+    """The engine of processes on this host: one per GPU, or `slots` processes.
 
-    def __init__(self, slots: int = 0, cache: Path | None = None):
+    Args:
+      slots: number of concurrent processes, which share the GPUs; 0: one per GPU, or
+        one without GPUs.
+      cache: directory of the compilation cache; None: no cache.
+    """
+
+    def __init__(self, slots: int = 0, cache_dir: Path | None = None) -> None:
         require(
-            0 <= slots <= MOST_SLOTS, f"{argument('slots')}={slots} must be 1 to {MOST_SLOTS:,}"
+            0 <= slots <= MOST_SLOTS,
+            f"{mark_argument('slots')}={slots} must be 1 to {MOST_SLOTS:,}",
         )
-        devices = count_gpus()
-        self.places = [
+        devices = list_visible_gpus()
+        self.slot_gpus = [
             devices[i % len(devices)] if devices else None
             for i in range(slots or len(devices) or 1)
         ]
-        self.cache = cache
+        self.cache_dir = cache_dir
 
-    def run(self, jobs: list[Job], on_poll: Callable = lambda: None) -> dict[str, Ended]:
+    def run(
+        self, jobs: list[Job], on_poll: OnPoll = lambda: None
+    ) -> dict[str, ExitStatus]:  # by name
         """Run all jobs to completion and call `on_poll` periodically. If this process
         is interrupted, the jobs receive SIGTERM and can save.
         """
         waiting = list(jobs)
         running: dict[str, tuple[Job, str | None, subprocess.Popen]] = {}
-        ended: dict[str, Ended] = {}
-        free = list(self.places)
+        ended: dict[str, ExitStatus] = {}
+        free = list(self.slot_gpus)
         try:
             while waiting or running:
                 while waiting and free:
-                    self._begin(waiting.pop(0), free.pop(0), running)
+                    self._start_running(waiting.pop(0), free.pop(0), running)
                 done = [
                     name for name, (*_, process) in running.items() if process.poll() is not None
                 ]
                 for name in done:
-                    job, place, process = running.pop(name)
-                    reason = reason_of(process.returncode, job.log)
-                    ended[name] = Ended(process.returncode, reason)
-                    free.append(place)
+                    job, gpu, process = running.pop(name)
+                    reason = describe_failure(process.returncode, job.log)
+                    ended[name] = ExitStatus(process.returncode, reason)
+                    free.append(gpu)
                 on_poll()
                 time.sleep(POLL)
         except BaseException:
@@ -81,17 +90,18 @@ class Local:
             raise
         return ended
 
-    def _begin(self, job: Job, place: str | None, running: dict) -> None:
+    def _start_running(self, job: Job, gpu: str | None, running: dict[str, tuple]) -> None:
         """Start a job; from its start on, an interrupt stops it with the other jobs."""
-        with signals_at_the_end():
-            running[job.name] = job, place, self._start(job, place)
+        with delay_signals():
+            running[job.name] = job, gpu, self._start_process(job, gpu)
 
-    def _start(self, job: Job, place: str | None) -> subprocess.Popen:
+    def _start_process(self, job: Job, gpu: str | None) -> subprocess.Popen:
+        """Start a job's process on a GPU; None: do not change CUDA_VISIBLE_DEVICES."""
         variables = (
-            cache_variables(self.cache)
+            compilation_cache_variables(self.cache_dir)
             | dict(os.environ)
-            | package_path()
-            | ({} if place is None else dict(CUDA_VISIBLE_DEVICES=place))
+            | package_environment()
+            | ({} if gpu is None else dict(CUDA_VISIBLE_DEVICES=gpu))
         )
         with open(job.log, "ab") as log:
             return subprocess.Popen(

@@ -15,26 +15,34 @@ from aigc_jax.sweeps.engines.base import (
     OURS,
     POLL,
     SAVING,
-    Ended,
+    ExitStatus,
     Job,
     OnPoll,
     Task,
-    cache_variables,
-    check_address,
+    check_ray_reachable,
+    check_resources,
+    compilation_cache_variables,
     missing_package_error,
-    resources,
     unreachable_error,
 )
-from aigc_jax.utils.errors import argument, first_line, require
-from aigc_jax.utils.subprocesses import package_path, reason_of
+from aigc_jax.utils.errors import first_line, mark_argument, require
+from aigc_jax.utils.subprocesses import describe_failure, package_environment
 
 
 class Ray:
     """The engine of tasks on an existing Ray cluster (`address`), or on a local cluster
     that is started for the duration of the sweep.
+
+    Args:
+      args: the settings that Ray reads (`engines.SETTINGS`).
+      cache: directory of the compilation cache; None: no cache.
+
+    Raises:
+      UserError: the package ray is missing, the cluster does not answer, or a setting
+        is invalid.
     """
 
-    def __init__(self, args: Namespace, cache: Path | None) -> None:
+    def __init__(self, settings: Namespace, cache_dir: Path | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray warns if this is unset; `variables` sets CUDA_VISIBLE_DEVICES.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -42,36 +50,38 @@ class Ray:
             import ray
         except ImportError:
             raise missing_package_error("ray") from None
-        self.ray, self.address, self.cache = (
+        self.ray, self.address, self.cache_dir = (
             ray,
-            args.address or os.environ.get("RAY_ADDRESS", ""),
-            cache,
+            settings.address or os.environ.get("RAY_ADDRESS", ""),
+            cache_dir,
         )
-        self.shares = dict(zip(("num_cpus", "num_gpus"), resources(args), strict=True))
+        self.shares = dict(zip(("num_cpus", "num_gpus"), check_resources(settings), strict=True))
         self.variables = {k: v for k, v in os.environ.items() if k.startswith(OURS)}
-        self.variables |= package_path()
+        self.variables |= package_environment()
         # A program without a GPU share has no GPU; a program with a fraction of a GPU
         # uses that fraction of its memory.
-        self.variables |= dict(CUDA_VISIBLE_DEVICES="") if not args.gpus else {}
+        self.variables |= dict(CUDA_VISIBLE_DEVICES="") if not settings.gpus else {}
         self.variables |= (
-            dict(XLA_PYTHON_CLIENT_MEM_FRACTION=f"{0.9 * args.gpus:.2f}")
-            if 0 < args.gpus < 1
+            dict(XLA_PYTHON_CLIENT_MEM_FRACTION=f"{0.9 * settings.gpus:.2f}")
+            if 0 < settings.gpus < 1
             else {}
         )
         if self.address:
-            check_address(self.address)
+            check_ray_reachable(self.address)
         ray.cloudpickle.register_pickle_by_value(base)  # else all machines must import it
 
-    def run(self, jobs: list[Job], on_poll: OnPoll = lambda: None) -> dict[str, Ended]:
+    def run(
+        self, jobs: list[Job], on_poll: OnPoll = lambda: None
+    ) -> dict[str, ExitStatus]:  # by name
         """Run all jobs to completion. If this process is interrupted, the jobs are
         cancelled and can save.
         """
-        ray, ended = self.ray, dict[str, Ended]()
+        ray, ended = self.ray, dict[str, ExitStatus]()
         with self._connected():
             remote = ray.remote(**self.shares)(lambda task: task())
             waiting = {
                 remote.options(name=job.name).remote(
-                    Task(job, cache_variables(self.cache), self.variables)
+                    Task(job, compilation_cache_variables(self.cache_dir), self.variables)
                 ): job
                 for job in jobs
             }
@@ -90,6 +100,9 @@ class Ray:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[None]:
+        """Connect to the cluster, or start a local one, until the context ends. Raise a
+        UserError where this fails or a job needs more than this machine has.
+        """
         before = signal.getsignal(signal.SIGTERM)  # Ray replaces the handler
         try:
             cluster = (
@@ -111,16 +124,17 @@ class Ray:
                 available = self.ray.cluster_resources().get(name, 0)
                 require(
                     self.shares[key] <= available,
-                    f"{argument(key[4:])}={self.shares[key]:g} is more than the {available:g} of "
-                    "this machine",
+                    f"{mark_argument(key[4:])}={self.shares[key]:g} is more than the "
+                    f"{available:g} of this machine",
                 )
             yield
         finally:
             self.ray.shutdown()
 
-    def _result(self, ref: Any, job: Job) -> Ended:
+    def _result(self, ref: Any, job: Job) -> ExitStatus:
+        """Return how a job ended, by the reference of its task."""
         try:
             code, why = self.ray.get(ref)
         except self.ray.exceptions.RayError as e:
-            return Ended(1, f"Ray lost its process: {first_line(e)}")
-        return Ended(code, why or reason_of(code, job.log))
+            return ExitStatus(1, f"Ray lost its process: {first_line(e)}")
+        return ExitStatus(code, why or describe_failure(code, job.log))

@@ -17,17 +17,17 @@ from aigc_jax.sweeps.engines.base import (
     EXIT_PREEMPTED,
     POLL,
     SAVING,
-    Ended,
+    ExitStatus,
     Job,
     OnPoll,
     Task,
-    cache_variables,
+    check_resources,
+    compilation_cache_variables,
     missing_package_error,
     require_integer,
-    resources,
     unreachable_error,
 )
-from aigc_jax.utils.subprocesses import package_path, reason_of
+from aigc_jax.utils.subprocesses import describe_failure, package_environment
 
 MINUTES = 60  # default time limit of a job
 REQUEUES = 30  # times that a program may reach its time limit and resume
@@ -64,7 +64,7 @@ class SlurmTask(Task):
 
     received_term = False
 
-    def prepare(self) -> None:
+    def preexec_fn(self) -> None:  # ignores USR2 in the program
         """Ignore USR2 in the program: this process handles the signal."""
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
@@ -72,7 +72,7 @@ class SlurmTask(Task):
         """Run the task as Task does; after TERM, wait until Slurm ends the job."""
         from submitit.core.utils import UncompletedJobError
 
-        signal.signal(signal.SIGTERM, self.hand_on)  # submitit ignores it
+        signal.signal(signal.SIGTERM, self.forward_term_as_int)  # submitit ignores it
         try:
             ended = super().__call__()
             since = time.monotonic()
@@ -86,30 +86,38 @@ class SlurmTask(Task):
         except UncompletedJobError as e:  # the task reached its time limit too often
             return EXIT_PREEMPTED, str(e)
 
-    def hand_on(self, number: int, frame: object) -> None:
+    def forward_term_as_int(self, signal_number: int, frame: object) -> None:
         """Forward Slurm's TERM to the program as INT, so that it saves."""
         self.received_term = True
         if self.process is not None:
             # INT, because a second TERM would end the program before it has saved.
             self.process.send_signal(signal.SIGINT)
 
-    def checkpoint(self) -> Any:
+    def checkpoint(self) -> Any:  # submitit's DelayedSubmission
         """Return the submission that submitit requeues: the same command line, which
         resumes.
         """
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
-            self.wait() if self.received_term else self.stop()
+            self.wait_without_reaping() if self.received_term else self.terminate_and_wait()
         again = copy.copy(self)
         again.process, again.received_term = None, False
         return DelayedSubmission(again)
 
 
 class Slurm:
-    """The engine of one array job of all programs; submitit's files: SWEEP/slurm."""
+    """The engine of one array job of all programs; submitit's files: SWEEP/slurm.
 
-    def __init__(self, args: Namespace, cache: Path | None) -> None:
+    Args:
+      args: workdir and the settings that Slurm reads (`engines.SETTINGS`).
+      cache: directory of the compilation cache; None: no cache.
+
+    Raises:
+      UserError: submitit or sbatch is missing, or a setting is invalid.
+    """
+
+    def __init__(self, settings: Namespace, cache_dir: Path | None) -> None:
         try:
             import cloudpickle
             import submitit
@@ -122,24 +130,26 @@ class Slurm:
             cloudpickle.register_pickle_by_value(module)
         cpus, gpus = (
             require_integer(share, name, "slurm")
-            for share, name in zip(resources(args), ("cpus", "gpus"), strict=True)
+            for share, name in zip(check_resources(settings), ("cpus", "gpus"), strict=True)
         )
-        more = dict(pair.split("=", 1) if "=" in pair else (pair, True) for pair in args.slurm)
-        self.cache, self.folder = cache, Path(args.workdir).absolute() / "slurm"
+        more = dict(pair.split("=", 1) if "=" in pair else (pair, True) for pair in settings.slurm)
+        self.cache_dir, self.folder = cache_dir, Path(settings.workdir).absolute() / "slurm"
         self.executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES)
         self.executor.update_parameters(
-            job_name=Path(args.workdir).absolute().name,
-            time=args.time or MINUTES,
+            job_name=Path(settings.workdir).absolute().name,
+            time=settings.time or MINUTES,
             cpus_per_task=cpus,
             stderr_to_stdout=True,
             srun_args=[f"--cpus-per-task={cpus}"],  # srun no longer inherits the number from sbatch
-            array_parallelism=args.slots or 10**6,
+            array_parallelism=settings.slots or 10**6,
             additional_parameters=more,
-            **(dict(partition=args.partition) if args.partition else {}),
+            **(dict(partition=settings.partition) if settings.partition else {}),
             **(dict(gpus_per_node=gpus) if gpus else {}),
         )
 
-    def run(self, jobs: list[Job], on_poll: OnPoll = lambda: None) -> dict[str, Ended]:
+    def run(
+        self, jobs: list[Job], on_poll: OnPoll = lambda: None
+    ) -> dict[str, ExitStatus]:  # by name
         """Submit all jobs and wait until they have ended. If this process is
         interrupted, the jobs are cancelled and can save.
         """
@@ -149,7 +159,10 @@ class Slurm:
             # submitit also prints the errors that it raises
             with contextlib.redirect_stderr(io.StringIO()), self.executor.batch():
                 tasks = [
-                    SlurmTask(job, cache_variables(self.cache), package_path()) for job in jobs
+                    SlurmTask(
+                        job, compilation_cache_variables(self.cache_dir), package_environment()
+                    )
+                    for job in jobs
                 ]
                 sent = {
                     job.name: (job, self.executor.submit(task))
@@ -159,48 +172,58 @@ class Slurm:
             raise unreachable_error(
                 "slurm", str(e).strip().splitlines()[-1].removeprefix("sbatch: error: ")
             ) from None
-        number = next(iter(sent.values()))[1].job_id.split("_")[0]
+        array_job_id = next(iter(sent.values()))[1].job_id.split("_")[0]
         try:
-            return self._wait(dict(sent), number, on_poll)
+            return self._wait(dict(sent), array_job_id, on_poll)
         except BaseException:
-            subprocess.run(["scancel", number], check=False)
+            subprocess.run(["scancel", array_job_id], check=False)
             end = time.monotonic() + SAVING
             while time.monotonic() < end and any(
-                state not in ENDED for state in (job_states(number) or {}).values()
+                state not in ENDED for state in (query_job_states(array_job_id) or {}).values()
             ):
                 time.sleep(POLL)
             raise
 
     def _wait(
-        self, waiting: dict[str, tuple[Job, Any]], number: str, on_poll: OnPoll
-    ) -> dict[str, Ended]:
-        ended: dict[str, Ended] = {}
-        lost: dict[str, tuple[str, float]] = {}
+        self, waiting: dict[str, tuple[Job, Any]], array_job_id: str, on_poll: OnPoll
+    ) -> dict[str, ExitStatus]:
+        """Return how the jobs of an array job ended. `waiting` is {name: (job,
+        submitit's job)}.
+        """
+        ended: dict[str, ExitStatus] = {}
+        ends: dict[str, tuple[str, float]] = {}
         last = 0.0
         while waiting:
             if time.monotonic() - last > ASK:
-                states, last = job_states(number), time.monotonic()
+                states, last = query_job_states(array_job_id), time.monotonic()
                 # This makes a network file system refresh the directory.
                 self.folder.chmod(self.folder.stat().st_mode)
                 jobs = {name: sent.job_id for name, (_, sent) in waiting.items()}
-                lost |= {} if states is None else ended_since(jobs, states, lost, last)
+                ends |= {} if states is None else update_end_times(jobs, states, ends, last)
             for name, (job, sent) in list(waiting.items()):
                 if sent.paths.result_pickle.exists():
-                    ended[name] = read_result(job, sent)
-                elif name in lost and last - lost[name][1] > LOST:
-                    ended[name] = without_result(sent, lost[name][0])
+                    ended[name] = read_exit_status(job, sent)
+                elif name in ends and last - ends[name][1] > LOST:
+                    ended[name] = infer_exit_status(sent, ends[name][0])
                 waiting = {n: w for n, w in waiting.items() if n not in ended}
             on_poll()
             time.sleep(POLL)
         return ended
 
 
-def job_states(number: str) -> dict[str, str] | None:
+def query_job_states(array_job_id: str) -> dict[str, str] | None:  # {job id: state}
     """Return the states of an array job by squeue, which needs no accounting database
     and omits jobs that ended long ago; None if squeue fails.
     """
     process = subprocess.run(
-        ["squeue", "--noheader", "--states=all", "--array", f"--jobs={number}", "--format=%i|%T"],
+        [
+            "squeue",
+            "--noheader",
+            "--states=all",
+            "--array",
+            f"--jobs={array_job_id}",
+            "--format=%i|%T",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -210,44 +233,50 @@ def job_states(number: str) -> dict[str, str] | None:
     return dict(line.strip().split("|") for line in process.stdout.splitlines())
 
 
-def ended_since(
-    jobs: dict[str, str],
+def update_end_times(
+    job_ids: dict[str, str],
     states: dict[str, str],
-    before: dict[str, tuple[str, float]],
+    previous_ends: dict[str, tuple[str, float]],
     now: float,
-) -> dict[str, tuple[str, float]]:
-    """Return {name: (state, time at which the end was first observed, or now)} of jobs.
+) -> dict[str, tuple[str, float]]:  # {name: (state, time of its end, or now)}
+    """Return {name: (state, time)} of jobs: of an ended job, the time of the last query
+    before its end was observed, or of the first query; else now.
 
     Args:
-      jobs: {name: Slurm's number of the job}.
-      states: {number: state}, as `job_states` returns them.
-      before: the previous result.
+      job_ids: {name: job id}.
+      states: {job id: state}, as `query_job_states` returns them.
+      previous_ends: the previous result.
       now: the current time in seconds.
     """
     ends = {}
-    for name, number in jobs.items():
-        state = states.get(number, "")
-        ends[name] = state, before[name][1] if state in ENDED and name in before else now
+    for name, job_id in job_ids.items():
+        state = states.get(job_id, "")
+        ends[name] = (
+            state,
+            previous_ends[name][1] if state in ENDED and name in previous_ends else now,
+        )
     return ends
 
 
-def read_result(job: Job, sent: Any) -> Ended:
+def read_exit_status(job: Job, slurm_job: Any) -> ExitStatus:
     """Return how a job with a result file ended."""
     try:
-        code, why = sent.result()
+        code, why = slurm_job.result()
     except Exception as e:  # any error of the remote process, with its traceback
-        return Ended(
-            1, f"Slurm's job {sent.job_id}: {type(e).__name__}; its log: {sent.paths.stdout}"
+        return ExitStatus(
+            1,
+            f"Slurm's job {slurm_job.job_id}: {type(e).__name__}; its log: "
+            f"{slurm_job.paths.stdout}",
         )
-    return Ended(code, why or reason_of(code, job.log))
+    return ExitStatus(code, why or describe_failure(code, job.log))
 
 
-def without_result(sent: Any, state: str) -> Ended:
+def infer_exit_status(slurm_job: Any, state: str) -> ExitStatus:  # of a job without a result file
     """Return how a job without a result file ended, by its state in Slurm."""
     if state in BY_OTHERS:
-        return Ended(EXIT_PREEMPTED, f"Slurm's job {sent.job_id} ended as {state}")
-    return Ended(
+        return ExitStatus(EXIT_PREEMPTED, f"Slurm's job {slurm_job.job_id} ended as {state}")
+    return ExitStatus(
         1,
-        f"Slurm's job {sent.job_id} ended{f' as {state}' if state else ''}: "
-        f"{reason_of(1, sent.paths.stdout)}",
+        f"Slurm's job {slurm_job.job_id} ended{f' as {state}' if state else ''}: "
+        f"{describe_failure(1, slurm_job.paths.stdout)}",
     )
