@@ -45,13 +45,13 @@ def sweep(examples):
     return aigc_jax.load(examples[0] / "lr")
 
 
-def test_the_examples_of_the_docstrings_are_true(examples):
+def test_docstring_examples_pass(examples):
     _, results, report = examples
     assert results.failed == 0, "".join(report)
     assert results.attempted > 12
 
 
-def test_importing_the_package_imports_no_jax():
+def test_importing_the_package_does_not_import_jax():
     code = (
         "import sys, aigc_jax\n"
         "assert 'numpy' not in sys.modules and 'aigc_jax.core' not in sys.modules\n"
@@ -67,7 +67,7 @@ def test_importing_the_package_imports_no_jax():
         _ = aigc_jax.tain
 
 
-def test_a_finished_run_is_returned_as_it_is(examples, monkeypatch):
+def test_finished_run_is_returned_unchanged(examples, monkeypatch):
     monkeypatch.setattr(
         Programs, "start_compiling", lambda _: None
     )  # what is not called is not compiled
@@ -80,7 +80,7 @@ def test_a_finished_run_is_returned_as_it_is(examples, monkeypatch):
         aigc_jax.train(run.config, run.dir.path, {"steps": 21})
 
 
-def test_mistakes_at_a_run_or_a_sweep_name_arguments(examples):
+def test_errors_of_runs_and_sweeps_name_arguments(examples):
     run = aigc_jax.load(examples[0] / "gan")
     assert repr(run) == f"Run({str(examples[0] / 'gan')!r}, step 20)"
     for call, words in (
@@ -104,7 +104,7 @@ def test_mistakes_at_a_run_or_a_sweep_name_arguments(examples):
             call()
 
 
-def test_runs_of_a_sweep_are_found_by_their_overrides(sweep):
+def test_sweep_runs_are_selected_by_overrides(sweep):
     every = [trial["trial"] for trial in sweep.trials()]
     assert sweep.trial_names() == every and len(every) == 4
     assert sweep.trial_names({"hp.lr": 1e-3}) == sweep.trial_names(lr="0.001") == every[:2]
@@ -123,7 +123,7 @@ def test_runs_of_a_sweep_are_found_by_their_overrides(sweep):
             sweep.run(**{keys: 1e-2})
 
 
-def test_rows_of_a_sweep_are_a_table(sweep):
+def test_sweep_rows_form_a_table(sweep):
     rows = sweep.rows("valid")
     assert {row["split"] for row in rows} == {"valid"} and len(rows) < len(sweep.rows())
     assert {(row["hp.lr"], row["seed"]) for row in rows} == {
@@ -134,14 +134,14 @@ def test_rows_of_a_sweep_are_a_table(sweep):
         sweep.table("test/elbow")
 
 
-def test_a_figure_of_a_sweep_is_shown_by_a_notebook_and_leaves_its_backend(sweep):
+def test_sweep_figure_displays_in_a_notebook_without_changing_its_backend(sweep):
     before = matplotlib.get_backend()
     figure = sweep.figure()
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert matplotlib.get_backend() == before and not matplotlib.pyplot.get_fignums()
 
 
-def test_a_sweep_that_is_finished_trains_nothing_again(examples, monkeypatch):
+def test_finished_sweep_starts_no_job(examples, monkeypatch):
     monkeypatch.setattr(Local, "run", lambda *_: pytest.fail("a job was started"))
     small = {"steps": 12, "nll_samples": 10, "latent_dims": (2,)}
     listed = [{"hp.lr": 1e-3, "seed": 1}, {"hp.lr": 1e-2, "seed": 0}]
@@ -149,7 +149,7 @@ def test_a_sweep_that_is_finished_trains_nothing_again(examples, monkeypatch):
     assert len(again.trials()) == 4
 
 
-def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
+def test_config_dict_and_grid_make_the_same_trials_as_the_command_line():
     grids = api._as_grids({"hp.lr": [1e-3, 1e-2], "latent_dims": [(2,), (3,)]})
     made = request.make_request(tiny("vae"), None, grids, 2, {"steps": 8})
     assert made.source == "ConfigDict" and len(made.trials) == 8 and made.base.steps == "8"
@@ -201,13 +201,13 @@ def test_a_config_dict_and_a_grid_make_the_trials_of_the_command_line():
         ),
     ],
 )
-def test_mistakes_name_arguments_and_leave_nothing(tmp_path, given, words):
+def test_errors_name_arguments_and_create_no_files(tmp_path, given, words):
     with pytest.raises(UserError, match=words):
         aigc_jax.sweep(**dict(workdir=tmp_path / "sweep") | given)
     assert not (tmp_path / "sweep").exists()
 
 
-def test_mistakes_of_training_name_arguments(tmp_path):
+def test_training_errors_name_arguments(tmp_path):
     for given, words in (
         ((None, tmp_path / "x"), "is not a run yet: set a config, such as config=gan_digits"),
         (("gan_digit", tmp_path / "x"), "^config=gan_digit: no such file"),
@@ -234,7 +234,7 @@ def test_mistakes_of_training_name_arguments(tmp_path):
 
 
 @pytest.mark.parametrize("name, raised", [("SIGINT", KeyboardInterrupt), ("SIGTERM", SystemExit)])
-def test_training_that_is_interrupted_saves_and_raises(tmp_path, monkeypatch, name, raised, capsys):
+def test_interrupted_training_saves_and_raises(tmp_path, monkeypatch, name, raised, capsys):
     stop = lambda *_, **__: [dict(status="preempted", step=7, signal=name)]
     monkeypatch.setattr(training.training, "train", stop)
     with pytest.raises(raised) as e:
@@ -243,7 +243,7 @@ def test_training_that_is_interrupted_saves_and_raises(tmp_path, monkeypatch, na
     assert capsys.readouterr().err == "preempted at step 7 and saved; the same call resumes\n"
 
 
-def test_a_sweep_that_is_interrupted_raises_and_starts_in_any_thread(tmp_path, monkeypatch, capsys):
+def test_interrupted_sweep_raises_and_works_in_any_thread(tmp_path, monkeypatch, capsys):
     handlers = []
 
     def interrupt(*_):

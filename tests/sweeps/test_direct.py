@@ -42,7 +42,9 @@ def experiment(tmp_path_factory):
     return file
 
 
-def test_parts_are_trained_separately_drawn_together_and_committed(experiment, tmp_path, capsys):
+def test_parts_train_separately_and_are_plotted_and_committed_together(
+    experiment, tmp_path, capsys
+):
     workdir, results = tmp_path / "work", experiment.parent / "results" / "steps"
     sweep = ["sweep", f"--experiment={experiment}", f"--workdir={workdir}"]
     assert cli.main([*sweep, "--only=4"]) == 0
@@ -75,6 +77,6 @@ def test_parts_are_trained_separately_drawn_together_and_committed(experiment, t
         (["--dry_run"], "--dry_run is not read by"),
     ],
 )
-def test_flags_that_change_nothing_are_refused(experiment, tmp_path, capsys, words, error):
+def test_flags_without_effect_are_refused(experiment, tmp_path, capsys, words, error):
     assert cli.main(["sweep", f"--experiment={experiment}", f"--workdir={tmp_path}", *words]) == 1
     assert error in capsys.readouterr().err

@@ -70,7 +70,7 @@ def words(tmp_path, **more):
 # -- here
 
 
-def test_as_many_at_a_time_as_there_are_slots(tmp_path):
+def test_concurrent_jobs_equal_the_number_of_slots(tmp_path):
     meet = (
         "import pathlib, time\nfolder = pathlib.Path({0!r})\n(folder / '{1}').touch()\nend "
         "= time.time() + 5\n"
@@ -93,7 +93,7 @@ def test_as_many_at_a_time_as_there_are_slots(tmp_path):
     )
 
 
-def test_why_a_job_ended(tmp_path):
+def test_exit_reasons_of_jobs(tmp_path):
     failing = "import sys\nprint('step 3')\nsys.exit('error: the disk is full')"
     given = dict(
         fine="print('done')",
@@ -119,7 +119,7 @@ def test_why_a_job_ended(tmp_path):
     assert (tmp_path / "failing.txt").read_text().startswith("step 3\n")
 
 
-def test_each_slot_has_a_gpu(tmp_path, monkeypatch):
+def test_each_slot_gets_one_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert Local().slot_gpus == ["4", "6"] and Local(3).slot_gpus == ["4", "6", "4"]
     Local().run(
@@ -133,7 +133,7 @@ def test_each_slot_has_a_gpu(tmp_path, monkeypatch):
     assert Local().slot_gpus == [None] and Local(2).slot_gpus == [None, None]
 
 
-def test_a_stop_reaches_the_jobs_and_waits_until_they_have_saved(tmp_path):
+def test_interrupt_reaches_jobs_and_waits_until_they_saved(tmp_path):
     def stop_once_all_run():
         if all(
             (tmp_path / f"{name}.txt").exists() and "runs" in (tmp_path / f"{name}.txt").read_text()
@@ -148,7 +148,7 @@ def test_a_stop_reaches_the_jobs_and_waits_until_they_have_saved(tmp_path):
     ] * 2 and not (tmp_path / "c.txt").exists()
 
 
-def test_jobs_share_a_compilation_cache_unless_the_user_has_one(tmp_path, monkeypatch):
+def test_jobs_share_a_compilation_cache_unless_the_user_set_one(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     said = python(tmp_path, "a", "import os\nprint(os.environ.get('JAX_COMPILATION_CACHE_DIR'))")
     Local(cache_dir=Path("ours")).run([said])
@@ -179,7 +179,7 @@ def started(request, monkeypatch):
         monkeypatch.setattr(base.subprocess, "Popen", late)
 
 
-def test_a_task_returns_its_exit_code(tmp_path, handlers):
+def test_task_returns_the_exit_code(tmp_path, handlers):
     assert Task(python(tmp_path, "a", "raise SystemExit(7)"), {})() == (7, "")
     assert Task(python(tmp_path, "b", "import os\nos.kill(os.getpid(), 15)"), {})() == (
         EXIT_PREEMPTED,
@@ -197,7 +197,7 @@ def test_a_task_returns_its_exit_code(tmp_path, handlers):
     )
 
 
-def test_a_task_that_is_interrupted_lets_its_program_save(tmp_path, handlers, started):
+def test_interrupted_task_lets_its_program_save(tmp_path, handlers, started):
     """How Ray cancels a task."""
     job = python(tmp_path, "a", PATIENT)
     threading.Thread(
@@ -229,7 +229,7 @@ def submitit(monkeypatch):
         monkeypatch.setitem(sys.modules, name, module)
 
 
-def test_slurm_tells_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch):
+def test_slurm_signals_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch):
     """TERM reaches the program by Slurm and by its task: it saves once, and is not
     ended by the second. USR2 is not for the program.
     """
@@ -254,9 +254,7 @@ def test_slurm_tells_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch):
     )
 
 
-def test_a_task_that_is_queued_again_has_saved_and_is_the_same_command(
-    tmp_path, handlers, submitit, started
-):
+def test_requeued_task_has_saved_and_repeats_its_command(tmp_path, handlers, submitit, started):
     """submitit calls `checkpoint` from its signal handler while the task waits."""
     task, again = slurm.SlurmTask(python(tmp_path, "a", PATIENT), {}), []
     before = signal.signal(signal.SIGUSR1, lambda *_: again.append(task.checkpoint()))
@@ -273,7 +271,7 @@ def test_a_task_that_is_queued_again_has_saved_and_is_the_same_command(
     )
 
 
-def test_what_slurm_ended_without_a_result(tmp_path, monkeypatch):
+def test_slurm_job_without_a_result_has_a_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "ASK", 0.0)
     monkeypatch.setattr(slurm, "LOST", 0.3)
     states = {
@@ -320,7 +318,7 @@ def test_what_slurm_ended_without_a_result(tmp_path, monkeypatch):
     assert ended["purged"] == (1, "Slurm's job 7_2 ended: exit code 1") and set(looks) == {"7"}
 
 
-def test_squeue_says_how_jobs_stand(tmp_path, monkeypatch):
+def test_job_states_are_read_from_squeue(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     squeue = tmp_path / "squeue"
     for script, states in {
@@ -343,7 +341,7 @@ def one_sentence(caught):
 
 
 @pytest.mark.parametrize("name, package", [("slurm", "submitit"), ("ray", "ray")])
-def test_a_package_that_is_missing(tmp_path, monkeypatch, name, package):
+def test_missing_package_is_a_user_error(tmp_path, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
     with pytest.raises(UserError) as caught:
         engines.ENGINES[name](words(tmp_path), None)
@@ -352,7 +350,7 @@ def test_a_package_that_is_missing(tmp_path, monkeypatch, name, package):
     )
 
 
-def test_no_slurm(tmp_path, monkeypatch, submitit):
+def test_missing_slurm_is_a_user_error(tmp_path, monkeypatch, submitit):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError) as caught:
         engines.ENGINES["slurm"](words(tmp_path), None)
@@ -361,7 +359,7 @@ def test_no_slurm(tmp_path, monkeypatch, submitit):
     )
 
 
-def test_no_ray(monkeypatch):
+def test_missing_ray_is_a_user_error(monkeypatch):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
@@ -377,7 +375,7 @@ def test_no_ray(monkeypatch):
         base.check_ray_reachable("head")
 
 
-def test_parts_are_for_ray_alone(tmp_path):
+def test_fractional_resources_require_ray(tmp_path):
     assert base.require_integer(2.0, "gpus", "slurm") == 2
     with pytest.raises(UserError, match="^gpus=0.5 must be an integer with engine=slurm"):
         base.require_integer(0.5, "gpus", "slurm")
@@ -455,7 +453,7 @@ def group_jobs(tmp_path, n):
 
 
 @pytest.mark.parametrize("more", [{}, dict(gpus=2.0, cpus=0.5, time=90, slots=2), "claim"])
-def test_the_manifest_is_an_indexed_job(tmp_path, more):
+def test_manifest_is_an_indexed_job(tmp_path, more):
     more = dict(claim=f"shared:{tmp_path}") if more == "claim" else more
     made = Kubernetes(words(tmp_path, **more)).build_manifest(group_jobs(tmp_path, 3))
     check(made, JOB)
@@ -513,7 +511,7 @@ def expanded(word, variables):
     "folder",
     ["My sweep", "a$$b", "cost $(JOB_COMPLETION_INDEX) $", "$HOME 'it' \"$1\"", "$$$(PATH)"],
 )
-def test_kubernetes_runs_each_groups_command_literally(tmp_path, folder):
+def test_kubernetes_runs_group_commands_literally(tmp_path, folder):
     path = tmp_path / folder
     path.mkdir()
     given = [
@@ -551,7 +549,7 @@ def test_kubernetes_runs_each_groups_command_literally(tmp_path, folder):
         dict(slots=10**30),
     ],
 )
-def test_shares_of_a_job_have_bounds(tmp_path, more):
+def test_job_resources_have_bounds(tmp_path, more):
     with pytest.raises(UserError, match=f"^{next(iter(more))}=.* must be"):
         Kubernetes(words(tmp_path, **more))
     if "slots" in more:
@@ -559,7 +557,7 @@ def test_shares_of_a_job_have_bounds(tmp_path, more):
             Local(**more)
 
 
-def test_a_sweep_for_kubernetes_writes_a_job_and_runs_nothing(tmp_path, monkeypatch, capsys):
+def test_kubernetes_sweep_writes_a_manifest_and_starts_no_job(tmp_path, monkeypatch, capsys):
     from aigc_jax.cli import main as cli
 
     monkeypatch.chdir(ROOT)

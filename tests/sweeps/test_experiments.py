@@ -7,7 +7,7 @@ from helpers import ROOT, script
 from aigc_jax.sweeps.evidence import read_rows
 
 
-def test_a_generator_of_digits_learns_clothes_sooner_and_both_networks_fail():
+def test_digits_generator_learns_fashion_faster_and_both_networks_fail():
     it = script("fashion_from_digits")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -22,7 +22,7 @@ def test_a_generator_of_digits_learns_clothes_sooner_and_both_networks_fail():
     assert all(both[step] > 600 for step in (100, 200, 300, 400))
 
 
-def test_the_table_says_when_scratch_is_as_good():
+def test_table_states_when_scratch_is_as_good():
     it = script("fashion_from_digits")
     rows = [
         dict(run=run, step=step, frechet_pixels=value)
@@ -40,7 +40,7 @@ def test_the_table_says_when_scratch_is_as_good():
     ]
 
 
-def test_five_seeds_of_a_vae_end_at_the_elbo_of_flax():
+def test_vae_over_five_seeds_reaches_the_elbo_of_flax():
     it = script("vae_mnist")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -50,7 +50,7 @@ def test_five_seeds_of_a_vae_end_at_the_elbo_of_flax():
     assert {row["step"] for row in rows if row["split"] == "test"} == {3907}
 
 
-def test_the_importance_weighted_bound_trains_the_better_model():
+def test_importance_weighted_bound_trains_the_better_model():
     it = script("iwae_against_elbo")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -59,7 +59,7 @@ def test_the_importance_weighted_bound_trains_the_better_model():
     assert (scores["iwae"] < scores["elbo"]).all()
 
 
-def test_every_variant_of_the_vae_was_trained_and_its_claims_are_what_the_rows_say():
+def test_vae_variant_claims_match_their_rows():
     it = script("vae_variants")
     rows = read_rows(it.RESULTS)
     table = it.table(rows)
@@ -73,7 +73,7 @@ def test_every_variant_of_the_vae_was_trained_and_its_claims_are_what_the_rows_s
     assert tuple(claim for claim in it.CLAIMS if not it.holds(claim, found)) == it.LOST
 
 
-def test_a_small_gpt_is_no_worse_than_nanogpts_and_recurrent_networks_have_their_rows():
+def test_small_gpt_matches_nanogpt_and_recurrent_networks_have_rows():
     it = script("shakespeare")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -85,7 +85,7 @@ def test_a_small_gpt_is_no_worse_than_nanogpts_and_recurrent_networks_have_their
     assert {row["step"] for row in rows if row["split"] == "test"} == {2000}
 
 
-def test_a_network_that_was_trained_before_is_ahead_at_every_budget():
+def test_pretrained_network_leads_at_every_budget():
     it = script("finetune")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -98,7 +98,7 @@ def test_a_network_that_was_trained_before_is_ahead_at_every_budget():
     assert len(it.final(rows, "scratch", it.LONG)) == it.SEEDS
 
 
-def test_what_writers_write_is_counted_from_their_texts():
+def test_writer_statistics_are_counted_from_their_texts():
     it = script("writers")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -125,7 +125,7 @@ def test_what_writers_write_is_counted_from_their_texts():
         assert untrained < written < real and (written > 0.25 or writer == "functions")
 
 
-def test_what_a_poem_a_function_and_their_parts_are():
+def test_poems_and_functions_are_parsed_into_parts():
     it = script("writers")
     assert it.is_poem("秦川雄帝宅，函谷壮皇居。绮殿千寻起，离宫") and it.is_poem(
         "一二三四五六七，一二三四五六七。"
@@ -152,7 +152,7 @@ def test_what_a_poem_a_function_and_their_parts_are():
     ]
 
 
-def test_more_latents_do_not_overfit_as_kingma_and_welling_show():
+def test_more_latents_do_not_overfit_as_in_kingma_and_welling():
     it = script("kingma_welling_2013_fig2")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -169,7 +169,7 @@ def test_more_latents_do_not_overfit_as_kingma_and_welling_show():
         assert seen[-1] == 1e6 and (np.diff(bound.mean(1)) > -0.5).all()
 
 
-def test_the_weight_of_the_kl_divergence_trades_rate_for_distortion():
+def test_kl_weight_trades_rate_for_distortion():
     it = script("vae_beta")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -187,7 +187,7 @@ def test_the_weight_of_the_kl_divergence_trades_rate_for_distortion():
     assert 0.6 <= it.BETAS[int(bound.mean(1).argmin())] <= 1.5  # the bound is what beta = 1 trains
 
 
-def test_what_is_added_to_a_game_buys_recall():
+def test_gan_regularizers_increase_recall():
     it = script("gan_menu")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -215,7 +215,7 @@ def test_what_is_added_to_a_game_buys_recall():
         )
 
 
-def test_packing_cures_the_ring_and_unrolling_most_of_stacked_digits():
+def test_packing_covers_the_ring_and_unrolling_most_stacked_digits():
     it = script("mode_collapse")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -270,7 +270,7 @@ def test_packs_of_four_cover_the_ring_and_a_deeper_generator_sharpens_it():
         assert len(deep) == len(shallow) == it.SEEDS and deep.min() > shallow.max() + 10
 
 
-def test_networks_in_bfloat16_end_where_float32_does():
+def test_bfloat16_networks_reach_the_float32_loss():
     it = script("precision")
     rows = read_rows(it.RESULTS)
     assert (it.RESULTS / "table.md").read_text() == it.table(rows)
@@ -331,14 +331,14 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_the_tables_of_the_documents_are_those_of_the_rows(name):
+def test_document_tables_match_the_rows(name):
     assert (ROOT / "experiments" / "results" / name / "table.md").read_text() in (
         ROOT / "docs" / f"{DOCUMENTS[name]}.md"
     ).read_text()
 
 
 @pytest.mark.parametrize("shape", [(50, 7), (9, 30)], ids=["narrow", "wide"])
-def test_pca_is_the_best_plane(shape):
+def test_pca_is_the_best_linear_plane(shape):
     it, x = (
         script("vae_variants"),
         np.random.RandomState(0).randn(*shape) * np.arange(1, shape[1] + 1),
@@ -349,7 +349,7 @@ def test_pca_is_the_best_plane(shape):
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
-def test_every_experiment_has_its_evidence(path):
+def test_every_experiment_has_committed_evidence(path):
     results = ROOT / "experiments" / "results" / path.stem
     kept = {"rows.csv", "table.md", "figure.png", "environment.json"}
     assert kept <= {p.name for p in results.iterdir()} <= kept | {"trials.json"}

@@ -29,7 +29,7 @@ def test_products_pairs_chains_and_seeds():
         grid.zipped(rates, grid.seeds(3))
 
 
-def test_random_draws_lie_in_their_ranges_and_do_not_depend_on_how_many_there_are():
+def test_random_draws_are_in_range_and_independent_of_their_number():
     draws = {
         "hp.lr": grid.loguniform(1e-5, 1e-2),
         "hp.beta": grid.uniform(0.5, 4),
@@ -46,7 +46,7 @@ def test_random_draws_lie_in_their_ranges_and_do_not_depend_on_how_many_there_ar
 
 
 @pytest.mark.parametrize("text", ["hp.lr", "hp.lr=", "=1", "hp.lr=1,,2"])
-def test_a_grid_that_is_none(text):
+def test_invalid_grid_is_a_user_error(text):
     with pytest.raises(UserError, match="^grid=" + text.replace(".", r"\.")):
         grid.parse_grid(text)
 
@@ -80,13 +80,13 @@ def test_a_grid_that_is_none(text):
         ([{"steps": "soon"}], "is not a duration"),
     ],
 )
-def test_what_is_no_sweep_fails_before_anything_starts(tmp_path, overrides, words):
+def test_invalid_sweep_fails_before_any_job_starts(tmp_path, overrides, words):
     with pytest.raises(UserError, match=words):
         make_sweep(tmp_path, overrides)
     assert not any(tmp_path.iterdir())
 
 
-def test_trials_that_share_their_static_keys_are_a_group():
+def test_trials_with_equal_static_keys_form_a_group():
     trials = make_trials(
         tiny("vae"),
         grid.product(
@@ -107,7 +107,7 @@ def test_trials_that_share_their_static_keys_are_a_group():
     )
 
 
-def test_a_sweep_that_grows_leaves_its_groups_as_they_were(tmp_path):
+def test_extended_sweep_does_not_change_existing_groups(tmp_path):
     make_sweep(tmp_path, grid.seeds(2))
     before = {g.name: g.members for g in Sweep(tmp_path).groups()}
     it = make_sweep(tmp_path, grid.seeds(4))

@@ -12,7 +12,7 @@ from aigc_jax.sweeps.engines.base import Job, delay_signals
 PATIENT = "import time\ntime.sleep(60)"
 
 
-def test_an_interrupt_while_a_job_starts_stops_it_too(tmp_path, monkeypatch):
+def test_interrupt_during_a_job_start_stops_that_job(tmp_path, monkeypatch):
     popen, started = subprocess.Popen, []
 
     def interrupted(*words, **more):
@@ -30,7 +30,7 @@ def test_an_interrupt_while_a_job_starts_stops_it_too(tmp_path, monkeypatch):
         process.kill()
 
 
-def test_signals_are_handled_once_and_by_whoever_handled_them_before():
+def test_signals_are_handled_once_by_the_previous_handlers():
     seen = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
     try:

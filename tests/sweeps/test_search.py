@@ -165,7 +165,7 @@ def test_each_batch_is_one_group_and_reports_its_best_valid_values(tmp_path):
 
 
 @needs_optuna
-def test_trials_of_other_shapes_are_groups_of_their_own_and_tuples_survive_the_journal(tmp_path):
+def test_static_keys_separate_groups_and_the_journal_preserves_tuples(tmp_path):
     def search(suggest):
         widths = suggest.choice("model.widths", ((12,),), ((16,),))
         return {
@@ -209,14 +209,14 @@ def values(value, mode="min"):
 
 @needs_optuna
 @pytest.mark.parametrize("mode, sign", [("min", 1), ("max", -1)])
-def test_it_finds_the_valley(mode, sign):
+def test_search_finds_the_minimum(mode, sign):
     """Half of uniform draws are below 2.24; of 60, 42 or more once in 1,000 times."""
     found = [sign * v for v in values(lambda o: sign * valley(o), mode)]
     assert sum(v < 2.24 for v in found) >= 42, found
 
 
 @needs_optuna
-def test_it_keeps_away_from_where_trials_fail():
+def test_search_avoids_regions_where_trials_fail():
     """Half of the range fails: uniform draws fail 30 times of 60."""
     assert sum(v is None for v in values(lambda o: None if o["hp.lr"] > 1e-3 else 5.0)) < 25
 
@@ -227,7 +227,7 @@ DRAWN = [[0.00709398, 1.00049], [0.000233605, 1.56105], [5.18434e-05, 3.70959]]
 
 
 @needs_optuna
-def test_draws_depend_on_the_name_of_the_search_and_the_seed_alone():
+def test_suggestions_depend_on_the_search_name_and_seed_only():
     def drawn(name="search", **changes):
         study = Study(
             configs.override(tiny("vae"), changes),
@@ -242,7 +242,7 @@ def test_draws_depend_on_the_name_of_the_search_and_the_seed_alone():
 
 
 @needs_optuna
-def test_a_diverged_trial_is_reported_as_failed_and_not_trained_again(tmp_path):
+def test_diverged_trial_is_reported_as_failed_and_not_retrained(tmp_path):
     engine = Formula(lambda o: None if o["hp.lr"] > 1e-3 else 5.0)
     it, complete, lines = finish(tmp_path, engine, trials=8, batch=4)
     trials = trials_in(tmp_path)
@@ -259,7 +259,7 @@ def test_a_diverged_trial_is_reported_as_failed_and_not_trained_again(tmp_path):
 
 
 @needs_optuna
-def test_the_same_suggestion_twice_is_trained_once(tmp_path):
+def test_repeated_suggestion_is_trained_once(tmp_path):
     engine = Formula()
     search = lambda suggest: {"hp.lr": suggest.choice("hp.lr", 1e-3, 1e-2)}
     it, complete, _ = finish(tmp_path, engine, function=search, trials=9)
@@ -306,7 +306,7 @@ def events(monkeypatch, event):
 
 
 @needs_optuna
-def test_killed_at_every_moment_it_ends_as_if_it_had_never_been(tmp_path, monkeypatch):
+def test_search_killed_at_any_moment_ends_with_the_same_trials(tmp_path, monkeypatch):
     diverges = lambda o: None if o["hp.beta"] > 2 else valley(o)
     size = dict(trials=3, batch=2)
     whole, _, _ = finish(tmp_path / "whole", Formula(diverges), **size)
@@ -341,9 +341,7 @@ def test_killed_at_every_moment_it_ends_as_if_it_had_never_been(tmp_path, monkey
 
 @pytest.mark.slow  # killed once at every moment above
 @needs_optuna
-def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
-    tmp_path, monkeypatch
-):
+def test_repeatedly_killed_search_suggests_the_same_trials(tmp_path, monkeypatch):
     size = dict(trials=12, batch=5)  # the first ten are drawn at random
     whole, _, _ = finish(tmp_path / "whole", **size)
     left, trained, kills = [0], [], 0
@@ -375,7 +373,7 @@ def test_killed_again_and_again_trials_that_depend_on_those_before_are_the_same(
 
 
 @needs_optuna
-def test_a_torn_line_and_a_lock_that_was_left_are_mended(tmp_path):
+def test_truncated_journal_line_and_stale_lock_are_repaired(tmp_path):
     whole, _, _ = finish(tmp_path / "whole")
     expected = trials_in(whole.path)
     for size in (1, 40):
@@ -389,7 +387,7 @@ def test_a_torn_line_and_a_lock_that_was_left_are_mended(tmp_path):
 
 
 @needs_optuna
-def test_a_crashed_group_is_reported_as_failed_unless_all_crash(tmp_path):
+def test_crashed_group_is_reported_as_failed_unless_all_crash(tmp_path):
     def sizes(suggest):
         return {
             "batch_size": suggest.choice("batch_size", 8, 16),
@@ -446,7 +444,7 @@ def test_stopped_trials_are_not_reported(tmp_path):
 # -- mistakes
 
 
-def test_without_optuna_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+def test_missing_optuna_is_a_one_line_error(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     for act in (
         lambda: finish(tmp_path / "x"),
@@ -472,7 +470,7 @@ def test_without_optuna_one_sentence_says_what_to_install(tmp_path, monkeypatch)
         ({"objectiv": "valid/x"}, "Search has no field 'objectiv'; did you mean 'objective'"),
     ],
 )
-def test_what_is_no_search(more, words):
+def test_invalid_search_is_a_user_error(more, words):
     with pytest.raises(UserError, match=words):
         experiment.Search(**dict(draw=two, objective="valid/x") | more)
 
@@ -505,14 +503,14 @@ def test_an_experiment_has_a_sweep_or_a_search():
         (lambda s: None, "is None: each must be a dict of overrides"),
     ],
 )
-def test_a_wrong_search_function_fails_before_any_suggestion(tmp_path, function, words):
+def test_invalid_search_function_fails_before_any_suggestion(tmp_path, function, words):
     with pytest.raises(UserError, match=words):
         finish(tmp_path, function=function)
     assert trials_in(tmp_path) == []
 
 
 @needs_optuna
-def test_an_objective_that_no_row_has_is_named(tmp_path):
+def test_missing_objective_is_named(tmp_path):
     with pytest.raises(
         UserError,
         match="'valid/neg_elb' is not in any row; available: valid/neg_elbo, valid/odd; "
@@ -524,7 +522,7 @@ def test_an_objective_that_no_row_has_is_named(tmp_path):
 
 
 @needs_optuna
-def test_a_directory_of_something_else(tmp_path):
+def test_search_refuses_the_directory_of_another_sweep(tmp_path):
     finish(tmp_path / "a", trials=3)
     for more, words in (
         (dict(batch=2), "batch = 3, not 2: use another workdir"),
@@ -561,7 +559,7 @@ EXPERIMENT = Experiment(
 
 
 @needs_optuna
-def test_a_real_search_from_the_command_line(tmp_path, monkeypatch, capsys):
+def test_search_from_the_command_line(tmp_path, monkeypatch, capsys):
     """Its group is trained in this process, not in one of its own."""
 
     def run(engine, jobs, look):

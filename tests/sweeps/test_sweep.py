@@ -82,7 +82,7 @@ def test_each_trial_is_a_run(done):
             )
 
 
-def test_the_table_has_means_errors_and_what_failed(done):
+def test_table_has_means_errors_and_failures(done):
     rows, varied = done.rows(), done.varied_keys()
     assert varied == ["hp.lr"]
     lines = tables.format_summary_table(
@@ -102,7 +102,7 @@ def test_the_table_has_means_errors_and_what_failed(done):
         tables.parse_metric("test/neg_elb", rows, varied)
 
 
-def test_what_all_trials_share_is_no_metric(tmp_path):
+def test_values_shared_by_all_trials_are_not_metrics(tmp_path):
     it = make_sweep(tmp_path, grid.product(grid.values("hp.lr", 1e-3), grid.seeds(2)))
     for g in it.groups():
         for run in g.dirs:
@@ -112,7 +112,7 @@ def test_what_all_trials_share_is_no_metric(tmp_path):
     assert tables.list_metric_names(it.rows(), "test", it.varied_keys()) == ["loss"]
 
 
-def test_the_same_rows_give_the_same_figures(done):
+def test_equal_rows_give_identical_figures(done):
     said = []
     report.write_sweep_results(done, report=lambda line, **_: said.append(line))
     names = ("rows.csv", "table.md", "figure.png", "figure.pdf")
@@ -135,7 +135,7 @@ def test_runs_are_compared(done, tmp_path):
         compare.compare_runs([done.groups()[0].dirs[0].path], tmp_path / "c.png")
 
 
-def test_the_status_is_one_line(done):
+def test_status_is_one_line(done):
     line = SweepStatus(done).format_line()
     assert line.startswith("4 done, 1 failed: diverged, valid/neg_elbo ")
     best = min(
@@ -146,7 +146,7 @@ def test_the_status_is_one_line(done):
     assert f"{best:.4g} (lr=" in line and count_outcomes(done.groups()[0]) == (4, 0, 1, "vmap")
 
 
-def test_a_finished_sweep_is_not_trained_again(done):
+def test_finished_sweep_is_not_retrained(done):
     before = {p: p.stat().st_mtime_ns for d in done.groups()[0].dirs for p in d.path.rglob("*")}
     # an engine that was asked to run anything would fail
     assert run_unfinished_groups(done, engine=None)
@@ -155,7 +155,7 @@ def test_a_finished_sweep_is_not_trained_again(done):
     } == before
 
 
-def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(tmp_path):
+def test_crashed_group_is_retried_once_and_refused_group_is_not(tmp_path):
     it = make_sweep(tmp_path, [{"latent_dims": (size,)} for size in (2, 3, 4)])
     (crashes, refused, sound), asked, lines = [g.name for g in it.groups()], [], []
 
@@ -189,7 +189,7 @@ def test_a_group_that_crashes_is_tried_once_more_and_one_that_is_refused_is_not(
     assert reasons == ["Aborted", "no data"]
 
 
-def test_the_plan_is_made_once_and_stored(tmp_path, monkeypatch, compiled_once):
+def test_plan_is_made_once_and_stored(tmp_path, monkeypatch, compiled_once):
     compiled_once(monkeypatch)
     it = make_sweep(tmp_path, grid.seeds(3))
     (g,) = it.groups()
@@ -233,14 +233,14 @@ def tiny_data():
 
 
 @pytest.mark.slow
-def test_trials_that_do_not_fit_are_fewer_at_once():
+def test_trials_that_exceed_memory_run_in_smaller_chunks():
     build = lambda **more: Programs(tiny_resolved(), tiny_data(), 8, **more)
     needed = training_program_bytes(build_largest_fitting(build, 8, None))
     for available, chunk in ((None, 0), (10 * needed, 0), (1, 1)):  # 1: one after another
         assert build_largest_fitting(build, 8, available).chunk == chunk
 
 
-def test_as_many_compilations_as_programs(tmp_path):
+def test_each_program_is_compiled_once(tmp_path):
     """Training, evaluation, first weights, samples: as many for six trials as for two,
     and none for a second group of the same kind.
     """
@@ -274,7 +274,7 @@ def halved(tmp_path_factory, compiled_once):
     return it
 
 
-def test_halving_stops_the_worst_and_goes_on_with_fewer(halved):
+def test_halving_stops_the_worst_trials_and_continues_the_rest(halved):
     it = halved
     (g,) = it.groups()
     statuses = dict(
@@ -304,7 +304,7 @@ def test_halving_stops_the_worst_and_goes_on_with_fewer(halved):
             assert aigc_jax.load(run.path).step == run.read_json("STATUS.json")["step"] in (4, 10)
 
 
-def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_rows(
+def test_halving_sweep_interrupted_at_each_save_has_the_same_rows(
     halved, tmp_path, monkeypatch, compiled_once
 ):
     compiled_once(monkeypatch)
@@ -328,7 +328,7 @@ def test_a_halving_sweep_that_is_interrupted_at_each_save_ends_with_the_same_row
     assert sorted(set(calls)) == [4, 8, 10, 16] and again.rows() == halved.rows()
 
 
-def test_halving_by_a_metric_that_no_row_has(tmp_path, monkeypatch, compiled_once):
+def test_halving_by_a_missing_metric_is_a_user_error(tmp_path, monkeypatch, compiled_once):
     compiled_once(monkeypatch)
     it = make_sweep(
         tmp_path, RATES[:2], extra=dict(halving=HALVING["halving"] | dict(metric="valid/elbo"))
@@ -340,7 +340,7 @@ def test_halving_by_a_metric_that_no_row_has(tmp_path, monkeypatch, compiled_onc
         group.train_group(it.groups()[0].path, "vmap", report=lambda line: None)
 
 
-def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
+def test_halving_group_with_only_diverged_trials_is_finished(tmp_path):
     it = make_sweep(tmp_path, RATES[:2], extra=HALVING)
     (g,) = it.groups()
     for run in g.dirs:
@@ -368,7 +368,7 @@ def test_a_halving_group_whose_trials_all_diverged_is_finished(tmp_path):
         (["--config=configs/vae_digits.py", "--route=vmpa"], "did you mean 'vmap'"),
     ],
 )
-def test_one_sentence_for_what_is_wrong(capsys, tmp_path, monkeypatch, more, sentence):
+def test_invalid_sweeps_are_one_line_errors(capsys, tmp_path, monkeypatch, more, sentence):
     from aigc_jax.cli import main as cli
 
     monkeypatch.chdir(ROOT)

@@ -91,7 +91,7 @@ def job_of(path):
 
 
 @pytest.mark.slow
-def test_killed_five_times_a_sweep_ends_as_if_it_had_never_been(uninterrupted, home, tmp_path):
+def test_sweep_killed_five_times_has_the_same_results(uninterrupted, home, tmp_path):
     """Now the launcher, now the job, now both."""
     path, moments, progress = tmp_path / "sweep", random.Random(3), []
     for victims in ("both", "launcher", "both", "job", "both"):
@@ -139,7 +139,7 @@ def test_two_processes_share_a_sweep(uninterrupted, home, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_group_that_is_refused_is_its_own_failure(home, tmp_path):
+def test_refused_group_does_not_fail_other_groups(home, tmp_path):
     path = tmp_path / "sweep"
     more = ["--grid", "config.best_metric=valid/neg_elbo,valid/nothing", "--slots=2"]
     ended = finish(path, home, *more, steps=20)
@@ -204,7 +204,7 @@ cp $dir/sweep/rows.csv $dir.rows
 
 
 @pytest.mark.slow  # that of a run in test_processes is not
-def test_a_full_disk_is_one_sentence_and_loses_nothing(uninterrupted, home, tmp_path):
+def test_full_disk_is_a_one_line_error_and_loses_no_data(uninterrupted, home, tmp_path):
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs unshare -rm, to mount a small file system")
     disk = tmp_path / "disk"

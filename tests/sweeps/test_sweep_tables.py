@@ -109,7 +109,7 @@ def test_trials_of_another_config_are_refused(tmp_path):
     ) == 1
 
 
-def test_a_grid_may_grow_by_another_key(tmp_path):
+def test_grid_can_be_extended_by_another_key(tmp_path):
     swept(tmp_path, grid.seeds(2))
     sweep = swept(tmp_path, grid.product(grid.values("latent_dims", (3,), (5,)), grid.seeds(2)))
     base = tiny("vae").latent_dims
@@ -125,7 +125,7 @@ def test_a_grid_may_grow_by_another_key(tmp_path):
     )
 
 
-def test_a_trial_written_in_another_way_is_the_same_trial(tmp_path):
+def test_differently_spelled_trial_is_the_same_trial(tmp_path):
     beta = configs.flatten_config(tiny("vae"))["hp.beta"]
     swept(tmp_path, grid.seeds(2))
     sweep = swept(tmp_path, grid.product(grid.values("hp.beta", beta, 2 * beta), grid.seeds(2)))
@@ -159,7 +159,7 @@ def test_rows_name_every_varied_key_of_every_trial(tmp_path):
     }
 
 
-def test_a_key_called_as_a_metric_has_a_column_of_its_own(tmp_path):
+def test_key_named_as_a_metric_has_a_separate_column(tmp_path):
     sweep = swept(tmp_path, grid.values("precision", "float32", "bfloat16"))
     for i in range(2):
         finish(sweep, i, 1.0, precision=0.5 + i / 4)
@@ -171,7 +171,7 @@ def test_a_key_called_as_a_metric_has_a_column_of_its_own(tmp_path):
 # -- what is missing is counted
 
 
-def test_a_complete_sweep_has_no_notes(tmp_path, monkeypatch):
+def test_complete_sweep_has_no_notes(tmp_path, monkeypatch):
     sweep = complete(swept(tmp_path))
     cells, notes = table(sweep)
     assert (
@@ -209,7 +209,7 @@ def test_missing_and_unfinished_trials_are_counted(tmp_path, monkeypatch):
     assert len(axes.lines) == 4, "a thin line for each trial that ended before the others"
 
 
-def test_trials_that_lost_their_rows_are_counted(tmp_path):
+def test_trials_without_their_rows_are_counted(tmp_path):
     sweep = complete(swept(tmp_path))
     (sweep.trial_dir(sweep.read_sweep_json()["trials"][5]["id"]) / "rows.jsonl").unlink()
     cells, notes = table(sweep)
@@ -223,7 +223,7 @@ def test_trials_that_lost_their_rows_are_counted(tmp_path):
     assert cells[2] == ["0.01", "0 of 3", ""] and notes[0] == "6 trials: 3 done, 3 waiting."
 
 
-def test_runs_of_unequal_length_are_not_one_mean(tmp_path, monkeypatch):
+def test_trials_of_unequal_length_are_not_averaged(tmp_path, monkeypatch):
     sweep = swept(tmp_path)
     for i in range(5):
         finish(sweep, i, 10.0 * i)
@@ -242,7 +242,7 @@ def test_runs_of_unequal_length_are_not_one_mean(tmp_path, monkeypatch):
     assert "Last steps differ: 16 (3 trials), 24 (1 trial)." in notes_drawn(sweep, monkeypatch)[0]
 
 
-def test_values_that_are_not_finite_are_counted(tmp_path):
+def test_nonfinite_values_are_counted(tmp_path):
     sweep = swept(tmp_path)
     for i in range(6):
         finish(sweep, i, None if i == 1 else float(i))
@@ -250,7 +250,7 @@ def test_values_that_are_not_finite_are_counted(tmp_path):
     assert cells[1] == ["0.001", "3", "1 (1), n = 2"]
 
 
-def test_a_diverged_sweep_has_a_table_and_no_traceback(tmp_path, monkeypatch):
+def test_diverged_sweep_has_a_table_and_no_traceback(tmp_path, monkeypatch):
     sweep = swept(tmp_path)
     for i in range(6):
         finish(sweep, i, None, (8,), "failed: diverged", test=False)
@@ -264,14 +264,14 @@ def test_a_diverged_sweep_has_a_table_and_no_traceback(tmp_path, monkeypatch):
     assert notes_drawn(sweep, monkeypatch)[0].endswith("No row has a finite number.")
 
 
-def test_an_untrained_model_is_no_result_of_a_trial_that_failed(tmp_path):
+def test_failed_trial_does_not_report_the_untrained_model(tmp_path):
     sweep = swept(tmp_path)
     for i in range(6):
         finish(sweep, i, 48.9, (0,), "failed: diverged", test=False)
     assert table(sweep)[0][1:] == [["0.001", "0 of 3", ""], ["0.01", "0 of 3", ""]]
 
 
-def test_columns_of_equal_last_parts_have_full_keys():
+def test_columns_with_equal_last_parts_have_full_keys():
     assert tables.shorten_keys(["hp.lr", "model.g.widths", "model.d.widths"]) == [
         "lr",
         "model.g.widths",
@@ -279,7 +279,7 @@ def test_columns_of_equal_last_parts_have_full_keys():
     ]
 
 
-def test_an_own_table_that_needs_missing_trials_gives_way_to_the_default(tmp_path):
+def test_default_table_replaces_one_that_needs_missing_trials(tmp_path):
     def own(rows):
         best = [r["neg_elbo"] for r in rows if r["split"] == "test" and r["hp.lr"] == 1e-2]
         return f"{min(best)}\n"
@@ -304,7 +304,7 @@ def test_an_own_table_that_needs_missing_trials_gives_way_to_the_default(tmp_pat
 # -- committed results
 
 
-def test_committed_results_of_an_experiment_without_functions_are_remade(tmp_path, monkeypatch):
+def test_committed_results_without_own_functions_are_redrawn(tmp_path, monkeypatch):
     from aigc_jax.cli import main as cli
 
     sweep = swept(tmp_path / "s", best_metric="valid/kl")
@@ -324,7 +324,7 @@ def test_committed_results_of_an_experiment_without_functions_are_remade(tmp_pat
     assert {p.name: p.read_bytes() for p in kept.iterdir()} == before
 
 
-def test_committed_rows_that_nothing_explains_are_left_alone(tmp_path, capsys):
+def test_committed_rows_without_an_experiment_are_not_changed(tmp_path, capsys):
     from aigc_jax.cli import main as cli
 
     (tmp_path / "question.py").write_text(experiment_text("config='x'"))
@@ -362,7 +362,7 @@ def test_committed_rows_that_nothing_explains_are_left_alone(tmp_path, capsys):
         ("steps=10 steps,'2 epochs'", ["10 steps", "2 epochs"]),
     ],
 )
-def test_values_of_a_grid_are_those_of_the_flag(text, values):
+def test_grid_values_are_parsed_like_flags(text, values):
     base = tiny("vae")
     key, given = text.split("=", 1)
     parsed = grid.parse_grid(text)
@@ -383,12 +383,12 @@ def test_values_of_a_grid_are_those_of_the_flag(text, values):
         ("hp.lr= ", "must be KEY=VALUE"),
     ],
 )
-def test_a_grid_that_cannot_be_read_is_one_sentence(text, words):
+def test_unparsable_grid_is_a_one_line_error(text, words):
     with pytest.raises(UserError, match=words):
         grid.parse_grid(text)
 
 
-def test_a_grid_has_a_most_of_trials():
+def test_grid_has_a_maximum_number_of_trials():
     for make in (lambda: grid.seeds(10**12), lambda: grid.product(*[grid.seeds(1000)] * 4)):
         with pytest.raises(UserError, match="100,000"):
             make()
@@ -402,7 +402,7 @@ def test_a_grid_has_a_most_of_trials():
         (["--grid", "hp.lr=1,2", "--config.hp.lr=3"], "--config.hp.lr=3 changes no trial"),
     ],
 )
-def test_a_key_is_set_in_one_place(tmp_path, capsys, more, words):
+def test_key_is_set_in_one_place_only(tmp_path, capsys, more, words):
     from aigc_jax.cli import main as cli
 
     assert (
@@ -466,7 +466,7 @@ def test_runs_without_a_common_metric_are_compared(tmp_path):
         compare.compare_runs([paths[3], paths[3]], tmp_path / "c.png")
 
 
-def test_runs_of_unequal_length_are_named_in_a_comparison(tmp_path):
+def test_comparison_names_runs_of_unequal_length(tmp_path):
     paths = [
         run(
             tmp_path / f"r{n}",
@@ -483,7 +483,7 @@ def test_runs_of_unequal_length_are_named_in_a_comparison(tmp_path):
         compare.compare_runs(paths, tmp_path / "missing" / "c.png")
 
 
-def test_fifty_runs_are_a_line_each(tmp_path, monkeypatch):
+def test_comparison_of_fifty_runs_has_one_line_per_run(tmp_path, monkeypatch):
     paths = [
         run(
             tmp_path / f"run_{i:02}",
@@ -526,7 +526,7 @@ def test_fifty_runs_are_a_line_each(tmp_path, monkeypatch):
         "a\n0123456789ab",
     ],
 )
-def test_an_id_that_is_no_id_is_refused_wherever_it_is_read(tmp_path, name):
+def test_invalid_trial_id_is_refused_by_every_reader(tmp_path, name):
     sweep = swept(tmp_path / "s", grid.seeds(1))
     (group,) = sweep.groups_by_name()
     for path, place in (
@@ -564,7 +564,7 @@ def test_an_id_that_is_no_id_is_refused_wherever_it_is_read(tmp_path, name):
         ("parts=('a',)", "Experiment.parts and Experiment.column must be set together"),
     ],
 )
-def test_invalid_field_is_refused_in_one_sentence(tmp_path, fields, words):
+def test_invalid_field_is_a_one_line_error(tmp_path, fields, words):
     path = tmp_path / "x.py"
     path.write_text(experiment_text(f"config='configs/vae_digits.py', {fields}"))
     with pytest.raises(UserError, match=f"^experiment={path}: .*{words}"):
@@ -582,7 +582,7 @@ def test_file_without_experiment_is_refused(tmp_path):
     "rungs",
     ["1 epoch", (), (True,), ("never",), ("4 steps", "4 steps"), ("4 steps", 2), 4, None, (1.5,)],
 )
-def test_invalid_rungs_are_refused_in_one_sentence(rungs):
+def test_invalid_rungs_are_a_one_line_error(rungs):
     with pytest.raises(UserError, match=r"Halving\.rungs"):
         experiments.Halving(metric="valid/loss", rungs=rungs)
 

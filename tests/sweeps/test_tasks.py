@@ -13,7 +13,7 @@ RECEIVE = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb'))())"
 
 
 @pytest.mark.parametrize("task", [base.Task, slurm.SlurmTask], ids=lambda task: task.__name__)
-def test_a_task_runs_where_the_package_cannot_be_imported(task, tmp_path):
+def test_task_runs_where_the_package_is_not_importable(task, tmp_path):
     """A machine has the libraries; a checkout that is not installed is on no path."""
     cloudpickle = pytest.importorskip("cloudpickle")
     if task is slurm.SlurmTask:
