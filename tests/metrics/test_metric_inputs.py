@@ -329,11 +329,11 @@ def test_conditional_samples_have_the_class_frequencies_of_the_data(tmp_path, mo
     )
     # samples depend only on their class
     states = states.replace(extra=states.extra | dict(ema=deaf))
-    seen = []
+    calls = []
     monkeypatch.setitem(
         METRICS,
         "share",
-        lambda inputs: seen.append(inputs) or dict(share=share(inputs.draw("prior"))),
+        lambda inputs: calls.append(inputs) or dict(share=share(inputs.draw("prior"))),
     )
     one, other = programs.draw(states, "prior", 2)[0]
     assert np.abs(one - other).max() > 0.01
@@ -342,17 +342,17 @@ def test_conditional_samples_have_the_class_frequencies_of_the_data(tmp_path, mo
     assert Evaluator(programs).evaluate(states, "test", 40, ["share"])[0]["share"] == pytest.approx(
         0.9, abs=0.1
     )
-    labels = seen[-1].labels()
+    labels = calls[-1].labels()
     assert share(programs.draw(states, "prior", 20)[0]) == 0.5  # grids cycle through the classes
     np.testing.assert_array_equal(
         labels == 0,
-        [np.abs(v - one).max() < np.abs(v - other).max() for v in seen[-1].draw("prior")],
+        [np.abs(v - one).max() < np.abs(v - other).max() for v in calls[-1].draw("prior")],
     )
     right = lambda x: (
         x,
         np.eye(2)[[int(np.abs(v - one).max() > np.abs(v - other).max()) for v in x]],
     )
-    assert METRICS["class_accuracy"](seen[-1]._replace(extract=right)) == dict(class_accuracy=1.0)
+    assert METRICS["class_accuracy"](calls[-1]._replace(extract=right)) == dict(class_accuracy=1.0)
 
 
 # -- ties of distances
