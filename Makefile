@@ -73,7 +73,7 @@ dist: .venv/installed
 	.venv-lock/bin/python $(PIP) uv
 	@touch $@
 
-COMPILE = .venv-lock/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet pyproject.toml --extra dev
+COMPILE = .venv-lock/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet pyproject.toml --extra dev --extra hf --extra docs
 
 lock: .venv-lock/installed
 	$(COMPILE) -c constraints.txt -o requirements.txt
