@@ -2,6 +2,7 @@
 # make check        lint, the unit tests and the types, with the time that each took
 # make test         the test suite; make test-all adds the slow tier
 # make lint         ruff: rules and format; make types: mypy
+# make docs         the site, in site/index.html; any warning is an error
 # make dist         a wheel and a source distribution in dist/
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
 # make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from the ranges of pyproject.toml
@@ -16,7 +17,7 @@ AIGC := .venv/bin/aigc
 
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo lint types check test test-all test-latest dist lock
+.PHONY: demo lint types docs check test test-all test-latest dist lock
 
 # The lock, then the project itself, edited in place.
 .venv/installed: requirements.txt pyproject.toml
@@ -37,6 +38,10 @@ lint: .venv/installed
 
 types: .venv/installed
 	$(BIN) -m mypy
+
+# Material announces the end of MkDocs at every build unless told not to.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build --strict --quiet
 
 # Files without the marker are not even imported, which would take as long as the tests.
 UNIT = $(shell grep -rl --include='test_*.py' pytest.mark.unit tests)

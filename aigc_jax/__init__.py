@@ -9,8 +9,9 @@ sweep.rows(); sweep.run(lr=1e-3, seed=0); sweep.table(); sweep.figure()
 aigc_jax.load("runs/gan")             # an existing run or sweep, finished or not
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from aigc_jax.utils.lazy import make_lazy_getattr
 
 if TYPE_CHECKING:
     from aigc_jax.inference.run import Run
@@ -21,24 +22,17 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 __all__ = ["Run", "Sweep", "UserError", "__version__", "load", "sweep", "train"]
 
-# Modules of the public names, imported on first use: importing jax takes seconds, and
-# flags that are set before that import take effect.
-_HOMES = {
-    "Run": "aigc_jax.inference.run",
-    "Sweep": "aigc_jax.sweeps.api",
-    "UserError": "aigc_jax.utils.errors",
-    "load": "aigc_jax.sweeps.api",
-    "sweep": "aigc_jax.sweeps.api",
-    "train": "aigc_jax.inference.train",
-}
-
-
-def __getattr__(name: str):
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(home), name)
-    return found
+__getattr__ = make_lazy_getattr(
+    __name__,
+    {
+        "Run": "aigc_jax.inference.run",
+        "Sweep": "aigc_jax.sweeps.api",
+        "UserError": "aigc_jax.utils.errors",
+        "load": "aigc_jax.sweeps.api",
+        "sweep": "aigc_jax.sweeps.api",
+        "train": "aigc_jax.inference.train",
+    },
+)
 
 
 def __dir__():

@@ -1,5 +1,5 @@
 """What metrics say of real digits, and of generators that are as bad as one wishes: the
-table of docs/metrics.md.
+table of docs/studies/metrics.md.
 
     python benchmarks/controls.py
 
@@ -66,14 +66,14 @@ def sources(programs, states):
 
 def main():
     from aigc_jax import data, metrics
-    from aigc_jax.core import config as configs
     from aigc_jax.media import images
     from aigc_jax.metrics.inputs import MetricInputs, make_cached_extractor
-    from aigc_jax.training import feature_extractors
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files, feature_extractors
     from aigc_jax.training.evaluation import iterate_example_blocks, read_examples
     from aigc_jax.training.programs import Programs
 
-    config = configs.load(ROOT / "configs" / "cgan_mnist.py")
+    config = config_files.load(ROOT / "configs" / "cgan_mnist.py")
     dataset = data.load(config.data)
     config = configs.resolve_durations(config, dataset.spec.n_train, config.batch_size)
     programs = Programs(config, dataset, 1)

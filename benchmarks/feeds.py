@@ -15,11 +15,12 @@ ROUNDS = 5
 
 def programs_of(name, place):
     from aigc_jax import data, methods
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
     from aigc_jax.training.programs import Programs
 
     config = configs.override(
-        configs.load(ROOT / "configs" / f"{name}.py"),
+        config_files.load(ROOT / "configs" / f"{name}.py"),
         {"run.data_placement": place, "metrics": (), "best_metric": ""},
     )
     dataset = data.load(config.data, config.run.data_dir)

@@ -36,10 +36,11 @@ CASES = {
 
 
 def config_of(case):
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
     _, name, overrides, _ = CASES[case]
-    return configs.override(configs.load(HERE.parent / "configs" / f"{name}.py"), overrides)
+    return configs.override(config_files.load(HERE.parent / "configs" / f"{name}.py"), overrides)
 
 
 def data():
@@ -52,8 +53,8 @@ def data():
 
 def setting(case, count=1):
     """The config and the programs of `count` trials of it, on images of noise."""
-    from aigc_jax.core import config as configs
     from aigc_jax.data.dataset import make_image_dataset
+    from aigc_jax.training import config as configs
     from aigc_jax.training.programs import Programs
 
     x = data()

@@ -29,7 +29,7 @@ def theirs(path, **sizes):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from aigc_jax.data.tokenizers.bpe import map_letters_to_bytes
+    from aigc_jax.data.tokenizers.base import map_letters_to_bytes
 
     words = [*sorted(map_letters_to_bytes()), "th", "the"]
     path.mkdir(parents=True, exist_ok=True)

@@ -30,9 +30,9 @@ def pytorch():
     from torch.nn import functional as F
 
     from aigc_jax import data
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config_files
 
-    config = configs.load(CONFIG)
+    config = config_files.load(CONFIG)
     dataset, hp, length = data.load(config.data), config.hp, config.data.length
     text = torch.from_numpy(dataset.arrays["tokens"].astype("int64"))
     first, windows = dataset.splits["valid"]

@@ -62,10 +62,11 @@ def dataset_of(config, size):
 
 
 def config_of(case, more=None):
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
     return configs.override(
-        configs.load(HERE.parent / "configs" / f"{case}.py"), {"metrics": ()} | (more or {})
+        config_files.load(HERE.parent / "configs" / f"{case}.py"), {"metrics": ()} | (more or {})
     )
 
 
@@ -75,7 +76,7 @@ def ours(case, count=1, more=None):
     """
     import jax
 
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
     from aigc_jax.training.programs import Programs
 
     config = config_of(case, more)

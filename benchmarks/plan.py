@@ -49,7 +49,8 @@ def measured(config) -> tuple[int, int]:
 
 
 def main():
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -59,7 +60,7 @@ def main():
     )
     parser.add_argument("--batch_size", type=int, default=8, help="(default: 8)")
     args = parser.parse_args()
-    config = configs.load(HERE.parent / "configs" / f"{args.config}.py")
+    config = config_files.load(HERE.parent / "configs" / f"{args.config}.py")
     foretold, found = measured(configs.override(config, {"batch_size": args.batch_size}))
     sizes = f"{foretold / 1e9:.3f} GB foretold, {found / 1e9:.3f} GB measured"
     print(f"{args.config}, batches of {args.batch_size}: {sizes}, {foretold / found - 1:+.1%}")

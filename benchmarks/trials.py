@@ -115,10 +115,11 @@ def shared(folder):
 
 def in_one_process(folder):
     """Seconds of 64 runs one after another in this process, a program each."""
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
     from aigc_jax.training.train import train_configs
 
-    base = configs.override(configs.load(ROOT / "configs/vae_digits.py"), QUIET)
+    base = configs.override(config_files.load(ROOT / "configs/vae_digits.py"), QUIET)
     begun, runs = time.perf_counter(), 8
     for i in range(runs):
         config = configs.override(base, {"hp.lr": RATES[i], "seed": i})
@@ -129,10 +130,12 @@ def in_one_process(folder):
 def group_of(name, count, **more):
     """(configs, dataset) of `count` trials."""
     from aigc_jax import data, methods
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
     base = configs.override(
-        configs.load(ROOT / "configs" / f"{name}.py"), {"metrics": (), "best_metric": ""} | more
+        config_files.load(ROOT / "configs" / f"{name}.py"),
+        {"metrics": (), "best_metric": ""} | more,
     )
     dataset = data.load(base.data)
     resolved = configs.resolve_durations(

@@ -33,7 +33,7 @@ def pythae(workdir):
     from torch import nn
 
     from aigc_jax import data
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config_files
 
     class Encoder(BaseEncoder):
         def __init__(self):
@@ -55,7 +55,7 @@ def pythae(workdir):
         def forward(self, z):
             return ModelOutput(reconstruction=self.layers(z).reshape(-1, 1, 28, 28))
 
-    dataset = data.load(configs.load(HERE.parent / "configs" / "vae_mnist.py").data)
+    dataset = data.load(config_files.load(HERE.parent / "configs" / "vae_mnist.py").data)
     images = {}
     for part in ("train", "valid"):
         start, count = dataset.splits[part]

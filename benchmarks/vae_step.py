@@ -28,13 +28,14 @@ def ours(case, count=1):
     """A function that does n steps of every trial in one call, as training does."""
     import jax
 
-    from aigc_jax.core import config as configs
     from aigc_jax.data.dataset import make_image_dataset
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
     from aigc_jax.training.programs import Programs
 
     x = data()
     config = configs.resolve_durations(
-        configs.load(HERE.parent / "configs" / "vae_mnist.py"), N, 128
+        config_files.load(HERE.parent / "configs" / "vae_mnist.py"), N, 128
     )
     dataset = make_image_dataset(dict(train=dict(x=x[:N]), valid=dict(x=x[N:])), 1, {})
     programs = Programs(config, dataset, count, route="map")

@@ -21,9 +21,6 @@ def get_config():
             batch_size=128,
             data=dict(name="mnist"),
             model=dict(channels=(24, 48), kernel=5, size=128),
-            optimizer="adam",
-            schedule=dict(name="cosine", warmup="0 steps"),
-            hp=dict(lr=2e-3, beta1=0.9, beta2=0.999),
-            run=dict(eval_every="1 epoch", sample_every="never", save_every="1 epoch"),
+            run=dict(eval_every="1 epoch", save_every="1 epoch"),
         )
     )

@@ -21,24 +21,11 @@ def get_config():
             data=dict(name="digits"),
             network="dcgan",
             model=dict(
-                g=dict(
-                    base=64,
-                    channels=(64, 32),
-                    kernel=3,
-                    activation="leaky_relu",
-                    output="tanh",
-                    norm="none",
-                ),
-                d=dict(channels=(32, 64), kernel=3, activation="leaky_relu", norm="none"),
+                g=dict(base=64, channels=(64, 32), kernel=3, activation="leaky_relu", norm="none"),
+                d=dict(channels=(32, 64), kernel=3, norm="none"),
             ),
             latent_dim=64,
-            loss="non_saturating",
-            critic_steps=1,
-            optimizer="adam",
-            schedule=dict(name="constant", warmup="0 steps"),
-            hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.5, beta2=0.999, ema_decay=0.999),
             metrics=("frechet_pixels",),
             best_metric="valid/frechet_pixels",
-            run=dict(eval_every="1000 steps", sample_every="1000 steps", save_every="1000 steps"),
         )
     )

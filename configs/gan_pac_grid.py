@@ -13,38 +13,8 @@ Hardware   as configs/gan_pac_ring.py, 6 ms a step on 2 CPU cores beside other w
 Expect     not trained to its end yet
 """
 
-from ml_collections import ConfigDict
 
-
-def get_config():
-    return ConfigDict(
-        dict(
-            method="gan",
-            steps="400000 steps",
-            batch_size=100,
-            data=dict(name="grid"),
-            network="mlp",
-            model=dict(
-                g=dict(
-                    widths=(400, 400), activation="relu", output="identity", norm="batch", std=0.02
-                ),
-                d=dict(widths=(200, 200, 200), activation="identity", maxout_pieces=5, std=0.02),
-            ),
-            latent_dim=2,
-            loss="non_saturating",
-            gan=dict(pack=1),
-            critic_steps=1,
-            optimizer="adam",
-            schedule=dict(name="constant", warmup="0 steps"),
-            hp=dict(lr_g=1e-4, lr_d=1e-4, beta1=0.8, beta2=0.999, ema_decay=0.0),
-            metrics=("modes",),
-            num_metric_samples=2500,
-            run=dict(
-                eval_every="20000 steps",
-                sample_every="100000 steps",
-                save_every="20000 steps",
-                log_every="1000 steps",
-                samples=2000,
-            ),
-        )
-    )
+def get_config(base):
+    config = base("gan_pac_ring")
+    config.data.name = "grid"
+    return config

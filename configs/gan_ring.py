@@ -21,16 +21,9 @@ def get_config():
             batch_size=256,
             data=dict(name="ring"),
             network="mlp",
-            model=dict(
-                g=dict(widths=(128, 128), activation="relu", output="identity"),
-                d=dict(widths=(128, 128), activation="leaky_relu"),
-            ),
+            model=dict(g=dict(widths=(128, 128), output="identity"), d=dict(widths=(128, 128))),
             latent_dim=16,
-            loss="non_saturating",
-            critic_steps=1,
-            optimizer="adam",
-            schedule=dict(name="constant", warmup="0 steps"),
-            hp=dict(lr_g=1e-3, lr_d=1e-3, beta1=0.5, beta2=0.999, ema_decay=0.99),
+            hp=dict(lr_g=0.001, lr_d=0.001, ema_decay=0.99),
             metrics=("modes",),
             num_metric_samples=2500,  # as in PacGAN
             best_metric="valid/reverse_kl",

@@ -23,31 +23,17 @@ def get_config():
             steps=1000,
             batch_size=4,
             data=dict(name="nottingham", tokenizer="characters", length=512),
-            network="transformer",
             model=dict(
                 layers=4,
                 heads=6,
                 width=192,
                 context=512,
                 kv_heads=6,
-                activation="gelu",
-                norm="layer",
-                norm_position="pre",
                 position_encoding="rotary",
-                qk_norm=False,
                 bias=False,
                 dropout=0.1,
-                tied=True,
-                scan=False,
-                remat=False,
             ),
-            label_smoothing=0.0,
-            optimizer="adamw",
-            schedule=dict(name="cosine", warmup="100 steps"),
-            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.1, grad_clip=1.0),
-            best_metric="valid/loss",
-            run=dict(
-                eval_every="250 steps", sample_every="500 steps", save_every="250 steps", samples=4
-            ),
+            hp=dict(lr=0.002),
+            run=dict(eval_every="250 steps", sample_every="500 steps", save_every="250 steps"),
         )
     )

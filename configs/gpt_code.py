@@ -19,31 +19,16 @@ def get_config():
             steps=1200,
             batch_size=8,
             data=dict(name="stdlib", tokenizer="bpe", vocabulary=4096, length=256),
-            network="transformer",
             model=dict(
                 layers=4,
                 heads=4,
                 width=256,
                 context=256,
                 kv_heads=4,
-                activation="gelu",
-                norm="layer",
-                norm_position="pre",
                 position_encoding="rotary",
-                qk_norm=False,
                 bias=False,
-                dropout=0.0,
-                tied=True,
-                scan=False,
-                remat=False,
             ),
-            label_smoothing=0.0,
-            optimizer="adamw",
-            schedule=dict(name="cosine", warmup="100 steps"),
-            hp=dict(lr=2e-3, beta1=0.9, beta2=0.95, weight_decay=0.1, grad_clip=1.0),
-            best_metric="valid/loss",
-            run=dict(
-                eval_every="400 steps", sample_every="1200 steps", save_every="400 steps", samples=4
-            ),
+            hp=dict(lr=0.002, beta2=0.95),
+            run=dict(eval_every="400 steps", sample_every="1200 steps", save_every="400 steps"),
         )
     )

@@ -22,31 +22,9 @@ def get_config():
             steps=5000,
             batch_size=64,
             data=dict(name="shakespeare", tokenizer="characters", length=256, split="90/10"),
-            network="transformer",
             model=dict(
-                layers=6,
-                heads=6,
-                width=384,
-                context=256,
-                kv_heads=6,
-                activation="gelu",
-                norm="layer",
-                norm_position="pre",
-                position_encoding="learned",
-                qk_norm=False,
-                bias=False,
-                dropout=0.2,
-                tied=True,
-                scan=False,
-                remat=False,
+                layers=6, heads=6, width=384, context=256, kv_heads=6, bias=False, dropout=0.2
             ),
-            label_smoothing=0.0,
-            optimizer="adamw",
-            schedule=dict(name="cosine", warmup="100 steps"),
-            hp=dict(lr=1e-3, beta1=0.9, beta2=0.99, weight_decay=0.1, grad_clip=1.0),
-            best_metric="valid/loss",
-            run=dict(
-                eval_every="250 steps", sample_every="1000 steps", save_every="250 steps", samples=4
-            ),
+            run=dict(eval_every="250 steps", save_every="250 steps"),
         )
     )

@@ -10,7 +10,7 @@ Hardware   2 CPU cores; the whole of 3,280 epochs is meant for an accelerator, s
            runs keep the shape of the schedule
 Expect     test NLL (first 1,000 pictures) 93.0 with k = 5 after 20,000 steps of 100
            pictures (experiments/iwae_against_elbo.py); 86.93 (whole split) with
-           400-400-50, ReLU, after 80 epochs: docs/vae.md (measured 2026-11)
+           400-400-50, ReLU, after 80 epochs: docs/studies/vae.md (measured 2026-11)
 """
 
 from ml_collections import ConfigDict
@@ -26,18 +26,11 @@ def get_config():
             network="mlp",
             model=dict(widths=((200, 200),), activation="tanh"),
             latent_dims=(50,),
-            likelihood="bernoulli",
             binarize="dynamic",
-            prior="normal",
             objective="iwae",
             num_importance_samples=5,
-            penalty="none",
-            conditional=False,
-            nll_samples=5000,
             optimizer="adam_1e-4",
-            schedule=dict(name="burda", warmup="0 steps"),
-            anneal=dict(name="constant", period="0 steps"),
-            hp=dict(lr=1e-3, beta1=0.9, beta2=0.999, beta=1.0),
+            schedule=dict(name="burda"),
             best_metric="valid/neg_iwae",
             run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="1 epoch"),
         )

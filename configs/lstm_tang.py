@@ -22,16 +22,10 @@ def get_config():
             method="lm",
             steps="6 epochs",
             batch_size=16,
-            data=dict(name="tang_poems", script="simplified", tokenizer="characters", length=64),
+            data=dict(name="tang_poems", script="simplified", tokenizer="characters"),
             network="recurrent",
-            model=dict(cell="lstm", layers=2, width=512, embedding=512, dropout=0.1, tied=True),
-            label_smoothing=0.0,
-            optimizer="adamw",
-            schedule=dict(name="cosine", warmup="100 steps"),
-            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, grad_clip=1.0),
-            best_metric="valid/loss",
-            run=dict(
-                eval_every="1 epoch", sample_every="1 epoch", save_every="500 steps", samples=4
-            ),
+            model=dict(cell="lstm", layers=2, width=512, embedding=512, dropout=0.1),
+            hp=dict(lr=0.002, weight_decay=0.01),
+            run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="500 steps"),
         )
     )

@@ -26,19 +26,13 @@ def get_config():
             steps="13 epochs",
             batch_size=8,
             data=dict(
-                name="journey_to_the_west",
-                tokenizer="bpe",
-                vocabulary=10_000,
-                length=64,
-                order="stream",
+                name="journey_to_the_west", tokenizer="bpe", vocabulary=10000, order="stream"
             ),
             network="recurrent",
-            model=dict(cell="lstm", layers=2, width=1024, embedding=128, dropout=0.5, tied=True),
+            model=dict(cell="lstm", layers=2, width=1024, embedding=128, dropout=0.5),
             label_smoothing=0.03,
-            optimizer="adamw",
-            schedule=dict(name="cosine", warmup="50 steps"),
-            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, grad_clip=1.0),
-            best_metric="valid/loss",
-            run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="1 epoch", samples=4),
+            schedule=dict(warmup="50 steps"),
+            hp=dict(lr=0.002, weight_decay=0.01),
+            run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="1 epoch"),
         )
     )

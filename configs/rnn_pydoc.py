@@ -19,19 +19,10 @@ def get_config():
             method="lm",
             steps=3000,
             batch_size=32,
-            data=dict(name="pydoc", tokenizer="characters", length=64, order="stream"),
+            data=dict(name="pydoc", tokenizer="characters", order="stream"),
             network="recurrent",
-            model=dict(cell="rnn", layers=1, width=256, embedding=64, dropout=0.0, tied=False),
-            label_smoothing=0.0,
-            optimizer="adamw",
-            schedule=dict(name="cosine", warmup="100 steps"),
-            hp=dict(lr=2e-3, beta1=0.9, beta2=0.99, weight_decay=0.01, grad_clip=1.0),
-            best_metric="valid/loss",
-            run=dict(
-                eval_every="500 steps",
-                sample_every="1000 steps",
-                save_every="1000 steps",
-                samples=4,
-            ),
+            model=dict(cell="rnn", layers=1, width=256, embedding=64, tied=False),
+            hp=dict(lr=0.002, weight_decay=0.01),
+            run=dict(eval_every="500 steps"),
         )
     )

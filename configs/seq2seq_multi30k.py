@@ -21,9 +21,7 @@ def get_config():
             method="seq2seq",
             steps="5 epochs",
             batch_size=64,
-            data=dict(
-                name="multi30k", languages="en-de", tokenizer="bpe", vocabulary=10_000, length=24
-            ),
+            data=dict(name="multi30k", tokenizer="bpe", vocabulary=10000, length=24),
             model=dict(
                 layers=3,
                 heads=4,
@@ -31,28 +29,13 @@ def get_config():
                 context=64,
                 hidden=1024,
                 activation="relu",
-                norm="layer",
-                norm_position="pre",
                 position_encoding="sinusoidal",
-                qk_norm=False,
-                bias=True,
                 dropout=0.1,
-                tied=True,
-                scan=False,
-                remat=False,
             ),
-            label_smoothing=0.1,
-            num_beams=4,
-            length_penalty=0.6,
-            optimizer="adamw",
-            schedule=dict(name="cosine", warmup="400 steps"),
-            hp=dict(lr=1e-3, beta1=0.9, beta2=0.98, weight_decay=0.01, grad_clip=1.0),
             metrics=("bleu",),
             num_metric_samples=1014,
             best_metric="valid/bleu",
             best_mode="max",
-            run=dict(
-                eval_every="1 epoch", sample_every="2 epochs", save_every="1 epoch", samples=10
-            ),
+            run=dict(eval_every="1 epoch", sample_every="2 epochs", save_every="1 epoch"),
         )
     )

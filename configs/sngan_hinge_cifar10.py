@@ -30,18 +30,16 @@ def get_config():
             data=dict(name="cifar10"),
             network="resnet",
             model=dict(
-                g=dict(width=256, ups=3, output="tanh", norm="batch"),
-                d=dict(width=128, downs=2, flats=2, pool="sum", spectral=True),
+                g=dict(width=256, ups=3), d=dict(width=128, downs=2, flats=2, spectral=True)
             ),
             latent_dim=128,
             loss="hinge",
             critic_steps=5,
-            optimizer="adam",
-            schedule=dict(name="linear", warmup="0 steps"),
-            hp=dict(lr_g=2e-4, lr_d=2e-4, beta1=0.0, beta2=0.9, ema_decay=0.999),
+            schedule=dict(name="linear"),
+            hp=dict(beta1=0.0, beta2=0.9),
             metrics=("frechet_pixels", "diversity"),
             num_metric_samples=5000,
             best_metric="valid/frechet_pixels",
-            run=dict(eval_every="5000 steps", sample_every="1000 steps", save_every="1000 steps"),
+            run=dict(eval_every="5000 steps"),
         )
     )

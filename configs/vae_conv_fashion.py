@@ -5,7 +5,7 @@ Paper      Kingma & Welling 2013 with convolutions; discretized logistic likelih
 Command    aigc train --config=vae_conv_fashion --workdir=runs/vae_conv_fashion
 Hardware   2 CPU cores: about 100 ms a step
 Expect     after 2 epochs test bits_per_dim 4.10 (4.59 for a histogram of each pixel
-           alone): docs/vae.md (measured 2026-11); all 10 epochs were not run
+           alone): docs/studies/vae.md (measured 2026-11); all 10 epochs were not run
 """
 
 from ml_collections import ConfigDict
@@ -19,21 +19,9 @@ def get_config():
             batch_size=128,
             data=dict(name="fashion_mnist"),
             network="conv",
-            model=dict(width=32, kernel=4, widths=((256,),), activation="relu"),
+            model=dict(width=32, widths=((256,),)),
             latent_dims=(32,),
             likelihood="logistic",
-            binarize="none",
-            prior="normal",
-            objective="elbo",
-            num_importance_samples=1,
-            penalty="none",
-            conditional=False,
-            nll_samples=5000,
-            optimizer="adam",
-            schedule=dict(name="constant", warmup="0 steps"),
-            anneal=dict(name="constant", period="0 steps"),
-            hp=dict(lr=1e-3, beta1=0.9, beta2=0.999, beta=1.0),
-            best_metric="valid/neg_elbo",
             run=dict(eval_every="1 epoch", sample_every="1 epoch", save_every="1 epoch"),
         )
     )

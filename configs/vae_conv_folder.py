@@ -7,8 +7,8 @@ Command    aigc train --config=vae_conv_folder --workdir=runs/vae_conv_folder \
 Hardware   2 CPU cores: 1.6 s a step beside another job, 14 minutes
 Expect     on 6,000 animals of CIFAR-10 blurs of where it is bright and dark, hardly any
            colour yet: test squared error 0.080 a pixel in [-1, 1] (0.225 for the mean
-           picture, 0.020 for PCA with 128 components): docs/vae.md (measured 2026-11).
-           Meant for longer runs
+           picture, 0.020 for PCA with 128 components): docs/studies/vae.md (measured
+           2026-11). Meant for longer runs
 """
 
 from ml_collections import ConfigDict
@@ -22,21 +22,9 @@ def get_config():
             batch_size=64,
             data=dict(name="folder", size=128),
             network="conv",
-            model=dict(width=16, kernel=4, widths=((512,),), activation="relu"),
+            model=dict(width=16, widths=((512,),)),
             latent_dims=(128,),
             likelihood="gaussian_scalar",
-            binarize="none",
-            prior="normal",
-            objective="elbo",
-            num_importance_samples=1,
-            penalty="none",
-            conditional=False,
-            nll_samples=5000,
-            optimizer="adam",
-            schedule=dict(name="constant", warmup="0 steps"),
-            anneal=dict(name="constant", period="0 steps"),
-            hp=dict(lr=1e-3, beta1=0.9, beta2=0.999, beta=1.0),
-            best_metric="valid/neg_elbo",
             run=dict(eval_every="100 steps", sample_every="100 steps", save_every="100 steps"),
         )
     )

@@ -23,19 +23,12 @@ def get_config():
             batch_size=64,
             data=dict(name="mnist"),
             network="dcgan",
-            model=dict(
-                g=dict(width=32, kernel=5, activation="relu", output="tanh", norm="batch"),
-                d=dict(width=32, kernel=5, activation="leaky_relu"),
-            ),
+            model=dict(g=dict(width=32), d=dict(width=32, norm="none")),
             latent_dim=64,
             loss="wasserstein",
             gan=dict(regularizers=("gradient_penalty",)),
             critic_steps=5,
-            optimizer="adam",
-            schedule=dict(name="constant", warmup="0 steps"),
-            hp=dict(
-                lr_g=1e-4, lr_d=1e-4, beta1=0.0, beta2=0.9, ema_decay=0.999, gradient_penalty=10.0
-            ),
+            hp=dict(lr_g=0.0001, lr_d=0.0001, beta1=0.0, beta2=0.9),
             metrics=("frechet_pixels",),
             num_metric_samples=5000,
             best_metric="valid/frechet_pixels",

@@ -20,7 +20,7 @@ OUT = ROOT / "docs/pictures/rooms.svg"
 WIDTH, HEIGHT, RIGHT, DOWN, DOT = 112, 30, 76, 46, 9
 LEFT, TOP, SIDE = 20, 64, 290
 
-# What a room holds, in the drawing; docs/architecture.md says more.
+# What a room holds, in the drawing; docs/design/architecture.md says more.
 HOLDS = {
     "cli": "the command line, a verb a file",
     "sweeps": "many trials: grids, groups, engines, figures",
@@ -31,7 +31,7 @@ HOLDS = {
     "media": "arrays to images, text, music",
     "models": "networks",
     "data": "data sets, tokenizers, batches",
-    "core": "method, transforms, config, mesh",
+    "core": "method, transforms, mesh, config keys",
     "utils": "files, errors, locks, tables of text",
 }
 
@@ -73,7 +73,7 @@ def levels() -> tuple[tuple[str, ...], ...]:
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of the package that a file imports, at any depth: `core.config`."""
+    """Modules of the package that a file imports, at any depth: `core.schema`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "aigc_jax":

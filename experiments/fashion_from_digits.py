@@ -12,7 +12,7 @@ Answer (one seed): yes, with the generator alone: after 200 steps it is where sc
 after 400, after 400 where scratch is after 700. With both networks it is lost: the
 discriminator of digits tells clothes from digits at once and drives the generator into
 the flat end of its tanh, all black, from which no gradient leads back. The first 200
-steps from scratch are worse than they would be: docs/LOG.md.
+steps from scratch are worse than they would be: docs/design/log.md.
 """
 
 from pathlib import Path
@@ -38,21 +38,22 @@ OVERRIDES = {
 
 def config_of(name, digits):
     """The config of a run, which may begin with the weights of the run in `digits`."""
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
     begin = {} if name == "scratch" else {"init_from": str(digits)}
-    config = configs.load(HERE.parent / "configs" / "dcgan_fashion.py")
+    config = config_files.load(HERE.parent / "configs" / "dcgan_fashion.py")
     return configs.override(config, begin | OVERRIDES[name])
 
 
 def run(workdir) -> list[dict]:
     """Rows of the runs' evaluations: {run, step, metrics}."""
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config_files
     from aigc_jax.training.run_dir import RunDir
     from aigc_jax.training.train import train_configs
 
     digits = workdir / "digits"
-    train_configs([configs.load(HERE.parent / "configs" / "dcgan_mnist.py")], [digits])
+    train_configs([config_files.load(HERE.parent / "configs" / "dcgan_mnist.py")], [digits])
     rows = []
     for name in RUNS:
         train_configs([config_of(name, digits)], [workdir / name])

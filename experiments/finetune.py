@@ -24,7 +24,8 @@ START = {"scratch": "random weights", "tuned": "weights trained on Python's sour
 
 
 def config_of(data, steps, seed=0, **more):
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
     overrides = {
         "data.name": data,
@@ -38,7 +39,7 @@ def config_of(data, steps, seed=0, **more):
         "run.save_every": "1000 steps",
     }
     return configs.override(
-        configs.load(HERE.parent / "configs" / "gpt_shakespeare_cpu.py"), overrides | more
+        config_files.load(HERE.parent / "configs" / "gpt_shakespeare_cpu.py"), overrides | more
     )
 
 

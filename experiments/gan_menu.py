@@ -5,8 +5,9 @@ GANs, three seeds a program.
     python launch.py figure --experiment=gan_menu
 
 Of the last step, by 5,000 samples and 10,000 images of the test split through the
-classifier of MNIST (docs/metrics.md): Fréchet distance, precision and recall. Nothing
-was tuned for any of them: rates and weights are those of configs/gan_menu_mnist.py.
+classifier of MNIST (docs/guides/metrics.md): Fréchet distance, precision and recall.
+Nothing was tuned for any of them: rates and weights are those of
+configs/gan_menu_mnist.py.
 """
 
 import numpy as np

@@ -17,7 +17,7 @@ training.
 
 import numpy as np
 
-from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.sweeps.experiment import Claim, Experiment
 from aigc_jax.sweeps.grid import product, seeds, values
 
 SIZES, SEEDS = (3, 5, 10, 20, 200), 5
@@ -98,7 +98,22 @@ def figure(rows, axes):
     axes[-1].legend(fontsize=8, loc="lower right")
 
 
+CLAIMS = tuple(
+    Claim(
+        what=f"overfitting with {n} latents: training bound less held-out bound, nats",
+        source="Kingma & Welling 2013, figure 2, which shows none",
+        published=0.0,
+        values=lambda rows, n=n: np.subtract(*final(rows, n)),
+        tolerance=2.0,
+        better="lower",
+        setting="10^6 of 10^8 samples, binarized pixels",
+        digits=1,
+    )
+    for n in SIZES
+)
+
 EXPERIMENT = Experiment(
+    claims=CLAIMS,
     config="configs/vae_kingma_welling.py",
     overrides={
         "steps": "1e6 examples",

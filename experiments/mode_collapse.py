@@ -70,11 +70,12 @@ ALSO = dict(modes="stacked_modes", reverse_kl="stacked_kl")
 
 def config_of(data, remedy):
     """The config of the GAN of a data set with a remedy."""
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
     name, overrides = DATA_SETS[data]
     return configs.override(
-        configs.load(HERE.parent / "configs" / name), overrides | REMEDIES[remedy]
+        config_files.load(HERE.parent / "configs" / name), overrides | REMEDIES[remedy]
     )
 
 
@@ -83,8 +84,8 @@ def trained(data, remedy, workdir) -> list[dict]:
     how many are of each triple of digits.
     """
     import aigc_jax
-    from aigc_jax.core import config as configs
     from aigc_jax.metrics.mode_coverage import classify_digit_triples
+    from aigc_jax.training import config as configs
     from aigc_jax.training.train import train_configs
 
     folder = Path(workdir, data, remedy.replace(" ", "_"))

@@ -13,7 +13,7 @@ where they are bfloat16 themselves), noise and batches.
 
 from pathlib import Path
 
-from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.sweeps.experiment import Claim, Experiment
 
 HERE = Path(__file__).resolve().parent
 CASES = {
@@ -30,7 +30,8 @@ POLICIES = {
 
 def run(case, workdir) -> list[dict]:
     """The rows of every policy: {case, policy, step, split, value}."""
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
     from aigc_jax.training.run_dir import RunDir
     from aigc_jax.training.train import train_configs
 
@@ -41,7 +42,7 @@ def run(case, workdir) -> list[dict]:
         train_configs(
             [
                 configs.override(
-                    configs.load(HERE.parent / "configs" / f"{case}.py"), quiet | changes
+                    config_files.load(HERE.parent / "configs" / f"{case}.py"), quiet | changes
                 )
             ],
             [folder],
@@ -99,7 +100,27 @@ def figure(rows, axes):
     axes[0].legend(fontsize=7)
 
 
+LABELS = {
+    "networks in bfloat16": "networks in bfloat16",
+    "and moments": "networks and moments in bfloat16",
+    "and parameters": "networks, moments and parameters in bfloat16",
+}
+CLAIMS = tuple(
+    Claim(
+        what=f"`{case}`, {LABELS[policy]}: {CASES[case][1]}, % over float32",
+        source="the same config in float32",
+        published=0.0,
+        is_baseline=True,
+        values=lambda rows, case=case, policy=policy: [100 * cost(rows, case, policy)],
+        tolerance=2.0,
+        better="lower",
+    )
+    for case in CASES
+    for policy in LABELS
+)
+
 EXPERIMENT = Experiment(
+    claims=CLAIMS,
     run=run,
     parts=tuple(CASES),
     column="case",

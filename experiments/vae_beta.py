@@ -12,7 +12,7 @@ curve has that slope: at beta = 1.
 
 import numpy as np
 
-from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.sweeps.experiment import Claim, Experiment
 from aigc_jax.sweeps.grid import product, seeds, values
 
 BETAS, SEEDS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0), 5
@@ -85,7 +85,19 @@ def figure(rows, axes):
         ax.grid(alpha=0.3)
 
 
+CLAIMS = (
+    Claim(
+        what="weight of the KL divergence with the lowest negative ELBO",
+        source="theory: at beta = 1 the objective is the ELBO",
+        published=1.0,
+        values=lambda rows: [BETAS[final(rows, "neg_elbo").mean(1).argmin()]],
+        tolerance=0.5,
+        digits=1,
+    ),
+)
+
 EXPERIMENT = Experiment(
+    claims=CLAIMS,
     config="configs/vae_mnist.py",
     overrides={
         "model.widths": ((200,),),

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.sweeps.experiment import Claim, Experiment
 
 HERE = Path(__file__).resolve().parent
 TWO = {
@@ -102,7 +102,7 @@ CLAIMS = (
     ("folder", "squared_error", "<", "mean_picture"),
     ("folder", "squared_error", "<", "pca_128"),
 )
-LOST = (CLAIMS[6], CLAIMS[-1])  # those that did not come true: docs/vae.md says what happened
+LOST = (CLAIMS[6], CLAIMS[-1])  # those that did not come true: docs/studies/vae.md says why
 WORDS = {
     "elbo": "ELBO, N(0, 1) prior",
     "vamp": "VampPrior, 500 pseudo-inputs",
@@ -140,10 +140,13 @@ MEASURES = {
 
 
 def config_of(name):
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
     it = VARIANTS[name]
-    return configs.override(configs.load(HERE.parent / "configs" / f"{it.config}.py"), it.changes)
+    return configs.override(
+        config_files.load(HERE.parent / "configs" / f"{it.config}.py"), it.changes
+    )
 
 
 def squared_error(pairs) -> float:  # [N, 2, *shape] in [-1, 1]
@@ -313,6 +316,26 @@ def figure(rows, axes):
     )
 
 
+def make_claim(claim) -> Claim:
+    name, measure, side, other = claim
+    return Claim(
+        what=f"{WORDS[name]}: {MEASURES[measure]}",
+        source=WORDS[other] if isinstance(other, str) else "a bound that was set before",
+        is_baseline=True,
+        published=(lambda rows: values(rows)[other, measure]) if isinstance(other, str) else other,
+        values=lambda rows: [values(rows)[name, measure]],
+        tolerance=0.0,
+        better="lower" if side == "<" else "higher",
+        digits=4 if measure in ("mmd", "squared_error") else 2,
+    )
+
+
 EXPERIMENT = Experiment(
-    run=run, parts=tuple(VARIANTS), column="variant", table=table, figure=figure, size=(7, 4)
+    run=run,
+    parts=tuple(VARIANTS),
+    column="variant",
+    table=table,
+    figure=figure,
+    claims=tuple(map(make_claim, CLAIMS)),
+    size=(7, 4),
 )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.sweeps.experiment import Claim, Experiment
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = dict.fromkeys(("writer", "source", "index", "good", "copied", "bits", "text"))
@@ -173,12 +173,12 @@ def run(writer, workdir) -> list[dict]:
     """The rows of one writer."""
     import aigc_jax
     from aigc_jax import data
-    from aigc_jax.core import config as configs
     from aigc_jax.metrics.text import longest_copy_length
+    from aigc_jax.training import config_files
     from aigc_jax.training.train import train_configs
 
     config, good, prompt, most, chosen, copies = WRITERS[writer]
-    train_configs([configs.load(HERE.parent / "configs" / f"{config}.py")], [workdir / writer])
+    train_configs([config_files.load(HERE.parent / "configs" / f"{config}.py")], [workdir / writer])
     best = aigc_jax.load(workdir / writer, "best")
     dataset = data.load(best.config.data)
     train_texts, test = texts_of(dataset, "train"), texts_of(dataset, "test")
@@ -279,6 +279,26 @@ def figure(rows, axes):
     axes.legend()
 
 
+CLAIMS = tuple(
+    Claim(
+        what=f"{LABELS[writer].partition(':')[0]}: bits a character",
+        source="5-grams with modified Kneser-Ney smoothing",
+        is_baseline=True,
+        published=lambda rows, writer=writer: bits(rows, writer, "5-grams"),
+        values=lambda rows, writer=writer: [bits(rows, writer, "network")],
+        tolerance=0.0,
+        better="lower",
+        digits=3,
+    )
+    for writer in ("tunes", "poems", "tale")
+)
+
 EXPERIMENT = Experiment(
-    run=run, parts=tuple(WRITERS), column="writer", table=table, figure=figure, size=(5, 3.2)
+    run=run,
+    parts=tuple(WRITERS),
+    column="writer",
+    table=table,
+    figure=figure,
+    claims=CLAIMS,
+    size=(5, 3.2),
 )

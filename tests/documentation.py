@@ -10,9 +10,12 @@ from helpers import ROOT
 
 FOLDERS = ("aigc_jax", "experiments", "benchmarks", "configs", "docs")
 ADDING = ROOT / "docs" / "adding.md"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+COMING = ROOT / "docs" / "guides" / "coming-from.md"
 URL = re.compile(r"\w+://\S+")
 SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")  # may continue in the next line
 FENCE = re.compile(r"^```.*?^```", re.S | re.M)
+FIRST_CELL = re.compile(r"^\|[^|]*\|", re.M)
 BLOCK = re.compile(r"(?:^(?:    .*)?\n)+", re.M)  # lines that are indented by four
 PATH = re.compile(r"(?<![\w/.<$~-])((?:\.\./)*(?:[\w*<>{},.-]+/)+(?:[\w*<>{},.-]*[\w*>}])?)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -28,6 +31,9 @@ def documents() -> dict[Path, list[str]]:
     out = {path: [path.read_text()] for path in markdown_files()}
     # Its blocks name files that do not exist yet; test_adding applies and runs them.
     out[ADDING] = [FENCE.sub("", ADDING.read_text())]
+    del out[TUTORIAL]  # the text names what its blocks add; test_tutorial runs its commands
+    # The first column of its tables has the names and commands of other projects.
+    out[COMING] = [FIRST_CELL.sub("|", COMING.read_text())]
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             out[path] = docstrings(path)

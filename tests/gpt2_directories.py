@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from aigc_jax.data.tokenizers.bpe import map_letters_to_bytes
+from aigc_jax.data.tokenizers.base import map_letters_to_bytes
 
 SIZES = dict(n_embd=8, n_head=2, n_layer=2, n_positions=16)
 # Tokens of training/test_gpt2_weights.GOLDEN: logits of transformers 5.23.0

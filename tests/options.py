@@ -1,24 +1,23 @@
 """The options of the package as data, read from its tables: allowed values of keys,
 keys that a value requires, and refused combinations.
 
-A base is a method and its network, as in `keys.MODEL`. An axis is a config key; a key
-that holds several names has a boolean axis `KEY:NAME` for each name. New tables and
-keys of `aigc_jax.core.keys` are tested without a change of this file; a new network
+A base is a method and its network, as in `models.schema.MODEL`. An axis is a config
+key; a key that holds several names has a boolean axis `KEY:NAME` for each name. New
+tables and keys of the schemas are tested without a change of this file; a new network
 needs an entry of BASES.
 """
 
 import functools
 import importlib.util
-import itertools
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from aigc_jax.core import config as configs
-from aigc_jax.core import keys
 from aigc_jax.core.schema import NAMES
+from aigc_jax.data import schema as data_schema
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files
+from aigc_jax.training.schema import allowed_keys
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _FOLDER = tempfile.TemporaryDirectory(prefix="aigc_jax_options_")  # removed at exit
@@ -124,6 +123,8 @@ IMAGES = {
     "npz": {"data.path": str(FILES / "auto_auto.npz")},
     "folder": {"data.path": str(FILES / "folder"), "data.size": 8},
     "tfds": {"data.path": str(FILES / "tfds" / "made" / "1.0.0")},
+    "hf": {"data.path": str(FILES / "hf_images"), "data.size": 8},
+    "array_record": {"data.path": str(FILES / "image_records"), "data.size": 8},
 }
 POINTS = {"ring": {}, "grid": {}}
 TEXTS = {
@@ -131,11 +132,16 @@ TEXTS = {
     "pydoc": {},
     "stdlib": {},
     "tokens": {"data.path": str(FILES / "tokens"), "data.tokenizer": "file"},
+    "hf": {"data.path": str(FILES / "hf_texts")},
+    "array_record": {"data.path": str(FILES / "text_records")},
 }
 PAIRS = {
     "pairs": {"data.path": str(FILES / "pairs.tsv"), "data.length": 12},
     "docstrings": {"data.length": 256},
+    "hf": {"data.path": str(FILES / "hf_pairs"), "data.length": 12, "data.target_column": "b"},
 }
+# Keys of `data` that a data set of several kinds reads for one of them alone.
+OF_KIND = {"image": ("size", "colour"), "text": (*data_schema.TOKENS, *data_schema.CLEANING)}
 REAL = {
     **dict.fromkeys(
         ("mnist", "fashion_mnist", "binarized_mnist", "stacked_mnist", "cifar10"), "image"
@@ -144,7 +150,9 @@ REAL = {
     "multi30k": "pairs",
 }
 # Small data sets, which are part of the pairwise design.
-QUICK_DATA = ("digits", "npz", "folder", "tfds", "ring", "text", "tokens", "pairs")
+QUICK_DATA = (
+    *("digits", "npz", "folder", "tfds", "hf", "array_record", "ring", "text", "tokens", "pairs"),
+)
 
 # (key, value) -> other keys that it requires.
 WITH = {
@@ -161,11 +169,6 @@ WITH = {
     ("data.tokenizer", "file"): {"data.tokenizer_path": str(FILES / "tokenizer.json")},
     ("data.tokenizer", "bpe"): {"data.vocabulary": 270},
     ("data.prefix_lm", True): {"data.name": "pairs", "data.length": 12},
-    **{
-        ("data.name", name): more
-        for table in (IMAGES, POINTS, TEXTS, PAIRS)
-        for name, more in table.items()
-    },
 }
 
 
@@ -175,14 +178,30 @@ def kind_of(base) -> dict:
     method, network = base
     if method in ("gan", "vae", "vqvae", "classifier"):
         return IMAGES | (POINTS if network == "mlp" else {})
-    return {"pairs": PAIRS["pairs"]} if method == "seq2seq" else TEXTS | PAIRS
+    if method == "seq2seq":
+        return {name: PAIRS[name] for name in ("pairs", "hf")}
+    return PAIRS | TEXTS
+
+
+def keys_of_data(base, name) -> tuple:
+    """The keys that a data set reads, of a kind that suits the base."""
+    image = kind_of(base).keys() >= {"digits"}
+    other = (*OF_KIND["text" if image else "image"], *(("prefix_lm",) if name == "hf" else ()))
+    several = len([table for table in (IMAGES, TEXTS, PAIRS) if name in table]) > 1
+    return tuple(key for key in data_schema.READ_BY[name] if not several or key not in other)
+
+
+def keys_of_choice(base, name) -> dict:
+    """The keys that the choice of a data set requires."""
+    tables = (kind_of(base), IMAGES, POINTS, TEXTS, PAIRS)
+    return next((table[name] for table in tables if name in table), {})
 
 
 @functools.cache
 def default(base):
     """The config of a base, and the values of its axes."""
     file, own = BASES[base]
-    config = configs.override(configs.load(CONFIGS / f"{file}.py"), SHORT | own)
+    config = configs.override(config_files.load(CONFIGS / f"{file}.py"), SHORT | own)
     return config, {
         name: value for name, value in _options(configs.flatten_config(config), base).items()
     }
@@ -203,7 +222,7 @@ def keys_of(base) -> list:
     """The keys of a base that have several values to test."""
     return [
         key
-        for key in keys.allowed_keys(*base).values()
+        for key in allowed_keys(*base).values()
         if key.name not in TESTED_ELSEWHERE
         and (key.allowed or key.type is bool or key.name in NUMBERS)
     ]
@@ -238,7 +257,9 @@ def all_axes(base, quick=False) -> dict:
                 if name in kind_of(base) and (name in QUICK_DATA or not quick)
             )
         else:
-            values = key.allowed or ((False, True) if key.type is bool else NUMBERS[key.name])
+            values = tuple(key.allowed) or (
+                (False, True) if key.type is bool else NUMBERS[key.name]
+            )
             if key.name in NUMBERS and not all(value_type(key, v) for v in values):
                 continue  # another method's key of this name, such as a GAN's latent_dim
             out[key.name] = values
@@ -256,7 +277,8 @@ def value_type(key, value) -> bool:
 def reads(base, axis) -> bool:
     """Whether a data set of this base reads the key."""
     last = axis.split(".")[1]
-    return last in ("name", "order") or any(last in keys.DATA_KEYS[name] for name in kind_of(base))
+    names = kind_of(base)
+    return last in ("name", "order") or any(last in keys_of_data(base, name) for name in names)
 
 
 def overrides(base, values: dict) -> dict:
@@ -271,6 +293,7 @@ def overrides(base, values: dict) -> dict:
     out |= {key: tuple(names) for key, names in several.items()}
     file, own = BASES[base]
     needed = {k: v for item in values.items() for k, v in WITH.get(item, {}).items()}
+    needed |= keys_of_choice(base, values.get("data.name"))
     if values.get("optimizer") == "sgd":  # its steps are as long as the gradients
         rates = [name for name in ("lr", "lr_g", "lr_d") if name in default(base)[0].hp]
         needed |= {f"hp.{name}": 1e-5 for name in rates}
@@ -291,8 +314,8 @@ def npz_file(span: str, layout: str) -> Path:
 def words(base, values: dict) -> list[str]:
     """The command line of a row, without subcommand and work directory."""
     changes = overrides(base, values)
-    read = ("name", "order", "seed", *keys.DATA_KEYS[changes["data.name"]])
-    table = {key.name: key.default for key in keys.DATA}
+    read = ("name", "order", "seed", *keys_of_data(base, changes["data.name"]))
+    table = {key.name: key.default for key in data_schema.DATA}
     before = [key for key in default(base)[0].data if key not in read]  # of another data set
     changes = {
         k: v
@@ -354,7 +377,9 @@ REFUSALS = [
         {"data.range": ("0..1", "-1..1"), "likelihood": ("logistic", "logistic_pixel")},
     ),
     Refusal(
-        "holds no text", {"data.name": tuple(PAIRS), "data.prefix_lm": (False,)}, (LM, RNN, MLM)
+        "holds no text",
+        {"data.name": ("pairs", "docstrings"), "data.prefix_lm": (False,)},
+        (LM, RNN, MLM),
     ),
     Refusal("config.data.prefix_lm", {"data.prefix_lm": (True,)}, (SEQ,)),
     Refusal(
@@ -489,88 +514,10 @@ def unread(base, values: dict) -> bool:
         return len(some) > 1 and all(
             unread(base, some | {"data.name": name}) for name in all_axes(base)["data.name"]
         )
-    read = keys.DATA_KEYS[name]
+    read = keys_of_data(base, name)
     wrong = [
         axis
         for axis in values
         if axis.startswith("data.") and axis.split(".")[1] not in ("name", "order", *read)
     ]
-    return any(values[axis] != keys.allowed_keys(*base)[axis].default for axis in wrong)
-
-
-def write_files():
-    """Write the data sets of the rows, once per process."""
-    if (FILES / "pairs.tsv").exists():
-        return
-    from PIL import Image
-
-    from aigc_jax.data import tokenizers
-    from aigc_jax.data.tokenizers.words import make_bytes
-
-    random = np.random.RandomState(0)
-    images, label = (
-        random.randint(0, 256, (120, 8, 8, 1)).astype(np.uint8),
-        np.arange(120, dtype=np.int32) % 3,
-    )
-    for span, layout in itertools.product(
-        *(key.allowed for key in keys.DATA if key.name in ("data.range", "data.layout"))
-    ):
-        low, _, high = span.partition("..")
-        x = (
-            images
-            if span in ("auto", "0..255")
-            else (images / 255 * (float(high) - float(low)) + float(low)).astype(np.float32)
-        )
-        np.savez(
-            npz_file(span, layout),
-            x=x.transpose(0, 3, 1, 2) if layout == "NCHW" else x,
-            label=label,
-        )
-    for i, (image, k) in enumerate(zip(images, label, strict=True)):
-        path = FILES / "folder" / f"class_{k}" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[..., 0]).save(path)
-    (FILES / "texts").mkdir()
-    lines = [
-        f"Line {i}: the {['quick', 'lazy', 'brown'][i % 3]} fox, {i * i} times\n" for i in range(60)
-    ]
-    (FILES / "texts" / "one.txt").write_text("".join(lines))
-    tokenizer = make_bytes(dict(kind="bytes"))
-    tokenizers.write(FILES / "tokenizer.json", tokenizer)
-    (FILES / "tokens").mkdir()
-    ids = tokenizer.encode("".join(lines)).astype(np.uint16)
-    for name, part in (("train", ids[:1200]), ("val", ids[1200:1400]), ("test", ids[1400:1600])):
-        np.save(FILES / "tokens" / f"{name}.npy", part)
-    prepare_records(FILES / "tfds", images[..., 0], label)
-    (FILES / "pairs.tsv").write_text("".join(f"{n}\t{str(n)[::-1]}\n" for n in range(1000, 1200)))
-
-
-def prepare_records(folder: Path, images, label):
-    """Write images in the format of tensorflow-datasets."""
-    import tensorflow_datasets as tfds
-    from PIL import Image
-
-    class Made(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-        name = "made"
-        pkg_dir_path = folder
-
-        def _info(self):
-            features = dict(
-                image=tfds.features.Image(shape=(8, 8, 1)),
-                label=tfds.features.ClassLabel(num_classes=3),
-            )
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager):
-            return {
-                "train": self._generate_examples(0, 100),
-                "test": self._generate_examples(100, 120),
-            }
-
-        def _generate_examples(self, low, high):
-            for i in range(low, high):
-                yield i, dict(image=Image.fromarray(images[i]), label=int(label[i]))
-
-    folder.mkdir()
-    Made(data_dir=folder, file_format="array_record").download_and_prepare()
+    return any(values[axis] != allowed_keys(*base)[axis].default for axis in wrong)

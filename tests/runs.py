@@ -8,12 +8,14 @@ import pytest
 from tiny_configs import METHODS, dataset, resolved, tiny
 
 from aigc_jax import methods
-from aigc_jax.core import config as configs
 from aigc_jax.core.distributed import StopSignal
+from aigc_jax.core.durations import duration_to_steps
 from aigc_jax.core.mesh import make_mesh
 from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import make_trials
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_identity
 from aigc_jax.training import train as training
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.programs import Programs
@@ -45,7 +47,7 @@ def compile_programs(config, count, **more):
     """
     static = {
         k: v
-        for k, v in configs.identity_leaves(config).items()
+        for k, v in config_identity.identity_leaves(config).items()
         if k != "seed" and not k.startswith("hp.")
     }
     layout = [
@@ -115,7 +117,7 @@ def train(
     paths = path if isinstance(path, list) else [path]
     dataset, ready = training.load_and_resolve(config_list)
     with StopSignal() as stop, training.open_trials(ready, paths, dataset, **more) as trials:
-        stop_at = until and configs.duration_to_steps(
+        stop_at = until and duration_to_steps(
             until, "until", dataset.spec.n_train, methods.examples_per_step(config_list[0])
         )
         programs = make(trials[0].config, dataset, len(trials))

@@ -4,7 +4,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax import data
-from aigc_jax.core import config as configs
+from aigc_jax.data import schema as data_schema
 from aigc_jax.data import tokenizers
 
 PLAY = (
@@ -18,7 +18,7 @@ CHINESE = (
 
 
 def section(**more):
-    return ConfigDict(configs.DATA | more)
+    return ConfigDict(data_schema.DEFAULTS | more)
 
 
 def build(kind, *corpus, **more):

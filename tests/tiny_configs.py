@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from aigc_jax import data, methods
-from aigc_jax.core import config as configs
+from aigc_jax.data import schema as data_schema
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -70,7 +72,7 @@ METHODS = {
 
 def section(name, **more):
     """A config's `data` section for the data set of this name."""
-    return configs.ConfigDict(configs.DATA | dict(name=name) | more)
+    return configs.ConfigDict(data_schema.DEFAULTS | dict(name=name) | more)
 
 
 def methods_of(*quick):
@@ -86,7 +88,7 @@ def tiny(name="gan", **overrides):
     """The small config of a method; overrides spell dots as __, as in hp__lr_g=1e-3."""
     file, own = METHODS[name]
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return configs.override(configs.load(CONFIGS / f"{file}.py"), SMALL_RUN | own | dotted)
+    return configs.override(config_files.load(CONFIGS / f"{file}.py"), SMALL_RUN | own | dotted)
 
 
 _data = {}

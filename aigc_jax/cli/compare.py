@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from aigc_jax.utils.errors import require
-from aigc_jax.utils.terminal import print_text
+from aigc_jax.utils.terminal import print_blocks, print_text
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
         out is None or out.suffix in (".png", ".pdf"),
         f"--out={args.out} must end in .png or .pdf",
     )
-    print_text(compare_runs(args.runs, out, args.metric))
+    print_blocks(compare_runs(args.runs, out, args.metric))
     if out is not None:
         print_text(f"\ncurves: {out}")
     return 0

@@ -7,9 +7,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_jax.core import config as configs
-from aigc_jax.core.keys import DATA_KEYS
+from aigc_jax.data import schema as data_schema
+from aigc_jax.training import config as configs
 from aigc_jax.utils.errors import UserError, require
+from aigc_jax.utils.quantities import format_count, format_size
 from aigc_jax.utils.terminal import print_text
 
 if TYPE_CHECKING:
@@ -25,42 +26,56 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--path",
         default="",
         metavar="FILE|DIR",
-        help="npz: the file; folder: a directory of images; text: a file, directory or glob",
+        help="npz: the file; folder, hf, array_record: a directory; text: a file, a directory or "
+        "a glob",
     )
     parser.add_argument(
         "--tokenizer",
         default="",
         metavar="NAME",
-        help="text: bytes, characters, words, chinese_words, bpe, or file (default: characters)",
+        help="texts: bytes, characters, words, chinese_words, bpe, or file (default: characters; "
+        "hf, array_record: bytes)",
     )
     parser.add_argument(
         "--tokenizer_path",
         default="",
         metavar="PATH",
-        help="with --tokenizer=file: a tokenizer.json, a run or a GPT-2 directory",
+        help="with --tokenizer=file: a tokenizer.json, a run or a Hugging Face directory",
     )
     parser.add_argument(
         "--size",
         type=int,
-        default=configs.DATA["size"],
+        default=data_schema.DEFAULTS["size"],
         metavar="N",
-        help="folder: image size in pixels per side (default: 64)",
+        help="folder, hf, array_record: image size in pixels per side (default: 64)",
     )
     parser.add_argument(
         "--colour",
-        default=configs.DATA["colour"],
+        default=data_schema.DEFAULTS["colour"],
         metavar="rgb|grey",
-        help="folder: colour mode of the converted images (default: rgb)",
+        help="folder, hf, array_record: colour mode of the converted images (default: rgb)",
+    )
+    parser.add_argument(
+        "--input_column",
+        default="",
+        metavar="NAME",
+        help="hf: the column of images or texts (default: the only one)",
+    )
+    parser.add_argument(
+        "--target_column",
+        default="",
+        metavar="NAME",
+        help="hf: the column of classes (default: the only one) or of the targets of pairs",
     )
     parser.add_argument(
         "--range",
-        default=configs.DATA["range"],
+        default=data_schema.DEFAULTS["range"],
         metavar="0..255|0..1|-1..1",
         help="npz: pixel values of black and white (default: inferred)",
     )
     parser.add_argument(
         "--layout",
-        default=configs.DATA["layout"],
+        default=data_schema.DEFAULTS["layout"],
         metavar="NHWC|NCHW",
         help="npz: the axes of x (default: inferred)",
     )
@@ -90,7 +105,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
 
     section = make_data_section(args)
     try:
-        if args.name in DATA_KEYS:
+        if args.name in data_schema.READ_BY:
             configs.reject_unread_data_keys(
                 {f"data.{key}": value for key, value in section.items()}
             )
@@ -113,21 +128,22 @@ def make_data_section(args: Namespace) -> "ConfigDict":
     """Return the config section `data` that the flags specify."""
     from ml_collections import ConfigDict
 
-    is_text = "tokenizer" in DATA_KEYS.get(args.name, ())
-    usual = "characters" if is_text else configs.DATA["tokenizer"]
-    flags = ("name", "path", "size", "colour", "tokenizer_path", "range", "layout")
+    read = data_schema.READ_BY.get(args.name, ())
+    is_text = "tokenizer" in read and "size" not in read  # not of data sets of any kind
+    usual = "characters" if is_text else data_schema.DEFAULTS["tokenizer"]
+    images = ("size", "colour", "range", "layout")
+    flags = ("name", "path", "input_column", "target_column", "tokenizer_path", *images)
     values = {flag: getattr(args, flag) for flag in flags}
-    return ConfigDict(configs.DATA | values | dict(tokenizer=args.tokenizer or usual))
+    return ConfigDict(data_schema.DEFAULTS | values | dict(tokenizer=args.tokenizer or usual))
 
 
 def print_dataset(name: str, dataset: Any) -> None:
     """Print the sizes, location, licence, classes and files of a data set."""
     sizes = ", ".join(f"{count:,} {name}" for name, (_, count) in dataset.splits.items())
-    bytes_ = sum(a.nbytes for a in dataset.arrays.values())
+    num_bytes = sum(a.nbytes for a in dataset.arrays.values())
     print_text(
         f"{name}: {sizes}; {dataset.spec.kind} {list(dataset.spec.shape)}, "
-        f"{dataset.spec.classes or 'no'} classes, "
-        f"{bytes_ / 1e6:,.1f} MB"
+        f"{dataset.spec.classes or 'no'} classes, {format_size(num_bytes)}"
     )
     about = dataset.about
     print_text(f"location: {about['source']}\nlicence: {about['licence']}")
@@ -171,14 +187,17 @@ def print_tokenization(dataset: Any) -> None:
 
     about = dataset.about["text"]
     texts = (
-        f"{about['documents']:,} texts, {about['characters']:,} characters; "
+        f"{format_count(about['documents'], 'text')}, "
+        f"{format_count(about['characters'], 'character')}; "
         if "documents" in about
         else ""
     )
     each = f", {about['characters_per_token']:.2f} characters each" if texts else ""
     print_text(
         f"{texts}{about['tokens']:,} tokens of {dataset.spec.vocabulary:,} "
-        f"({about['tokenizer']}){each}; loses {about['loses']}"
+        f"({about['tokenizer']}, {dataset.tokenizer.kind}){each}; loses {about['loses']}"
     )
+    if "difference" in about:
+        print_text(about["difference"])
     for row in dataset.take(dataset.arrays, np.arange(min(4, dataset.spec.n_train)))["tokens"]:
         print_text(f"  {dataset.tokenizer.decode(row)!r}")

@@ -7,7 +7,7 @@ WORKDIR/evaluations.jsonl.
 from argparse import ArgumentParser, Namespace
 
 from aigc_jax.utils.errors import require
-from aigc_jax.utils.terminal import print_text, print_warning
+from aigc_jax.utils.terminal import print_table, print_text, print_warning
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -46,17 +46,28 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Print the metrics of the checkpoint with their definitions, and append them to
     the run's evaluations.jsonl; return exit code 0.
     """
+    from aigc_jax.training.memory import convert_inference_errors
+
+    with convert_inference_errors(args.workdir, "a smaller --num"):
+        evaluate_and_print(args)
+    return 0
+
+
+def evaluate_and_print(args: Namespace) -> None:
+    """Evaluate the checkpoint; print the metrics and append them to the run's
+    evaluations.jsonl.
+    """
     from aigc_jax import metrics
     from aigc_jax.inference.load import load
     from aigc_jax.utils import documents
     from aigc_jax.utils.documents import json_float
-    from aigc_jax.utils.text_table import format_table
+    from aigc_jax.utils.text_table import Table
 
     run = load(args.workdir, args.checkpoint)
     require(args.num is None or args.num > 1, f"--num={args.num} must be at least 2")
     names = args.metrics.split(",") if args.metrics else list(run.config.metrics)
     values = run.evaluate(args.split, args.num, names, args.inception)
-    print_text(format_table(list(values.items()), (f"step {run.step:,}", args.split)))
+    print_table(Table((f"step {run.step:,}", args.split), list(values.items())))
     row = dict(
         step=run.step,
         split=args.split,
@@ -82,4 +93,3 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
             f"{run.dir / 'evaluations.jsonl'} could not be written ({e.strerror or e}): "
             "these results are not stored"
         )
-    return 0

@@ -21,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="DIR",
-        help="the directory to write: config.json, model.safetensors, vocab.json, merges.txt",
+        help="the directory to write: config.json, model.safetensors, tokenizer.json",
     )
 
 

@@ -4,15 +4,39 @@ import argparse
 import errno
 import os
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from aigc_jax.cli import compare, data, evaluate, export, figure, group, plan, sample, sweep, train
+from aigc_jax.cli import (
+    compare,
+    completion,
+    data,
+    evaluate,
+    export,
+    figure,
+    group,
+    plan,
+    sample,
+    sweep,
+    train,
+)
 from aigc_jax.cli import list as list_
+from aigc_jax.cli.rich_output import draw_by_rich
 from aigc_jax.sweeps.engines.base import EXIT_REFUSED
-from aigc_jax.utils.errors import PROGRAM, UserError, format_suggestion, require, short_repr
+from aigc_jax.utils.errors import (
+    PROGRAM,
+    UserError,
+    format_key_suggestion,
+    format_suggestion,
+    mark_argument,
+    require,
+    short_repr,
+)
+from aigc_jax.utils.files import require_local_path
+from aigc_jax.utils.memory import OutOfMemoryError
 from aigc_jax.utils.python_files import find_python_file
 from aigc_jax.utils.subprocesses import launch_command
 from aigc_jax.utils.terminal import print_warning
@@ -31,9 +55,11 @@ VERBS = {
     "plan": plan,
     "data": data,
     "list": list_,
+    "completion": completion,
 }
 INTERNAL = {"group": group}  # verbs that other verbs start
 OVERRIDABLE = ("train", "list", "sweep", "plan")  # verbs that take --config.KEY=VALUE
+NOT_PATHS = ("prompt", "address")  # arguments that may be a URL
 
 DESCRIPTION = """\
 Train, evaluate, sample, compare and plan generative models from config files;
@@ -142,8 +168,39 @@ def check_flags(verb: str, words: list[str], parser: Parser) -> None:
     before = words[: words.index("--")] if "--" in words else words
     for flag in (word.split("=")[0] for word in before if word.startswith("--")):
         if flag not in known:
-            close = format_suggestion(flag, known).replace("'", "")
+            close = (
+                suggest_override(verb, flag, least_similarity=1.0)
+                or format_suggestion(flag, known).replace("'", "")
+                or suggest_override(verb, flag)
+            )
             raise UserError(f"{verb} takes no {flag}; it takes {', '.join(known)}{close}")
+
+
+def refuse_urls(args: argparse.Namespace) -> None:
+    """Raise a UserError for the first argument that is a URL in place of a path."""
+    for name, value in vars(args).items():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and name not in NOT_PATHS:
+                require_local_path(word, f"{mark_argument(name)}={word}")
+
+
+def suggest_override(verb: str, word: str, least_similarity: float = 0.5) -> str:
+    """Return "; did you mean --config.batch_size?" for a word that was meant to set a
+    config key, such as --batch_size or batch_size=32; "" where no key is near, or the
+    verb takes none.
+
+    Args:
+      verb: the verb.
+      word: the word.
+      least_similarity: of the key's spelling; 1: only keys and synonyms themselves.
+    """
+    from aigc_jax.training import config as configs
+
+    if verb not in OVERRIDABLE:
+        return ""
+    name, equals, value = word.lstrip("-").partition("=")
+    near = format_key_suggestion(name, configs.list_all_keys(), (), least_similarity)
+    return re.sub("'(.*)'", rf"--config.\1{equals}", near).replace("=?", f"={value}?")
 
 
 def find_flag(argument_name: str) -> str:  # "--class" of "label"
@@ -177,10 +234,13 @@ def split_overrides(
 def main(argv: Sequence[str]) -> int:  # the exit code
     """Run a command line and return its exit code."""
     try:
-        return _run(*split_overrides(argv))
+        with draw_by_rich():
+            return _run(*split_overrides(argv))
     except UserError as e:
         print_warning(f"error: {e.spell_arguments(find_flag)}")
-        return EXIT_REFUSED if argv[:1] == ["group"] else 1  # distinguishes refusal from a crash
+        # Distinguishes a refusal from a crash, which half the chunk may avoid.
+        is_refusal = argv[:1] == ["group"] and not isinstance(e, OutOfMemoryError)
+        return EXIT_REFUSED if is_refusal else 1
     except OSError as e:  # a path with a component longer than the file system allows
         if e.errno != errno.ENAMETOOLONG:
             raise
@@ -200,10 +260,10 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
     if args.verb is None:
         top.print_help()
         return 1 if words else 0
-    require(
-        not unknown,
-        f"{args.verb}: unexpected argument {short_repr(' '.join(unknown), quote_strings=False)}",
-    )
+    if unknown:
+        shown = short_repr(" ".join(unknown), quote_strings=False)
+        close = suggest_override(args.verb, unknown[0])
+        raise UserError(f"{args.verb}: unexpected argument {shown}{close}")
     if overrides and args.verb not in OVERRIDABLE:
         key = next(iter(overrides))
         raise UserError(
@@ -211,6 +271,7 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
             f"--config.{key}"
         )
     require(getattr(args, "workdir", None) != "", "--workdir= must name a directory")
+    refuse_urls(args)
     for flag in ("config", "experiment"):  # a name becomes the path of its file
         if getattr(args, flag, None):
             setattr(args, flag, str(find_python_file(getattr(args, flag), flag)))
@@ -219,9 +280,14 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
 
 def command() -> None:  # the console script
     """Run the command line of this process and exit: the console entry point."""
+    if completion.VARIABLE in os.environ:
+        completion.complete(*make_parser())
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
+    except KeyboardInterrupt:  # where no verb handles it: not while a run trains
+        print_warning("interrupted")
+        code = 128 + signal.SIGINT
     except BrokenPipeError:  # the reader closed the pipe: aigc list | head -3
         # Otherwise Python prints a second error when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

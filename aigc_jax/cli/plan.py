@@ -6,9 +6,10 @@ The devices of the mesh need not exist: the step is compiled, but not run.
 import os
 from argparse import ArgumentParser, Namespace
 
-from aigc_jax.core import config as configs
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files
 from aigc_jax.utils.errors import choose, require
-from aigc_jax.utils.terminal import print_text
+from aigc_jax.utils.terminal import print_blocks
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,7 +58,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     names = args.hardware.split(",") if args.hardware else list(costs.HARDWARE)
     for name in names:
         choose(costs.HARDWARE, name, "hardware")
-    config = configs.override(configs.load(args.config), overrides)
+    config = configs.override(config_files.load(args.config), overrides)
     for part in filter(None, args.mesh.split(",")):
         axis, colon, size = part.partition(":")
         require(
@@ -65,5 +66,5 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
             f"--mesh={args.mesh} must be like data:64,model:4",
         )
         config = configs.override(config, {f"run.mesh.{axis}": int(size)})
-    print_text(plans.format_plan(plans.make_plan(config), names))
+    print_blocks(plans.make_plan_tables(plans.make_plan(config), names))
     return 0

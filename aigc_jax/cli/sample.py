@@ -62,6 +62,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "separability: test examples and samples, ranked by a classifier of one against the other",
     )
     parser.add_argument(
+        "--split",
+        metavar="train|valid|test",
+        help="samplers that use examples, such as reconstruction: the split of the examples "
+        "(default: test; of neighbours: train)",
+    )
+    parser.add_argument(
         "--class",
         type=int,
         dest="label",
@@ -132,16 +138,26 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Draw samples, write them to a file or the terminal and return exit code 0."""
-    from aigc_jax.inference.load import load
+    from aigc_jax.training.memory import convert_inference_errors
 
     require(
         not args.out or Path(args.out).suffix in (".png", ".npy", ".txt", ".mid"),
         f"--out={args.out} must end in .png or .npy, for text in .txt, for tunes in .mid",
     )
+    with convert_inference_errors(args.workdir, "a smaller --num or --tokens"):
+        draw_and_write(args)
+    return 0
+
+
+def draw_and_write(args: Namespace) -> None:
+    """Draw samples of the run and write them to a file or the terminal."""
+    from aigc_jax.inference.load import load
+
     run = load(args.workdir, args.checkpoint)
-    if run.programs.method.language is not None and args.what is None and args.label is None:
+    is_prompted = args.what is None and args.label is None and args.split is None
+    if run.programs.method.language is not None and is_prompted:
         write_generated_text(run, args)
-        return 0
+        return
     for flag, usual in WRITING.items():
         require(
             getattr(args, flag) == usual,
@@ -149,7 +165,6 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
             f"{args.what or run.default_sampler!r}",
         )
     (write_text_samples if run.is_text else write_image_samples)(run, args)
-    return 0
 
 
 def write_image_samples(run: "Run", args: Namespace) -> None:
@@ -167,12 +182,13 @@ def write_image_samples(run: "Run", args: Namespace) -> None:
     if not args.out:
         make_output_directory(out.parent)
     scores, columns = None, None
+    request, split = (args.num, args.seed, args.label), args.split
     if args.what == "separability":
-        samples, scores = run.sort_by_separability(args.num, args.seed, args.label)
+        samples, scores = run.sort_by_separability(*request, split or "test")
     elif args.what == "neighbours":
-        samples = run.pair_with_neighbours(args.num, args.seed, args.label)
+        samples = run.pair_with_neighbours(*request, split or "train")
     else:
-        samples = run.draw(args.num, args.what, args.seed, label=args.label)
+        samples = run.draw(args.num, args.what, args.seed, split or "test", args.label)
         columns = run.grid_columns(args.what) if args.label is None else None
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with convert_disk_errors(out):
@@ -196,6 +212,7 @@ def check_drawable(run: "Run", args: Namespace, out: Path) -> None:
     samplers = run.programs.method.samplers
     of_prior = ("neighbours", "separability") if "prior" in samplers else ()
     choose(dict.fromkeys((*samplers, *of_prior)), args.what, "what")
+    check_split_is_read(run, args, of_prior)
     if args.what in samplers and out.suffix != ".npy":
         shape = run.sample_shape(args.what)
         require(
@@ -209,9 +226,24 @@ def check_drawable(run: "Run", args: Namespace, out: Path) -> None:
     )
 
 
+def check_split_is_read(run: "Run", args: Namespace, views: tuple[str, ...] = ()) -> None:
+    """Raise a UserError for --split with a sampler that uses no examples; the
+    `views` of samples use some.
+    """
+    samplers = run.programs.method.samplers
+    what = args.what or run.default_sampler
+    readers = [*(name for name in samplers if samplers[name].conditioned), *views]
+    require(
+        args.split is None or what in readers,
+        f"--split={args.split} is not read by --what={what}, only by "
+        f"{', '.join(readers) or 'no sampler'} of this run",
+    )
+
+
 def default_output_path(run: "Run", args: Namespace) -> Path:
     """Return the default output file, in the run's directory."""
     parts = [args.what, f"step{run.step:08d}", f"seed{args.seed}"]
+    parts += [args.split] * (args.split is not None)
     parts += [f"class{args.label}"] * (args.label is not None)
     parts += [f"num{args.num}"] * (args.num is not None)
     return run.dir / "sampled" / f"{'-'.join(parts)}.png"
@@ -244,7 +276,9 @@ def write_text_samples(run: "Run", args: Namespace) -> None:
         f"--out={args.out} must end in .txt, or in .npy for tokens, because the run's "
         "samples are text",
     )
-    tokens = run.draw(args.num, args.what or run.default_sampler, args.seed, label=args.label)
+    check_split_is_read(run, args)
+    what, split = args.what or run.default_sampler, args.split or "test"
+    tokens = run.draw(args.num, what, args.seed, split, args.label)
     texts = [run.tokenizer.decode_until_end(row) for row in tokens]
     if out is None:
         print_text("\n----\n".join(texts))
@@ -273,7 +307,11 @@ def write_texts(run: "Run", texts: list[str], out: Path, seed: int) -> None:
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, seed)
     with convert_disk_errors(out):
         sample_files.save_texts(out.with_suffix(".txt"), texts, origin)
-        tunes = music.write_midi_files(out.with_suffix(""), texts) if out.suffix == ".mid" else []
+        tunes = (
+            music.write_midi_files(out.with_suffix(""), texts, origin)
+            if out.suffix == ".mid"
+            else []
+        )
     print_text("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
 
 

@@ -9,7 +9,8 @@ from argparse import ArgumentParser, Namespace
 
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import require
-from aigc_jax.utils.terminal import print_text, print_warning
+from aigc_jax.utils.quantities import format_count, format_number
+from aigc_jax.utils.terminal import print_table, print_text, print_warning
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -92,7 +93,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
 
 def print_run_summary(run_dir: RunDir) -> None:
     """Print the last row of each split and the paths of samples and curves."""
-    from aigc_jax.utils.text_table import format_table
+    from aigc_jax.utils.text_table import Table
 
     rows = run_dir.read_rows()
     last = {
@@ -102,14 +103,17 @@ def print_run_summary(run_dir: RunDir) -> None:
     names = list(
         dict.fromkeys(k for r in last.values() if r for k in r if k not in ("step", "split"))
     )
-    lines = [(name, *(r.get(name) if r else None for r in last.values())) for name in names]
+    lines: list[tuple] = [
+        (name, *(r.get(name) if r else None for r in last.values())) for name in names
+    ]
     status = run_dir.read_status()
-    print_text(f"\n{run_dir.path}: {status['step']:,} steps")
-    print_text(format_table(lines, ("", *last)))
+    print_text(f"\n{run_dir.path}: {format_count(status['step'], 'step')}")
+    print_table(Table(("", *last), lines))
     if status.get("best"):
         print_text(
             f"best checkpoint: step {status['best']['step']:,}, "
-            f"{run_dir.read_config_json()['config']['best_metric']} = {status['best']['value']:.4g}"
+            f"{run_dir.read_config_json()['config']['best_metric']} = "
+            f"{format_number(status['best']['value'])}"
         )
     samples = sorted(p for p in (run_dir / "samples").glob("*") if p.suffix in (".png", ".txt"))
     if samples:

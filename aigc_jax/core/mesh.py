@@ -1,14 +1,33 @@
 """Device meshes, with an axis each for trials, examples of a batch and parameters."""
 
 import math
+import os
 from collections.abc import Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh
 
-from aigc_jax.utils.errors import UserError, require
+from aigc_jax.utils.errors import UserError, first_line, require
 
 AXES = ("trial", "data", "model")
+
+
+def list_devices() -> list[jax.Device]:
+    """Return `jax.devices()`; raise a UserError where the environment variable
+    JAX_PLATFORMS names a platform without devices.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as e:  # an assertion, for lack of any backend
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        if not platforms:
+            raise
+        why = first_line(e) if str(e) and "known backends" not in str(e) else "no such device here"
+        raise UserError(
+            f"JAX_PLATFORMS = {platforms!r} in the environment: {why}; unset it to use the devices "
+            "that exist, or install others: pip install 'jax[cuda12]' for NVIDIA GPUs (extra "
+            "cuda), 'jax[tpu]' for TPUs (extra tpu)"
+        ) from None
 
 
 def make_mesh(
@@ -24,7 +43,7 @@ def make_mesh(
     Raises:
       UserError: the shape is invalid or needs more devices than exist.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = list_devices() if devices is None else devices
     sizes = {axis: int(shape.get(axis, 1)) for axis in AXES}
     free = [axis for axis, size in sizes.items() if size == -1]
     require(
@@ -63,7 +82,7 @@ def make_mesh_or_single(
       batch_size: examples of a batch, which the mesh's data axis must divide.
       devices: the devices to use; `jax.devices()` by default.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = list_devices() if devices is None else devices
     try:
         mesh = make_mesh(shape, devices)
     except UserError:
@@ -86,13 +105,13 @@ def make_trials_mesh(
 
     Args:
       shape: {axis: number of devices} of the config.
-      default_shape: that of the table of keys.
+      default_shape: that of the keys `run.mesh.*`.
       num_trials: number of trials.
       batch_size: examples of a batch.
     """
     if dict(shape) != dict(default_shape):
         return make_mesh(shape)
-    devices = jax.devices()
+    devices = list_devices()
     if devices[0].platform == "cpu":
         return make_mesh(dict(trial=min(num_trials, len(devices))))
     trial = max(n for n in range(1, len(devices) + 1) if len(devices) % n == 0 and n <= num_trials)

@@ -5,6 +5,7 @@ parameters by the rules. With config.run.fsdp the parameters, their moments and 
 are sharded over `data` too, and gathered where a step needs them.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -45,7 +46,7 @@ RULES: Rules = (
     (r"/(Spectral)?Dense_\d+/kernel$", FSDP_ONLY),
     (r"/(mean|log_var|projection|auxiliary)/kernel$", FSDP_ONLY),
     # Not sharded over `model`: XLA partitions some convolutions incorrectly on CPUs
-    # (docs/LOG.md).
+    # (docs/design/log.md).
     (r"/((Spectral)?Conv(Transpose)?_\d+|layers_\d+)/kernel$", FSDP_ONLY),
     (r"/position/embedding$", FSDP_ONLY),
     (r"/inputs$", FSDP_ONLY),  # of a VampPrior
@@ -254,7 +255,10 @@ def make_batch_constraints(
     parts = mesh.shape["data"]
     require(
         batch_size % parts == 0,
-        f"config.batch_size = {batch_size} does not divide over {parts} devices of the data axis",
+        f"config.batch_size = {batch_size} does not divide over {parts} devices of the data axis: "
+        f"set config.run.mesh.data to a divisor of {batch_size}, such as "
+        f"{math.gcd(batch_size, parts)}, or config.batch_size to a multiple of {parts}, such as "
+        f"{max(1, round(batch_size / parts)) * parts}",
     )
     if parts == 1:
         return (lambda batch: batch,) * 2

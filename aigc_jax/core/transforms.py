@@ -181,7 +181,7 @@ def jit_sharded(
 
     Each part of the trial axis runs f on its own trials by a shard_map: XLA would not
     partition a loop over that axis, and partitions the VQ-VAE incorrectly on CPUs
-    (docs/LOG.md).
+    (docs/design/log.md).
 
     Args:
       f: (states, arrays, *rest) -> results with a leading trial axis.

@@ -1,4 +1,6 @@
-"""Conversion of config values to the types of the table `keys`, with range checks."""
+"""Conversion of config values to the types of their keys (`core.schema`), with range
+checks.
+"""
 
 import ast
 import math
@@ -19,6 +21,7 @@ from aigc_jax.core.schema import (
     Key,
 )
 from aigc_jax.utils.errors import UserError, choose, require, short_repr
+from aigc_jax.utils.files import require_local_path
 
 MOST_LETTERS = 4096  # maximum length of a string
 
@@ -33,7 +36,7 @@ def convert_value(key: Key, value: Any) -> Any:  # of key.type, or UserError
     value = _convert_type(key.type, value, f"{name} = {short_repr(value)}", name)
     for place, entry in _list_entries(value):
         if key.allowed:
-            choose(dict.fromkeys(key.allowed), entry, name + place)
+            choose(key.allowed, entry, name + place)
         _check_range(key, entry, f"{name}{place} = {short_repr(entry)}")
     require(value != () or key.default is not REQUIRED, f"{name} = () must have at least one entry")
     return value
@@ -54,6 +57,7 @@ def _check_range(key: Key, value: Any, shown: str) -> None:
             len(value) <= MOST_LETTERS and "\0" not in value,
             f"{shown} must be a string of at most {MOST_LETTERS} characters without NUL",
         )
+        require_local_path(value, shown)
     if key.low is None or value is None:
         return
     require(
@@ -72,13 +76,13 @@ def _plain(number: float | None) -> str:
 
 
 TYPES = {
-    bool: "a bool",
+    bool: "a bool (True or False)",
     int: "an integer",
     float: "a number",
     str: "a string",
     NAMES: "a tuple of names",
-    INTS: "a tuple of integers",
-    INTS2: "a tuple of tuples of integers",
+    INTS: "a tuple of integers, such as (64, 32)",
+    INTS2: "a tuple of tuples of integers, such as ((64, 32), (16,))",
 }
 
 

@@ -1,65 +1,19 @@
-"""Data sets as arrays: each has a function that loads it and a row in `DATASETS`.
-
-All loaders have the arguments of `load`, and raise a UserError where files are missing
-or damaged, or where a key of the config does not suit them.
+"""Data sets as arrays: `load(config.data)` returns a `Dataset`, by the function in
+`DATASETS`; `data.schema` declares their names and keys.
 """
 
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING
 
-from aigc_jax.data import (
-    cifar,
-    corpora,
-    folder,
-    images,
-    npz,
-    pairs,
-    records,
-    stacked,
-    token_files,
-    toy,
-)
-from aigc_jax.data.dataset import Dataset
-from aigc_jax.utils.errors import choose
+from aigc_jax.utils.lazy import make_lazy_getattr
+
+if TYPE_CHECKING:
+    from aigc_jax.data.dataset import Dataset
+    from aigc_jax.data.datasets import DATASETS, load
 
 __all__ = ["DATASETS", "Dataset", "load"]
 
-# config.data.name -> load(config.data, data_dir, download) -> Dataset
-DATASETS = {
-    "digits": images.load_digits,
-    "mnist": images.load_mnist,
-    "fashion_mnist": images.load_mnist,
-    "binarized_mnist": images.load_binarized_mnist,
-    "stacked_mnist": stacked.load_stacked_mnist,
-    "cifar10": cifar.load_cifar10,
-    "npz": npz.load_npz,
-    "folder": folder.load_image_folder,
-    "tfds": records.load_tfds_images,
-    "ring": toy.load_ring,
-    "grid": toy.load_grid,
-    "shakespeare": corpora.load_shakespeare,
-    "tang_poems": corpora.load_tang_poems,
-    "journey_to_the_west": corpora.load_journey_to_the_west,
-    "nottingham": corpora.load_nottingham,
-    "pydoc": corpora.load_pydoc,
-    "stdlib": corpora.load_stdlib,
-    "text": corpora.load_text_files,
-    "tokens": token_files.load_token_files,
-    "pairs": pairs.load_tsv_pairs,
-    "multi30k": pairs.load_multi30k,
-    "docstrings": pairs.load_docstrings,
-}
-
-
-def load(config: ConfigDict, data_dir: str = "", download: bool = False) -> Dataset:
-    """Load the data set that config.name selects from `DATASETS`.
-
-    Args:
-      config: the `data` section of a config.
-      data_dir: a directory to search before $AIGC_DATA_DIR and ~/tensorflow_datasets;
-        "" for none.
-      download: whether to download missing files, where the data set supports it.
-
-    Raises:
-      UserError: config.name is unknown, or the data set cannot be loaded.
-    """
-    return choose(DATASETS, config.name, "config.data.name")(config, data_dir, download)
+__getattr__ = make_lazy_getattr(
+    __name__,
+    dict.fromkeys(("DATASETS", "load"), "aigc_jax.data.datasets")
+    | {"Dataset": "aigc_jax.data.dataset"},
+)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset
+from aigc_jax.data.downloads import SOURCES
 from aigc_jax.data.images import (
     LICENCES,
     find_or_download,
@@ -36,12 +37,6 @@ FORMS = {
     "binary": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "{}.bin"),
     "python": ("cifar-10-python.tar.gz", "cifar-10-batches-py", "{}"),
 }
-# SHA-256 as registered by tensorflow-datasets 4.9 (url_checksums/cifar10.txt) and by
-# Keras 3 (datasets/cifar10.py).
-CHECKSUMS = {
-    "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    "cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-}
 
 
 def load_cifar10(_config: ConfigDict, data_dir: str, download: bool) -> Dataset:
@@ -52,9 +47,7 @@ def load_cifar10(_config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     located = find_archive_or_directory(data_dir)
     if located is None:
         archive = FORMS["binary"][0]  # the archive to download
-        paths, folder, about = find_or_download(
-            "cifar10", {archive: CHECKSUMS[archive]}, data_dir, download
-        )
+        paths, folder, about = find_or_download("cifar10", [archive], data_dir, download)
         if folder:
             return make_dataset_with_held_out_valid(
                 read_tfds_split(folder, "train"), read_tfds_split(folder, "test"), about
@@ -67,7 +60,7 @@ def load_cifar10(_config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     for name in (*TRAIN, TEST):
         require(name in parts, f"cifar10: {FORMS[form][2].format(name)} is missing in {path}")
     train = {key: np.concatenate([parts[name][key] for name in TRAIN]) for key in parts[TEST]}
-    sums = {path.name: CHECKSUMS[path.name]} if is_regular_file(path) else {}
+    sums = {path.name: SOURCES["cifar10"].checksums[path.name]} if is_regular_file(path) else {}
     return make_dataset_with_held_out_valid(
         train, parts[TEST], dict(licence=LICENCES["cifar10"], source=f"{path}", files=sums)
     )
@@ -88,7 +81,8 @@ def find_archive_or_directory(
             return form, where / folder
         if is_regular_file(path := where / archive):
             hint, sha256 = files.download_hint("cifar10"), file_sha256(path)
-            files.verify_sha256("cifar10", path, sha256, CHECKSUMS[archive], hint)
+            expected = SOURCES["cifar10"].checksums[archive]
+            files.verify_sha256("cifar10", path, sha256, expected, hint)
             return form, path
     return None
 
@@ -149,7 +143,7 @@ def parse_binary_batch(
     """
     require(
         len(raw) == RECORDS * (1 + PIXELS),
-        f"{error_name} has {len(raw)} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS)}",
+        f"{error_name} has {len(raw):,} bytes; a batch of CIFAR-10 has {RECORDS * (1 + PIXELS):,}",
     )
     rows = np.frombuffer(raw, np.uint8).reshape(RECORDS, 1 + PIXELS)
     return rows[:, 1:], rows[:, 0].tolist()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from aigc_jax.utils import files
+from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, choose
 
 # The order of cleaning: script, normal form, case, control characters, stop words.
@@ -68,3 +69,11 @@ def make_cleaner(config: ConfigDict, script: str) -> Callable[[str], str]:
     return lambda text: re.sub(
         r"\w+", lambda found: "" if found[0] in stop else found[0], clean(text)
     )
+
+
+def describe_cleaning(config: ConfigDict) -> list:  # an object that JSON can represent
+    """Return what determines the function of `make_cleaner`: the values of its keys,
+    and the contents of the file of stop words.
+    """
+    words = file_sha256(files.expand_user(config.stop_words)) if config.stop_words else ""
+    return [config.script, config.normalize, config.lower, config.control, words]

@@ -1,23 +1,25 @@
 """Data sets of text: locate the files, decode and split them into documents."""
 
 import glob
+import json
 import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset
+from aigc_jax.data.downloads import SOURCES, download_files, download_missing_files
 from aigc_jax.data.windows import make_window_dataset
+from aigc_jax.utils import documents
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, format_suggestion, require
 from aigc_jax.utils.files import (
     decode_text,
-    expand_user,
     is_regular_file,
     read_text,
     split_lines,
@@ -27,9 +29,6 @@ from aigc_jax.utils.terminal import print_warning
 
 SUFFIXES = (".txt", ".md")
 
-# The file of char-rnn, with the SHA-256 that tensorflow-datasets 4.9 registers
-# (url_checksums/tiny_shakespeare.txt).
-SHAKESPEARE = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
 # Directories of the standard library that have no source of its own, or tests.
 NOT_CODE = {
     "test",
@@ -41,6 +40,16 @@ NOT_CODE = {
     "__pycache__",
 }
 
+# Data sets without a download: directory -> the files, and where they are published.
+PUBLISHED = {
+    "tang_poems": "tang_20k.txt, UTF-8 with a poem on each line, such as the Tang poems of "
+    "https://github.com/chinese-poetry/chinese-poetry",
+    "journey_to_the_west": "xiyouji.txt, the novel as UTF-8 text, such as "
+    "https://www.gutenberg.org/ebooks/23962",
+    "nottingham": "ABC_cleaned/*.abc of https://github.com/jukedeck/nottingham-dataset",
+    "multi30k": "data/task1/raw/*.gz of https://github.com/multi30k/dataset",
+}
+
 # Loaders: (config.data, data_dir, download) -> Dataset, as `data.load`.
 
 
@@ -48,33 +57,32 @@ def load_shakespeare(config: ConfigDict, data_dir: str, download: bool) -> Datas
     """Load Shakespeare's plays as one text of 1,115,394 characters (from Karpathy's
     char-rnn).
     """
-    find_paths = lambda: files.find_verified_files(
-        "tiny_shakespeare", SHAKESPEARE, data_dir, config.name
-    )
-    paths = find_paths()
-    if paths is None and download:
-        files.download_tfds_files("tiny_shakespeare", data_dir)
-        paths = find_paths()
+    directory, checksums = "tiny_shakespeare", SOURCES["tiny_shakespeare"].checksums
+    if download:
+        download_missing_files(directory, checksums, data_dir)
+    paths = files.find_verified_files(directory, checksums, data_dir, config.name)
     if paths is None:
-        raise files.make_missing_error(
-            "tiny_shakespeare", SHAKESPEARE, data_dir, files.download_hint(config.name)
-        )
+        hint = files.download_hint(config.name)
+        raise files.make_missing_error(directory, checksums, data_dir, hint)
     path = paths["input.txt"]
     play = decode_text(files.read_bytes(path), path)
     about = dict(
-        source=f"{path.parent} (checksum as registered by tensorflow-datasets)",
+        source=f"{path.parent} (checksum as published)",
         licence="public domain",
-        files=SHAKESPEARE,
+        files=checksums,
     )
     return make_window_dataset(config, [play], about)
 
 
-def load_tang_poems(config: ConfigDict, data_dir: str, _download: bool) -> Dataset:
+def load_tang_poems(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load 20,011 poems of the Tang dynasty in traditional characters, each a text. For
     config.script = 'simplified', use the file of simplified characters if it is in the
     same directory.
     """
-    path, script = find_corpus_file("tang_poems", "tang_20k.txt", data_dir), config.script
+    path = find_corpus_file(
+        "tang_poems", "tang_20k.txt", data_dir, download_tang_poems if download else None
+    )
+    script = config.script
     beside = path.with_name("tang_20k_simplified.txt")
     if script == "simplified" and is_regular_file(beside):
         path, script = beside, "as_is"
@@ -82,6 +90,20 @@ def load_tang_poems(config: ConfigDict, data_dir: str, _download: bool) -> Datas
     return make_window_dataset(
         config, poems, make_about([path], "MIT; the poems are public domain"), script
     )
+
+
+def download_tang_poems(target: Path) -> None:
+    """Download the first twenty files of the collection chinese-poetry, and write the
+    lines of each poem as one line of TARGET/tang_20k.txt.
+
+    Raises:
+      UserError: a download failed.
+    """
+    names = SOURCES["tang_poems"].checksums
+    download_files("tang_poems", names, target)
+    poems = [poem for name in names for poem in json.loads(read_text(target / name))]
+    text = "".join("".join(poem["paragraphs"]) + "\n" for poem in poems)
+    documents.write_atomically(target / "tang_20k.txt", text)
 
 
 def load_journey_to_the_west(config: ConfigDict, data_dir: str, _download: bool) -> Dataset:
@@ -92,9 +114,10 @@ def load_journey_to_the_west(config: ConfigDict, data_dir: str, _download: bool)
     )
 
 
-def load_nottingham(config: ConfigDict, data_dir: str, _download: bool) -> Dataset:
+def load_nottingham(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load folk tunes in ABC notation, each a text that begins with a line `X:`."""
-    first = find_corpus_file("nottingham", "*.abc", data_dir)
+    fetch = lambda target: download_files("nottingham", SOURCES["nottingham"].checksums, target)
+    first = find_corpus_file("nottingham", "*.abc", data_dir, fetch if download else None)
     paths = sorted(first.parent.glob("*.abc"))
     blocks = [
         block for path in paths for block in re.split(r"(?m)^(?=X:)", read_nonempty_text(path))
@@ -148,10 +171,7 @@ def load_text_files(config: ConfigDict, data_dir: str, _download: bool) -> Datas
         "config.data.path = '' must name a file, a directory or a glob for config.data.name "
         "= 'text'",
     )
-    places = [
-        expand_user(config.path),
-        *(root / config.path for root in files.list_search_directories(data_dir)),
-    ]
+    places = files.list_config_places(config.path, data_dir)
     paths = next(filter(None, map(list_text_files, places)), None)
     if paths is None:
         require(
@@ -164,7 +184,7 @@ def load_text_files(config: ConfigDict, data_dir: str, _download: bool) -> Datas
         )
         raise UserError(
             f"config.data.path = {config.path!r} is not a file, a directory, or a glob that "
-            f"matches a file{near}"
+            f"matches a file, for config.data.name = 'text'{files.format_searched(places)}{near}"
         )
     root = Path(os.path.commonpath([p.parent for p in paths]))
     return make_window_dataset(
@@ -198,24 +218,43 @@ def list_text_files(path_or_glob: Path) -> list[Path]:  # sorted, readable ones
     return sorted(readable)
 
 
-def find_corpus_file(directory: str, pattern: str, data_dir: str) -> Path:
-    """Return the first file of a data set that matches the pattern; raise a UserError
-    where none does. For data sets without a download.
+def find_corpus_file(
+    directory: str,
+    pattern: str,
+    data_dir: str,
+    download: Callable[[Path], None] | None = None,
+) -> Path:
+    """Return the first file of a data set that matches the pattern.
 
     Args:
       directory: the directory of the data set.
       pattern: a glob pattern of file names.
       data_dir: a directory to search before the default ones; "" for none.
+      download: writes the files to a directory where none matches; None: raise an
+        error.
+
+    Raises:
+      UserError: no file matches, or the download failed.
     """
-    for root in files.list_search_directories(data_dir):
+    roots = files.list_search_directories(data_dir)
+    for root in roots:
         if paths := sorted(filter(is_regular_file, (root / directory).glob(pattern))):
             return paths[0]
-    raise files.make_missing_error(
-        directory,
-        {pattern: ""},
-        data_dir,
-        "set run.data_dir or AIGC_DATA_DIR to the directory that contains it",
+    if download is not None:
+        download(roots[0] / directory)
+        return find_corpus_file(directory, pattern, data_dir)
+    remedy = (
+        files.download_hint(directory) if directory in SOURCES else copy_hint(directory, data_dir)
     )
+    raise files.make_missing_error(directory, {pattern: ""}, data_dir, remedy)
+
+
+def copy_hint(directory: str, data_dir: str) -> str:
+    """Return the end of an error message about a data set without a download: which
+    files to copy into which directory. The arguments are those of `find_corpus_file`.
+    """
+    target = files.list_search_directories(data_dir)[0] / directory
+    return f"copy into {target}: {PUBLISHED[directory]}"
 
 
 def read_nonempty_text(path: Path) -> str:

@@ -205,7 +205,7 @@ def make_consecutive_bounds(counts: dict[str, int]) -> Bounds:  # {split: (start
     for name, count in counts.items():
         require(
             count > 0,
-            f"the {name} split is empty: {sum(counts.values())} examples are too few to split",
+            f"the {name} split is empty: {sum(counts.values()):,} examples are too few to split",
         )
     starts = np.cumsum([0, *list(counts.values())[:-1]]).tolist()
     bounds = dict(zip(counts, zip(starts, counts.values(), strict=True), strict=True))
@@ -243,7 +243,7 @@ def hash_arrays_and_splits(dataset: Dataset) -> str:  # SHA-256
     digest = hashlib.sha256(repr(sorted(dataset.splits.items())).encode())
     for name, array in sorted(dataset.arrays.items()):
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
-        if hasattr(array, "identity"):  # reading all records would take hours
+        if getattr(array, "identity", ""):  # reading all records would take hours
             digest.update(array.identity.encode())
             continue
         # In blocks of rows: arrays may be larger than the memory.

@@ -1,21 +1,17 @@
-"""Data files: search, verification, download, and a cache of arrays."""
+"""Data files: search and verification."""
 
-import contextlib
-import errno
 import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import numpy as np
+from ml_collections import ConfigDict
 
-from aigc_jax.utils import documents, files
+from aigc_jax.utils import files
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, first_line, format_command, format_suggestion, require
-from aigc_jax.utils.terminal import print_warning
 
 
 def list_search_directories(data_dir: str) -> list[Path]:
@@ -23,6 +19,7 @@ def list_search_directories(data_dir: str) -> list[Path]:
     ~/tensorflow_datasets.
     """
     candidates = [data_dir, os.environ.get("AIGC_DATA_DIR", ""), "~/tensorflow_datasets"]
+    files.require_local_path(candidates[1], f"$AIGC_DATA_DIR = {candidates[1]!r}")
     return [files.expand_user(d) for d in candidates if d]
 
 
@@ -74,7 +71,7 @@ def verify_sha256(dataset_name: str, path: Path, actual: str, expected: str, rem
     """
     if actual != expected:
         raise UserError(
-            f"{dataset_name}: {path} is damaged ({path.stat().st_size} bytes, SHA-256 not as "
+            f"{dataset_name}: {path} is damaged ({path.stat().st_size:,} bytes, SHA-256 not as "
             f"registered); delete it, then {remedy}"
         )
 
@@ -141,41 +138,32 @@ def make_missing_error(
       data_dir: a directory that was searched before the default ones; "" for none.
       remedy: the end of the message; "": `download_hint` of `directory`.
     """
-    places = ", ".join(str(root / directory) for root in list_search_directories(data_dir))
     file = next(iter(checksums))
     return UserError(
-        f"{directory}: {file} not found (searched {places}); {remedy or download_hint(directory)}"
+        f"{directory}: {file} not found (searched {list_places(directory, data_dir)}); "
+        f"{remedy or download_hint(directory)}"
     )
 
 
-def download_tfds_files(builder_name: str, data_dir: str) -> None:
-    """Download the raw files of a tensorflow-datasets builder, with its URLs and
-    checksums, into the first search directory.
+def list_places(name: str, data_dir: str) -> str:  # "A/name, B/name"
+    """Return the paths at which a file or directory was searched, for messages."""
+    return ", ".join(str(root / name) for root in list_search_directories(data_dir))
 
-    Args:
-      builder_name: of the builder.
-      data_dir: the directory to download to, below /NAME; "": the first default one.
 
-    Raises:
-      UserError: the download failed.
+def list_config_places(config_path: str, data_dir: str) -> list[Path]:
+    """Return the paths that config.data.path may denote: an absolute path itself, a
+    relative one also in the search directories.
     """
-    import tensorflow_datasets as tfds
+    path = files.expand_user(config_path)
+    roots = [] if path.is_absolute() else list_search_directories(data_dir)
+    return [path, *(root / config_path for root in roots)]
 
-    target = list_search_directories(data_dir)[0] / builder_name
-    target.mkdir(parents=True, exist_ok=True)
-    infos = tfds.builder_cls(builder_name).url_infos
-    manager = tfds.download.DownloadManager(
-        download_dir=target / "downloads",
-        url_infos=infos,
-        dataset_name=builder_name,
-        force_checksums_validation=True,
-    )
-    try:
-        paths = manager.download({info.filename: url for url, info in infos.items()})
-    except Exception as e:  # one user-facing error for all network errors of the library
-        raise UserError(f"{builder_name}: the download failed: {first_line(e)}") from None
-    for file, path in paths.items():
-        os.replace(path, target / file)
+
+def format_searched(places: list[Path]) -> str:  # " (searched A, B)"; "" for one place
+    """Return the paths that were searched, for the message of an error that names the
+    first of them.
+    """
+    return f" (searched {', '.join(map(str, places))})" if len(places) > 1 else ""
 
 
 def walk_files(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
@@ -270,6 +258,25 @@ def hash_decile(text: str) -> int:  # -> 0 .. 9
     )
 
 
+def find_config_file(config: ConfigDict, contents: str) -> Path:
+    """Return the file that config.data.path names. Raise a UserError where it does not
+    exist, with the nearest name in its directory.
+
+    Args:
+      config: the `data` section of a config.
+      contents: of such a file, for error messages.
+    """
+    wanted = f"must name {contents} for config.data.name = {config.name!r}"
+    require(config.path != "", f"config.data.path = '' {wanted}")
+    path = files.expand_user(config.path)
+    require(
+        files.why_not_regular(path) != files.MISSING,
+        f"config.data.path = {config.path!r} is no such file, and {wanted}"
+        f"{files.suggest_sibling(path)}",
+    )
+    return path
+
+
 def find_config_directory(config_path: str, data_dir: str, config_name: str, contents: str) -> Path:
     """Return the directory that config.data.path names, as a path or as the name of a
     data set in a search directory. Raise a UserError where none exists.
@@ -285,80 +292,14 @@ def find_config_directory(config_path: str, data_dir: str, config_name: str, con
         f"config.data.path = '' must name a directory of {contents} for config.data.name = "
         f"{config_name!r}",
     )
-    places = [
-        files.expand_user(config_path),
-        *(root / config_path for root in list_search_directories(data_dir)),
-    ]
+    places = list_config_places(config_path, data_dir)
     directory = next((p for p in places if os.path.isdir(p)), None)
     if directory is None:
         parents = [place.parent for place in places if os.path.isdir(place.parent)]
         known = [p.name for parent in parents for p in parent.iterdir() if os.path.isdir(p)]
         raise UserError(
-            f"config.data.path = {config_path!r} is not a "
-            f"directory{format_suggestion(places[0].name, known)}"
+            f"config.data.path = {config_path!r} is not a directory of {contents} for "
+            f"config.data.name = {config_name!r}{format_searched(places)}"
+            f"{format_suggestion(places[0].name, known)}"
         )
     return directory
-
-
-def try_cache_array(
-    json_path: Path, write_npy: Callable[[BinaryIO], Any], description: dict, noun: str
-) -> bool:  # whether it was written
-    """Write an array to the cache, and return whether that succeeded. The .npy file is
-    written before the description, whose existence implies that of the array.
-
-    Args:
-      json_path: the path of the description; the array has the suffix .npy instead.
-      write_npy: writes the array, as .npy, to an open binary file.
-      description: a JSON object, to which the SHA-256 of the array is added.
-      noun: the kind of the contents, for warnings.
-    """
-    array = json_path.with_suffix(".npy")
-    write_description = lambda f: f.write(
-        documents.encode(json_path, description | dict(array_sha256=file_sha256(array)), "cache")
-    )
-    return try_write_cache_file(array, write_npy, noun) and try_write_cache_file(
-        json_path, write_description, noun
-    )
-
-
-def load_cached_array(json_path: Path) -> tuple[np.ndarray, dict]:  # array, description
-    """Return the memory-mapped array and its description, which `try_cache_array`
-    wrote.
-
-    Raises:
-      OSError: the files do not exist.
-      Exception: of another type, where the files are damaged.
-    """
-    description = documents.read(json_path, "cache")
-    if description is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(json_path))
-    if file_sha256(json_path.with_suffix(".npy")) != description["array_sha256"]:
-        raise ValueError("the SHA-256 of the array is not the stored one")
-    return np.load(json_path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False), description
-
-
-def try_write_cache_file(
-    path: Path, write: Callable[[BinaryIO], Any], noun: str
-) -> bool:  # whether it was written
-    """Write a file of the cache atomically, and return whether that succeeded. An
-    OSError prints a warning, and the next run computes the contents again.
-
-    Args:
-      path: the path of the file.
-      write: writes the contents to an open binary file.
-      noun: the kind of the contents, for warnings.
-    """
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as f:
-            write(f)
-        os.replace(part, path)
-        return True
-    except BaseException as e:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        if not isinstance(e, OSError):
-            raise
-        print_warning(f"{noun} cannot be cached in {path.parent}: {e.strerror or e}")
-        return False

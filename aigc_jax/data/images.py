@@ -4,13 +4,16 @@ import gzip
 import math
 import os
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, make_image_dataset, split_80_10_10
+from aigc_jax.data.downloads import SOURCES, download_missing_files
 from aigc_jax.utils.errors import UserError, first_line, require
 from aigc_jax.utils.files import open_regular_file
 
@@ -28,48 +31,12 @@ def load_digits(_config: ConfigDict, _data_dir: str, _download: bool) -> Dataset
     return make_image_dataset(split_80_10_10(arrays), 16, about, num_classes=10)
 
 
-# File names and SHA-256 as registered by tensorflow-datasets 4.9
-# (url_checksums/mnist.txt, fashion_mnist.txt).
 IDX = (
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
-CHECKSUMS = {
-    "mnist": dict(
-        zip(
-            IDX,
-            (
-                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            ),
-            strict=True,
-        )
-    ),
-    "fashion_mnist": dict(
-        zip(
-            IDX,
-            (
-                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-            ),
-            strict=True,
-        )
-    ),
-}
-AMAT = {
-    f"binarized_mnist_{split}.amat": checksum
-    for split, checksum in dict(
-        train="ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
-        valid="1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
-        test="e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
-    ).items()
-}
 LICENCES = {
     "mnist": "none stated (LeCun, Cortes, Burges)",
     "fashion_mnist": "MIT (Zalando)",
@@ -85,7 +52,7 @@ def load_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load MNIST or Fashion-MNIST, 55,000 + 5,000 + 10,000 images of 28x28, from raw
     IDX files or prepared by tensorflow-datasets.
     """
-    paths, folder, about = find_or_download(config.name, CHECKSUMS[config.name], data_dir, download)
+    paths, folder, about = find_or_download(config.name, IDX, data_dir, download)
     if folder:
         train, test = read_tfds_split(folder, "train"), read_tfds_split(folder, "test")
     else:
@@ -110,7 +77,7 @@ def make_dataset_with_held_out_valid(
     cut = len(train["x"]) - VALID
     require(
         cut > 0,
-        f"{about['source']} has {len(train['x'])} training images, too few to hold out {VALID}",
+        f"{about['source']} has {len(train['x']):,} training images, too few to hold out {VALID:,}",
     )
     splits = dict(
         train={k: a[:cut] for k, a in train.items()},
@@ -125,25 +92,25 @@ def load_binarized_mnist(config: ConfigDict, data_dir: str, download: bool) -> D
     10,000 + 10,000 images of 28x28 (Larochelle & Murray 2011), from the raw .amat
     files, plain or gzipped, or prepared by tensorflow-datasets.
     """
-    paths, folder, about = find_or_download(config.name, AMAT, data_dir, download)
-    names = dict(train="train", valid="validation", test="test")
+    names = {split: f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test")}
+    paths, folder, about = find_or_download(config.name, names.values(), data_dir, download)
     if folder:
-        splits = {split: read_tfds_split(folder, theirs) for split, theirs in names.items()}
+        prepared = dict(train="train", valid="validation", test="test")
+        splits = {split: read_tfds_split(folder, name) for split, name in prepared.items()}
     else:
-        splits = {
-            split: dict(x=read_amat(paths[f"binarized_mnist_{split}.amat"])) for split in names
-        }
+        splits = {split: dict(x=read_amat(paths[name])) for split, name in names.items()}
     return make_image_dataset(splits, 1, about)
 
 
 def find_or_download(
-    name: str, checksums: dict[str, str], data_dir: str, download: bool
+    name: str, file_names: Iterable[str], data_dir: str, download: bool
 ) -> tuple[dict[str, Path], Path | None, dict]:  # raw files, tfds version, `Dataset.about`
-    """Locate a data set of tensorflow-datasets, and download it if requested.
+    """Locate the raw files of a data set of `downloads.SOURCES`, or a version prepared
+    by tensorflow-datasets; download the files if requested.
 
     Args:
       name: of the data set.
-      checksums: {file: SHA-256} of the raw files.
+      file_names: of the raw files.
       data_dir: a directory to search before the default ones; "" for none.
       download: whether to download a missing data set.
 
@@ -154,26 +121,19 @@ def find_or_download(
     Raises:
       UserError: the data set is not found, or damaged.
     """
-    paths, about = (
-        files.find_verified_files(name, checksums, data_dir),
-        dict(licence=LICENCES[name]),
-    )
-    if paths is None and (folder := files.find_newest_tfds_version(name, data_dir)):
+    checksums = {file: SOURCES[name].checksums[file] for file in file_names}
+    about: dict[str, Any] = dict(licence=LICENCES[name])
+    folder = files.find_newest_tfds_version(name, data_dir)
+    if download and folder is None:
+        download_missing_files(name, checksums, data_dir)
+    paths = files.find_verified_files(name, checksums, data_dir)
+    if paths is None and folder is not None:
         return {}, folder, about | dict(source=f"{folder} (prepared by tensorflow-datasets)")
-    if paths is None and download:
-        files.download_tfds_files(name, data_dir)
-        paths = files.find_verified_files(name, checksums, data_dir)
     if paths is None:
         raise files.make_missing_error(name, checksums, data_dir)
     parent = next(iter(paths.values())).parent
-    return (
-        paths,
-        None,
-        about
-        | dict(
-            source=f"{parent} (checksums as registered by tensorflow-datasets)", files=checksums
-        ),
-    )
+    about |= dict(source=f"{parent} (checksums as published)", files=checksums)
+    return paths, None, about
 
 
 def read_amat(path: Path) -> np.ndarray:  # -> uint8 [n, 28, 28, 1] of 0 and 1

@@ -1,15 +1,16 @@
 """The user's own arrays: images or points, perhaps with labels, in an .npz file."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, make_image_dataset, make_point_dataset, split_80_10_10
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError, choose, first_line, require
-from aigc_jax.utils.files import expand_user, open_regular_file
+from aigc_jax.utils.files import open_regular_file
+from aigc_jax.utils.memory import require_fits_memory
 
 SPLITS = ("train", "valid", "test")
 NAMES = {
@@ -34,11 +35,8 @@ def load_npz(config: ConfigDict, _data_dir: str, _download: bool) -> Dataset:
     The range of the values and the channel axis are inferred where they are
     unambiguous; otherwise a UserError requests data.range or data.layout.
     """
-    require(
-        config.path != "",
-        "config.data.path = '' must name a .npz file for config.data.name = 'npz'",
-    )
-    path = expand_user(config.path)
+    wanted = "a .npz file of x and label, as np.savez writes it,"
+    path = files.find_config_file(config, wanted)
     raw = read_npz_arrays(path, f"config.data.path = {config.path!r}")
     is_split = "train_x" in raw
     for name in (f"{s}_x" for s in SPLITS if is_split):
@@ -71,6 +69,10 @@ def read_npz_arrays(path: Path, error_name: str) -> dict[str, np.ndarray]:
       error_name: the file in error messages.
     """
     with open_regular_file(path, error_name) as file:
+        # NumPy would advise to unpickle any other file.
+        known = file.read(6).startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY"))
+        require(known, f"{error_name} is not a .npz file, which np.savez writes")
+        file.seek(0)
         try:
             archive = np.load(file, allow_pickle=False)
             require(
@@ -98,12 +100,7 @@ def check_arrays_fit_memory(error_name: str, archive: np.lib.npyio.NpzFile) -> N
     needed = sum(
         member.file_size for member in archive.zip.infolist() if member.filename in members
     )
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    require(
-        needed < memory,
-        f"{error_name} has {needed / 2**30:,.1f} GiB of arrays, "
-        f"but this machine has {memory / 2**30:,.1f} GiB of memory",
-    )
+    require_fits_memory(needed, f"{error_name}: its arrays")
 
 
 def validate_split(

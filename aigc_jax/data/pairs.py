@@ -4,6 +4,7 @@ import ast
 import itertools
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from ml_collections import ConfigDict
 
 from aigc_jax.data import cleaning, corpora, files, tokenizers, windows
 from aigc_jax.data.dataset import Dataset, join_splits, make_text_spec, require_end_token
+from aigc_jax.data.downloads import download_files
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.utils.errors import UserError, choose, require
-from aigc_jax.utils.files import decode_text, expand_user, is_regular_file, split_lines
+from aigc_jax.utils.files import decode_text, is_regular_file, split_lines
 
 MULTI30K = dict(train="train", valid="val", test="test_2016_flickr")  # split -> file name
 LANGUAGES = ("en", "de", "fr")
@@ -24,7 +26,7 @@ MOST_TIMES, MOST_TOKENS = 64, 16_384
 TokenPairs = list[tuple[np.ndarray, np.ndarray]]  # the tokens of pairs
 
 
-def load_multi30k(config: ConfigDict, data_dir: str, _download: bool) -> Dataset:
+def load_multi30k(config: ConfigDict, data_dir: str, download: bool) -> Dataset:
     """Load Multi30k, 29,000 + 1,014 + 1,000 captions of images in English, German and
     French (Elliott et al. 2016), as pairs from the first to the second language of
     config.languages, such as "en-de".
@@ -35,45 +37,48 @@ def load_multi30k(config: ConfigDict, data_dir: str, _download: bool) -> Dataset
         f"config.data.languages = {config.languages!r} must name two of "
         f"{', '.join(LANGUAGES)}, such as 'en-de'",
     )
-    first = corpora.find_corpus_file("multi30k", f"train.{languages[0]}*", data_dir)
-    splits, paths = {}, []
+    paths = find_multi30k_files(languages, data_dir, download)
+    splits = {}
     for split, name in MULTI30K.items():
-        sides = []
-        for language in languages:
-            path = next(
-                (
-                    p
-                    for p in (
-                        first.parent / f"{name}.{language}",
-                        first.parent / f"{name}.{language}.gz",
-                    )
-                    if is_regular_file(p)
-                ),
-                None,
-            )
-            if path is None:
-                raise UserError(f"multi30k: {name}.{language}.gz is missing in {first.parent}")
-            paths.append(path)
-            sides.append(split_lines(decode_text(files.read_bytes(path), path)))
+        used = [paths[f"{name}.{language}"] for language in languages]
+        sides = [split_lines(decode_text(files.read_bytes(path), path)) for path in used]
         require(
             len(sides[0]) == len(sides[1]),
             f"multi30k: {name} has {len(sides[0]):,} lines of {languages[0]} and "
             f"{len(sides[1]):,} of {languages[1]}",
         )
         splits[split] = list(zip(*sides, strict=True))
-    return make_pair_dataset(config, splits, corpora.make_about(paths, "none stated"))
+    return make_pair_dataset(config, splits, corpora.make_about(paths.values(), "none stated"))
+
+
+def find_multi30k_files(
+    languages: tuple[str, ...], data_dir: str, download: bool
+) -> dict[str, Path]:  # {"train.en": path, ...}
+    """Return {"train.en": path} of the files of two languages, plain or gzipped, and
+    download missing ones if requested; else raise a UserError.
+    """
+    names = [f"{name}.{language}" for name in MULTI30K.values() for language in languages]
+    fetch = lambda target: download_files("multi30k", [f"{name}.gz" for name in names], target)
+    pattern = f"train.{languages[0]}*"
+    folder = corpora.find_corpus_file(
+        "multi30k", pattern, data_dir, fetch if download else None
+    ).parent
+    find_missing = lambda: [
+        name for name in names if not is_regular_file(files.resolve_gzip_path(folder / name))
+    ]
+    if download:
+        download_files("multi30k", [f"{name}.gz" for name in find_missing()], folder)
+    for name in find_missing():
+        hint = files.download_hint("multi30k")
+        raise UserError(f"multi30k: {name}.gz is missing in {folder}; {hint}")
+    return {name: files.resolve_gzip_path(folder / name) for name in names}
 
 
 def load_tsv_pairs(config: ConfigDict, _data_dir: str, _download: bool) -> Dataset:
     """Load the user's own pairs: data.path is a file with a source, a tab and a target
     on each line; split by the hash of the source.
     """
-    require(
-        config.path != "",
-        "config.data.path = '' must name a file of tab-separated pairs for config.data.name "
-        "= 'pairs'",
-    )
-    path = expand_user(config.path)
+    path = files.find_config_file(config, "a file with a source, a tab and a target on each line")
     numbered = {
         number: line.split("\t")
         for number, line in enumerate(split_lines(corpora.read_nonempty_text(path)), 1)
@@ -155,10 +160,9 @@ def make_pair_dataset(
         itertools.chain.from_iterable(tokenizers.select_examples_to_fit(splits, config)), config
     )
     require_end_token(tokenizer)
-    encoded = {
-        name: [(tokenizer.encode(a), tokenizer.encode(b)) for a, b in rows]
-        for name, rows in splits.items()
-    }
+    encoded = {name: encode_pairs(rows, tokenizer) for name, rows in splits.items()}
+    held_out = itertools.chain.from_iterable(splits.get("valid", []))
+    difference = tokenizers.compare(tokenizer, held_out, config)
     letters = sum(len(a) + len(b) - config.prefix_lm for rows in splits.values() for a, b in rows)
     tokens = sum(len(a) + len(b) for rows in encoded.values() for a, b in rows)
     more = dict(
@@ -166,12 +170,19 @@ def make_pair_dataset(
         characters=letters,
         tokens=tokens,
         characters_per_token=letters / max(tokens, 1),
-        tokenizer=tokenizer.kind,
+        tokenizer=config.tokenizer,
         loses=tokenizer.loses,
+        **(dict(difference=difference) if difference else {}),
     )
     return (make_prefix_lm_dataset if config.prefix_lm else make_encoder_decoder_dataset)(
         config, encoded, tokenizer, about | dict(text=more)
     )
+
+
+def encode_pairs(pairs: list[tuple[str, str]], tokenizer: Tokenizer) -> TokenPairs:
+    """Return the tokens of pairs of texts."""
+    sources, targets = ([pair[side] for pair in pairs] for side in range(2))
+    return list(zip(tokenizer.encode_batch(sources), tokenizer.encode_batch(targets), strict=True))
 
 
 def make_encoder_decoder_dataset(

@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from aigc_jax.core.method import Array
 from aigc_jax.data import order
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.utils.errors import require
+from aigc_jax.utils.memory import physical_bytes
+from aigc_jax.utils.quantities import format_size
 
 # Size of a block of batches sent to the devices; up to three blocks exist at once.
 BLOCK_BYTES = 2**26
@@ -55,6 +58,7 @@ class FromDevice:
     ) -> None:
         self.batch_size, self.capacity, self.take_rows = batch_size, capacity, dataset.take
         self.sharding = NamedSharding(mesh, PartitionSpec())  # of the programs' `arrays`
+        check_memory_of_arrays(dataset.arrays)
         for name, x in dataset.arrays.items():
             require(
                 len(x) < 2**31,
@@ -89,6 +93,20 @@ class FromDevice:
     def sample_arrays(self, _rows: np.ndarray) -> dict:  # all arrays
         """Return the sampling program's `arrays`, the same for all rows."""
         return self.drawing
+
+
+def check_memory_of_arrays(arrays: dict[str, Any]) -> None:
+    """Raise a UserError where arrays would not fit in the memory of a device, or of
+    this machine, through which they are loaded.
+    """
+    needed = sum(x.nbytes for x in arrays.values())
+    stats = jax.local_devices()[0].memory_stats() or {}
+    available = min(physical_bytes(), stats.get("bytes_limit", physical_bytes()))
+    require(
+        needed < available,
+        f"config.run.data_placement = 'device' would load {format_size(needed)} of data into "
+        f"{format_size(available)} of memory; 'host' reads the data batch by batch",
+    )
 
 
 class FromHost:

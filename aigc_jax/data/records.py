@@ -2,8 +2,6 @@
 record: their number is limited only by the disk.
 """
 
-import hashlib
-import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +12,10 @@ from ml_collections import ConfigDict
 
 from aigc_jax.data import files
 from aigc_jax.data.dataset import Dataset, make_consecutive_bounds, wrap_image_arrays
+from aigc_jax.data.fingerprints import hash_files
+from aigc_jax.data.rows import HELD_OUT
 from aigc_jax.utils.errors import UserError, first_line, format_suggestion, require
-from aigc_jax.utils.files import (
-    expand_user,
-    is_regular_file,
-    open_regular_file,
-    require_regular_file,
-)
-
-HASH_BYTES, HASH_PIECES = 2**26, 2**10  # bytes hashed per file; pieces hashed of a larger file
-HELD_OUT = 10  # without a validation split, the last 1 / HELD_OUT of train replaces it
+from aigc_jax.utils.files import expand_user, is_regular_file, require_regular_file
 
 
 class Records:
@@ -166,8 +158,7 @@ def load_tfds_images(config: ConfigDict, data_dir: str, _download: bool) -> Data
         counts = dict(train=counts["train"] - num_valid, validation=num_valid) | {
             k: n for k, n in counts.items() if k == "test"
         }
-    content = json.dumps([(p.name, p.stat().st_size, hash_sampled_pieces(p)) for p in parts])
-    records = Records(list(sources.values()), hashlib.sha256(content.encode()).hexdigest(), folder)
+    records = Records(list(sources.values()), hash_files(parts), folder)
     arrays, classes = dict(x=Feature(records, "image", shape, np.uint8)), 0
     if "label" in features:
         arrays["label"], classes = (
@@ -187,22 +178,6 @@ def load_tfds_images(config: ConfigDict, data_dir: str, _download: bool) -> Data
         about,
         classes,
     )
-
-
-def hash_sampled_pieces(path: Path) -> str:  # SHA-256; of a small file, of all bytes
-    """Return the SHA-256 of a file of at most HASH_BYTES bytes. Of a larger file,
-    hash HASH_PIECES evenly spaced pieces, the first and the last included, which
-    distinguish files of the same size.
-    """
-    hashed, size = hashlib.sha256(), path.stat().st_size
-    each = HASH_BYTES // HASH_PIECES
-    spread = np.linspace(0, size - each, HASH_PIECES).astype(np.int64).tolist()
-    starts = range(0, size, each) if size <= HASH_BYTES else spread
-    with open_regular_file(path) as f:
-        for start in starts:
-            f.seek(start)
-            hashed.update(f.read(each))
-    return hashed.hexdigest()
 
 
 def find_tfds_version(config_path: str, data_dir: str) -> Path:
@@ -232,8 +207,9 @@ def find_tfds_version(config_path: str, data_dir: str) -> Path:
         ]
         raise UserError(
             f"config.data.path = {config_path!r} is neither a directory with a dataset_info.json, "
-            "nor a data set that was prepared in "
-            f"{', '.join(map(str, files.list_search_directories(data_dir)))}"
-            f"{format_suggestion(config_path, known)}"
+            "nor a prepared data set, for config.data.name = 'tfds' (searched "
+            f"{files.list_places(config_path, data_dir)}); where TensorFlow is installed, prepare "
+            f"it with: tfds build {config_path} --file_format=array_record --data_dir="
+            f"{files.list_search_directories(data_dir)[0]}{format_suggestion(config_path, known)}"
         )
     return version

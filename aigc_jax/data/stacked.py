@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.data.images import load_mnist
 from aigc_jax.data.order import hash_uint32
+from aigc_jax.utils.errors import UserError
 
 # Examples of each split; Lin et al. 2018, section 4.2, train on 128,000.
 COUNTS = dict(train=128_000, valid=10_000, test=10_000)
@@ -27,7 +28,10 @@ def load_stacked_mnist(config: ConfigDict, data_dir: str, download: bool) -> Dat
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.name = "mnist"
-    digits = load_mnist(config, data_dir, download)
+    try:
+        digits = load_mnist(config, data_dir, download)
+    except UserError as e:
+        raise UserError(f"stacked_mnist consists of digits of {e.args[0]}") from None
     starts = [sum(list(COUNTS.values())[:i]) for i in range(len(COUNTS))]
     bounds = {
         name: (start, count) for (name, count), start in zip(COUNTS.items(), starts, strict=True)

@@ -3,13 +3,13 @@ their size is limited only by the disk.
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.data import files, tokenizers
+from aigc_jax.data.arrays import ConcatenatedArray
 from aigc_jax.data.dataset import Dataset, make_text_spec, require_end_token
 from aigc_jax.data.windows import make_window_bounds, make_window_readers
 from aigc_jax.utils.errors import UserError, first_line, require
@@ -24,39 +24,6 @@ SUFFIXES = (".bin", ".npy")
 HEADS: dict[int, np.dtype] = {20240520: np.dtype("<u2"), 20240801: np.dtype("<u4")}
 HEAD_BYTES = 1024
 PIECE = 2**24  # tokens that are checked at once
-
-
-class ConcatenatedArray:
-    """Arrays [n], concatenated into one array that reads only indexed elements."""
-
-    def __init__(self, parts: Iterable[np.ndarray]) -> None:
-        self.parts = [p for p in parts if len(p)]
-        self.starts = np.cumsum([0, *map(len, self.parts)])
-        self.shape, self.dtype = (int(self.starts[-1]),), self.parts[0].dtype
-        self.nbytes = self.shape[0] * self.dtype.itemsize
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __array__(self, dtype=None, copy=None):
-        return np.concatenate(self.parts).astype(dtype or self.dtype, copy=False)
-
-    def __getitem__(self, at):
-        if isinstance(at, slice):
-            low, high, _ = at.indices(len(self))
-            of = lambda part, start: part[max(low - start, 0) : max(high - start, 0)]
-            return np.concatenate(
-                [of(*each) for each in zip(self.parts, self.starts[:-1], strict=True)]
-            )[:: at.step]
-        at = np.asarray(at)
-        which, out = (
-            np.searchsorted(self.starts, at, side="right") - 1,
-            np.empty(at.shape, self.dtype),
-        )
-        for i in np.unique(which):
-            here = which == i
-            out[here] = self.parts[i][at[here] - self.starts[i]]
-        return out
 
 
 def map_split_files(
@@ -121,7 +88,7 @@ def load_token_files(config: ConfigDict, data_dir: str, _download: bool) -> Data
         source=str(folder),
         licence="the user's own",
         holds=sizes,
-        text=dict(tokens=total, tokenizer=tokenizer.kind, loses=tokenizer.loses),
+        text=dict(tokens=total, tokenizer=config.tokenizer, loses=tokenizer.loses),
     )
     spec = make_text_spec(tokenizer, (config.length,), bounds["train"][1], end)
     take, vary = make_window_readers(config.length)

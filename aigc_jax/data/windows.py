@@ -2,21 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.data import files, tokenizers
+from aigc_jax.data import array_cache, files, tokenizers
 from aigc_jax.data.cleaning import make_cleaner
 from aigc_jax.data.dataset import Dataset, Spec, make_text_spec, require_end_token
-from aigc_jax.data.tokenizers.base import Tokenizer
+from aigc_jax.data.tokenizers.base import Tokenizer, from_files, group_by_length
 from aigc_jax.utils.disk import cache_dir
 from aigc_jax.utils.errors import choose, require
 from aigc_jax.utils.terminal import print_warning
 
-LAYOUT = 2  # increase when the same texts yield other tokens: invalidates older caches
+LAYOUT = 4  # increase when the same texts yield other tokens: invalidates older caches
 
 
 # From texts to windows.
@@ -41,28 +42,47 @@ def make_window_dataset(
         make_cleaner(config, config.script if script_override is None else script_override),
         choose(SPLITS, config.split, "config.data.split"),
     )
-    require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
     texts = [cleaned for cleaned in map(clean, texts) if cleaned]
     parts = (split_by_content_hash if len(texts) >= MANY else split_by_position)(texts, tenths)
-    tokenizer, tokens, counts = tokenize_splits_cached(config, parts, len(texts) > 1)
-    bounds = make_window_bounds(counts, config.length)
-    letters, total = sum(map(len, texts)), sum(counts.values())
-    about = about | dict(
-        text=dict(
-            documents=len(texts),
-            characters=letters,
-            tokens=total,
-            characters_per_token=letters / total,
-            tokenizer=tokenizer.kind,
-            loses=tokenizer.loses,
-        )
+    hashes = {
+        name: [hashlib.sha256(part.encode()).hexdigest() for part in texts]
+        for name, texts in parts.items()
+    }
+    several = len(texts) > 1
+    tokenized = tokenize_splits_cached(config, parts, hashes, several)
+    start = find_start_token(tokenized.tokenizer, parts["train"], several)
+    # A text that the boundary of a split divides is one document.
+    tokenized = tokenized._replace(documents=len(texts))
+    return wrap_tokens(config, tokenized, tokenized.tokens, start, about)
+
+
+def wrap_tokens(
+    config: ConfigDict, tokenized: "TokenizedSplits", tokens: Any, start: int, about: dict
+) -> Dataset:
+    """Return the data set of windows of tokens.
+
+    Args:
+      config: the `data` section of a config.
+      tokenized: the tokenized splits.
+      tokens: the tokens [n], as an array or an object that reads them.
+      start: the token that precedes a generated text.
+      about: `Dataset.about`, to which statistics of the text are added.
+    """
+    tokenizer, total = tokenized.tokenizer, sum(tokenized.counts.values())
+    text = dict(
+        documents=tokenized.documents,
+        characters=tokenized.characters,
+        tokens=total,
+        characters_per_token=tokenized.characters / total,
+        tokenizer=config.tokenizer,
+        loses=tokenizer.loses,
+        **(dict(difference=tokenized.difference) if tokenized.difference else {}),
     )
-    start = find_start_token(tokenizer, parts["train"], len(texts) > 1)
+    bounds = make_window_bounds(tokenized.counts, config.length)
     spec = make_text_spec(tokenizer, (config.length,), bounds["train"][1], start)
     take, vary = make_window_readers(config.length)
-    return Dataset(
-        dict(tokens=tokens, sizes=tokenizer.token_sizes), bounds, take, spec, about, vary, tokenizer
-    )
+    arrays = dict(tokens=tokens, sizes=tokenizer.token_sizes)
+    return Dataset(arrays, bounds, take, spec, about | dict(text=text), vary, tokenizer)
 
 
 def make_window_readers(length: int) -> tuple[Callable, Callable]:  # `Dataset.take`, `vary`
@@ -156,27 +176,43 @@ def make_placeholder_dataset(vocabulary_size: int, length: int, num_windows: int
     )
 
 
+class TokenizedSplits(NamedTuple):
+    """The tokens of all splits, each padded to a multiple of config.length."""
+
+    tokenizer: Tokenizer
+    tokens: np.ndarray  # [n], memory-mapped unless the cache cannot be written
+    counts: dict[str, int]  # {split: number of tokens without padding}
+    documents: int  # number of texts
+    characters: int
+    difference: str  # `tokenizers.compare` on the valid split
+    identity: str  # a hash of the texts and of the settings of tokenization
+
+
 def tokenize_splits_cached(
-    config: ConfigDict, texts_of_split: dict[str, list[str]], add_end_tokens: bool
-) -> tuple[Tokenizer, np.ndarray, dict[str, int]]:  # tokens [n], {split: number of tokens}
+    config: ConfigDict,
+    texts_of_split: Mapping[str, Iterable[str]],
+    identity: Any,
+    add_end_tokens: bool,
+) -> TokenizedSplits:
     """Tokenize all splits, or read them from the cache.
 
     The tokenizer is read from its file, or fit to `tokenizers.select_examples_to_fit`.
+    Texts are tokenized about a million characters at a time, and never in memory
+    together.
 
     Args:
       config: the `data` section of a config.
-      texts_of_split: {split: texts}, cleaned.
+      texts_of_split: {split: texts}, cleaned, which are iterated repeatedly.
+      identity: an object that JSON can represent and that identifies the texts.
       add_end_tokens: whether an end token follows each text.
-
-    Returns:
-      The tokenizer; the tokens [n] of all splits, each padded to a multiple of
-      config.length; and {split: number of tokens without padding}.
     """
+    require(config.length > 0, f"config.data.length = {config.length} tokens must be at least 1")
     file_tokenizer = tokenizers.build((), config) if config.tokenizer == "file" else None
-    cached = token_cache_path(config, texts_of_split, add_end_tokens, file_tokenizer)
+    cached = token_cache_path(config, identity, add_end_tokens, file_tokenizer)
     try:
-        tokens, fields = files.load_cached_array(cached)
-        return tokenizers.from_json(fields["tokenizer"]), np.asarray(tokens), fields["counts"]
+        tokens, cached_fields = array_cache.load(cached)
+        tokenizer = from_files(cached_fields["tokenizer"])
+        return make_tokenized_splits(tokenizer, tokens, cached, cached_fields)
     except OSError:  # not cached yet
         pass
     except Exception:  # a damaged file raises exceptions of many types
@@ -184,42 +220,83 @@ def tokenize_splits_cached(
     tokenizer = file_tokenizer or tokenizers.build(
         tokenizers.select_examples_to_fit(texts_of_split, config), config
     )
-    end = np.array([require_end_token(tokenizer)] * add_end_tokens, np.int32)
-    join = lambda texts: np.concatenate(
-        [np.zeros(0, np.int32), *(ids for part in texts for ids in (tokenizer.encode(part), end))]
+    end = require_end_token(tokenizer) if add_end_tokens else None
+    difference = tokenizers.compare(tokenizer, texts_of_split["valid"], config)
+    fields: dict[str, Any] = dict(tokenizer=tokenizer.files, difference=difference)
+    pieces = lambda: encode_splits(tokenizer, texts_of_split, config.length, end, fields)
+    kind = np.uint16 if tokenizer.size <= 2**16 else np.int32
+    write = lambda f: array_cache.write_npy(f, (ids.astype(kind) for ids in pieces()), kind)
+    if array_cache.try_write(cached, write, fields, "tokens"):
+        tokens = array_cache.load(cached)[0]
+    else:
+        tokens = np.concatenate(list(pieces())).astype(kind)
+    return make_tokenized_splits(tokenizer, tokens, cached, fields)
+
+
+def make_tokenized_splits(
+    tokenizer: Tokenizer, tokens: np.ndarray, cached: Path, fields: dict[str, Any]
+) -> TokenizedSplits:
+    """Return the tokenized splits of a cache's array and description.
+
+    Args:
+      tokenizer: of the texts.
+      tokens: [n].
+      cached: the path of the description.
+      fields: its contents.
+    """
+    names = ("counts", "documents", "characters", "difference")
+    return TokenizedSplits(
+        tokenizer, np.asarray(tokens), **{k: fields[k] for k in names}, identity=cached.stem
     )
-    ids = {name: join(texts) for name, texts in texts_of_split.items()}
-    counts = {name: len(x) for name, x in ids.items()}
-    make_window_bounds(counts, config.length)  # raises where a split is too short, before caching
+
+
+def encode_splits(
+    tokenizer: Tokenizer,
+    texts_of_split: Mapping[str, Iterable[str]],
+    length: int,
+    end_token: int | None,
+    totals: dict[str, Any],
+) -> Iterator[np.ndarray]:  # tokens [n] of each text, and of padding
+    """Yield the tokens of all texts, and after each split the padding up to a multiple
+    of `length`.
+
+    Args:
+      tokenizer: of the texts.
+      texts_of_split: {split: texts}.
+      length: tokens of a window.
+      end_token: follows each text; None: none.
+      totals: at the end, the entries counts, documents and characters are set.
+
+    Raises:
+      UserError: a split is shorter than a window.
+    """
+    counts, documents, characters = dict.fromkeys(texts_of_split, 0), 0, 0
     filler = tokenizer.size - 1 if tokenizer.end is None else tokenizer.end  # never read
-    filled = [np.append(x, np.full(-len(x) % config.length, filler)) for x in ids.values()]
-    tokens = np.concatenate(filled).astype(np.uint16 if tokenizer.size <= 2**16 else np.int32)
-    save = lambda f: np.save(f, tokens, allow_pickle=False)
-    files.try_cache_array(
-        cached, save, dict(tokenizer=tokenizer.to_json(), counts=counts), "tokens"
-    )
-    return tokenizer, tokens, counts
+    for name, texts in texts_of_split.items():
+        for batch in group_by_length(enumerate(texts)):
+            documents += len(batch)
+            characters += sum(len(text) for _, text in batch)
+            for ids in tokenizer.encode_batch([text for _, text in batch]):
+                ids = ids if end_token is None else np.append(ids, end_token)
+                counts[name] += len(ids)
+                yield ids
+        yield np.full(-counts[name] % length, filler)
+    make_window_bounds(counts, length)  # raises where a split is too short
+    totals |= dict(counts=counts, documents=documents, characters=characters)
 
 
 def token_cache_path(
-    config: ConfigDict,
-    texts_of_split: dict[str, list[str]],
-    add_end_tokens: bool,
-    file_tokenizer: Tokenizer | None,
+    config: ConfigDict, identity: Any, add_end_tokens: bool, file_tokenizer: Tokenizer | None
 ) -> Path:
     """Return the path of the cached tokens, named by a hash of the texts and of the
     settings of tokenization.
 
     Args:
       config: the `data` section of a config.
-      texts_of_split: {split: texts}.
+      identity: an object that JSON can represent and that identifies the texts.
       add_end_tokens: whether end tokens separate the texts.
       file_tokenizer: the tokenizer, where it is read from a file.
     """
-    hashes = {
-        name: [hashlib.sha256(part.encode()).hexdigest() for part in texts]
-        for name, texts in texts_of_split.items()
-    }
     settings = [
         LAYOUT,
         config.tokenizer,
@@ -227,7 +304,7 @@ def token_cache_path(
         config.vocabulary,
         config.length,
         add_end_tokens,
-        hashes,
+        identity,
     ]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
     return cache_dir("texts") / f"{digest}.json"

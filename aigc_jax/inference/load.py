@@ -6,12 +6,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import Spec, make_dataset_without_arrays
 from aigc_jax.data.tokenizers.base import Tokenizer
-from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
+from aigc_jax.data.tokenizers.huggingface import read_directory
 from aigc_jax.inference.run import Run
-from aigc_jax.training import gpt2_weights
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_identity, gpt2_weights
 from aigc_jax.training.programs import Programs, drop_opt_states
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import flatten_state, restore_like
@@ -30,7 +30,7 @@ class Pretrained(Run):
         start = gpt2_weights.find_start_token(path, self.tokenizer, self.end_tokens)
         self.spec = Spec("text", (context,), 1, vocabulary=self.tokenizer.size, start=start)
         self.config = configs.resolve_durations(gpt2_weights.make_config(path), 1, 1)
-        self.stored = dict(hash=configs.hash_identity(self.config))
+        self.stored = dict(hash=config_identity.hash_identity(self.config))
         self.programs = Programs(self.config, make_dataset_without_arrays(self.spec), 1)
         shapes = drop_opt_states(self.programs.shapes)
         params = gpt2_weights.read_params(path, shapes.params["net"]["embed"]["embedding"].shape[1])
@@ -48,7 +48,7 @@ class Pretrained(Run):
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the directory's files."""
-        return read_tokenizer(self.dir.path)
+        return read_directory(self.dir.path)
 
     @functools.cached_property
     def end_tokens(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """A run on disk as a Python object: sample, evaluate, generate text, read its rows."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Sequence
@@ -11,11 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax import data
-from aigc_jax.core import config as configs
 from aigc_jax.core.mesh import make_mesh_or_single
 from aigc_jax.core.method import TrainState
-from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import make_dataset_without_arrays, spec_from_json
+from aigc_jax.data.tokenizers import huggingface
 from aigc_jax.data.tokenizers.base import Tokenizer
 from aigc_jax.inference import generation
 from aigc_jax.media import images
@@ -23,13 +23,14 @@ from aigc_jax.methods.decoding import SamplingParams, check_range
 from aigc_jax.metrics.inputs import take_equal_random_subsets
 from aigc_jax.metrics.pairwise import find_nearest_neighbours
 from aigc_jax.metrics.two_sample_test import held_out_discriminant_scores
+from aigc_jax.training import config as configs
 from aigc_jax.training import feature_extractors, identity
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator, iterate_example_blocks, read_examples
+from aigc_jax.training.memory import convert_inference_errors
 from aigc_jax.training.programs import Programs, drop_opt_states
-from aigc_jax.training.run_dir import TOKENIZER, RunDir
+from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import digest_leaves, flatten_state, restore_like
-from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError, check_type, choose, mark_argument, require
 from aigc_jax.utils.terminal import print_warning
 
@@ -51,6 +52,7 @@ class Run:
     def __init__(
         self, workdir: str | Path, checkpoint: str = "latest", data_dir: str | None = None
     ) -> None:
+        choose(dict.fromkeys(("latest", "best")), checkpoint, "checkpoint")
         self.dir = RunDir(workdir)
         self.stored = self.dir.read_config_json()
         self.config = identity.parse_stored_config(self.stored)
@@ -74,13 +76,9 @@ class Run:
                 restore_like(drop_opt_states(shapes), best, "the best checkpoint")
             )
             self.step = self.meta["best"][0]["step"]
-        elif checkpoint == "latest":
+        else:
             self.states = self.programs.to_mesh(restore_like(shapes, state, "the checkpoint"))
             self.step = self.meta["step"]
-        else:
-            raise UserError(
-                f"{mark_argument('checkpoint')}={checkpoint} is neither latest nor best"
-            )
 
     @functools.cached_property
     def full_programs(self) -> Programs:  # with the run's data set
@@ -96,14 +94,7 @@ class Run:
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of a run on text, read from the run's directory."""
-        path = self.dir / TOKENIZER
-        tokenizer = tokenizers.read(path)
-        require(
-            tokenizer.sha256 == self.stored.get("tokenizer"),
-            f"{path} is not the tokenizer that the run was trained with; "
-            f"{documents.FILES['tokenizer.json'].remedy}",
-        )
-        return tokenizer
+        return huggingface.read_run(self.dir.path, self.stored.get("tokenizer"))
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
@@ -118,9 +109,15 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.dir.path)!r}, step {self.step:,})"
 
+    def convert_memory_errors(
+        self, smaller: str
+    ) -> contextlib.AbstractContextManager:  # -> OutOfMemoryError
+        """Convert out-of-memory errors to user errors; `smaller` needs less memory."""
+        return convert_inference_errors(str(self.dir.path), smaller)
+
     def _check_split(self, split: str) -> None:
         splits = self.programs.dataset.splits
-        require(split in splits, f"{mark_argument('split')}={split} is none of {', '.join(splits)}")
+        choose(splits, split, "split")
 
     def rows(self, split: str | None = None) -> list[dict]:
         """Return the rows of rows.jsonl: those of one split, or all for None."""
@@ -140,7 +137,8 @@ class Run:
           num: by default the size of the sampler's image grid, 64 without one, 8 texts.
           what: name of the sampler, by default the method's first ("prior", "text").
           seed: the same seed gives the same samples.
-          split, label: as in `draw`.
+          split: as in `draw`.
+          label: as in `draw`.
         """
         samples = self.draw(num, what, seed, split, label)
         return (
@@ -185,7 +183,11 @@ class Run:
             LM (config.data.prefix_lm) return the targets of these sources.
           num_tokens: most tokens of a text; no effect on an encoder-decoder, which uses
             beam search (config.num_beams) and accepts no sampling parameters.
-          temperature, top_k, top_p, min_p, repetition: as in `SamplingParams`.
+          temperature: divides the logits; 0 selects the most likely token.
+          top_k: sample from the k most likely tokens; 0: from all.
+          top_p: sample from the most likely tokens of this total probability.
+          min_p: sample from tokens at least this times as likely as the likeliest.
+          repetition: penalty of tokens that the text has already; 1: none.
           seed: the same seed gives the same texts, whatever the number of prompts.
         """
         sampling = SamplingParams(temperature, top_k, top_p, min_p, repetition)
@@ -197,9 +199,10 @@ class Run:
             isinstance(prompt, str) for prompt in prompts
         )
         require(is_valid, f"prompts = {prompts!r:.60} must be a list of strings")
-        return generation.generate_completions(
-            self, prompts, num_tokens, sampling, seed, print_warning
-        )
+        with self.convert_memory_errors("fewer prompts or a smaller num_tokens"):
+            return generation.generate_completions(
+                self, prompts, num_tokens, sampling, seed, print_warning
+            )
 
     def draw(
         self,
@@ -242,33 +245,44 @@ class Run:
             "pass prompts",
         )
         programs = self.full_programs if sampler.conditioned else self.programs
-        samples = programs.draw(self.states, what, num, split, seed, stride=each, first=first)[0]
+        with self.convert_memory_errors(f"a smaller {mark_argument('num')}"):
+            samples = programs.draw(self.states, what, num, split, seed, stride=each, first=first)[
+                0
+            ]
         return images.quantize_as_saved(samples, self.spec) if sampler.is_image else samples
 
     def pair_with_neighbours(
-        self, num: int | None = None, seed: int = 0, label: int | None = None
-    ) -> np.ndarray:  # -> [num, 2, ...], (sample, nearest training example)
+        self,
+        num: int | None = None,
+        seed: int = 0,
+        label: int | None = None,
+        split: str = "train",
+    ) -> np.ndarray:  # -> [num, 2, ...], (sample, nearest example)
         """Return `num` samples (default: 32) of the prior, each paired with its nearest
-        training example in pixel space, which shows copies of training examples.
+        example of a split in pixel space, which shows copies of training examples.
         """
+        self._check_split(split)
         samples = self.draw(num or 32, "prior", seed, label=label)
-        train = (
-            block["x"] for block in iterate_example_blocks(self.full_programs.dataset, "train")
-        )
-        return np.stack([samples, find_nearest_neighbours(samples, train)[0]], axis=1)
+        blocks = (block["x"] for block in iterate_example_blocks(self.full_programs.dataset, split))
+        return np.stack([samples, find_nearest_neighbours(samples, blocks)[0]], axis=1)
 
     def sort_by_separability(
-        self, num: int | None = None, seed: int = 0, label: int | None = None
+        self,
+        num: int | None = None,
+        seed: int = 0,
+        label: int | None = None,
+        split: str = "test",
     ) -> tuple[np.ndarray, np.ndarray]:  # -> [2, k, ...] (examples, samples), [2, k] scores
-        """Return k examples of the test split and k samples of the prior, each sorted
-        by `held_out_discriminant_scores` (the higher, the more like an example), and
-        these scores. `num` samples (default: 2,000) have the class frequencies of the
-        split, or only the class `label`, as then have the examples.
+        """Return k examples of a split and k samples of the prior, each sorted by
+        `held_out_discriminant_scores` (the higher, the more like an example), and these
+        scores. `num` samples (default: 2,000) have the class frequencies of the split,
+        or only the class `label`, as then have the examples.
         """
-        examples, num = read_examples(self.full_programs.dataset, "test"), num or 2000
+        self._check_split(split)
+        examples, num = read_examples(self.full_programs.dataset, split), num or 2000
         if label is None:
-            y = self.full_programs.read_class_labels("test", num)
-            fake = self.full_programs.draw(self.states, "prior", num, "test", seed, labels=y)[0]
+            y = self.full_programs.read_class_labels(split, num)
+            fake = self.full_programs.draw(self.states, "prior", num, split, seed, labels=y)[0]
             sets = take_equal_random_subsets(
                 examples["x"], images.quantize_as_saved(fake, self.spec)
             )
@@ -323,12 +337,10 @@ class Run:
         if inception != self.inception:
             self.inception = inception
             self.evaluator.discard_extractor()
-        return self.evaluator.evaluate(
-            self.states,
-            split,
-            self.config.num_metric_samples if samples is None else samples,
-            metrics,
-        )[0]
+        num = self.config.num_metric_samples if samples is None else samples
+        fewer = f"a smaller number than {num:,} of samples, or fewer {mark_argument('metrics')}"
+        with self.convert_memory_errors(fewer):
+            return self.evaluator.evaluate(self.states, split, num, metrics)[0]
 
     @property
     def metric_signatures(self) -> dict[str, str]:  # of the last evaluation

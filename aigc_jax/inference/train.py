@@ -10,16 +10,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
 from aigc_jax.core import distributed
 from aigc_jax.inference.load import load
 from aigc_jax.inference.run import Run
-from aigc_jax.training import identity
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files, identity
 from aigc_jax.training import train as training
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.train import Options, load_and_resolve, open_trials
 from aigc_jax.utils.errors import UserError, check_type, mark_argument, require, short_repr
+from aigc_jax.utils.files import require_local_path
 from aigc_jax.utils.terminal import print_warning
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -60,16 +61,17 @@ def train(
         saved, and the same call resumes.
       SystemExit: SIGTERM was received. The run was saved, and the same call resumes.
 
-    >>> import aigc_jax
-    >>> small = {"steps": 20, "num_metric_samples": 64, "latent_dim": 8}
-    >>> small |= {"model.g.widths": (16,), "model.d.widths": (16,)}
-    >>> run = aigc_jax.train("gan_digits", "runs/gan", small)
-    >>> run.step, run.config.latent_dim, run.sample(4).shape
-    (20, 8, (4, 8, 8, 1))
-    >>> "frechet_pixels" in run.evaluate("valid")
-    True
-    >>> run.rows("test")[-1]["step"]
-    20
+    Examples:
+      >>> import aigc_jax
+      >>> small = {"steps": 20, "num_metric_samples": 64, "latent_dim": 8}
+      >>> small |= {"model.g.widths": (16,), "model.d.widths": (16,)}
+      >>> run = aigc_jax.train("gan_digits", "runs/gan", small)
+      >>> run.step, run.config.latent_dim, run.sample(4).shape
+      (20, 8, (4, 8, 8, 1))
+      >>> "frechet_pixels" in run.evaluate("valid")
+      True
+      >>> run.rows("test")[-1]["step"]
+      20
     """
     status = train_run(
         config,
@@ -114,7 +116,7 @@ def train_run(
     if extend is not None:
         check_type("extend", extend, int, "a number of steps")
     _check_profile(profile)
-    full, changes = choose_config(config, workdir, dict(overrides or {}))
+    full, origin = choose_config(config, workdir, dict(overrides or {}))
     require(
         not restart or extend is None,
         f"{mark_argument('restart')} discards the run, {mark_argument('extend')} continues it: "
@@ -127,22 +129,33 @@ def train_run(
     dataset, resolved = load_and_resolve([full], download)
     with (
         distributed.StopSignal() as stop,
-        open_trials(resolved, [workdir], dataset, [changes], extend, restart) as trials,
+        open_trials(resolved, [workdir], dataset, [origin], extend, restart) as trials,
     ):
         programs = Programs(trials[0].config, dataset, 1)
         (status,) = training.train(programs, trials, workdir, stop, Options(profile=tuple(profile)))
-    require(
-        status["status"] in ("done", "preempted"),
-        f"{workdir} {status['status']}: {status.get('reason')}; "
-        "the last good checkpoint is retained",
-    )
+    if status["status"] not in ("done", "preempted"):
+        raise UserError(describe_failed_run(RunDir(workdir), status))
     return status
+
+
+def describe_failed_run(run: RunDir, status: dict[str, Any]) -> str:
+    """Return the error message of a run that diverged: its status, with the paths of
+    its curves and of its last checkpoint.
+    """
+    parts = [f"{run.path} {status['status']}: {status.get('reason')}"]
+    if (run / "curves.png").exists():
+        parts.append(f"curves: {run / 'curves.png'}")
+    steps = [int(p.name) for p in (run / "checkpoints").glob("*") if p.name.isdecimal()]
+    last = f"the checkpoint of step {max(steps):,} is retained" if steps else "no checkpoint exists"
+    again = f"{mark_argument('restart')} begins again with other hyper-parameters"
+    return "; ".join([*parts, last, again])
 
 
 def _check_directory(workdir: str | Path) -> None:
     """Raise a UserError unless the directory may hold a run."""
     check_type("workdir", workdir, (str, Path), "a directory")
     require(str(workdir), f"{mark_argument('workdir')}='' must name a directory")
+    require_local_path(workdir, f"{mark_argument('workdir')}={workdir}")
     require(
         not (Path(workdir) / "sweep.json").exists(),
         f"{workdir} is a sweep: a run needs a directory of its own",
@@ -164,9 +177,8 @@ def _check_profile(profile: Sequence[int]) -> None:
 
 def choose_config(
     config: ConfigDict | str | Path | None, workdir: str | Path, overrides: dict[str, Any]
-) -> tuple[ConfigDict, dict]:  # config, {key: [before, after]}
-    """Return the config to train, and {key: [before, after]} of the changes that the
-    overrides make to its file.
+) -> tuple[ConfigDict, dict]:  # config, `Trial.origin`
+    """Return the config to train and its origin, or {} for the config of a stored run.
 
     Args:
       config: as in `train`; None: that of the run in `workdir`, without changes.
@@ -178,11 +190,12 @@ def choose_config(
         invalid.
     """
     if config is not None:
-        base = configs.load(config)
-        full = configs.override(base, overrides)
-        return full, configs.differing_leaves(
-            configs.flatten_config(base), configs.flatten_config(full)
+        loaded = config_files.load_with_origins(config)
+        full = configs.override(loaded.config, overrides)
+        changes = configs.differing_leaves(
+            configs.flatten_config(loaded.config), configs.flatten_config(full)
         )
+        return full, dict(source=loaded.source, changes=changes)
     run = RunDir(workdir)
     if not (run / "config.json").exists():
         raise UserError(

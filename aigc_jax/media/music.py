@@ -1,12 +1,12 @@
 """Music in ABC notation (standard 2.1): a parser for tunes of one voice, a check of
-their bars, and MIDI files.
+their bars, and MIDI files (written by mido).
 
 Times are fractions of a whole note. Chord symbols, grace notes, decorations and words
 are ignored; repeats are played once.
 """
 
+import io
 import re
-import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -280,43 +280,39 @@ def has_valid_bars(text: str) -> bool:  # 4 or more, of full length
 
 
 TICKS = 480  # per quarter note
+VELOCITY = 80  # loudness of each note, 1 to 127
 
 
-def encode_midi(tune: Tune) -> bytes:
-    """Return a Standard MIDI File of format 0: one track, played by a piano."""
-    events = [(note.start + note.length, 0, note.pitch) for note in tune.notes] + [
-        (note.start, 1, note.pitch) for note in tune.notes
-    ]
-    microseconds = max(1, min(round(60e6 / (4 * tune.tempo)), 2**24 - 1))  # per quarter note
-    track, now = bytearray(b"\0\xff\x51\x03" + microseconds.to_bytes(3, "big")), 0
-    for time, on, pitch in sorted(events):  # at equal times, ends before starts
-        ticks = round(time * 4 * TICKS)
-        track += encode_variable_length(ticks - now) + bytes(
-            [0x90 if on else 0x80, pitch, 80 if on else 0]
-        )
-        now = ticks
-    track += b"\0\xff\x2f\0"
-    return (
-        b"MThd"
-        + struct.pack(">IHHH", 6, 0, 1, TICKS)
-        + b"MTrk"
-        + struct.pack(">I", len(track))
-        + bytes(track)
-    )
+def encode_midi(tune: Tune, origin: dict[str, str]) -> bytes:
+    """Return a Standard MIDI File of format 0: one track, played by a piano, which
+    begins with the origin as text events.
 
-
-def encode_variable_length(value: int) -> bytes:
-    """Return a variable-length quantity of MIDI: 7 bits per byte, and a first bit that
-    is 1 in all bytes but the last.
+    Args:
+      tune: the tune.
+      origin: {name: text}, such as `provenance_marks.describe_origin`.
     """
-    out = bytes([value & 0x7F])
-    while value := value >> 7:
-        out = bytes([0x80 | value & 0x7F]) + out
-    return out
+    import mido
+
+    microseconds = max(1, min(round(60e6 / (4 * tune.tempo)), 2**24 - 1))  # per quarter note
+    track = mido.MidiTrack(
+        mido.MetaMessage("text", text=f"{name}: {text}") for name, text in origin.items()
+    )
+    track.append(mido.MetaMessage("set_tempo", tempo=microseconds))
+    ends = [(note.start + note.length, 0, note.pitch) for note in tune.notes]
+    starts = [(note.start, VELOCITY, note.pitch) for note in tune.notes]
+    now = 0
+    for time, velocity, pitch in sorted(ends + starts):  # at equal times, ends before starts
+        ticks = round(time * 4 * TICKS)
+        kind = "note_on" if velocity else "note_off"
+        track.append(mido.Message(kind, note=pitch, velocity=velocity, time=ticks - now))
+        now = ticks
+    out = io.BytesIO()
+    mido.MidiFile(type=0, ticks_per_beat=TICKS, charset="utf-8", tracks=[track]).save(file=out)
+    return out.getvalue()
 
 
 def write_midi_files(
-    stem: Path, texts: list[str]
+    stem: Path, texts: list[str], origin: dict[str, str]
 ) -> list[Path]:  # STEM_1.mid, ...; skips texts that are no tune
     """Write STEM_1.mid and so on, one file for each text that is a tune, numbered by
     its position among the texts; return the paths.
@@ -324,6 +320,7 @@ def write_midi_files(
     Args:
       stem: path of the files without _1.mid.
       texts: texts; those that are no tune are skipped.
+      origin: as in `encode_midi`.
     """
     written = []
     for i, text in enumerate(texts, 1):
@@ -332,6 +329,6 @@ def write_midi_files(
         except UserError:
             continue
         path = stem.with_name(f"{stem.name}_{i}.mid")
-        write_atomically(path, encode_midi(tune))
+        write_atomically(path, encode_midi(tune, origin))
         written.append(path)
     return written

@@ -11,6 +11,7 @@ import numpy as np
 
 from aigc_jax.media.images import make_image_grid
 from aigc_jax.utils.documents import write_atomically
+from aigc_jax.utils.quantities import format_count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,9 +52,9 @@ def save_scatter(
     axes.plot(x.T, y.T, color="0.7", linewidth=0.5)
     for k in range(x.shape[1]):
         label = (
-            f"{len(x)} samples"
+            format_count(len(x), "sample")
             if x.shape[1] == 1
-            else f"{('first', 'second')[k]} point of each of {len(x)} pairs"
+            else f"{('first', 'second')[k]} point of each of {len(x):,} pairs"
         )
         axes.scatter(x[:, k], y[:, k], s=9, alpha=0.5, linewidths=0, label=label)
     if spec.centres is not None:
@@ -165,7 +166,8 @@ def save_curves(path: Path, rows: list[dict], origin: dict[str, str]) -> None:
         axes.tick_params(which="both", labelsize=8)
         axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        if axes.lines:
+            axes.legend(fontsize=7)
     _save_figure(path, panels[0].figure, origin)
 
 

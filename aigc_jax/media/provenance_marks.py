@@ -9,7 +9,7 @@ def describe_origin(
     """Return the metadata of a file as {name: text}.
 
     Args:
-      config_hash: `core.config.hash_identity` of the run's config.
+      config_hash: `training.config_identity.hash_identity` of the run's config.
       checkpoint_hash: hash of the checkpoint's weights.
       step: training step of the checkpoint.
       seed: the user's seed of the samples.

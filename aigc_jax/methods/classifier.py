@@ -16,13 +16,11 @@ from aigc_jax.core.trees import upcast_to_float32
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import optimizers
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import loss_dtype, make_network, require_keys, weighted_means
+from aigc_jax.methods.networks import loss_dtype, make_network, weighted_means
 from aigc_jax.methods.single_network import make_initial_state, make_single_network_step
 from aigc_jax.models.classifier import Classifier
 from aigc_jax.models.layers import first_max
 from aigc_jax.utils.errors import require
-
-KEYS = ("optimizer", "schedule.name", "schedule.warmup")
 
 
 def examples_per_step(config: ConfigDict) -> int:
@@ -59,7 +57,6 @@ def make_feature_extractor(
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
     """Return the method that minimizes the cross-entropy of the labels."""
-    require_keys(config, KEYS)
     return ClassifierMethod(config, spec).as_method(gradients)
 
 

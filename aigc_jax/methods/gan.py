@@ -38,23 +38,12 @@ from aigc_jax.methods.networks import (
     ROW,
     check_images_or_points,
     interpolate_noise,
-    require_keys,
     take_minibatch,
     weighted_means,
 )
 from aigc_jax.models.discriminator import GROUP, stddev_group_size
 from aigc_jax.models.normalization import BatchNorm
 from aigc_jax.utils.errors import choose, require
-
-KEYS = (
-    "network",
-    "latent_dim",
-    "loss",
-    "critic_steps",
-    "optimizer",
-    "schedule.name",
-    "schedule.warmup",
-)
 
 # Size of the noise batch whose statistics normalize the generator in sampling.
 STANDING = 128
@@ -91,7 +80,6 @@ def find_batch_coupling(config: ConfigDict, across_devices: bool = False) -> str
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
-    require_keys(config, KEYS)
     check_images_or_points(config, spec)
     gan_networks.validate(config, spec)
     require(
@@ -123,7 +111,7 @@ def validate(config: ConfigDict, spec: Spec) -> None:
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
     """Return the GAN of the networks config.model.g and config.model.d with the loss
-    config.loss (KEYS lists the remaining options).
+    config.loss (`methods.schema` lists the remaining keys).
     """
     validate(config, spec)
     return GAN(config, spec, gradients).as_method()

@@ -27,12 +27,10 @@ from aigc_jax.core.rng import INIT, fold_in
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import decoding, lora, optimizers
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import batch_part_key, make_network, require_keys
+from aigc_jax.methods.networks import batch_part_key, make_network
 from aigc_jax.methods.single_network import make_initial_state, make_single_network_step
 from aigc_jax.models import recurrent, transformer
 from aigc_jax.utils.errors import choose, require
-
-KEYS = ("network", "label_smoothing", "optimizer", "schedule.name", "schedule.warmup")
 
 FILLER = -1  # padding after an answer
 
@@ -95,7 +93,6 @@ def token_metrics(sums: dict[str, np.ndarray]) -> dict[str, float]:
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
-    require_keys(config, KEYS)
     lora.validate(config)
     require(
         0 <= config.label_smoothing < 1,

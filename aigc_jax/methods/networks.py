@@ -1,7 +1,7 @@
 """Checks of configs and construction of networks, shared by the methods."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.core.config import flatten_config
 from aigc_jax.core.method import Array
 from aigc_jax.core.rng import fold_in
 from aigc_jax.data.dataset import Spec
@@ -48,16 +47,6 @@ def loss_dtype(config: ConfigDict) -> jnp.dtype:
     the networks, but float32 at least.
     """
     return jnp.promote_types(dtype_fields(config)["dtype"], jnp.float32)
-
-
-def require_keys(config: ConfigDict, keys: Sequence[str]) -> None:
-    """Raise a UserError unless the config has these dotted keys."""
-    known = flatten_config(config)
-    for key in keys:
-        require(
-            key in known,
-            f"config.{key} is missing; config.method = {config.method!r} reads {', '.join(keys)}",
-        )
 
 
 def check_images_or_points(config: ConfigDict, spec: Spec) -> None:

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from aigc_jax.core.hparams import READ_BY
 from aigc_jax.core.method import Array, PyTree
 from aigc_jax.core.trees import upcast_to_float32
+from aigc_jax.methods import hparams
 from aigc_jax.methods.schedules import SCHEDULES
 from aigc_jax.utils.errors import UserError, choose, join_names, require
 
@@ -115,7 +115,9 @@ RULES: dict[str, Callable] = {
     "rmsprop": rmsprop,
     "sgd": sgd,
 }
-OPTIMIZERS = {name: Optimizer(rule, READ_BY["optimizer"][name]) for name, rule in RULES.items()}
+OPTIMIZERS = {
+    name: Optimizer(rule, hparams.OPTIMIZERS[name].hparams) for name, rule in RULES.items()
+}
 
 
 # config.optimizer_dtype -> dtype of the optimiser state; None: that of the parameters

@@ -15,19 +15,10 @@ from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import beam_search, optimizers
 from aigc_jax.methods.lm import token_metrics
 from aigc_jax.methods.losses import tokens as token_losses
-from aigc_jax.methods.networks import batch_part_key, make_network, require_keys
+from aigc_jax.methods.networks import batch_part_key, make_network
 from aigc_jax.methods.single_network import make_initial_state, make_single_network_step
 from aigc_jax.models import transformer
 from aigc_jax.utils.errors import require
-
-KEYS = (
-    "label_smoothing",
-    "num_beams",
-    "length_penalty",
-    "optimizer",
-    "schedule.name",
-    "schedule.warmup",
-)
 
 
 def examples_per_step(config: ConfigDict) -> int:
@@ -37,7 +28,6 @@ def examples_per_step(config: ConfigDict) -> int:
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
-    require_keys(config, KEYS)
     require(
         not config.data.prefix_lm,
         "config.data.prefix_lm must be False for config.method = 'seq2seq', which reads the two "

@@ -24,16 +24,10 @@ from aigc_jax.methods import optimizers, schedules
 from aigc_jax.methods.latents import Draw, Model
 from aigc_jax.methods.losses import latents as latent_losses
 from aigc_jax.methods.losses import likelihoods
-from aigc_jax.methods.networks import check_images_or_points, require_keys
+from aigc_jax.methods.networks import check_images_or_points
 from aigc_jax.methods.observation import eval_binarization_key
 from aigc_jax.methods.single_network import make_initial_state, make_single_network_step
 from aigc_jax.utils.errors import choose, require
-
-KEYS = (
-    "network", "latent_dims", "likelihood", "binarize", "prior", "objective",
-    "num_importance_samples", "penalty", "conditional", "nll_samples", "optimizer",
-    "schedule.name", "schedule.warmup", "anneal.name", "anneal.period",
-)  # fmt: skip
 
 PRIORS = ("normal", "vamp")
 PENALTIES = ("none", "tc", "mmd")
@@ -181,7 +175,6 @@ def find_batch_coupling(config: ConfigDict, across_devices: bool = False) -> str
 
 def validate(config: ConfigDict, spec: Spec) -> None:
     """Raise a UserError where the config is inconsistent or unsuitable for the data."""
-    require_keys(config, KEYS)
     check_images_or_points(config, spec)
     for key, table in (("prior", PRIORS), ("objective", OBJECTIVES), ("penalty", PENALTIES)):
         choose(dict.fromkeys(table), config[key], f"config.{key}")
@@ -244,8 +237,7 @@ def validate_prior(config: ConfigDict) -> None:
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
     """Return the VAE of the network config.model with the bound config.objective.
-    config.latent_dims are the sizes of the latent layers, from the data up (KEYS lists
-    the other options).
+    config.latent_dims are the sizes of the latent layers, from the data up.
     """
     validate(config, spec)
     return VAE(config, spec).as_method(gradients)

@@ -24,13 +24,11 @@ from aigc_jax.core.trees import upcast_to_float32
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import optimizers
 from aigc_jax.methods.losses import likelihoods
-from aigc_jax.methods.networks import loss_dtype, make_network, require_keys, weighted_means
+from aigc_jax.methods.networks import loss_dtype, make_network, weighted_means
 from aigc_jax.methods.observation import Observation, eval_binarization_key
 from aigc_jax.methods.single_network import make_initial_state, make_single_network_step
 from aigc_jax.models import vqvae
 from aigc_jax.utils.errors import choose, require
-
-KEYS = ("codebook_size", "likelihood", "binarize", "optimizer", "schedule.name", "schedule.warmup")
 
 
 def examples_per_step(config: ConfigDict) -> int:
@@ -95,7 +93,6 @@ def update_codebook(
 
 def make(config: ConfigDict, spec: Spec, gradients: Callable = mean_gradients) -> Method:
     """Return the autoencoder config.model with config.codebook_size codes."""
-    require_keys(config, KEYS)
     choose(likelihoods.LIKELIHOODS, config.likelihood, "config.likelihood")
     require(
         config.codebook_size > 1,

@@ -46,13 +46,13 @@ def class_accuracy(inputs: MetricInputs) -> dict[str, float]:  # class_accuracy,
     labels, classes = inputs.labels(), inputs.spec.classes
     require(
         labels is not None,
-        "the metric 'class_accuracy' is for class-conditional generators, such as those of "
+        "config.metrics: 'class_accuracy' is for class-conditional generators, such as those of "
         "config.gan.condition = 'projection'",
     )
     p = inputs.extract(inputs.draw("prior"))[1]
     require(
         p.shape[1] == classes,
-        f"the metric 'class_accuracy' needs a classifier of the {classes} classes "
+        f"config.metrics: 'class_accuracy' needs a classifier of the {classes} classes "
         f"of the data, not of {p.shape[1]}",
     )
     right = p.argmax(1) == labels

@@ -50,7 +50,7 @@ def classify_digit_triples(
     )
     require(
         len(p) == 3 and all(x.shape[1] == 10 for x in p),
-        "the metric 'stacked_modes' is for images of three digits, one per colour "
+        "config.metrics: 'stacked_modes' is for images of three digits, one per colour "
         "channel: config.data.name = 'stacked_mnist' with config.extractor = 'classifier'",
     )
     if not np.isfinite(p).all():
@@ -94,7 +94,7 @@ def modes(
     spec = inputs.spec
     require(
         spec.centres is not None,
-        "the metric 'modes' needs data with known modes: config.data.name = 'ring' or 'grid'",
+        "config.metrics: 'modes' needs data with known modes, config.data.name = 'ring' or 'grid'",
     )
     samples = np.asarray(inputs.draw("prior"), np.float64)
     if not np.isfinite(samples).all():

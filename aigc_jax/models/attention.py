@@ -92,7 +92,7 @@ def attend_cache(
     of a cache.
 
     Every generated token reads all keys and values; with another order of the axes a
-    product on CPUs would copy them first (docs/LOG.md).
+    product on CPUs would copy them first (docs/design/log.md).
 
     Args:
       q: queries [B, T, N, H].

@@ -30,7 +30,7 @@ def gelu(x: Array) -> Array:  # [...] -> [...], the tanh approximation
     This is the approximation x (1 + tanh u) / 2 of Hendrycks & Gimpel 2016, which GPT-2
     uses. In this form it takes a third of the time of `jax.nn.gelu` on CPUs: an
     exponential is cheaper than a tanh, and XLA does not recompute an expression that
-    ends in a division (docs/LOG.md).
+    ends in a division (docs/design/log.md).
     """
     return _gelu(x)[0]
 

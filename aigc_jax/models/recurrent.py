@@ -180,7 +180,7 @@ class Layer(nn.Module):
     one within 1 / sqrt(H), as in PyTorch. Initial biases are 0, and 1 for the forget
     gate of an LSTM (Jozefowicz et al. 2015, section 4). Orthogonal kernels would need a
     QR decomposition: with jaxlib 0.10.2 several concurrent ones never return on a CPU
-    (docs/LOG.md).
+    (docs/design/log.md).
     """
 
     cell: str
@@ -248,7 +248,7 @@ class Recurrent(Network):
         """The compiler options, which choose the product of a few rows by a weight on
         CPUs. For a weight larger than a core's cache XLA's own product takes two thirds
         of the time of YNNPACK's; for small weights it takes a fifth longer
-        (docs/LOG.md).
+        (docs/design/log.md).
         """
         wide = CELLS[self.cell][1] * self.width**2 * 4 > 2**21
         return (

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
 from aigc_jax.sweeps import grid as grids
 from aigc_jax.sweeps import plots, report
 from aigc_jax.sweeps.engines import DEFAULT_SETTINGS
@@ -21,6 +20,8 @@ from aigc_jax.sweeps.request import (
     write_and_check_outcome,
 )
 from aigc_jax.sweeps.sweep import Sweep as SweepDir
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_identity
 from aigc_jax.utils.errors import (
     UserError,
     check_type,
@@ -29,6 +30,8 @@ from aigc_jax.utils.errors import (
     mark_argument,
     require,
 )
+from aigc_jax.utils.files import require_local_path
+from aigc_jax.utils.quantities import format_count
 from aigc_jax.utils.terminal import print_warning
 
 if TYPE_CHECKING:  # sweeps are started and inspected without jax
@@ -60,7 +63,8 @@ class Sweep:
         return self.dir.path
 
     def __repr__(self) -> str:
-        return f"Sweep({str(self.path)!r}, {len(self.dir.read_sweep_json()['trials'])} trials)"
+        trials = format_count(len(self.dir.read_sweep_json()["trials"]), "trial")
+        return f"Sweep({str(self.path)!r}, {trials})"
 
     def rows(
         self, split: str | None = None
@@ -99,7 +103,7 @@ class Sweep:
             except UserError as e:  # a key or value that the trial's method does not have
                 errors.append(e)
                 continue
-            if configs.hash_identity(changed) == configs.hash_identity(config):
+            if config_identity.hash_identity(changed) == config_identity.hash_identity(config):
                 out.append(name)
         if trial_configs and len(errors) == len(trial_configs):
             raise errors[0]
@@ -271,23 +275,24 @@ def sweep(
       UserError: an argument is wrong (raised before training), or trials could not be
         finished; `aigc_jax.load(workdir)` then returns the sweep with the others.
 
-    >>> import aigc_jax
-    >>> small = {"steps": 12, "nll_samples": 10, "latent_dims": (2,)}
-    >>> sweep = aigc_jax.sweep(
-    ...     "vae_digits", {"hp.lr": [1e-3, 1e-2]}, 2, "runs/lr", overrides=small
-    ... )
-    >>> sweep
-    Sweep('runs/lr', 4 trials)
-    >>> [(trial["hp.lr"], trial["seed"], trial["status"]) for trial in sweep.trials()]
-    [(0.001, 0, 'done'), (0.001, 1, 'done'), (0.01, 0, 'done'), (0.01, 1, 'done')]
-    >>> {row["step"] for row in sweep.rows("test")}  # pandas.DataFrame(sweep.rows())
-    {12}
-    >>> sweep.run(lr=1e-2, seed=1).sample(3).shape
-    (3, 8, 8, 1)
-    >>> len(sweep.runs({"hp.lr": 1e-3}))
-    2
-    >>> sweep.figure("valid/neg_elbo").axes[0].get_ylabel()
-    'valid neg_elbo'
+    Examples:
+      >>> import aigc_jax
+      >>> small = {"steps": 12, "nll_samples": 10, "latent_dims": (2,)}
+      >>> sweep = aigc_jax.sweep(
+      ...     "vae_digits", {"hp.lr": [1e-3, 1e-2]}, 2, "runs/lr", overrides=small
+      ... )
+      >>> sweep
+      Sweep('runs/lr', 4 trials)
+      >>> [(trial["hp.lr"], trial["seed"], trial["status"]) for trial in sweep.trials()]
+      [(0.001, 0, 'done'), (0.001, 1, 'done'), (0.01, 0, 'done'), (0.01, 1, 'done')]
+      >>> {row["step"] for row in sweep.rows("test")}  # pandas.DataFrame(sweep.rows())
+      {12}
+      >>> sweep.run(lr=1e-2, seed=1).sample(3).shape
+      (3, 8, 8, 1)
+      >>> len(sweep.runs({"hp.lr": 1e-3}))
+      2
+      >>> sweep.figure("valid/neg_elbo").axes[0].get_ylabel()
+      'valid neg_elbo'
     """
     _check_arguments(workdir, overrides, seeds, slots, engine_settings or {})
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))
@@ -320,6 +325,7 @@ def _check_arguments(
     """Raise a UserError if an argument of `sweep` has a wrong type."""
     check_type("workdir", workdir, (str, Path), "a directory")
     require(str(workdir), f"{mark_argument('workdir')}='' must name a directory")
+    require_local_path(workdir, f"{mark_argument('workdir')}={workdir}")
     if overrides is not None:
         check_type("overrides", overrides, Mapping, "a dict such as {'steps': '10 epochs'}")
     for name, value in dict(seeds=seeds, slots=slots).items():
@@ -333,7 +339,7 @@ def _check_arguments(
         )
 
 
-def _say_nothing(text: str, end: str = "\n") -> None:
+def _say_nothing(text: str) -> None:
     """Print nothing: `Sweep.table` returns the table."""
 
 
@@ -371,10 +377,11 @@ def load(
       UserError: the directory contains none of them, or `checkpoint` is "best" and
         the directory is a sweep or a run without a best checkpoint.
 
-    >>> aigc_jax.load("runs/gan").step
-    20
-    >>> aigc_jax.load("runs/lr")
-    Sweep('runs/lr', 4 trials)
+    Examples:
+      >>> aigc_jax.load("runs/gan").step
+      20
+      >>> aigc_jax.load("runs/lr")
+      Sweep('runs/lr', 4 trials)
     """
     check_type("path", path, (str, Path), "the directory of a run or of a sweep")
     require(str(path), f"{mark_argument('path')}='' must name the directory of a run or of a sweep")

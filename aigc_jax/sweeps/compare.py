@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aigc_jax.core import config as configs
 from aigc_jax.sweeps import plots, tables
 from aigc_jax.sweeps.evidence import Results
+from aigc_jax.training import config as configs
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import require
-from aigc_jax.utils.text_table import format_table
+from aigc_jax.utils.text_table import Table
 
 MOST = 8  # most columns of a table
 WIDTH = 24  # characters of a value in a table with one line per run
@@ -74,11 +74,11 @@ def choose_common_metric(rows: list[dict], best_metric: str) -> str:  # "split/n
     return "/".join(max(runs, key=rank))
 
 
-def format_side_by_side(
+def make_side_by_side(
     values_by_key: dict[str, list], run_names: Sequence[str], first_header: str
-) -> str:
+) -> list[Table | str]:
     """Return a table with one column per run; for more than MOST runs, a table with one
-    line per run and the first MOST keys, followed by the names of the other keys.
+    line per run and the first MOST keys, and a line that names the other keys.
 
     Args:
       values_by_key: {key: value of each run}.
@@ -86,16 +86,15 @@ def format_side_by_side(
       first_header: head of the first column.
     """
     if len(run_names) <= MOST:
-        return format_table(
-            [(key, *values) for key, values in values_by_key.items()], (first_header, *run_names)
-        )
+        rows: list[tuple] = [(key, *values) for key, values in values_by_key.items()]
+        return [Table((first_header, *run_names), rows)]
     shown, rest = list(values_by_key)[:MOST], list(values_by_key)[MOST:]
-    lines = [
+    rows = [
         (name, *(shorten_text(values_by_key[key][i]) for key in shown))
         for i, name in enumerate(run_names)
     ]
-    more = f"\nand {len(rest)} more: {', '.join(rest)}" if rest else ""
-    return format_table(lines, (first_header, *shown)) + more
+    more = [f"and {len(rest)} more: {', '.join(rest)}"] if rest else []
+    return [Table((first_header, *shown), rows), *more]
 
 
 def shorten_text(value: Any) -> Any:  # other values are returned unchanged
@@ -118,8 +117,8 @@ def _open_runs(paths: Sequence[str | Path]) -> list[RunDir]:
 
 def compare_runs(
     paths: Sequence[str | Path], figure_path: Path | None, metric: str = ""
-) -> str:  # the tables as text
-    """Return the tables as text, and plot the curves of a metric.
+) -> list[Table | str]:  # tables and notes
+    """Return the tables and notes, and plot the curves of a metric.
 
     Args:
       paths: the run directories, at least two.
@@ -157,13 +156,11 @@ def compare_runs(
             plots.save_figure(
                 figure_path, draw, size=plots.choose_figure_size(len(names)), notes=notes
             )
-    return "\n\n".join(
-        [
-            format_side_by_side(columns, names, "config"),
-            format_side_by_side(last, names, "last row"),
-            *notes,
-        ]
-    )
+    return [
+        *make_side_by_side(columns, names, "config"),
+        *make_side_by_side(last, names, "last row"),
+        *notes,
+    ]
 
 
 def describe_runs_without_metric(

@@ -20,8 +20,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
+from aigc_jax.core.durations import parse_duration
 from aigc_jax.sweeps.grid import MOST_TRIALS
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files
 from aigc_jax.utils.errors import UserError, check_type, format_suggestion, mark_argument, require
 from aigc_jax.utils.python_files import (
     convert_user_code_errors,
@@ -39,6 +41,11 @@ class FieldError(UserError):
 def is_int(value: object) -> bool:
     """Return whether a value is an integer and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is an integer or a float."""
+    return is_int(value) or isinstance(value, float)
 
 
 def is_positive_pair(value: object, number_type: Any = (int, float)) -> bool:  # at most 1,000
@@ -151,6 +158,43 @@ class Halving(Fields):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim(Fields):
+    """A number of the rows beside a published one, or beside a baseline
+    (`sweeps.claims`).
+
+    Attributes:
+      what: the number and its unit, such as "test negative ELBO, nats".
+      source: who published it, with table or figure; of a baseline, what it is.
+      published: the number, or a function of the rows that returns that of a baseline.
+      is_baseline: whether the number is that of a baseline or a bound of our own.
+      values: (rows) -> the number of each seed; their mean is compared.
+      tolerance: the largest difference that counts as reproduced.
+      better: "lower" or "higher" if every number beyond the published one on that side
+        is reproduced, too; "" if not.
+      setting: how the setting differs from the published one; "" if it does not.
+      digits: decimal places that are shown.
+    """
+
+    what: str
+    source: str
+    published: float | Callable[[list[dict]], float]
+    values: Callable[[list[dict]], Iterable[float]]
+    tolerance: float
+    is_baseline: bool = False
+    better: str = ""
+    setting: str = ""
+    digits: int = 2
+
+    CHECKS = dict(
+        published=(lambda v: callable(v) or is_number(v), "a number or a function of rows"),
+        values=(callable, "a function of rows"),
+        tolerance=(lambda v: is_number(v) and v >= 0, "a number of at least 0"),
+        better=(lambda v: v in ("", "lower", "higher"), "'lower', 'higher' or ''"),
+        digits=(lambda v: is_int(v) and 0 <= v <= 9, "a number of digits, 0 to 9"),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(Fields):
     """One question: what is trained, and how its rows become a table and a figure.
 
@@ -167,6 +211,7 @@ class Experiment(Fields):
       column: the column of the rows that holds the part.
       table: (rows) -> Markdown; default: `sweeps.tables.format_summary_table`.
       figure: (rows, axes) -> None; default: the metric over steps.
+      claims: numbers of the rows beside published ones.
       metric: that the default table and figure show, such as "test/neg_elbo".
       panels: rows and columns of the figure, whose axes `figure` gets as an array.
       size: width and height of the figure, in inches.
@@ -183,6 +228,7 @@ class Experiment(Fields):
     column: str = ""
     table: Callable[[list[dict]], str] | None = None
     figure: Callable[[list[dict], Any], None] | None = None
+    claims: Sequence[Claim] = ()
     metric: str = ""
     panels: tuple[int, int] = (1, 1)
     size: tuple[float, float] = (6, 4)
@@ -197,6 +243,10 @@ class Experiment(Fields):
         run=(callable, "a function of a work directory"),
         table=(callable, "a function of rows"),
         figure=(callable, "a function of rows and axes"),
+        claims=(
+            lambda v: isinstance(v, (tuple, list)) and all(isinstance(c, Claim) for c in v),
+            "a tuple of Claims",
+        ),
         metric=(lambda v: isinstance(v, str), "a metric such as 'test/loss'"),
         panels=(lambda v: is_positive_pair(v, int), "rows and columns, such as (1, 2)"),
         size=(is_positive_pair, "inches, such as (9, 4)"),
@@ -248,7 +298,7 @@ def load_base_config(experiment: Experiment) -> ConfigDict:  # with its override
     assert experiment.file is not None and experiment.config is not None
     beside = experiment.file.resolve().parent.parent / experiment.config
     config = beside if beside.is_file() else find_python_file(experiment.config, "config")
-    return configs.override(configs.load(config), dict(experiment.overrides))
+    return configs.override(config_files.load(config), dict(experiment.overrides))
 
 
 def list_trial_overrides(experiment: Experiment) -> list[dict]:  # [] for a search
@@ -288,7 +338,7 @@ def check_rungs(rungs: Any) -> None:  # increasing durations
         and all(isinstance(r, str) or is_int(r) for r in rungs)
     ):
         raise wrong
-    parsed = [configs.parse_duration(rung, "Halving.rungs") for rung in rungs]
+    parsed = [parse_duration(rung, "Halving.rungs") for rung in rungs]
     if not all(number > 0 for number, _ in parsed):
         raise wrong
     for (before, unit), (after, other) in itertools.pairwise(parsed):

@@ -112,7 +112,7 @@ def parse_grid(text: str) -> list[dict]:  # KEY=VALUE,VALUE,...
 
     Commas separate values, except within quotes or brackets: latent_dims=(3,),(5,). The
     quotes around a value are removed: data.path="a,b",c. Spaces around values are
-    ignored. `core.config.override` converts the texts.
+    ignored. `training.config.override` converts the texts.
     """
     key, equals, choices = text.partition("=")
     require(

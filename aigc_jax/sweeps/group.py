@@ -18,8 +18,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from aigc_jax import methods
-from aigc_jax.core import config as configs
 from aigc_jax.core.distributed import StopSignal
+from aigc_jax.core.durations import duration_to_steps
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.sweeps.engines.base import EXIT_LOCKED, EXIT_PREEMPTED
 from aigc_jax.sweeps.route import build_planned_programs
@@ -118,14 +118,17 @@ class GroupTraining:
         """
         folder.mkdir(exist_ok=True)
         pick = lambda values: [values[i] for i in trial_indices]
-        changes = [
-            {key: [None, value] for key, value in member["overrides"].items()}
+        origins = [
+            dict(
+                source=self.group.stored.get("source", ""),
+                changes={key: [None, value] for key, value in member["overrides"].items()},
+            )
             for member in self.group.stored["members"]
         ]
         dirs = [d.path for d in pick(self.group.dirs)]
         with (
             StopSignal() as stop,
-            open_trials(pick(self.resolved), dirs, self.dataset, pick(changes)) as trials,
+            open_trials(pick(self.resolved), dirs, self.dataset, pick(origins)) as trials,
         ):
             programs = build_planned_programs(
                 folder,
@@ -137,6 +140,10 @@ class GroupTraining:
             )
             options = Options(stop_at=stop_step, parent=parent_rung, report=self.report)
             train(programs, trials, folder, stop, options)
+            for trial in trials:
+                if trial.failed:
+                    reason = trial.dir.read_status().get("reason")
+                    self.report(f"{trial.dir.path.name} diverged: {reason}")
 
     def train_rungs(self) -> None:
         """Train to each rung and continue with the best trials as a smaller program."""
@@ -147,7 +154,7 @@ class GroupTraining:
             folder = self.group.path / f"rung_{number}"
             ended = documents.read(folder / "rung.json")
             if ended is None:
-                stop_at = configs.duration_to_steps(rung, "rung", n_train, examples)
+                stop_at = duration_to_steps(rung, "rung", n_train, examples)
                 self.train_trials(folder, trial_indices, stop_at, parent)
                 if not self.has_unfailed_trial(trial_indices) or self.has_preempted_trial(
                     trial_indices

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from aigc_jax.core import config as configs
 from aigc_jax.sweeps import plots
 from aigc_jax.sweeps.engines.base import (
     EXIT_LOCKED,
@@ -20,14 +19,15 @@ from aigc_jax.sweeps.engines.base import (
 )
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import FINAL, Trial, group_trials
-from aigc_jax.training.progress import format_seconds
+from aigc_jax.training import config as configs
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.locks import try_lock
+from aigc_jax.utils.quantities import format_count, format_duration, format_number, format_size
 from aigc_jax.utils.subprocesses import interpreter_arguments
-from aigc_jax.utils.terminal import StatusLine, print_text, print_warning
-from aigc_jax.utils.text_table import format_table
+from aigc_jax.utils.terminal import StatusLine, print_table, print_text, print_warning
+from aigc_jax.utils.text_table import Table
 
 LOG_SECONDS = 5.0  # between status lines if the output is not a terminal
 
@@ -164,7 +164,7 @@ class SweepStatus:
     """
 
     def __init__(self, sweep: Sweep, file: TextIO | None = None) -> None:
-        self.sweep, self.shown_at = sweep, 0.0
+        self.sweep = sweep
         self.status = StatusLine(file, LOG_SECONDS, terminal_seconds=1.0)
         self.best, self.mode = (sweep.read_sweep_json()[key] for key in ("best", "best_mode"))
         # run directory -> (bytes of rows.jsonl that were read, best value so far)
@@ -174,30 +174,34 @@ class SweepStatus:
         """Print the line if it is due: every second on a terminal, every LOG_SECONDS
         in a log if it changed. `is_last` prints immediately and ends the line.
         """
-        if time.monotonic() - self.shown_at < self.status.seconds and not is_last:
-            return
-        self.shown_at = time.monotonic()
-        self.status.write_line(self.format_line(), is_last)
+        if self.status.is_due() or is_last:
+            self.status.write_line(*self.format_line(), ends_line=is_last)
 
-    def format_line(self) -> str:
-        """Return the counts by status, the best value so far and the remaining time."""
+    def format_line(self) -> tuple[str, float]:
+        """Return the counts by status, the best value so far and the remaining time, as
+        a line; and the fraction of all steps that is done.
+        """
         counts: dict[str, int] = {}
-        left = 0.0
+        left = steps_done = 0.0
         best: tuple[float, str] | None = None
         for group in self.sweep.groups():
+            fraction, seconds = estimate_progress(group)
+            left = max(left, seconds)
             for status in group.statuses():
                 counts[status] = counts.get(status, 0) + 1
-            left = max(left, estimate_seconds_left(group))
+                steps_done += 1.0 if status in FINAL else fraction
             for run in group.dirs:
                 value = self.read_best_value(run)
                 if value is not None and (
                     best is None or (value < best[0]) == (self.mode == "min")
                 ):
                     best = value, run.path.name
-        parts = [f"{count} {status}" for status, count in counts.items()]
+        parts = [f"{format_count(count)} {status}" for status, count in counts.items()]
         if best:
-            parts.append(f"{self.best} {best[0]:.4g} ({best[1].rsplit('-', 1)[0] or best[1]})")
-        return ", ".join(parts) + (f"; {format_seconds(left)} left" if left else "")
+            name = best[1].rsplit("-", 1)[0] or best[1]
+            parts.append(f"{self.best} {format_number(best[0])} ({name})")
+        line = ", ".join(parts) + (f"; {format_duration(left)} left" if left else "")
+        return line, steps_done / max(sum(counts.values()), 1)
 
     def read_best_value(self, run: RunDir) -> float | None:
         """Return the best value of config.best_metric in a trial's rows so far; reads
@@ -235,9 +239,9 @@ def _value_in(line: bytes, split: str, name: str) -> float | None:
     return row.get(name) if row["split"] == split else None
 
 
-def estimate_seconds_left(group: Group) -> float:  # 0 if unknown
-    """Return the estimated seconds until a running group ends, from its last timing; 0
-    if unknown.
+def estimate_progress(group: Group) -> tuple[float, float]:  # fraction, seconds left
+    """Return the fraction of a running group's steps that is done, and the estimated
+    seconds until it ends, from its last timing; (0, 0) if unknown.
     """
     times = documents.read_lines(group.dirs[0] / "timings.jsonl", skip_invalid=True)
     stored = documents.peek(group.dirs[0] / "config.json")
@@ -247,8 +251,9 @@ def estimate_seconds_left(group: Group) -> float:  # 0 if unknown
         or "running" not in group.statuses()
         or times[-1]["steps_per_s"] <= 0
     ):
-        return 0.0
-    return max(stored["config"]["steps"] - times[-1]["step"], 0) / times[-1]["steps_per_s"]
+        return 0.0, 0.0
+    step, steps = times[-1]["step"], stored["config"]["steps"]
+    return min(step / steps, 1.0), max(steps - step, 0) / times[-1]["steps_per_s"]
 
 
 def watch_sweep(sweep: Sweep) -> None:  # until it is finished
@@ -258,12 +263,8 @@ def watch_sweep(sweep: Sweep) -> None:  # until it is finished
         view.print_if_due()
         time.sleep(0.5)
     view.print_if_due(is_last=True)
-    print_text(
-        format_table(
-            [(g.name, len(g.members), *count_outcomes(g)) for g in sweep.groups()],
-            ("group", "trials", "done", "stopped", "failed", "route"),
-        )
-    )
+    rows: list[tuple] = [(g.name, len(g.members), *count_outcomes(g)) for g in sweep.groups()]
+    print_table(Table(("group", "trials", "done", "stopped", "failed", "route"), rows))
 
 
 def count_outcomes(group: Group) -> tuple[int, int, int, str]:  # done, stopped, failed; route
@@ -282,10 +283,8 @@ def count_outcomes(group: Group) -> tuple[int, int, int, str]:  # done, stopped,
     return count("done"), count("stopped"), count("failed"), route
 
 
-def describe_groups(
-    trials: list[Trial], report: Callable[[str], None] = print_text
-) -> None:  # trains nothing
-    """Report a sweep without running it: its trials, programs, steps, and the memory of
+def describe_groups(trials: list[Trial]) -> None:  # trains nothing
+    """Print a sweep without running it: its trials, programs, steps, and the memory of
     each group's program.
     """
     groups = group_trials(trials)
@@ -301,8 +300,8 @@ def describe_groups(
                 _estimate(members),
             )
         )
-    report(format_table(rows, ("group", "trials", "keys", "steps", "memory")))
-    report(f"{len(trials)} trials, {len(groups)} program{'s' * (len(groups) != 1)}")
+    print_table(Table(("group", "trials", "keys", "steps", "memory"), rows))
+    print_text(f"{format_count(len(trials), 'trial')}, {format_count(len(groups), 'program')}")
 
 
 def _estimate(members: Sequence[Trial]) -> str:
@@ -310,7 +309,8 @@ def _estimate(members: Sequence[Trial]) -> str:
     compiled program.
     """
     from aigc_jax import data, methods
-    from aigc_jax.sweeps.route import query_available_bytes, training_program_bytes
+    from aigc_jax.sweeps.route import training_program_bytes
+    from aigc_jax.training.memory import query_available_bytes
     from aigc_jax.training.programs import Programs
 
     first = members[0].config
@@ -321,7 +321,7 @@ def _estimate(members: Sequence[Trial]) -> str:
     programs = Programs(config, dataset, len(members))
     programs.start_compiling_training()
     needed, available = training_program_bytes(programs), query_available_bytes()
-    return f"{needed / 2**20:,.0f} MiB" + (f" of {available / 2**20:,.0f}" if available else "")
+    return format_size(needed) + (f" of {format_size(available)}" if available else "")
 
 
 def count_unfinished_trials(sweep: Sweep) -> int:

@@ -12,7 +12,7 @@ from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.locks import exclusive_lock
-from aigc_jax.utils.terminal import print_text
+from aigc_jax.utils.terminal import print_markdown
 
 FIGURES = ("figure.png", "figure.pdf")
 
@@ -23,7 +23,7 @@ def write_sweep_results(
     sweep: Sweep,
     experiment: Experiment | None = None,
     metric: str = "",
-    report: Callable[..., None] = print_text,
+    report: Callable[[str], None] = print_markdown,
     out_dir: Path | None = None,
 ) -> Results:
     """Write rows.csv to the sweep's directory, and table.md, figure.png and figure.pdf;
@@ -33,7 +33,7 @@ def write_sweep_results(
       sweep: the sweep.
       experiment: whose own table and figure are drawn; None: the defaults.
       metric: such as "test/loss"; by default the experiment's.
-      report: called as `print_text` with the table and with messages.
+      report: called with the table, as Markdown, and with messages.
       out_dir: directory of table and figure; None: the sweep's directory.
 
     Raises:
@@ -67,7 +67,7 @@ def render_results(
     folder: Path | None,
     results: Results,
     experiment: Experiment | None = None,
-    report: Callable[..., None] = print_text,
+    report: Callable[[str], None] = print_markdown,
     figure_names: Sequence[str] = FIGURES,
 ) -> None:  # writes and prints; folder None: only prints
     """Write the table and the figure of results, the experiment's own or the defaults,
@@ -77,17 +77,17 @@ def render_results(
       folder: the directory to write; None: only print the table.
       results: the results.
       experiment: whose own table and figure are drawn; None: the defaults.
-      report: called as `print_text` with the table and with messages.
+      report: called with the table, as Markdown, and with messages.
       figure_names: names of the figure files, which end in .png or .pdf.
     """
     text = make_table(results, experiment, report)
     if folder is None:
-        report(text, end="")
+        report(text)
         return
     folder.mkdir(parents=True, exist_ok=True)
     draw, figure_options = choose_figure(results, experiment, report)
     plots.save_table_and_figures(folder, text, draw, figure_names, **figure_options)
-    report(text, end="")
+    report(text)
     report(f"figure: {folder / figure_names[0]}")
 
 
@@ -105,12 +105,12 @@ def make_notes(results: Results) -> list[str]:  # on the trials that table and f
 
 
 def make_table(
-    results: Results, experiment: Experiment | None, report: Callable[..., None]
+    results: Results, experiment: Experiment | None, report: Callable[[str], None]
 ) -> str:  # Markdown
     """Return the experiment's own table, or the default table, with notes. `report` is
     that of `render_results`.
     """
-    notes = make_notes(results)
+    notes = make_notes(results) + tables.describe_failed_trials(results)
     table = experiment and experiment.table
     own = (
         make_or_none_if_incomplete(lambda: table(results.rows), results, report) if table else None
@@ -119,7 +119,7 @@ def make_table(
 
 
 def choose_figure(
-    results: Results, experiment: Experiment | None, report: Callable[..., None]
+    results: Results, experiment: Experiment | None, report: Callable[[str], None]
 ) -> tuple[plots.DrawAxes, dict]:  # draw, its options of plots.make_figure
     """Return (draw, keywords of `plots.make_figure`): the experiment's own figure, or
     the default. `report` is that of `render_results`.
@@ -133,7 +133,7 @@ def choose_experiment_figure(
     results: Results,
     experiment: Experiment | None,
     notes: Sequence[str],
-    report: Callable[..., None],
+    report: Callable[[str], None],
 ) -> tuple[plots.DrawAxes, dict] | None:  # draw, its options of plots.make_figure
     """Return (draw, keywords of `plots.make_figure`) of the experiment's own figure;
     None if it has none or fails (`make_or_none_if_incomplete`). The `notes` are drawn
@@ -150,7 +150,7 @@ def choose_experiment_figure(
 
 
 def make_or_none_if_incomplete(
-    make: Callable[[], T], results: Results, report: Callable[..., None]
+    make: Callable[[], T], results: Results, report: Callable[[str], None]
 ) -> T | None:  # raises the failure if all trials are done
     """Return make(), or None if it fails and trials are missing.
 
@@ -202,7 +202,7 @@ def render_committed_results(
     out_dir: Path | None,
     experiment: Experiment | None,
     metric: str = "",
-    report: Callable[..., None] = print_text,
+    report: Callable[[str], None] = print_markdown,
 ) -> None:  # writes and prints; out_dir None: only prints
     """Write the table and the figure of committed rows.
 
@@ -211,7 +211,7 @@ def render_committed_results(
       out_dir: the directory of table.md and figure.png; None: only print the table.
       experiment: whose own table and figure are drawn; None: the defaults.
       metric: such as "test/loss"; "": the metric of the committed results.
-      report: called as `print_text` with the table and with messages.
+      report: called with the table, as Markdown, and with messages.
 
     Raises:
       UserError: the folder has no rows.csv; or no trials.json, and the experiment lacks

@@ -11,16 +11,18 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
 from aigc_jax.sweeps import engines, grid, launch
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps import search as searches
 from aigc_jax.sweeps.report import write_sweep_results
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import ROUTES, Trial, make_trials
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files
 from aigc_jax.utils.disk import cache_dir, convert_disk_errors
 from aigc_jax.utils.errors import choose, mark_argument, require
-from aigc_jax.utils.terminal import print_text
+from aigc_jax.utils.quantities import format_count
+from aigc_jax.utils.terminal import print_markdown
 
 
 class Request(NamedTuple):
@@ -44,7 +46,7 @@ def make_request(
     """Return the request of a config with grids and seeds, or of an experiment.
 
     Args:
-      config: as in `core.config.load`.
+      config: as in `training.config_files.load`.
       experiment: the name or the path of an experiment file, instead of config, grids
         and seeds.
       grids: lists of overrides, whose Cartesian product is trained.
@@ -71,9 +73,9 @@ def make_request(
     )
     assert config is not None
     points = combine_grids(grids, num_seeds)
-    base = _override_base(configs.load(config), points, overrides or {})
-    source = "ConfigDict" if isinstance(config, ConfigDict) else str(config)
-    return Request(base, make_trials(base, points), source)
+    loaded = config_files.load_with_origins(config)
+    base = _override_base(loaded.config, points, overrides or {})
+    return Request(base, make_trials(base, points), loaded.source)
 
 
 def combine_grids(grids: Sequence[list[dict]], num_seeds: int) -> list[dict]:  # their product
@@ -212,7 +214,7 @@ def write_and_check_outcome(
     experiment: experiments.Experiment | None,
     is_complete: bool,
     metric: str = "",
-    report: Callable[..., None] = print_text,
+    report: Callable[[str], None] = print_markdown,
 ) -> None:  # raises a UserError unless is_complete
     """Write the table and the figure of the existing rows.
 
@@ -221,7 +223,7 @@ def write_and_check_outcome(
       experiment: whose own table and figure are drawn; None: the defaults.
       is_complete: whether all trials are finished, as `run_request` returns it.
       metric: such as "test/loss"; by default the experiment's.
-      report: called as `print_text` with the table and with messages.
+      report: called with the table, as Markdown, and with messages.
 
     Raises:
       UserError: trials are unfinished; raised after writing.
@@ -230,6 +232,7 @@ def write_and_check_outcome(
         write_sweep_results(sweep, experiment, metric, report)
     require(
         is_complete,
-        f"{launch.count_unfinished_trials(sweep)} trials of {sweep.path} are not finished; the "
-        "same command resumes them",
+        f"{sweep.path} has "
+        f"{format_count(launch.count_unfinished_trials(sweep), 'unfinished trial')}; "
+        "the same command resumes the sweep",
     )

@@ -12,30 +12,17 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
 from aigc_jax.core.mesh import make_trials_mesh
 from aigc_jax.data.dataset import Dataset
+from aigc_jax.training.memory import query_available_bytes
 from aigc_jax.training.programs import Programs
+from aigc_jax.training.schema import MESH
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import require
 
 PROBE_SECONDS = 0.3  # of timing each route
 MIN_TUNING_SECONDS = 10.0  # shortest training for which a second route is timed
 MAX_MEMORY_FRACTION = 0.8  # of the available memory that a program may use
-
-
-def query_available_bytes() -> int | None:  # of a device, else free memory of the host
-    """Return the memory limit of a device's programs, in bytes; None if unknown."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(
-            1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")
-        )
-    except (OSError, StopIteration, ValueError):
-        return None
 
 
 def training_program_bytes(programs: Programs) -> int:  # on CPU the sum over devices
@@ -107,7 +94,7 @@ def measure_step_seconds(
 
 def make_trial_mesh(config: ConfigDict, num_trials: int) -> Mesh:
     """Return the config's mesh, with a trial axis for `num_trials` trials."""
-    return make_trials_mesh(config.run.mesh, configs.RUN["mesh"], num_trials, config.batch_size)
+    return make_trials_mesh(config.run.mesh, MESH, num_trials, config.batch_size)
 
 
 def choose_route(

@@ -20,14 +20,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
 from aigc_jax.sweeps.experiment import Search
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import FINAL, Trial, make_trials
+from aigc_jax.training import config as configs
+from aigc_jax.training.config_identity import hash_identity
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, format_suggestion, mark_argument, require
 from aigc_jax.utils.locks import try_lock
+from aigc_jax.utils.quantities import format_number
 from aigc_jax.utils.terminal import print_text
 
 Float = float  # which a method of Suggest hides, as int
@@ -42,7 +44,7 @@ def import_optuna() -> Any:  # the module
         import optuna
     except ImportError:
         raise UserError(
-            "an experiment with search(suggest) needs the package optuna: pip install optuna"
+            "search(suggest) needs the package optuna: pip install optuna (extra engines)"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
@@ -136,7 +138,7 @@ class Study:
             objective=search.objective,
             mode=search.mode,
             batch=search.batch,
-            config=configs.hash_identity(self.base),
+            config=hash_identity(self.base),
         )
         stored = self.study.user_attrs.get("asked")
         if stored is None:
@@ -252,10 +254,8 @@ class Study:
         """Return the number of the first trial with the same config: only this trial is
         trained.
         """
-        target = configs.hash_identity(self.trials[trial_number].config)
-        return next(
-            i for i, t in enumerate(self.trials) if configs.hash_identity(t.config) == target
-        )
+        target = hash_identity(self.trials[trial_number].config)
+        return next(i for i, t in enumerate(self.trials) if hash_identity(t.config) == target)
 
     def report_value(self, trial_number: int, value: float | None) -> None:  # None: failed
         """Report the value of a trial to the study; None: the trial failed."""
@@ -270,16 +270,14 @@ class Study:
         trials = self.study.get_trials(deepcopy=False)
         counts = {s: sum(t.state == s for t in trials) for s in (states.COMPLETE, states.FAIL)}
         text = (
-            f"search: {sum(counts.values())} of {max(self.search.trials, len(trials))} trials, "
-            f"{counts[states.FAIL]} failed"
+            f"search: {sum(counts.values()):,} of {max(self.search.trials, len(trials)):,} trials, "
+            f"{counts[states.FAIL]:,} failed"
         )
         if not counts[states.COMPLETE]:
             return text
         best = self.study.best_trial
-        return (
-            f"{text}; best {self.search.objective} {best.value:.6g}: "
-            f"{self.trials[self.first_equal_trial(best.number)].id}"
-        )
+        name = self.trials[self.first_equal_trial(best.number)].id
+        return f"{text}; best {self.search.objective} {format_number(best.value)}: {name}"
 
 
 class PartialSweep(Sweep):

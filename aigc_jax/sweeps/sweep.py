@@ -8,21 +8,21 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from aigc_jax.core.config import (
-    differing_identity_leaves,
+from aigc_jax.sweeps.evidence import Results, differing_keys, to_csv_cell
+from aigc_jax.sweeps.trials import FINAL, Trial, check_distinct_trials, check_trial_id, group_trials
+from aigc_jax.training.config import (
     fill_defaults,
     flatten_config,
     from_json_dict,
-    hash_identity,
     override,
     to_json_dict,
 )
-from aigc_jax.sweeps.evidence import Results, differing_keys, to_csv_cell
-from aigc_jax.sweeps.trials import FINAL, Trial, check_distinct_trials, check_trial_id, group_trials
+from aigc_jax.training.config_identity import differing_identity_leaves, hash_identity
 from aigc_jax.training.run_dir import RunDir, read_row_digests
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
+from aigc_jax.utils.files import require_local_path, suggest_sibling
 from aigc_jax.utils.locks import exclusive_lock, is_locked
 
 
@@ -52,7 +52,7 @@ class Group:
         keys that a later version added.
         """
         stored = [m["config"] for m in self.stored["members"]]
-        first = fill_defaults(from_json_dict(stored[0]))
+        first = fill_defaults(from_json_dict(stored[0]), with_method_defaults=False)
         changes = [{"seed": c["seed"]} | {f"hp.{k}": v for k, v in c["hp"].items()} for c in stored]
         return [override(first, change) for change in changes]
 
@@ -131,6 +131,7 @@ class Sweep:
     """A sweep's directory."""
 
     def __init__(self, path: str | Path) -> None:
+        require_local_path(path)
         self.path = Path(path)
 
     def add_trials(
@@ -164,7 +165,7 @@ class Sweep:
             check_distinct_trials([*existing, *new])
             (self.path / "groups").mkdir(parents=True, exist_ok=True)
             for members in group_trials(new):
-                self._write_group(members, group_entries)
+                self._write_group(members, source, group_entries)
             names |= {hash_identity(t.config): t.id for t in new}
             has_file = (self.path / "sweep.json").exists()
             known = {t["id"]: t for t in self.read_sweep_json()["trials"]} if has_file else {}
@@ -215,7 +216,7 @@ class Sweep:
                     "work directory, or vary the key in the grid",
                 )
 
-    def _write_group(self, members: list[Trial], group_entries: dict) -> None:
+    def _write_group(self, members: list[Trial], source: str, group_entries: dict) -> None:
         """Write the group.json of new trials, in a directory named by a hash of their
         names and of the halving.
         """
@@ -225,7 +226,7 @@ class Sweep:
             dict(id=m.id, overrides=m.overrides, config=to_json_dict(m.config)) for m in members
         ]
         folder.mkdir(exist_ok=True)
-        document = dict(members=entries) | group_entries
+        document = dict(source=source, members=entries) | group_entries
         documents.write(folder / "group.json", document)
 
     def read_sweep_json(self) -> dict:
@@ -234,7 +235,11 @@ class Sweep:
         """
         document = documents.read(self.path / "sweep.json")
         if document is None:
-            raise UserError(f"{self.path} is not a sweep directory: sweep.json is missing")
+            what = (
+                "is a run, not a sweep" if (self.path / "config.json").exists() else "is no sweep"
+            )
+            near = "" if self.path.exists() else suggest_sibling(self.path)
+            raise UserError(f"{self.path} {what}: sweep.json is missing{near}")
         for trial in document["trials"]:
             check_trial_id(trial["id"], self.path / "sweep.json")
         return document
@@ -282,8 +287,14 @@ class Sweep:
         )
 
     def _status(self, name: str) -> dict:
-        """Return the `status` column of a trial."""
-        return dict(status=self.trial_dir(name).describe_status())
+        """Return the `status` column of a trial, and `failure`, where a failed trial
+        has one: "d_loss at step 12".
+        """
+        run = self.trial_dir(name)
+        columns, status = dict(status=run.describe_status()), run.read_status()
+        if "metric" in status:
+            columns["failure"] = f"{status['metric']} at step {status['step']:,}"
+        return columns
 
     def rows(self) -> list[dict]:  # {trial, varied keys, seed, step, split, values}
         """Return the rows of all trials, in the order of the trials: {trial, varied

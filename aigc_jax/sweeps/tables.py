@@ -17,7 +17,8 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from aigc_jax.sweeps.evidence import Results
-from aigc_jax.utils.errors import format_suggestion, mark_argument, require
+from aigc_jax.utils.errors import format_suggestion, join_names, mark_argument, require
+from aigc_jax.utils.quantities import format_count, format_number
 
 NOT_METRICS = ("trial", "step", "split", "seed")
 MOST = 8  # most metrics of a table
@@ -141,7 +142,7 @@ def shorten_keys(keys: Sequence[str]) -> list[str]:
 def format_summary_table(results: Results) -> str:  # Markdown
     """Return a Markdown table with one line per combination of varied values: the means
     of the last rows over its seeds, with the standard error in parentheses, and n, the
-    number of trials in the mean ("n of m" if not all).
+    number of trials in the mean ("2 of 3, 1 diverged" if not all).
 
     The step of the last rows is a column if the steps differ.
     """
@@ -155,10 +156,10 @@ def format_summary_table(results: Results) -> str:  # Markdown
     for values, members in group_trials_by_values(results.trials, varied).items():
         own = select_comparable_trials(results, last, members)
         n = f"{len(own)}" if len(own) == len(members) else f"{len(own)} of {len(members)}"
+        n += count_failures(results, members)
         cells = [format_mean_and_error([last[t].get(name) for t in own]) for name in names]
-        lines.append(
-            [*map(format_cell, values), n, f"{last[own[0]]['step']}" if own else "", *cells]
-        )
+        step = format_count(last[own[0]]["step"]) if own else ""
+        lines.append([*map(format_cell, values), n, step, *cells])
     header = [*shorten_keys(varied), "n", "step", *(f"{split} {name}" for name in names)]
     if len({line[len(varied) + 1] for line in lines} - {""}) < 2:
         header, *lines = (
@@ -167,6 +168,22 @@ def format_summary_table(results: Results) -> str:  # Markdown
     parts = ["| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines]]
     parts[1] = parts[1].replace(" ", "")
     return "\n".join(parts) + "\n"
+
+
+def count_failures(results: Results, trial_names: Collection[str]) -> str:  # ", 1 diverged"
+    """Return the numbers of failed trials by kind, as in ", 1 diverged", or ""."""
+    statuses = [t["status"] for t in results.trials if t["trial"] in trial_names]
+    kinds = Counter(s.removeprefix("failed: ") for s in statuses if s.startswith("failed"))
+    return "".join(f", {count} {kind}" for kind, count in kinds.items())
+
+
+def describe_failed_trials(results: Results) -> list[str]:  # notes
+    """Return a note that names the diverged trials, with the values that were not
+    finite and their steps.
+    """
+    diverged = [t for t in results.trials if t["status"] == "failed: diverged"]
+    named = [t["trial"] + (f" ({t['failure']})" if t.get("failure") else "") for t in diverged]
+    return [f"Diverged: {join_names(named, MOST)}."] if named else []
 
 
 def describe_missing_trials(
@@ -187,7 +204,7 @@ def describe_missing_trials(
     if set(statuses) - {"done"}:
         out.append(
             f"{format_trials(len(trials))}: "
-            f"{', '.join(f'{n} {status}' for status, n in statuses.items())}."
+            f"{', '.join(f'{n:,} {status}' for status, n in statuses.items())}."
         )
     groups = group_trials_by_values(trials, results.varied).values()
     ended = [name for names in groups for name in select_comparable_trials(results, last, names)]
@@ -202,21 +219,21 @@ def describe_missing_trials(
     )
     if without:
         out.append(
-            f"Means are over {len(ended)} of {format_trials(len(trials))}, "
+            f"Means are over {len(ended):,} of {format_trials(len(trials))}, "
             f"leaving out {', '.join(without)}."
         )
     steps = Counter(last[name]["step"] for name in ended)
     if len(steps) > 1 and "steps" not in results.varied:
         out.append(
             "Last steps differ: "
-            f"{', '.join(f'{step} ({format_trials(n)})' for step, n in sorted(steps.items()))}."
+            f"{', '.join(f'{step:,} ({format_trials(n)})' for step, n in sorted(steps.items()))}."
         )
     return out
 
 
 def format_trials(count: int) -> str:  # "2 trials"
     """Return "1 trial", "2 trials", ..."""
-    return f"{count} trial{'s' * (count != 1)}"
+    return format_count(count, "trial")
 
 
 def format_cell(value: object) -> str:  # 6 significant digits
@@ -232,4 +249,6 @@ def format_mean_and_error(values: Sequence[float | None]) -> str:  # "103.4 (0.0
     if not known:
         return ""
     error = f" ({np.std(known, ddof=1) / math.sqrt(len(known)):.2g})" if len(known) > 1 else ""
-    return f"{np.mean(known):.4g}{error}" + f", n = {len(known)}" * (len(known) < len(values))
+    return f"{format_number(float(np.mean(known)))}{error}" + f", n = {len(known)}" * (
+        len(known) < len(values)
+    )

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_identity
 from aigc_jax.utils.errors import UserError, require
 
 ROUTES = dict.fromkeys(("auto", "vmap", "map"))  # requestable routes of a group
@@ -45,7 +46,7 @@ def make_trials(base: ConfigDict, overrides_per_trial: Iterable[dict]) -> list[T
             )
         config = configs.override(base, changes)
         configs.validate_config(config)
-        name = f"{make_trial_slug(changes)}-{configs.hash_identity(config)}".lstrip("-")
+        name = f"{make_trial_slug(changes)}-{config_identity.hash_identity(config)}".lstrip("-")
         out.append(
             Trial(name, {key: configs.flatten_config(config)[key] for key in changes}, config)
         )
@@ -62,7 +63,7 @@ def check_distinct_trials(trials: list[Trial]) -> None:
     by_identity: dict[str, list[tuple[int, list[tuple[str, Any]]]]] = {}
     unit = lambda length: length.split()[-1] if isinstance(length, str) else "steps"
     for number, trial in enumerate(trials):
-        rest = configs.identity_leaves(trial.config)
+        rest = config_identity.identity_leaves(trial.config)
         lengths = [
             (name, rest.pop(name)) for name in configs.duration_keys(trial.config) if name in rest
         ]
@@ -92,7 +93,7 @@ def static_config_json(config: ConfigDict) -> str:  # without seed and hp
     """Return the part of the config that the trials of one program share, as JSON."""
     static = {
         k: v
-        for k, v in configs.identity_leaves(config).items()
+        for k, v in config_identity.identity_leaves(config).items()
         if k != "seed" and not k.startswith("hp.")
     }
     return json.dumps(static, sort_keys=True)

@@ -8,10 +8,10 @@ from jax.stages import Compiled
 
 # Compiler options by platform. On CPUs XLA passes convolutions one by one to YNNPACK,
 # which takes up to twice as long as XLA's own code for the convolutions of gradients
-# (docs/LOG.md); matrix products stay with YNNPACK.
+# (docs/design/log.md); matrix products stay with YNNPACK.
 COMPILER = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}}
 # Options of programs that run once and are not worth much optimization: random number
-# generation compiles in a fifth of the time (docs/LOG.md).
+# generation compiles in a fifth of the time (docs/design/log.md).
 ONCE = {"cpu": {"xla_backend_optimization_level": 1}}
 COMPILERS = ThreadPoolExecutor(2)  # a compilation uses little more than one core
 

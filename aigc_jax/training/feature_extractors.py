@@ -20,11 +20,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax import data, methods
-from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import hash_arrays_and_splits, spec_from_json
 from aigc_jax.methods import classifier
 from aigc_jax.metrics.inputs import apply_in_batches
-from aigc_jax.training import identity
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files, config_identity, identity
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import digest_leaves, restore_like
@@ -125,9 +125,9 @@ def load_or_train_classifier(
         "run.save_every": "never",
         "run.tensorboard": "False",
     }
-    config = configs.override(configs.load(CONFIG), overrides)
+    config = configs.override(config_files.load(CONFIG), overrides)
     dataset = data.load(config.data, data_dir)
-    key = configs.hash_identity(
+    key = config_identity.hash_identity(
         configs.resolve_durations(config, dataset.spec.n_train, methods.examples_per_step(config))
     ) + hash_arrays_and_splits(dataset)
     run = RunDir(

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.core.config import fill_defaults
 from aigc_jax.data.tokenizers.base import Tokenizer
-from aigc_jax.data.tokenizers.gpt2 import read_end_tokens, write_tokenizer
+from aigc_jax.data.tokenizers.huggingface import read_end_tokens, write_for_transformers
+from aigc_jax.training.config import fill_defaults
 from aigc_jax.utils.errors import UserError, first_line, require
 from aigc_jax.utils.files import read_text
 from aigc_jax.utils.tensor_files import read_safetensors, read_safetensors_header
@@ -128,6 +128,8 @@ def read_model_fields(path: str | Path) -> dict[str, Any]:  # {field of Decoder:
     """
     file = Path(path) / "config.json"
     config = read_json_object(file)
+    kind = config.get("model_type", "gpt2")
+    require(kind == "gpt2", f"{file}: model_type = {kind!r:.40}, but only 'gpt2' can be read")
     model: dict[str, Any] = {
         ours: get_positive_integer(config, theirs, file) for ours, theirs in SIZES.items()
     }
@@ -339,7 +341,7 @@ def write_model_directory(
     ends = own if end_tokens is None else end_tokens
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(path, tokenizer)
+    write_for_transformers(path, tokenizer)
     write_params(path, model, params, tokenizer.size)
     described = dict(
         model_type="gpt2",

@@ -6,9 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import Dataset, spec_to_json
 from aigc_jax.methods import schedules
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_identity
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import UserError, mark_argument, require
 
@@ -36,7 +37,7 @@ def check_identity(
     static = [
         {
             k: v
-            for k, v in configs.identity_leaves(c).items()
+            for k, v in config_identity.identity_leaves(c).items()
             if k != "seed" and not k.startswith("hp.")
         }
         for c in resolved_configs
@@ -51,7 +52,8 @@ def check_identity(
     require(
         not all(s.get("status") == "failed: diverged" for s in statuses),
         f"{run_dirs[0].path} failed: {statuses[0].get('reason')}; a diverged run cannot resume: "
-        "use another work directory",
+        f"begin again with other hyper-parameters, by {mark_argument('restart')} or in another "
+        f"{mark_argument('workdir')}",
     )
     return [
         _check_run(config, run, dataset, data_hash, extend_to)
@@ -94,7 +96,7 @@ def _check_same_config(
     before: ConfigDict, config: ConfigDict, run: RunDir, same_data: bool
 ) -> None:
     """Raise a UserError if two configs differ in a key of their identity."""
-    different = configs.differing_identity_leaves(before, config)
+    different = config_identity.differing_identity_leaves(before, config)
     # Durations in epochs differ where the number of examples does.
     if not different or not same_data and different.keys() <= {*configs.duration_keys(config)}:
         return
@@ -107,7 +109,10 @@ def _check_same_config(
         if list(different) == ["steps"]
         else ""
     )
-    raise UserError(f"{run.path} holds another run: {lines}; use another work directory{hint}")
+    raise UserError(
+        f"{run.path} holds another run: {lines}; use another work directory{hint}, or begin again "
+        f"here by {mark_argument('restart')}"
+    )
 
 
 def _extend_config(before: ConfigDict, config: ConfigDict, extend_to: int) -> ConfigDict:
@@ -119,8 +124,7 @@ def _extend_config(before: ConfigDict, config: ConfigDict, extend_to: int) -> Co
     )
     require(
         extend_to >= before.steps,
-        f"{mark_argument('extend')}={extend_to} is less than the {before.steps} steps that the run "
-        "has",
+        f"{mark_argument('extend')}={extend_to} is less than the {before.steps:,} steps of the run",
     )
     return _with_steps(config, extend_to)
 
@@ -136,8 +140,9 @@ def parse_stored_config(config_json: dict[str, Any]) -> ConfigDict:
     """Return the config of a config.json, with the defaults of keys that later versions
     added. The stored durations are in steps already.
     """
+    stored = configs.from_json_dict(config_json["config"])
     return configs.resolve_durations(
-        configs.fill_defaults(configs.from_json_dict(config_json["config"])), 1, 1
+        configs.fill_defaults(stored, with_method_defaults=False), 1, 1
     )
 
 

@@ -13,14 +13,13 @@ from ml_collections import ConfigDict
 
 from aigc_jax.core.method import TrainState
 from aigc_jax.core.trees import format_key_path
-from aigc_jax.data import tokenizers
+from aigc_jax.data.tokenizers import huggingface
 from aigc_jax.data.tokenizers.base import Tokenizer
-from aigc_jax.data.tokenizers.gpt2 import read_tokenizer
 from aigc_jax.training import gpt2_weights
 from aigc_jax.training.checkpoints import Checkpoints
-from aigc_jax.training.run_dir import TOKENIZER
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError, join_names, require
+from aigc_jax.utils.quantities import format_count
 from aigc_jax.utils.terminal import print_warning
 
 EMBEDDING = "params/net/embed/embedding"  # of every network on tokens
@@ -56,11 +55,7 @@ def read_source_leaves(
 
 def check_same_tokenizer(source: str, tokenizer: Tokenizer) -> None:
     """Raise a UserError where the tokens of another run differ from a tokenizer's."""
-    theirs = (
-        read_tokenizer(Path(source))
-        if gpt2_weights.is_huggingface_directory(source)
-        else tokenizers.read(Path(source, TOKENIZER))
-    )
+    theirs = huggingface.read(source)
     require(
         theirs.pieces == tokenizer.pieces,
         f"config.init_from = {source!r} has another tokenizer ({theirs.kind}, "
@@ -145,7 +140,7 @@ def warm_start_states(
     )
     taken, left = choose_paths(states, stored, config)
     report(
-        f"{len(taken)} arrays initialized from {where}"
+        f"{format_count(len(taken), 'array')} initialized from {where}"
         + (f"; not {join_names(left, SHOWN)}" if left else "")
     )
 

@@ -24,7 +24,7 @@ from aigc_jax.training.resume import Beginning
 from aigc_jax.training.serialization import digest_trials, flatten_local, flatten_state
 from aigc_jax.training.trial import Trial, select_trial
 from aigc_jax.utils.documents import json_float
-from aigc_jax.utils.errors import require
+from aigc_jax.utils.errors import format_suggestion, require
 
 CALL_SECONDS = 0.5  # duration of one call of the compiled program
 
@@ -129,6 +129,8 @@ class Loop:
         self.process_pending()
         if not self.unfailed_trials():
             self.progress.end_line()
+            if self.is_single():
+                self.trials[0].draw_curves(self.weight_digests()[0], self.step)
         elif self.step == self.config.steps:
             self.finish_trials()
         else:
@@ -146,11 +148,11 @@ class Loop:
         if self.restored >= 0 or not (self.config.run.eval_every or self.config.best_metric):
             return None
         untrained = self.evaluator.evaluate(self.states, "valid", self.config.num_metric_samples)
+        metric, known = self.config.best_metric, [f"valid/{name}" for name in untrained[0]]
         require(
-            self.config.best_metric.removeprefix("valid/") in untrained[0]
-            or not self.config.best_metric,
-            f"config.best_metric = {self.config.best_metric!r} "
-            "is not a row metric; available: " + ", ".join(f"valid/{k}" for k in untrained[0]),
+            metric in known or not metric,
+            f"config.best_metric = {metric!r} is not a row metric; available: {', '.join(known)}"
+            f"{format_suggestion(metric, known)}",
         )
         return untrained
 
@@ -192,37 +194,14 @@ class Loop:
         values = {name: v[:, :n] for name, v in distributed.gather_to_host(metrics).items()}
         for i, t in enumerate(self.trials):
             if not t.failed:
-                self.write_train_rows(t, first, {name: v[i] for name, v in values.items()})
+                t.write_train_rows(
+                    first, {name: v[i] for name, v in values.items()}, self.is_logged
+                )
         self.progress.update(
             first + n,
             {name: v[: len(self.trials), n - 1] for name, v in values.items()},
             self.append_timings,
         )
-
-    def write_train_rows(
-        self, trial: Trial, steps_before: int, values: dict[str, np.ndarray]
-    ) -> None:  # values {metric: [n]}
-        """Write the due rows of a trial. The rows end with the first value that is not
-        finite, where the trial fails.
-
-        Args:
-          steps_before: before the call; value i is of step steps_before + 1 + i.
-          values: {metric: [n]} of the n steps of a call.
-        """
-        bad = [
-            (int(np.argmin(np.isfinite(v))), name)
-            for name, v in values.items()
-            if not np.isfinite(v).all()
-        ]
-        end = min(bad)[0] if bad else len(next(iter(values.values())))
-        for k in range(end + bool(bad)):
-            step = steps_before + k + 1
-            if k == end or self.is_logged(step):
-                row = {name: json_float(v[k]) for name, v in values.items()}
-                trial.write_row(dict(step=step, split="train") | row)
-        if bad:
-            trial.failed = dict(step=steps_before + end + 1, metric=min(bad)[1])
-            trial.write_failure()
 
     def is_logged(self, step: int) -> bool:
         """Return whether a step has a row: every config.run.log_every, and the last."""
@@ -350,8 +329,7 @@ class Loop:
         )
         for i, t in enumerate(self.trials):
             if not finite[:, i].all() and not t.failed:
-                t.failed = dict(step=self.step, metric=params[int(finite[:, i].argmin())])
-                t.write_failure()
+                t.mark_diverged(self.step, params[int(finite[:, i].argmin())])
         if self.unfailed_trials():
             for t in self.trials:
                 t.dir.sync_rows()
@@ -374,16 +352,17 @@ class Loop:
             for t in self.unfailed_trials():
                 t.dir.write_status("preempted", self.step, signal=name)
 
+    def is_single(self) -> bool:
+        """Return whether this is a run of its own, not a group of a sweep."""
+        return self.checkpoints.path == (self.trials[0].dir / "checkpoints").absolute()
+
     def finish_trials(self) -> None:
         """Write the status after the last step. Draw the curves of a single run, or of
         a group that several processes train; else export the checkpoint of each trial.
         """
         self.checkpoints.wait_until_finished()
         self.progress.end_line()
-        single = (
-            jax.process_count() > 1
-            or self.checkpoints.path == (self.trials[0].dir / "checkpoints").absolute()
-        )
+        single = jax.process_count() > 1 or self.is_single()
         state, best = (
             ({}, {})
             if single

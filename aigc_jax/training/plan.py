@@ -11,14 +11,15 @@ from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from aigc_jax import methods
-from aigc_jax.core import config as configs
 from aigc_jax.core.trees import format_key_path
 from aigc_jax.data import load
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.data.windows import make_placeholder_dataset
+from aigc_jax.training import config as configs
 from aigc_jax.training import costs
 from aigc_jax.training.programs import Programs
-from aigc_jax.utils.text_table import format_table
+from aigc_jax.utils.quantities import format_count, format_si, format_size
+from aigc_jax.utils.text_table import Table
 
 # Only the program's memory statistics are used; its machine code never runs.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -100,8 +101,24 @@ def make_plan(config: ConfigDict) -> Plan:  # compiles the step and does not run
     dataset, size = load_one_row_data(config)
     config = resolve_for_plan(config, dataset)
     programs = Programs(config, dataset, 1, compiler=QUICK)
-    programs.start_compiling_training()
+    memory = measure_memory(programs)
     compiled = programs.training.wait_for_executable()
+    return Plan(
+        mesh=dict(programs.mesh.shape),
+        parameters=sum(x.size for x in jax.tree.leaves(programs.shapes.params)),
+        **memory,
+        data=size,
+        flops=programs.step_flops // programs.mesh.size,
+        collective_bytes=dict(costs.count_collective_bytes(compiled.as_text() or "")),
+        precision=config.precision,
+    )
+
+
+def measure_memory(programs: Programs) -> dict[str, int]:  # the fields of Plan in bytes
+    """Return the bytes of a device by kind, params, opt, rest and temporary, and the
+    peak of a training step of programs, which is compiled.
+    """
+    programs.start_compiling_training()
     memory, mesh = programs.training.memory_stats(), programs.mesh
     bytes_ = dict.fromkeys(("params", "opt", "rest"), 0)
     leaves, specs = (
@@ -114,37 +131,17 @@ def make_plan(config: ConfigDict) -> Plan:  # compiles the step and does not run
             NamedSharding(mesh, spec).shard_shape(leaf.shape),
         )
         bytes_[kind if kind in bytes_ else "rest"] += math.prod(shard) * leaf.dtype.itemsize
-    return Plan(
-        mesh=dict(mesh.shape),
-        parameters=sum(x.size for x in jax.tree.leaves(programs.shapes.params)),
-        **bytes_,
-        temporary=memory.temp_size_in_bytes,
-        peak=memory.argument_size_in_bytes
+    peak = (
+        memory.argument_size_in_bytes
         + memory.output_size_in_bytes
         - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes,
-        data=size,
-        flops=programs.step_flops // mesh.size,
-        collective_bytes=dict(costs.count_collective_bytes(compiled.as_text() or "")),
-        precision=config.precision,
+        + memory.temp_size_in_bytes
     )
+    return bytes_ | dict(temporary=memory.temp_size_in_bytes, peak=peak)
 
 
-def format_si(number: float, unit: str) -> str:  # "6.74 GB"
-    """Format a number with three digits and an SI prefix: 6.74 GB, 42 us; from 10^12 on
-    with four digits and T.
-    """
-    powers = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "u": 1e-6}
-    prefix = next((p for p, power in powers.items() if number >= power), "" if number == 0 else "u")
-    return (
-        f"{number / powers[prefix]:,.3g} {prefix}{unit}"
-        if number < 1e12
-        else f"{number / 1e12:,.4g} T{unit}"
-    )
-
-
-def format_plan(plan: Plan, hardware_keys: Iterable[str]) -> str:
-    """Format the plan as two tables: needs per device, and bounds by hardware.
+def make_plan_tables(plan: Plan, hardware_keys: Iterable[str]) -> list[Table | str]:
+    """Return the plan as two tables: needs per device, and bounds by hardware.
 
     Args:
       plan: the plan.
@@ -159,17 +156,16 @@ def format_plan(plan: Plan, hardware_keys: Iterable[str]) -> str:
         *([] if plan.data is None else [("data set, not in the peak", plan.data)]),
         *((f"sent by {kind}", size) for kind, size in sorted(plan.collective_bytes.items())),
     ]
-    rows = [(name, format_si(size, "B")) for name, size in sizes] + [
-        ("floating-point operations", format_si(plan.flops, ""))
-    ]
+    needs: list[tuple] = [(name, format_size(size)) for name, size in sizes]
+    needs.append(("floating-point operations", format_si(plan.flops, "")))
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items())
-    parts = [format_table(rows, (f"{plan.parameters:,} parameters on {mesh}", "a device, a step"))]
-    lines = []
+    parameters = format_count(plan.parameters, "parameter")
+    bounds = []
     for name in hardware_keys:
         device = costs.HARDWARE[name]
         times = plan.step_seconds(device)
         fits = "yes" if plan.peak + (plan.data or 0) <= device.memory else "no"
-        lines.append(
+        bounds.append(
             (
                 device.name,
                 *(format_si(t, "s") for t in (*times, max(times))),
@@ -177,10 +173,5 @@ def format_plan(plan: Plan, hardware_keys: Iterable[str]) -> str:
                 fits,
             )
         )
-    parts.append(
-        format_table(
-            lines,
-            ("not less than", "products", "memory", "network", "a step", "utilization", "fits"),
-        )
-    )
-    return "\n\n".join(parts)
+    header = ("not less than", "products", "memory", "network", "a step", "utilization", "fits")
+    return [Table((f"{parameters} on {mesh}", "a device, a step"), needs), Table(header, bounds)]

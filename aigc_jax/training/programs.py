@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from aigc_jax import methods, metrics
 from aigc_jax.core import distributed, sharding, transforms
-from aigc_jax.core.config import check_trials_per_program, resolve_hparams
 from aigc_jax.core.gradients import mean_gradients
 from aigc_jax.core.mesh import make_mesh
 from aigc_jax.core.method import Array, Method, PyTree, TrainState
@@ -28,6 +27,7 @@ from aigc_jax.data.pipelines import Feed
 from aigc_jax.methods import optimizers
 from aigc_jax.training import costs
 from aigc_jax.training.compilation import COMPILER, ONCE, Program, with_extra_options
+from aigc_jax.training.config import check_trials_per_program, resolve_hparams
 from aigc_jax.training.state_layout import StateLayout
 from aigc_jax.utils.errors import choose, require
 

@@ -8,17 +8,11 @@ from typing import TextIO
 
 import numpy as np
 
+from aigc_jax.utils.quantities import format_count, format_duration, format_number
 from aigc_jax.utils.terminal import StatusLine
 
 LINE_SECONDS = 5.0  # between lines if the output is not a terminal
 TIMING_SECONDS = 10.0  # between rows of timings.jsonl
-
-
-def format_seconds(seconds: float) -> str:  # "1:02:03", "2:03"
-    """Format seconds as M:SS, or from an hour on as H:MM:SS."""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def finite_mean(values: np.ndarray) -> float:  # [N] -> mean; nan: no value is finite
@@ -95,11 +89,12 @@ class Progress:
         self.step, self.end, self.status = step, end, StatusLine(file, LINE_SECONDS)
         self.seconds_per_step: float | None = None  # of the program, smoothed
         self.calls = 0
-        self.start_time = self.call_start = self.line_time = self.timing_time = 0.0
+        self.start_time = self.call_start = self.timing_time = 0.0
 
     def start_clocks(self) -> None:
         """Start the clocks, before the first step."""
-        self.start_time = self.call_start = self.line_time = self.timing_time = time.perf_counter()
+        self.start_time = self.call_start = self.timing_time = time.perf_counter()
+        self.status.restart_interval()
 
     def estimate_steps(self, seconds: float) -> int:  # at least 1
         """Return the number of steps that take `seconds`; 1 before any measurement."""
@@ -134,16 +129,21 @@ class Progress:
         if now - self.timing_time > TIMING_SECONDS or step == self.end:
             append_timing(step, 1 / each, now - self.start_time)
             self.timing_time = now
-        if now - self.line_time < self.status.seconds and step < self.end:
-            return
-        self.line_time = now
-        rest = (self.end - step) * each
-        values = "  ".join(f"{name} {finite_mean(value):.4g}" for name, value in metrics.items())
-        speed = 1 / each
-        self.status.write_line(
-            f"step {step:,}/{self.end:,}  {100 * step / self.end:.0f}%  "
-            f"{speed:,.{0 if speed >= 10 else 2}f} steps/s  "
-            f"{format_seconds(rest)} left  {values}"
+        if self.status.is_due() or step == self.end:
+            self.status.write_line(self.format_line(metrics), step / self.end)
+
+    def format_line(self, metrics: dict[str, np.ndarray]) -> str:  # metrics {name: [N]}
+        """Return step, speed, remaining time and the means of the metrics."""
+        assert self.seconds_per_step is not None  # set by `update`
+        speed, rest = 1 / self.seconds_per_step, (self.end - self.step) * self.seconds_per_step
+        return "  ".join(
+            [
+                f"step {format_count(self.step)}/{format_count(self.end)}",
+                f"{self.step / self.end:.0%}",
+                f"{speed:,.{0 if speed >= 10 else 2}f} steps/s",
+                f"{format_duration(rest)} left",
+                *(f"{name} {format_number(finite_mean(v))}" for name, v in metrics.items()),
+            ]
         )
 
     def end_line(self) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from aigc_jax import __version__
-from aigc_jax.core import config as configs
-from aigc_jax.core.keys import IDENTITY_VERSION
-from aigc_jax.data import tokenizers
 from aigc_jax.data.dataset import Dataset, spec_to_json
+from aigc_jax.data.tokenizers import huggingface
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_identity
+from aigc_jax.training.config_identity import IDENTITY_VERSION
 from aigc_jax.training.identity import count_examples
-from aigc_jax.training.run_dir import TOKENIZER
 from aigc_jax.training.trial import Trial
 from aigc_jax.utils.disk import hide_paths
 from aigc_jax.utils.python_files import IS_CHECKOUT, REPOSITORY
@@ -63,6 +63,9 @@ def describe_environment() -> dict[str, Any]:  # contents of environment.json
     )
 
 
+NO_ORIGIN: dict[str, Any] = dict(source="", changes={})  # a `Trial.origin`
+
+
 def write_run_files(trials: Sequence[Trial], dataset: Dataset) -> None:
     """Write config.json, environment.json and the tokenizer of every trial. Called once
     training can begin, so that a rejected config leaves no files with which its
@@ -72,13 +75,14 @@ def write_run_files(trials: Sequence[Trial], dataset: Dataset) -> None:
     tokenizer = dataset.tokenizer
     hashes = {} if tokenizer is None else dict(tokenizer=tokenizer.sha256)
     for trial in trials:
-        before = (trial.dir.read_json("config.json") or {}).get("changes", {})
+        stored = trial.dir.read_json("config.json") or {}
+        before = {name: stored.get(name, empty) for name, empty in NO_ORIGIN.items()}
         trial.dir.write_json(
             "config.json",
             dict(
                 identity_version=IDENTITY_VERSION,
-                hash=configs.hash_identity(trial.config),
-                changes=trial.changes or before,
+                hash=config_identity.hash_identity(trial.config),
+                **(trial.origin or before),
                 data=trial.data_hash,
                 spec=spec_to_json(dataset.spec),
                 splits=count_examples(dataset),
@@ -88,5 +92,4 @@ def write_run_files(trials: Sequence[Trial], dataset: Dataset) -> None:
         )
         trial.dir.write_json("environment.json", made_by)
         if tokenizer is not None:
-            (trial.dir / "assets").mkdir(exist_ok=True)
-            tokenizers.write(trial.dir / TOKENIZER, tokenizer)
+            huggingface.write(trial.dir / huggingface.ASSETS, tokenizer)

@@ -134,7 +134,7 @@ def check_no_checkpoint_lost(
             and status["step"] > begin_step
         ):
             proofs.append(
-                f"{run / 'STATUS.json'} records {status['status']} at step {status['step']}"
+                f"{run / 'STATUS.json'} records {status['status']} at step {status['step']:,}"
             )
         every = config["config"]["run"]["save_every"] if config else 0
         last = max(

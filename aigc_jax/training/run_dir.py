@@ -11,8 +11,8 @@ from typing import Any, TextIO
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
+from aigc_jax.utils.files import require_local_path, suggest_sibling
 
-TOKENIZER = "assets/tokenizer.json"
 RUN_FOLDERS = ("checkpoints", "samples", "sampled", "tensorboard", "assets")
 RUN_FILES = (
     "config.json",
@@ -40,6 +40,7 @@ class RunDir:
     """The work directory of one trial."""
 
     def __init__(self, path: str | Path) -> None:
+        require_local_path(path)
         self.path = Path(path)
         self._rows: BufferedWriter | None = None
         self._lock: TextIO | None = None
@@ -87,7 +88,8 @@ class RunDir:
         """Return the contents of config.json; raise a UserError if it is missing."""
         config = self.read_json("config.json")
         if config is None:
-            raise UserError(f"{self.path} is not a run directory: config.json is missing")
+            near = "" if self.path.exists() else suggest_sibling(self.path)
+            raise UserError(f"{self.path} is not a run directory: config.json is missing{near}")
         return config
 
     def describe_status(self) -> str:

@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from aigc_jax import data, methods
-from aigc_jax.core import config as configs
 from aigc_jax.core import distributed
+from aigc_jax.core.mesh import list_devices
 from aigc_jax.data.dataset import Dataset, hash_arrays_and_splits
+from aigc_jax.training import config as configs
 from aigc_jax.training import loggers, resume
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.feature_extractors import make_extractor
 from aigc_jax.training.identity import check_identity
 from aigc_jax.training.loop import Loop
+from aigc_jax.training.memory import convert_training_errors
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.progress import Profile
 from aigc_jax.training.provenance import write_run_files
@@ -71,7 +73,7 @@ def open_trials(
     resolved_configs: Sequence[ConfigDict],
     workdirs: Sequence[str | Path],
     dataset: Dataset,
-    changes: Sequence[dict[str, list]] | None = None,
+    origins: Sequence[dict[str, Any]] | None = None,
     extend_to: int | None = None,
     restart: bool = False,
 ) -> Iterator[list[Trial]]:
@@ -81,13 +83,14 @@ def open_trials(
       resolved_configs: the configs, whose durations are in steps.
       workdirs: the work directory of each trial.
       dataset: the data set of all trials.
-      changes: per trial, {key: [in the config's file, in this run]}; None: no changes.
+      origins: `Trial.origin` of each trial; None: unknown.
       extend_to: total number of steps, instead of config.steps.
       restart: remove the runs in the directories first.
 
     Raises:
       UserError: a directory holds another run, or another process trains in it.
     """
+    list_devices()  # raises a UserError before a directory is made
     with contextlib.ExitStack() as stack:
         dirs = stored = [RunDir(w) for w in workdirs]
         if not distributed.is_primary():  # the others read the directories, but write elsewhere
@@ -103,10 +106,12 @@ def open_trials(
         distributed.barrier("cleared")
         data_hash = hash_arrays_and_splits(dataset)
         agreed = check_identity(resolved_configs, stored, dataset, data_hash, extend_to)
-        yield [
-            Trial(config, d, data_hash, change)
-            for config, d, change in zip(agreed, dirs, changes or [{}] * len(dirs), strict=True)
+        trials = [
+            Trial(config, d, data_hash, origin)
+            for config, d, origin in zip(agreed, dirs, origins or [{}] * len(dirs), strict=True)
         ]
+        stack.enter_context(convert_training_errors(trials, dataset))
+        yield trials
 
 
 def train_configs(
@@ -161,6 +166,7 @@ def train(
     report = options.report if distributed.is_primary() else lambda line: None
     with (
         convert_disk_errors(Path(group_dir)),
+        convert_training_errors(trials, programs.dataset, programs),
         Checkpoints(Path(group_dir) / "checkpoints") as checkpoints,
     ):
         programs.start_compiling()
@@ -192,5 +198,6 @@ def _record_crashes(trials: Sequence[Trial], loop: Loop) -> Iterator[None]:
                 t.dir.write_status("failed: crashed", loop.step, reason=reason)
         raise
     finally:
+        loop.progress.end_line()
         for t in trials:
             t.close_trackers()

@@ -4,17 +4,19 @@ training, and its final checkpoint and curves.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.core import config as configs
 from aigc_jax.media import plots
 from aigc_jax.media.provenance_marks import describe_origin
-from aigc_jax.training import loggers
+from aigc_jax.training import config_identity, loggers
 from aigc_jax.training.checkpoints import Checkpoints
+from aigc_jax.training.divergence import describe_divergence
 from aigc_jax.training.run_dir import RunDir
+from aigc_jax.utils import documents
 from aigc_jax.utils.documents import json_float
 
 
@@ -25,10 +27,13 @@ class Trial:
     config: ConfigDict
     dir: RunDir
     data_hash: str = ""  # the fingerprint of its data set
-    # {key: [in the config's file, in this run]}, stored with the config for readers
-    changes: dict = dataclasses.field(default_factory=dict)
-    # None, or {"step": ..., "metric": ...} of the first value that was not finite.
+    # {"source": the config's file, "changes": {key: [in the file, in this run]}},
+    # stored with the config for readers; {}: as stored before
+    origin: dict = dataclasses.field(default_factory=dict)
+    # None, or {"step": ..., "metric": ..., "before": last_finite} of the first value
+    # that was not finite
     failed: dict | None = None
+    last_finite: dict | None = None  # {"step": ..., metric: value} of the last call
     best: dict | None = None  # {"step": ..., "value": ...}
     trackers: list = dataclasses.field(default_factory=list)
 
@@ -63,18 +68,67 @@ class Trial:
             self.best = dict(step=step, value=json_float(value))
         return better
 
+    def write_train_rows(
+        self, steps_before: int, values: dict[str, np.ndarray], is_logged: Callable[[int], bool]
+    ) -> None:  # values {metric: [n]}
+        """Write the due rows of a call. The rows end with the first value that is not
+        finite, where the trial fails.
+
+        Args:
+          steps_before: before the call; value i is of step steps_before + 1 + i.
+          values: {metric: [n]} of the n steps of a call.
+          is_logged: whether a step has a row.
+        """
+        bad = [
+            (int(np.argmin(np.isfinite(v))), name)
+            for name, v in values.items()
+            if not np.isfinite(v).all()
+        ]
+        end = min(bad)[0] if bad else len(next(iter(values.values())))
+        for k in range(end + bool(bad)):
+            step = steps_before + k + 1
+            if k == end or is_logged(step):
+                row = {name: json_float(v[k]) for name, v in values.items()}
+                self.write_row(dict(step=step, split="train") | row)
+        if end:
+            last = {name: json_float(v[end - 1]) for name, v in values.items()}
+            self.last_finite = dict(step=steps_before + end) | last
+        if bad:
+            self.mark_diverged(steps_before + end + 1, min(bad)[1])
+
+    def mark_diverged(self, step: int, metric: str) -> None:
+        """Mark the trial as failed at a step, where a metric or the parameters at this
+        path are not finite, and write its status.
+        """
+        self.failed = dict(step=step, metric=metric)
+        if before := self.last_finite or self.read_last_finite_row():
+            self.failed["before"] = before
+        self.write_failure()
+
+    def read_last_finite_row(self) -> dict | None:  # {"step": ..., metric: value}
+        """Return the last training row whose values are finite, None without any: the
+        last finite values where the first call after resuming diverges.
+        """
+        self.dir.sync_rows()
+        rows = reversed(documents.read_lines(self.dir / "rows.jsonl", skip_invalid=True))
+        finite = (r for r in rows if r["split"] == "train" and None not in r.values())
+        row = next(finite, None)
+        return row and {name: value for name, value in row.items() if name != "split"}
+
     def write_failure(self) -> None:  # the status of a diverged trial
         """Write the status of a diverged trial, with its rows up to then."""
         assert self.failed is not None
         self.dir.sync_rows()
-        reason = f"{self.failed['metric']} is not finite at step {self.failed['step']}"
+        reason = describe_divergence(self.failed, self.config)
         self.dir.write_status(
             "failed: diverged", **self.failed, reason=reason, rows=self.dir.digest_rows()
         )
 
     def sample_origin(self, weights_digest: str, step: int) -> dict[str, str]:
         """Return the metadata of its samples, by weights with this digest."""
-        return describe_origin(configs.hash_identity(self.config), weights_digest, step, seed=0)
+        return describe_origin(
+            config_identity.hash_identity(self.config), weights_digest, step, seed=0
+        )
 
     def export_checkpoint(
         self, step: int, state: dict[str, np.ndarray], best: dict[str, np.ndarray]

@@ -41,7 +41,7 @@ class File(NamedTuple):
 NUMBER = (float, None)  # NaN and infinity are stored as null
 SCALAR = (float, None, str, bool)
 BEST = ({"step": int, "value": NUMBER}, None)
-FAILED = ({"step": int, "metric": str}, None)
+FAILED = ({"step": int, "metric": str, "before?": {"step": int, ...: NUMBER}}, None)
 ROWS = {"bytes": int, "sha256": str}
 
 COPY = (
@@ -56,6 +56,7 @@ FILES = {
         {
             "identity_version": int,
             "hash": str,
+            "source?": str,  # the config's file, for readers
             "changes": dict,
             "data": str,
             "spec": {"kind": str, "shape": [int], "n_train": int, ...: object},
@@ -72,7 +73,6 @@ FILES = {
         {"step": int, "seconds": float, "steps_per_s": float, ...: SCALAR}, HARMLESS
     ),
     "evaluations.jsonl": File({"step": int, "split": str, ...: SCALAR}, HARMLESS),
-    "tokenizer.json": File({"kind": str, ...: object}, COPY),
     "meta.json": File(
         {
             "step": int,

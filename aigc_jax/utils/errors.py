@@ -7,41 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
+from aigc_jax.utils.synonyms import SYNONYMS
+
 V = TypeVar("V")
-
-# Common names in the field -> names in the tables of this package, which error messages
-# suggest where they are allowed.
-SYNONYMS = {
-    "fid": "frechet", "frechet_inception_distance": "frechet", "mmd2": "kid", "precision": "prdc",
-    "recall": "prdc", "density": "prdc", "coverage": "prdc", "precision_recall": "prdc",
-    "is": "classifier_score", "inception_score": "classifier_score", "c2st": "separability",
-    "ms_ssim": "diversity", "log_likelihood": "nll", "self_bleu": "variety", "distinct": "variety",
-    "distinct_n": "variety", "rouge_l": "rouge", "sacrebleu": "bleu", "vanilla": "minimax",
-    "bce": "non_saturating", "ns": "non_saturating", "nsgan": "non_saturating",
-    "lsgan": "least_squares", "mse": "least_squares", "wgan": "wasserstein",
-    "ragan": "relativistic_average", "relativistic": "relativistic_average",
-    "gp": "gradient_penalty", "wgan_gp": "gradient_penalty", "clip": "weight_clipping",
-    "cr": "consistency", "bcr": "balanced_consistency", "acgan": "auxiliary",
-    "cgan": "concatenation", "concat": "concatenation", "diffaugment": "translation",
-    "bce_logits": "bernoulli", "normal": "gaussian", "discretized_logistic": "logistic",
-    "factor_vae": "tc", "tcvae": "tc", "wae": "mmd", "vampprior": "vamp", "lrelu": "leaky_relu",
-    "linear": "identity", "gelu_new": "gelu", "bn": "batch", "batchnorm": "batch",
-    "batch_norm": "batch", "ln": "layer", "layernorm": "layer", "layer_norm": "layer",
-    "rmsnorm": "rms", "rope": "rotary", "sin": "sinusoidal", "pre_norm": "pre", "post_norm": "post",
-    "vanilla_rnn": "rnn", "noam": "inverse_sqrt", "warmup_cosine": "cosine", "none": "constant",
-    "momentum": "sgd", "fp32": "float32", "bf16": "bfloat16", "fp64": "float64",
-    "double": "float64", "cifar": "cifar10", "fashion": "fashion_mnist", "imagefolder": "folder",
-    "images": "folder", "tiny_shakespeare": "shakespeare", "gray": "grey", "grayscale": "grey",
-    "char": "characters", "chars": "characters", "word": "words", "byte": "bytes", "gpt2": "file",
-    "hp.learning_rate": "hp.lr", "epochs": "steps", "num_steps": "steps", "max_steps": "steps",
-    "model.n_layer": "model.layers", "model.num_layers": "model.layers",
-    "model.num_heads": "model.heads", "model.n_head": "model.heads", "model.n_embd": "model.width",
-    "model.d_model": "model.width", "best": "best_metric", "z": "latent_dim", "z_dim": "latent_dim",
-    "n_critic": "critic_steps", "hp.clip": "hp.grad_clip", "hp.max_grad_norm": "hp.grad_clip",
-    "beam_size": "num_beams", "num_codes": "codebook_size", "num_embeddings": "codebook_size",
-    "mlm_probability": "mask_rate", "model.rope": "model.position_encoding",
-}  # fmt: skip
-
 
 # Delimits the name of an argument in an error message. No path, command-line word or
 # environment variable can contain this character.
@@ -96,20 +64,56 @@ class FormatError(UserError):
     """A file of another format version, which is not damaged but cannot be used."""
 
 
-def format_suggestion(name: str, allowed: Iterable[str]) -> str:  # "; did you mean 'x'?" or ""
+def format_suggestion(
+    name: str, allowed: Iterable[str], least_similarity: float = 0.5
+) -> str:  # "; did you mean 'x'?" or ""
     """Return `; did you mean 'x'?` for the allowed name that `name` is a synonym of,
     or else for the allowed name with the nearest spelling; "" where none is near.
 
     Args:
       name: the unknown name.
       allowed: the names to suggest from.
+      least_similarity: of a spelling, 0 to 1.
     """
-    allowed = list(map(str, allowed))
-    word = str(name)[:200].lower().replace("-", "_")
-    if SYNONYMS.get(word) in allowed:
-        return f"; did you mean {SYNONYMS[word]!r}?"
-    close = difflib.get_close_matches(str(name)[:200], allowed, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    table: dict[str, str] = {}
+    for entry in map(str, allowed):
+        table.setdefault(_normalize(entry), entry)
+    word = _normalize(name)
+    candidates = [c for c in (word, *SYNONYMS.get(word, "").split()) if c in table]
+    candidates += difflib.get_close_matches(word, table, 1, least_similarity)
+    return f"; did you mean {table[candidates[0]]!r}?" if candidates else ""
+
+
+def format_key_suggestion(
+    name: str,
+    allowed: Iterable[str],
+    preferred: Iterable[str] = (),
+    least_similarity: float = 0.5,
+) -> str:  # "; did you mean 'x'?" or ""
+    """Return `; did you mean 'x'?` for a config key whose last part is that of `name`
+    or a synonym of it, or else as `format_suggestion` does.
+
+    Args:
+      name: the unknown key, such as "model.n_layer" or "n_layer".
+      allowed: the keys to suggest from, such as "model.layers".
+      preferred: keys to suggest first, if they are allowed.
+      least_similarity: of another spelling, 0 to 1.
+    """
+    allowed = list(allowed)
+    full = _normalize(name)
+    last = full.rpartition(".")[2]
+    choices = [[key for key in preferred if key in allowed], allowed]
+    for keys in choices:
+        for word in (last, *SYNONYMS.get(last, "").split()):
+            same = [key for key in keys if key == word or key.endswith(f".{word}")]
+            if same:
+                return f"; did you mean {difflib.get_close_matches(full, same, 1, 0.0)[0]!r}?"
+    near = (format_suggestion(name, keys, least_similarity) for keys in choices)
+    return next(filter(None, near), "")
+
+
+def _normalize(name: object) -> str:
+    return str(name)[:200].lower().replace("-", "_")
 
 
 def short_repr(value: object, quote_strings: bool = True, max_characters: int = 80) -> str:

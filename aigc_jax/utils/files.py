@@ -3,14 +3,19 @@ device can block a run. Text is UTF-8, without its byte order mark; lines end in
 feed, optionally after a carriage return.
 """
 
+import itertools
 import os
+import re
 import stat
 from io import BufferedReader
 from pathlib import Path
 
-from aigc_jax.utils.errors import UserError, require
+from aigc_jax.utils.errors import UserError, format_suggestion, require
 
 BYTE_ORDER_MARK = "\ufeff"
+MISSING = "no such file"
+MOST_NAMES = 10_000  # entries of a directory to suggest from
+SIMILAR = 0.7  # least similarity of a suggested file name
 KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -20,8 +25,33 @@ KINDS = (
 )
 
 
+# gs://bucket, and gs:/bucket, which `pathlib` makes of it. A drive of Windows has one
+# letter.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def require_local_path(path: str | Path, shown_name: str = "") -> None:
+    """Raise a UserError for a URL such as gs://bucket/run: every file is read and
+    written through the file system.
+
+    Args:
+      path: a path that a user named.
+      shown_name: denotes the path in the message, such as "config.data.path =
+        'gs://bucket'"; the path by default.
+    """
+    if _URL.match(str(path)):
+        raise UserError(
+            f"{shown_name or path} is a URL, and aigc_jax reads and writes only directories of "
+            "the file system: mount the storage (gcsfuse for gs://, mount-s3 for s3://) and name "
+            "a directory of the mounted disk, as docs/guides/data.md shows"
+        )
+
+
 def expand_user(path: str) -> Path:
-    """Expand `~` in a path, unless the user does not exist."""
+    """Expand `~` in a path, unless the user does not exist; refuse a URL as
+    `require_local_path` does.
+    """
+    require_local_path(path)
     return Path(os.path.expanduser(path))
 
 
@@ -32,7 +62,7 @@ def why_not_regular(path: str | Path) -> str:  # "" for a regular file
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return "no such file"
+        return MISSING
     except (OSError, ValueError) as e:  # ValueError: a path with a NUL
         return getattr(e, "strerror", None) or str(e)
     if stat.S_ISREG(mode):
@@ -43,6 +73,18 @@ def why_not_regular(path: str | Path) -> str:  # "" for a regular file
 def is_regular_file(path: str | Path) -> bool:
     """Return whether a path is a regular file, or a link to one."""
     return why_not_regular(path) == ""
+
+
+def suggest_sibling(path: str | Path) -> str:  # "; did you mean 'x'?" or ""
+    """Return a suggestion of the entry of a path's directory with the nearest name, or
+    "" where none is near.
+    """
+    try:
+        with os.scandir(Path(path).parent) as entries:
+            names = [entry.name for entry in itertools.islice(entries, MOST_NAMES)]
+    except (OSError, ValueError):  # no such directory, or a path with a NUL
+        return ""
+    return format_suggestion(Path(path).name, sorted(names), SIMILAR)
 
 
 def require_regular_file(path: str | Path, shown_name: str = "") -> None:
@@ -57,7 +99,8 @@ def require_regular_file(path: str | Path, shown_name: str = "") -> None:
     if obstacle:
         if obstacle.startswith("is "):
             raise UserError(f"{shown_name or path} {obstacle}, and must be a regular file")
-        raise UserError(f"{shown_name or path}: {obstacle}")
+        near = suggest_sibling(path) if obstacle == MISSING else ""
+        raise UserError(f"{shown_name or path}: {obstacle}{near}")
 
 
 def open_regular_file(path: str | Path, shown_name: str = "") -> BufferedReader:

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from aigc_jax.utils.errors import UserError, format_suggestion, mark_argument, require
+from aigc_jax.utils.errors import (
+    UserError,
+    format_command,
+    format_suggestion,
+    mark_argument,
+    require,
+)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 REPOSITORY = PACKAGE.parent
@@ -58,7 +64,8 @@ def find_python_file(name_or_path: str | Path, kind: str) -> Path:
         ]
         raise UserError(
             f"{mark_argument(kind)}={name_or_path}: no such "
-            f"file{format_suggestion(str(name_or_path), known)}"
+            f"file{format_suggestion(str(name_or_path), known)} ({format_command('list')} shows "
+            f"the {folder})"
         )
     require(found.suffix == ".py", f"{mark_argument(kind)}={name_or_path} is not a Python file")
     return found

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 from aigc_jax.utils.errors import format_flags
+from aigc_jax.utils.memory import EXHAUSTED
 from aigc_jax.utils.python_files import PACKAGE, REPOSITORY
 
+LAST_LINES = 20  # of a log that are searched for the reason of a signal
 MODULE = ("-m", "aigc_jax")  # the command line, after the interpreter
 
 
@@ -54,8 +56,10 @@ def describe_failure(exit_code: int, log: Path) -> str:  # "" for exit code 0
     """
     if exit_code == 0:
         return ""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     if exit_code < 0:
         killed = " (probably out of memory)" if -exit_code == signal.SIGKILL else ""
-        return f"ended by {signal.Signals(-exit_code).name}{killed}"
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        # C++ reports exhausted memory by SIGABRT, after a line in the log.
+        exhausted = " (out of memory)" if any(map(EXHAUSTED.search, lines[-LAST_LINES:])) else ""
+        return f"ended by {signal.Signals(-exit_code).name}{exhausted or killed}"
     return lines[-1].removeprefix("error: ") if lines else f"exit code {exit_code}"

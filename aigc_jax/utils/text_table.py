@@ -1,24 +1,54 @@
-"""Plain-text tables."""
+"""Tables of text, plain or extracted from Markdown."""
+
+import re
+from typing import NamedTuple
+
+from aigc_jax.utils.quantities import format_count, format_number
 
 
-def format_table(rows: list[tuple], header: tuple) -> str:
-    """Format rows as a plain-text table, with floats to four significant digits. The
-    first column is aligned to the left, the others to the right.
+class Table(NamedTuple):
+    """A table, whose first column is aligned to the left, the others to the right."""
 
-    Args:
-      rows: one tuple of cells per row; None is written as "-".
-      header: the names of the columns.
+    header: tuple[str, ...]
+    rows: list[tuple]  # cells of any type, formatted by `format_value`
+
+    def format_rows(self) -> list[tuple[str, ...]]:  # the header first
+        """Return the header and the rows, with all cells as text."""
+        return [tuple(map(format_value, row)) for row in (self.header, *self.rows)]
+
+    def __str__(self) -> str:
+        text = self.format_rows()
+        widths = [max(map(len, column)) for column in zip(*text, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in text
+        ]
+        return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def format_value(value: object) -> str:  # "-" for None
+    """Format the value of a cell: None as "-", numbers as in `quantities`."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return format_count(value)
+    return format_number(value) if isinstance(value, float) else str(value)
+
+
+def parse_markdown(text: str) -> list[Table | str]:
+    """Split a Markdown text into its tables and the text between them. A table has a
+    line of dashes below its header, and the same number of cells in each line; others
+    remain text.
     """
-    text = [
-        tuple(f"{c:.4g}" if isinstance(c, float) else "-" if c is None else str(c) for c in r)
-        for r in [header, *rows]
-    ]
-    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
-    lines = [
-        "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w)
-            for i, (c, w) in enumerate(zip(r, widths, strict=True))
-        )
-        for r in text
-    ]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+    parts: list[Table | str] = []
+    for block in re.split(r"((?:^\|.*\|[ ]*(?:\n|$))+)", text, flags=re.MULTILINE):
+        rows = [tuple(map(str.strip, line.strip()[1:-1].split("|"))) for line in block.splitlines()]
+        is_table = len(rows) > 1 and all(re.fullmatch(":?-+:?", cell) for cell in rows[1])
+        if is_table and len({len(row) for row in rows}) == 1:
+            parts.append(Table(rows[0], rows[2:]))
+        elif block.strip("\n"):
+            parts.append(block.strip("\n"))
+    return parts

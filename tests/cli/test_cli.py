@@ -208,29 +208,6 @@ def test_data_prints_mnist_checksums(capsys, tmp_path, real_data):
     assert code == 0 and "55,000 train" in out and out.count("SHA-256") == 4
 
 
-@pytest.mark.parametrize("columns", [60, 80, 140])
-def test_list_shows_names_with_their_first_paragraphs(capsys, monkeypatch, columns):
-    import ast
-
-    monkeypatch.setenv("COLUMNS", str(columns))
-    code, out, _ = call(capsys, "list")
-    assert code == 0 and max(map(len, out.splitlines())) <= columns
-    headings = [line for line in out.splitlines() if line[:1].strip()]
-    assert headings == ["Configs, for --config=NAME:", "Experiments, for --experiment=NAME:"]
-    listed = out.split("\n\n")[3].splitlines()  # the section of experiments
-    names = [line.split()[0] for line in listed if line[2:3].strip()]
-    assert names == sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
-    words = " ".join(out.split())
-    for path in [*(ROOT / "configs").glob("*.py"), *(ROOT / "experiments").glob("*.py")]:
-        text = ast.get_docstring(ast.parse(path.read_text())).split("\n\n")[0]
-        assert f"{path.stem} {' '.join(text.split())}" in words
-
-
-def test_list_of_a_config_shows_its_keys(capsys):
-    code, out, _ = call(capsys, "list", DIGITS, "--config.hp.lr_g=0.5")
-    assert "--config.hp.lr_g=0.5" in out and "--config.run.eval_every=2000 steps" in out
-
-
 def test_closed_stdout_prints_no_error():
     process = subprocess.Popen(
         start_words("list"),
@@ -276,9 +253,8 @@ def test_help_describes_the_verb_and_its_flags(capsys, verb):
     with pytest.raises(SystemExit) as e:
         cli.main([verb, "--help"])
     text = capsys.readouterr().out
-    assert (
-        e.value.code == 0 and cli.VERBS[verb].__doc__.split()[0] in text and text.count("--") >= 2
-    )
+    assert e.value.code == 0 and cli.VERBS[verb].__doc__.split()[0] in text
+    assert text.count("--") >= 2 or verb == "completion"
 
 
 @pytest.mark.parametrize(
@@ -410,7 +386,7 @@ def test_file_without_suffix_does_not_shadow_a_config(capsys, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gan_digits").write_text("notes")
     code, out, _ = call(capsys, "list", "--config=gan_digits")
-    assert code == 0 and "--config.method=gan" in out
+    assert code == 0 and "method=gan" in out
     (tmp_path / "notes").write_text("notes")
     assert "--config=notes is not a Python file" in error_of(capsys, "list", "--config=notes")
 
@@ -447,7 +423,7 @@ def test_damaged_runs_and_invalid_flags_are_refused(capsys, run, tmp_path):
         (["sample", "--prompt=a"], "--prompt applies only to text generation from a prompt"),
         (["sample", "--top_k=3"], "not to the run's sampler 'prior'"),
         (["sample", f"--out={tmp_path}/no/such/dir.png"], "cannot write"),
-        (["evaluate", "--split=tset"], "--split=tset"),
+        (["evaluate", "--split=tset"], "--split = 'tset' is none of train, valid, test"),
         (["evaluate", "--num=1"], "--num=1"),
     ):
         assert answer in error_of(capsys, words[0], f"--workdir={run}", *words[1:])
@@ -468,11 +444,11 @@ def test_overlong_workdir_is_a_one_line_error(capsys, tmp_path):
 
 def shipped_configs() -> list:
     """Every file of configs/; slow but for the first of each method and network."""
-    from aigc_jax.core import config as configs
+    from aigc_jax.training import config_files
 
     out, seen = [], set()
     for path in sorted((ROOT / "configs").glob("*.py")):
-        config = configs.load(path)
+        config = config_files.load(path)
         base = config.method, config.get("network")
         out.append(pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (base in seen)))
         seen.add(base)
@@ -487,11 +463,12 @@ def test_every_shipped_config_builds_and_has_sharding_rules(path, real_data):
     import jax
 
     from aigc_jax import methods
-    from aigc_jax.core import config as configs
     from aigc_jax.core import mesh, sharding
     from aigc_jax.data.dataset import Spec
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
 
-    config = configs.load(path)
+    config = config_files.load(path)
     size, length, words = config.data.size, config.data.length, config.data.vocabulary
     written = Spec("text", (length,), 100_000, vocabulary=words)
     cifar10 = Spec("image", (32, 32, 3), 45_000, classes=10)  # not part of the real_data fixture
@@ -552,3 +529,13 @@ def test_run_and_sweep_cannot_share_a_directory(tmp_path, capsys):
     (tmp_path / "sweep" / "sweep.json").write_text("{}")
     assert cli.main(["train", "--config=gan_digits", f"--workdir={tmp_path / 'sweep'}"]) == 1
     assert "is a sweep: a run needs a directory of its own" in capsys.readouterr().err
+
+
+def test_interrupt_is_one_line_where_no_verb_handles_it(monkeypatch, capsys):
+    def interrupt(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupt)
+    with pytest.raises(SystemExit) as e:
+        cli.command()
+    assert e.value.code == 130 and capsys.readouterr().err == "interrupted\n"

@@ -69,14 +69,14 @@ def test_installed_experiments_are_printed_and_not_written(experiment, monkeypat
 
 
 def test_external_experiment_can_name_a_shipped_config(tmp_path):
-    from aigc_jax.core import config as configs
     from aigc_jax.sweeps import experiment as experiments
+    from aigc_jax.training import config_files
 
     file = tmp_path / "folder" / "mine.py"
     file.parent.mkdir()
     file.write_text(experiment_text("config='vae_digits', overrides={'steps': 8}"))
     made = experiments.load_base_config(experiments.load(file))
-    shipped = configs.load(ROOT / "configs" / "vae_digits.py")
+    shipped = config_files.load(ROOT / "configs" / "vae_digits.py")
     assert made.steps == "8" and made.model == shipped.model
     # A path is relative to the parent of the experiment's folder.
     (tmp_path / "configs").mkdir()

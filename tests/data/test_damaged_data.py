@@ -12,12 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from option_files import write_records
 from pickles import pickled
 
 from aigc_jax import data
-from aigc_jax.core import config as configs
-from aigc_jax.data import cifar, cleaning, corpora, folder, images, records, tokenizers
+from aigc_jax.data import (
+    cifar,
+    cleaning,
+    corpora,
+    decoding,
+    fingerprints,
+    images,
+    tokenizers,
+)
+from aigc_jax.data import schema as data_schema
 from aigc_jax.data.dataset import hash_arrays_and_splits
+from aigc_jax.data.tokenizers import huggingface
 from aigc_jax.media import music
 from aigc_jax.utils import tensor_files
 from aigc_jax.utils.errors import UserError, require
@@ -30,7 +40,9 @@ SECONDS = 10
 
 
 def load(name, path, **more):
-    ds = data.load(ConfigDict(configs.DATA | dict(name=name, path=str(path), length=8) | more))
+    ds = data.load(
+        ConfigDict(data_schema.DEFAULTS | dict(name=name, path=str(path), length=8) | more)
+    )
     ds.take(ds.arrays, np.arange(2))
 
 
@@ -120,7 +132,7 @@ def npz_packed(root):
 
 
 def token_reader(root):
-    tokenizers.write(root / "tokenizer.json", tokenizers.build((), ConfigDict(configs.DATA)))
+    huggingface.write(root, tokenizers.build((), ConfigDict(data_schema.DEFAULTS)))
     (root / "val.bin").write_bytes(np.arange(99, dtype=np.uint16).tobytes())
     return lambda path: load(
         "tokens", path.parent, tokenizer="file", tokenizer_path=str(root / "tokenizer.json")
@@ -154,7 +166,7 @@ def image_file(suffix):
         packed = dict(compression="tiff_lzw") if suffix == "tif" else {}
 
         def read(path):
-            found = folder.try_decode_image(path.parent, path.name, 8, "rgb")
+            found = decoding.try_decode_image(path, 8, "rgb")
             if isinstance(found, str):
                 raise UserError(found)
             assert found.shape == (8, 8, 3) and found.dtype == np.uint8
@@ -173,24 +185,91 @@ def pairs(root):
     return root / "a.tsv", rows, lambda path: load("pairs", path)
 
 
-def tokenizer_file(root):
-    tokenizers.write(
-        root / "good.json",
-        tokenizers.build([PLAY], ConfigDict(configs.DATA | dict(tokenizer="bpe", vocabulary=270))),
+def read_all(name, path, **more):
+    """Reads every array of a data set of images or texts."""
+    ds = data.load(ConfigDict(data_schema.DEFAULTS | dict(name=name, path=str(path)) | more))
+    for array in ds.arrays.values():
+        np.asarray(array)
+
+
+def saved_by_datasets(root, rows, features=None):
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(root / "hf")
+    return root / "hf"
+
+
+def saved_images(root):
+    import datasets
+
+    rows = dict(image=[dict(bytes=png_bytes(i), path=None) for i in range(40)], label=[0, 1] * 20)
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=["a", "b"])
     )
-    return root / "a.json", (root / "good.json").read_bytes(), tokenizers.read
+    path = saved_by_datasets(root, rows, features) / "data-00000-of-00001.arrow"
+    return path, path.read_bytes(), lambda path: read_all("hf", path.parent, size=8)
+
+
+def saved_texts(root):
+    texts = [f"{i} times {PLAY[:20]}" for i in range(120)]
+    path = saved_by_datasets(root, dict(text=texts)) / "data-00000-of-00001.arrow"
+    return path, path.read_bytes(), lambda path: read_all("hf", path.parent, length=8)
+
+
+def saved_state(root):
+    path = saved_texts(root)[0].with_name("state.json")
+    return path, path.read_bytes(), lambda path: read_all("hf", path.parent, length=8)
+
+
+def saved_info(root):
+    path = saved_images(root)[0].with_name("dataset_info.json")
+    return path, path.read_bytes(), lambda path: read_all("hf", path.parent, size=8)
+
+
+def png_bytes(seed) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(np.random.RandomState(seed).randint(0, 256, (9, 9, 3)).astype(np.uint8))
+    return saved(image.save, "png")
+
+
+def image_records(root):
+    pytest.importorskip("array_record.python", reason="array_record exists for Linux only")
+    path = root / "train.array_record"
+    write_records(path, map(png_bytes, range(40)))
+    np.save(root / "train_labels.npy", np.arange(40) % 2)
+    return path, path.read_bytes(), lambda path: read_all("array_record", path.parent, size=8)
+
+
+def text_records(root):
+    pytest.importorskip("array_record.python", reason="array_record exists for Linux only")
+    path = root / "train.array_record"
+    write_records(path, [f"{i} times {PLAY[:20]}" for i in range(120)])
+    return path, path.read_bytes(), lambda path: read_all("array_record", path.parent, length=8)
+
+
+def record_labels(root):
+    path = image_records(root)[0].with_name("train_labels.npy")
+    return path, path.read_bytes(), lambda path: read_all("array_record", path.parent, size=8)
+
+
+def tokenizer_file(root):
+    config = ConfigDict(data_schema.DEFAULTS | dict(tokenizer="bpe", vocabulary=270))
+    good = tokenizers.build([PLAY], config).json
+    return root / "a.json", good.encode(), huggingface.read
 
 
 def tunes(root):
     read = lambda path: [
-        music.encode_midi(music.parse_tune(tune))
+        music.encode_midi(music.parse_tune(tune), {})
         for tune in corpora.read_nonempty_text(path).split("X:")[1:]
     ]
     return root / "a.abc", (TUNE * 3).encode(), read
 
 
 def stop_words(root):
-    section = lambda path: ConfigDict(configs.DATA | dict(stop_words=str(path)))
+    section = lambda path: ConfigDict(data_schema.DEFAULTS | dict(stop_words=str(path)))
     return (
         root / "a.txt",
         b"the\r\nand\r\n",
@@ -222,6 +301,13 @@ FORMATS = {
         tokens_nanogpt,
         tokens_llm_c,
         tokens_npy,
+        saved_images,
+        saved_texts,
+        saved_state,
+        saved_info,
+        image_records,
+        text_records,
+        record_labels,
         plain_text,
         pairs,
         tokenizer_file,
@@ -331,12 +417,12 @@ def test_damaged_records_load_or_raise_a_one_line_error(tmp_path, time_limit, mo
 
     def read(path):
         load("tfds", path)
-        ds = data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(path))))
+        ds = data.load(ConfigDict(data_schema.DEFAULTS | dict(name="tfds", path=str(path))))
         ds.arrays["x"][:]
 
     assert is_readable(read, version)
     first = hash_arrays_and_splits(
-        data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version))))
+        data.load(ConfigDict(data_schema.DEFAULTS | dict(name="tfds", path=str(version))))
     )
     random, files = np.random.RandomState(1), sorted(p for p in version.iterdir() if p.is_file())
     for i in range(cases):
@@ -358,25 +444,25 @@ def test_damaged_records_load_or_raise_a_one_line_error(tmp_path, time_limit, mo
     assert other != hash_of(shard)
     assert (
         hash_arrays_and_splits(
-            data.load(ConfigDict(configs.DATA | dict(name="tfds", path=str(version))))
+            data.load(ConfigDict(data_schema.DEFAULTS | dict(name="tfds", path=str(version))))
         )
         == first
     )
 
 
 def hash_of(path):
-    return records.hash_sampled_pieces(path)
+    return fingerprints.hash_files([path])
 
 
 def test_sampled_hash_covers_the_start_middle_and_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "HASH_BYTES", 4096)
-    monkeypatch.setattr(records, "HASH_PIECES", 16)
+    monkeypatch.setattr(fingerprints, "HASH_BYTES", 4096)
+    monkeypatch.setattr(fingerprints, "PIECE_BYTES", 256)
     content = noise(100_000).tobytes()
     (tmp_path / "a").write_bytes(content)
     first = hash_of(tmp_path / "a")
-    for place in (0, 50_100, len(content) - 1):
+    for place in (0, int(np.linspace(0, len(content) - 256, 16)[7]), len(content) - 1):
         bad = bytearray(content)
-        bad[place if place != 50_100 else int(np.linspace(0, len(content) - 256, 16)[7])] ^= 1
+        bad[place] ^= 1
         (tmp_path / "a").write_bytes(bad)
         assert hash_of(tmp_path / "a") != first
 

@@ -1,9 +1,6 @@
-"""Data sets: splits, prepared data, missing or damaged files, downloads."""
+"""Data sets: splits, prepared data, missing or damaged files."""
 
-import functools
 import gzip
-import http.server
-import threading
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +12,8 @@ from aigc_jax import data
 from aigc_jax.data import dataset as datasets
 from aigc_jax.data import records
 from aigc_jax.data.dataset import hash_arrays_and_splits
-from aigc_jax.data.images import AMAT, CHECKSUMS, IDX, read_amat, read_gzipped_idx
+from aigc_jax.data.downloads import SOURCES
+from aigc_jax.data.images import IDX, read_amat, read_gzipped_idx
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import UserError
 
@@ -124,7 +122,7 @@ def test_binarized_mnist_loads_and_damage_is_refused(real_data, tmp_path, monkey
     # refused.
     folder = tmp_path / "binarized_mnist"
     folder.mkdir()
-    for file in AMAT:
+    for file in SOURCES["binarized_mnist"].checksums:
         packed = (real_data / "binarized_mnist" / (file + ".gz")).read_bytes()
         (folder / file).write_bytes(gzip.decompress(packed))
     assert datasets.hash_arrays_and_splits(
@@ -203,39 +201,6 @@ def test_invalid_idx_files_are_refused(tmp_path, raw):
         (tmp_path / "f.gz").write_bytes(written)
         with pytest.raises(UserError, match="f.gz"):
             read_gzipped_idx(tmp_path / "f.gz")
-
-
-def test_download_verifies_checksums(tmp_path, monkeypatch):
-    """The real download manager against a local server: checksums are verified."""
-    import tensorflow_datasets as tfds
-
-    sums = small_mnist(tmp_path / "www")
-    monkeypatch.setitem(CHECKSUMS, "mnist", sums)
-    monkeypatch.delenv("AIGC_DATA_DIR", raising=False)
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "www")
-    )
-    handler.log_message = lambda *a: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/"
-        Info = type(next(iter(tfds.builder_cls("mnist").url_infos.values())))
-
-        class Builder:
-            url_infos = {
-                url + f: Info(size=(tmp_path / "www" / f).stat().st_size, checksum=s, filename=f)
-                for f, s in sums.items()
-            }
-
-        monkeypatch.setattr(tfds, "builder_cls", lambda name: Builder)
-        ds = data.load(section("mnist"), str(tmp_path / "got"), download=True)
-        assert ds.spec.n_train == 10 and ds.splits["test"][1] == 20
-        assert {f: file_sha256(tmp_path / "got" / "mnist" / f) for f in sums} == sums
-
-        (tmp_path / "www" / IDX[1]).write_bytes(b"changed on the server")
-        with pytest.raises(UserError, match="mnist: the download failed"):
-            data.load(section("mnist"), str(tmp_path / "again"), download=True)
-        server.shutdown()
 
 
 def test_directory_prepared_by_tensorflow_datasets_loads(tmp_path, monkeypatch):

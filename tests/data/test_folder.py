@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from aigc_jax import data
-from aigc_jax.core import config as configs
+from aigc_jax.data import decoding
 from aigc_jax.data import folder as module
+from aigc_jax.data import schema as data_schema
 from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.utils.errors import UserError
 
@@ -27,7 +28,9 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def load(path, **more):
-    return data.load(ConfigDict(configs.DATA | dict(name="folder", path=str(path), size=8) | more))
+    return data.load(
+        ConfigDict(data_schema.DEFAULTS | dict(name="folder", path=str(path), size=8) | more)
+    )
 
 
 def noise(*shape, seed=0):
@@ -44,7 +47,7 @@ def write_images(path, count=60, classes=("",)):
 
 def save_and_decode(image, path, colour="rgb", size=8, **save):
     image.save(path, **save)
-    return module.decode_image(path, size, colour).astype(int)
+    return decoding.decode_image(path, size, colour).astype(int)
 
 
 def test_images_of_the_right_size_are_unchanged(tmp_path):
@@ -179,9 +182,9 @@ def test_decoded_images_are_cached_until_a_file_changes(tmp_path, monkeypatch, c
     write_images(tmp_path / "a")
     (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
     calls = []
-    real = module.decode_image
+    real = decoding.decode_image
     monkeypatch.setattr(
-        module, "decode_image", lambda path, *rest: calls.append(path) or real(path, *rest)
+        decoding, "decode_image", lambda path, *rest: calls.append(path) or real(path, *rest)
     )
     first = load(tmp_path / "a")
     assert (
@@ -198,13 +201,13 @@ def test_decoded_images_are_cached_until_a_file_changes(tmp_path, monkeypatch, c
     Image.fromarray(noise(8, 8, 3, seed=999)).save(tmp_path / "a" / "0.png")
     load(tmp_path / "a")
     assert len(calls) == 183
-    for cached in module.cache_dir("pictures").glob("*.npy"):
+    for cached in module.cache_dir("images").glob("*.npy"):
         cached.write_bytes(cached.read_bytes()[:-200])
     third = load(tmp_path / "a")
     assert len(calls) == 244 and "is damaged: decoding again" in capsys.readouterr().err
     # The array is a read-only memory map.
     assert isinstance(third.arrays["x"], np.memmap) and not third.arrays["x"].flags.writeable
-    assert not list(module.cache_dir("pictures").glob("*.part"))
+    assert not list(module.cache_dir("images").glob("*.part"))
 
 
 def test_invalid_files_are_skipped_and_named_in_one_line(tmp_path, capsys):
@@ -262,11 +265,11 @@ def test_png_transparent_grey_is_white_at_any_bit_depth(tmp_path, bits):
         (tmp_path / "a.png").write_bytes(png(8, 8, bits, 0, rows, struct.pack(">H", clear)))
         right = np.where(values == clear, 255, np.floor(values * 255 / top + 0.5))
         np.testing.assert_array_equal(
-            module.decode_image(tmp_path / "a.png", 8, "grey")[..., 0], right
+            decoding.decode_image(tmp_path / "a.png", 8, "grey")[..., 0], right
         )
     (tmp_path / "a.png").write_bytes(png(8, 8, bits, 0, rows))
     np.testing.assert_array_equal(
-        module.decode_image(tmp_path / "a.png", 8, "grey")[..., 0],
+        decoding.decode_image(tmp_path / "a.png", 8, "grey")[..., 0],
         np.floor(values * 255 / top + 0.5),
     )
 
@@ -283,7 +286,7 @@ def test_png_transparent_colour_is_white_at_8_and_16_bits(tmp_path):
         (tmp_path / "a.png").write_bytes(png(8, 8, bits, 2, rows, struct.pack(">HHH", 10, 20, 30)))
         right = np.floor(values * 255 / top + 0.5)
         right[0, 0] = 255
-        np.testing.assert_array_equal(module.decode_image(tmp_path / "a.png", 8, "rgb"), right)
+        np.testing.assert_array_equal(decoding.decode_image(tmp_path / "a.png", 8, "rgb"), right)
 
 
 def test_multi_frame_files_decode_to_their_first_frame(tmp_path):
@@ -292,15 +295,15 @@ def test_multi_frame_files_decode_to_their_first_frame(tmp_path):
     for name, more in (("a.webp", dict(lossless=True)), ("a.tiff", {}), ("a.png", {})):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **more)
         np.testing.assert_array_equal(
-            module.decode_image(tmp_path / name, 8, "rgb"), first, err_msg=name
+            decoding.decode_image(tmp_path / name, 8, "rgb"), first, err_msg=name
         )
     greys = [Image.fromarray(x[..., 0]) for x in (first, second)]
     greys[0].save(tmp_path / "a.gif", save_all=True, append_images=greys[1:])
     np.testing.assert_array_equal(
-        module.decode_image(tmp_path / "a.gif", 8, "grey")[..., 0], first[..., 0]
+        decoding.decode_image(tmp_path / "a.gif", 8, "grey")[..., 0], first[..., 0]
     )
     frames[0].save(tmp_path / "a.bmp")
-    np.testing.assert_array_equal(module.decode_image(tmp_path / "a.bmp", 8, "rgb"), first)
+    np.testing.assert_array_equal(decoding.decode_image(tmp_path / "a.bmp", 8, "rgb"), first)
 
 
 def test_pixel_modes_and_orientations_decode_across_formats(tmp_path):
@@ -355,11 +358,11 @@ def test_non_regular_files_are_skipped_and_named(tmp_path, capsys):
     paths, skipped = module.files.find_readable_files(root, module.SUFFIXES, module.NOT_READ)
     assert len(paths) == 62 and skipped["photo.HEIC"] == ".heic files are not read"
     assert (
-        module.try_decode_image(root, "deep.tiff", 8, "grey")
+        decoding.try_decode_image(root / "deep.tiff", 8, "grey")
         == "I pixels of 32 bits have no known range"
     )
     assert (
-        module.try_decode_image(root, "fifo.png", 8, "grey")
+        decoding.try_decode_image(root / "fifo.png", 8, "grey")
         == "it is a FIFO, and must be a regular file"
     )
 
@@ -374,7 +377,8 @@ def test_decompression_bombs_are_skipped_before_decoding(tmp_path, capsys, monke
         Image.Image, "load", lambda image: pixels.append(image.width * image.height) or real(image)
     )
     assert (
-        len(load(tmp_path / "a").arrays["x"]) == 60 and max(pixels, default=0) <= module.MOST_PIXELS
+        len(load(tmp_path / "a").arrays["x"]) == 60
+        and max(pixels, default=0) <= decoding.MOST_PIXELS
     )
     assert (
         capsys.readouterr().err
@@ -391,7 +395,11 @@ def test_invalid_directories_and_keys_raise_one_line_errors(tmp_path):
     write_images(tmp_path / "few", 3)
     for path, more, words in (
         ("", {}, "must name a directory of images"),
-        (tmp_path / "emty", {}, "is not a directory; did you mean 'empty'?"),
+        (
+            tmp_path / "emty",
+            {},
+            "is not a directory of images for config.data.name = 'folder'; did you mean 'empty'?",
+        ),
         (tmp_path / "empty", {}, "has no file that ends in .png, .jpg, .jpeg"),
         (tmp_path / "texts", {}, "has no file that ends in .png, .jpg, .jpeg"),
         (
@@ -425,16 +433,16 @@ def test_damaged_unwritable_cache_is_not_reused(tmp_path, monkeypatch):
     """The damaged file must not be taken for the newly written one."""
     # A copy, because the memory-mapped file is damaged below.
     first = np.array(load(write_images(tmp_path / "a")).arrays["x"])
-    array = next(module.cache_dir("pictures").glob("*.npy"))
+    array = next(module.cache_dir("images").glob("*.npy"))
     array.write_bytes(array.read_bytes()[:-200])
-    real = module.os.replace
+    real = module.array_cache.os.replace
 
     def full(source, target):
         if str(target).endswith(".npy"):
             raise OSError(28, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(module.files.os, "replace", full)
+    monkeypatch.setattr(module.array_cache.os, "replace", full)
     for _ in range(2):
         np.testing.assert_array_equal(load(tmp_path / "a").arrays["x"], first)
 

@@ -11,13 +11,13 @@ from runs import close, train, train_steps, trials, without_dropout
 from tiny_configs import METHODS, dataset, resolved, tiny
 
 from aigc_jax import methods
-from aigc_jax.core import config as configs
 from aigc_jax.core.mesh import make_mesh
 from aigc_jax.data import pipelines
 from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.inference import run as loads
 from aigc_jax.inference.run import Run
 from aigc_jax.sweeps.trials import group_trials, make_trials
+from aigc_jax.training import config as configs
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir

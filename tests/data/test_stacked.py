@@ -12,7 +12,7 @@ import scipy.stats
 from ml_collections import ConfigDict
 
 from aigc_jax import data
-from aigc_jax.core import config as configs
+from aigc_jax.data import schema as data_schema
 from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.data.order import make_train_batch_reader
 
@@ -24,7 +24,7 @@ ROWS = np.array([0, 1, 127_999, 128_000, 137_999, 138_000, 147_999, 0])
 
 
 def section(name):
-    return ConfigDict(configs.DATA | dict(name=name)).lock()
+    return ConfigDict(data_schema.DEFAULTS | dict(name=name)).lock()
 
 
 @functools.cache

@@ -17,13 +17,14 @@ from tiny_configs import PAIRS, dataset, resolved, tiny
 import aigc_jax
 from aigc_jax import data
 from aigc_jax.cli import main as cli
-from aigc_jax.core import config as configs
+from aigc_jax.data import schema as data_schema
 from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.data.files import hash_decile
 from aigc_jax.data.pairs import extract_documented_functions
 from aigc_jax.inference import generation
 from aigc_jax.methods.decoding import SamplingParams, TextDecoder
 from aigc_jax.methods.mlm import mask_tokens
+from aigc_jax.training import config as configs
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
@@ -31,7 +32,9 @@ from aigc_jax.utils.errors import UserError
 
 
 def pairs(path, **more):
-    return data.load(ConfigDict(configs.DATA | dict(name="pairs", path=str(path), length=8) | more))
+    return data.load(
+        ConfigDict(data_schema.DEFAULTS | dict(name="pairs", path=str(path), length=8) | more)
+    )
 
 
 def test_pairs_match_the_file():
@@ -110,7 +113,9 @@ def test_multi30k_lines_end_only_at_line_feeds(tmp_path):
         for language in ("en", "de"):
             text = "\ufeff" + "".join(f"{language}{i}\u2028\r\n" for i in range(count))
             (tmp_path / "multi30k" / f"{name}.{language}").write_bytes(text.encode())
-    found = data.load(ConfigDict(configs.DATA | dict(name="multi30k", length=16)), str(tmp_path))
+    found = data.load(
+        ConfigDict(data_schema.DEFAULTS | dict(name="multi30k", length=16)), str(tmp_path)
+    )
     batch = found.take(found.arrays, np.arange(2))
     assert found.splits["train"] == (0, 40)
     assert found.tokenizer.decode_until_end(batch["tokens"][1, 1:]) == "de1\u2028"
@@ -138,14 +143,15 @@ def test_functions_after_form_feeds_are_complete():
 def test_multi30k_split_sizes(real_data):
     found = data.load(
         ConfigDict(
-            configs.DATA | dict(name="multi30k", tokenizer="bytes", length=300, languages="de-fr")
+            data_schema.DEFAULTS
+            | dict(name="multi30k", tokenizer="bytes", length=300, languages="de-fr")
         )
     )
     assert {k: n for k, (_, n) in found.splits.items()} == dict(
         train=29_000, valid=1_014, test=1_000
     )
     with pytest.raises(UserError, match="must name two of en, de, fr"):
-        data.load(ConfigDict(configs.DATA | dict(name="multi30k", languages="en-en")))
+        data.load(ConfigDict(data_schema.DEFAULTS | dict(name="multi30k", languages="en-en")))
 
 
 def test_mask_tokens_follows_the_bert_proportions():
@@ -539,4 +545,4 @@ def test_encoder_decoder_learns_to_reverse_numbers(tmp_path, capsys):
 def test_data_command_reports_the_tokenizer(capsys):
     code = cli.main(["data", "--name=pydoc", "--tokenizer=bytes"])
     out, err = capsys.readouterr()
-    assert code == 0 and "(bytes), 1.00 characters each; loses nothing" in out, out + err
+    assert code == 0 and "(bytes, BPE), 1.00 characters each; loses nothing" in out, out + err

@@ -1,4 +1,6 @@
-"""`aigc_jax.load`: errors for directories of sweeps, and default samplers."""
+"""`aigc_jax.load`: errors for directories of sweeps, default samplers, and splits of
+examples.
+"""
 
 import json
 
@@ -7,7 +9,9 @@ import pytest
 from runs import train
 from tiny_configs import tiny
 
+from aigc_jax.cli import main as cli
 from aigc_jax.inference.load import load
+from aigc_jax.training.evaluation import read_examples
 from aigc_jax.utils.errors import UserError
 
 
@@ -36,3 +40,54 @@ def test_default_sampler_is_the_first_of_the_method(tmp_path):
     drawn = run.draw(3, "reconstruction")
     np.testing.assert_array_equal(run.draw(3), drawn)
     np.testing.assert_array_equal(run.sample(3), drawn)
+
+
+@pytest.fixture(scope="module")
+def vae_run(tmp_path_factory):
+    quiet = dict(run__eval_every="never", run__save_every="never", run__sample_every="never")
+    path = tmp_path_factory.mktemp("vae") / "run"
+    train(tiny("vae", steps=1, metrics=(), best_metric="", **quiet), path)
+    return path
+
+
+def test_split_selects_the_examples_of_a_sample(vae_run, tmp_path):
+    """The first rows of a reconstruction's grid are the examples."""
+    run, drawn = load(vae_run), {}
+    for split in (None, "test", "train"):
+        out = tmp_path / f"{split}.npy"
+        flags = [] if split is None else [f"--split={split}"]
+        words = ["sample", f"--workdir={vae_run}", "--what=reconstruction", "--num=4", *flags]
+        assert cli.main([*words, f"--out={out}"]) == 0
+        drawn[split] = np.load(out)
+    np.testing.assert_array_equal(drawn[None], drawn["test"])
+    assert (drawn["test"] != drawn["train"]).any()
+    np.testing.assert_array_equal(drawn["train"], run.draw(4, "reconstruction", split="train"))
+
+
+def test_neighbours_are_examples_of_the_split(vae_run):
+    run = load(vae_run)
+    dataset = run.full_programs.dataset
+    examples = {name: read_examples(dataset, name)["x"] for name in ("train", "test")}
+    for split, x in examples.items():
+        for pair in run.pair_with_neighbours(3, split=split):
+            distances = ((x - pair[0]) ** 2).sum((1, 2, 3))
+            np.testing.assert_allclose(x[distances.argmin()], pair[1], atol=1e-6)
+    np.testing.assert_array_equal(
+        run.pair_with_neighbours(3), run.pair_with_neighbours(3, split="train")
+    )
+
+
+@pytest.mark.parametrize(
+    "flags, answer",
+    [
+        (["--split=train"], "--split=train is not read by --what=prior, only by reconstruction"),
+        (
+            ["--what=reconstruction", "--split=tset"],
+            "--split = 'tset' is none of train, valid, test; did you mean 'test'?",
+        ),
+        (["--what=neighbours", "--split=vaild"], "did you mean 'valid'?"),
+    ],
+)
+def test_wrong_splits_of_samples_are_refused(vae_run, capsys, flags, answer):
+    assert cli.main(["sample", f"--workdir={vae_run}", *flags]) == 1
+    assert answer in capsys.readouterr().err

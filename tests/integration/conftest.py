@@ -5,6 +5,7 @@ import os
 import options
 import pytest
 from helpers import drop_programs
+from option_files import write_files
 
 pytest.register_assert_rewrite("option_runs")
 
@@ -17,7 +18,7 @@ def option_files():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(options.FILES / "cache"))
         patch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
-        options.write_files()
+        write_files()
         yield
 
 

@@ -12,9 +12,12 @@ import pytest
 from helpers import ROOT
 
 from aigc_jax.cli import main as cli
-from aigc_jax.core import config as configs
-from aigc_jax.core import keys
+from aigc_jax.methods.schema import METHODS
+from aigc_jax.models.schema import MODEL
 from aigc_jax.sweeps import engines, grid, trials
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files
+from aigc_jax.training.schema import allowed_keys
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.python_files import find_python_file, import_python_file
 
@@ -29,9 +32,11 @@ MODULES = [
     for p in PACKAGE.rglob("*.py")
 ]
 # All config keys of all methods and networks, and the sections.
-KEYS = {name for pair in keys.MODEL for name in keys.allowed_keys(*pair)}
-KEYS |= {name for method in keys.METHODS for name in keys.allowed_keys(method)}
+KEYS = {name for pair in MODEL for name in allowed_keys(*pair)}
+KEYS |= {name for method in METHODS for name in allowed_keys(method)}
 KEYS |= {name.rpartition(".")[0] for name in KEYS if "." in name}
+# Names that configs may choose, some of which have a dot.
+CHOICES = {name for pair in MODEL for key in allowed_keys(*pair).values() for name in key.allowed}
 # Short name of an object in documents -> the class of the object.
 OBJECTS = {
     "run": "aigc_jax.inference.run.Run",
@@ -41,13 +46,14 @@ OBJECTS = {
     "self": "aigc_jax.models.discriminator.Discriminator",
 }
 OF_OTHERS = {"jax", "flax", "lax", "torch", "ast", "transformers", "GPT2LMHeadModel"}
-OF_OTHERS |= {"pandas", "np", "optax", "nn", "subprocess"}
-FLAGS_OF_OTHERS = {  # flags of Slurm and gcloud
+OF_OTHERS |= {"pandas", "np", "optax", "nn", "subprocess", "datasets"}
+FLAGS_OF_OTHERS = {  # flags of Slurm, gcloud, gcsfuse and mount-s3
     *("--gpus-per-node", "--gpus-per-task", "--kill-on-bad-exit", "--ntasks-per-node"),
-    *("--requeue", "--signal", "--worker"),
+    *("--requeue", "--signal", "--worker", "--implicit-dirs", "--read-only"),
 }
 OF_FILES = {".json", ".jsonl", ".txt", ".csv", ".md", ".png", ".pdf", ".npz", ".in"}
 OF_FILES |= {".journal", ".part", ".toml", ".yml", ".yaml", ".cff", ".svg", ".whl", ".mid"}
+OF_FILES |= {".pt", ".safetensors", ".npy", ".array_record"}
 RETIRED = {
     "hp.clip",
     "hp.decay",
@@ -108,7 +114,7 @@ def test_names_of_code_and_of_keys_exist():
 @functools.cache
 def is_known(name: str) -> bool:
     first = name.split(".")[0]
-    if Path(name).suffix in OF_FILES | {".py"} or first in OF_OTHERS or name in RETIRED:
+    if Path(name).suffix in OF_FILES | {".py"} or first in OF_OTHERS or name in RETIRED | CHOICES:
         return True
     key = name.removeprefix("config.")
     section, _, last = key.rpartition(".")
@@ -230,7 +236,7 @@ def check_overrides(config, overrides: dict, varied: list[dict]):
     if not config or docs.is_placeholder(config):
         assert given.keys() <= KEYS, given
         return
-    base = configs.load(config)
+    base = config_files.load(config)
     configs.validate_config(configs.override(base, given))
     for pair in varied:
         configs.validate_config(configs.override(base, given | pair))

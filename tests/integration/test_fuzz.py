@@ -24,8 +24,9 @@ from option_runs import one_program
 from tiny_configs import SMALL_RUN, TEXT, VAE
 
 from aigc_jax.cli import main as cli
-from aigc_jax.core import config as configs
 from aigc_jax.sweeps.engines.base import EXIT_REFUSED
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files
 from aigc_jax.training import train as training
 from aigc_jax.training.loop import Loop
 
@@ -102,7 +103,7 @@ def key_cases(count, rng, data_sets=None):
     """Draw (config, key, kind) such that each key and each kind of value occurs."""
     holders = collections.defaultdict(list)
     for path in CONFIGS:
-        config = configs.load(path)
+        config = config_files.load(path)
         for key in (
             configs.flatten_config(config)
             if config.data.name in (data_sets or [config.data.name])
@@ -128,7 +129,7 @@ def equals_written_value(text: str, value) -> bool:
 def accepted(monkeypatch, tmp_path):
     """`train` raises AcceptedError before the first step; data sets are loaded once."""
     known, load = {}, training.data.load
-    shipped = {configs.load(path).data.to_json(sort_keys=True) for path in CONFIGS}
+    shipped = {config_files.load(path).data.to_json(sort_keys=True) for path in CONFIGS}
 
     def load_once(section, *rest):
         key = section.to_json(sort_keys=True)

@@ -30,13 +30,13 @@ from options import BASES, LM, REAL, SEQ
 
 import aigc_jax
 from aigc_jax.cli import main as cli
-from aigc_jax.core import config as configs
-from aigc_jax.core import keys
+from aigc_jax.data import schema as data_schema
 from aigc_jax.metrics import EXTRACTED, METRICS
 from aigc_jax.sweeps import engines
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import make_trials
-from aigc_jax.training import costs
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files, costs
 from aigc_jax.training.run_dir import RunDir
 
 pytestmark = pytest.mark.usefixtures("option_files")
@@ -108,7 +108,8 @@ DECODING = {
     "num": (1, 3),
     "seed": (0, 5),
 }
-OTHER_FLAGS = {"workdir", "checkpoint", "out", "what", "label", "help"}
+# split: tests/inference/test_run.py
+OTHER_FLAGS = {"workdir", "checkpoint", "out", "what", "label", "split", "help"}
 
 
 def test_every_flag_of_sample_is_tested():
@@ -175,7 +176,7 @@ def group_of(path, base, values, route, seeds=(0, 1)) -> list[RunDir]:
 
 def config_of(base, values):
     given, (file,) = cli.split_overrides(options.words(base, values))
-    return configs.override(configs.load(file.removeprefix("--config=")), given)
+    return configs.override(config_files.load(file.removeprefix("--config=")), given)
 
 
 def same_rows(one, other, tolerance):
@@ -291,7 +292,7 @@ def test_runs_on_real_data_sets(name, tmp_path, real_data, forget):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "languages", next(key for key in keys.DATA if key.name == "data.languages").allowed
+    "languages", next(key for key in data_schema.DATA if key.name == "data.languages").allowed
 )
 def test_runs_on_every_language_pair(languages, tmp_path, real_data, forget):
     values = {

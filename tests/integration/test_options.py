@@ -38,11 +38,13 @@ from option_runs import (
 )
 from options import BASES, REAL, TESTED_ELSEWHERE, allowed, axes
 
-from aigc_jax.core import keys
+from aigc_jax.data import schema as data_schema
 from aigc_jax.metrics import EXTRACTED, METRICS
+from aigc_jax.models.schema import MODEL
 from aigc_jax.sweeps import engines
 from aigc_jax.sweeps.trials import ROUTES
 from aigc_jax.training import costs
+from aigc_jax.training.schema import allowed_keys
 
 pytestmark = pytest.mark.usefixtures("option_files")
 
@@ -67,7 +69,7 @@ def test_covering_design_contains_every_allowed_pair():
 
 
 def test_bases_match_the_model_table_and_defaults_are_axis_values():
-    assert BASES.keys() == keys.MODEL.keys()
+    assert BASES.keys() == MODEL.keys()
     for base in BASES:
         assert all(usual(base)[axis] in values for axis, values in axes(base).items()), base
 
@@ -75,7 +77,7 @@ def test_bases_match_the_model_table_and_defaults_are_axis_values():
 def test_every_allowed_value_of_every_key_is_in_a_row():
     walked = met([*first_rows(), *single_rows()], 1)
     for base in BASES:
-        for key in keys.allowed_keys(*base).values():
+        for key in allowed_keys(*base).values():
             for value in key.allowed if key.name not in TESTED_ELSEWHERE else ():
                 axis = (
                     f"{key.name}:{value}"
@@ -99,7 +101,7 @@ ELSEWHERE = {("data.name", name) for name in REAL} | {
 def test_every_data_set_has_a_kind():
     """So that the rows contain it, or test_option_flags trains it with real data."""
     kinds = (options.IMAGES, options.POINTS, options.TEXTS, options.PAIRS, REAL)
-    assert sorted(name for kind in kinds for name in kind) == sorted(keys.DATASETS), (
+    assert {name for kind in kinds for name in kind} == set(data_schema.DATASETS), (
         "add it to IMAGES, POINTS, TEXTS, PAIRS or REAL of tests/options.py"
     )
 
@@ -207,10 +209,16 @@ INSIDE = {
     "media.music.SHARPS",
     "media.music.ACCIDENTALS",
     "training.costs.KINDS",
-    "data.folder.GREY_STEPS",
+    "data.decoding.GREY_STEPS",
+    "data.array_records.SPLITS",
+    "data.hf.SPLITS",
     "data.token_files.SPLITS",
-    "utils.errors.SYNONYMS",
-    "core.hparams.DEFAULTS",
+    "utils.memory.POWERS",
+    "utils.synonyms.VALUES",
+    "methods.hparams.DEFAULTS",
+    "methods.schema.READ_BY",
+    "data.schema.DEFAULTS",
+    "data.schema.LANGUAGE_NAMES",
     "models.inception.POOLS",
     "media.plots.COLOURS",
     "utils.documents.FILES",
@@ -222,10 +230,10 @@ INSIDE = {
 # Tables of other tests, whose files must contain the entries.
 ELSEWHERE_TABLES = {
     "data.cifar.FORMS": "data/test_cifar",
-    "data.cifar.CHECKSUMS": "data/test_cifar",
+    "data.downloads.SOURCES": "data/test_downloads",
     "data.cifar.READERS": "data/test_cifar",
     "core.durations.UNITS": "integration/test_options",
-    "data.tokenizers.MAKERS": "data/test_tokenizers",
+    "cli.completion.SHELLS": "cli/test_list",
 }
 
 
@@ -274,10 +282,7 @@ def tables() -> dict:
 def walked() -> list[set]:
     """The entries that the option tests cover."""
     allowed_ = [
-        set(key.allowed)
-        for base in keys.MODEL
-        for key in keys.allowed_keys(*base).values()
-        if key.allowed
+        set(key.allowed) for base in MODEL for key in allowed_keys(*base).values() if key.allowed
     ]
     return [*allowed_, set(METRICS), set(engines.ENGINES), set(ROUTES), set(costs.HARDWARE)]
 
@@ -288,7 +293,7 @@ def test_every_table_of_alternatives_is_tested():
         "methods.losses.gan.GAN",
         "methods.optimizers.OPTIMIZERS",
         "sweeps.engines.ENGINES",
-        "data.DATASETS",
+        "data.datasets.DATASETS",
         "models.recurrent.CELLS",
     } <= found.keys()
     missing = {

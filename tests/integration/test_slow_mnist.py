@@ -10,7 +10,7 @@ from helpers import DATA, ROOT, script, start_words
 
 import aigc_jax
 from aigc_jax import data
-from aigc_jax.core import config as configs
+from aigc_jax.training import config_files
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def classifier():
     if not (DATA / "mnist").is_dir():
         pytest.skip(f"no real data: {DATA} has no mnist/ (set AIGC_DATA_DIR)")
     probabilities, right = script("parts/judge").train(
-        data.load(configs.load(ROOT / "configs" / "gan_mlp_mnist.py").data, str(DATA))
+        data.load(config_files.load(ROOT / "configs" / "gan_mlp_mnist.py").data, str(DATA))
     )
     assert right > 0.985
     return probabilities

@@ -11,11 +11,10 @@ from texts import ALL
 from tiny_configs import resolved, tiny
 
 import aigc_jax
-from aigc_jax.data import tokenizers
+from aigc_jax.data.tokenizers import huggingface
 from aigc_jax.inference.run import Run
-from aigc_jax.sweeps.launch import delete_unfinished_outputs, estimate_seconds_left
+from aigc_jax.sweeps.launch import delete_unfinished_outputs, estimate_progress
 from aigc_jax.sweeps.sweep import Group
-from aigc_jax.training import run_dir
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
@@ -82,13 +81,12 @@ def test_changed_config_json_is_refused_as_damage(run):
 
 
 def test_replaced_tokenizer_is_refused(tmp_path):
-    (tmp_path / "assets").mkdir()
     run = object.__new__(Run)
     run.dir, run.stored = RunDir(tmp_path), dict(tokenizer=ALL["bpe"].sha256)
-    tokenizers.write(tmp_path / run_dir.TOKENIZER, ALL["bpe"])
+    huggingface.write(tmp_path / huggingface.ASSETS, ALL["bpe"])
     assert run.tokenizer.sha256 == ALL["bpe"].sha256
     del run.tokenizer
-    tokenizers.write(tmp_path / run_dir.TOKENIZER, ALL["characters"])
+    huggingface.write(tmp_path / huggingface.ASSETS, ALL["characters"])
     with pytest.raises(
         UserError, match="is not the tokenizer that the run was trained with; restore it"
     ):
@@ -257,7 +255,7 @@ def test_sweep_restart_clears_only_damaged_trials(finished, tmp_path):
     )
 
 
-def test_seconds_left_is_zero_for_damaged_timings(finished, tmp_path):
+def test_progress_is_unknown_for_damaged_timings(finished, tmp_path):
     group = group_of(finished, tmp_path)
     group.dirs[0].write_status("running", 0)
     for text in (
@@ -267,6 +265,6 @@ def test_seconds_left_is_zero_for_damaged_timings(finished, tmp_path):
         b"\xff\n",
     ):
         (group.dirs[0] / "timings.jsonl").write_bytes(text)
-        assert estimate_seconds_left(group) == 0
+        assert estimate_progress(group) == (0, 0)
     (group.dirs[0] / "timings.jsonl").write_bytes(b'{"step": 4, "seconds": 1, "steps_per_s": 4}\n')
-    assert estimate_seconds_left(group) == 5
+    assert estimate_progress(group) == (4 / 24, 5)

@@ -11,10 +11,10 @@ from tiny_configs import resolved, tiny
 
 import aigc_jax
 from aigc_jax import methods
-from aigc_jax.core import config as configs
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import classifier
 from aigc_jax.models.classifier import Classifier
+from aigc_jax.training import config as configs
 from aigc_jax.utils.errors import UserError
 
 SPEC = Spec("image", (8, 8, 1), 100, classes=10, levels=16)

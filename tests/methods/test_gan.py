@@ -12,7 +12,6 @@ import runs
 from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
-from aigc_jax.core import config as configs
 from aigc_jax.core.rng import fold_in, normal_by_index
 from aigc_jax.data.order import make_train_batch_reader
 from aigc_jax.media import images, plots
@@ -21,6 +20,7 @@ from aigc_jax.methods.gan_penalties import REGULARIZERS
 from aigc_jax.methods.losses import gan as gan_losses
 from aigc_jax.metrics.inputs import take_equal_random_subsets
 from aigc_jax.models.discriminator import minibatch_stddev
+from aigc_jax.training import config as configs
 from aigc_jax.training.evaluation import read_examples
 from aigc_jax.utils.errors import UserError
 

@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from runs import close, compile_programs, train, train_steps, trials
-from tiny_configs import METHODS, dataset, methods_of, tiny
+from tiny_configs import METHODS, dataset, methods_of, resolved, tiny
 
-from aigc_jax.core import config as configs
 from aigc_jax.core import mesh
 from aigc_jax.data.dataset import Spec
 from aigc_jax.data.order import permute_fixed
 from aigc_jax.media import images, sample_files
+from aigc_jax.methods import make_method
+from aigc_jax.methods.schema import METHODS as SCHEMAS
 from aigc_jax.metrics import METRICS
+from aigc_jax.training import config as configs
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.programs import drop_opt_states
 from aigc_jax.training.serialization import digest_leaves, flatten_state
@@ -32,6 +34,15 @@ def some_of(quick, slow):
 def main_sampler(programs):
     """The first sampler, whose samples a run saves."""
     return next(iter(programs.method.samplers))
+
+
+def test_schema_declares_the_samplers_of_every_method():
+    for name in METHODS:
+        config = tiny(name)
+        if config.method == "vae":  # of two latents, it also has a manifold
+            config = configs.override(config, {"latent_dims": (2,)})
+        method = make_method(resolved(config), dataset(config).spec)
+        assert method.samplers.keys() == SCHEMAS[config.method].samplers.keys(), name
 
 
 @most_methods

@@ -14,7 +14,6 @@ from scipy.special import ndtri
 from tiny_configs import tiny
 
 from aigc_jax import methods
-from aigc_jax.core import config as configs
 from aigc_jax.core import mesh, sharding
 from aigc_jax.core.method import Method
 from aigc_jax.data.dataset import Spec
@@ -23,6 +22,7 @@ from aigc_jax.methods.losses import latents as latent_losses
 from aigc_jax.methods.vae import OBJECTIVES
 from aigc_jax.metrics import METRICS
 from aigc_jax.metrics.inputs import MetricInputs
+from aigc_jax.training import config as configs
 from aigc_jax.utils.errors import UserError
 
 random = np.random.RandomState(0)

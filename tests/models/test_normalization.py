@@ -12,13 +12,13 @@ import pytest
 from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
-from aigc_jax.core import config as configs
 from aigc_jax.core.rng import EVALUATE, fold_in, normal_by_index
 from aigc_jax.methods.gan import STANDING
 from aigc_jax.methods.networks import make_network
 from aigc_jax.models.gan_dcgan import DCGenerator
 from aigc_jax.models.normalization import BatchNorm
 from aigc_jax.models.reductions import broadcast_leading, sum_leading
+from aigc_jax.training import config as configs
 from aigc_jax.training.compilation import ONCE, Program
 
 pytestmark = pytest.mark.unit

@@ -84,8 +84,8 @@ def test_errors_of_runs_and_sweeps_name_arguments(examples):
     run = aigc_jax.load(examples[0] / "gan")
     assert repr(run) == f"Run({str(examples[0] / 'gan')!r}, step 20)"
     for call, words in (
-        (lambda: run.sample(split="foo"), "^split=foo is none of train, valid, test"),
-        (lambda: run.evaluate("foo"), "^split=foo is none of train, valid, test"),
+        (lambda: run.sample(split="foo"), "^split = 'foo' is none of train, valid, test"),
+        (lambda: run.evaluate("foo"), "^split = 'foo' is none of train, valid, test"),
         (lambda: run.evaluate(samples=1), r"^samples=1 must be an integer in \[2, "),
         (lambda: run.evaluate(samples=0), "^samples=0 must be"),
         (lambda: run.evaluate(metrics="prdc"), "^metrics='prdc' must be a list of names"),

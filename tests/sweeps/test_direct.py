@@ -9,7 +9,8 @@ from aigc_jax.sweeps.evidence import read_rows
 
 EXPERIMENT = """
 from pathlib import Path
-from aigc_jax.core import config as configs
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_files
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.train import train_configs
@@ -17,7 +18,7 @@ from aigc_jax.training.train import train_configs
 CALLS = Path(__file__).with_name("calls")
 
 def run(part, workdir):
-    config = configs.override(configs.load({config!r}), {changes!r} | dict(steps=int(part)))
+    config = configs.override(config_files.load({config!r}), {changes!r} | dict(steps=int(part)))
     train_configs([config], [workdir / part])
     with open(CALLS, "a") as f:
         f.write(part + " ")

@@ -346,7 +346,8 @@ def test_missing_package_is_a_user_error(tmp_path, monkeypatch, name, package):
     with pytest.raises(UserError) as caught:
         engines.ENGINES[name](words(tmp_path), None)
     assert (
-        one_sentence(caught) == f"engine={name} needs the package {package}: pip install {package}"
+        one_sentence(caught)
+        == f"engine={name} needs the package {package}: pip install {package} (extra engines)"
     )
 
 

@@ -121,7 +121,7 @@ def test_writer_statistics_are_counted_from_their_texts():
         written, real, untrained = (
             it.share(rows, writer, source) for source in ("network", "heldout", "untrained")
         )
-        # docs/text.md: one function in 200
+        # docs/studies/writers.md: one function in 200
         assert untrained < written < real and (written > 0.25 or writer == "functions")
 
 
@@ -314,19 +314,20 @@ def test_figure_remakes_committed_evidence_byte_for_byte(path, tmp_path):
         assert (folder / name).read_bytes() == (committed / name).read_bytes(), name
 
 
+# Experiment -> the page of docs/ that discusses it.
 DOCUMENTS = {
-    "kingma_welling_2013_fig2": "vae",
-    "vae_beta": "vae",
-    "vae_mnist": "vae",
-    "iwae_against_elbo": "vae",
-    "vae_variants": "vae",
-    "shakespeare": "text",
-    "finetune": "text",
-    "writers": "text",
-    "gan_menu": "gan",
-    "mode_collapse": "gan",
-    "pac_ring": "gan",
-    "precision": "scaling",
+    "kingma_welling_2013_fig2": "studies/vae",
+    "vae_beta": "studies/vae",
+    "vae_mnist": "studies/vae",
+    "iwae_against_elbo": "studies/vae",
+    "vae_variants": "studies/vae",
+    "shakespeare": "studies/text",
+    "finetune": "studies/text",
+    "writers": "studies/writers",
+    "gan_menu": "studies/gan-losses",
+    "mode_collapse": "studies/mode-collapse",
+    "pac_ring": "studies/pacgan-ring",
+    "precision": "guides/scaling",
 }
 
 
@@ -357,9 +358,9 @@ def test_every_experiment_has_committed_evidence(path):
 
 def test_every_experiment_trains_valid_configs():
     """Those with a sweep as trials; others by what they call config_of with."""
-    from aigc_jax.core import config as configs
     from aigc_jax.sweeps import experiment
     from aigc_jax.sweeps.trials import make_trials
+    from aigc_jax.training import config as configs
 
     arguments = dict(
         mode_collapse=lambda it: [

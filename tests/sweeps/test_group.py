@@ -3,11 +3,11 @@
 import pytest
 from tiny_configs import tiny
 
-from aigc_jax.core import config as configs
 from aigc_jax.sweeps import grid
 from aigc_jax.sweeps.group import GroupTraining
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import make_trials
+from aigc_jax.training import config as configs
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
 

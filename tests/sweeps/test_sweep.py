@@ -12,7 +12,6 @@ from runs import SHORT, make_sweep, shared_programs, train
 from tiny_configs import tiny
 
 import aigc_jax
-from aigc_jax.core import config as configs
 from aigc_jax.sweeps import compare, grid, group, plots, report, route, tables
 from aigc_jax.sweeps.engines.base import EXIT_REFUSED, ExitStatus
 from aigc_jax.sweeps.launch import SweepStatus, count_outcomes, run_unfinished_groups
@@ -22,6 +21,7 @@ from aigc_jax.sweeps.route import (
     choose_route,
     training_program_bytes,
 )
+from aigc_jax.training import config as configs
 from aigc_jax.training.loop import Loop
 from aigc_jax.training.programs import Programs
 from aigc_jax.training.run_dir import RunDir
@@ -29,10 +29,10 @@ from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
 
 
-def carried_out(it, how="vmap"):
-    assert [group.train_group(g.path, how, report=lambda line: None) for g in it.groups()] == [
-        0
-    ] * len(it.groups())
+def carried_out(it, how="vmap", report=lambda line: None):
+    assert [group.train_group(g.path, how, report=report) for g in it.groups()] == [0] * len(
+        it.groups()
+    )
     return it.rows()
 
 
@@ -90,7 +90,11 @@ def test_table_has_means_errors_and_failures(done):
     ).splitlines()
     assert lines[0].startswith("| lr | n | test neg_elbo |") and [
         line.split("|")[2].strip() for line in lines[2:]
-    ] == ["2", "2", "0 of 1"]
+    ] == ["2", "2", "0 of 1, 1 diverged"]
+    failed = done.groups()[0].dirs[4]
+    metric, step = (failed.read_status()[key] for key in ("metric", "step"))
+    note = f"Diverged: {failed.path.name} ({metric} at step {step})."
+    assert note in tables.describe_failed_trials(done.read_results())
     values = [row["neg_elbo"] for row in rows if row["split"] == "test" and row["hp.lr"] == 1e-3]
     assert f"| {np.mean(values):.4g} ({np.std(values, ddof=1) / 2**0.5:.2g}) |" in lines[2]
     pair = [t["id"] for t in done.read_sweep_json()["trials"][:2]]
@@ -124,7 +128,8 @@ def test_equal_rows_give_identical_figures(done):
 
 
 def test_runs_are_compared(done, tmp_path):
-    text = compare.compare_runs([d.path for d in done.groups()[0].dirs[:4:2]], tmp_path / "c.png")
+    blocks = compare.compare_runs([d.path for d in done.groups()[0].dirs[:4:2]], tmp_path / "c.png")
+    text = "\n".join(map(str, blocks))
     assert (
         "hp.lr" in text
         and "\nseed" not in text
@@ -136,7 +141,8 @@ def test_runs_are_compared(done, tmp_path):
 
 
 def test_status_is_one_line(done):
-    line = SweepStatus(done).format_line()
+    line, fraction = SweepStatus(done).format_line()
+    assert fraction == 1
     assert line.startswith("4 done, 1 failed: diverged, valid/neg_elbo ")
     best = min(
         row["neg_elbo"]

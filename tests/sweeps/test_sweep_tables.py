@@ -1,7 +1,5 @@
-"""Tables and figures of sweeps and comparisons: nothing is pooled, mixed or left out
-without a word.
-
-Nothing is trained: rows and statuses are written as a group would write them.
+"""Tables and figures of sweeps and comparisons; rows and statuses are written as a
+group would write them.
 """
 
 import copy
@@ -14,13 +12,14 @@ import pytest
 from helpers import ROOT, experiment_text
 from tiny_configs import tiny
 
-from aigc_jax.core import config as configs
-from aigc_jax.core import keys
 from aigc_jax.sweeps import compare, evidence, grid, plots, report, tables
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import make_trials
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_identity
+from aigc_jax.training.config_identity import IDENTITY_VERSION
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.errors import UserError
@@ -190,11 +189,12 @@ def test_missing_and_unfinished_trials_are_counted(tmp_path, monkeypatch):
     finish(sweep, 3, 7.0)
     finish(sweep, 4, 99.0, (0,), "failed: diverged", test=False)
     cells, notes = table(sweep)
-    assert cells[1:] == [["0.001", "2 of 3", "2 (1)"], ["0.01", "1 of 3", "7"]]
+    assert cells[1:] == [["0.001", "2 of 3", "2 (1)"], ["0.01", "1 of 3, 1 diverged", "7"]]
     assert notes == [
         "6 trials: 3 done, 1 running, 1 failed: diverged, 1 waiting.",
         "Means are over 3 of 6 trials, leaving out 1 trial that failed, 2 trials without a "
         "row of the test split.",
+        f"Diverged: {sweep.read_sweep_json()['trials'][4]['id']}.",
     ]
     text, figure = notes_drawn(sweep, monkeypatch)
     assert text == (
@@ -232,7 +232,7 @@ def test_trials_of_unequal_length_are_not_averaged(tmp_path, monkeypatch):
     assert cells == [
         ["lr", "n", "step", "test neg_elbo"],
         ["0.001", "3", "16", "10 (5.8)"],
-        ["0.01", "1 of 3", "24", "1000"],
+        ["0.01", "1 of 3", "24", "1,000"],
     ]
     assert notes == [
         "Means are over 4 of 6 trials, leaving out 2 trials that ended before the others of "
@@ -256,8 +256,9 @@ def test_diverged_sweep_has_a_table_and_no_traceback(tmp_path, monkeypatch):
         finish(sweep, i, None, (8,), "failed: diverged", test=False)
     mine = Experiment(config="x", sweep=list, metric="test/neg_elbo")
     cells, notes = table(sweep, experiment=mine)
-    assert [row[:2] for row in cells[1:]] == [["0.001", "0 of 3"], ["0.01", "0 of 3"]]
-    assert notes == [
+    failed = "0 of 3, 3 diverged"
+    assert [row[:2] for row in cells[1:]] == [["0.001", failed], ["0.01", failed]]
+    assert notes[:2] == [
         "6 trials: 6 failed: diverged.",
         "Means are over 0 of 6 trials, leaving out 6 trials that failed.",
     ]
@@ -268,7 +269,8 @@ def test_failed_trial_does_not_report_the_untrained_model(tmp_path):
     sweep = swept(tmp_path)
     for i in range(6):
         finish(sweep, i, 48.9, (0,), "failed: diverged", test=False)
-    assert table(sweep)[0][1:] == [["0.001", "0 of 3", ""], ["0.01", "0 of 3", ""]]
+    failed = "0 of 3, 3 diverged"
+    assert table(sweep)[0][1:] == [["0.001", failed, ""], ["0.01", failed, ""]]
 
 
 def test_columns_with_equal_last_parts_have_full_keys():
@@ -430,8 +432,8 @@ def run(path, rows, status="done", **changes):
     it.write_json(
         "config.json",
         dict(
-            identity_version=keys.IDENTITY_VERSION,
-            hash=configs.hash_identity(config),
+            identity_version=IDENTITY_VERSION,
+            hash=config_identity.hash_identity(config),
             changes={},
             data="",
             spec=dict(kind="image", shape=[8, 8, 1], n_train=8),
@@ -443,6 +445,10 @@ def run(path, rows, status="done", **changes):
         it.append_row(row)
     it.close()
     return it.path
+
+
+def compare_as_text(*arguments):
+    return "\n\n".join(map(str, compare.compare_runs(*arguments)))
 
 
 def test_runs_without_a_common_metric_are_compared(tmp_path):
@@ -458,7 +464,7 @@ def test_runs_without_a_common_metric_are_compared(tmp_path):
             **{"hp.lr": 1e30},
         )
     )
-    text = compare.compare_runs(paths, tmp_path / "c.png")
+    text = compare_as_text(paths, tmp_path / "c.png")
     assert "No valid/loss of: a, d." in text and "4 trials: 3 done, 1 failed: diverged." in text
     line = next(line for line in text.splitlines() if line.startswith("valid loss"))
     assert line.split()[2:] == ["-", "2", "2", "-"] and (tmp_path / "c.png").stat().st_size > 5000
@@ -474,7 +480,7 @@ def test_comparison_names_runs_of_unequal_length(tmp_path):
         )
         for n in (9, 13)
     ]
-    text = compare.compare_runs(paths, tmp_path / "c.png")
+    text = compare_as_text(paths, tmp_path / "c.png")
     assert "Last steps differ: 8 (1 trial), 12 (1 trial)." in text
     assert next(line for line in text.splitlines() if line.startswith("valid step")).split()[
         2:
@@ -500,7 +506,7 @@ def test_comparison_of_fifty_runs_has_one_line_per_run(tmp_path, monkeypatch):
         )
         for i in range(50)
     ]
-    text = compare.compare_runs(paths, tmp_path / "c.png")
+    text = compare_as_text(paths, tmp_path / "c.png")
     lines = text.splitlines()
     assert sum(line.startswith("run_") for line in lines) == 100 and max(map(len, lines)) < 200
     assert lines[0].split()[:3] == ["config", "hp.lr", "init_from"] or lines[0].split()[1:3] == [

@@ -10,11 +10,11 @@ from gpt2_directories import SIZES, TOKENS, logits
 
 import aigc_jax
 from aigc_jax.cli import main as cli
-from aigc_jax.core import config as configs
 from aigc_jax.data import tokenizers
-from aigc_jax.data.tokenizers import gpt2 as tokenizer_files
+from aigc_jax.data.tokenizers import huggingface
 from aigc_jax.inference import generation
 from aigc_jax.methods.decoding import SamplingParams
+from aigc_jax.training import config as configs
 from aigc_jax.training import gpt2_weights, init_from
 from aigc_jax.training.serialization import flatten_state
 from aigc_jax.utils.errors import UserError
@@ -77,7 +77,7 @@ def test_init_from_takes_weights_and_tokenizer_file(directory):
         begun.params["net"]["embed"]["embedding"], run.states.params["net"]["embed"]["embedding"]
     )
     given = tokenizers.build((), config.data)
-    assert given.to_json() == tokenizer_files.read_tokenizer(directory).to_json()
+    assert given.files == huggingface.read(directory).files
 
 
 def damaged(directory, what):
@@ -106,7 +106,7 @@ def damaged(directory, what):
         ("layers", "config.json has n_layer = 3"),
         ("config", "is not a GPT-2 config.json"),
         ("other", "activation_function = 'relu'"),
-        ("vocab", "vocab.json cannot be read as a tokenizer"),
+        ("vocab", "vocab.json cannot be used as a tokenizer"),
         ("merges", "vocab.json"),
     ],
 )

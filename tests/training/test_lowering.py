@@ -7,8 +7,8 @@ import pytest
 from jax import export
 from tiny_configs import dataset, methods_of, resolved, tiny
 
-from aigc_jax.core import config as configs
 from aigc_jax.core.mesh import make_mesh
+from aigc_jax.training import config as configs
 from aigc_jax.training.programs import Programs
 
 PLATFORMS = ("cuda", "tpu")

@@ -17,12 +17,12 @@ from runs import close, compile_programs, every_method, train, train_steps, tria
 from tiny_configs import methods_of, tiny
 
 from aigc_jax.core import axes as logical_axes
-from aigc_jax.core import config as configs
 from aigc_jax.core import sharding
 from aigc_jax.core.axes import logical_axis_rules
 from aigc_jax.core.mesh import make_mesh, make_mesh_or_single
 from aigc_jax.core.trees import format_key_path
 from aigc_jax.methods import optimizers
+from aigc_jax.training import config as configs
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.training.serialization import flatten_state

@@ -17,8 +17,9 @@ from runs import newest, run_state
 from tiny_configs import dataset, methods_of, resolved, tiny
 
 import aigc_jax
-from aigc_jax.core import config as configs
 from aigc_jax.inference import run as loads
+from aigc_jax.training import config as configs
+from aigc_jax.training import config_identity
 from aigc_jax.training import loop as loops
 from aigc_jax.training import train as training
 from aigc_jax.training.checkpoints import Checkpoints
@@ -548,7 +549,7 @@ def test_loaded_run_samples_evaluates_and_reads_rows(finished, tmp_path):
     ):
         with pytest.raises(UserError, match=word):
             aigc_jax.load(path)
-    with pytest.raises(UserError, match="neither latest nor best"):
+    with pytest.raises(UserError, match="is none of latest, best"):
         aigc_jax.load(finished, "lastest")
 
 
@@ -591,8 +592,9 @@ def test_missing_wandb_is_a_user_error(tmp_path, monkeypatch):
         train(tiny(run__wandb="offline"), tmp_path)
 
 
-def test_config_json_stores_the_changes(tmp_path):
-    train(tiny(steps=8), tmp_path, changes=[{"hp.lr_g": [1, 2]}])
+def test_config_json_stores_the_file_and_the_changes(tmp_path):
+    origin = dict(source="a.py", changes={"hp.lr_g": [1, 2]})
+    train(tiny(steps=8), tmp_path, origins=[origin])
     stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored["changes"] == {"hp.lr_g": [1, 2]} and stored["config"]["steps"] == 8
-    assert stored["hash"] == configs.hash_identity(configs.from_json_dict(stored["config"]))
+    assert stored.items() >= origin.items() and stored["config"]["steps"] == 8
+    assert stored["hash"] == config_identity.hash_identity(configs.from_json_dict(stored["config"]))

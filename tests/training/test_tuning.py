@@ -14,11 +14,12 @@ from tiny_configs import PAIRS, resolved, tiny
 
 import aigc_jax
 from aigc_jax import data, methods
-from aigc_jax.core import config as configs
 from aigc_jax.data import corpora, pairs
+from aigc_jax.data import schema as data_schema
 from aigc_jax.inference import generation
 from aigc_jax.methods import lora
 from aigc_jax.methods.decoding import SamplingParams
+from aigc_jax.training import config as configs
 from aigc_jax.training import init_from
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.programs import Programs
@@ -38,7 +39,9 @@ JOINED = dict(
 def load_prefix_lm(**more):
     return data.load(
         ConfigDict(
-            configs.DATA | dict(name="pairs", path=str(PAIRS), length=12, prefix_lm=True) | more
+            data_schema.DEFAULTS
+            | dict(name="pairs", path=str(PAIRS), length=12, prefix_lm=True)
+            | more
         )
     )
 
@@ -279,7 +282,9 @@ def test_docstrings_dataset_pairs_docstrings_with_functions(tmp_path, monkeypatc
             f'def f{i}(x):\n    """Adds {i}."""\n    return x + {i}\n'
         )
     monkeypatch.setattr(corpora.sysconfig, "get_path", lambda name: str(tmp_path))
-    found = data.load(ConfigDict(configs.DATA | dict(name="docstrings", length=80, prefix_lm=True)))
+    found = data.load(
+        ConfigDict(data_schema.DEFAULTS | dict(name="docstrings", length=80, prefix_lm=True))
+    )
     assert sum(count for _, count in found.splits.values()) == 40 == len(found.about["files"])
     row = found.take(found.arrays, np.array([0]))["tokens"][0]
     assert re.fullmatch(

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.unit
 # Options of other programs and of the compiler: file -> the words that begin with
 # dashes.
 OPTIONS = {
+    "data/records.py": {"--file_format", "--data_dir"},
     "inference/train.py": {"--xla_gpu_deterministic_ops"},
     "sweeps/engines/local.py": {"--query-gpu", "--format"},
     "sweeps/engines/slurm.py": {
@@ -31,6 +32,11 @@ OPTIONS = {
         "--array",
         "--jobs",
         "--format",
+    },
+    "training/memory.py": {
+        "--xla_cpu_use_fusion_emitters",
+        "--xla_cpu_parallel_codegen_split_count",
+        "--xla_force_host_platform_device_count",
     },
     "training/provenance.py": {"--porcelain"},
 }

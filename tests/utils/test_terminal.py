@@ -1,16 +1,19 @@
 """Untrusted text on a terminal: control and invisible characters are escaped."""
 
 import io
+import itertools
 import os
 import subprocess
 import sys
 import unicodedata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import ROOT, environment, start_words
 
 from aigc_jax.cli import main as cli
+from aigc_jax.data import folder
 from aigc_jax.inference import generation
 from aigc_jax.training.progress import Progress
 from aigc_jax.utils import terminal
@@ -98,7 +101,7 @@ def test_modules_print_only_through_terminal():
     """print() is only allowed where no untrusted text is written."""
     import ast
 
-    allowed = {"terminal.py", "progress.py", "folder.py"}
+    allowed = {"terminal.py"}
     for path in [ROOT / "launch.py", *(ROOT / "aigc_jax").rglob("*.py")]:
         calls = [
             n
@@ -122,15 +125,32 @@ class OutStream(Screen):
     __module__ = "ipykernel.iostream"
 
 
+@pytest.fixture(autouse=True)
+def capable_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "CI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+IN_PLACE = "\r\x1b[Kstep 10\r\x1b[Kstep 9\r\x1b[Kdone\n"
+LINES = "step 10\nstep 9\ndone\n"
+
+
 @pytest.mark.parametrize(
-    "file, written",
+    "file, variables, written",
     [
-        (Screen(True), "\r\x1b[Kstep 10\r\x1b[Kstep 9\r\x1b[Kdone\n"),
-        (OutStream(False), "\rstep 10\rstep 9 \rdone  \n"),
-        (Screen(False), "step 10\nstep 9\ndone\n"),
+        (Screen(True), {}, IN_PLACE),
+        (Screen(True), dict(CI="false"), IN_PLACE),
+        (Screen(True), dict(CI="1"), LINES),
+        (Screen(True), dict(NO_COLOR="1"), LINES),
+        (Screen(True), dict(TERM="dumb"), LINES),
+        (OutStream(False), {}, "\rstep 10\rstep 9 \rdone  \n"),
+        (Screen(False), {}, LINES),
     ],
 )
-def test_status_line_overwrites_itself_where_supported(file, written):
+def test_status_line_overwrites_itself_where_supported(file, variables, written, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     line = StatusLine(file)
     line.write_line("step 10")
     line.write_line("step 9")
@@ -148,3 +168,49 @@ def test_notebook_progress_is_one_line():
     said = file.getvalue()
     assert said.count("\n") == 1 and said.endswith("\n") and "\x1b" not in said
     assert said.startswith("\rstep 4/4  100%") and "loss 1" in said
+
+
+def test_status_interval_is_kept_from_the_last_line(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "perf_counter", lambda: now[0])
+    line = StatusLine(Screen(False), log_seconds=5.0)
+    assert line.is_due()  # the first line at once
+    line.write_line("step 1")
+    now[0] += 4.9
+    assert not line.is_due()
+    now[0] += 0.2
+    assert line.is_due()
+    line.restart_interval()
+    assert not line.is_due()
+
+
+def test_crash_ends_the_progress_line(capsys):
+    from aigc_jax.training.train import _record_crashes
+
+    file = Screen(True)
+    progress = Progress(0, 4, file)
+    progress.start_clocks()
+    progress.update(1, dict(loss=np.ones(1)), lambda *_: None)
+    with pytest.raises(ValueError), _record_crashes([], SimpleNamespace(progress=progress, step=1)):
+        raise ValueError
+    assert file.getvalue().startswith("\r\x1b[Kstep 1/4  25%") and file.getvalue()[-1] == "\n"
+
+
+def test_progress_over_items_is_one_line_that_ends_with_the_last(monkeypatch):
+    """Of a terminal; a task that is shorter than the interval has no line in a log."""
+    now = itertools.count()
+    monkeypatch.setattr(terminal.time, "perf_counter", lambda: float(next(now)))
+    for file, written in ((Screen(True), 3), (Screen(False), 0)):
+        monkeypatch.setattr(sys, "stderr", file)
+        assert list(folder.iterate_with_progress("reading", "abc", 3)) == ["a", "b", "c"]
+        assert file.getvalue().count("images") == written
+        assert file.getvalue()[-20:] in ("reading 3 of 3 images\n"[-20:], "")
+
+
+def test_progress_over_items_ends_its_line_at_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Screen(True))
+    monkeypatch.setattr(terminal.time, "perf_counter", map(float, itertools.count()).__next__)
+    items = folder.iterate_with_progress("reading", "abc", 3)
+    next(items)
+    items.close()
+    assert sys.stderr.getvalue().endswith("reading 1 of 3 images\n")

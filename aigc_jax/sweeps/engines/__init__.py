@@ -74,6 +74,13 @@ def check_engine_settings(
         )
 
 
+# name -> help
+HELP = {
+    "local": "processes on this machine, by default one per GPU",
+    "slurm": "an array of jobs of sbatch, by submitit; preempted programs are requeued",
+    "ray": "tasks of a Ray cluster",
+    "k8s": "writes the manifest of a Kubernetes job and runs nothing",
+}
 # name -> (settings, directory of the compilation cache) -> engine. Its
 # run(jobs, on_poll) returns how each job ended, or None if it only wrote a manifest.
 ENGINES: dict[str, Callable[[Namespace, Path | None], Engine]] = {

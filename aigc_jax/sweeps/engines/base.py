@@ -88,7 +88,7 @@ def missing_package_error(engine: str) -> UserError:
     """Return the error of an engine whose package is not installed."""
     package = dict(slurm="submitit").get(engine, engine)
     name = f"{mark_argument('engine')}={engine}"
-    return UserError(f"{name} needs the package {package}: pip install {package}")
+    return UserError(f"{name} needs the package {package}: pip install {package} (extra engines)")
 
 
 def check_resources(settings: Namespace) -> tuple[float, float]:  # CPUs, GPUs of a job

@@ -11,6 +11,7 @@ from aigc_jax.sweeps.engines.base import Job, OnPoll, check_resources, require_i
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.errors import mark_argument, require
+from aigc_jax.utils.quantities import format_count
 from aigc_jax.utils.terminal import print_text
 
 # Retries of an index. Their delays, 10 s and doubled each time, outlast the 120 s after
@@ -73,7 +74,7 @@ class Kubernetes:
                 path, yaml.safe_dump(self.build_manifest(jobs), sort_keys=False, width=1000)
             )
         print_text(
-            f"{path}: {len(jobs)} programs; start them with\n  kubectl create -f "
+            f"{path}: {format_count(len(jobs), 'program')}; start with\n  kubectl create -f "
             f"{shlex.quote(str(path))}"
         )
         print_text("after they finish, the same sweep command writes the table and the figure")
