@@ -59,7 +59,8 @@ VERBS = {
 }
 INTERNAL = {"group": group}  # verbs that other verbs start
 OVERRIDABLE = ("train", "list", "sweep", "plan")  # verbs that take --config.KEY=VALUE
-NOT_PATHS = ("prompt", "address")  # arguments that may be a URL
+# Arguments that are no paths, or of the form of a URL
+NOT_PATHS = ("prompt", "address", "claim", "image", "slurm", "grid")
 
 DESCRIPTION = """\
 Train, evaluate, sample, compare and plan generative models from config files;
