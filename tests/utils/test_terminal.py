@@ -13,7 +13,6 @@ import pytest
 from helpers import ROOT, environment, start_words
 
 from aigc_jax.cli import main as cli
-from aigc_jax.data import folder
 from aigc_jax.inference import generation
 from aigc_jax.training.progress import Progress
 from aigc_jax.utils import terminal
@@ -202,7 +201,7 @@ def test_progress_over_items_is_one_line_that_ends_with_the_last(monkeypatch):
     monkeypatch.setattr(terminal.time, "perf_counter", lambda: float(next(now)))
     for file, written in ((Screen(True), 3), (Screen(False), 0)):
         monkeypatch.setattr(sys, "stderr", file)
-        assert list(folder.iterate_with_progress("reading", "abc", 3)) == ["a", "b", "c"]
+        assert list(terminal.iterate_with_progress("reading", "abc", 3, "images")) == ["a", "b", "c"]
         assert file.getvalue().count("images") == written
         assert file.getvalue()[-20:] in ("reading 3 of 3 images\n"[-20:], "")
 
@@ -210,7 +209,7 @@ def test_progress_over_items_is_one_line_that_ends_with_the_last(monkeypatch):
 def test_progress_over_items_ends_its_line_at_an_error(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Screen(True))
     monkeypatch.setattr(terminal.time, "perf_counter", map(float, itertools.count()).__next__)
-    items = folder.iterate_with_progress("reading", "abc", 3)
+    items = terminal.iterate_with_progress("reading", "abc", 3, "images")
     next(items)
     items.close()
     assert sys.stderr.getvalue().endswith("reading 1 of 3 images\n")
