@@ -201,7 +201,8 @@ def test_progress_over_items_is_one_line_that_ends_with_the_last(monkeypatch):
     monkeypatch.setattr(terminal.time, "perf_counter", lambda: float(next(now)))
     for file, written in ((Screen(True), 3), (Screen(False), 0)):
         monkeypatch.setattr(sys, "stderr", file)
-        assert list(terminal.iterate_with_progress("reading", "abc", 3, "images")) == ["a", "b", "c"]
+        items = terminal.iterate_with_progress("reading", "abc", 3, "images")
+        assert list(items) == ["a", "b", "c"]
         assert file.getvalue().count("images") == written
         assert file.getvalue()[-20:] in ("reading 3 of 3 images\n"[-20:], "")
 
