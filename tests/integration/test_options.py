@@ -141,6 +141,14 @@ ROUNDED_AWAY = {("optimizer", "sgd"), ("gan.regularizers:weight_clipping", True)
 OF_DIFFERENCES = ("wasserstein", "hinge", "relativistic_average")
 
 
+def may_stay(name: str, values) -> bool:
+    """Whether a step may leave the parameter as it is."""
+    if values.get("loss") in OF_DIFFERENCES and re.fullmatch(r"params/d/\w*Dense_\d/bias", name):
+        return True
+    # Float32 beside 1 has steps of 6e-8: a gradient below 0.006 is rounded away.
+    return values.get("optimizer") == "sgd" and name.endswith("/scale")
+
+
 MOST_ROWS = 32  # rows are known when the test runs, since their data files are made then
 
 
@@ -165,8 +173,7 @@ def test_runs_with_every_option(number, tmp_path):
         finite(train(path, base, values))
         options_of_row = set(values.items())
         if not (STAYS & options_of_row or options_of_row >= ROUNDED_AWAY):
-            last = r"params/d/\w*Dense_\d/bias" if values.get("loss") in OF_DIFFERENCES else "none"
-            unchanged = [name for name in still(path) if not re.fullmatch(last, name)]
+            unchanged = [name for name in still(path) if not may_stay(name, values)]
             assert unchanged == [], "the second step did not change these; add to STAYS if right"
         if names or base not in before:
             evaluate(path, names)
