@@ -33,7 +33,8 @@ TINY = [
 @pytest.fixture
 def old(tmp_path):
     with tarfile.open(ROOT / "tests" / "fixtures" / "made_by_3be723d.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python >= 3.11.4
+        archive.extractall(tmp_path)
     return tmp_path
 
 
