@@ -127,7 +127,7 @@ def test_slurm_sweep_resumes_after_scancel_with_the_rows_of_a_local_one(slurm, r
         and f"stopped: Slurm's job {number}_0 ended as CANCELLED" in err
         and "Traceback" not in err
     ), err
-    assert err.splitlines()[-1].startswith("error: 2 trials of")
+    assert err.splitlines()[-1].startswith(f"error: {path} has 2 unfinished trials")
     assert statuses(path) == ["preempted"] * 2 + ["done"] * 2 + ["failed: diverged"]
     path, process = run("slurm", "--engine=slurm", "--time=10")
     assert process.communicate() and process.returncode == 0

@@ -50,6 +50,7 @@ PAGES[NOTEBOOK] = [
 # Compiling takes seconds on the other pages.
 QUICK = ("docs/design/concepts.md",)
 COMING = "docs/guides/coming-from.md"
+DATA = "docs/guides/data.md"  # test_data_guide runs its blocks and commands in their order
 
 
 def shorten(config, overrides):
@@ -136,7 +137,8 @@ def missing_library(block) -> bool:
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(p, marks=[pytest.mark.slow] * (p not in QUICK)) for p in PAGES]
+    "page",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p not in QUICK)) for p in PAGES if p != DATA],
 )
 def test_python_blocks_run(page, made, tmp_path, monkeypatch):
     blocks = [block for block in PAGES[page] if not missing_library(block)]

@@ -145,7 +145,7 @@ def test_refused_group_does_not_fail_other_groups(home, tmp_path):
     ended = finish(path, home, *more, steps=20)
     assert (
         ended.returncode == 1
-        and "4 trials of" in ended.stderr.splitlines()[-1]
+        and "4 unfinished trials" in ended.stderr.splitlines()[-1]
         and "Traceback" not in ended.stderr
     )
     assert (
