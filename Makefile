@@ -3,6 +3,7 @@
 # make test         the test suite; make test-all adds the slow tier
 # make lint         ruff: rules and format; make types: mypy
 # make docs         the site, in site/index.html; any warning is an error
+# make pages        the generated pages of the documentation anew: reference, results, drawings
 # make dist         a wheel and a source distribution in dist/
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
 # make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from the ranges of pyproject.toml
@@ -17,7 +18,7 @@ AIGC := .venv/bin/aigc
 
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo lint types docs check test test-all test-latest dist lock
+.PHONY: demo lint types docs pages check test test-all test-latest dist lock
 
 # The lock, then the project itself, edited in place.
 .venv/installed: requirements.txt pyproject.toml
@@ -43,12 +44,16 @@ types: .venv/installed
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build --strict --quiet
 
+pages: .venv/installed
+	for page in make_config_reference make_reference make_results draw_rooms; do $(BIN) docs/$$page.py || exit 1; done
+
 # Files without the marker are not even imported, which would take as long as the tests.
 UNIT = $(shell grep -rl --include='test_*.py' pytest.mark.unit tests)
 
 check: .venv/installed
-	@begun=$$(date +%s); $(MAKE) --no-print-directory lint && $(BIN) -m pytest -n 2 --dist worksteal -m unit $(UNIT) && \
-	tested=$$(date +%s) && $(MAKE) --no-print-directory types && \
+	@begun=$$(date +%s); $(BIN) -m ruff check . && $(BIN) -m ruff format --check . && \
+	$(BIN) -m pytest -n 2 --dist worksteal -m unit $(UNIT) && \
+	tested=$$(date +%s) && $(BIN) -m mypy && \
 	echo "make check: lint and unit tests $$((tested - begun)) s, types $$(($$(date +%s) - tested)) s"
 
 # Compiling takes one core: two processes share the tests and the compilation cache.

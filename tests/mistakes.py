@@ -50,6 +50,20 @@ MISTAKES = {
     "Hydra's override": Mistake(
         f"train {VAE} hp.lr=0.1", "unexpected argument hp.lr=0.1", "", "--config.hp.lr=0.1?"
     ),
+    "second grid without its flag": Mistake(
+        f"sweep {SWEEP} --grid batch_size=64,128 hp.beta=1,2",
+        "sweep: unexpected argument hp.beta=1,2",
+        "",
+        "--grid hp.beta=1,2?",
+    ),
+    "second key of list": Mistake(
+        "list --config=gan_digits loss hp.r1", "list: unexpected argument hp.r1"
+    ),
+    "no seed": Mistake(f"sweep {SWEEP} --seeds=0", "--seeds=0 must be", "1 to 100,000"),
+    "sweep of one trial": Mistake(f"sweep {SWEEP}", "needs --grid or --seeds"),
+    "flag of no near spelling": Mistake(
+        "evaluate --workdir={run} --step=4", "evaluate takes no --step", "--checkpoint"
+    ),
     "required flag": Mistake("train", "--workdir", "the following arguments are required"),
     "value of a flag": Mistake(f"train {VAE} --extend=x", "--extend: invalid int value: 'x'"),
     "key without a value": Mistake(
@@ -61,6 +75,20 @@ MISTAKES = {
         "--config=gan_digts: no such file",
         "list shows the configs",
         "'gan_digits'?",
+    ),
+    "directory as config": Mistake(
+        "train --config={dir} --workdir={dir}/new",
+        "--config={dir} is a directory, not the file of a config",
+    ),
+    "another method": Mistake(
+        f"train {GAN} --config.method=vae",
+        "config.latent_dim: no such key of config.method = 'vae'",
+        "only config.method = 'gan' has it",
+        "'latent_dims'?",
+    ),
+    "name given twice": Mistake(
+        f"train {GAN} --config.gan.regularizers=r1,r1",
+        "config.gan.regularizers = ('r1', 'r1') names 'r1' more than once",
     ),
     "experiment": Mistake(
         "sweep --experiment=vae_bta --workdir={dir}/new",
@@ -290,7 +318,10 @@ MISTAKES = {
     ),
     "seeds": Mistake(f"sweep {SWEEP} --seeds=-1", "--seeds=-1", "1 to 100,000"),
     "engine": Mistake(
-        f"sweep {SWEEP} --engine=slrum", "--engine = 'slrum'", "local, slurm, ray, k8s", "'slurm'?"
+        f"sweep {SWEEP} --seeds=2 --engine=slrum",
+        "--engine = 'slrum'",
+        "local, slurm, ray, k8s",
+        "'slurm'?",
     ),
     "flag of another engine": Mistake(
         f"sweep {SWEEP} --seeds=2 --cpus=2",

@@ -1,8 +1,19 @@
 """Print the code that completes commands, flags, configs and config keys in a shell.
 
-bash  eval "$(aigc completion bash)"      in ~/.bashrc
-zsh   eval "$(aigc completion zsh)"       in ~/.zshrc
-fish  aigc completion fish > ~/.config/fish/completions/aigc.fish
+bash, a line of ~/.bashrc:
+
+    command -v aigc > /dev/null && eval "$(aigc completion bash)"
+
+zsh, lines of ~/.zshrc:
+
+    autoload -Uz compinit && compinit
+    command -v aigc > /dev/null && eval "$(aigc completion zsh)"
+
+fish, once:
+
+    aigc completion fish > ~/.config/fish/completions/aigc.fish
+
+Where `aigc` is in an environment, run the line of bash or zsh after activating it.
 """
 
 import os
@@ -62,8 +73,6 @@ def complete(parser: ArgumentParser, verbs: Mapping[str, ArgumentParser]) -> Non
       parser: the parser of the command line.
       verbs: {verb: its parser}.
     """
-    import argcomplete
-
     line, known = os.environ.get("COMP_LINE", ""), list_choices()
     for verb in verbs.values():
         for action in verb._actions:
@@ -72,18 +81,35 @@ def complete(parser: ArgumentParser, verbs: Mapping[str, ArgumentParser]) -> Non
                 action.completer = make_completer(choices)  # type: ignore[attr-defined]
         if "--config" in verb._option_string_actions:
             add_config_keys(verb, line)
-    argcomplete.autocomplete(parser)
+    make_finder()(parser)
+
+
+def make_finder() -> Any:
+    """Return argcomplete's finder of completions, which also describes the values in
+    words such as --config.loss=hinge: argcomplete looks for these under the whole word.
+    """
+    from argcomplete import CompletionFinder
+
+    class Finder(CompletionFinder):
+        def quote_completions(self, completions, *args):
+            helps = self.get_display_completions()
+            for word in completions:
+                _, equals, value = word.partition("=")
+                if equals and value in helps:
+                    helps.setdefault(word, helps[value])
+            return super().quote_completions(completions, *args)
+
+    return Finder()
 
 
 def make_completer(choices: Mapping[str, str]) -> Any:
     """Return argcomplete's function of {name: help}, which some shells show."""
-    from argcomplete.completers import ChoicesCompleter
-
-    return ChoicesCompleter(choices)
+    return lambda **_: choices
 
 
 def add_config_keys(verb: ArgumentParser, line: str) -> None:
-    """Add a flag --config.KEY for every key of the config that the line names.
+    """Add a flag --config.KEY for every key of the config that the line names, or the
+    keys themselves to the verb `list`.
 
     Args:
       verb: the parser of a verb.
@@ -96,7 +122,12 @@ def add_config_keys(verb: ArgumentParser, line: str) -> None:
         loaded = config_files.load_with_origins(named[1])
     except UserError:  # the name is not complete yet
         return
-    for name, (key, _, _) in explain_config(loaded, loaded.config).items():
+    explained = explain_config(loaded, loaded.config)
+    topic = next((action for action in verb._actions if action.dest == "topic"), None)
+    if topic is not None:
+        helps = {name: key.help for name, (key, _, _) in explained.items()}
+        topic.completer = make_completer(helps)  # type: ignore[attr-defined]
+    for name, (key, _, _) in explained.items():
         action = verb.add_argument(f"--config.{name}", help=key.help.replace("%", "%%"))
         choices = key.allowed or dict.fromkeys(["True", "False"] if key.type is bool else [], "")
         action.completer = make_completer(choices)  # type: ignore[attr-defined]

@@ -171,10 +171,17 @@ def check_flags(verb: str, words: list[str], parser: Parser) -> None:
         if flag not in known:
             close = (
                 suggest_override(verb, flag, least_similarity=1.0)
-                or format_suggestion(flag, known).replace("'", "")
+                or suggest_flag(flag, known)
                 or suggest_override(verb, flag)
             )
             raise UserError(f"{verb} takes no {flag}; it takes {', '.join(known)}{close}")
+
+
+def suggest_flag(flag: str, known: Sequence[str]) -> str:
+    """Return "; did you mean --seeds?" for a misspelt flag, or ""."""
+    names = [name.removeprefix("--") for name in known]
+    near = format_suggestion(flag.removeprefix("--"), names, least_similarity=0.6)
+    return re.sub("'(.*)'", r"--\1", near)
 
 
 def refuse_urls(args: argparse.Namespace) -> None:
@@ -187,8 +194,8 @@ def refuse_urls(args: argparse.Namespace) -> None:
 
 def suggest_override(verb: str, word: str, least_similarity: float = 0.5) -> str:
     """Return "; did you mean --config.batch_size?" for a word that was meant to set a
-    config key, such as --batch_size or batch_size=32; "" where no key is near, or the
-    verb takes none.
+    config key, such as --batch_size or batch_size=32, or "--grid batch_size=32,64" for
+    several values; "" where no key is near, or the verb takes none.
 
     Args:
       verb: the verb.
@@ -201,7 +208,8 @@ def suggest_override(verb: str, word: str, least_similarity: float = 0.5) -> str
         return ""
     name, equals, value = word.lstrip("-").partition("=")
     near = format_key_suggestion(name, configs.list_all_keys(), (), least_similarity)
-    return re.sub("'(.*)'", rf"--config.\1{equals}", near).replace("=?", f"={value}?")
+    flag = "--grid " if verb == "sweep" and "," in value else "--config."
+    return re.sub("'(.*)'", rf"{flag}\1{equals}", near).replace("=?", f"={value}?")
 
 
 def find_flag(argument_name: str) -> str:  # "--class" of "label"
@@ -263,7 +271,8 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
         return 1 if words else 0
     if unknown:
         shown = short_repr(" ".join(unknown), quote_strings=False)
-        close = suggest_override(args.verb, unknown[0])
+        is_key = args.verb == "list" and "=" not in unknown[0]  # a second KEY
+        close = "" if is_key else suggest_override(args.verb, unknown[0])
         raise UserError(f"{args.verb}: unexpected argument {shown}{close}")
     if overrides and args.verb not in OVERRIDABLE:
         key = next(iter(overrides))

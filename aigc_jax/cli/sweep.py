@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aigc_jax.sweeps import engines
-from aigc_jax.utils.errors import require
+from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.terminal import print_text, print_warning
 
 if TYPE_CHECKING:
     from aigc_jax.sweeps.experiment import Experiment
+    from aigc_jax.sweeps.request import Request
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="values of a key, such as hp.lr=1e-4,3e-4; repeat for a Cartesian product",
     )
     parser.add_argument(
-        "--seeds", type=int, default=0, metavar="N", help="train each with seeds 0 to N - 1"
+        "--seeds", type=int, default=None, metavar="N", help="train each with seeds 0 to N - 1"
     )
     parser.add_argument(
         "--dry_run",
@@ -159,14 +160,14 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
             return run_custom_experiment(experiment, args, overrides)
     require(args.only is None, "--only is for experiments that train parts by their own function")
     grids = [grid.parse_grid(text) for text in args.grid]
-    request = requests.make_request(args.config, args.experiment, grids, args.seeds, overrides)
+    require(
+        args.seeds != 0,
+        f"{mark_argument('seeds')}=0 must be a number of seeds, 1 to {grid.MOST_TRIALS:,}",
+    )
+    seeds = args.seeds or 0
+    request = requests.make_request(args.config, args.experiment, grids, seeds, overrides)
     if args.dry_run:
-        launch.describe_groups(request.trials)
-        if request.search:
-            print_text(
-                f"the first of {request.search.trials} trials, which the search suggests "
-                f"{request.search.batch} at a time"
-            )
+        describe_request(request)
         return 0
     try:
         complete = requests.run_request(request, args, args.route, args.restart, args.download)
@@ -178,6 +179,18 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     if complete is not None:  # None: the engine wrote a manifest and ran nothing
         requests.write_and_check_outcome(sweep, request.experiment, complete, args.metric)
     return 0
+
+
+def describe_request(request: "Request") -> None:
+    """Print the groups of a request, which the next sweep would train."""
+    from aigc_jax.sweeps import launch
+
+    launch.describe_groups(request.trials)
+    if request.search:
+        print_text(
+            f"the first of {request.search.trials} trials, which the search suggests "
+            f"{request.search.batch} at a time"
+        )
 
 
 def run_custom_experiment(

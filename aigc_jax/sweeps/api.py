@@ -297,10 +297,6 @@ def sweep(
     _check_arguments(workdir, overrides, seeds, slots, engine_settings or {})
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))
     check_metric_syntax(metric)
-    require(
-        experiment is not None or grid or seeds,
-        f"a sweep of a config needs {mark_argument('grid')} or {mark_argument('seeds')}",
-    )
     settings = DEFAULT_SETTINGS | dict(engine_settings or {})
     settings |= dict(engine=engine, slots=slots, workdir=workdir)
     try:

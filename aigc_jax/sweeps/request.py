@@ -72,6 +72,10 @@ def make_request(
         f"{mark_argument('grid')} and {mark_argument('seeds')}=N",
     )
     assert config is not None
+    require(
+        grids or num_seeds,
+        f"a sweep of a config needs {mark_argument('grid')} or {mark_argument('seeds')}",
+    )
     points = combine_grids(grids, num_seeds)
     loaded = config_files.load_with_origins(config)
     base = _override_base(loaded.config, points, overrides or {})

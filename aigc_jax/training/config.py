@@ -260,7 +260,8 @@ def override(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:  # a 
     """Return a locked copy of a config with some keys replaced.
 
     Hyper-parameters that only the replaced choices read are removed, unless `overrides`
-    sets them too; those that only the new choices read get their defaults. Combinations
+    sets them too; those that only the new choices read get their defaults. Keys that a
+    new method or network lacks are removed where they have their defaults. Combinations
     of values are not checked (`validate_config` does).
 
     Args:
@@ -282,6 +283,12 @@ def override(config: ConfigDict, overrides: dict[str, Any]) -> ConfigDict:  # a 
     unread = {*applicable_hparams(leaves)} - {*applicable_hparams(out)}
     for name in {f"hp.{name}" for name in unread} - {*changes}:
         out.pop(name, None)
+    if first:
+        defaults = {name: key.default for name, key in find_allowed_keys(leaves).items()}
+        defaults |= list_method_defaults(leaves)
+        for name in defaults.keys() & leaves.keys() - table.keys():
+            if leaves[name] == defaults[name]:
+                out.pop(name, None)
     presets = list_method_defaults(out)
     return nest_config(_add_hparams((presets if first else {}) | out, presets))
 

@@ -5,6 +5,7 @@ with user-facing errors.
 import contextlib
 import importlib.util
 import os.path
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -51,21 +52,22 @@ def find_python_file(name_or_path: str | Path, kind: str) -> Path:
     # A file without .py is not a Python file, and must not hide NAME.py.
     found = next((p for p in existing if p.suffix == ".py"), existing[0] if existing else None)
     if found is None:
+        require(
+            not os.path.isdir(name_or_path),
+            f"{mark_argument(kind)}={name_or_path} is a directory, not the file of a {kind}",
+        )
         shipped = sorted((SHARE / folder).glob("*.py"))
         beside = (
             sorted(Path(name_or_path).parent.glob("*.py"))
             if os.path.isdir(Path(name_or_path).parent)
             else []
         )
-        known = [
-            *map(str, beside),
-            *(p.stem for p in shipped),
-            *(f"{folder}/{p.name}" for p in shipped),
-        ]
+        shown = {p.stem: str(p) for p in beside} | {p.stem: p.stem for p in shipped}
+        near = format_suggestion(Path(name_or_path).stem, shown, least_similarity=0.6)
+        near = re.sub("'(.*)'", lambda found: repr(shown[found[1]]), near)
         raise UserError(
-            f"{mark_argument(kind)}={name_or_path}: no such "
-            f"file{format_suggestion(str(name_or_path), known)} ({format_command('list')} shows "
-            f"the {folder})"
+            f"{mark_argument(kind)}={name_or_path}: no such file{near} "
+            f"({format_command('list')} shows the {folder})"
         )
     require(found.suffix == ".py", f"{mark_argument(kind)}={name_or_path} is not a Python file")
     return found

@@ -117,7 +117,7 @@ KEYS = {
     "z": "latent_dim latent_dims", "nz": "latent_dim latent_dims",
     "z_dim": "latent_dim latent_dims", "zdim": "latent_dim latent_dims",
     "latent_size": "latent_dim latent_dims", "latent": "latent_dim latent_dims",
-    "noise_dim": "latent_dim", "latent_dim": "latent_dims size", "n_critic": "critic_steps",
+    "noise_dim": "latent_dim", "latent_dim": "latent_dims", "n_critic": "critic_steps",
     "d_steps": "critic_steps", "n_dis": "critic_steps", "num_d_steps": "critic_steps",
     "critic_iters": "critic_steps", "lambda_gp": "gradient_penalty",
     "gp_weight": "gradient_penalty", "gp_lambda": "gradient_penalty", "r1_gamma": "r1",

@@ -267,7 +267,7 @@ def test_help_describes_the_verb_and_its_flags(capsys, verb):
         (["sample", "--workdir=x", "--nmu=3"], "did you mean --num"),
         (
             ["train", "--workdir=x", "--config=configs/gan_digts.py"],
-            "did you mean 'configs/gan_digits.py'",
+            "did you mean 'gan_digits'",
         ),
         (
             ["train", DIGITS, "--workdir=x", "--config.hp.lr_h=1"],

@@ -10,6 +10,7 @@ from helpers import ROOT, environment, start_words
 
 from aigc_jax.cli import list as lists
 from aigc_jax.cli import main as cli
+from aigc_jax.methods import choices
 from aigc_jax.models.schema import MODEL
 from aigc_jax.training import key_help
 from aigc_jax.training.schema import allowed_keys
@@ -102,10 +103,12 @@ def test_every_key_and_every_allowed_name_has_help():
                 assert words and not words.endswith("."), (name, value)
 
 
-def complete(line: str, tmp_path) -> list[str]:
+def complete(line: str, tmp_path, shell="bash") -> list[str]:
     """The completions of a command line, by argcomplete's protocol."""
     out = tmp_path / "completions"
-    asked = dict(_ARGCOMPLETE="1", COMP_LINE=line, COMP_POINT=str(len(line)))
+    asked = dict(
+        _ARGCOMPLETE="1", COMP_LINE=line, COMP_POINT=str(len(line)), _ARGCOMPLETE_SHELL=shell
+    )
     asked |= dict(_ARGCOMPLETE_STDOUT_FILENAME=str(out), _ARGCOMPLETE_IFS="\n")
     subprocess.run(start_words(), env=environment() | asked, cwd=ROOT, check=True)
     return out.read_text().split("\n")
@@ -121,10 +124,17 @@ def complete(line: str, tmp_path) -> list[str]:
         ("aigc list --config=lstm_tang --config.model.ce", ["--config.model.cell "]),
         ("aigc sweep --experiment=vae_be", ["--experiment=vae_beta "]),
         ("aigc list toke", ["tokenizers "]),
+        ("aigc list --config=gan_digits gan.aug", ["gan.augment "]),
     ],
 )
 def test_words_are_completed(line, wanted, tmp_path):
     assert complete(line, tmp_path) == wanted
+
+
+def test_zsh_describes_completed_values(tmp_path):
+    found = complete("aigc train --config=gan_digits --config.loss=", tmp_path, "zsh")
+    wanted = {f"--config.loss={name}:{words}" for name, words in choices.GAN_LOSSES.items()}
+    assert {line.replace("\\", "") for line in found} == wanted
 
 
 def test_code_for_shells_is_printed(capsys):

@@ -89,7 +89,7 @@ def test_commands_of_the_page_run(extended):
 @pytest.mark.slow
 def test_shared_tests_pass_with_the_additions(extended):
     update = subprocess.run(
-        [sys.executable, "tests/training/test_schema.py"],
+        [sys.executable, "tests/freeze_defaults.py"],
         cwd=extended, env=environment(extended),
         capture_output=True, text=True,
     )  # fmt: skip

@@ -39,9 +39,10 @@ def commands() -> list[list[str]]:
 
 def test_regularizer_of_the_page_is_listed(extended):
     listed = [words for words in commands() if words[0] == "list"]
-    assert len(listed) == 3
+    assert len(listed) == 4
     shown = [run(extended, words) for words in listed]
     assert "zero_centred" in shown[0] and "slope 0 between" in shown[2]
+    assert "hp.zero_centred=10" in shown[3]
     assert "15 trials" in run(extended, next(w for w in commands() if "--dry_run" in w))
 
 
@@ -56,6 +57,7 @@ def test_commands_of_the_page_run_in_order(extended):
     for words in commands():
         words = [word.replace("steps=4000", "steps=40") for word in words]
         globs = [sorted(extended.glob(word)) if "*" in word else [word] for word in words]
+        assert all(globs), f"the shell finds no file: {words}"
         run(extended, [str(word) for found in globs for word in found])
     folder = extended / "runs" / "zero_centred"
     assert {"rows.csv", "table.md", "figure.png"} <= {p.name for p in folder.iterdir()}

@@ -173,7 +173,10 @@ def test_config_dict_and_grid_make_the_same_trials_as_the_command_line():
         (dict(config="vae_digits", grid="hp.lr"), "^grid='hp.lr' must be a dict such as"),
         (dict(config="vae_digits", seeds=2, metric="loss"), "^metric=loss must be SPLIT/NAME"),
         (dict(config="vae_digits", seeds=2, metric="vaild/loss"), "such as valid/loss, with a spl"),
-        (dict(config="vae_digit"), "^config=vae_digit: no such file; did you mean 'vae_digits'"),
+        (
+            dict(config="vae_digit", seeds=1),
+            "^config=vae_digit: no such file; did you mean 'vae_digits'",
+        ),
         (dict(), "^a sweep needs experiment=FILE, or config=FILE with grid and seeds=N"),
         (dict(config="a", experiment="b"), "^experiment and config cannot be combined"),
         (dict(experiment="vae_beta", seeds=2), "^grid and seeds need config; an experiment"),

@@ -366,12 +366,12 @@ def test_halving_group_with_only_diverged_trials_is_finished(tmp_path):
         (["--experiment=vae_beta", "--only=a"], "--only is for experiments that train parts"),
         (["--experiment=experiments/nothing.py"], "no such file"),
         (
-            ["--config=configs/vae_digits.py", "--engine=slrum"],
+            ["--config=configs/vae_digits.py", "--seeds=2", "--engine=slrum"],
             "--engine = 'slrum' is none of local",
         ),
         (["--config=configs/vae_digits.py", "--grid", "hp.lrr=1"], "config.hp.lrr: no such key"),
         ([], "needs --experiment=FILE, or --config=FILE"),
-        (["--config=configs/vae_digits.py", "--route=vmpa"], "did you mean 'vmap'"),
+        (["--config=configs/vae_digits.py", "--seeds=2", "--route=vmpa"], "did you mean 'vmap'"),
     ],
 )
 def test_invalid_sweeps_are_one_line_errors(capsys, tmp_path, monkeypatch, more, sentence):

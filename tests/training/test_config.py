@@ -207,7 +207,7 @@ def test_invalid_config_files_are_refused(tmp_path, text, word):
         config_files.load(tmp_path / "c.py")
     error_line(e)
     with pytest.raises(UserError, match="did you mean"):
-        config_files.load(tmp_path / "d.py")
+        config_files.load(tmp_path / "cc.py")
 
 
 def test_unknown_run_keys_in_a_file_are_refused():

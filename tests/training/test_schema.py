@@ -9,23 +9,21 @@ import subprocess
 import sys
 
 import pytest
+from freeze_defaults import FROZEN, identity_defaults
 from helpers import ROOT
 from tiny_configs import tiny
 
 from aigc_jax import data, methods, metrics
 from aigc_jax.core.schema import REQUIRED, Key
 from aigc_jax.data import cleaning, decoding, npz, order, pipelines, tokenizers, windows
-from aigc_jax.data import schema as data_schema
 from aigc_jax.methods import (
     gan_penalties,
-    hparams,
     lm,
     networks,
     optimizers,
     schedules,
     vae,
 )
-from aigc_jax.methods import schema as method_schema
 from aigc_jax.methods.gan_networks import AUGMENTATIONS, CONDITIONS
 from aigc_jax.methods.losses import gan as gan_losses
 from aigc_jax.methods.losses import likelihoods
@@ -129,33 +127,9 @@ def test_allowed_values_match_the_registries():
         assert set(found.allowed) == set(table), found.name
 
 
-FROZEN = ROOT / "tests" / "fixtures" / "frozen_defaults.json"
-
-
-def identity_defaults() -> dict:
-    """{name of the key: its default} of all keys of the identity; keys of a method or a
-    network are prefixed with its name.
-    """
-    shown = lambda k: repr(k.default) if k.default is REQUIRED else k.default
-    out = {k.name: shown(k) for k in (*schema.BASE, *data_schema.DATA, *hparams.HPARAMS)}
-    out |= {
-        f"{name}: {k.name}": shown(k)
-        for name, method in method_schema.METHODS.items()
-        for k in method.keys
-    }
-    for (method, network), parts in MODEL.items():
-        of = "/".join(filter(None, (method, network)))
-        out |= {
-            f"{of}: {'.'.join(filter(None, ('model', part, k.name)))}": shown(k)
-            for part, own in parts.items()
-            for k in own
-        }
-    return json.loads(json.dumps(out))
-
-
 def test_defaults_are_frozen_within_an_identity_version():
     """With another default, a config that omits the key would describe another run.
-    `python tests/training/test_schema.py` adds new keys to the file.
+    `python tests/freeze_defaults.py` adds new keys to the file.
     """
     frozen = json.loads(FROZEN.read_text())
     if frozen["identity_version"] == config_identity.IDENTITY_VERSION:
@@ -163,23 +137,9 @@ def test_defaults_are_frozen_within_an_identity_version():
         assert {name: now.get(name) for name in frozen["defaults"]} == frozen["defaults"], (
             "raise config_identity.IDENTITY_VERSION"
         )
-        assert now.keys() == frozen["defaults"].keys(), (
-            "new keys: python tests/training/test_schema.py"
-        )
+        assert now.keys() == frozen["defaults"].keys(), "new keys: python tests/freeze_defaults.py"
     else:
-        pytest.fail("a new identity version: python tests/training/test_schema.py")
-
-
-def freeze():
-    """Writes the file; fails if a default changed without a new identity version."""
-    frozen, now = json.loads(FROZEN.read_text()), identity_defaults()
-    if frozen["identity_version"] == config_identity.IDENTITY_VERSION:
-        changed = [name for name, value in frozen["defaults"].items() if now.get(name) != value]
-        assert not changed, f"raise config_identity.IDENTITY_VERSION: {changed}"
-    FROZEN.write_text(
-        json.dumps(dict(identity_version=config_identity.IDENTITY_VERSION, defaults=now), indent=1)
-        + "\n"
-    )
+        pytest.fail("a new identity version: python tests/freeze_defaults.py")
 
 
 def test_new_key_at_its_default_changes_no_hash(monkeypatch):
@@ -396,7 +356,3 @@ def test_order_of_changes_is_independent_of_the_hash_seed():
     )
     said = {run(seed) for seed in "0123"}
     assert len(said) == 1 and "('seed', [0, 3])" in said.pop()
-
-
-if __name__ == "__main__":
-    freeze()
