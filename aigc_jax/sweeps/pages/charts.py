@@ -235,6 +235,6 @@ def make_axis(name: str, values: list[Any]) -> dict[str, Any]:
     label = plain_label(name.removeprefix("config."))
     if all(is_number):
         smallest, largest = min(values), max(values)
-        scale = "log" if smallest > 0 and largest / smallest >= 30 else "linear"
+        scale = "log" if smallest > 0 and largest / smallest >= 10 else "linear"
         return dict(name=label, scale=scale, values=[round_float32(v) for v in values])
     return dict(name=label, scale="text", values=[plain_label(v) for v in values])

@@ -101,7 +101,7 @@ function layout(xTitle, yTitle, more = {}) {
     automargin: true, ticks: "outside", tickcolor: css("--line"), exponentformat: "power" };
   return { font: { family: css("--font"), size: 12, color: css("--muted") }, showlegend: false,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
-    margin: { l: 58, r: 10, t: 10, b: 44 }, autosize: true,
+    margin: { l: 58, r: 20, t: 10, b: 44 }, autosize: true,
     hoverlabel: { bgcolor: css("--raised"), bordercolor: css("--line"), align: "left",
       font: { color: css("--text"), family: css("--font") } },
     xaxis: { ...axis, title: { text: xTitle, standoff: 8 }, ...more.xaxis },
@@ -113,7 +113,7 @@ const CONFIG = { displaylogo: false, responsive: true,
 
 function drawCurves(figure) {
   const chart = data.charts[Number(figure.dataset.chart)];
-  const title = chart.unit ? `${chart.name} (${chart.unit})` : chart.name;
+  const title = chart.unit || chart.name.slice(chart.name.indexOf(" ") + 1);
   Plotly.react(one(".plot", figure), curveTraces(chart), layout("training step", title, {
     xaxis: { type: options.logx ? "log" : "linear" },
     yaxis: { type: options.logy && chart.positive ? "log" : "linear" },

@@ -102,6 +102,10 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
     runs = [record.run for record in records]
     preferred = order_trials(table, results.trials) if table else []
     drawn = samples.embed_samples(samples.list_samples(runs), preferred)
+    main_metric = find_main_metric(collection, table)
+    names = table.names if table else []
+    metrics = [*names[main_metric : main_metric + 1], *names[:main_metric]][:2]
+    shown_trials = list_trials(collection, table, metrics, folder)
     data, notes = make_data(collection, table, drawn)
     failed = [r for r in records if r.status.startswith("failed")]
     pending = [r for r in records if r.status not in ("done", "stopped") and r not in failed]
@@ -109,9 +113,10 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
         c=collection,
         kind=collection.kind,
         title=shorten(collection.title),
-        question=[shorten_text(p) for p in collection.question.split("\n\n") if p.strip()],
+        question=split_paragraphs(shorten_text(collection.question)),
         table=table,
         groups=data["groups"],
+        has_best=table is not None and any(c.is_best for arm in table.arms for c in arm.cells),
         differences=list_differences(table),
         claims=collection.comparisons,
         own_table=[
@@ -129,7 +134,10 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
         failed=failed,
         pending=pending,
         statuses=count_statuses(records),
-        trials=list_trials(collection, table, folder),
+        trials=shown_trials,
+        has_commands=any(trial["command"] for trial in shown_trials),
+        main_metric=main_metric,
+        trial_metrics=metrics,
         trials_left=max(0, len(records) - MOST_TRIALS),
         configs=compare_configs(records),
         facts=list_facts(collection),
@@ -147,6 +155,18 @@ def shorten_text(text: str) -> str:
     return escape_controls(text if len(text) <= 20_000 else text[:20_000] + "\u2026")
 
 
+def split_paragraphs(text: str) -> list[tuple[bool, str]]:  # (is code, paragraph)
+    """Return the paragraphs of a docstring; of code those whose lines are indented."""
+    out = []
+    for block in text.split("\n\n"):
+        lines = block.strip("\n").splitlines()
+        if block.strip():
+            is_code = all(line.startswith("    ") for line in lines)
+            words = "\n".join(line[4:] for line in lines) if is_code else " ".join(block.split())
+            out.append((is_code, words))
+    return out
+
+
 def order_trials(table: summary.Summary, trials: list[dict]) -> list[int]:
     """Return the indices of the trials: the first of every arm, then the second."""
     order = {trial["trial"]: i for i, trial in enumerate(trials)}
@@ -158,7 +178,8 @@ def make_data(
     collection: Collection, table: summary.Summary | None, drawn: samples.Samples
 ) -> tuple[dict[str, Any], list[str]]:  # JSON of page.js, notes
     """Return the data of page.js, and notes about what the charts leave out."""
-    results, notes = collection.results, []
+    results = collection.results
+    notes: list[str] = []
     data: dict[str, Any] = dict(
         groups=[], arms=[], charts=[], axes=[], finals={}, steps=[], series=drawn.series
     )
@@ -180,6 +201,15 @@ def make_data(
         }
     data["units"] = charts.UNITS
     return data, notes
+
+
+def find_main_metric(collection: Collection, table: summary.Summary | None) -> int:
+    """Return the index of the metric that hyper-parameters are shown against first: the
+    one to show, else config.best_metric, else the first.
+    """
+    results, names = collection.results, table.names if table else []
+    wanted = (results.metric or results.best).partition("/")[2]
+    return names.index(wanted) if wanted in names else 0
 
 
 def list_differences(table: summary.Summary | None) -> list[list[dict[str, Any]]]:
@@ -214,9 +244,9 @@ def count_statuses(records: list[TrialRecord]) -> list[tuple[str, int]]:
 
 
 def list_trials(
-    collection: Collection, table: summary.Summary | None, folder: Path
+    collection: Collection, table: summary.Summary | None, metrics: list[str], folder: Path
 ) -> list[dict[str, Any]]:
-    """Return the lines of the table of trials."""
+    """Return the lines of the table of trials, with the last values of `metrics`."""
     last = tables.last_rows(collection.results.rows, table.split) if table else {}
     out = []
     pairs = zip(collection.results.trials, collection.records, strict=True)
@@ -229,7 +259,7 @@ def list_trials(
                 seed=trial.get("seed", ""),
                 status=record.status,
                 step=row.get("step", record.step),
-                metrics=[row.get(name) for name in table.names[:3]] if table else [],
+                metrics=[row.get(name) for name in metrics],
                 href=link(record.run.path, folder) + "/" if record.run else "",
                 command=escape_controls(format_train_command(record.origin, record.name)),
             )

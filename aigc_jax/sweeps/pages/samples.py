@@ -27,6 +27,7 @@ MOST_STEPS = 12  # of a slider, where the images are many
 MOST_LETTERS = 6_000  # of one text
 MOST_FILES = 5_000  # of a directory
 SIDES = (720, 480, 320, 224, 160, 112)  # pixels of a thumbnail, the largest first
+LEAST_BYTES = 0.08  # of a pixel of a lossy image; larger thumbnails are not tried
 KINDS = {".png": "image", ".jpg": "image", ".webp": "image", ".txt": "text", ".wav": "sound"}
 _STEP = re.compile(r"step_(\d{1,12})(?:_([\w.-]{1,40}))?")
 
@@ -156,33 +157,37 @@ def encode_thumbnail(path: Path, most_bytes: int) -> tuple[str, bool]:  # data U
     from PIL import Image
 
     with open_regular_file(path) as f:
-        if path.stat().st_size > MOST_FILE_BYTES:
-            raise UserError(f"{path.stat().st_size:,} bytes are too many")
+        num_bytes = path.stat().st_size
+        if num_bytes > MOST_FILE_BYTES:
+            raise UserError(f"{num_bytes:,} bytes are too many")
         with Image.open(f, formats=("PNG", "JPEG", "WEBP")) as image:
             width, height = image.size  # of the header: nothing is decoded yet
             if width * height > MOST_PIXELS:
                 raise UserError(f"{width:,} x {height:,} pixels are too many")
-            whole = image.convert("RGB")
-    sides = [side for side in SIDES if side < max(width, height)]
-    for side in [max(width, height)] * (max(width, height) <= SIDES[0]) + sides:
-        small = whole.copy()
+            full = image.convert("RGB")
+    largest = max(width, height)
+    sides = [side for side in (min(largest, SIDES[0]), *SIDES) if side <= largest]
+    cheap = [side for side in sides if side * side * LEAST_BYTES <= most_bytes]
+    for side in cheap or sides[-1:]:
+        small = full.copy()
         small.thumbnail((side, side))
-        data = encode_image(small)
+        is_small = num_bytes <= most_bytes or side < 200
+        data = encode_image(small, most_bytes if is_small else 0)
         if len(data) <= most_bytes:
             break
     return data, small.size != (width, height)
 
 
-def encode_image(image: Any) -> str:  # data URI
-    """Return an image as the smaller one of a lossless and a lossy WebP, as a data URI.
-    Only large images may be lossy.
+def encode_image(image: Any, most_lossless: int) -> str:  # data URI
+    """Return an image as a lossless WebP of at most `most_lossless` bytes, or else as a
+    lossy one, as a data URI.
     """
     content = io.BytesIO()
-    image.save(content, "WEBP", lossless=True, method=2)
-    if content.tell() > 12_000:
-        lossy = io.BytesIO()
-        image.save(lossy, "WEBP", quality=82, method=4)
-        content = min(content, lossy, key=lambda file: file.tell())
+    if most_lossless:
+        image.save(content, "WEBP", lossless=True, method=1)
+    if not most_lossless or content.tell() * 4 > most_lossless * 3 - 99:
+        content = io.BytesIO()
+        image.save(content, "WEBP", quality=75, method=1)
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 

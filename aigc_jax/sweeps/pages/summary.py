@@ -32,7 +32,7 @@ class Arm(NamedTuple):
     values: tuple
     members: list[str]
     comparable: list[str]  # the trials of the mean
-    count: str  # "2 of 3, 1 diverged"
+    num_trials: str  # "2 of 3, 1 diverged"
     step: str  # of the last rows; "" without one
     cells: list[Cell]
 
@@ -78,8 +78,8 @@ def summarize_arms(results: Results, best_mode: str = "min") -> Summary:
         cells = [make_cell(name, own, last, seeds) for name in names]
         step = format_count(last[own[0]]["step"]) if own else ""
         label = label_arm(varied, values) or tables.format_trials(len(members))
-        count = n + tables.count_failures(results, members)
-        arms.append(Arm(label, values, members, own, count, step, cells))
+        n += tables.count_failures(results, members)
+        arms.append(Arm(label, values, members, own, n, step, cells))
     directions = {results.best.partition("/")[2]: best_mode}
     arms = mark_best(arms, [directions.get(name, "") for name in names])
     has_steps = len({arm.step for arm in arms} - {""}) > 1
@@ -172,7 +172,7 @@ def format_difference(difference: Difference | None, expected: int) -> str:
     """Return "-3.44 [-3.9, -2.9]"; ", n = 2" is appended unless n is `expected`."""
     if difference is None:
         return ""
-    number = lambda x: f"{x:+.4g}".replace("-", "\u2212")
+    number = lambda x: f"{x:+.4g}".replace("-", "\u2212") if x else "0"
     text = number(difference.mean)
     if difference.low is not None and difference.high is not None:
         text += f" [{number(difference.low)}, {number(difference.high)}]"
