@@ -7,6 +7,7 @@ is.
 
 import dataclasses
 import itertools
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from aigc_jax.utils.disk import hide_paths
 from aigc_jax.utils.errors import UserError, first_line
 from aigc_jax.utils.python_files import REPOSITORY
 
+MOST_COMMANDS = 20
 MOST_KEYS = 4  # in which runs may differ, so that the keys name them
 
 
@@ -123,7 +125,7 @@ def collect_runs(paths: Sequence[str | Path], metric: str = "") -> Collection:
 
     Args:
       paths: the run directories.
-      metric: the first column of the table; "": config.best_metric, if it is there.
+      metric: the first column of the table, such as "test/loss"; "": any.
     """
     runs = [RunDir(path) for path in paths]
     names = unique_run_names(runs)
@@ -132,8 +134,10 @@ def collect_runs(paths: Sequence[str | Path], metric: str = "") -> Collection:
     pairs = list(zip(names, runs, flat, read, strict=True))
     records = [make_record(n, r, f, read_run_origin(c)) for n, r, f, c in pairs]
     keys = choose_keys(flat)
+    metrics = {key for run in runs for row in run.read_rows() for key in row}
+    rename = lambda values: {f"config.{k}" if k in metrics else k: v for k, v in values.items()}
     known = [
-        dict(trial=name, **values, seed=config.get("seed"))
+        dict(trial=name, **rename(values), seed=config.get("seed"))
         for (name, _, config, _), values in zip(pairs, name_values(names, flat, keys), strict=True)
     ]
     rows = [own | row for own, run in zip(known, runs, strict=True) for row in run.read_rows()]
@@ -148,9 +152,21 @@ def collect_runs(paths: Sequence[str | Path], metric: str = "") -> Collection:
         results,
         records,
         best_mode=str(flat[0].get("best_mode", "min")),
+        commands=list_commands(records),
+        notes=list_notes(results) if rows else ["There is no row yet."],
         environments=[r.environment for r in records],
         folder=runs[0].path if len(runs) == 1 else None,
     )
+
+
+def list_commands(records: Iterable[TrialRecord]) -> list[str]:  # that trained runs
+    """Return the different command lines of environment.json files."""
+    found: dict[str, None] = {}
+    for record in records:
+        words = record.environment.get("command")
+        if isinstance(words, list) and words:
+            found[shlex.join(map(str, words))] = None
+    return list(found)[:MOST_COMMANDS]
 
 
 def choose_keys(flat_configs: list[dict[str, Any]]) -> list[str]:
@@ -196,7 +212,7 @@ def collect_sweep(path: str | Path, experiment: Experiment | None, metric: str =
         results,
         records,
         best_mode=document["best_mode"],
-        commands=[" ".join(words) for words in request.get("commands", [])],
+        commands=list(map(shlex.join, request.get("commands", []))),
         environments=[r.environment for r in records],
         notes=notes,
         folder=sweep.path,

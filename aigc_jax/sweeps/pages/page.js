@@ -148,7 +148,7 @@ function ticksOf(axis) {
 
 function metricTitle(metric) {
   const unit = data.units[metric.slice(metric.indexOf(" ") + 1)];
-  return unit ? `${metric} (${unit})` : metric;
+  return typeof unit === "string" ? `${metric} (${unit})` : metric;
 }
 
 function meanTrace(byValue) {
@@ -379,7 +379,7 @@ if (metricChoice) {
 // -- samples
 
 function setUpSeries(box) {
-  const series = data.series[box.dataset.series], isText = box.dataset.kind === "text";
+  const series = data.series[Number(box.dataset.series)], isText = box.dataset.kind === "text";
   const steps = [...new Set(Object.values(series).flatMap((s) => Object.keys(s).map(Number)))].sort((a, b) => a - b);
   const trials = Object.keys(series).map(Number);
   const seeds = [...new Set(trials.map((t) => String(data.seeds[t] ?? "")))];
@@ -407,8 +407,11 @@ function makeCard(trial, content, isText) {
   const card = document.createElement("figure"), caption = document.createElement("figcaption");
   const title = document.createElement("b"), arm = data.arms[armOfTrial[trial]];
   card.className = "card";
-  title.textContent = arm === undefined ? "" : plain(arm);
-  caption.append(title, data.trials[trial]);
+  if (arm !== undefined && data.arms.length > 1) {
+    title.textContent = plain(arm);
+    caption.append(title);
+  }
+  caption.append(data.trials[trial]);
   const body = document.createElement(content === undefined ? "div" : isText ? "pre" : "img");
   if (content === undefined) {
     body.className = "absent";

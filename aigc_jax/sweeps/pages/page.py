@@ -6,6 +6,7 @@ import html
 import importlib.util
 import os
 import re
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -99,54 +100,76 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
     """Return the variables of page.html."""
     results, records = collection.results, collection.records
     table = summary.summarize_arms(results, collection.best_mode) if results.trials else None
-    runs = [record.run for record in records]
-    preferred = order_trials(table, results.trials) if table else []
-    drawn = samples.embed_samples(samples.list_samples(runs), preferred)
-    main_metric = find_main_metric(collection, table)
-    names = table.names if table else []
-    metrics = [*names[main_metric : main_metric + 1], *names[:main_metric]][:2]
-    shown_trials = list_trials(collection, table, metrics, folder)
+    files = samples.list_samples([record.run for record in records])
+    drawn = samples.embed_samples(files, order_trials(table, results.trials) if table else [])
     data, notes = make_data(collection, table, drawn)
-    failed = [r for r in records if r.status.startswith("failed")]
-    pending = [r for r in records if r.status not in ("done", "stopped") and r not in failed]
-    return dict(
+    names = [shorten(trial["trial"]) for trial in results.trials]
+    context = dict(
         c=collection,
         kind=collection.kind,
         title=shorten(collection.title),
         question=split_paragraphs(shorten_text(collection.question)),
+        facts=list_facts(collection),
+        made_by=summarize_environments(collection.environments),
+        files=list_links(collection, folder),
         table=table,
-        groups=data["groups"],
         has_best=table is not None and any(c.is_best for arm in table.arms for c in arm.cells),
         differences=list_differences(table),
         claims=collection.comparisons,
+        groups=data["groups"],
+        chart_notes=notes,
+        series=[key.split(": ", 1) for key in drawn.series],
+        sounds=[
+            (names[f.trial], f.path.name, uri, link(f.path, folder)) for f, uri in drawn.sounds
+        ],
+        sample_notes=drawn.notes,
+        configs=compare_configs(records),
+        data=data,
+    )
+    return (
+        context | list_trial_variables(collection, table, folder) | list_row_variables(collection)
+    )
+
+
+def list_trial_variables(
+    collection: Collection, table: summary.Summary | None, folder: Path
+) -> dict[str, Any]:
+    """Return the variables of page.html about trials and their states."""
+    records = collection.records
+    failed = [r for r in records if r.status.startswith("failed")]
+    main_metric = find_main_metric(collection, table)
+    names = table.names if table else []
+    metrics = [*names[main_metric : main_metric + 1], *names[:main_metric]][:2]
+    trials = list_trials(collection, table, metrics, folder)
+    return dict(
+        failed=failed,
+        pending=[r for r in records if r.status not in ("done", "stopped") and r not in failed],
+        statuses=list(Counter(record.status for record in records).items()),
+        keys=tables.shorten_keys(collection.results.varied),
+        trials=trials,
+        trials_left=max(0, len(records) - MOST_TRIALS),
+        trial_metrics=metrics,
+        has_commands=any(trial["command"] for trial in trials),
+        main_metric=main_metric,
+    )
+
+
+def list_row_variables(collection: Collection) -> dict[str, Any]:
+    """Return the variables of page.html about the experiment's own table and figure,
+    and about rows that are of no trials.
+    """
+    rows = collection.results.rows
+    is_bare = bool(rows) and not collection.results.trials
+    return dict(
         own_table=[
             block if isinstance(block, Table) else shorten_text(block)
             for block in parse_markdown(collection.table)
         ],
         own_figure=embed_figure(collection.figure),
-        chart_notes=notes,
-        series=[(key, *key.split(": ", 1)) for key in drawn.series],
-        sounds=[
-            (shorten(results.trials[file.trial]["trial"]), file, uri, link(file.path, folder))
-            for file, uri in drawn.sounds
-        ],
-        sample_notes=drawn.notes,
-        failed=failed,
-        pending=pending,
-        statuses=count_statuses(records),
-        trials=shown_trials,
-        has_commands=any(trial["command"] for trial in shown_trials),
-        main_metric=main_metric,
-        trial_metrics=metrics,
-        trials_left=max(0, len(records) - MOST_TRIALS),
-        configs=compare_configs(records),
-        facts=list_facts(collection),
-        made_by=summarize_environments(collection.environments),
-        bare_rows=list_bare_rows(collection),
-        bare_columns=list(results.rows[0]) if results.rows and not results.trials else [],
-        files=list_links(collection, folder),
-        keys=tables.shorten_keys(results.varied),
-        data=data,
+        bare_columns=list(rows[0]) if is_bare else [],
+        bare_rows=[list(map(tables.format_cell, row.values())) for row in rows[:MOST_ROWS]]
+        if is_bare
+        else [],
     )
 
 
@@ -181,7 +204,13 @@ def make_data(
     results = collection.results
     notes: list[str] = []
     data: dict[str, Any] = dict(
-        groups=[], arms=[], charts=[], axes=[], finals={}, steps=[], series=drawn.series
+        groups=[],
+        arms=[],
+        charts=[],
+        axes=[],
+        finals={},
+        steps=[],
+        series=list(drawn.series.values()),
     )
     data["trials"] = [shorten(trial["trial"]) for trial in results.trials]
     data["seeds"] = [trial.get("seed") for trial in results.trials]
@@ -233,14 +262,6 @@ def list_differences_to(table: summary.Summary, baseline: int) -> list[dict[str,
         lines.append(dict(label=arm.label, n=n, cells=cells))
     lines[baseline]["cells"] = [("baseline", False)] * len(table.names)
     return lines
-
-
-def count_statuses(records: list[TrialRecord]) -> list[tuple[str, int]]:
-    """Return (status, number of trials)."""
-    counts: dict[str, int] = {}
-    for record in records:
-        counts[record.status] = counts.get(record.status, 0) + 1
-    return list(counts.items())
 
 
 def list_trials(
@@ -308,15 +329,6 @@ def list_facts(collection: Collection) -> list[tuple[str, str]]:
     return out
 
 
-def list_bare_rows(collection: Collection) -> list[list[str]]:
-    """Return the first rows of rows.csv, where they are of no trials."""
-    results = collection.results
-    if results.trials or not results.rows:
-        return []
-    columns = list(results.rows[0])
-    return [[tables.format_cell(row[c]) for c in columns] for row in results.rows[:MOST_ROWS]]
-
-
 def list_links(collection: Collection, folder: Path) -> list[tuple[str, str]]:
     """Return (name, relative link) of the existing files beside the rows."""
     if collection.folder is None:
@@ -328,7 +340,7 @@ def list_links(collection: Collection, folder: Path) -> list[tuple[str, str]]:
 
 def link(path: Path, folder: Path) -> str:
     """Return a relative URL of a file, from a page in `folder`."""
-    relative = quote(Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix())
+    relative = quote(os.fsencode(os.path.relpath(path.absolute(), folder.absolute())))
     return relative if relative.startswith((".", "/")) else f"./{relative}"
 
 

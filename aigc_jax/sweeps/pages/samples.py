@@ -215,21 +215,25 @@ def read_texts(files: list[SampleFile], notes: list[str]) -> list[tuple[SampleFi
 
 def embed_sounds(files: list[SampleFile], notes: list[str]) -> list[tuple[SampleFile, str]]:
     """Return WAV files as data URIs within SOUND_BYTES; of the others, ''."""
-    out, left, linked = [], SOUND_BYTES, 0
+    out, left = [], SOUND_BYTES
     for file in files[:MOST_IMAGES]:
-        uri = ""
-        try:
-            size = file.path.stat().st_size
-            if size * 4 // 3 + 100 <= left:
-                with open_regular_file(file.path) as f:
-                    raw = f.read(size)
-                if raw[:4] == b"RIFF" and raw[8:12] == b"WAVE":
-                    uri = f"data:audio/wav;base64,{base64.b64encode(raw).decode()}"
-        except (UserError, OSError):
-            pass
+        uri = encode_sound(file.path, left)
         left -= len(uri)
-        linked += not uri
         out.append((file, uri))
+    linked = sum(not uri for _, uri in out)
     if linked:
         notes.append(f"{format_count(linked, 'sound')} too large for this page, or no WAV: linked.")
     return out
+
+
+def encode_sound(path: Path, most_bytes: int) -> str:
+    """Return a WAV file as a data URI; '' if it is longer than `most_bytes` or no WAV."""
+    most = most_bytes * 3 // 4 - 99
+    try:
+        with open_regular_file(path) as f:
+            raw = f.read(max(0, most) + 1)
+    except (UserError, OSError):
+        return ""
+    if len(raw) > most or raw[:4] != b"RIFF" or raw[8:12] != b"WAVE":
+        return ""
+    return f"data:audio/wav;base64,{base64.b64encode(raw).decode()}"
