@@ -62,6 +62,7 @@ def make_page(collection: Collection, folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=hide_controls,
     )
     environment.filters |= dict(
         short=lambda value: shorten(value, VALUE_LETTERS),
@@ -84,6 +85,13 @@ def make_page(collection: Collection, folder: Path) -> str:
         script=scripts[1],
         hashes=" ".join(map(hash_script, scripts)),
     )
+
+
+def hide_controls(value: Any) -> Any:
+    """Return what a template prints, with escapes for the control characters of text.
+    Only markup of this package has another type than `str`.
+    """
+    return escape_controls(value) if type(value) is str else value
 
 
 def hash_script(text: str) -> str:

@@ -227,7 +227,7 @@ def embed_sounds(files: list[SampleFile], notes: list[str]) -> list[tuple[Sample
 
 
 def encode_sound(path: Path, most_bytes: int) -> str:
-    """Return a WAV file as a data URI; '' if it is longer than `most_bytes` or no WAV."""
+    """Return a WAV file as a data URI of at most `most_bytes`; '' for others."""
     most = most_bytes * 3 // 4 - 99
     try:
         with open_regular_file(path) as f:

@@ -68,11 +68,16 @@ def collect_paths(
     for path in map(Path, paths):
         require(
             (path / "config.json").exists(),
-            f"{path} is no run: config.json is missing{suggest_sibling(path)}; several paths "
-            "must be runs, such as the trials of a sweep",
+            f"{path} is no run: config.json is missing{suggest_path(path)}; several paths must "
+            "be runs, such as the trials of a sweep, SWEEP/trials/*",
         )
     require(experiment is None, f"{mark_argument('experiment')} is for a sweep or its rows")
     return collect_runs(paths, metric), first if len(paths) == 1 else None
+
+
+def suggest_path(path: Path) -> str:  # "; did you mean 'x'?" or ""
+    """Return a suggestion for a path that does not exist."""
+    return "" if path.exists() else suggest_sibling(path)
 
 
 def collect_experiment(path: Path, metric: str) -> Collection:
@@ -86,7 +91,7 @@ def collect_experiment(path: Path, metric: str) -> Collection:
         file = find_python_file(path, "experiment")
     except UserError:
         raise UserError(
-            f"{path} is no directory of a run or a sweep, and no experiment{suggest_sibling(path)}"
+            f"{path} is no directory of a run or a sweep, and no experiment{suggest_path(path)}"
         ) from None
     experiment = experiments.load(file)
     folder = experiment.results_dir
