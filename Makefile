@@ -1,6 +1,7 @@
 # make demo         train a GAN on handwritten digits and look at what it draws, then a small ablation as one program
 # make check        lint, the unit tests and the types, with the time that each took
 # make test         the test suite; make test-all adds the slow tier
+# make test-browser reports in a headless Chromium, with playwright and a chromium on the PATH
 # make lint         ruff: rules and format; make types: mypy
 # make docs         the site, in site/index.html; any warning is an error
 # make dist         a wheel and a source distribution in dist/
@@ -17,7 +18,7 @@ AIGC := .venv/bin/aigc
 
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo lint types docs check test test-all test-latest dist lock
+.PHONY: demo lint types docs check test test-all test-browser test-latest dist lock
 
 # The lock, then the project itself, edited in place.
 .venv/installed: requirements.txt pyproject.toml
@@ -58,6 +59,10 @@ test: .venv/installed
 # With requirements-engines.txt installed, and within tests/integration/slurm.sh, nothing is skipped.
 test-all: .venv/installed
 	$(BIN) -m pytest --slow -n 2 --dist worksteal
+
+# Without playwright (.venv/bin/pip install playwright) or a browser, the tests are skipped.
+test-browser: .venv/installed
+	$(BIN) -m pytest --browser -m browser tests/browser
 
 .venv-latest/installed: pyproject.toml
 	@test -n "$(LATEST)" || { echo "error: no Python >= 3.12 found; name one: make test-latest LATEST=/path/to/python3"; exit 1; }

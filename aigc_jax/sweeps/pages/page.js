@@ -98,14 +98,14 @@ function curveTraces(chart) {
 
 function layout(xTitle, yTitle, more = {}) {
   const axis = { gridcolor: css("--grid"), zerolinecolor: css("--line"), linecolor: css("--line"),
-    automargin: true, ticks: "outside", tickcolor: css("--line"), exponentformat: "power" };
+    ticks: "outside", tickcolor: css("--line"), exponentformat: "SI" };
   return { font: { family: css("--font"), size: 12, color: css("--muted") }, showlegend: false,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
-    margin: { l: 58, r: 20, t: 10, b: 44 }, autosize: true,
+    margin: { l: 64, r: 20, t: 10, b: 44 }, autosize: true,
     hoverlabel: { bgcolor: css("--raised"), bordercolor: css("--line"), align: "left",
       font: { color: css("--text"), family: css("--font") } },
     xaxis: { ...axis, title: { text: xTitle, standoff: 8 }, ...more.xaxis },
-    yaxis: { ...axis, title: { text: yTitle, standoff: 8 }, ...more.yaxis } };
+    yaxis: { ...axis, title: { text: yTitle, standoff: 6 }, nticks: 6, ...more.yaxis } };
 }
 
 const CONFIG = { displaylogo: false, responsive: true,
@@ -177,7 +177,15 @@ const seen = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "250px" });
 all(".chart").forEach((figure) => seen.observe(figure));
-window.addEventListener("beforeprint", drawAll);
+
+// Paper is white: charts are drawn in the colours of the light theme.
+let themeOfScreen;
+window.addEventListener("beforeprint", () => {
+  themeOfScreen = root.dataset.theme || "auto";
+  root.dataset.theme = "light";
+  drawAll();
+});
+window.addEventListener("afterprint", () => { setTheme(themeOfScreen); });
 
 all(".enlarge").forEach((button) => button.addEventListener("click", () => {
   const figure = button.closest(".chart"), large = figure.classList.toggle("large");
@@ -498,7 +506,7 @@ themeButton.addEventListener("click", () => {
   setTheme(themes[(themes.indexOf(root.dataset.theme || "auto") + 1) % themes.length]);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-one("#print").addEventListener("click", () => { drawAll(); print(); });
+one("#print").addEventListener("click", () => print());
 
 const links = new Map(all(".contents a").map((a) => [a.hash.slice(1), a]));
 const place = new IntersectionObserver((entries) => {
