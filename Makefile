@@ -83,7 +83,7 @@ dist: .venv/installed
 	.venv-lock/bin/python $(PIP) uv
 	@touch $@
 
-COMPILE = .venv-lock/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet pyproject.toml --extra dev --extra hf --extra docs
+COMPILE = .venv-lock/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet pyproject.toml --extra dev --extra hf --extra docs --extra report
 
 lock: .venv-lock/installed
 	$(COMPILE) -c constraints.txt -o requirements.txt

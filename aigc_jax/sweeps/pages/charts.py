@@ -55,7 +55,7 @@ def shorten(value: object, letters: int = MOST_LETTERS) -> str:
 
 def plain_label(value: object) -> str:
     """Return untrusted text for a label of Plotly, which reads tags and entities."""
-    return html.escape(shorten(value))
+    return html.escape(shorten(value), quote=False)
 
 
 def round_float32(value: float | None) -> float | None:

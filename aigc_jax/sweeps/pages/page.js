@@ -101,6 +101,7 @@ function layout(xTitle, yTitle, more = {}) {
     ticks: "outside", tickcolor: css("--line"), exponentformat: "SI" };
   return { font: { family: css("--font"), size: 12, color: css("--muted") }, showlegend: false,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--muted"), activecolor: css("--text") },
     margin: { l: 64, r: 20, t: 10, b: 44 }, autosize: true,
     hoverlabel: { bgcolor: css("--raised"), bordercolor: css("--line"), align: "left",
       font: { color: css("--text"), family: css("--font") } },
@@ -108,8 +109,9 @@ function layout(xTitle, yTitle, more = {}) {
     yaxis: { ...axis, title: { text: yTitle, standoff: 6 }, nticks: 6, ...more.yaxis } };
 }
 
+// Only buttons that change the view: others of Plotly send or save data.
 const CONFIG = { displaylogo: false, responsive: true,
-  modeBarButtonsToRemove: ["lasso2d", "select2d", "toImage", "autoScale2d"] };
+  modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
 function drawCurves(figure) {
   const chart = data.charts[Number(figure.dataset.chart)];
@@ -137,11 +139,16 @@ function drawSlice(figure) {
   if (byValue.size < x.length && byValue.size <= 40) traces.push(meanTrace(byValue));
   const type = { log: "log", linear: "linear", text: "category" }[axis.scale];
   Plotly.react(one(".plot", figure), traces, layout(axis.name, metricTitle(metric), {
-    xaxis: { type, ...(type === "category" ? {} : ticksOf(axis)) } }), CONFIG);
+    xaxis: { type, ...ticksOf(axis) } }), CONFIG);
 }
 
 // The values themselves are the ticks, where they are few.
 function ticksOf(axis) {
+  if (axis.scale === "text") {
+    const names = [...new Set(axis.values)];
+    const short = (name) => (name.length > 16 && !name.includes("&") ? `${name.slice(0, 15)}\u2026` : name);
+    return names.length > 24 ? {} : { tickvals: names, ticktext: names.map(short) };
+  }
   const values = [...new Set(axis.values)].sort((a, b) => a - b);
   return values.length > 8 ? {} : { tickvals: values, ticktext: values.map(digits) };
 }
