@@ -8,7 +8,6 @@ import math
 import shlex
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -433,32 +432,17 @@ def test_failing_report_does_not_fail_a_sweep(tmp_path, monkeypatch):
     assert said == ["report: not written: division by zero"]
 
 
-def test_sweep_writes_the_report_unless_it_is_turned_off(tmp_path):
-    words = ["--config=vae_digits", "--config.steps=2", "--seeds=1", "--config.nll_samples=10"]
-    out = done("sweep", *words, f"--workdir={tmp_path / 's'}")
-    assert out.splitlines()[-1] == f"report: {tmp_path / 's' / 'report.html'}"
-    assert (tmp_path / "s" / "report.html").is_file()
-    (tmp_path / "s" / "report.html").unlink()
-    out = done("sweep", *words, f"--workdir={tmp_path / 's'}", "--no_report")
-    assert "report:" not in out and not (tmp_path / "s" / "report.html").exists()
-
-
-def test_500_trials_with_many_samples_stay_small_and_fast(tmp_path):
-    sweep = make_large_sweep(tmp_path / "s")
-    begun = time.perf_counter()
-    done("report", sweep.path)
-    assert time.perf_counter() - begun < 20
-    page = Page(sweep.path / "report.html")
-    assert (sweep.path / "report.html").stat().st_size < LIMIT
-    assert len(page.data["trials"]) == 500 and len(page.tables["trials"]) == 501
-    assert [group["label"] for group in page.data["groups"]] == list(charts.RANKS)
-    assert len({json.dumps(chart["means"]) for chart in page.data["charts"]}) == 3
-    count = sum(len(steps) for steps in page.data["series"][0].values())
-    assert f"{count} of 1,000 image files are in this page" in page.words
-
-
-def make_large_sweep(path):
-    random = grid.random(
-        500, {"hp.lr": grid.loguniform(1e-5, 1e-2), "hp.beta": grid.uniform(0.1, 4)}
-    )
-    return pages.finish(pages.make_sweep(path, random), steps=tuple(range(0, 100, 5)))
+def test_many_arms_are_grouped_by_rank_and_direction(tmp_path):
+    draws = {"hp.lr": grid.loguniform(1e-5, 1e-2)}
+    sweep = pages.finish(pages.make_sweep(tmp_path, grid.random(25, draws)), {*range(20)}, False)
+    table = summary.summarize_arms(sweep.read_results())
+    means = lambda group: [table.arms[i].cells[0].mean for i in group.arms]
+    for mode, worse in (("min", 1), ("max", -1)):
+        groups, note = charts.group_arms(table, "valid/neg_elbo", mode)
+        assert [len(group.arms) for group in groups] == [4] * 5 + [5]
+        assert worse * max(means(groups[0]), key=lambda m: worse * m) < worse * means(groups[1])[0]
+        assert note == "25 combinations of values, in fifths by the rank of test neg_elbo."
+    groups, _ = charts.group_arms(table, "valid/other", "max")
+    assert [group.label for group in groups[:5]] == list(charts.VALUES)
+    page = done("report", sweep.path) and Page(sweep.path / "report.html")
+    assert note in page.words and "differences" not in page.tables

@@ -22,6 +22,7 @@ from aigc_jax.utils.terminal import escape_controls
 
 MOST_GROUPS = 20  # arms with a colour of their own
 RANKS = ("best fifth", "second fifth", "third fifth", "fourth fifth", "last fifth")
+VALUES = ("lowest fifth", "second fifth", "third fifth", "fourth fifth", "highest fifth")
 MOST_CHARTS = 60
 MOST_VALUES = 100_000  # of all charts; curves with more are thinned
 MOST_LETTERS = 120  # of a name
@@ -72,23 +73,34 @@ def choose_colours(count: int) -> list[str]:
     return [f"hsl({round(360 * i / count)}, 60%, 52%)" for i in range(count)]
 
 
-def group_arms(summary: Summary, best_mode: str) -> list[Group]:
-    """Return the groups of the legend: each arm, or of more than MOST_GROUPS fifths by
-    the rank of the first metric, and the arms without a value.
+def group_arms(summary: Summary, best: str, best_mode: str) -> tuple[list[Group], str]:
+    """Return the groups of the legend, and a note about them: each arm, or of more than
+    MOST_GROUPS fifths by the rank of a metric, and the arms without a value.
+
+    Args:
+      summary: the arms.
+      best: ranks the arms, such as "valid/loss"; a metric that no arm has: the first.
+      best_mode: whether its best value is the "min" or the "max".
     """
     arms = summary.arms
     if len(arms) <= MOST_GROUPS:
         colours = choose_colours(len(arms))
-        return [Group(shorten(arm.label), colours[i], [i]) for i, arm in enumerate(arms)]
-    means = [arm.cells[0].mean if arm.cells else None for arm in arms]
-    sign = -1 if best_mode == "max" else 1
-    known = [(sign * mean, i) for i, mean in enumerate(means) if mean is not None]
-    ranked = [i for _, i in sorted(known)]
+        return [Group(shorten(a.label), colours[i], [i]) for i, a in enumerate(arms)], ""
+    name = best.partition("/")[2]
+    is_ranked = name in summary.names
+    column = summary.names.index(name) if is_ranked else 0
+    means = [arm.cells[column].mean if arm.cells else None for arm in arms]
+    sign = -1 if is_ranked and best_mode == "max" else 1
+    ranked = [i for _, i in sorted((sign * m, i) for i, m in enumerate(means) if m is not None)]
     parts = [part.tolist() for part in np.array_split(np.array(ranked, int), len(RANKS))]
-    groups = [Group(*both) for both in zip(RANKS, RANK_COLOURS, parts, strict=True)]
-    rest = [i for i, mean in enumerate(means) if mean is None]
-    groups.append(Group("without a value", "#8a93a0", rest))
-    return [group for group in groups if group.arms]
+    labels = RANKS if is_ranked else VALUES
+    groups = [Group(*both) for both in zip(labels, RANK_COLOURS, parts, strict=True)]
+    groups.append(
+        Group("without a value", "#8a93a0", [i for i, m in enumerate(means) if m is None])
+    )
+    shown = f"{summary.split} {summary.names[column]}" if summary.names else "no metric"
+    note = f"{len(arms)} combinations of values, in fifths by the rank of {shown}."
+    return [group for group in groups if group.arms], note
 
 
 def index_curves(rows: list[dict], varied: Sequence[str]) -> dict[tuple[str, str], Curves]:

@@ -68,7 +68,11 @@ function bandTrace(line, colour) {
 
 function curveTraces(chart) {
   const traces = [];
-  data.groups.forEach((group, g) => {
+  // Of groups by rank the best is drawn last, above the others.
+  const isRanked = data.groups.some((group) => group.arms.length > 1);
+  const order = data.groups.map((group, g) => [group, g]);
+  if (isRanked) order.reverse();
+  order.forEach(([group, g]) => {
     if (hidden.has(g)) return;
     const own = (line) => groupOfArm[line.arm] === g;
     const means = chart.means.filter(own), singles = chart.trials.filter(own);
@@ -88,7 +92,7 @@ function curveTraces(chart) {
         line: { color: group.colour, width: 1, dash: "dash" }, marker: { color: group.colour } });
     }
     traces.push({ ...joinLines(means, meanLabel), ...HOVER, mode: points(means) ? "markers" : "lines",
-      line: { color: group.colour, width: group.arms.length > 1 ? 1.1 : 2 },
+      line: { color: group.colour, width: isRanked ? 1 : 2 }, opacity: isRanked ? 0.6 : 1,
       marker: { color: group.colour }, meta: "mean" });
   });
   return traces.filter((trace) => trace.x.length);
@@ -98,7 +102,7 @@ function curveTraces(chart) {
 
 function layout(xTitle, yTitle, more = {}) {
   const axis = { gridcolor: css("--grid"), zerolinecolor: css("--line"), linecolor: css("--line"),
-    ticks: "outside", tickcolor: css("--line"), exponentformat: "SI" };
+    ticks: "outside", tickcolor: css("--line"), exponentformat: "e" };
   return { font: { family: css("--font"), size: 12, color: css("--muted") }, showlegend: false,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
     modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--muted"), activecolor: css("--text") },
@@ -150,7 +154,9 @@ function ticksOf(axis) {
     return names.length > 24 ? {} : { tickvals: names, ticktext: names.map(short) };
   }
   const values = [...new Set(axis.values)].sort((a, b) => a - b);
-  return values.length > 8 ? {} : { tickvals: values, ticktext: values.map(digits) };
+  const decades = axis.scale === "log" ? Math.log10(values[values.length - 1] / values[0]) : 0;
+  if (values.length > 8) return decades > 1.5 ? { dtick: 1 } : {};
+  return { tickvals: values, ticktext: values.map(digits) };
 }
 
 function metricTitle(metric) {
@@ -327,7 +333,7 @@ function drawParallel() {
     one("#parallel-status").textContent = brushes.size
       ? `${inside} of ${lines.length} trials selected` : `${lines.length} trials`;
   };
-  axes.forEach((axis, i) => drawAxis(svg, axis, i, xOf(i), select));
+  axes.forEach((axis, i) => drawAxis(svg, axis, i, xOf(i), select, i === axes.length - 1 ? width : 0));
   select();
 }
 
@@ -338,13 +344,15 @@ function showTrial(line, axes, t) {
     `${data.trials[t]}: ${axes.map((axis) => `${plain(axis.name)} = ${value(axis)}`).join(", ")}`;
 }
 
-function drawAxis(svg, axis, i, x, select) {
+function drawAxis(svg, axis, i, x, select, width = 0) {
+  const isLast = width > 0;
   const group = element("g", { class: "axis", tabindex: "0", role: "slider", "aria-label": plain(axis.name),
     "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": "0",
     "aria-valuetext": "all" }, svg);
   element("line", { x1: x, x2: x, y1: yOf(0), y2: yOf(1) }, group);
-  element("text", { x, y: i % 2 ? 28 : 14, class: "title", "text-anchor": i ? "middle" : "start",
-    ...(i ? {} : { x: 4 }) }, group, plain(axis.name).slice(0, 34));
+  const anchor = i === 0 ? { x: 4, "text-anchor": "start" }
+    : { x: isLast ? width - 4 : x, "text-anchor": isLast ? "end" : "middle" };
+  element("text", { y: i % 2 ? 28 : 14, class: "title", ...anchor }, group, plain(axis.name).slice(0, 34));
   for (const [f, label] of axisTicks(axis)) {
     element("text", { x: x + 6, y: yOf(f) + 4 }, group, label);
   }
@@ -387,8 +395,14 @@ function drawAxis(svg, axis, i, x, select) {
 const metricChoice = one("#metric");
 if (metricChoice) {
   metricChoice.addEventListener("change", () => { brushes.clear(); redraw(); drawParallel(); });
-  drawParallel();
-  new ResizeObserver(drawParallel).observe(one("#parallel").parentElement);
+  const box = one("#parallel");
+  new ResizeObserver(() => { if (box.childElementCount) drawParallel(); }).observe(box.parentElement);
+  new IntersectionObserver((entries, observer) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    drawParallel();
+  }, { rootMargin: "250px" }).observe(box);
+  window.addEventListener("beforeprint", drawParallel);
 }
 
 // -- samples

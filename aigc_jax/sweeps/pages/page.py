@@ -224,12 +224,13 @@ def make_data(
     data["seeds"] = [trial.get("seed") for trial in results.trials]
     data["status"] = [plain_label(record.status) for record in collection.records]
     if table is not None:
-        groups = charts.group_arms(table, collection.best_mode)
+        groups, note = charts.group_arms(table, results.best, collection.best_mode)
         data["groups"] = [group._asdict() for group in groups]
         data["arms"] = [plain_label(arm.label) for arm in table.arms]
         place = {trial["trial"]: i for i, trial in enumerate(results.trials)}
         data["members"] = [[place[name] for name in arm.members] for arm in table.arms]
         data["charts"], notes = charts.make_curves(results, table)
+        notes = [note] * bool(note) + notes
         data["steps"] = charts.share_steps(data["charts"])
         data["axes"] = charts.make_axes(results)
         data["finals"] = {
@@ -255,7 +256,10 @@ def list_differences(table: summary.Summary | None) -> list[list[dict[str, Any]]
     """
     if table is None or len(table.arms) < 2:
         return []
-    count = len(table.arms) if len(table.arms) <= MOST_BASELINES else 1
+    is_many = len(table.arms) > MOST_BASELINES
+    if is_many and all(len(arm.comparable) < 2 for arm in table.arms):
+        return []  # of a search: single trials beside an arbitrary one
+    count = 1 if is_many else len(table.arms)
     return [list_differences_to(table, baseline) for baseline in range(count)]
 
 
