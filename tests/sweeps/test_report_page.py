@@ -446,3 +446,55 @@ def test_many_arms_are_grouped_by_rank_and_direction(tmp_path):
     assert [group.label for group in groups[:5]] == list(charts.VALUES)
     page = done("report", sweep.path) and Page(sweep.path / "report.html")
     assert note in page.words and "differences" not in page.tables
+
+
+EXPERIMENT = '''"""Does beta matter?
+
+    aigc sweep --experiment=x
+"""
+from aigc_jax.sweeps.experiment import Claim, Experiment
+
+
+def final(rows):
+    return [row["kl"] for row in rows if row["split"] == "test"]
+
+
+EXPERIMENT = Experiment(
+    config="vae_digits",
+    sweep=list,
+    metric="test/kl",
+    table=lambda rows: "| n |\\n|---|\\n| %d |\\n" % len(final(rows)),
+    claims=(
+        Claim(what="KL", source="a paper", published=1.5, values=final, tolerance=0.1),
+        Claim(what="x", source="y", published=1, values=lambda rows: [final(rows)[EXPECTED]],
+              tolerance=1),
+    ),
+)
+'''
+
+
+@pytest.mark.parametrize("expected, outcome", [(2, ["reproduced"] * 2), (99, None)])
+def test_experiment_of_a_sweep_adds_claims_or_says_what_they_lack(tmp_path, expected, outcome):
+    (tmp_path / "x.py").write_text(EXPERIMENT.replace("EXPECTED", str(expected)))
+    sweep = pages.finish(pages.make_sweep(tmp_path / "s", GRID), {0, 1, 3})
+    done("report", sweep.path, f"--experiment={tmp_path / 'x.py'}")
+    page = Page(sweep.path / "report.html")
+    assert "Does beta matter?" in page.words and page.tables["own"] == [["n"], ["3"]]
+    assert page.tables["summary"][0][:3] == ["beta", "n", "test kl"]
+    assert [line[1] for line in page.tables.get("claims", [])[1:]] == (outcome or [])
+    missing = "Claims need the missing trials (list index out of range)."
+    assert (missing in page.words) == (outcome is None)
+
+
+def test_page_without_the_experiment_has_the_question_of_the_request(tmp_path):
+    (tmp_path / "x.py").write_text(EXPERIMENT.replace("EXPECTED", "0").replace("sweep=list",
+        "sweep=lambda: [{'seed': s} for s in range(2)]"))  # fmt: skip
+    asked = request.make_request(None, tmp_path / "x.py")
+    sweep = Sweep(tmp_path / "s")
+    sweep.add_trials(asked.trials, asked.source)
+    request.record_request(sweep, asked)
+    pages.finish(sweep)
+    done("report", sweep.path)
+    page = Page(sweep.path / "report.html")
+    assert "Does beta matter?" in page.words and "claims" not in page.tables
+    assert "aigc train --config=configs/vae_digits.py --config.seed=1" in page.source

@@ -41,3 +41,28 @@ def make_large_sweep(path):
         500, {"hp.lr": grid.loguniform(1e-5, 1e-2), "hp.beta": grid.uniform(0.1, 4)}
     )
     return pages.finish(pages.make_sweep(path, random), steps=tuple(range(0, 100, 5)))
+
+
+EXPERIMENT = """
+from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.utils import documents
+
+
+def run(workdir):
+    documents.write(workdir / "environment.json", {"cores": 2})
+    return [dict(case="a", seed=s, step=t, loss=s + t) for s in range(2) for t in range(3)]
+
+
+EXPERIMENT = Experiment(
+    run=run, table=lambda rows: "| rows |\\n|---|\\n| 6 |\\n", figure=lambda rows, axes: None
+)
+"""
+
+
+def test_experiment_with_its_own_function_ends_with_a_report(tmp_path):
+    (tmp_path / "own.py").write_text(EXPERIMENT)
+    words = [f"--experiment={tmp_path / 'own.py'}", f"--workdir={tmp_path / 's'}"]
+    assert "report: " in done("sweep", *words)
+    page = Page(tmp_path / "s" / "report.html")
+    assert page.tables["own"] == [["rows"], ["6"]] and len(page.data["trials"]) == 2
+    assert [chart["name"] for chart in page.data["charts"]] == ["loss"]
