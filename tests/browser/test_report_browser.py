@@ -111,6 +111,11 @@ def count_drawn(charts):
     }
 
 
+def show_parallel(page):
+    page.locator("#parallel").scroll_into_view_if_needed()
+    page.locator("#parallel path").first.wait_for()
+
+
 # -- a sweep that was trained
 
 
@@ -237,7 +242,7 @@ def test_sliders_and_seeds_choose_the_images(open_page, trained, report):
 
 def test_parallel_coordinates_select_trials_by_dragging_and_by_keys(open_page, report):
     page = open_page(report)
-    page.locator("#parallel").scroll_into_view_if_needed()
+    show_parallel(page)
     status = page.locator("#parallel-status")
     assert status.inner_text() == "6 trials"
     box = page.locator("#parallel .axis rect.hit").first.bounding_box()
@@ -386,7 +391,7 @@ def test_500_trials_open_in_three_seconds(open_page, tmp_path):
     assert min(seconds) < 3, seconds
     page.get_by_label("single trials").check()
     assert count_drawn(read_charts(page)) == count_values(sweep.read_results())
-    page.locator("#parallel").scroll_into_view_if_needed()
+    show_parallel(page)
     assert page.locator("#parallel path").count() == 500
     page.get_by_role("group", name="Groups").get_by_role("button", name="best fifth").click()
     assert page.locator("#parallel path").count() == 100
