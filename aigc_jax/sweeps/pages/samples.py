@@ -143,7 +143,7 @@ def make_thumbnails(files: list[SampleFile], notes: list[str]) -> list[tuple[Sam
         smaller += is_smaller
         out.append((file, uri))
     if smaller:
-        notes.append(f"{format_count(smaller, 'image')} smaller than their files.")
+        notes.append(f"{format_count(smaller, 'thumbnail')}: the files are larger.")
     if refused:
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         notes.append(f"Not opened: {'; '.join(refused[:3])}{more}.")
