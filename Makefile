@@ -1,6 +1,7 @@
 # make demo         train a GAN on handwritten digits and look at what it draws, then a small ablation as one program
 # make check        lint, the unit tests and the types, with the time that each took
 # make test         the test suite; make test-all adds the slow tier
+# make test-browser reports in a headless Chromium, with playwright and a chromium on the PATH
 # make lint         ruff: rules and format; make types: mypy
 # make docs         the site, in site/index.html; any warning is an error
 # make pages        the generated pages of the documentation anew: reference, results, drawings
@@ -18,7 +19,7 @@ AIGC := .venv/bin/aigc
 
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo lint types docs pages check test test-all test-latest dist lock
+.PHONY: demo lint types docs pages check test test-all test-browser test-latest dist lock
 
 # The lock, then the project itself, edited in place.
 .venv/installed: requirements.txt pyproject.toml
@@ -64,6 +65,10 @@ test: .venv/installed
 test-all: .venv/installed
 	$(BIN) -m pytest --slow -n 2 --dist worksteal
 
+# Without playwright (.venv/bin/pip install playwright) or a browser, the tests are skipped.
+test-browser: .venv/installed
+	$(BIN) -m pytest --browser -m browser tests/browser
+
 .venv-latest/installed: pyproject.toml
 	@test -n "$(LATEST)" || { echo "error: no Python >= 3.12 found; name one: make test-latest LATEST=/path/to/python3"; exit 1; }
 	$(LATEST) -m venv .venv-latest
@@ -83,7 +88,7 @@ dist: .venv/installed
 	.venv-lock/bin/python $(PIP) uv
 	@touch $@
 
-COMPILE = .venv-lock/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet pyproject.toml --extra dev --extra hf --extra docs
+COMPILE = .venv-lock/bin/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --quiet pyproject.toml --extra dev --extra hf --extra docs --extra report
 
 lock: .venv-lock/installed
 	$(COMPILE) -c constraints.txt -o requirements.txt

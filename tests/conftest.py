@@ -35,6 +35,7 @@ highest = (0, "")  # of this process
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tier too")
+    parser.addoption("--browser", action="store_true", help="run the tests in a browser too")
 
 
 def pytest_collection_finish(session):
@@ -56,11 +57,11 @@ def drawn_curves(monkeypatch):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--slow"):
-        skip = pytest.mark.skip(reason="slow tier: make test-all")
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(skip)
+    tiers = {"slow": "slow tier: make test-all", "browser": "in a browser: make test-browser"}
+    for name, reason in tiers.items():
+        for item in () if config.getoption(f"--{name}") else items:
+            if name in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def peak_bytes() -> int:

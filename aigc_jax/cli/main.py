@@ -19,6 +19,7 @@ from aigc_jax.cli import (
     figure,
     group,
     plan,
+    report,
     sample,
     sweep,
     train,
@@ -51,6 +52,7 @@ VERBS = {
     "sweep": sweep,
     "figure": figure,
     "compare": compare,
+    "report": report,
     "export": export,
     "plan": plan,
     "data": data,
@@ -75,6 +77,7 @@ many trials as one program.
   {program} sweep    --experiment=vae_beta --workdir=runs/beta
   {program} figure   --experiment=vae_beta
   {program} compare  runs/gan runs/rates/trials/*
+  {program} report   runs/rates
   {program} plan     --config=gpt2_124m --devices=8 --config.run.fsdp=True
   {program} data     --name=mnist --download
   {program} list

@@ -1,7 +1,8 @@
 """Train every trial of a grid or an experiment.
 
 Trials with equal static keys are trained as one program. The same command resumes an
-unfinished sweep. Writes rows.csv, table.md, figure.png and one run directory per trial.
+unfinished sweep. Writes rows.csv, table.md, figure.png, report.html and one run
+directory per trial.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -138,6 +139,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="run the trials of a program all at once (vmap), one after another (map), or by "
         "the faster of both (auto, the default)",
     )
+    parser.add_argument(
+        "--no_report",
+        action="store_true",
+        help="write no report.html at the end (aigc report DIR writes it later)",
+    )
     parser.add_argument("--download", action="store_true", help="download missing data")
     parser.set_defaults(**engines.DEFAULT_SETTINGS)
 
@@ -177,7 +183,9 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
         )
         return 130
     if complete is not None:  # None: the engine wrote a manifest and ran nothing
-        requests.write_and_check_outcome(sweep, request.experiment, complete, args.metric)
+        requests.write_and_check_outcome(
+            sweep, request.experiment, complete, args.metric, with_page=not args.no_report
+        )
     return 0
 
 
@@ -200,6 +208,7 @@ def run_custom_experiment(
     for overrides and flags that the function does not read.
     """
     from aigc_jax.sweeps.direct import run_experiment
+    from aigc_jax.sweeps.pages.write import write_final_report
 
     used = dict(engine=args.engine != "local", grid=args.grid, seeds=args.seeds, metric=args.metric)
     used |= dict(config=overrides, dry_run=args.dry_run, restart=args.restart)
@@ -209,5 +218,8 @@ def run_custom_experiment(
             f"--{flag} is not read by {args.experiment}, whose own training function reads only "
             "--workdir and --only",
         )
-    run_experiment(experiment, Path(args.workdir), args.only.split(",") if args.only else ())
+    workdir = Path(args.workdir)
+    run_experiment(experiment, workdir, args.only.split(",") if args.only else ())
+    if not args.no_report:
+        write_final_report(workdir, experiment, print_text)
     return 0

@@ -238,6 +238,7 @@ def sweep(
     metric: str = "",
     restart: bool = False,
     download: bool = False,
+    report: bool = True,
 ) -> Sweep:
     """Train every trial of a grid or an experiment in separate processes and return the
     sweep. Trials that are finished in `workdir` are not trained again.
@@ -254,8 +255,8 @@ def sweep(
         {"hp.lr": 1e-4, "seed": 3}, as `aigc_jax.sweeps.grid` makes.
       seeds: train each point of the grid with the seeds 0 to seeds - 1; 0: with the
         seed of the config or of the grid.
-      workdir: the output directory of rows.csv, table.md, figure.png, and one run
-        directory per trial.
+      workdir: the output directory of rows.csv, table.md, figure.png, report.html, and
+        one run directory per trial.
       overrides: keys of the config of all trials, such as {"steps": "10 epochs"}.
       experiment: instead of config, grid and seeds, the name or the path of a file
         that defines EXPERIMENT = Experiment(...) with a sweep or a search.
@@ -270,6 +271,8 @@ def sweep(
         is that of `Sweep.table` and `Sweep.figure`.
       restart: delete the output of unfinished or damaged groups first.
       download: download missing data.
+      report: write report.html at the end, if the packages of aigc_jax[report] are
+        installed.
 
     Raises:
       UserError: an argument is wrong (raised before training), or trials could not be
@@ -306,7 +309,7 @@ def sweep(
         raise
     if complete is not None:  # None: the engine wrote a manifest and ran nothing
         write_and_check_outcome(
-            SweepDir(workdir), request.experiment, complete, metric, _say_nothing
+            SweepDir(workdir), request.experiment, complete, metric, _say_nothing, report
         )
     return Sweep(workdir, request.experiment)
 

@@ -86,12 +86,16 @@ def parse_csv_cell(text: str) -> int | float | str | None:
     return text or None
 
 
+def parse_rows(text: str) -> list[dict]:  # of a CSV file
+    """Parse rows of CSV, with numbers as numbers and empty cells as None."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    return [{key: parse_csv_cell(cell) for key, cell in row.items()} for row in reader]
+
+
 def read_rows(folder: Path) -> list[dict]:  # of rows.csv
-    """Return the rows of rows.csv, with numbers as numbers and empty cells as None."""
+    """Return the rows of rows.csv, as `parse_rows` does."""
     with open(folder / "rows.csv", newline="") as f:
-        return [
-            {key: parse_csv_cell(text) for key, text in row.items()} for row in csv.DictReader(f)
-        ]
+        return parse_rows(f.read())
 
 
 def write_results(

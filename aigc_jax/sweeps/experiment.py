@@ -12,6 +12,7 @@ The trials come from one of three fields: `sweep` (grids of overrides), `search`
 a sweep cannot express).
 """
 
+import ast
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -293,12 +294,25 @@ def load(path: str | Path) -> Experiment:  # the EXPERIMENT of a file
     return dataclasses.replace(experiment, file=file, search=search)
 
 
-def load_base_config(experiment: Experiment) -> ConfigDict:  # with its overrides
-    """Return the config of an experiment, with its overrides."""
+def read_question(file: Path) -> str:  # "" without a docstring
+    """Return the docstring of a Python file, without running it."""
+    try:
+        return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    except (OSError, ValueError, SyntaxError):
+        return ""
+
+
+def find_base_config(experiment: Experiment) -> Path:
+    """Return the file of the config of an experiment."""
     assert experiment.file is not None and experiment.config is not None
     beside = experiment.file.resolve().parent.parent / experiment.config
-    config = beside if beside.is_file() else find_python_file(experiment.config, "config")
-    return configs.override(config_files.load(config), dict(experiment.overrides))
+    return beside if beside.is_file() else find_python_file(experiment.config, "config")
+
+
+def load_base_config(experiment: Experiment) -> ConfigDict:  # with its overrides
+    """Return the config of an experiment, with its overrides."""
+    loaded = config_files.load(find_base_config(experiment))
+    return configs.override(loaded, dict(experiment.overrides))
 
 
 def list_trial_overrides(experiment: Experiment) -> list[dict]:  # [] for a search

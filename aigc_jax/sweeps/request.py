@@ -4,6 +4,7 @@ the verb `sweep` of the command line.
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,14 +15,18 @@ from ml_collections import ConfigDict
 from aigc_jax.sweeps import engines, grid, launch
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps import search as searches
+from aigc_jax.sweeps.pages.write import write_final_report
 from aigc_jax.sweeps.report import write_sweep_results
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import ROUTES, Trial, make_trials
 from aigc_jax.training import config as configs
 from aigc_jax.training import config_files
-from aigc_jax.utils.disk import cache_dir, convert_disk_errors
+from aigc_jax.utils import documents
+from aigc_jax.utils.disk import cache_dir, convert_disk_errors, hide_paths
 from aigc_jax.utils.errors import choose, mark_argument, require
+from aigc_jax.utils.python_files import REPOSITORY
 from aigc_jax.utils.quantities import format_count
+from aigc_jax.utils.subprocesses import launch_command
 from aigc_jax.utils.terminal import print_markdown
 
 
@@ -31,6 +36,8 @@ class Request(NamedTuple):
     base: ConfigDict  # of all trials
     trials: list[Trial]  # all trials, or the first batch of a search
     source: str  # the file of the config or of the experiment, or "ConfigDict"
+    config: str  # the file of the config in words, or "ConfigDict"
+    changes: dict  # {key: value} of `base` in which it differs from the file
     experiment: experiments.Experiment | None = None
     search: experiments.Search | None = None
     halving: dict | None = None
@@ -79,7 +86,14 @@ def make_request(
     points = combine_grids(grids, num_seeds)
     loaded = config_files.load_with_origins(config)
     base = _override_base(loaded.config, points, overrides or {})
-    return Request(base, make_trials(base, points), loaded.source)
+    changes = list_changes(loaded.config, base)
+    return Request(base, make_trials(base, points), loaded.source, loaded.source, changes)
+
+
+def list_changes(before: ConfigDict, after: ConfigDict) -> dict[str, Any]:
+    """Return {key: value} of the keys in which a config differs from `before`."""
+    leaves = [configs.flatten_config(config) for config in (before, after)]
+    return {key: pair[1] for key, pair in configs.differing_leaves(*leaves).items()}
 
 
 def combine_grids(grids: Sequence[list[dict]], num_seeds: int) -> list[dict]:  # their product
@@ -111,10 +125,12 @@ def _of_experiment(path: str | Path, overrides: dict) -> Request:
         "experiment with aigc sweep",
     )
     points, search = experiments.list_trial_overrides(experiment), experiment.search
+    loaded = config_files.load_with_origins(experiments.find_base_config(experiment))
     base = _override_base(experiments.load_base_config(experiment), points, overrides)
     trials = searches.suggest_first_batch(base, search) if search else make_trials(base, points)
     halving = experiment.halving.to_json() if experiment.halving else None
-    return Request(base, trials, str(path), experiment, search, halving)
+    changes = list_changes(loaded.config, base)
+    return Request(base, trials, str(path), loaded.source, changes, experiment, search, halving)
 
 
 def _override_base(
@@ -188,6 +204,7 @@ def run_request(
         launch.delete_unfinished_outputs(sweep)
     if not request.search:
         sweep.add_trials(request.trials, request.source, extra)
+    record_request(sweep, request)
     options = dict(route=route, download=download)
     train = lambda part: launch.run_unfinished_groups(part, engine, options)
     with _interruptible(), convert_disk_errors(settings.workdir):
@@ -196,6 +213,35 @@ def run_request(
         return searches.run_search(
             sweep, request.base, request.search, request.source, train, extra
         )
+
+
+def record_request(sweep: Sweep, request: Request) -> None:
+    """Write request.json, for readers: the config file and what all trials change in
+    it, the question of the experiment, and the commands of this and of earlier calls.
+    """
+    before = documents.peek(sweep.path / "request.json") or {}
+    commands, command = before.get("commands", []), describe_command()
+    if command and command not in commands:
+        commands = [*commands, command]
+    file = request.experiment.file if request.experiment else None
+    with convert_disk_errors(sweep.path):
+        sweep.path.mkdir(parents=True, exist_ok=True)
+        documents.write(
+            sweep.path / "request.json",
+            dict(
+                config=request.config,
+                changes=request.changes,
+                commands=commands,
+                question=experiments.read_question(file) if file else "",
+            ),
+        )
+
+
+def describe_command() -> list[str]:  # [] where no command line started this process
+    """Return the words of the command line without private paths."""
+    script = Path(sys.argv[0]).name
+    words = launch_command() or (["python", script] if script == "launch.py" else [])
+    return [*words, *(hide_paths(word, REPOSITORY) for word in sys.argv[1:])] if words else []
 
 
 @contextlib.contextmanager
@@ -219,8 +265,9 @@ def write_and_check_outcome(
     is_complete: bool,
     metric: str = "",
     report: Callable[[str], None] = print_markdown,
+    with_page: bool = True,
 ) -> None:  # raises a UserError unless is_complete
-    """Write the table and the figure of the existing rows.
+    """Write the table, the figure and the report of the existing rows.
 
     Args:
       sweep: the sweep.
@@ -228,12 +275,15 @@ def write_and_check_outcome(
       is_complete: whether all trials are finished, as `run_request` returns it.
       metric: such as "test/loss"; by default the experiment's.
       report: called with the table, as Markdown, and with messages.
+      with_page: whether to write report.html, for which packages may be missing.
 
     Raises:
       UserError: trials are unfinished; raised after writing.
     """
     if is_complete or sweep.rows():
         write_sweep_results(sweep, experiment, metric, report)
+        if with_page:
+            write_final_report(sweep.path, experiment, report, metric)
     require(
         is_complete,
         f"{sweep.path} has "

@@ -19,6 +19,7 @@ RUN_FILES = (
     "STATUS.json",
     "environment.json",
     "curves.png",
+    "report.html",
     "rows.jsonl",
     "timings.jsonl",
     "evaluations.jsonl",

@@ -95,6 +95,15 @@ FILES = {
         },
         "delete it and run the same sweep command again, which rewrites it and repeats no training",
     ),
+    "request.json": File(
+        {
+            "config": str,
+            "changes": dict,
+            "commands": [[str]],
+            "question": str,
+        },
+        HARMLESS,
+    ),
     "group.json": File(
         {
             "members": [{"id": str, "overrides": dict, "config": dict}],

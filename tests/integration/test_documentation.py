@@ -51,7 +51,7 @@ FLAGS_OF_OTHERS = {  # flags of Slurm, gcloud, gcsfuse and mount-s3
     *("--gpus-per-node", "--gpus-per-task", "--kill-on-bad-exit", "--ntasks-per-node"),
     *("--requeue", "--signal", "--worker", "--implicit-dirs", "--read-only"),
 }
-OF_FILES = {".json", ".jsonl", ".txt", ".csv", ".md", ".png", ".pdf", ".npz", ".in"}
+OF_FILES = {".json", ".jsonl", ".txt", ".csv", ".md", ".png", ".pdf", ".html", ".npz", ".in"}
 OF_FILES |= {".journal", ".part", ".toml", ".yml", ".yaml", ".cff", ".svg", ".whl", ".mid"}
 OF_FILES |= {".pt", ".safetensors", ".npy", ".array_record"}
 RETIRED = {

@@ -14,6 +14,7 @@ from tiny_configs import tiny
 from aigc_jax.sweeps import grid, group, report
 from aigc_jax.sweeps.claims import compare_claim, decide_outcome
 from aigc_jax.sweeps.experiment import Claim
+from aigc_jax.sweeps.pages.write import write_final_report
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.python_files import import_python_file
 
@@ -89,6 +90,7 @@ def test_files_page_lists_the_files_of_a_run(tmp_path):
         tiny("vae", steps="8 steps", run__tensorboard=True, run__sample_every="8 steps"), tmp_path
     )
     optional = {"evaluations.jsonl", "samples/*.txt", "sampled/*", "assets/tokenizer.json"}
+    optional |= {"report.html"}
     optional |= {"checkpoints/*/state.npz", "checkpoints/*/best.npz", "profile/*"}
     optional |= {"environment.json"} - files_below(tmp_path)  # of the command alone
     check_listed(files_below(tmp_path), first_column("A run"), optional)
@@ -99,8 +101,9 @@ def test_files_page_lists_the_files_of_a_sweep(tmp_path):
     (one,) = it.groups()
     assert group.train_group(one.path, "map", report=lambda line: None) == 0
     report.write_sweep_results(it, None, "")
+    write_final_report(it.path, None, print)
     optional = {"groups/*/rung_*", "groups/*/rung.json", "groups/*/heartbeat.json", "k8s-job.yaml"}
-    optional |= {"study.journal", "groups/*/log.txt"}
+    optional |= {"study.journal", "groups/*/log.txt", "request.json"}
     optional |= {".lock"} - files_below(it.path)
     check_listed(files_below(it.path), first_column("A sweep"), optional)
 
