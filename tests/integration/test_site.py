@@ -86,7 +86,8 @@ def check_listed(found, patterns, optional):
 
 def test_files_page_lists_the_files_of_a_run(tmp_path):
     train(
-        tiny("vae", steps="8 steps", run__tensorboard=True, run__sample_every="8 steps"), tmp_path
+        tiny("vae", steps="8 steps", run__log=("csv", "tensorboard"), run__sample_every="8 steps"),
+        tmp_path,
     )
     optional = {"evaluations.jsonl", "samples/*.txt", "sampled/*", "assets/tokenizer.json"}
     optional |= {"checkpoints/*/state.npz", "checkpoints/*/best.npz", "profile/*"}

@@ -25,7 +25,7 @@ TINY = [
     "--config.run.sample_every=never",
     "--config.run.save_every=4",
     "--config.run.samples=4",
-    "--config.run.tensorboard=False",
+    "--config.run.log=()",
     "--config.run.mesh.data=1",
 ]
 
