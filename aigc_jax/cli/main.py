@@ -20,6 +20,7 @@ from aigc_jax.cli import (
     group,
     plan,
     sample,
+    status,
     sweep,
     train,
 )
@@ -49,6 +50,7 @@ VERBS = {
     "evaluate": evaluate,
     "sample": sample,
     "sweep": sweep,
+    "status": status,
     "figure": figure,
     "compare": compare,
     "export": export,
@@ -73,6 +75,7 @@ many trials as one program.
   {program} sample   --workdir=runs/gpt --prompt="ROMEO:" --temperature=0.8 --tokens=200
   {program} sweep    --config=vae_digits --grid hp.lr=1e-4,1e-3 --seeds=8 --workdir=runs/rates
   {program} sweep    --experiment=vae_beta --workdir=runs/beta
+  {program} status   runs/beta --watch
   {program} figure   --experiment=vae_beta
   {program} compare  runs/gan runs/rates/trials/*
   {program} plan     --config=gpt2_124m --devices=8 --config.run.fsdp=True

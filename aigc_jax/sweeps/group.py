@@ -227,7 +227,7 @@ class GroupTraining:
         metric.
         """
         metric = self.group.stored["halving"]["metric"]
-        split, name = metric.split("/")
+        split, name = metric.split("/", 1)
         run = self.group.dirs[trial_index]
         if run.read_status().get("status", "").startswith("failed"):
             return None
