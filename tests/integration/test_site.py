@@ -90,7 +90,7 @@ def test_files_page_lists_the_files_of_a_run(tmp_path):
         tmp_path,
     )
     optional = {"evaluations.jsonl", "samples/*.txt", "sampled/*", "assets/tokenizer.json"}
-    optional |= {"checkpoints/*/state.npz", "checkpoints/*/best.npz", "profile/*"}
+    optional |= {"checkpoints/*/state.npz", "checkpoints/*/best.npz", "profile/*", "wandb/*"}
     optional |= {"environment.json"} - files_below(tmp_path)  # of the command alone
     check_listed(files_below(tmp_path), first_column("A run"), optional)
 

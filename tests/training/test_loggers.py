@@ -11,9 +11,11 @@ import wave
 import numpy as np
 import pytest
 import runs
-from runs import train, trials
+from runs import make_sweep, train, trials
 from tiny_configs import tiny
 
+from aigc_jax.sweeps import group
+from aigc_jax.sweeps.trials import make_trials
 from aigc_jax.training import config as configs
 from aigc_jax.training import config_identity, loggers
 from aigc_jax.training import train as training
@@ -318,6 +320,21 @@ def test_resumed_wandb_appends_to_the_same_run(tmp_path, fake_wandb):
     first, second = fake_wandb.runs
     assert first.init["id"] == second.init["id"]
     assert min(step for step, _ in second.logged) > 8
+
+
+def test_wandb_groups_the_trials_of_a_sweep_by_its_hash(tmp_path, fake_wandb):
+    """Also after trials were added to the sweep."""
+    rates = [{"hp.lr": 1e-3}, {"hp.lr": 2e-3}]
+    sweep = make_sweep(tmp_path, rates, steps="8 steps", **{"run.log": ("wandb",)})
+    assert group.train_group(sweep.groups()[0].path, route="vmap") == 0
+    before = sweep.read_hash()
+    base = configs.override(sweep.groups()[0].configs()[0], {"hp.lr": 3e-3})
+    sweep.add_trials(make_trials(base, [{"hp.lr": 3e-3}]), "test")
+    assert sweep.read_hash() == before and len(before) == 12
+    assert {run.init["group"] for run in fake_wandb.runs} == {before}
+    assert [run.init["name"] for run in fake_wandb.runs] == sweep.groups()[0].members
+    hashes = [config_identity.hash_identity(c) for c in sweep.groups()[0].configs()]
+    assert [run.init["id"] for run in fake_wandb.runs] == hashes
 
 
 def test_wandb_has_tables_of_texts_and_sounds(tmp_path, fake_wandb):
