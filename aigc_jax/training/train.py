@@ -20,7 +20,7 @@ from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.feature_extractors import make_extractor
 from aigc_jax.training.identity import check_identity
-from aigc_jax.training.loggers.base import report_once
+from aigc_jax.training.loggers.base import FailureReport
 from aigc_jax.training.loop import Loop
 from aigc_jax.training.memory import convert_training_errors
 from aigc_jax.training.programs import Programs
@@ -182,7 +182,7 @@ def train(
         untrained = loop.evaluate_untrained()
         write_run_files(trials, programs.dataset)
         profile = Profile(Path(group_dir) / "profile", report, *options.profile)
-        report_failure = report_once(report)
+        report_failure = FailureReport(report)
         with _record_crashes(trials, loop):
             for t in trials if distributed.is_primary() else ():
                 t.open_loggers(loop.restored + 1, report_failure)

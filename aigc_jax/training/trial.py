@@ -16,7 +16,7 @@ from aigc_jax.methods.norms import PREFIX as NORMS
 from aigc_jax.training import config_identity, loggers
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.divergence import describe_divergence
-from aigc_jax.training.loggers.base import GuardedLogger, RunInfo, Samples
+from aigc_jax.training.loggers.base import FailureReport, GuardedLogger, RunInfo, Samples
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.documents import json_float
@@ -55,7 +55,7 @@ class Trial:
         for logger in self.loggers:
             logger.write_samples(samples)
 
-    def open_loggers(self, first_step: int, report: Callable[[str], None]) -> None:
+    def open_loggers(self, first_step: int, report: FailureReport) -> None:
         """Open the loggers of config.run.log.
 
         Args:

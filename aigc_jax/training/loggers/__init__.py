@@ -2,11 +2,12 @@
 logger reads a run and never changes it; one that fails does not stop it.
 """
 
+import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from aigc_jax.training.loggers.base import GuardedLogger, Logger, RunInfo
+from aigc_jax.training.loggers.base import FailureReport, GuardedLogger, Logger, RunInfo
 from aigc_jax.utils.errors import UserError
 
 
@@ -56,15 +57,21 @@ def check_loggers_installed(names: Sequence[str]) -> None:
             )
 
 
-def open_loggers(run: RunInfo, report: Callable[[str], None]) -> list[GuardedLogger]:
+def open_loggers(run: RunInfo, report: FailureReport) -> list[GuardedLogger]:
     """Return the loggers that config.run.log names, without repetitions.
 
     Args:
       run: the run of which they write the rows.
-      report: called with one line when a logger fails.
+      report: called with one line when a logger fails. A logger that could not be
+        opened for another trial is not opened: it may have waited for a network.
     """
-    kinds = {name: LOGGERS[name] for name in run.config.run.log}
-    return [
-        GuardedLogger(name, lambda kind=kind: kind.make(run), report)  # type: ignore[misc]
-        for name, kind in kinds.items()
-    ]
+    out = []
+    for name in dict.fromkeys(run.config.run.log):
+        if name in report.unopened:
+            continue
+        logger = GuardedLogger(name, functools.partial(LOGGERS[name].make, run), report)
+        if logger.is_open:
+            out.append(logger)
+        else:
+            report.unopened.add(name)
+    return out

@@ -1,7 +1,7 @@
 """What a logger receives, and the guard that keeps its exceptions from the run."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -76,8 +76,13 @@ class GuardedLogger:
                 logger, self._logger = self._logger, None
                 logger.close(status)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the logger has neither failed nor been closed."""
+        return self._logger is not None
+
     @contextlib.contextmanager
-    def _closed_on_error(self):
+    def _closed_on_error(self) -> Iterator[None]:
         try:
             yield
         except Exception as e:  # whatever it is: of a library, a network, a disk
@@ -89,18 +94,23 @@ class GuardedLogger:
             self._report(f"config.run.log: {self._name} failed and is closed: {reason}")
 
 
-def report_once(report: Callable[[str], None]) -> Callable[[str], None]:
-    """Return `report` without repetitions of a line, as of the trials of a group whose
-    loggers fail for one reason.
+class FailureReport:
+    """Reports each line once, such as of the trials of a group whose loggers fail for
+    one reason.
+
+    Attributes:
+      unopened: names of the loggers that could not be opened for one of the trials.
     """
-    reported: set[str] = set()
 
-    def run(line: str) -> None:
-        if line not in reported:
-            reported.add(line)
-            report(line)
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self.unopened: set[str] = set()
+        self._report, self._reported = report, set[str]()
 
-    return run
+    def __call__(self, line: str) -> None:
+        """Report a line, unless it was reported before."""
+        if line not in self._reported:
+            self._reported.add(line)
+            self._report(line)
 
 
 def metrics_of(row: dict[str, Any]) -> dict[str, float]:  # {"split/name": number}
