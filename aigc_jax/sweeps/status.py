@@ -72,7 +72,8 @@ class GroupStatus(NamedTuple):
 
     def format_bar(self) -> Bar:
         """Return name, step, speed and remaining time of a running group."""
-        parts = [f"{self.label or self.group.name}", format_count(len(self.statuses), "trial")]
+        name = self.label or f"group {self.group.name}"
+        parts = [name, format_count(len(self.statuses), "trial")]
         if self.steps:
             parts.append(f"step {format_count(self.step)}/{format_count(self.steps)}")
         if self.steps_per_second is not None:
@@ -121,8 +122,8 @@ class SweepStatus:
         if self.status.is_due() or is_last:
             groups = self.read_groups()
             running = [g for g in groups if "running" in g.statuses]
-            bars = [g.format_bar() for g in running[:MOST_BARS]] if len(groups) > 1 else []
-            if len(running) > MOST_BARS and bars:
+            bars = [g.format_bar() for g in running[:MOST_BARS]]
+            if len(running) > MOST_BARS:
                 bars.append(Bar(f"and {format_count(len(running) - MOST_BARS)} more groups"))
             self.status.write_line(
                 *self.format_line(groups), ends_line=is_last, details=() if is_last else bars
@@ -215,7 +216,7 @@ def make_group_table(groups: Sequence[GroupStatus], most: int | None = None) -> 
 
 
 def describe_failures(groups: Sequence[GroupStatus], most: int | None = None) -> list[str]:
-    """Return a line with the step and the reason of each failed trial.
+    """Return a line with the name and the reason of each failed trial.
 
     Args:
       groups: the groups of a sweep.
@@ -225,9 +226,8 @@ def describe_failures(groups: Sequence[GroupStatus], most: int | None = None) ->
     for g in groups:
         for run, status in zip(g.group.dirs, g.statuses, strict=True):
             if status.startswith("failed"):
-                stored = run.read_status()
-                line = f"{run.path.name} {status} at step {stored.get('step', 0):,}"
-                lines.append(f"{line}: {stored.get('reason', 'unknown')}".replace("\n", "\\n"))
+                reason = str(run.read_status().get("reason", "unknown")).replace("\n", "\\n")
+                lines.append(f"{run.path.name} {status}: {reason}")
     if most is not None and len(lines) > most:
         left = format_count(len(lines) - most + 1, "more failed trial")
         lines = [*lines[: most - 1], f"and {left}"]

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import struct
 import sys
+import time
 import types
 import wave
 
@@ -369,6 +370,16 @@ def read_offline_records(path):
             record = b""
 
 
+def wait_for_records(path):
+    """The records of a finished run, whose file W&B's own process completes."""
+    for _ in range(100):
+        records = list(read_offline_records(path))
+        if records and records[-1].HasField("exit"):
+            return records
+        time.sleep(0.2)
+    raise AssertionError(f"{path} is not complete")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs wandb")
 def test_offline_files_of_wandb_hold_rows_config_and_image(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -380,7 +391,7 @@ def test_offline_files_of_wandb_hold_rows_config_and_image(tmp_path, monkeypatch
     assert messages == []
     for one, path in zip(pair, paths, strict=True):
         (file,) = path.glob("wandb/offline-run-*/*.wandb")
-        records, found, wanted = list(read_offline_records(file)), {}, {}
+        records, found, wanted = wait_for_records(file), {}, {}
         run = next(r.run for r in records if r.HasField("run"))
         assert run.run_id == config_identity.hash_identity(one)
         stored = {item.key: json.loads(item.value_json) for item in run.config.update}
