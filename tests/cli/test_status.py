@@ -70,6 +70,16 @@ def test_preempted_group_keeps_its_progress(sweep):
     assert found.seconds_left is None
 
 
+def test_progress_is_that_of_a_trial_which_continues(sweep):
+    """Not of one that successive halving stopped before."""
+    group = sweep.groups()[0]
+    group.dirs[0].write_status("stopped", 4)
+    group.dirs[1].write_status("running", 8)
+    group.dirs[1].append_timing(step=12, seconds=2.0, steps_per_s=4.0)
+    found = status.read_group_status(group)
+    assert found.progress == 12 / 16 and found.seconds_left == 1
+
+
 def test_status_prints_groups_and_failures(sweep, capsys):
     assert main(["status", str(sweep.path)]) == 0
     out = capsys.readouterr().out
