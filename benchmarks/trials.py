@@ -34,7 +34,7 @@ QUIET = {
     "run.eval_every": "never",
     "run.sample_every": "never",
     "run.save_every": "never",
-    "run.tensorboard": False,
+    "run.log": (),
     "best_metric": "",
 }
 COLD, SHARED, TIMES = 8, 8, 5  # processes that are timed, and how often one program is

@@ -99,7 +99,7 @@ def figure(rows, axes):
 
 EXPERIMENT = Experiment(
     config="configs/gan_menu_mnist.py",
-    overrides={"run.save_every": "never", "run.tensorboard": False, "run.samples": 16},
+    overrides={"run.save_every": "never", "run.log": (), "run.samples": 16},
     sweep=sweep,
     table=table,
     figure=figure,

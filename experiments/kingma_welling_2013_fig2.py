@@ -121,7 +121,7 @@ EXPERIMENT = Experiment(
         "run.log_every": "5000 examples",
         "run.sample_every": "never",
         "run.save_every": "250000 examples",
-        "run.tensorboard": False,
+        "run.log": (),
     },
     sweep=sweep,
     table=table,

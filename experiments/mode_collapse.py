@@ -46,7 +46,7 @@ POINTS = {
     "run.eval_every": "6000 steps",
     "run.save_every": "6000 steps",
     "run.sample_every": "6000 steps",
-    "run.tensorboard": False,
+    "run.log": (),
 }
 IMAGES = {
     "steps": "1500 steps",
@@ -56,7 +56,7 @@ IMAGES = {
     "run.eval_every": "1500 steps",
     "run.save_every": "500 steps",
     "run.sample_every": "1500 steps",
-    "run.tensorboard": False,
+    "run.log": (),
 }
 DATA_SETS = {
     "ring": ("gan_ring.py", POINTS),

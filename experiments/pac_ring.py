@@ -126,7 +126,7 @@ def make_claim(pack, name) -> Claim:
 EXPERIMENT = Experiment(
     claims=tuple(make_claim(pack, name) for pack in PACKS for name in NAMES),
     config="configs/gan_pac_ring.py",
-    overrides={"run.sample_every": "never", "run.tensorboard": False},
+    overrides={"run.sample_every": "never", "run.log": ()},
     sweep=sweep,
     table=table,
     figure=figure,

@@ -38,7 +38,7 @@ def run(case, workdir) -> list[dict]:
     rows, metric = [], CASES[case][0]
     for policy, changes in POLICIES.items():
         folder = Path(workdir, case, policy.replace(" ", "_"))
-        quiet = {"run.sample_every": "never", "run.tensorboard": False}
+        quiet = {"run.sample_every": "never", "run.log": ()}
         train_configs(
             [
                 configs.override(

@@ -104,7 +104,7 @@ EXPERIMENT = Experiment(
         "steps": "5 epochs",
         "run.sample_every": "never",
         "run.save_every": "never",
-        "run.tensorboard": False,
+        "run.log": (),
     },
     sweep=sweep,
     table=table,

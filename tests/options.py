@@ -36,7 +36,7 @@ SHORT = {
     "run.sample_every": "never",
     "run.save_every": "1 step",
     "run.samples": 4,
-    "run.tensorboard": False,
+    "run.log": (),
 }
 DIGITS = {"data.name": "digits"}
 TEXT = {
@@ -113,7 +113,6 @@ TESTED_ELSEWHERE = {
     "network": "the bases",
     "metrics": "by `evaluate`, in test_options",
     "data.languages": "with real data, in test_option_flags",
-    "run.wandb": "needs a package, in test_option_refusals",
 }
 
 # Data sets of each kind: those that the tests generate, and real ones, which a user may
@@ -390,6 +389,7 @@ REFUSALS = [
         },
     ),
     Refusal("is none of 80/10/10, 80/20", {"data.name": ("folder",), "data.split": ("90/10",)}),
+    Refusal("needs the package wandb", {"run.log:wandb": (True,)}, package="wandb"),
     Refusal("needs the package jieba", {"data.tokenizer": ("chinese_words",)}, package="jieba"),
     Refusal("needs the package opencc", {"data.script": ("simplified",)}, package="opencc"),
     # parts of a method

@@ -51,7 +51,8 @@ def compile_programs(config, count, **more):
         if k != "seed" and not k.startswith("hp.")
     }
     layout = [
-        config.run[name] for name in ("fsdp", "sequence_parallel", "parallel", "data_placement")
+        config.run[name]
+        for name in ("fsdp", "sequence_parallel", "parallel", "data_placement", "log_norms")
     ]
     key = (str(static), str(layout), count, str(more), jax.config.jax_enable_x64)
     return _cached(key, lambda: Programs(resolved(config), dataset(config), count, **more))

@@ -21,7 +21,7 @@ SMALL_RUN = {
     "run.sample_every": "16 steps",
     "run.save_every": "8 steps",
     "run.samples": 4,
-    "run.tensorboard": False,
+    "run.log": (),
     "num_metric_samples": 32,
     "batch_size": 16,
     "steps": "32 steps",

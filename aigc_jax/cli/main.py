@@ -21,6 +21,7 @@ from aigc_jax.cli import (
     plan,
     report,
     sample,
+    status,
     sweep,
     train,
 )
@@ -50,6 +51,7 @@ VERBS = {
     "evaluate": evaluate,
     "sample": sample,
     "sweep": sweep,
+    "status": status,
     "figure": figure,
     "compare": compare,
     "report": report,
@@ -75,6 +77,7 @@ many trials as one program.
   {program} sample   --workdir=runs/gpt --prompt="ROMEO:" --temperature=0.8 --tokens=200
   {program} sweep    --config=vae_digits --grid hp.lr=1e-4,1e-3 --seeds=8 --workdir=runs/rates
   {program} sweep    --experiment=vae_beta --workdir=runs/beta
+  {program} status   runs/beta --watch
   {program} figure   --experiment=vae_beta
   {program} compare  runs/gan runs/rates/trials/*
   {program} report   runs/rates

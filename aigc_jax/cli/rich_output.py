@@ -4,17 +4,19 @@ output is a terminal. No other module imports rich.
 
 import contextlib
 import importlib.util
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from aigc_jax.utils import terminal
-from aigc_jax.utils.terminal import escape_controls, escape_unencodable
+from aigc_jax.utils.terminal import Bar, escape_controls, escape_unencodable
 from aigc_jax.utils.text_table import Table
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+    from rich.table import Table as RichTable
     from rich.text import Text
 
 GAP = 3  # characters between the columns of a table
@@ -47,27 +49,14 @@ class RichRenderer:
         """Print a table to a terminal. Cells break between words if the terminal is
         narrow; if their words do not fit, the terminal breaks the lines.
         """
-        from rich import box
-        from rich.table import Table as RichTable
-
-        console, drawn = make_console(file), RichTable(box=box.SIMPLE_HEAD)
-        drawn.show_edge = drawn.pad_edge = False
-        rows = [[make_text(cell, file) for cell in row] for row in table.format_rows()]
-        columns = list(zip(*rows, strict=True))
-        widths = fit_widths(
-            [max(cell.cell_len for cell in column) for column in columns],
-            [max(map(longest_word, column)) for column in columns],
-            console.width - GAP * (len(columns) - 1),
-        )
-        for i, (column, width) in enumerate(zip(columns, widths, strict=True)):
-            drawn.add_column(column[0], justify="right" if i else "left", width=width)
-        for row in rows[1:]:
-            drawn.add_row(*row)
-        console.width = max(console.width, sum(widths) + GAP * (len(widths) - 1))
+        console = make_console(file)
+        drawn, width = draw_table(table, file, console.width)
+        console.width = max(console.width, width)
         console.print(drawn, crop=False)
 
-    def write_status(self, text: str, fraction: float | None, file: TextIO) -> None:
-        """Replace the status line of a terminal."""
+    def write_status(self, blocks: Sequence[Bar | Table], file: TextIO) -> None:
+        """Replace the status of a terminal; what exceeds its height is not shown."""
+        from rich.console import Group
         from rich.live import Live
 
         if self._live is None:
@@ -77,11 +66,16 @@ class RichRenderer:
                 # Text that is printed meanwhile appears above the line.
                 redirect_stdout=sys.stdout.isatty(),
                 redirect_stderr=sys.stderr.isatty(),
-                vertical_overflow="visible",
             )
             self._live.start()
-        line = make_text(text, file)
-        self._live.update(draw_status(line, fraction, self._live.console.width), refresh=True)
+        width = self._live.console.width
+        drawn: list[RenderableType] = []
+        for is_bar, part in itertools.groupby(blocks, lambda block: isinstance(block, Bar)):
+            if is_bar:
+                drawn.append(draw_bars([bar for bar in part if isinstance(bar, Bar)], file, width))
+            else:
+                drawn += [draw_table(x, file, width)[0] for x in part if isinstance(x, Table)]
+        self._live.update(Group(*drawn), refresh=True)
 
     def end_status(self) -> None:
         """End the status line."""
@@ -128,24 +122,51 @@ def make_text(text: str, file: TextIO) -> "Text":
     return Text(escape_unencodable(escape_controls(text), file), overflow="fold")
 
 
-def draw_status(text: "Text", fraction: float | None, width: int) -> "RenderableType":
-    """Draw a line of text with a progress bar to its left or, if there is no room,
-    below.
+def draw_table(table: Table, file: TextIO, width: int) -> "tuple[RichTable, int]":
+    """Return a table for a console of `width` characters that writes to `file`, and the
+    width of the table, which is larger where its words do not fit.
+    """
+    from rich import box
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(box=box.SIMPLE_HEAD)
+    drawn.show_edge = drawn.pad_edge = False
+    rows = [[make_text(cell, file) for cell in row] for row in table.format_rows()]
+    columns = list(zip(*rows, strict=True))
+    widths = fit_widths(
+        [max(cell.cell_len for cell in column) for column in columns],
+        [max(map(longest_word, column)) for column in columns],
+        width - GAP * (len(columns) - 1),
+    )
+    for i, (column, cells) in enumerate(zip(columns, widths, strict=True)):
+        drawn.add_column(column[0], justify="right" if i else "left", width=cells)
+    for row in rows[1:]:
+        drawn.add_row(*row)
+    return drawn, sum(widths) + GAP * (len(widths) - 1)
+
+
+def draw_bars(bars: Sequence[Bar], file: TextIO, width: int) -> "RenderableType":
+    """Draw lines of text with progress bars of one length to their left or, if there is
+    no room, below.
 
     Args:
-      text: the line.
-      fraction: the length of the bar, from 0 to 1; None: no bar.
+      bars: the lines.
+      file: the stream that the console writes to.
       width: characters of a line of the terminal.
     """
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table as RichTable
 
-    if fraction is None:
-        return text
-    room = width - text.cell_len - 1
-    if room < SHORTEST_BAR:
-        return Group(text, ProgressBar(1.0, fraction))
+    texts = [make_text(bar.text.replace("\n", "\\n"), file) for bar in bars]
+    room = width - max(text.cell_len for text in texts) - 1
+    if room < SHORTEST_BAR or all(bar.fraction is None for bar in bars):
+        lines: list[RenderableType] = []
+        for bar, text in zip(bars, texts, strict=True):
+            lines += [text] + ([] if bar.fraction is None else [ProgressBar(1.0, bar.fraction)])
+        return Group(*lines)
     grid = RichTable.grid(padding=(0, 1))
-    grid.add_row(ProgressBar(1.0, fraction, width=min(BAR, room)), text)
+    for bar, text in zip(bars, texts, strict=True):
+        drawn = "" if bar.fraction is None else ProgressBar(1.0, bar.fraction, min(BAR, room))
+        grid.add_row(drawn, text)
     return grid

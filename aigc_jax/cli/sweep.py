@@ -63,11 +63,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="only print the numbers of trials, programs and steps and the memory",
     )
     parser.add_argument(
-        "--watch",
-        action="store_true",
-        help="only show the status of the sweep in DIR, until it is finished",
-    )
-    parser.add_argument(
         "--engine",
         default="local",
         metavar="NAME",
@@ -149,16 +144,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
-    """Run a sweep, or only show its status or its dry run; return the exit code."""
+    """Run a sweep, or only show its dry run; return the exit code."""
     from aigc_jax.sweeps import experiment as experiments
     from aigc_jax.sweeps import grid, launch
     from aigc_jax.sweeps import request as requests
     from aigc_jax.sweeps.sweep import Sweep
 
     sweep = Sweep(args.workdir)
-    if args.watch:
-        launch.watch_sweep(sweep)
-        return 0
     requests.check_metric_syntax(args.metric)
     if args.experiment is not None and not args.config:
         experiment = experiments.load(args.experiment)

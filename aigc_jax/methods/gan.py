@@ -210,6 +210,7 @@ class GAN:
         rule = self.optimizer(hp["lr_d"], hp, state.step)
         params, opt = optimizers.apply_gradients(rule, grads, d.opt, d.params)
         params = gan_penalties.bound_parameters(self.gan.regularizers, hp, params)
+        metrics |= self.optimizer.measure_norms(grads, d.params, params, "d")
         return NetworkState(params, opt), metrics, stats["d"]
 
     def update_generator(
@@ -227,6 +228,7 @@ class GAN:
         grads, metrics = self.gradients(loss_g, state.params["g"], batch, key)
         rule = self.optimizer(hp["lr_g"], hp, state.step)
         params, opt = optimizers.apply_gradients(rule, grads, state.opt["g"], state.params["g"])
+        metrics |= self.optimizer.measure_norms(grads, state.params["g"], params, "g")
         return NetworkState(params, opt), metrics, metrics.pop("stats")["g"]
 
     def unroll_discriminator(

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax.core.method import Array, PyTree
 from aigc_jax.core.trees import upcast_to_float32
-from aigc_jax.methods import hparams
+from aigc_jax.methods import hparams, norms
 from aigc_jax.methods.schedules import SCHEDULES
 from aigc_jax.utils.errors import UserError, choose, join_names, require
 
@@ -141,14 +141,25 @@ def with_state_dtype(
     )
 
 
-def make_optimizer(
-    config: ConfigDict,
-) -> Callable[[Array, dict[str, Array], Array | int], optax.GradientTransformation]:
-    """Return `optimizer(lr, hp, step) -> optax transformation` for config.optimizer,
-    config.schedule, config.steps, config.optimizer_dtype and config.frozen.
+class ConfiguredOptimizer(NamedTuple):
+    """The optimiser of a config, and the norms that its steps report."""
 
-    The function's arguments are the peak learning rate [], which the schedule
-    multiplies, the hyper-parameters {name: []}, and the number [] of steps done.
+    # (lr, hp, step) -> optax transformation, of the peak learning rate [], which the
+    # schedule multiplies, the hyper-parameters {name: []}, and the number [] of steps
+    # done
+    make: Callable[[Array, dict[str, Array], Array | int], optax.GradientTransformation]
+    measure_norms: norms.MeasureNorms  # as `norms.make_norms` returns
+
+    def __call__(
+        self, lr: Array, hp: dict[str, Array], step: Array | int
+    ) -> optax.GradientTransformation:
+        """Return the transformation of a step, as `make` does."""
+        return self.make(lr, hp, step)
+
+
+def make_optimizer(config: ConfigDict) -> ConfiguredOptimizer:
+    """Return the optimiser of config.optimizer, config.schedule, config.steps,
+    config.optimizer_dtype, config.frozen and config.run.log_norms.
 
     Raises:
       UserError: if one of these keys has an unknown value, the warm-up is not shorter
@@ -164,13 +175,15 @@ def make_optimizer(
     update = lambda lr, hp, step: with_state_dtype(
         rule(lr * schedule(step, end, warmup), hp), state_dtype
     )
+    measure = norms.make_norms(config)
     if not config.frozen:
-        return update
+        return ConfiguredOptimizer(update, measure)
     is_frozen = make_frozen_mask(config)
     labels = lambda params: jax.tree.map({False: "trained", True: "frozen"}.get, is_frozen(params))
-    return lambda *now: optax.multi_transform(
+    partly = lambda *now: optax.multi_transform(
         dict(trained=update(*now), frozen=optax.set_to_zero()), labels
     )
+    return ConfiguredOptimizer(partly, measure)
 
 
 def make_frozen_mask(config: ConfigDict) -> Callable[[PyTree], PyTree]:

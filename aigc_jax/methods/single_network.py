@@ -13,7 +13,7 @@ def make_initial_state(
     key: Array,
     hp: dict[str, Array],
     params: dict[str, PyTree],
-    optimizer: Callable,
+    optimizer: optimizers.ConfiguredOptimizer,
     trained: str = "net",
     extra: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
@@ -23,7 +23,7 @@ def make_initial_state(
       key: the key of the trial, stored as it is.
       hp: hyper-parameters, with the learning rate "lr".
       params: parameters {name: tree}.
-      optimizer: as `methods.optimizers.make_optimizer` returns.
+      optimizer: of the config.
       trained: name of the trained parameters, which alone have an optimiser state.
       extra: the state's `extra`; None for {}.
     """
@@ -33,7 +33,7 @@ def make_initial_state(
 
 def make_single_network_step(
     make_loss: Callable,
-    optimizer: Callable,
+    optimizer: optimizers.ConfiguredOptimizer,
     gradients: Callable,
     trained: str = "net",
     row_metrics: tuple[str, ...] = (),
@@ -46,8 +46,7 @@ def make_single_network_step(
       make_loss: (state, batch, key) -> (loss, batch), where loss(params, batch, key) ->
         ([], metrics) is a mean over the examples of any part of the returned batch.
         Its params are {name: tree}, and its key is that of the step.
-      optimizer: (lr, hp, step) -> optax transformation, as
-        `methods.optimizers.make_optimizer` returns.
+      optimizer: of the config; the step's metrics include its norms.
       gradients: as `core.gradients.mean_gradients`.
       trained: name of the trained parameters.
       row_metrics: names of metrics with one row per example, which `update_extra`
@@ -71,12 +70,13 @@ def make_single_network_step(
         params, opt = optimizers.apply_gradients(
             optimizer(hp["lr"], hp, state.step), grads, state.opt[trained], state.params[trained]
         )
+        norms = optimizer.measure_norms(grads, state.params[trained], params)
         state = state.replace(
             step=state.step + 1,
             params=state.params | {trained: params},
             opt={trained: opt},
             extra=extra,
         )
-        return state, metrics | further
+        return state, metrics | further | norms
 
     return step

@@ -23,7 +23,7 @@ from aigc_jax.core.durations import duration_to_steps
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.sweeps.engines.base import EXIT_LOCKED, EXIT_PREEMPTED
 from aigc_jax.sweeps.route import build_planned_programs
-from aigc_jax.sweeps.sweep import Group
+from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import ROUTES
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.resume import ParentRung
@@ -99,6 +99,7 @@ class GroupTraining:
         self.group, self.resolved, self.dataset = group, resolved, dataset
         self.route, self.halve_chunk, self.report = route, halve_chunk, report
         self.everyone = list(range(len(resolved)))
+        self.sweep_hash = Sweep(group.path.parent.parent).read_hash()
 
     def train_trials(
         self,
@@ -138,6 +139,8 @@ class GroupTraining:
                 self.route,
                 self.halve_chunk,
             )
+            for trial in trials:
+                trial.sweep = self.sweep_hash
             options = Options(stop_at=stop_step, parent=parent_rung, report=self.report)
             train(programs, trials, folder, stop, options)
             for trial in trials:
@@ -224,7 +227,7 @@ class GroupTraining:
         metric.
         """
         metric = self.group.stored["halving"]["metric"]
-        split, name = metric.split("/")
+        split, name = metric.split("/", 1)
         run = self.group.dirs[trial_index]
         if run.read_status().get("status", "").startswith("failed"):
             return None

@@ -1,12 +1,11 @@
-"""Running the groups of a sweep: jobs for an engine, a second attempt for groups that
-crashed, and the status of the sweep.
+"""Running the groups of a sweep: jobs for an engine, and a second attempt for groups
+that crashed.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from aigc_jax.sweeps import plots
 from aigc_jax.sweeps.engines.base import (
@@ -17,19 +16,16 @@ from aigc_jax.sweeps.engines.base import (
     ExitStatus,
     Job,
 )
+from aigc_jax.sweeps.status import SweepStatus
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import FINAL, Trial, group_trials
 from aigc_jax.training import config as configs
-from aigc_jax.training.run_dir import RunDir
-from aigc_jax.utils import documents
 from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.locks import try_lock
-from aigc_jax.utils.quantities import format_count, format_duration, format_number, format_size
+from aigc_jax.utils.quantities import format_count, format_size
 from aigc_jax.utils.subprocesses import interpreter_arguments
-from aigc_jax.utils.terminal import StatusLine, print_table, print_text, print_warning
+from aigc_jax.utils.terminal import print_table, print_text, print_warning
 from aigc_jax.utils.text_table import Table
-
-LOG_SECONDS = 5.0  # between status lines if the output is not a terminal
 
 
 def make_group_job(group: Group, **flags: Any) -> Job:  # flags of the verb "group"
@@ -75,7 +71,7 @@ def run_unfinished_groups(
 
 
 def _run_groups(
-    sweep: Sweep, engine: Engine, group_flags: dict, report: Callable, view: "SweepStatus"
+    sweep: Sweep, engine: Engine, group_flags: dict, report: Callable, view: SweepStatus
 ) -> bool | None:
     tried: set[str] = set()
     # The figures at the end need matplotlib: import it while the jobs run.
@@ -156,131 +152,6 @@ def delete_unfinished_outputs(sweep: Sweep) -> None:  # and those of damaged gro
                 f"stop that process before {mark_argument('restart')}",
             )
             group.delete_outputs()
-
-
-class SweepStatus:
-    """The status of a sweep: one updated line of a terminal or a notebook, or periodic
-    lines of a log.
-    """
-
-    def __init__(self, sweep: Sweep, file: TextIO | None = None) -> None:
-        self.sweep = sweep
-        self.status = StatusLine(file, LOG_SECONDS, terminal_seconds=1.0)
-        self.best, self.mode = (sweep.read_sweep_json()[key] for key in ("best", "best_mode"))
-        # run directory -> (bytes of rows.jsonl that were read, best value so far)
-        self.tails: dict[Path, tuple[int, float | None]] = {}
-
-    def print_if_due(self, is_last: bool = False) -> None:
-        """Print the line if it is due: every second on a terminal, every LOG_SECONDS
-        in a log if it changed. `is_last` prints immediately and ends the line.
-        """
-        if self.status.is_due() or is_last:
-            self.status.write_line(*self.format_line(), ends_line=is_last)
-
-    def format_line(self) -> tuple[str, float]:
-        """Return the counts by status, the best value so far and the remaining time, as
-        a line; and the fraction of all steps that is done.
-        """
-        counts: dict[str, int] = {}
-        left = steps_done = 0.0
-        best: tuple[float, str] | None = None
-        for group in self.sweep.groups():
-            fraction, seconds = estimate_progress(group)
-            left = max(left, seconds)
-            for status in group.statuses():
-                counts[status] = counts.get(status, 0) + 1
-                steps_done += 1.0 if status in FINAL else fraction
-            for run in group.dirs:
-                value = self.read_best_value(run)
-                if value is not None and (
-                    best is None or (value < best[0]) == (self.mode == "min")
-                ):
-                    best = value, run.path.name
-        parts = [f"{format_count(count)} {status}" for status, count in counts.items()]
-        if best:
-            name = best[1].rsplit("-", 1)[0] or best[1]
-            parts.append(f"{self.best} {format_number(best[0])} ({name})")
-        line = ", ".join(parts) + (f"; {format_duration(left)} left" if left else "")
-        return line, steps_done / max(sum(counts.values()), 1)
-
-    def read_best_value(self, run: RunDir) -> float | None:
-        """Return the best value of config.best_metric in a trial's rows so far; reads
-        only the rows that are new since the last call.
-        """
-        path, (done, best) = run / "rows.jsonl", self.tails.get(run.path, (0, None))
-        try:
-            size = path.stat().st_size
-        except OSError:
-            return best
-        if size < done:
-            done, best = 0, None
-        if size > done and self.best:
-            split, name = self.best.split("/")
-            with open(path, "rb") as f:
-                f.seek(done)
-                text = f.read()
-            complete = text[: text.rfind(b"\n") + 1]
-            for line in complete.splitlines():
-                value = _value_in(line, split, name)
-                if value is not None and (best is None or (value < best) == (self.mode == "min")):
-                    best = value
-            self.tails[run.path] = (done + len(complete), best)
-        return best
-
-
-def _value_in(line: bytes, split: str, name: str) -> float | None:
-    """Return a row's value of a metric; None without a value or for a malformed row,
-    which raises an error where the complete file is read.
-    """
-    try:
-        row = documents.parse_line(line, "rows.jsonl")
-    except ValueError:
-        return None
-    return row.get(name) if row["split"] == split else None
-
-
-def estimate_progress(group: Group) -> tuple[float, float]:  # fraction, seconds left
-    """Return the fraction of a running group's steps that is done, and the estimated
-    seconds until it ends, from its last timing; (0, 0) if unknown.
-    """
-    times = documents.read_lines(group.dirs[0] / "timings.jsonl", skip_invalid=True)
-    stored = documents.peek(group.dirs[0] / "config.json")
-    if (
-        not times
-        or not stored
-        or "running" not in group.statuses()
-        or times[-1]["steps_per_s"] <= 0
-    ):
-        return 0.0, 0.0
-    step, steps = times[-1]["step"], stored["config"]["steps"]
-    return min(step / steps, 1.0), max(steps - step, 0) / times[-1]["steps_per_s"]
-
-
-def watch_sweep(sweep: Sweep) -> None:  # until it is finished
-    """Show the status of a sweep until it is finished or the user interrupts."""
-    view = SweepStatus(sweep)
-    while not all(g.is_finished() for g in sweep.groups()):
-        view.print_if_due()
-        time.sleep(0.5)
-    view.print_if_due(is_last=True)
-    rows: list[tuple] = [(g.name, len(g.members), *count_outcomes(g)) for g in sweep.groups()]
-    print_table(Table(("group", "trials", "done", "stopped", "failed", "route"), rows))
-
-
-def count_outcomes(group: Group) -> tuple[int, int, int, str]:  # done, stopped, failed; route
-    """Return the numbers of trials that are done, stopped and failed, and the route of
-    the group's plan ("-" before it has one).
-    """
-    statuses, plan = group.statuses(), None
-    for folder in (group.path, group.path / "rung_0"):
-        plan = plan or documents.peek(folder / "plan.json")
-    route = (
-        "-"
-        if plan is None
-        else plan["route"] + (f", {plan['chunk']} at once" if plan["chunk"] else "")
-    )
-    count = lambda word: sum(status.startswith(word) for status in statuses)
-    return count("done"), count("stopped"), count("failed"), route
 
 
 def describe_groups(trials: list[Trial]) -> None:  # trains nothing

@@ -168,7 +168,8 @@ class Sweep:
                 self._write_group(members, source, group_entries)
             names |= {hash_identity(t.config): t.id for t in new}
             has_file = (self.path / "sweep.json").exists()
-            known = {t["id"]: t for t in self.read_sweep_json()["trials"]} if has_file else {}
+            before = self.read_sweep_json() if has_file else {"trials": []}
+            known = {t["id"]: t for t in before["trials"]}
             for trial in trials:
                 name = names[hash_identity(trial.config)]
                 known.setdefault(name, dict(id=name, overrides=trial.overrides))
@@ -178,6 +179,8 @@ class Sweep:
                 else ("", "min")
             )
             document = dict(source=source, best=best, best_mode=mode, trials=list(known.values()))
+            # Of the first trials: later ones do not make it another sweep.
+            document["hash"] = before.get("hash") or documents.json_sha256([*known])[:12]
             documents.write(self.path / "sweep.json", document)
 
     def _check_halving(self, groups: Sequence[Group], halving: dict | None) -> None:
@@ -254,6 +257,10 @@ class Sweep:
         return sorted(
             self.groups_by_name(), key=lambda g: min(order.get(m, len(order)) for m in g.members)
         )
+
+    def read_hash(self) -> str:  # "": without a readable sweep.json
+        """Return the hash that identifies the sweep, whatever its directory."""
+        return (documents.peek(self.path / "sweep.json") or {}).get("hash", "")
 
     def trial_dir(self, trial_id: str) -> RunDir:  # may not exist
         """Return the directory of a trial, which may not exist yet."""

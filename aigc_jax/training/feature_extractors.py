@@ -123,7 +123,7 @@ def load_or_train_classifier(
         "run.mesh.data": "1",
         "run.eval_every": duration,  # evaluations during its training are not used
         "run.save_every": "never",
-        "run.tensorboard": "False",
+        "run.log": "()",
     }
     config = configs.override(config_files.load(CONFIG), overrides)
     dataset = data.load(config.data, data_dir)

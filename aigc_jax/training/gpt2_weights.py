@@ -256,7 +256,7 @@ def make_config(path: str | Path) -> ConfigDict:
                 schedule=dict(name="constant", warmup=0),
                 hp=dict(lr=0.0, beta1=0.9, beta2=0.95, weight_decay=0.0, grad_clip=1.0),
                 data=dict(name="text", tokenizer="file", tokenizer_path=str(path)),
-                run=dict(mesh=dict(trial=1, data=1), tensorboard=False),
+                run=dict(mesh=dict(trial=1, data=1), log=()),
             )
         )
     )

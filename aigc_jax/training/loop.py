@@ -15,9 +15,11 @@ from aigc_jax import methods
 from aigc_jax.core import distributed
 from aigc_jax.core.method import TrainState
 from aigc_jax.media import sample_files
+from aigc_jax.methods.norms import PREFIX as NORMS
 from aigc_jax.training import costs
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator
+from aigc_jax.training.loggers.base import Samples
 from aigc_jax.training.programs import Programs, drop_opt_states
 from aigc_jax.training.progress import Profile, Progress
 from aigc_jax.training.resume import Beginning
@@ -105,7 +107,6 @@ class Loop:
           profile: the steps to trace.
         """
         for t in self.trials:
-            t.open_trackers(self.step)
             if t.failed:
                 t.write_failure()
             else:
@@ -197,9 +198,10 @@ class Loop:
                 t.write_train_rows(
                     first, {name: v[i] for name, v in values.items()}, self.is_logged
                 )
+        shown = {name: v for name, v in values.items() if not name.startswith(NORMS)}
         self.progress.update(
             first + n,
-            {name: v[: len(self.trials), n - 1] for name, v in values.items()},
+            {name: v[: len(self.trials), n - 1] for name, v in shown.items()},
             self.append_timings,
         )
 
@@ -290,13 +292,16 @@ class Loop:
             if not t.failed:
                 folder = t.dir / "samples"
                 folder.mkdir(exist_ok=True)
-                sample_files.save_images_or_texts(
+                path = sample_files.save_images_or_texts(
                     folder / f"step_{self.step:08d}",
                     drawn[i],
                     self.dataset,
                     t.sample_origin(digests[i], self.step),
                     columns,
                 )
+                tokenizer = self.dataset.tokenizer
+                texts = [tokenizer.decode_until_end(x) for x in drawn[i]] if tokenizer else []
+                t.log_samples(Samples(self.step, path, texts))
 
     def weight_digests(self) -> list[str]:  # [N]
         """Return the digest of each trial's weights, the origin of its images."""

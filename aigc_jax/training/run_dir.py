@@ -13,13 +13,14 @@ from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.files import require_local_path, suggest_sibling
 
-RUN_FOLDERS = ("checkpoints", "samples", "sampled", "tensorboard", "assets")
+RUN_FOLDERS = ("checkpoints", "samples", "sampled", "tensorboard", "wandb", "assets")
 RUN_FILES = (
     "config.json",
     "STATUS.json",
     "environment.json",
     "curves.png",
     "report.html",
+    "metrics.csv",
     "rows.jsonl",
     "timings.jsonl",
     "evaluations.jsonl",

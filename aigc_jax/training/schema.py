@@ -4,7 +4,7 @@ import jax.
 
 import functools
 
-from aigc_jax.core.schema import COMMON, DURATION, Key, choice_key
+from aigc_jax.core.schema import COMMON, DURATION, NAMES, Key, choice_key
 from aigc_jax.data.schema import DATA
 from aigc_jax.methods import schema as methods
 from aigc_jax.methods.hparams import HPARAMS
@@ -82,12 +82,26 @@ RUN = (
     Key("run.sample_every", DURATION, "Interval of saved samples.", "1000 steps"),
     Key("run.save_every", DURATION, "Interval of checkpoints.", "1000 steps"),
     Key("run.samples", int, "Samples in a file of samples.", 64, 1, 10**4, unit="samples"),
-    Key("run.tensorboard", bool, "Write the rows for TensorBoard.", True),
+    Key(
+        "run.log",
+        NAMES,
+        "Loggers of the rows and samples, besides rows.jsonl.",
+        ("tensorboard",),
+        allowed={
+            "csv": "metrics.csv, a table of the rows",
+            "tensorboard": "events of TensorBoard, with images, text, audio and hyper-parameters",
+            "wandb": "Weights & Biases, or files for `wandb sync` where WANDB_MODE=offline",
+        },
+    ),
     choice_key(
-        "run.wandb",
-        "Send the rows to Weights & Biases.",
-        {"off": "no", "online": "yes", "offline": "write files for `wandb sync`"},
-        "off",
+        "run.log_norms",
+        "Norms of gradients, updates and parameters in the rows of training.",
+        {
+            "none": "no",
+            "network": "one group for each trained network",
+            "module": "one group for each module of a trained network, such as layer_0",
+        },
+        "none",
     ),
     Key(
         "run.deterministic",

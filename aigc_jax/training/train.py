@@ -20,6 +20,7 @@ from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.feature_extractors import make_extractor
 from aigc_jax.training.identity import check_identity
+from aigc_jax.training.loggers.base import FailureReport
 from aigc_jax.training.loop import Loop
 from aigc_jax.training.memory import convert_training_errors
 from aigc_jax.training.programs import Programs
@@ -55,10 +56,10 @@ def load_and_resolve(
       download: fetch missing data.
 
     Raises:
-      UserError: a config is invalid, or the data or a tracker's package are missing.
+      UserError: a config is invalid, or the data or a logger's package are missing.
     """
     first = trial_configs[0]
-    loggers.check_loggers_installed(first)
+    loggers.check_loggers_installed(first.run.log)
     for config in trial_configs:  # before the data, which may take minutes
         configs.validate_config(config)
     dataset = data.load(first.data, first.run.data_dir, download)
@@ -181,7 +182,10 @@ def train(
         untrained = loop.evaluate_untrained()
         write_run_files(trials, programs.dataset)
         profile = Profile(Path(group_dir) / "profile", report, *options.profile)
+        report_failure = FailureReport(report)
         with _record_crashes(trials, loop):
+            for t in trials if distributed.is_primary() else ():
+                t.open_loggers(loop.restored + 1, report_failure)
             loop.run(stop_signal, untrained, profile)
     return [t.dir.read_status() for t in trials]
 
@@ -200,4 +204,4 @@ def _record_crashes(trials: Sequence[Trial], loop: Loop) -> Iterator[None]:
     finally:
         loop.progress.end_line()
         for t in trials:
-            t.close_trackers()
+            t.close_loggers()

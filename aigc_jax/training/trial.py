@@ -12,9 +12,11 @@ from ml_collections import ConfigDict
 
 from aigc_jax.media import plots
 from aigc_jax.media.provenance_marks import describe_origin
+from aigc_jax.methods.norms import PREFIX as NORMS
 from aigc_jax.training import config_identity, loggers
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.divergence import describe_divergence
+from aigc_jax.training.loggers.base import FailureReport, GuardedLogger, RunInfo, Samples
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
 from aigc_jax.utils.documents import json_float
@@ -35,26 +37,40 @@ class Trial:
     failed: dict | None = None
     last_finite: dict | None = None  # {"step": ..., metric: value} of the last call
     best: dict | None = None  # {"step": ..., "value": ...}
-    trackers: list = dataclasses.field(default_factory=list)
+    sweep: str = ""  # the hash of its sweep; "": a run of its own
+    loggers: list[GuardedLogger] = dataclasses.field(default_factory=list)
 
     def write_row(self, row: dict[str, Any]) -> None:
-        """Append a row to rows.jsonl and pass it to the trackers.
+        """Append a row to rows.jsonl and pass it to the loggers.
 
         Args:
           row: {"step": int, "split": name, metric: number or None}.
         """
         self.dir.append_row(row)
-        for tracker in self.trackers:
-            tracker.write_row(row)
+        for logger in self.loggers:
+            logger.write_row(row)
 
-    def open_trackers(self, after_step: int) -> None:
-        """Open the trackers that the config enables, for rows after a step."""
-        self.trackers = loggers.start_loggers(self.dir.path, self.config, after_step)
+    def log_samples(self, samples: Samples) -> None:
+        """Pass samples that were written to a file to the loggers."""
+        for logger in self.loggers:
+            logger.write_samples(samples)
 
-    def close_trackers(self) -> None:
-        """Write what is pending and close the trackers."""
-        for tracker in self.trackers:
-            tracker.close()
+    def open_loggers(self, first_step: int, report: FailureReport) -> None:
+        """Open the loggers of config.run.log.
+
+        Args:
+          first_step: the first step of which rows follow.
+          report: called with one line when a logger fails.
+        """
+        name = config_identity.hash_identity(self.config)
+        run = RunInfo(self.dir.path, self.config, name, self.sweep, first_step)
+        self.loggers = loggers.open_loggers(run, report)
+
+    def close_loggers(self) -> None:
+        """Write what is pending and close the loggers."""
+        status = self.dir.describe_status()
+        for logger in self.loggers:
+            logger.close(status)
 
     def update_best(self, value: float, step: int) -> bool:  # whether it is the best so far
         """Return whether a value of config.best_metric is the best so far, and store it
@@ -71,8 +87,8 @@ class Trial:
     def write_train_rows(
         self, steps_before: int, values: dict[str, np.ndarray], is_logged: Callable[[int], bool]
     ) -> None:  # values {metric: [n]}
-        """Write the due rows of a call. The rows end with the first value that is not
-        finite, where the trial fails.
+        """Write the due rows of a call. The rows end with the first value, other than a
+        norm, that is not finite, where the trial fails.
 
         Args:
           steps_before: before the call; value i is of step steps_before + 1 + i.
@@ -82,7 +98,7 @@ class Trial:
         bad = [
             (int(np.argmin(np.isfinite(v))), name)
             for name, v in values.items()
-            if not np.isfinite(v).all()
+            if not (name.startswith(NORMS) or np.isfinite(v).all())
         ]
         end = min(bad)[0] if bad else len(next(iter(values.values())))
         for k in range(end + bool(bad)):
@@ -145,9 +161,13 @@ class Trial:
             checkpoints.save(step, state, best if self.best else {}, meta, as_npz=True)
 
     def draw_curves(self, weights_digest: str, step: int) -> None:
-        """Draw all rows into curves.png, whose origin names the digest."""
+        """Draw all rows but norms into curves.png, whose origin names the digest."""
         origin = self.sample_origin(weights_digest, step)
-        plots.save_curves(self.dir / "curves.png", self.dir.read_rows(), origin)
+        rows = [
+            {name: value for name, value in row.items() if not name.startswith(NORMS)}
+            for row in self.dir.read_rows()
+        ]
+        plots.save_curves(self.dir / "curves.png", rows, origin)
 
 
 def select_trial(

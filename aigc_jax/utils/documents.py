@@ -91,6 +91,7 @@ FILES = {
             "best": str,
             "best_mode": str,
             "trials": [{"id": str, "overrides": dict, ...: object}],
+            "hash?": str,
             ...: object,
         },
         "delete it and run the same sweep command again, which rewrites it and repeats no training",

@@ -7,8 +7,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TextIO, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TextIO, TypeVar
 
 from aigc_jax.utils.text_table import Table, parse_markdown
 
@@ -56,6 +56,13 @@ def print_warning(text: str) -> None:  # one line to stderr
     print_text(text, sys.stderr, one_line=True)
 
 
+class Bar(NamedTuple):
+    """A line of text, and the part of the work that is done."""
+
+    text: str
+    fraction: float | None = None  # from 0 to 1; None: unknown, without a bar
+
+
 class Renderer(Protocol):
     """Draws tables and a status line on a terminal. The command line sets one that uses
     rich; no other package depends on how output is drawn.
@@ -64,10 +71,8 @@ class Renderer(Protocol):
     def print_table(self, table: Table, file: TextIO) -> None:
         """Print a table to a terminal."""
 
-    def write_status(self, text: str, fraction: float | None, file: TextIO) -> None:
-        """Replace the status line of a terminal; a `fraction` from 0 to 1 is drawn as a
-        bar.
-        """
+    def write_status(self, blocks: Sequence[Bar | Table], file: TextIO) -> None:
+        """Replace the status of a terminal by lines with bars and tables."""
 
     def end_status(self) -> None:
         """End the status line, so that later output begins on a new line."""
@@ -143,6 +148,7 @@ class StatusLine:
         if self.notebook:  # each line is a message to the browser
             self.seconds = max(terminal_seconds, NOTEBOOK_SECONDS)
         self._text, self._written = "", -math.inf
+        self._details: Sequence[Bar | Table] = ()
 
     @property
     def is_in_place(self) -> bool:
@@ -157,20 +163,29 @@ class StatusLine:
         """Return whether the interval since the last update has passed."""
         return time.perf_counter() - self._written >= self.seconds
 
-    def write_line(self, text: str, fraction: float | None = None, ends_line: bool = False) -> None:
+    def write_line(
+        self,
+        text: str,
+        fraction: float | None = None,
+        ends_line: bool = False,
+        details: Sequence[Bar | Table] = (),
+    ) -> None:
         """Write the line if it has changed.
 
         Args:
-          text: the line.
+          text: the line; line breaks are escaped.
           fraction: the part of the work that is done, from 0 to 1, which the text
             names too; None: unknown.
           ends_line: end the line, so that it is not overwritten.
+          details: drawn below the line where a renderer draws, and nowhere else.
         """
         self.restart_interval()
-        if text != self._text:
-            before, self._text = self._text, text
+        text = text.replace("\n", "\\n")
+        is_drawn = self.terminal and _renderer is not None
+        if text != self._text or is_drawn and details != self._details:
+            before, self._text, self._details = self._text, text, details
             if self.terminal and _renderer is not None:
-                _renderer.write_status(text, fraction, self.file)
+                _renderer.write_status([Bar(text, fraction), *details], self.file)
             else:
                 self._write_plain(text, before)
         if ends_line:

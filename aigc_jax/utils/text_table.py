@@ -30,12 +30,14 @@ class Table(NamedTuple):
 
 
 def format_value(value: object) -> str:  # "-" for None
-    """Format the value of a cell: None as "-", numbers as in `quantities`."""
+    """Format the value of a cell: None as "-", numbers as in `quantities`, line breaks
+    as \\n.
+    """
     if value is None:
         return "-"
     if isinstance(value, int) and not isinstance(value, bool):
         return format_count(value)
-    return format_number(value) if isinstance(value, float) else str(value)
+    return format_number(value) if isinstance(value, float) else str(value).replace("\n", "\\n")
 
 
 def parse_markdown(text: str) -> list[Table | str]:

@@ -12,13 +12,15 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers import ROOT, environment
 
 from aigc_jax.cli import rich_output
 from aigc_jax.cli.rich_output import draw_by_rich, fit_widths
+from aigc_jax.training.progress import Progress
 from aigc_jax.utils import terminal
-from aigc_jax.utils.terminal import StatusLine, print_blocks, print_markdown, print_table
+from aigc_jax.utils.terminal import Bar, StatusLine, print_blocks, print_markdown, print_table
 from aigc_jax.utils.text_table import Table
 
 pytestmark = pytest.mark.unit
@@ -128,6 +130,51 @@ def test_status_is_replaced_and_its_end_shows_the_cursor(screen, monkeypatch, co
     assert written.count("\x1b[?25h") == 1 and "━" in written
 
 
+HOSTILE = "[red]x[/] [link=file:///]y[/link] \x1b[2J\x1b]0;t\x07 \x9b31m \u202e\n:smile: loss"
+PLAIN_HOSTILE = (
+    r"[red]x[/] [link=file:///]y[/link] \x1b[2J\x1b]0;t\x07 \x9b31m \u202e\n:smile: loss"
+)
+
+
+@pytest.mark.parametrize("columns", [200, 40])
+def test_names_in_a_status_change_neither_colours_nor_cursor(screen, monkeypatch, columns):
+    """Of metrics, trials and groups: text, not markup or control sequences."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with written_to(screen), draw_by_rich():
+        line = StatusLine()
+        details = [Bar(HOSTILE, 0.5), Table((HOSTILE, "r"), [(HOSTILE, 1)]), Bar(HOSTILE)]
+        line.write_line(HOSTILE, 0.5, details=details)
+        line.end_line()
+    shown = re.sub(r"\s+", "", ESCAPES.sub("", screen.getvalue()))
+    expected = re.sub(r"\s+", "", PLAIN_HOSTILE)
+    # Five texts, which are drawn twice; in a narrow table they are broken.
+    assert shown.count(expected) == 10 if columns == 200 else shown.count(expected) >= 4
+    for code in ("\x1b[2J", "\x1b]", "\x07", "\x9b", "\u202e", "file:///\x1b"):
+        assert code not in screen.getvalue()
+
+
+def test_names_in_a_progress_line_are_escaped(screen):
+    for is_drawn in (False, True):
+        screen.seek(0)
+        screen.truncate()
+        with written_to(screen), draw_by_rich() if is_drawn else contextlib.nullcontext():
+            progress = Progress(0, 2)
+            progress.start_clocks()
+            progress.update(1, {HOSTILE: np.ones(1)}, lambda *_: None)
+        shown = " ".join(ESCAPES.sub("", screen.getvalue()).split())
+        assert f"left {PLAIN_HOSTILE} 1" in shown, shown
+        assert "\x1b[2J" not in screen.getvalue() and "\x07" not in screen.getvalue()
+
+
+def test_bars_of_one_status_have_one_length(screen):
+    with written_to(screen), draw_by_rich():
+        StatusLine().write_line("all", 0.5, details=[Bar("a group  12 trials", 0.25), Bar("more")])
+    lines = ESCAPES.sub("\n", COLOURS.sub("", screen.getvalue())).splitlines()
+    rows = [line for line in lines if line.strip()][:3]
+    assert [line.split()[-1] for line in rows] == ["all", "trials", "more"]
+    assert len({len(re.match("[━╸╺ ]*", line)[0]) for line in rows}) == 1
+
+
 def test_text_printed_meanwhile_appears_above_the_status(screen):
     with written_to(screen), draw_by_rich():
         line = StatusLine()
@@ -168,7 +215,7 @@ import sys
 if len(sys.argv) > 1:
     sys.modules["rich"] = None
 from aigc_jax.cli.rich_output import draw_by_rich
-from aigc_jax.utils.terminal import StatusLine, print_table, print_text
+from aigc_jax.utils.terminal import Bar, StatusLine, print_table, print_text
 from aigc_jax.utils.text_table import Table
 with draw_by_rich():
     line = StatusLine(log_seconds=0.0)

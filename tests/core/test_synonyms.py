@@ -83,7 +83,8 @@ def test_values_of_the_field_suggest_registered_names(name, allowed, ours):
         ("lm", "learning_rate", "hp.lr"),
         ("lm", "dataset", "data.name"),
         ("lm", "eval_interval", "run.eval_every"),
-        ("lm", "wandb_log", "run.wandb"),
+        ("lm", "wandb_log", "run.log"),
+        ("lm", "run.tensorboard", "run.log"),
         ("lm", "dtype", "precision"),
         # transformers, diffusers
         ("lm", "model.num_hidden_layers", "model.layers"),

@@ -99,7 +99,7 @@ def test_diverged_run_names_reason_and_remedy(places, capsys):
 @pytest.mark.parametrize(
     "package, words, extra",
     [
-        ("wandb", f"train {VAE} --config.run.wandb=online", "config.run.wandb = 'online'"),
+        ("wandb", f"train {VAE} --config.run.log=csv,wandb", "config.run.log = 'wandb'"),
         ("jieba", f"train {LM} --config.data.tokenizer=chinese_words", "config.data.tokenizer ="),
         ("opencc", f"train {LM} --config.data.script=simplified", "config.data.script = 'simpl"),
         ("ray", f"sweep {SWEEP} --seeds=2 --engine=ray", "--engine=ray"),

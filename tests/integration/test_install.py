@@ -80,7 +80,7 @@ def install(root: Path) -> Installed:
     return Installed(root / "venv/bin", root / "elsewhere", variables)
 
 
-QUICK = ("--config.run.tensorboard=False", "--config.steps=24", "--config.run.eval_every=12")
+QUICK = ("--config.run.log=()", "--config.steps=24", "--config.run.eval_every=12")
 
 
 def check_a_run(it: Installed):

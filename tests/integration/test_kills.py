@@ -94,7 +94,7 @@ class Writes:
 
 def test_run_killed_at_random_writes_ends_with_the_same_bytes(tmp_path, monkeypatch):
     """Compares all files, config.json among them."""
-    config, moments, killed = tiny(steps=24, run__tensorboard=False), random.Random(25), 0
+    config, moments, killed = tiny(steps=24, run__log=()), random.Random(25), 0
     with monkeypatch.context() as patch:
         writes = Writes(patch)
         train(config, tmp_path / "whole" / "run")
@@ -121,7 +121,7 @@ TINY = {
     "run.sample_every": "1000 steps",
     "run.save_every": "100 steps",
     "run.samples": 4,
-    "run.tensorboard": False,
+    "run.log": (),
     "run.mesh.data": 1,
 }
 SETTINGS = [f"--config.{key}={value}" for key, value in TINY.items()]

@@ -28,7 +28,7 @@ def test_run_directory_names_no_host_user_or_absolute_path(tmp_path, monkeypatch
     path = tmp_path / "named_by_the_user" / "run"
     monkeypatch.setattr(sys, "argv", [str(ROOT / "launch.py"), "train", f"--workdir={path}"])
     monkeypatch.setattr(socket, "gethostname", lambda: "the-host-of-the-user")
-    train(tiny(steps=16, run__tensorboard=True), path)
+    train(tiny(steps=16, run__log=("csv", "tensorboard")), path)
     secrets = [
         *names_of_this_machine(),
         b"the-host-of-the-user",

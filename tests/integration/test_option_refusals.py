@@ -1,7 +1,5 @@
 """Incompatible options are refused by a one-line error."""
 
-import importlib
-import importlib.util
 import itertools
 
 import options
@@ -9,8 +7,6 @@ import pytest
 from covering import row_with
 from option_runs import name_of, precision_of, refused, usual
 from options import BASES, LM, SEQ
-
-from aigc_jax.training.schema import RUN
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("option_files")]
 
@@ -99,10 +95,3 @@ def test_key_that_the_data_set_does_not_read_is_a_one_line_error(tmp_path):
                     ["train", *words, f"--config.{axis}={value}", f"--workdir={tmp_path / 'run'}"],
                     "is not read by",
                 )
-
-
-@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is there")
-def test_wandb_without_its_package_is_a_one_line_error(tmp_path):
-    for value in [*next(key for key in RUN if key.name == "run.wandb").allowed][1:]:
-        words = ["train", *options.words(("classifier", ""), {}), f"--config.run.wandb={value}"]
-        refused([*words, f"--workdir={tmp_path / value}"], "needs the package wandb")

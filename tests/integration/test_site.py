@@ -87,11 +87,12 @@ def check_listed(found, patterns, optional):
 
 def test_files_page_lists_the_files_of_a_run(tmp_path):
     train(
-        tiny("vae", steps="8 steps", run__tensorboard=True, run__sample_every="8 steps"), tmp_path
+        tiny("vae", steps="8 steps", run__log=("csv", "tensorboard"), run__sample_every="8 steps"),
+        tmp_path,
     )
     optional = {"evaluations.jsonl", "samples/*.txt", "sampled/*", "assets/tokenizer.json"}
     optional |= {"report.html"}
-    optional |= {"checkpoints/*/state.npz", "checkpoints/*/best.npz", "profile/*"}
+    optional |= {"checkpoints/*/state.npz", "checkpoints/*/best.npz", "profile/*", "wandb/*"}
     optional |= {"environment.json"} - files_below(tmp_path)  # of the command alone
     check_listed(files_below(tmp_path), first_column("A run"), optional)
 

@@ -13,7 +13,8 @@ from tiny_configs import resolved, tiny
 import aigc_jax
 from aigc_jax.data.tokenizers import huggingface
 from aigc_jax.inference.run import Run
-from aigc_jax.sweeps.launch import delete_unfinished_outputs, estimate_progress
+from aigc_jax.sweeps.launch import delete_unfinished_outputs
+from aigc_jax.sweeps.status import read_group_status
 from aigc_jax.sweeps.sweep import Group
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.run_dir import RunDir
@@ -265,6 +266,7 @@ def test_progress_is_unknown_for_damaged_timings(finished, tmp_path):
         b"\xff\n",
     ):
         (group.dirs[0] / "timings.jsonl").write_bytes(text)
-        assert estimate_progress(group) == (0, 0)
+        assert read_group_status(group).seconds_left is None
     (group.dirs[0] / "timings.jsonl").write_bytes(b'{"step": 4, "seconds": 1, "steps_per_s": 4}\n')
-    assert estimate_progress(group) == (4 / 24, 5)
+    status = read_group_status(group)
+    assert (status.progress, status.seconds_left) == (4 / 24, 5)

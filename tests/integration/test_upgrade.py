@@ -25,7 +25,7 @@ TINY = [
     "--config.run.sample_every=never",
     "--config.run.save_every=4",
     "--config.run.samples=4",
-    "--config.run.tensorboard=False",
+    "--config.run.log=()",
     "--config.run.mesh.data=1",
 ]
 
@@ -58,7 +58,7 @@ def contents(path):
         ["compare", "finished", "half", "--out=a.png"],
         ["evaluate", "--workdir=sweep/trials/lr=0.001-16e9bc7d6c0a"],
         ["sweep", VAE, *TINY, "--config.steps=4", "--grid", "hp.lr=1e-3,1e-2", "--workdir=sweep"],
-        ["sweep", "--workdir=sweep", "--watch"],
+        ["status", "sweep"],
         ["figure", "--workdir=sweep"],
         ["group", "--workdir=sweep/groups/633f3f072d40"],
         ["train", VAE, *TINY, "--config.steps=4", "--config.init_from=finished", "--workdir=new"],

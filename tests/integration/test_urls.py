@@ -59,7 +59,7 @@ def test_urls_of_any_scheme_are_refused(scheme):
         (("export", f"--workdir={URL}", "--out=gpt2"), "--workdir="),
         (("export", "--workdir=run", f"--out={URL}"), "--out="),
         (("sweep", "--config=gan_digits", "--seeds=2", f"--workdir={URL}"), "--workdir="),
-        (("sweep", "--watch", f"--workdir={URL}"), "--workdir="),
+        (("status", URL), "sweep="),
         (("sweep", *RUN, "--grid", f"init_from={URL},b"), "config.init_from = "),
         (("figure", f"--workdir={URL}"), "--workdir="),
         (("figure", "--experiment=vae_beta", f"--out={URL}"), "--out="),

@@ -42,6 +42,7 @@ def config_of(optimizer, **more):
             frozen="",
             optimizer_dtype="",
             schedule=dict(name="constant", warmup=0),
+            run=dict(log_norms="none"),
         )
         | more
     )

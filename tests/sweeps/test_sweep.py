@@ -14,13 +14,14 @@ from tiny_configs import tiny
 import aigc_jax
 from aigc_jax.sweeps import compare, grid, group, plots, report, route, tables
 from aigc_jax.sweeps.engines.base import EXIT_REFUSED, ExitStatus
-from aigc_jax.sweeps.launch import SweepStatus, count_outcomes, run_unfinished_groups
+from aigc_jax.sweeps.launch import run_unfinished_groups
 from aigc_jax.sweeps.route import (
     build_largest_fitting,
     build_planned_programs,
     choose_route,
     training_program_bytes,
 )
+from aigc_jax.sweeps.status import SweepStatus, read_route
 from aigc_jax.training import config as configs
 from aigc_jax.training.loop import Loop
 from aigc_jax.training.programs import Programs
@@ -141,7 +142,8 @@ def test_runs_are_compared(done, tmp_path):
 
 
 def test_status_is_one_line(done):
-    line, fraction = SweepStatus(done).format_line()
+    view = SweepStatus(done)
+    line, fraction = view.format_line(view.read_groups())
     assert fraction == 1
     assert line.startswith("4 done, 1 failed: diverged, valid/neg_elbo ")
     best = min(
@@ -149,7 +151,7 @@ def test_status_is_one_line(done):
         for row in done.rows()
         if row["split"] == "valid" and row["neg_elbo"] is not None
     )
-    assert f"{best:.4g} (lr=" in line and count_outcomes(done.groups()[0]) == (4, 0, 1, "vmap")
+    assert f"{best:.4g} (lr=" in line and read_route(done.groups()[0]) == "vmap"
 
 
 def test_finished_sweep_is_not_retrained(done):

@@ -360,7 +360,7 @@ def test_committed_rows_without_an_experiment_are_not_changed(tmp_path, capsys):
         ("latent_dims=(3,), (5,6)", [(3,), (5, 6)]),
         ("model.widths=((16,),),((8,),)", [((16,),), ((8,),)]),
         ("metrics='nll,modes',nll", [("nll", "modes"), ("nll",)]),
-        ("run.tensorboard=true,False", [True, False]),
+        ("run.fsdp=true,False", [True, False]),
         ("steps=10 steps,'2 epochs'", ["10 steps", "2 epochs"]),
     ],
 )

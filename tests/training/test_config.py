@@ -178,7 +178,7 @@ def test_config_json_round_trip():
         ({"run.samples": 0}, "config.run.samples"),
         ({"best_mode": "least"}, "config.best_mode"),
         ({"best_metric": "test/x"}, "config.best_metric"),
-        ({"run.wandb": "onlin"}, "online"),
+        ({"run.log": "wandbb"}, "wandb"),
         ({"num_metric_samples": 1}, "config.num_metric_samples"),
     ],
 )

@@ -27,7 +27,7 @@ RUN = {
     "run.eval_every": 0,
     "run.sample_every": 0,
     "run.save_every": "20 steps",
-    "run.tensorboard": False,
+    "run.log": (),
     "best_metric": "",
 }
 RUNS = {

@@ -223,7 +223,7 @@ sys.exit(main.main(sys.argv[2:]))
 def test_a_real_limit_of_memory_is_a_one_line_error(tmp_path):
     """4,096 examples x 2,000 samples x 64 pixels of float32 are 2 GB an array."""
     words = {"num_importance_samples": 2000, "batch_size": 4096, "objective": "iwae"}
-    words |= {"run.eval_every": "never", "run.tensorboard": False, "steps": 4, "best_metric": ""}
+    words |= {"run.eval_every": "never", "run.log": (), "steps": 4, "best_metric": ""}
     words |= {"metrics": "()", "run.mesh.data": 1}
     done = subprocess.run(
         [

@@ -34,7 +34,7 @@ from aigc_jax.utils.errors import UserError
 # Config keys that only the loop reads, provided that the learning rate is constant.
 OF_THE_LOOP = dict(steps=32, best_metric="", best_mode="min", init_from="", init_match="") | {
     "run.log_every": 4, "run.eval_every": 8, "run.sample_every": 16, "run.save_every": 8,
-    "run.samples": 4, "run.tensorboard": False,
+    "run.samples": 4, "run.log": (),
 }  # fmt: skip
 
 
@@ -564,32 +564,6 @@ def test_prior_sampling_needs_no_data(finished, monkeypatch):
     np.testing.assert_array_equal(run.sample(6), expected)
     with pytest.raises(UserError, match="gone"):
         run.evaluate()
-
-
-def test_tensorboard_events_equal_the_rows(tmp_path):
-    train(tiny(steps=16, run__tensorboard=True), tmp_path)
-    files = list((tmp_path / "tensorboard").iterdir())
-    assert len(files) == 1
-    from tensorboardX.proto.event_pb2 import Event
-
-    raw, events = files[0].read_bytes(), []
-    while raw:  # TFRecord: length (8), its checksum (4), the event, its checksum (4)
-        size = int.from_bytes(raw[:8], "little")
-        events.append(Event.FromString(raw[12 : 12 + size]))
-        raw = raw[16 + size :]
-    got = {(e.step, v.tag): v.simple_value for e in events for v in e.summary.value}
-    rows = RunDir(tmp_path).read_rows()
-    assert len(got) == sum(len(r) - 2 for r in rows)
-    for row in rows:
-        for name, value in row.items():
-            if name not in ("step", "split"):
-                assert got[row["step"], f"{row['split']}/{name}"] == pytest.approx(value, rel=1e-6)
-
-
-def test_missing_wandb_is_a_user_error(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
-    with pytest.raises(UserError, match="needs the package wandb: pip install wandb"):
-        train(tiny(run__wandb="offline"), tmp_path)
 
 
 def test_config_json_stores_the_file_and_the_changes(tmp_path):
