@@ -171,9 +171,8 @@ def write_image_samples(run: "Run", args: Namespace) -> None:
     """Draw samples of images or points and write them to a .png or a .npy."""
     import numpy as np
 
-    from aigc_jax.media import plots, sample_files
+    from aigc_jax.inference.sheets import Request, draw_sheet
     from aigc_jax.media.provenance_marks import describe_origin
-    from aigc_jax.metrics.two_sample_test import sign_accuracy
     from aigc_jax.utils.disk import convert_disk_errors
 
     args.what = args.what or run.default_sampler
@@ -181,23 +180,13 @@ def write_image_samples(run: "Run", args: Namespace) -> None:
     check_drawable(run, args, out)
     if not args.out:
         make_output_directory(out.parent)
-    scores, columns = None, None
-    request, split = (args.num, args.seed, args.label), args.split
-    if args.what == "separability":
-        samples, scores = run.sort_by_separability(*request, split or "test")
-    elif args.what == "neighbours":
-        samples = run.pair_with_neighbours(*request, split or "train")
-    else:
-        samples = run.draw(args.num, args.what, args.seed, split or "test", args.label)
-        columns = run.grid_columns(args.what) if args.label is None else None
+    sheet = draw_sheet(run, Request(args.what, args.num, args.seed, args.label, args.split))
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with convert_disk_errors(out):
         if out.suffix == ".npy":
-            np.save(out, samples)
-        elif scores is not None:
-            plots.save_separability(out, samples, scores, sign_accuracy(scores), origin)
+            np.save(out, sheet.samples)
         else:
-            sample_files.save_samples_png(out, samples, run.spec, origin, columns)
+            sheet.save(out, origin)
     print_text(out)
 
 
@@ -213,12 +202,13 @@ def check_drawable(run: "Run", args: Namespace, out: Path) -> None:
     of_prior = ("neighbours", "separability") if "prior" in samplers else ()
     choose(dict.fromkeys((*samplers, *of_prior)), args.what, "what")
     check_split_is_read(run, args, of_prior)
-    if args.what in samplers and out.suffix != ".npy":
+    if args.what in samplers and not samplers[args.what].figure and out.suffix != ".npy":
         shape = run.sample_shape(args.what)
         require(
             images.is_drawable(shape, run.spec),
             f"--what={args.what} draws arrays {list(shape)}, which cannot be drawn as "
-            f"{run.spec.kind} {list(run.spec.shape)}: save them by --out={args.what}.npy",
+            f"{run.spec.kind} {list(run.spec.shape)}: it writes .npy files alone, by "
+            f"--out={args.what}.npy",
         )
     require(
         args.what != "separability" or run.spec.kind == "image",

@@ -63,7 +63,7 @@ def interquartile_mean(values: Any, axis: int = -1) -> Any:  # [..., n] -> [...]
 
 def compute_statistic(values: Any, statistic: str = "mean", axis: int = -1) -> Any:
     """Return the mean, median or interquartile mean ("iqm") along an axis."""
-    functions = dict(mean=np.mean, median=np.median, iqm=interquartile_mean)
+    functions: dict[str, Any] = dict(mean=np.mean, median=np.median, iqm=interquartile_mean)
     return functions[statistic](np.asarray(values, np.float64), axis=axis)
 
 
