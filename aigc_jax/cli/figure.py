@@ -1,13 +1,15 @@
 """Regenerate the table and the figure of a sweep or an experiment.
 
-The rows are those of a sweep (--workdir) or those committed with an experiment. Table
-and figure are written to the directory of the rows, or to --out. The experiments of an
-installed package are never modified: without --out, only their tables are printed.
+The rows are those of a sweep (--workdir) or those committed with an experiment. The
+table (table.md), the figure (figure.png, figure.pdf) and the rows behind it
+(figure.csv) are written to the directory of the rows, or to --out. The experiments of
+an installed package are never modified: without --out, only their tables are printed.
 """
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from aigc_jax.cli.presentation_flags import add_presentation_arguments, read_presentation
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.python_files import SHIPPED
@@ -33,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", help="output directory (default: the directory of the rows)"
     )
+    add_presentation_arguments(parser)
     parser.add_argument(
         "--commit",
         action="store_true",
@@ -49,6 +52,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     from aigc_jax.sweeps.direct import draw_results
     from aigc_jax.sweeps.sweep import Sweep
 
+    view = read_presentation(args)
     experiment = experiments.load(args.experiment) if args.experiment else None
     require(experiment or args.workdir, "figure needs --experiment=FILE, --workdir=SWEEP, or both")
     shipped = bool(
@@ -68,10 +72,10 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
         )
         if experiment and experiment.run:
             workdir = Path(args.workdir)
-            draw_results(experiment, workdir, out or workdir, args.commit)
+            draw_results(experiment, workdir, out or workdir, args.commit, view)
             return 0
         sweep = Sweep(args.workdir)
-        results = report.write_sweep_results(sweep, experiment, args.metric, out_dir=out)
+        results = report.write_sweep_results(sweep, experiment, args.metric, out_dir=out, view=view)
         if args.commit and experiment:
             report.write_committed_results(sweep, results, experiment.results_dir, experiment)
         return 0
@@ -79,7 +83,9 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     assert experiment is not None  # without --workdir, --experiment is required
     folder = out or (None if shipped else experiment.results_dir)
     with convert_disk_errors(folder or experiment.results_dir):
-        report.render_committed_results(experiment.results_dir, folder, experiment, args.metric)
+        report.render_committed_results(
+            experiment.results_dir, folder, experiment, args.metric, view=view
+        )
     if folder is None:
         print_text("figure: not written; --out=DIR writes figure and table to DIR")
     return 0

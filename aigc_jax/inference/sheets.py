@@ -82,15 +82,15 @@ def draw_neighbours(run: "Run", request: Request) -> Sheet:
     pairs = run.pair_with_neighbours(request.num, request.seed, request.label, split)
     difference = np.subtract(pairs[:, 0], pairs[:, 1], dtype=np.float64)
     distances = np.sqrt((difference.reshape(len(pairs), -1) ** 2).sum(1))
-    unit = "pixel values in [-1, 1]" if run.spec.kind == "image" else "the points"
+    unit = "of pixels in [-1, 1]" if run.spec.kind == "image" else "of points"
     title = (
-        f"{make_title(run, request)}\nnearest {split} examples; Euclidean distance of {unit}: "
-        f"{distances.min():.3g} to {distances.max():.3g}"
+        f"{make_title(run, request)}\nwith the nearest of the {split} split\n"
+        f"Euclidean distance {unit}: {distances.min():.2f} to {distances.max():.2f}"
     )
 
     def save(path: Path, origin: dict[str, str]) -> None:
         labels = GridLabels(images=("sample", "nearest"))
-        annotations = Annotations(title, labels, [f"{d:.3g}" for d in distances])
+        annotations = Annotations(title, labels, [f"{d:.2f}" for d in distances])
         sample_files.save_samples_png(path, pairs, run.spec, origin, None, annotations)
 
     return Sheet(pairs, save)

@@ -95,24 +95,25 @@ class GridLayout(NamedTuple):
 
 
 def lay_out_grid(
-    shape: Sequence[int], columns: int | None = None, strip: int = 0
-) -> GridLayout:  # of images [N, H, W, C]
-    """Return the layout of a grid: one scale for all images, of about 56 pixels for
-    small ones.
+    shape: Sequence[int], columns: int | None = None, num_stacked: int = 1, strip: int = 0
+) -> GridLayout:  # of cells [N, H, W, C]
+    """Return the layout of a grid: one scale for all images, which enlarges small ones
+    to about 56 pixels.
 
     Args:
-      shape: [N, H, W, C] of the images.
-      columns: images per row; None: the columns of `choose_grid_shape`.
+      shape: [N, H, W, C] of the cells.
+      columns: cells per row; None: the columns of `choose_grid_shape`.
+      num_stacked: number of images of height H / num_stacked in each cell.
       strip: as in `GridLayout`.
     """
     n, h, w = shape[:3]
-    scale = max(1, round(56 / max(h, w)))
+    scale = max(1, round(56 / max(h // num_stacked, w)))
     rows, columns = (-(-n // columns), columns) if columns else choose_grid_shape(n)
     return GridLayout(rows, columns, h * scale, w * scale, scale, strip)
 
 
 def make_image_grid(
-    images: np.ndarray, columns: int | None = None, strip: int = 0
+    images: np.ndarray, columns: int | None = None
 ) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> uint8 [H', W', C]
     """Return the images in one grid, row by row, separated by lines of two pixels, in
     the layout of `lay_out_grid`.
@@ -120,20 +121,24 @@ def make_image_grid(
     Args:
       images: [N, H, W, C] in [-1, 1].
       columns: images per row; None: the columns of `choose_grid_shape`.
-      strip: height of a white strip below each row, for captions.
-
-    Returns:
-      Pixels uint8 [H', W', C]; lines and empty cells are grey (128).
     """
-    layout = lay_out_grid(images.shape, columns, strip)
-    pixels = to_uint8(images).repeat(layout.scale, axis=1).repeat(layout.scale, axis=2)
-    out = np.full((*layout.size, images.shape[-1]), 128, np.uint8)
+    return fill_grid(images, lay_out_grid(images.shape, columns))
+
+
+def fill_grid(
+    cells: np.ndarray, layout: GridLayout
+) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> uint8 [H', W', C]
+    """Return the pixels of cells in a layout; lines between them and empty cells are
+    grey (128), strips white.
+    """
+    pixels = to_uint8(cells).repeat(layout.scale, axis=1).repeat(layout.scale, axis=2)
+    out = np.full((*layout.size, cells.shape[-1]), 128, np.uint8)
     for i, image in enumerate(pixels):
         y, x = layout.locate(i)
         out[y : y + layout.height, x : x + layout.width] = image
-    for row in range(layout.rows if strip else 0):
-        y = row * (layout.height + strip + GAP) + layout.height
-        out[y : y + strip] = 255
+    for row in range(layout.rows if layout.strip else 0):
+        y = layout.locate(row * layout.columns)[0] + layout.height
+        out[y : y + layout.strip] = 255
     return out
 
 

@@ -33,7 +33,7 @@ def save_latents(
       title: title of the figure.
     """
     points, names = project_latents(means, deviations)
-    figure = make_figure(5.6, 5)
+    figure = make_figure(6.6, 5)
     axes = figure.subplots()
     if labels is None:
         axes.scatter(points[:, 0], points[:, 1], s=7, linewidths=0, alpha=0.8)
@@ -120,16 +120,23 @@ def save_histograms(
     every = np.concatenate([np.asarray(v, np.float64) for v in finite.values()])
     bins = np.histogram_bin_edges(every, bins=min(50, max(10, round(len(every) ** 0.5))))
     for (name, values), colour in zip(finite.items(), ("tab:blue", "tab:orange"), strict=False):
-        label = f"{name}: n = {len(values):,}"
+        label = _describe_values(name, value_sets[name], values)
         if len(values):
-            error = f" (s.e. {values.std(ddof=1) / len(values) ** 0.5:.2g})" * (len(values) > 1)
-            label += f", mean {values.mean():.5g}{error}"
             axes.axvline(values.mean(), color=colour, linestyle="--", linewidth=1)
-        if len(values) < len(value_sets[name]):
-            label += f", {len(value_sets[name]) - len(values):,} not finite"
         weights = np.full(len(values), 1 / max(1, len(values)))
         axes.hist(values, bins, weights=weights, alpha=0.55, color=colour, label=label)
     axes.set(xlabel=value_name, ylabel="share of the set")
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=8)
     save_figure(path, figure, origin)
+
+
+def _describe_values(name: str, values: np.ndarray, finite: np.ndarray) -> str:
+    """Return the line of a legend: n, mean, standard error, and what is not finite."""
+    out = f"{name}: n = {len(finite):,}"
+    if len(finite):
+        out += f", mean {finite.mean():.2f}"
+    if len(finite) > 1:
+        out += f" (s.e. {finite.std(ddof=1) / len(finite) ** 0.5:.2g})"
+    absent = len(values) - len(finite)
+    return out + f", {absent:,} not finite" * bool(absent)

@@ -59,12 +59,7 @@ def save_scatter(
     axes = figure.subplots()
     x, y = samples[..., 0], samples[..., min(1, samples.shape[-1] - 1)]  # [N, K]
     axes.plot(x.T, y.T, color="0.7", linewidth=0.5)
-    for k in range(x.shape[1]):
-        label = (
-            format_count(len(x), "sample")
-            if x.shape[1] == 1
-            else f"{('first', 'second')[k]} point of each of {len(x):,} pairs"
-        )
+    for k, label in enumerate(_name_points(len(x), x.shape[1], annotations)):
         axes.scatter(x[:, k], y[:, k], s=9, alpha=0.5, linewidths=0, label=label)
     if columns and annotations.labels is not None and annotations.labels.has_ends:
         _draw_interpolations(axes, x[:, 0], y[:, 0], columns)
@@ -83,6 +78,16 @@ def save_scatter(
     axes.set_title(annotations.title, fontsize=9)
     axes.legend(loc="upper right", fontsize=8)
     save_figure(path, figure, origin)
+
+
+def _name_points(count: int, num_points: int, annotations: Annotations) -> list[str]:
+    """Return the names of the points of `count` series in a legend."""
+    labels = annotations.labels
+    if labels is not None and labels.images and len(labels.images) == num_points:
+        return [f"{name} ({count:,})" for name in labels.images]
+    if num_points == 1:
+        return [format_count(count, "sample")]
+    return [f"{name} point of each of {count:,} pairs" for name in ("first", "second")]
 
 
 def _draw_interpolations(axes: Any, x: np.ndarray, y: np.ndarray, columns: int) -> None:

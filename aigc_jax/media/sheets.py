@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from aigc_jax.media.images import GAP, GridLayout, lay_out_grid, make_image_grid
+from aigc_jax.media.images import GAP, GridLayout, fill_grid, lay_out_grid
 
 if TYPE_CHECKING:
     from aigc_jax.core.method import GridLabels
@@ -40,7 +40,7 @@ class Margins(NamedTuple):
 def make_sheet(
     images: np.ndarray, columns: int | None = None, annotations: Annotations = PLAIN
 ) -> np.ndarray:  # [N, K, H, W, C] in [-1, 1] -> uint8 [H', W', C]
-    """Return a grid of images (`images.make_image_grid`) with its annotations in a
+    """Return a grid of images (`images.fill_grid`) with its annotations in a
     white margin; without annotations, only the grid.
 
     Args:
@@ -51,8 +51,8 @@ def make_sheet(
     n, k, h, w, c = images.shape
     strip = LINE if annotations.captions else 0
     cells = images.reshape(n, k * h, w, c)
-    layout = lay_out_grid(cells.shape, columns, strip)
-    grid = make_image_grid(cells, columns, strip)
+    layout = lay_out_grid(cells.shape, columns, k, strip)
+    grid = fill_grid(cells, layout)
     if annotations == PLAIN:
         return grid
     row_names = name_rows(annotations.labels, layout, k)

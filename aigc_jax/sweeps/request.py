@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from aigc_jax.sweeps import engines, grid, launch
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps import search as searches
+from aigc_jax.sweeps.presentation import PLAIN, Presentation
 from aigc_jax.sweeps.report import write_sweep_results
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import ROUTES, Trial, make_trials
@@ -215,6 +216,7 @@ def write_and_check_outcome(
     is_complete: bool,
     metric: str = "",
     report: Callable[[str], None] = print_markdown,
+    view: Presentation = PLAIN,
 ) -> None:  # raises a UserError unless is_complete
     """Write the table and the figure of the existing rows.
 
@@ -224,12 +226,13 @@ def write_and_check_outcome(
       is_complete: whether all trials are finished, as `run_request` returns it.
       metric: such as "test/loss"; by default the experiment's.
       report: called with the table, as Markdown, and with messages.
+      view: statistic, error bar, baseline and style.
 
     Raises:
       UserError: trials are unfinished; raised after writing.
     """
     if is_complete or sweep.rows():
-        write_sweep_results(sweep, experiment, metric, report)
+        write_sweep_results(sweep, experiment, metric, report, view=view)
     require(
         is_complete,
         f"{sweep.path} has "
