@@ -24,7 +24,7 @@ from aigc_jax.sweeps.tables import (
     select_comparable_trials,
 )
 from aigc_jax.utils.errors import mark_argument, require
-from aigc_jax.utils.quantities import format_number
+from aigc_jax.utils.quantities import format_count, format_number
 
 MOST_ARMS = 30  # in the panel of a figure
 
@@ -111,9 +111,9 @@ def format_differences(results: Results) -> str:  # Markdown
     note = (
         f"Difference of each arm to {name_arm(baseline, results.varied)}{better}: mean over the n "
         "seeds that both have, paired; interval and two-sided p by Student's t of n - 1 degrees "
-        f"of freedom; p (Holm) is corrected for {tested} comparisons. n for 80 % power: seeds "
-        "with which this difference would have p < 0.05 with a probability of 80 %, if it and its "
-        "standard deviation were the true ones."
+        f"of freedom; p (Holm) is corrected for {format_count(tested, 'comparison')}. n for 80 % "
+        "power: seeds with which this difference would have p < 0.05 with a probability of 80 %, "
+        "if it and its standard deviation were the true ones."
     )
     return f"\n{table}\n{note}\n"
 

@@ -31,6 +31,7 @@ NAMED = 60  # most lines of a legend next to the axes
 DrawAxes = Callable[[Any], None]  # draws on matplotlib Axes, or on an array of them
 
 CHARACTERS_PER_INCH = 18  # of the notes below a figure
+NOTE_SIZE = 7  # points
 LINE_STYLES = ("-", "--", "-.", ":")  # cycled if the colours of many lines are too similar
 
 
@@ -166,13 +167,15 @@ def make_figure(drawing: Drawing) -> "Figure":
     from matplotlib.figure import Figure
 
     style = STYLES[drawing.style]
-    size = style.fit_size(drawing.size, drawing.panels)
-    figure = Figure(figsize=size, layout="constrained", dpi=style.dots)
+    width, height = style.fit_size(drawing.size, drawing.panels)
+    per_line = int(CHARACTERS_PER_INCH * width * NOTE_SIZE / style.scale(NOTE_SIZE))
+    notes = textwrap.wrap(" ".join(map(escape_mathtext, drawing.notes)), per_line)
+    if style.grows:  # the axes keep their height
+        height += len(notes) * style.scale(NOTE_SIZE) * 1.3 / 72
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=style.dots)
     drawing.draw(figure.subplots(*drawing.panels))
-    if drawing.notes:
-        width = int(CHARACTERS_PER_INCH * size[0] * 7 / style.note_size)
-        text = "\n".join(textwrap.wrap(" ".join(map(escape_mathtext, drawing.notes)), width))
-        figure.supxlabel(text, fontsize=7, x=0.01, ha="left")
+    if notes:
+        figure.supxlabel("\n".join(notes), fontsize=NOTE_SIZE, x=0.01, ha="left")
     apply_style(figure, style)
     return figure
 

@@ -19,6 +19,7 @@ class Style(NamedTuple):
       ratio: height by width; 0: that of the figure.
       lines: factor of the widths of lines and markers.
       dots: dots per inch of a .png.
+      grows: whether notes below the axes add to the height.
     """
 
     size: float = BASE
@@ -28,11 +29,7 @@ class Style(NamedTuple):
     ratio: float = 0.0
     lines: float = 1.0
     dots: int = 100
-
-    @property
-    def note_size(self) -> float:
-        """Size in points of notes of 7 points."""
-        return self.scale(7)
+    grows: bool = False
 
     def scale(self, size: float) -> float:
         """Return the size in points of text that has `size` at BASE."""
@@ -49,7 +46,7 @@ class Style(NamedTuple):
 # In papers of two columns (ICML), a column is 3.25 inches wide, the page 6.75.
 STYLES = {
     "plain": Style(),
-    "paper": Style(size=8, least=6, width=3.25, wide=6.75, lines=0.8, dots=300),
+    "paper": Style(size=8, least=6, width=3.25, wide=6.75, lines=0.8, dots=300, grows=True),
     "slide": Style(size=16, least=12, width=12, wide=12, ratio=9 / 16, lines=1.8, dots=150),
 }
 

@@ -13,7 +13,7 @@ import pytest
 from helpers import ROOT, experiment_text
 from tiny_configs import tiny
 
-from aigc_jax.sweeps import compare, evidence, grid, plots, report, tables
+from aigc_jax.sweeps import compare, evidence, grid, plots, report
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.sweep import Group, Sweep
