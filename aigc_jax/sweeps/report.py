@@ -131,6 +131,8 @@ def make_table(
         make_or_none_if_incomplete(lambda: table(results.rows), results, report) if table else None
     )
     out = own or tables.format_summary_table(results)
+    if own and experiment is not None and experiment.caption:
+        notes = [experiment.caption, *notes]
     out += "".join(f"\n{escape_markdown(note)}\n" for note in notes)
     return out + (differences.format_differences(results) if results.view.baseline else "")
 
@@ -162,7 +164,7 @@ def choose_experiment_figure(
         lambda axes: figure(results.rows, axes),
         experiment.size,
         experiment.panels,
-        notes,
+        [experiment.caption] * bool(experiment.caption) + list(notes),
         style=results.view.style,
     )
     drawn = make_or_none_if_incomplete(lambda: plots.make_figure(drawing), results, report)

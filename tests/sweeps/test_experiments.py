@@ -304,13 +304,14 @@ def test_figure_remakes_committed_evidence_byte_for_byte(path, tmp_path):
 
     committed = path.parent / "results" / path.stem
     folder = shutil.copytree(committed, tmp_path / "results")
-    for name in ("table.md", "figure.png"):
+    names = ("table.md", "figure.csv", "figure.png", "figure.pdf")
+    for name in names:
         (folder / name).unlink()
     report.render_committed_results(
         folder, folder, experiment.load(path), report=lambda line, **_: None
     )
     locked = re.search(r"^matplotlib==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
-    for name in ("table.md", "figure.png")[: 1 + (version("matplotlib") == locked)]:
+    for name in names if version("matplotlib") == locked else names[:2]:
         assert (folder / name).read_bytes() == (committed / name).read_bytes(), name
 
 
@@ -352,7 +353,8 @@ def test_pca_is_the_best_linear_plane(shape):
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_experiment_has_committed_evidence(path):
     results = ROOT / "experiments" / "results" / path.stem
-    kept = {"rows.csv", "table.md", "figure.png", "environment.json"}
+    kept = {"rows.csv", "table.md", "environment.json"}
+    kept |= {"figure.png", "figure.pdf", "figure.csv"}
     assert kept <= {p.name for p in results.iterdir()} <= kept | {"trials.json"}
 
 
