@@ -13,6 +13,7 @@ from aigc_jax.sweeps.presentation import (
     format_cell,
     name_arm,
     shorten_keys,
+    shorten_middle,
 )
 from aigc_jax.sweeps.statistics import PairedDifference, final_values, paired_differences
 from aigc_jax.sweeps.tables import (
@@ -27,6 +28,7 @@ from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.quantities import format_count, format_number
 
 MOST_ARMS = 30  # in the panel of a figure
+MOST_CHARACTERS = 40  # of the name of an arm beside the panel
 
 
 def infer_trials(results: Results) -> Results:
@@ -153,14 +155,16 @@ def draw_differences(results: Results, axes: Any) -> None:
         axes.errorbar(record.mean, place, xerr=ends, fmt="o", markersize=4, capsize=2, color="0.2")
     axes.set_yticks(range(len(shown)), [_label(r, varied) for r in shown], fontsize=7)
     axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=metric.replace("/", " ") + ", difference")
-    axes.set_title(escape_mathtext(f"to {name_arm(baseline, varied)}"), fontsize=8)
+    name = shorten_middle(name_arm(baseline, varied), MOST_CHARACTERS)
+    axes.set_title(escape_mathtext(f"to {name}"), fontsize=8)
     axes.grid(alpha=0.3, axis="x")
 
 
 def _label(record: PairedDifference, varied: Sequence[str]) -> str:
     """Return the name of an arm with n and p."""
     p = "" if record.p_holm is None else f", p = {record.p_holm:.2g}"
-    return f"{escape_mathtext(name_arm(record.arm, varied))}\nn = {record.n}{p}"
+    name = shorten_middle(name_arm(record.arm, varied), MOST_CHARACTERS)
+    return f"{escape_mathtext(name)}\nn = {record.n}{p}"
 
 
 def describe_differences(results: Results) -> list[str]:  # notes

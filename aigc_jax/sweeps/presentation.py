@@ -185,10 +185,13 @@ def format_cell(value: object) -> str:  # 6 significant digits
     middle of a long text left out.
     """
     text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
-    if len(text) <= MOST_CHARACTERS:
-        return text
-    half = (MOST_CHARACTERS - 3) // 2
-    return f"{text[:half]}...{text[-half:]}"
+    return shorten_middle(text, MOST_CHARACTERS)
+
+
+def shorten_middle(text: str, most: int) -> str:  # beginning...end
+    """Return a text without its middle, if it has more than `most` characters."""
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
 
 
 def escape_markdown(text: str) -> str:

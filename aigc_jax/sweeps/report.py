@@ -261,6 +261,7 @@ def render_committed_results(
             "own table and figure",
         )
         results = Results(evidence.read_rows(folder), trials=[], varied=[])
+        results = results._replace(metric=experiment.metric if experiment else "")
     results = results._replace(metric=metric or results.metric, view=view)
     render_results(out_dir, results, experiment, report)
 
