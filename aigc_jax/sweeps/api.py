@@ -175,14 +175,13 @@ class Sweep:
         style: str = "plain",
     ) -> "Figure":
         """Return the matplotlib Figure of figure.png: the experiment's own figure, or
-        the default, the metric over steps.
+        the metric over steps.
 
         Args:
           metric: such as "valid/loss"; by default the experiment's, else
-            config.best_metric, else the first in the rows. The default figure shows the
-            valid metric in place of a test metric.
-          statistic, interval: as in `table`, of lines and bands of the default figure.
-          baseline: as in `table`; the default figure has a panel of the differences.
+            config.best_metric, else the first in the rows. For a test metric, the
+            default figure shows the valid one.
+          statistic, interval, baseline: as in `table`, of the default figure.
           style: "plain", "paper" or "slide".
 
         Raises:

@@ -34,28 +34,36 @@ def _round(value: Any) -> float | str | None:
 
 def _iterate_artists(axes: Any) -> Iterator[tuple[str, str, dict]]:
     """Yield (series, kind, coordinates) of the artists of axes."""
-    from matplotlib.collections import LineCollection, PathCollection, PolyCollection
-
     for line in axes.lines:
         if line.get_transform() == axes.transData:
-            for x, y in np.asarray(line.get_xydata()):
-                yield _name(line), "line", _point(x, y)
+            yield from _iterate_points(line, "line", line.get_xydata())
     for found in axes.collections:
-        if isinstance(found, PathCollection):
-            for x, y in np.asarray(found.get_offsets()):
-                yield _name(found), "points", _point(x, y)
-        elif isinstance(found, LineCollection):
-            for part in found.get_segments():
-                (x, low), (_, high) = np.asarray(part)[[0, -1]]
-                yield _name(found), "error bar", _point(x, None, low, high)
-        elif isinstance(found, PolyCollection):
-            for path in found.get_paths():
-                for x, y in np.asarray(path.vertices):
-                    yield _name(found), "band", _point(x, y)
+        yield from _iterate_collection(found)
     for bars in axes.containers:
-        for bar in getattr(bars, "patches", ()):
-            middle = bar.get_x() + bar.get_width() / 2
-            yield _name(bars), "bar", _point(middle, bar.get_y() + bar.get_height())
+        patches = getattr(bars, "patches", ())
+        tops = [(b.get_x() + b.get_width() / 2, b.get_y() + b.get_height()) for b in patches]
+        yield from _iterate_points(bars, "bar", tops)
+
+
+def _iterate_collection(found: Any) -> Iterator[tuple[str, str, dict]]:
+    """Yield (series, kind, coordinates) of points, error bars or a band."""
+    from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+
+    if isinstance(found, PathCollection):
+        yield from _iterate_points(found, "points", found.get_offsets())
+    elif isinstance(found, LineCollection):
+        for part in found.get_segments():
+            (x, low), (_, high) = np.asarray(part)[[0, -1]]
+            yield _name(found), "error bar", _point(x, None, low, high)
+    elif isinstance(found, PolyCollection):
+        for path in found.get_paths():
+            yield from _iterate_points(found, "band", path.vertices)
+
+
+def _iterate_points(artist: Any, kind: str, points: Any) -> Iterator[tuple[str, str, dict]]:
+    """Yield (series, kind, coordinates) of points [N, 2]."""
+    for x, y in np.ma.asarray(points):
+        yield _name(artist), kind, _point(x, y)
 
 
 def _point(x: Any, y: Any, low: Any = None, high: Any = None) -> dict:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import environment
 from PIL import Image
 
 from aigc_jax.core.method import GridLabels
@@ -139,7 +140,7 @@ def test_image_sheets_do_not_import_matplotlib(tmp_path):
         "print([m for m in ('matplotlib', 'sklearn') if m in sys.modules])"
     )
     words = [sys.executable, "-c", program, str(tmp_path / "x.png")]
-    out = subprocess.run(words, capture_output=True, text=True)
+    out = subprocess.run(words, capture_output=True, text=True, env=environment())
     assert out.stdout.strip() == "[]" and (tmp_path / "x.png").is_file(), out.stderr
 
 

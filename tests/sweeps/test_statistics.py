@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.stats
+from helpers import environment
 
 from aigc_jax.sweeps import statistics
 
@@ -163,5 +164,7 @@ def test_statistics_import_neither_jax_nor_scipy():
         "import sys; from aigc_jax.sweeps import statistics; "
         "print([m for m in ('jax', 'scipy', 'matplotlib') if m in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment()
+    )
     assert out.stdout.strip() == "[]", out.stderr

@@ -60,8 +60,7 @@ def complete(sweep):
     return sweep
 
 
-# What table and figure say of themselves, tested in test_figures.
-CAPTIONS = ("Mean over n trials", "Bold: ", "Lines: ", "Best (")
+CAPTIONS = ("Mean over n trials", "Bold: ")  # tested in test_figures
 
 
 def write_table(folder, text, drawing):
@@ -248,7 +247,6 @@ def test_trials_of_unequal_length_are_not_averaged(tmp_path, monkeypatch):
         "the line.",
         "Last steps differ: 16 (3 trials), 24 (1 trial).",
     ]
-    # the figure has earlier steps of all trials: test_figures
     assert notes_drawn(sweep, monkeypatch)[0] == ("Last steps differ: 16 (5 trials), 24 (1 trial).")
 
 
