@@ -18,8 +18,8 @@ def add_presentation_arguments(parser: ArgumentParser) -> None:
         default="",
         metavar="NAME",
         help="what error bars show: se, standard error (default of a mean); sd, standard "
-        "deviation; student, 95 %% interval by Student's t; bootstrap, 95 %% percentile interval "
-        "(default of median and iqm)",
+        "deviation; student, 95-percent interval by Student's t; bootstrap, 95-percent percentile "
+        "interval (default of median and iqm)",
     )
     parser.add_argument(
         "--baseline",

@@ -1,6 +1,7 @@
 """Draw samples from a run's checkpoint.
 
-Writes an image grid (.png) or the arrays (.npy), by default into the run's directory.
+Writes a sheet with named rows and columns or a figure (.png), or the arrays (.npy), by
+default into the run's directory.
 Language models continue a prompt (--prompt, --prompt_file or --interactive), streamed
 to the terminal or written to a .txt.
 """
@@ -49,15 +50,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help=".png: an image grid; .npy: the arrays (default: a .png in WORKDIR/sampled/, named "
-        "by sampler, step and seed); .txt: text (default: the terminal); .mid: tunes in ABC "
+        help=".png: a sheet or a figure; .npy: the arrays (default: a .png in WORKDIR/sampled/, "
+        "named by sampler, step and seed); .txt: text (default: the terminal); .mid: tunes in ABC "
         "notation, one file per tune",
     )
     parser.add_argument(
         "--what",
         metavar="NAME",
         help="the sampler of the method (default: prior; a VAE has reconstruction, interpolation, "
-        "traversal, manifold; a GAN has "
+        "traversal, manifold, latents, log_likelihood; a GAN has "
         "interpolation); neighbours: samples with their nearest training examples; "
         "separability: test examples and samples, ranked by a classifier of one against the other",
     )
