@@ -17,6 +17,7 @@ from aigc_jax.sweeps import curves, differences, figure_rows, grid, plots, repor
 from aigc_jax.sweeps import presentation as shown
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.presentation import make_presentation
+from aigc_jax.sweeps.styles import STYLES
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.text_table import Table, parse_markdown
 
@@ -364,6 +365,27 @@ def test_committed_rows_imply_trials_for_a_baseline(capsys, tmp_path):
 
 
 # -- flags
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *(f"--statistic={name}" for name in statistics.STATISTICS),
+        *(f"--interval={name}" for name in statistics.INTERVALS),
+        *(f"--style={name}" for name in STYLES),
+        "--baseline=lr=0.01",
+    ],
+)
+def test_every_value_of_every_flag_draws(sweep, tmp_path, capsys, flag):
+    words = ["figure", f"--workdir={sweep.path}", f"--out={tmp_path / 'out'}"]
+    assert cli.main(words) == 0
+    usual = {name: (tmp_path / "out" / name).read_bytes() for name in FILES}
+    assert cli.main([*words, flag]) == 0
+    changed = {name for name in FILES if (tmp_path / "out" / name).read_bytes() != usual[name]}
+    defaults = ("--statistic=mean", "--interval=se", "--style=plain")
+    figures = {"figure.png", "figure.pdf"}
+    expected = set() if flag in defaults else figures if "style" in flag else set(FILES)
+    assert changed == expected
 
 
 @pytest.mark.parametrize(
