@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aigc_jax.sweeps import grid
-from aigc_jax.sweeps.statistics import INTERVALS, NAMES, STATISTICS
+from aigc_jax.sweeps.statistics import INTERVALS, STATISTICS
 from aigc_jax.sweeps.styles import STYLES
 from aigc_jax.utils.errors import choose, format_suggestion, join_names, mark_argument, require
 from aigc_jax.utils.terminal import escape_controls
@@ -50,7 +50,7 @@ class Presentation(NamedTuple):
     """How results are shown.
 
     Attributes:
-      statistic: of the trials that differ in the seed: one of STATISTICS.
+      statistic: of the trials that differ in the seed: a key of STATISTICS.
       interval: what an error bar shows, a key of INTERVALS; "": the standard error of a
         mean, the bootstrap's interval of another statistic.
       baseline: the arm that others are compared with, as `find_arm` reads it; "": none.
@@ -69,7 +69,7 @@ class Presentation(NamedTuple):
 
     def describe(self) -> tuple[str, str]:
         """Return the words for the statistic and for the error bar."""
-        return NAMES[self.statistic], INTERVALS[self.error_bar]
+        return STATISTICS[self.statistic], INTERVALS[self.error_bar]
 
 
 PLAIN = Presentation()
@@ -81,7 +81,7 @@ def make_presentation(
     """Return a presentation. Raise a UserError for an unknown name, or an error bar
     that the statistic does not have.
     """
-    choose(dict.fromkeys(STATISTICS), statistic, mark_argument("statistic"))
+    choose(STATISTICS, statistic, mark_argument("statistic"))
     choose(STYLES, style, mark_argument("style"))
     if interval:
         choose(INTERVALS, interval, mark_argument("interval"))

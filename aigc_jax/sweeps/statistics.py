@@ -14,7 +14,8 @@ CONFIDENCE = 0.95  # of the intervals
 POWER = 0.8  # of the n that is printed beside a difference
 RESAMPLES = 2000  # of the bootstrap
 MOST_SEEDS = 1_000_000  # a larger n for 80 % power is not searched
-STATISTICS = ("mean", "median", "iqm")
+# What a line or a cell shows -> what table and figure call it.
+STATISTICS = {"mean": "mean", "median": "median", "iqm": "interquartile mean"}
 # What an error bar shows -> what table and figure call it.
 INTERVALS = {
     "se": "standard error",
@@ -22,7 +23,6 @@ INTERVALS = {
     "student": "95 % interval, Student's t",
     "bootstrap": "95 % interval, percentile bootstrap",
 }
-NAMES = {"mean": "mean", "median": "median", "iqm": "interquartile mean"}
 
 
 class PairedDifference(NamedTuple):
@@ -84,7 +84,7 @@ def bootstrap_interval(
 
     Args:
       values: [..., n], n of at least 1.
-      statistic: one of STATISTICS.
+      statistic: a key of STATISTICS.
       confidence: the nominal coverage.
       num_resamples: number of resamples.
       seed: seed of the resamples; the same seed gives the same interval.
@@ -113,7 +113,7 @@ def compute_interval(
 
     Args:
       values: [..., n].
-      statistic: one of STATISTICS; all but "mean" go with "bootstrap" alone.
+      statistic: a key of STATISTICS; all but "mean" go with "bootstrap" alone.
       interval: a key of INTERVALS.
     """
     values = np.asarray(values, np.float64)
