@@ -16,7 +16,7 @@ from aigc_jax.sweeps.curves import (
 )
 from aigc_jax.sweeps.evidence import Results, format_csv
 from aigc_jax.sweeps.figure_rows import extract_rows
-from aigc_jax.sweeps.presentation import escape_mathtext
+from aigc_jax.sweeps.presentation import escape_mathtext, shorten_middle
 from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
 from aigc_jax.sweeps.styles import STYLES, apply_style
 from aigc_jax.sweeps.tables import parse_metric
@@ -32,6 +32,7 @@ DrawAxes = Callable[[Any], None]  # draws on matplotlib Axes, or on an array of 
 
 CHARACTERS_PER_INCH = 18  # of the notes below a figure
 NOTE_SIZE = 7  # points
+MOST_CHARACTERS = 64  # of a label in the legend
 LINE_STYLES = ("-", "--", "-.", ":")  # cycled if the colours of many lines are too similar
 
 
@@ -48,11 +49,12 @@ def draw_curves(results: Results, metric: str, axes: Any) -> None:  # metric: "s
     split, name = parse_metric(metric, results.rows, results.varied)
     curves = collect_curves(results, metric)
     best = find_best_curves(curves, metric, results)
-    labels = map(escape_mathtext, label_curves(curves, best))
+    labels = [shorten_middle(label, MOST_CHARACTERS) for label in label_curves(curves, best)]
     for i, (curve, label) in enumerate(zip(curves, labels, strict=True)):
         style = choose_line_style(i, len(curves))
         if len(curve.steps):
-            options = style | dict(label=label, linewidth=2.2 if i in best else 1.3)
+            width = 2.2 if i in best else 1.3
+            options = style | dict(label=escape_mathtext(label), linewidth=width)
             draw_line_with_band(curve, results, options, axes)
         for trial, line in curve.others.items():
             x, y = zip(*sorted(line.items()), strict=True)

@@ -244,7 +244,7 @@ ELSEWHERE_TABLES = {
     "sweeps.statistics.INTERVALS": "sweeps/test_figures",
     "sweeps.statistics.STATISTICS": "sweeps/test_figures",
     "sweeps.styles.STYLES": "sweeps/test_figures",
-    "inference.sheets.VIEWS": "methods/test_methods",
+    "inference.sheets.VIEWS": "integration/test_samplers",
 }
 
 

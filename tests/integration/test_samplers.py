@@ -10,6 +10,7 @@ from tiny_configs import tiny
 
 import aigc_jax
 from aigc_jax.cli import main as cli
+from aigc_jax.inference.sheets import VIEWS
 from aigc_jax.methods.schema import METHODS
 
 SHORT = dict(
@@ -47,12 +48,14 @@ def test_every_sampler_draws_the_same_files_twice(run, tmp_path, capsys):
     loaded = aigc_jax.load(path)
     samplers = list(loaded.programs.method.samplers)
     assert set(samplers) == set(METHODS[method].samplers), "CONFIGS lacks a key that one needs"
-    views = ["neighbours"] * ("prior" in samplers)
+    views = ["neighbours", "separability"] if "prior" in samplers else []
+    assert not views or views == list(VIEWS)
     for what in [*samplers, *views]:
         arrays = call(path, what, tmp_path / f"{what}.npy")
         shown = tmp_path / f"{what}{'.txt' if loaded.is_text else '.png'}"
         first = call(path, what, shown)
-        assert len(np.load(tmp_path / f"{what}.npy")) == 12
+        count = np.load(tmp_path / f"{what}.npy").shape[what == "separability"]
+        assert count == 12
         assert call(path, what, shown) == first
         assert call(path, what, tmp_path / f"{what}.npy") == arrays
         if not loaded.is_text:
