@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FONT_SIZE = 12  # pixels
 LINE = 16  # pixels of a line of text
 SPACE = 6  # pixels between text and images
+FRAME = (214, 39, 40)  # red: of end points, beside dark and light images
 
 
 class Annotations(NamedTuple):
@@ -41,7 +42,8 @@ def make_sheet(
     images: np.ndarray, columns: int | None = None, annotations: Annotations = PLAIN
 ) -> np.ndarray:  # [N, K, H, W, C] in [-1, 1] -> uint8 [H', W', C]
     """Return a grid of images (`images.fill_grid`) with its annotations in a
-    white margin; without annotations, only the grid.
+    white margin; without annotations, only the grid. A sheet with end points has three
+    channels, since they have coloured frames.
 
     Args:
       images: K images of each of N samples [N, K, H, W, C], stacked in one cell.
@@ -57,18 +59,9 @@ def make_sheet(
         return grid
     row_names = name_rows(annotations.labels, layout, k)
     margins = measure_margins(annotations, row_names, layout)
-    sheet = np.full(
-        (grid.shape[0] + margins.top + margins.bottom, grid.shape[1] + margins.left + margins.right)
-        + (c,),
-        255,
-        np.uint8,
-    )
-    inside = (
-        slice(margins.top, margins.top + grid.shape[0]),
-        slice(margins.left, margins.left + grid.shape[1]),
-    )
-    sheet[inside] = grid
-    if annotations.labels is not None and annotations.labels.has_ends:
+    has_ends = annotations.labels is not None and annotations.labels.has_ends
+    sheet = _surround(grid.repeat(3, axis=2) if has_ends and c == 1 else grid, margins)
+    if has_ends:
         _frame_ends(sheet, layout, margins, n)
     writer = _Writer(sheet)
     _write_title_and_columns(writer, annotations, layout, margins)
@@ -77,7 +70,13 @@ def make_sheet(
         y, x = layout.locate(i)
         middle = margins.left + x + layout.width // 2
         writer.write(caption, middle, margins.top + y + layout.height + LINE // 2, "mm")
-    return writer.pixels(c)
+    return writer.pixels(sheet.shape[2])
+
+
+def _surround(grid: np.ndarray, margins: Margins) -> np.ndarray:
+    """Return the pixels of a grid [H, W, C] in white margins."""
+    sides = ((margins.top, margins.bottom), (margins.left, margins.right), (0, 0))
+    return np.pad(grid, sides, constant_values=255)
 
 
 def name_rows(labels: "GridLabels | None", layout: GridLayout, num_stacked: int) -> list[str]:
@@ -96,19 +95,23 @@ def name_rows(labels: "GridLabels | None", layout: GridLayout, num_stacked: int)
 def measure_margins(
     annotations: Annotations, row_names: Sequence[str], layout: GridLayout
 ) -> Margins:
-    """Return the margins that hold the annotations; a title that is wider than the grid
-    widens the sheet.
+    """Return the margins that hold the annotations; text that is wider than the grid
+    widens them.
     """
     labels, lines = annotations.labels, annotations.title.splitlines()
-    top, left = LINE * len(lines), 0
+    top, left, centred = LINE * len(lines), 0, [*annotations.captions]
+    beyond = 0  # of centred text, on either side of the grid
     if labels is not None:
         top += LINE * (bool(labels.columns) + bool(labels.column_title))
         left = max((measure_text(name) for name in row_names), default=0)
         left += (LINE if labels.row_title and row_names else 0) + SPACE * bool(row_names)
-    widest = max((measure_text(line) for line in lines), default=0)
-    # of the title, and of captions and names of columns that reach beyond the grid
-    right = max(SPACE, widest + 2 * SPACE - left - SPACE - layout.size[1])
-    return Margins(top + SPACE, left + SPACE, right, SPACE)
+        centred += labels.columns[: layout.columns]
+        beyond = (measure_text(labels.column_title) - layout.size[1]) // 2
+    widest = max((measure_text(text) for text in centred), default=0)
+    beyond = max(0, beyond, (widest - layout.width) // 2 + 1)
+    title = max((measure_text(line) for line in lines), default=0)
+    right = max(SPACE, beyond + SPACE, title + SPACE - layout.size[1])
+    return Margins(top + SPACE, max(left, beyond) + SPACE, right, SPACE)
 
 
 def measure_text(text: str) -> int:
@@ -199,7 +202,7 @@ def _write_rows(
 
 
 def _frame_ends(sheet: np.ndarray, layout: GridLayout, margins: Margins, count: int) -> None:
-    """Frame the images of the first and the last column in black, in the lines around
+    """Frame the images of the first and the last column in FRAME, in the lines around
     them.
     """
     for i in range(count):
@@ -207,7 +210,7 @@ def _frame_ends(sheet: np.ndarray, layout: GridLayout, margins: Margins, count: 
             continue
         y, x = (a + b for a, b in zip(layout.locate(i), margins[:2], strict=True))
         bottom, right = y + layout.height, x + layout.width
-        sheet[y - GAP : y, x - GAP : right + GAP] = 0
-        sheet[bottom : bottom + GAP, x - GAP : right + GAP] = 0
-        sheet[y - GAP : bottom + GAP, x - GAP : x] = 0
-        sheet[y - GAP : bottom + GAP, right : right + GAP] = 0
+        sheet[y - GAP : y, x - GAP : right + GAP] = FRAME
+        sheet[bottom : bottom + GAP, x - GAP : right + GAP] = FRAME
+        sheet[y - GAP : bottom + GAP, x - GAP : x] = FRAME
+        sheet[y - GAP : bottom + GAP, right : right + GAP] = FRAME

@@ -33,8 +33,14 @@ def random_images(*shape) -> np.ndarray:
         Annotations("", GridLabels(images=("x", "y"))),
         Annotations("a title that is wider than the grid of three small images " * 2, NAMED),
         Annotations("", NAMED._replace(has_ends=True), ["1.00"] * 5),
+        Annotations("", NAMED._replace(columns=("a name that is too wide",) * 3)),
+        Annotations("", NAMED._replace(column_title="a title of columns that is too wide")),
+        Annotations("", None, ["a caption that is too wide"] * 5),
     ],
-    ids=["title", "names", "numbers", "stacked", "wide", "ends and captions"],
+    ids=[
+        *("title", "names", "numbers", "stacked", "wide", "ends and captions"),
+        *("wide names", "wide title of columns", "wide captions"),
+    ],
 )
 def test_margins_change_no_pixel_of_the_images(channels, annotations):
     x = random_images(5, 2, 8, 8, channels)
@@ -49,15 +55,16 @@ def test_margins_change_no_pixel_of_the_images(channels, annotations):
     for i, cell in enumerate(cells):
         y, x = layout.locate(i)
         y, x = y + margins.top, x + margins.left
-        assert np.array_equal(sheet[y : y + 112, x : x + 56], cell), i
+        assert (sheet[y : y + 112, x : x + 56] == cell).all(), i
     height, width = layout.size
-    assert sheet.shape == (
+    assert sheet.shape[:2] == (
         margins.top + height + margins.bottom,
         margins.left + width + margins.right,
-        channels,
     )
+    assert sheet.shape[2] == (3 if annotations.labels and annotations.labels.has_ends else channels)
+    assert (sheet[[0, -1]] == WHITE).all() and (sheet[:, [0, 1, -1, -2]] == WHITE).all()
     assert (sheet[: margins.top] < WHITE).any() == bool(
-        annotations.title or annotations.labels.columns or annotations.labels.has_ends
+        annotations.title or (annotations.labels and annotations.labels.columns)
     )
 
 
@@ -94,14 +101,14 @@ def test_rows_without_names_have_numbers_and_names_repeat():
 def test_ends_of_an_interpolation_are_framed_in_the_lines_between():
     x = np.ones((5, 1, 56, 56, 1), np.float32)  # white, the second row ends after two
     labels = GridLabels(has_ends=True)
-    sheet = sheets.make_sheet(x, 3, Annotations("", labels))[..., 0]
+    sheet = sheets.make_sheet(x, 3, Annotations("", labels))
     layout = images.lay_out_grid((5, 56, 56, 1), 3)
     margins = sheets.measure_margins(Annotations("", labels), [], layout)
-    black = sheet == 0
+    framed_at = (sheet == sheets.FRAME).all(-1)
     for cell, framed in enumerate((True, False, True, True, False)):
         y, x = layout.locate(cell)
         y, x = y + margins.top, x + margins.left
-        top, left = black[y - 2 : y, x : x + 56], black[y : y + 56, x - 2 : x]
+        top, left = framed_at[y - 2 : y, x : x + 56], framed_at[y : y + 56, x - 2 : x]
         assert top.all() == framed
         assert left.all() == (framed or cell in (1, 4)), "the right line of the first column"
 
