@@ -93,9 +93,10 @@ def collect_curves(results: Results, metric: str) -> list[Curve]:  # metric: "sp
     split, _, name = metric.partition("/")
     arms = group_trials_by_values(results.trials, results.varied)
     status = {trial["trial"]: trial["status"] for trial in results.trials}
+    lines = extract_curves(results.rows, status, split, name)
     out = []
     for arm, members in arms.items():
-        own = extract_curves(results.rows, set(members), split, name)
+        own = {trial: lines[trial] for trial in members if trial in lines}
         shown = [trial for trial in own if status[trial] == "done"]
         if not shown:
             ends = {trial: dict(step=max(line)) for trial, line in own.items()}

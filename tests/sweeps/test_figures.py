@@ -423,6 +423,20 @@ def test_sweep_passes_its_flags_to_table_and_figure(tmp_path, monkeypatch):
     assert seen == [shown.Presentation("iqm", "bootstrap", "lr=1e-3", "slide")]
 
 
+FLAGS = ("--statistic=iqm", "--interval=sd", "--baseline=lr=1", "--style=paper")
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_flags_are_refused_by_an_experiment_that_trains_by_its_own_function(tmp_path, capsys, flag):
+    file = tmp_path / "question.py"
+    file.write_text(
+        "from aigc_jax.sweeps.experiment import Experiment\nEXPERIMENT = Experiment(run=list)\n"
+    )
+    words = ["sweep", f"--experiment={file}", f"--workdir={tmp_path / 'sweep'}", flag]
+    assert cli.main(words) == 1 and not (tmp_path / "sweep").exists()
+    assert f"{flag.split('=')[0]} is not read by" in capsys.readouterr().err
+
+
 # -- styles
 
 
