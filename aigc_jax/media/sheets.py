@@ -2,6 +2,7 @@
 changes no pixel of the images. Text is set by Pillow's own font.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,8 +120,9 @@ def measure_text(text: str) -> int:
     return int(np.ceil(_load_font().getlength(text)))
 
 
+@functools.cache
 def _load_font() -> Any:
-    """Return Pillow's font."""
+    """Return Pillow's font, which takes a millisecond to load."""
     from PIL import ImageFont
 
     return ImageFont.load_default(FONT_SIZE)
