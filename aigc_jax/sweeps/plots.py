@@ -18,7 +18,7 @@ from aigc_jax.sweeps.evidence import Results, format_csv
 from aigc_jax.sweeps.figure_rows import extract_rows
 from aigc_jax.sweeps.presentation import escape_mathtext, shorten_middle
 from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
-from aigc_jax.sweeps.styles import STYLES, apply_style
+from aigc_jax.sweeps.styles import NOTE, STYLES, apply_style
 from aigc_jax.sweeps.tables import parse_metric
 from aigc_jax.utils.documents import write_atomically
 
@@ -31,7 +31,6 @@ NAMED = 60  # most lines of a legend next to the axes
 DrawAxes = Callable[[Any], None]  # draws on matplotlib Axes, or on an array of them
 
 CHARACTERS_PER_INCH = 18  # of the notes below a figure
-NOTE_SIZE = 7  # points
 MOST_CHARACTERS = 64  # of a label in the legend
 LINE_STYLES = ("-", "--", "-.", ":")  # cycled if the colours of many lines are too similar
 
@@ -166,18 +165,21 @@ class Drawing(NamedTuple):
 
 def make_figure(drawing: Drawing) -> "Figure":
     """Return a matplotlib Figure, with notes below."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     style = STYLES[drawing.style]
     width, height = style.fit_size(drawing.size, drawing.panels)
-    per_line = int(CHARACTERS_PER_INCH * width * NOTE_SIZE / style.scale(NOTE_SIZE))
+    per_line = int(CHARACTERS_PER_INCH * width * NOTE / style.note_size)
     notes = textwrap.wrap(" ".join(map(escape_mathtext, drawing.notes)), per_line)
     if style.grows:  # the axes keep their height
-        height += len(notes) * style.scale(NOTE_SIZE) * 1.3 / 72
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=style.dots)
-    drawing.draw(figure.subplots(*drawing.panels))
+        height += len(notes) * style.note_size * 1.3 / 72
+    parameters: Any = style.parameters()
+    with matplotlib.rc_context(parameters):
+        figure = Figure(figsize=(width, height), layout="constrained", dpi=style.dots)
+        drawing.draw(figure.subplots(*drawing.panels))
     if notes:
-        figure.supxlabel("\n".join(notes), fontsize=NOTE_SIZE, x=0.01, ha="left")
+        figure.supxlabel("\n".join(notes), fontsize=style.note_size, x=0.01, ha="left")
     apply_style(figure, style)
     return figure
 

@@ -6,6 +6,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BASE = 10.0  # points: matplotlib's font size, which figures assume
+NOTE = 7.0  # points of the notes below a figure
+LEGEND = 0.8  # text of legends by that of labels: they cover lines of a small figure
 
 
 class Style(NamedTuple):
@@ -31,9 +33,19 @@ class Style(NamedTuple):
     dots: int = 100
     grows: bool = False
 
-    def scale(self, size: float) -> float:
-        """Return the size in points of text that has `size` at BASE."""
-        return max(self.least, size * self.size / BASE)
+    @property
+    def note_size(self) -> float:
+        """Size in points of the notes below a figure."""
+        return self.least or NOTE
+
+    def parameters(self) -> dict[str, Any]:
+        """Return matplotlib's parameters while a figure is drawn: titles are not larger
+        than labels, since panels may be narrow.
+        """
+        if not self.least:
+            return {}
+        legend = max(self.least, LEGEND * self.size)
+        return {"font.size": self.size, "axes.titlesize": self.size, "legend.fontsize": legend}
 
     def fit_size(self, size: tuple[float, float], panels: tuple[int, int]) -> tuple[float, float]:
         """Return the width and height in inches of a figure."""
@@ -52,27 +64,23 @@ STYLES = {
 
 
 def apply_style(figure: "Figure", style: Style) -> None:
-    """Scale the text, lines and markers of a drawn figure."""
+    """Fit the text, lines and markers of a figure that was drawn with the `parameters`
+    of its style: sizes that it set itself are raised to the least one.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
-    if style == STYLES["plain"]:
+    if not style.least:
         return
     for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
+        for axis in (axes.xaxis, axes.yaxis):  # later ticks are made at the first save
             old: Any = axis.get_tick_params().get("labelsize")
-            size = style.scale(old if isinstance(old, float | int) else BASE)
+            size = max(style.least, old) if isinstance(old, float | int) else style.size
             axis.set_tick_params(which="both", labelsize=size)
-    ticks_text = {id(t) for a in figure.axes for t in _tick_labels(a)}
     for text in figure.findobj(Text):
-        if isinstance(text, Text) and id(text) not in ticks_text:
-            text.set_fontsize(style.scale(float(text.get_fontsize())))
+        if isinstance(text, Text) and float(text.get_fontsize()) < style.least:
+            text.set_fontsize(style.least)
     for line in figure.findobj(Line2D):
         if isinstance(line, Line2D):
             line.set_linewidth(line.get_linewidth() * style.lines)
             line.set_markersize(line.get_markersize() * style.lines)
-
-
-def _tick_labels(axes: Any) -> list:
-    """Return the labels of the ticks, whose size the parameters of ticks set."""
-    return [*axes.get_xticklabels(which="both"), *axes.get_yticklabels(which="both")]
