@@ -93,4 +93,6 @@ def figure(rows, axes):
     axes.legend()
 
 
-EXPERIMENT = Experiment(run=run, table=table, figure=figure, size=(5, 3.2))
+EXPERIMENT = Experiment(
+    run=run, table=table, figure=figure, caption="One trial of each (n = 1).", size=(5, 3.2)
+)

@@ -129,4 +129,10 @@ def figure(rows, axes):
     axes.legend()
 
 
-EXPERIMENT = Experiment(run=run, table=table, figure=figure, size=(5, 3.2))
+EXPERIMENT = Experiment(
+    run=run,
+    table=table,
+    figure=figure,
+    caption="Bands: range of n = 3 seeds. Table: the seeds in parentheses.",
+    size=(5, 3.2),
+)

@@ -103,6 +103,7 @@ EXPERIMENT = Experiment(
     sweep=sweep,
     table=table,
     figure=figure,
+    caption="Table: mean ± standard error, n = 3 seeds unless noted. Points: single seeds.",
     metric="test/frechet",
     panels=(1, 3),
     size=(12, 4),

@@ -144,4 +144,11 @@ CLAIMS = (
     ),
 )
 
-EXPERIMENT = Experiment(run=run, table=table, figure=figure, claims=CLAIMS, size=(5, 3.2))
+EXPERIMENT = Experiment(
+    run=run,
+    table=table,
+    figure=figure,
+    caption="A line for each of n = 3 seeds; dotted: their mean.",
+    claims=CLAIMS,
+    size=(5, 3.2),
+)

@@ -126,6 +126,7 @@ EXPERIMENT = Experiment(
     sweep=sweep,
     table=table,
     figure=figure,
+    caption="Lines: mean of n = 5 seeds; bands: their range. Table: standard error in parentheses.",
     metric="valid/neg_elbo",
     panels=(1, 5),
     size=(13, 3),

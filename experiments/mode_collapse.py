@@ -197,6 +197,7 @@ EXPERIMENT = Experiment(
     column="data",
     table=table,
     figure=figure,
+    caption="Table: mean ± standard error, n = 3 seeds. Figure: seed 0.",
     size=(12, 5.4),
     panels=(3, len(REMEDIES)),
 )

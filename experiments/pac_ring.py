@@ -130,6 +130,7 @@ EXPERIMENT = Experiment(
     sweep=sweep,
     table=table,
     figure=figure,
+    caption="Bands, and ± of the table: standard error, n = 2 seeds (of table 1: n = 10).",
     metric="test/reverse_kl",
     panels=(1, 3),
     size=(12, 3.6),

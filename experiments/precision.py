@@ -126,6 +126,7 @@ EXPERIMENT = Experiment(
     column="case",
     table=table,
     figure=figure,
+    caption="One trial of each policy (n = 1).",
     size=(9, 3.4),
     panels=(1, len(CASES)),
 )

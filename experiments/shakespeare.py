@@ -148,4 +148,11 @@ CLAIMS = (
     ),
 )
 
-EXPERIMENT = Experiment(run=run, table=table, figure=figure, claims=CLAIMS, size=(5, 3.2))
+EXPERIMENT = Experiment(
+    run=run,
+    table=table,
+    figure=figure,
+    caption="Lines: mean of n = 3 seeds; bands: their range.",
+    claims=CLAIMS,
+    size=(5, 3.2),
+)

@@ -109,6 +109,7 @@ EXPERIMENT = Experiment(
     sweep=sweep,
     table=table,
     figure=figure,
+    caption="Table: standard error in parentheses, n = 5 seeds. Bars: standard deviation.",
     metric="test/neg_elbo",
     panels=(1, 2),
     size=(9, 4),

@@ -99,4 +99,11 @@ CLAIMS = (
     ),
 )
 
-EXPERIMENT = Experiment(run=run, table=table, figure=figure, claims=CLAIMS, size=(5, 3.2))
+EXPERIMENT = Experiment(
+    run=run,
+    table=table,
+    figure=figure,
+    caption="A line for each of n = 5 seeds.",
+    claims=CLAIMS,
+    size=(5, 3.2),
+)

@@ -336,6 +336,7 @@ EXPERIMENT = Experiment(
     column="variant",
     table=table,
     figure=figure,
+    caption="One trial of each variant (n = 1).",
     claims=tuple(map(make_claim, CLAIMS)),
     size=(7, 4),
 )

@@ -205,10 +205,13 @@ def samplers(path) -> list[str]:
 
 
 def sample(path, what):
-    """Draw samples to a file; they must be finite."""
+    """Draw samples to an array, which must be finite, and to a picture or a text."""
     done("sample", f"--workdir={path}", f"--what={what}", "--num=4", f"--out={path / what}.npy")
     x = np.load(path / f"{what}.npy")
     assert len(x) == 4 and np.isfinite(x.astype(np.float64)).all()
+    shown = path / f"{what}{'.txt' if aigc_jax.load(path).is_text else '.png'}"
+    done("sample", f"--workdir={path}", f"--what={what}", "--num=4", f"--out={shown}")
+    assert shown.stat().st_size > (0 if shown.suffix == ".txt" else 500)
 
 
 def metrics_of(base, values) -> list[str]:

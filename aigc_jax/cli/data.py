@@ -169,6 +169,7 @@ def plot_examples(dataset: Any, name: str, out: Path) -> None:
 
     from aigc_jax.data.order import permute_fixed
     from aigc_jax.media import sample_files
+    from aigc_jax.media.sheets import Annotations
     from aigc_jax.utils.disk import convert_disk_errors
 
     num = 64 if dataset.spec.kind == "image" else 2000
@@ -176,8 +177,9 @@ def plot_examples(dataset: Any, name: str, out: Path) -> None:
     rows = start + permute_fixed(np.arange(min(num, count)), count)
     samples = dataset.take(dataset.arrays, rows)["x"]
     about = dict(Software="aigc_jax", data=name)
+    title = Annotations(f"{name}, {format_count(len(samples), 'training example')}")
     with convert_disk_errors(out):
-        sample_files.save_samples_png(out, samples, dataset.spec, about)
+        sample_files.save_samples_png(out, samples, dataset.spec, about, annotations=title)
     print_text(f"contact sheet: {out}")
 
 

@@ -1,6 +1,7 @@
 """Draw samples from a run's checkpoint.
 
-Writes an image grid (.png) or the arrays (.npy), by default into the run's directory.
+Writes a sheet with named rows and columns or a figure (.png), or the arrays (.npy), by
+default into the run's directory.
 Language models continue a prompt (--prompt, --prompt_file or --interactive), streamed
 to the terminal or written to a .txt.
 """
@@ -49,15 +50,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help=".png: an image grid; .npy: the arrays (default: a .png in WORKDIR/sampled/, named "
-        "by sampler, step and seed); .txt: text (default: the terminal); .mid: tunes in ABC "
+        help=".png: a sheet or a figure; .npy: the arrays (default: a .png in WORKDIR/sampled/, "
+        "named by sampler, step and seed); .txt: text (default: the terminal); .mid: tunes in ABC "
         "notation, one file per tune",
     )
     parser.add_argument(
         "--what",
         metavar="NAME",
         help="the sampler of the method (default: prior; a VAE has reconstruction, interpolation, "
-        "traversal, manifold; a GAN has "
+        "traversal, manifold, latents, log_likelihood; a GAN has "
         "interpolation); neighbours: samples with their nearest training examples; "
         "separability: test examples and samples, ranked by a classifier of one against the other",
     )
@@ -171,9 +172,8 @@ def write_image_samples(run: "Run", args: Namespace) -> None:
     """Draw samples of images or points and write them to a .png or a .npy."""
     import numpy as np
 
-    from aigc_jax.media import plots, sample_files
+    from aigc_jax.inference.sheets import Request, draw_sheet
     from aigc_jax.media.provenance_marks import describe_origin
-    from aigc_jax.metrics.two_sample_test import sign_accuracy
     from aigc_jax.utils.disk import convert_disk_errors
 
     args.what = args.what or run.default_sampler
@@ -181,23 +181,13 @@ def write_image_samples(run: "Run", args: Namespace) -> None:
     check_drawable(run, args, out)
     if not args.out:
         make_output_directory(out.parent)
-    scores, columns = None, None
-    request, split = (args.num, args.seed, args.label), args.split
-    if args.what == "separability":
-        samples, scores = run.sort_by_separability(*request, split or "test")
-    elif args.what == "neighbours":
-        samples = run.pair_with_neighbours(*request, split or "train")
-    else:
-        samples = run.draw(args.num, args.what, args.seed, split or "test", args.label)
-        columns = run.grid_columns(args.what) if args.label is None else None
+    sheet = draw_sheet(run, Request(args.what, args.num, args.seed, args.label, args.split))
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with convert_disk_errors(out):
         if out.suffix == ".npy":
-            np.save(out, samples)
-        elif scores is not None:
-            plots.save_separability(out, samples, scores, sign_accuracy(scores), origin)
+            np.save(out, sheet.samples)
         else:
-            sample_files.save_samples_png(out, samples, run.spec, origin, columns)
+            sheet.save(out, origin)
     print_text(out)
 
 
@@ -213,12 +203,13 @@ def check_drawable(run: "Run", args: Namespace, out: Path) -> None:
     of_prior = ("neighbours", "separability") if "prior" in samplers else ()
     choose(dict.fromkeys((*samplers, *of_prior)), args.what, "what")
     check_split_is_read(run, args, of_prior)
-    if args.what in samplers and out.suffix != ".npy":
+    if args.what in samplers and not samplers[args.what].figure and out.suffix != ".npy":
         shape = run.sample_shape(args.what)
         require(
             images.is_drawable(shape, run.spec),
             f"--what={args.what} draws arrays {list(shape)}, which cannot be drawn as "
-            f"{run.spec.kind} {list(run.spec.shape)}: save them by --out={args.what}.npy",
+            f"{run.spec.kind} {list(run.spec.shape)}: it writes .npy files alone, by "
+            f"--out={args.what}.npy",
         )
     require(
         args.what != "separability" or run.spec.kind == "image",

@@ -1,14 +1,15 @@
 """Train every trial of a grid or an experiment.
 
 Trials with equal static keys are trained as one program. The same command resumes an
-unfinished sweep. Writes rows.csv, table.md, figure.png, report.html and one run
-directory per trial.
+unfinished sweep. Writes rows.csv, table.md, figure.png, .pdf and .csv, report.html and
+one run directory per trial.
 """
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aigc_jax.cli.presentation_flags import add_presentation_arguments, read_presentation
 from aigc_jax.sweeps import engines
 from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.terminal import print_text, print_warning
@@ -127,6 +128,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the metric of the figure and of the first column of the table (default: the "
         "experiment's, else config.best_metric in the figure and the test split in the table)",
     )
+    add_presentation_arguments(parser)
     parser.add_argument(
         "--route",
         default="auto",
@@ -146,12 +148,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Run a sweep, or only show its dry run; return the exit code."""
     from aigc_jax.sweeps import experiment as experiments
-    from aigc_jax.sweeps import grid, launch
+    from aigc_jax.sweeps import grid
     from aigc_jax.sweeps import request as requests
     from aigc_jax.sweeps.sweep import Sweep
 
     sweep = Sweep(args.workdir)
     requests.check_metric_syntax(args.metric)
+    view = read_presentation(args)
     if args.experiment is not None and not args.config:
         experiment = experiments.load(args.experiment)
         if experiment.run:
@@ -176,7 +179,12 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
         return 130
     if complete is not None:  # None: the engine wrote a manifest and ran nothing
         requests.write_and_check_outcome(
-            sweep, request.experiment, complete, args.metric, with_page=not args.no_report
+            sweep,
+            request.experiment,
+            complete,
+            args.metric,
+            with_page=not args.no_report,
+            view=view,
         )
     return 0
 
@@ -204,6 +212,9 @@ def run_custom_experiment(
 
     used = dict(engine=args.engine != "local", grid=args.grid, seeds=args.seeds, metric=args.metric)
     used |= dict(config=overrides, dry_run=args.dry_run, restart=args.restart)
+    used |= read_presentation(args)._asdict() | dict(
+        statistic=args.statistic != "mean", style=args.style != "plain"
+    )
     for flag, value in used.items():
         require(
             not value,

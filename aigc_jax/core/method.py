@@ -49,6 +49,27 @@ class Language(NamedTuple):
     begin: Callable | None = None
 
 
+class GridLabels(NamedTuple):
+    """The names of rows and columns of a sampler's image grid.
+
+    Attributes:
+      columns: name of each column, such as the classes.
+      column_title: what the columns are, such as "class".
+      rows: name of each row, repeated if there are more; () with a `row_title`:
+        numbers from 1.
+      row_title: what the rows are, such as "latent".
+      images: names of the images [K, ...] that are stacked for each sample.
+      has_ends: whether the first and the last column are end points, which are marked.
+    """
+
+    columns: tuple[str, ...] = ()
+    column_title: str = ""
+    rows: tuple[str, ...] = ()
+    row_title: str = ""
+    images: tuple[str, ...] = ()
+    has_ends: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampler:
     """A kind of samples that a method draws, and the inputs that drawing them needs."""
@@ -60,6 +81,9 @@ class Sampler:
     classes: int = 0  # number of classes that `class` can select
     # Whether arrays of the shape of examples are images, and stored in files as images.
     is_image: bool = True
+    labels: GridLabels = GridLabels()  # of the grid's rows and columns
+    # How samples that are no images are drawn: a key of `inference.sheets.FIGURES`.
+    figure: str = ""
 
     def __call__(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:
         """Return samples [B, ...]."""

@@ -7,11 +7,13 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from aigc_jax.utils.documents import write_atomically
+
+GAP = 2  # pixels between the images of a grid
 
 
 def choose_grid_shape(num_cells: int) -> tuple[int, int]:  # (rows, columns)
@@ -61,29 +63,82 @@ def quantize_as_saved(
     return out
 
 
+class GridLayout(NamedTuple):
+    """The places of the images of a grid, in pixels.
+
+    Attributes:
+      rows, columns: number of cells.
+      height, width: size of one enlarged image.
+      scale: factor by which images are enlarged.
+      strip: height of a white strip below each row of images, for captions.
+    """
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+    scale: int
+    strip: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width of the grid."""
+        return (
+            self.rows * (self.height + self.strip + GAP) - GAP,
+            self.columns * (self.width + GAP) - GAP,
+        )
+
+    def locate(self, cell: int) -> tuple[int, int]:  # (y, x)
+        """Return the top left corner of an image."""
+        row, column = divmod(cell, self.columns)
+        return row * (self.height + self.strip + GAP), column * (self.width + GAP)
+
+
+def lay_out_grid(
+    shape: Sequence[int], columns: int | None = None, num_stacked: int = 1, strip: int = 0
+) -> GridLayout:  # of cells [N, H, W, C]
+    """Return the layout of a grid: one scale for all images, which enlarges small ones
+    to about 56 pixels.
+
+    Args:
+      shape: [N, H, W, C] of the cells.
+      columns: cells per row; None: the columns of `choose_grid_shape`.
+      num_stacked: number of images of height H / num_stacked in each cell.
+      strip: as in `GridLayout`.
+    """
+    n, h, w = shape[:3]
+    scale = max(1, round(56 / max(h // num_stacked, w)))
+    rows, columns = (-(-n // columns), columns) if columns else choose_grid_shape(n)
+    return GridLayout(rows, columns, h * scale, w * scale, scale, strip)
+
+
 def make_image_grid(
     images: np.ndarray, columns: int | None = None
 ) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> uint8 [H', W', C]
-    """Return the images in one grid, row by row, separated by lines of two pixels;
-    small images are enlarged to about 56 pixels.
+    """Return the images in one grid, row by row, separated by lines of two pixels, in
+    the layout of `lay_out_grid`.
 
     Args:
       images: [N, H, W, C] in [-1, 1].
       columns: images per row; None: the columns of `choose_grid_shape`.
-
-    Returns:
-      Pixels uint8 [H', W', C]; lines and empty cells are grey (128).
     """
-    n, h, w, c = images.shape
-    scale = max(1, round(56 / max(h, w)))
-    pixels = to_uint8(images)
-    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-    rows, columns = (-(-n // columns), columns) if columns else choose_grid_shape(n)
-    h, w, gap = h * scale, w * scale, 2
-    out = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, c), 128, np.uint8)
+    return fill_grid(images, lay_out_grid(images.shape, columns))
+
+
+def fill_grid(
+    cells: np.ndarray, layout: GridLayout
+) -> np.ndarray:  # [N, H, W, C] in [-1, 1] -> uint8 [H', W', C]
+    """Return the pixels of cells in a layout; lines between them and empty cells are
+    grey (128), strips white.
+    """
+    pixels = to_uint8(cells).repeat(layout.scale, axis=1).repeat(layout.scale, axis=2)
+    out = np.full((*layout.size, cells.shape[-1]), 128, np.uint8)
     for i, image in enumerate(pixels):
-        y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
-        out[y : y + h, x : x + w] = image
+        y, x = layout.locate(i)
+        out[y : y + layout.height, x : x + layout.width] = image
+    for row in range(layout.rows if layout.strip else 0):
+        y = layout.locate(row * layout.columns)[0] + layout.height
+        out[y : y + layout.strip] = 255
     return out
 
 

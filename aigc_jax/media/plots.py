@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aigc_jax.media.images import make_image_grid
+from aigc_jax.media.sheets import PLAIN, Annotations
 from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.quantities import format_count
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def _make_figure(
+def make_figure(
     width: float, height: float, layout: Any = "constrained"
 ) -> "Figure":  # width and height in inches
     """Return an empty figure of width x height inches at 100 dots per inch."""
@@ -26,7 +27,7 @@ def _make_figure(
     return Figure(figsize=(width, height), layout=layout, dpi=100)
 
 
-def _save_figure(path: Path, figure: "Figure", origin: dict[str, str]) -> None:
+def save_figure(path: Path, figure: "Figure", origin: dict[str, str]) -> None:
     """Write a figure as a PNG with its origin in text chunks."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={k: str(v) for k, v in origin.items()})
@@ -34,7 +35,12 @@ def _save_figure(path: Path, figure: "Figure", origin: dict[str, str]) -> None:
 
 
 def save_scatter(
-    path: Path, samples: np.ndarray, spec: Any, origin: dict[str, str]
+    path: Path,
+    samples: np.ndarray,
+    spec: Any,
+    origin: dict[str, str],
+    columns: int | None = None,
+    annotations: Annotations = PLAIN,
 ) -> None:  # [N, K, D]: the first two coordinates
     """Write a scatter plot of the first two coordinates of samples: each series
     connected by a line, and the modes of the data if the spec has them.
@@ -45,18 +51,18 @@ def save_scatter(
         drawn on both axes.
       spec: the `data.dataset.Spec` of the data, whose `centres` are drawn as modes.
       origin: {name: text}, such as `provenance_marks.describe_origin`.
+      columns: consecutive samples of one interpolation.
+      annotations: the title; labels with end points mark those of each interpolation,
+        whose samples a line connects.
     """
-    figure = _make_figure(5, 5)
+    figure = make_figure(5, 5)
     axes = figure.subplots()
     x, y = samples[..., 0], samples[..., min(1, samples.shape[-1] - 1)]  # [N, K]
     axes.plot(x.T, y.T, color="0.7", linewidth=0.5)
-    for k in range(x.shape[1]):
-        label = (
-            format_count(len(x), "sample")
-            if x.shape[1] == 1
-            else f"{('first', 'second')[k]} point of each of {len(x):,} pairs"
-        )
+    for k, label in enumerate(_name_points(len(x), x.shape[1], annotations)):
         axes.scatter(x[:, k], y[:, k], s=9, alpha=0.5, linewidths=0, label=label)
+    if columns and annotations.labels is not None and annotations.labels.has_ends:
+        _draw_interpolations(axes, x[:, 0], y[:, 0], columns)
     if spec.centres is not None:
         axes.plot(
             spec.centres[:, 0],
@@ -69,8 +75,32 @@ def save_scatter(
         reach = 1.4 * np.abs(spec.centres).max()
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
     axes.set_aspect("equal")
+    axes.set_title(annotations.title, fontsize=9)
     axes.legend(loc="upper right", fontsize=8)
-    _save_figure(path, figure, origin)
+    save_figure(path, figure, origin)
+
+
+def _name_points(count: int, num_points: int, annotations: Annotations) -> list[str]:
+    """Return the names of the points of `count` series in a legend."""
+    labels = annotations.labels
+    if labels is not None and labels.images and len(labels.images) == num_points:
+        return [f"{name} ({count:,})" for name in labels.images]
+    if num_points == 1:
+        return [format_count(count, "sample")]
+    return [f"{name} point of each of {count:,} pairs" for name in ("first", "second")]
+
+
+def _draw_interpolations(axes: Any, x: np.ndarray, y: np.ndarray, columns: int) -> None:
+    """Connect every `columns` consecutive points [N], and mark the first and last."""
+    for start in range(0, len(x), columns):
+        part = slice(start, start + columns)
+        axes.plot(x[part], y[part], color="0.6", linewidth=0.8, zorder=1)
+    for first, marker, colour, name in (
+        (0, "o", "tab:green", "draw 1"),
+        (columns - 1, "s", "tab:red", "draw 2"),
+    ):
+        ends = slice(first, None, columns)
+        axes.scatter(x[ends], y[ends], s=24, marker=marker, color=colour, label=name)
 
 
 def save_separability(
@@ -93,7 +123,7 @@ def save_separability(
       origin: metadata of the file.
       num_shown: number of images per strip.
     """
-    figure = _make_figure(9, 5.4)
+    figure = make_figure(9, 5.4)
     axes = figure.subplots(5, 1, height_ratios=(3.4, 1, 1, 1, 1))
     low, high = np.quantile(scores, (0.001, 0.999))
     for name, values, colour in zip(
@@ -124,7 +154,7 @@ def save_separability(
         )
         ax.set_title(title, fontsize=8)
         ax.set_axis_off()
-    _save_figure(path, figure, origin)
+    save_figure(path, figure, origin)
 
 
 COLOURS = {"train": "tab:orange", "valid": "tab:blue", "test": "tab:green"}
@@ -168,7 +198,7 @@ def save_curves(path: Path, rows: list[dict], origin: dict[str, str]) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=7)
-    _save_figure(path, panels[0].figure, origin)
+    save_figure(path, panels[0].figure, origin)
 
 
 def _panels(count: int, columns: int = 3, width: float = 4.2, height: float = 2.8) -> list:
@@ -179,7 +209,7 @@ def _panels(count: int, columns: int = 3, width: float = 4.2, height: float = 2.
     left, bottom, right, top = 0.62, 0.42, 0.12, 0.28  # inches
     columns = min(columns, count)
     lines = -(-count // columns)
-    figure = _make_figure(width * columns, height * lines, layout=None)
+    figure = make_figure(width * columns, height * lines, layout=None)
     return [
         figure.add_axes(
             (

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from aigc_jax.media.images import is_drawable, make_image_grid, save_png
+from aigc_jax.media.images import is_drawable, save_png
 from aigc_jax.media.plots import save_scatter
+from aigc_jax.media.sheets import PLAIN, Annotations, make_sheet
 from aigc_jax.utils.documents import write_atomically
 
 
@@ -16,6 +17,7 @@ def save_images_or_texts(
     dataset: Any,
     origin: dict[str, str],
     columns: int | None = None,
+    annotations: Annotations = PLAIN,
 ) -> Path:  # STEM.png, of texts STEM.txt
     """Write samples of a data set to a file; return its path.
 
@@ -26,10 +28,11 @@ def save_images_or_texts(
       dataset: the `data.dataset.Dataset`, with the spec and, for texts, the tokenizer.
       origin: {name: text}, such as `provenance_marks.describe_origin`.
       columns: as in `save_samples_png`.
+      annotations: as in `save_samples_png`.
     """
     if dataset.tokenizer is None:
         path = stem.with_suffix(".png")
-        save_samples_png(path, samples, dataset.spec, origin, columns)
+        save_samples_png(path, samples, dataset.spec, origin, columns, annotations)
         return path
     path = stem.with_suffix(".txt")
     save_texts(path, [dataset.tokenizer.decode_until_end(tokens) for tokens in samples], origin)
@@ -52,7 +55,12 @@ def save_texts(path: Path, texts: list[str], origin: dict[str, str]) -> None:
 
 
 def save_samples_png(
-    path: Path, samples: np.ndarray, spec: Any, origin: dict[str, str], columns: int | None = None
+    path: Path,
+    samples: np.ndarray,
+    spec: Any,
+    origin: dict[str, str],
+    columns: int | None = None,
+    annotations: Annotations = PLAIN,
 ) -> None:  # images [N, (K,) H, W, C] in [-1, 1], points [N, (K,) D]
     """Write drawable samples as a PNG: images as a grid, points as a scatter plot with
     the modes of the data.
@@ -66,8 +74,9 @@ def save_samples_png(
       samples: [N, ...] or [N, K, ...], images in [-1, 1] or points.
       spec: the `data.dataset.Spec` of the data.
       origin: {name: text}, such as `provenance_marks.describe_origin`.
-      columns: images per row of the grid; None: `images.choose_grid_shape`. Unused for
-        points.
+      columns: images per row of the grid; None: `images.choose_grid_shape`. Of points:
+        those of one interpolation, if the labels have end points.
+      annotations: title, labels and captions of the sheet; captions are of images.
 
     Raises:
       ValueError: the samples are not images or points of the spec.
@@ -86,10 +95,8 @@ def save_samples_png(
                 ),
                 1,
             )
-        save_png(
-            path,
-            make_image_grid(samples.reshape(len(samples), -1, width, channels), columns),
-            origin,
-        )
+        cells = samples.reshape(len(samples), -1, height, width, channels)
+        save_png(path, make_sheet(cells, columns, annotations), origin)
     else:
-        save_scatter(path, samples.reshape(len(samples), -1, samples.shape[-1]), spec, origin)
+        points = samples.reshape(len(samples), -1, samples.shape[-1])
+        save_scatter(path, points, spec, origin, columns, annotations)

@@ -38,6 +38,8 @@ from aigc_jax.methods.networks import (
     ROW,
     check_images_or_points,
     interpolate_noise,
+    label_interpolation,
+    label_prior,
     take_minibatch,
     weighted_means,
 )
@@ -142,8 +144,15 @@ class GAN:
         """Return the GAN as a `core.method.Method`."""
         classes = self.networks.classes
         samplers = dict(
-            prior=Sampler(self.prior, grid=(ROW, classes) if classes else None, classes=classes),
-            interpolation=Sampler(self.interpolation, grid=(ROW, ROW)),
+            prior=Sampler(
+                self.prior,
+                grid=(ROW, classes) if classes else None,
+                classes=classes,
+                labels=label_prior(classes),
+            ),
+            interpolation=Sampler(
+                self.interpolation, grid=(ROW, ROW), labels=label_interpolation(classes)
+            ),
         )
         return Method(self.init, self.step, self.evaluate, weighted_means, samplers)
 

@@ -5,6 +5,7 @@ Shapes: K draws, B batch, Z latents.
 """
 
 import functools
+from statistics import NormalDist
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -12,17 +13,25 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 from ml_collections import ConfigDict
 
-from aigc_jax.core.method import Array, PyTree, Sampler, TrainState
+from aigc_jax.core.method import Array, GridLabels, PyTree, Sampler, TrainState
 from aigc_jax.core.rng import fold_in, normal_by_index
 from aigc_jax.core.trees import upcast_to_float32
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.losses import latents as latent_losses
-from aigc_jax.methods.networks import ROW, interpolate_noise, loss_dtype, make_network
+from aigc_jax.methods.networks import (
+    ROW,
+    interpolate_noise,
+    label_interpolation,
+    label_prior,
+    loss_dtype,
+    make_network,
+)
 from aigc_jax.methods.observation import Observation, eval_binarization_key
 from aigc_jax.models import vae as networks
 from aigc_jax.utils.errors import choose
 
 LATTICE = 20  # images along each side of the manifold
+RECONSTRUCTION = GridLabels(images=("example", "model"))  # above each other
 REACH = 3.0  # range of a traversal to either side, in standard deviations
 
 
@@ -280,12 +289,37 @@ class Model:
         """Return the model's samplers by name."""
         classes = self.spec.classes if self.config.conditional else 0
         samplers = dict(
-            prior=Sampler(self.prior, grid=(ROW, classes) if classes else None, classes=classes),
-            reconstruction=Sampler(self.reconstruction, conditioned=True),
-            latents=Sampler(self.latents, conditioned=True),
-            interpolation=Sampler(self.interpolation, grid=(ROW, ROW)),
-            traversal=Sampler(self.traversal, grid=(self.sizes[-1], ROW)),
+            prior=Sampler(
+                self.prior,
+                grid=(ROW, classes) if classes else None,
+                classes=classes,
+                labels=label_prior(classes),
+            ),
+            reconstruction=Sampler(self.reconstruction, conditioned=True, labels=RECONSTRUCTION),
+            latents=Sampler(self.latents, conditioned=True, figure="latents"),
+            interpolation=Sampler(
+                self.interpolation, grid=(ROW, ROW), labels=label_interpolation(classes)
+            ),
+            traversal=Sampler(
+                self.traversal, grid=(self.sizes[-1], ROW), labels=label_traversal(self.sizes[-1])
+            ),
         )
         if self.sizes == (2,):
-            samplers["manifold"] = Sampler(self.manifold, grid=(LATTICE, LATTICE))
+            samplers["manifold"] = Sampler(
+                self.manifold, grid=(LATTICE, LATTICE), labels=label_manifold()
+            )
         return samplers
+
+
+def label_traversal(num_latents: int) -> GridLabels:
+    """Return the names of a grid of traversals: the values of the varied latents."""
+    values = (f"{-REACH + 2 * REACH * i / (ROW - 1):+.1f}" for i in range(ROW))
+    names = tuple(f"z{i + 1}" for i in range(num_latents))
+    return GridLabels(tuple(values), "value of the latent", names, "latent")
+
+
+def label_manifold() -> GridLabels:
+    """Return the names of the grid of a manifold: the two latents of each image."""
+    quantile = NormalDist().inv_cdf
+    values = tuple(f"{quantile((i + 0.5) / LATTICE):+.2f}" for i in range(LATTICE))
+    return GridLabels(values, "latent z1", values, "latent z2")

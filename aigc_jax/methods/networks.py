@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.core.method import Array
+from aigc_jax.core.method import Array, GridLabels
 from aigc_jax.core.rng import fold_in
 from aigc_jax.data.dataset import Spec
 from aigc_jax.models.layers import ACTIVATIONS, NORMS
@@ -135,6 +135,27 @@ def take_minibatch(
 
 
 ROW = 8  # images of one interpolation or traversal
+
+
+def label_prior(classes: int) -> GridLabels:  # 0: no class
+    """Return the names of a grid of samples: a column for each class."""
+    if not classes:
+        return GridLabels()
+    return GridLabels(tuple(map(str, range(classes))), "class", row_title="draw")
+
+
+def label_interpolation(classes: int) -> GridLabels:  # 0: no class
+    """Return the names of a grid of interpolations: the parameter of `slerp` above the
+    columns, between the end points; the class or the number beside each row.
+    """
+    between = (f"{i / (ROW - 1):.2f}" for i in range(1, ROW - 1))
+    return GridLabels(
+        ("draw 1", *between, "draw 2"),
+        "spherical interpolation of two draws",
+        tuple(map(str, range(classes))),
+        "class" if classes else "pair",
+        has_ends=True,
+    )
 
 
 def interpolate_noise(

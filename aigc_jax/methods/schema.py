@@ -211,9 +211,9 @@ METHODS = {
             "reconstruction": "held-out images, each above its reconstruction",
             "interpolation": "spherical interpolations of two draws from the prior, per row",
             "traversal": "one latent from -3 to 3 per row, the others fixed",
-            "latents": "latents of held-out images: draw, mean, log variance (.npy)",
+            "latents": "latents of held-out images by class (.npy: draw, mean, log variance)",
             "manifold": "two latents: a grid of them (Kingma & Welling 2013, figure 4)",
-            "log_likelihood": "log likelihood of held-out images (.npy)",
+            "log_likelihood": "log likelihood of held-out images, beside training images",
         },
     ),
     "vqvae": MethodSchema(

@@ -255,7 +255,7 @@ class VAE:
     def as_method(self, gradients: Callable) -> Method:
         """Return the autoencoder as a `core.method.Method`."""
         step = make_single_network_step(self.make_loss, self.optimizer, gradients)
-        likelihood = Sampler(self.log_likelihood, conditioned=True)
+        likelihood = Sampler(self.log_likelihood, conditioned=True, figure="log_likelihood")
         samplers = self.model.make_samplers() | dict(log_likelihood=likelihood)
         return Method(self.init, step, self.evaluate, self.summarize, samplers)
 

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aigc_jax.core.gradients import mean_gradients
-from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
+from aigc_jax.core.method import Array, GridLabels, Method, PyTree, Sampler, TrainState
 from aigc_jax.core.rng import INIT, fold_in
 from aigc_jax.core.trees import upcast_to_float32
 from aigc_jax.data.dataset import Spec
@@ -120,7 +120,10 @@ class VQVAE:
             row_metrics=("z", "chosen"),
             update_extra=self.update_extra,
         )
-        samplers = dict(reconstruction=Sampler(self.reconstruction, conditioned=True))
+        labels = GridLabels(images=("example", "model"))
+        samplers = dict(
+            reconstruction=Sampler(self.reconstruction, conditioned=True, labels=labels)
+        )
         return Method(self.init, step, self.evaluate, self.summarize, samplers)
 
     def init(self, key: Array, hp: dict[str, Array]) -> TrainState:

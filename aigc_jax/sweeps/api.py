@@ -13,6 +13,7 @@ from aigc_jax.sweeps import plots, report
 from aigc_jax.sweeps.engines import DEFAULT_SETTINGS
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.sweeps.presentation import Presentation, make_presentation
 from aigc_jax.sweeps.request import (
     check_metric_syntax,
     make_request,
@@ -20,6 +21,7 @@ from aigc_jax.sweeps.request import (
     write_and_check_outcome,
 )
 from aigc_jax.sweeps.sweep import Sweep as SweepDir
+from aigc_jax.sweeps.trials import find_full_key
 from aigc_jax.training import config as configs
 from aigc_jax.training import config_identity
 from aigc_jax.utils.errors import (
@@ -95,7 +97,7 @@ class Sweep:
         trial_configs = self._trial_configs()
         changes = dict(where or {})
         for name, value in keys.items():
-            changes[_full_key(name, trial_configs.values())] = value
+            changes[find_full_key(name, trial_configs.values())] = value
         out, errors = [], []
         for name, config in trial_configs.items():
             try:
@@ -142,36 +144,53 @@ class Sweep:
         )
         return self._load_run(names[0], checkpoint)
 
-    def table(self, metric: str = "") -> str:  # Markdown
+    def table(
+        self, metric: str = "", *, statistic: str = "mean", interval: str = "", baseline: str = ""
+    ) -> str:  # Markdown
         """Return the Markdown table of table.md: the experiment's own table, or the
-        default table of means over seeds.
+        default table of statistics over seeds.
 
         Args:
           metric: such as "test/loss", the first column of the default table, which
-            shows the metrics of its split; by default the experiment's, else the
-            metrics of the test split, or without test rows of the valid split, in their
-            order.
+            shows the metrics of its split; by default the experiment's, else those of
+            the test split, or without test rows of the valid split.
+          statistic: "mean", "median" or "iqm", the interquartile mean.
+          interval: "se", "sd", "student" or "bootstrap"; default: "se" of a mean.
+          baseline: an arm such as "lr=0.001"; a second table has the differences to it.
 
         Raises:
           UserError: the sweep has no row yet, or no row has the metric.
         """
-        return report.make_table(self._results_with_metric(metric), self.experiment, print_warning)
+        view = make_presentation(statistic, interval, baseline)
+        results = self._results_with_metric(metric, view)
+        return report.make_table(results, self.experiment, print_warning)
 
-    def figure(self, metric: str = "") -> "Figure":
+    def figure(
+        self,
+        metric: str = "",
+        *,
+        statistic: str = "mean",
+        interval: str = "",
+        baseline: str = "",
+        style: str = "plain",
+    ) -> "Figure":
         """Return the matplotlib Figure of figure.png: the experiment's own figure, or
-        the default, the metric over steps.
+        the metric over steps.
 
         Args:
           metric: such as "valid/loss"; by default the experiment's, else
-            config.best_metric, else the first in the rows. The default figure shows the
-            valid metric in place of a test metric.
+            config.best_metric, else the first in the rows. For a test metric, the
+            default figure shows the valid one.
+          statistic, interval, baseline: as in `table`, of the default figure.
+          style: "plain", "paper" or "slide".
 
         Raises:
           UserError: the sweep has no row yet, or no row has the metric.
         """
-        results = self._results_with_metric(metric)
-        draw, layout = report.choose_figure(results, self.experiment, print_warning)
-        figure: Any = plots.make_figure(draw, **layout)
+        view = make_presentation(statistic, interval, baseline, style)
+        results = self._results_with_metric(metric, view)
+        drawing = report.choose_figure(results, self.experiment, print_warning)
+        figure: Any = plots.make_figure(drawing)
         figure._repr_png_ = lambda: _to_png(figure)  # a notebook shows it
         return figure
 
@@ -181,9 +200,10 @@ class Sweep:
 
         return load(self.dir.trial_dir(trial_name).path, checkpoint)
 
-    def _results_with_metric(self, metric: str) -> Results:
+    def _results_with_metric(self, metric: str, view: Presentation) -> Results:
         """Return the rows and trials, with the metric of table and figure."""
-        results = self.dir.read_results()
+        results = self.dir.read_results()._replace(view=view)
+        report.check_view_is_read(results, self.experiment)
         require(results.rows, f"{self.path} has no row yet")
         return results._replace(
             metric=metric or report.experiment_metric_or_blank(results, self.experiment)
@@ -197,23 +217,6 @@ class Sweep:
             for name, config in zip(group.members, group.configs(), strict=True)
         }
         return {t["id"]: by_name[t["id"]] for t in self.dir.read_sweep_json()["trials"]}
-
-
-def _full_key(name: str, trial_configs: Iterable[ConfigDict]) -> str:
-    """Return the only key of the configs that is `name` or ends in `name`: "hp.lr" for
-    "lr". Raise a UserError if no key or several keys match.
-    """
-    keys = list(
-        dict.fromkeys(key for config in trial_configs for key in configs.flatten_config(config))
-    )
-    matches = [key for key in keys if key == name] or [k for k in keys if k.endswith(f".{name}")]
-    hint = format_suggestion(name, [key.rsplit(".", 1)[-1] for key in keys])
-    require(matches, f"no key of the sweep's configs ends in {name}{hint}")
-    require(
-        len(matches) == 1,
-        f"{name} is ambiguous: use a dict with one of the keys {join_names(matches)}",
-    )
-    return matches[0]
 
 
 def _to_png(figure: Any) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_jax.sweeps import plots, tables
+from aigc_jax.sweeps.curves import collect_curves, describe_curves, extract_curves
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.training import config as configs
 from aigc_jax.training.run_dir import RunDir
@@ -151,11 +152,13 @@ def compare_runs(
         *describe_runs_without_metric(rows, names, split, name),
     ]
     if figure_path is not None:
-        draw = lambda axes: plots.draw_curves(results, metric, axes)
+        drawing = plots.Drawing(
+            lambda axes: plots.draw_curves(results, metric, axes),
+            plots.choose_figure_size(len(names)),
+            notes=[*notes, *describe_curves(collect_curves(results, metric), metric, results)],
+        )
         with convert_disk_errors(figure_path):
-            plots.save_figure(
-                figure_path, draw, size=plots.choose_figure_size(len(names)), notes=notes
-            )
+            plots.save_figure(figure_path, plots.make_figure(drawing))
     return [
         *make_side_by_side(columns, names, "config"),
         *make_side_by_side(last, names, "last row"),
@@ -175,6 +178,6 @@ def describe_runs_without_metric(
       split: the split of the metric, such as "valid".
       metric_name: its name, such as "loss".
     """
-    curves = plots.extract_curves(rows, set(run_names), split, metric_name)
+    curves = extract_curves(rows, set(run_names), split, metric_name)
     absent = [n for n in run_names if n not in curves]
     return [f"No {split}/{metric_name} of: {', '.join(absent)}."] * bool(absent)

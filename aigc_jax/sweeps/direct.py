@@ -10,7 +10,8 @@ from pathlib import Path
 from aigc_jax.sweeps import evidence
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
-from aigc_jax.sweeps.report import FIGURES, render_results
+from aigc_jax.sweeps.presentation import PLAIN, Presentation
+from aigc_jax.sweeps.report import render_results
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import choose, mark_argument, require
 from aigc_jax.utils.python_files import convert_user_code_errors
@@ -80,7 +81,11 @@ def store_rows(
 
 
 def draw_results(
-    experiment: Experiment, workdir: Path, out_dir: Path, commit: bool
+    experiment: Experiment,
+    workdir: Path,
+    out_dir: Path,
+    commit: bool,
+    view: Presentation = PLAIN,
 ) -> None:  # commit: into experiment.results_dir
     """Draw table and figure of WORKDIR/rows.csv.
 
@@ -90,6 +95,7 @@ def draw_results(
       out_dir: the directory of table and figure, ignored by `commit`.
       commit: first store the rows beside the experiment, and draw table and figure of
         all rows there.
+      view: statistic, error bar, baseline and style.
 
     Raises:
       UserError: WORKDIR has no rows.csv.
@@ -100,5 +106,5 @@ def draw_results(
         folder = out_dir = experiment.results_dir
         rows = evidence.read_rows(workdir)
         store_rows(experiment, rows, folder, workdir / "environment.json")
-    results = Results(evidence.read_rows(folder), trials=[], varied=[])
-    render_results(out_dir, results, experiment, figure_names=FIGURES[:1] if commit else FIGURES)
+    results = Results(evidence.read_rows(folder), trials=[], varied=[], view=view)
+    render_results(out_dir, results, experiment)

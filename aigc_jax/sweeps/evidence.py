@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from aigc_jax.sweeps.presentation import PLAIN, Presentation
 from aigc_jax.utils import documents
 
 
@@ -22,6 +23,8 @@ class Results(NamedTuple):
     varied: list[str]  # config keys in which trials differ, except the seed
     best: str = ""  # config.best_metric
     metric: str = ""  # the metric to show, such as "test/loss"; "": that of `sweeps.api.Sweep`
+    mode: str = "min"  # config.best_mode: "min" or "max"
+    view: Presentation = PLAIN  # how they are shown; not stored
 
 
 def differing_keys(flat_configs: list[dict], leading_keys: Iterable[str] = ()) -> list[str]:
@@ -105,7 +108,8 @@ def write_results(
     `environment_file`; `read_results` reads them.
     """
     write_rows(folder, results.rows, environment_file)
-    fields = {name: value for name, value in results._asdict().items() if name != "rows"}
+    stored = results._asdict()
+    fields = {name: value for name, value in stored.items() if name not in ("rows", "view")}
     documents.write(folder / "trials.json", fields)
 
 

@@ -212,6 +212,8 @@ class Experiment(Fields):
       column: the column of the rows that holds the part.
       table: (rows) -> Markdown; default: `sweeps.tables.format_summary_table`.
       figure: (rows, axes) -> None; default: the metric over steps.
+      caption: a line below the own table and figure, which names their error bars and
+        the number of trials.
       claims: numbers of the rows beside published ones.
       metric: that the default table and figure show, such as "test/neg_elbo".
       panels: rows and columns of the figure, whose axes `figure` gets as an array.
@@ -229,6 +231,7 @@ class Experiment(Fields):
     column: str = ""
     table: Callable[[list[dict]], str] | None = None
     figure: Callable[[list[dict], Any], None] | None = None
+    caption: str = ""
     claims: Sequence[Claim] = ()
     metric: str = ""
     panels: tuple[int, int] = (1, 1)
@@ -248,6 +251,7 @@ class Experiment(Fields):
             lambda v: isinstance(v, (tuple, list)) and all(isinstance(c, Claim) for c in v),
             "a tuple of Claims",
         ),
+        caption=(lambda v: isinstance(v, str), "a text"),
         metric=(lambda v: isinstance(v, str), "a metric such as 'test/loss'"),
         panels=(lambda v: is_positive_pair(v, int), "rows and columns, such as (1, 2)"),
         size=(is_positive_pair, "inches, such as (9, 4)"),

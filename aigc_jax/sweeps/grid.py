@@ -120,14 +120,19 @@ def parse_grid(text: str) -> list[dict]:  # KEY=VALUE,VALUE,...
         f"{mark_argument('grid')}={text} must be KEY=VALUE,VALUE,..., such as "
         f"{mark_argument('grid')} hp.lr=1e-4,3e-4",
     )
-    return values(key.strip().removeprefix("config."), *map(_unquote, _split(choices, text)))
+    return values(
+        key.strip().removeprefix("config."),
+        *map(_unquote, split_values(choices, f"{mark_argument('grid')}={text}")),
+    )
 
 
 QUOTES, BRACKETS = "'\"", {")": "(", "]": "["}
 
 
-def _split(choices: str, text: str) -> list[str]:
-    """Split at commas outside quotes and brackets, and strip spaces of the parts."""
+def split_values(choices: str, flag: str) -> list[str]:
+    """Split at commas outside quotes and brackets, and strip spaces of the parts. Raise
+    a UserError, which names the `flag`, for what is unbalanced or empty.
+    """
     parts, quote = [""], ""
     opened: list[str] = []
     for c in choices:
@@ -140,19 +145,18 @@ def _split(choices: str, text: str) -> list[str]:
         elif c in BRACKETS:
             require(
                 opened and opened.pop() == BRACKETS[c],
-                f"{mark_argument('grid')}={text} has an unmatched {c}; quote a value "
-                "that contains this character",
+                f"{flag} has an unmatched {c}; quote a value that contains this character",
             )
         if c == "," and not quote and not opened:
             parts.append("")
         else:
             parts[-1] += c
     left = [*opened, *quote]
-    require(not left, f"{mark_argument('grid')}={text} has an unclosed {''.join(left[-1:])}")
+    require(not left, f"{flag} has an unclosed {''.join(left[-1:])}")
     parts = [part.strip() for part in parts]
     require(
         all(parts),
-        f"{mark_argument('grid')}={text} has an empty value; write '' for an empty string",
+        f"{flag} has an empty value; write '' for an empty string",
     )
     return parts
 

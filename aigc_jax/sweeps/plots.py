@@ -1,75 +1,44 @@
 """Figures of the rows of a sweep or of other runs."""
 
 import io
-import math
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from aigc_jax.sweeps.evidence import Results
-from aigc_jax.sweeps.tables import (
-    format_cell,
-    format_trials,
-    group_trials_by_values,
-    parse_metric,
-    select_comparable_trials,
-    shorten_keys,
+from aigc_jax.sweeps.curves import (
+    Curve,
+    collect_curves,
+    find_best_curves,
+    label_curves,
 )
+from aigc_jax.sweeps.evidence import Results, format_csv
+from aigc_jax.sweeps.figure_rows import extract_rows
+from aigc_jax.sweeps.presentation import escape_mathtext, shorten_middle
+from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
+from aigc_jax.sweeps.styles import NOTE, STYLES, apply_style
+from aigc_jax.sweeps.tables import parse_metric
 from aigc_jax.utils.documents import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FIGURES = ("figure.png", "figure.pdf")
 INSIDE = 16  # most lines of a legend inside the axes
 NAMED = 60  # most lines of a legend next to the axes
 DrawAxes = Callable[[Any], None]  # draws on matplotlib Axes, or on an array of them
 
 CHARACTERS_PER_INCH = 18  # of the notes below a figure
+MOST_CHARACTERS = 64  # of a label in the legend
 LINE_STYLES = ("-", "--", "-.", ":")  # cycled if the colours of many lines are too similar
 
 
-def extract_curves(
-    rows: list[dict], trial_names: Collection[str], split: str, metric_name: str
-) -> dict[str, dict[int, float]]:  # {trial: {step: value}}
-    """Return {trial: {step: value}} of the trials that have any value of a metric.
-
-    Args:
-      rows: rows of any trials.
-      trial_names: the trials to include.
-      split: the split of the metric, such as "valid".
-      metric_name: the name of the metric, such as "loss".
-    """
-    out: dict[str, dict] = {}
-    for row in rows:
-        if (
-            row["trial"] in trial_names
-            and row["split"] == split
-            and row.get(metric_name) is not None
-        ):
-            out.setdefault(row["trial"], {})[row["step"]] = row[metric_name]
-    return out
-
-
-def align_curves(
-    curves: dict[str, dict[int, float]], trial_names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:  # steps [S] that all have, values [S, T]
-    """Return the steps that all named trials have, and the values [steps, trials]."""
-    steps = (
-        sorted(set.intersection(*(set(curves[name]) for name in trial_names)))
-        if trial_names
-        else []
-    )
-    values = [[curves[name][step] for name in trial_names] for step in steps]
-    return np.array(steps), np.array(values).reshape(len(steps), len(trial_names))
-
-
 def draw_curves(results: Results, metric: str, axes: Any) -> None:  # metric: "split/name"
-    """Plot a metric over steps: per combination of varied values, a line of the mean
-    over seeds with a band of one standard error, and a thin line for each trial that
-    ended before the others.
+    """Plot a metric over steps: per arm a line of the statistic over its trials with a
+    band of the error bar, and thin lines of single trials that are not in it, which end
+    in a cross (`sweeps.curves`). The best arm's line is thicker.
 
     Args:
       results: the rows and all trials.
@@ -77,55 +46,41 @@ def draw_curves(results: Results, metric: str, axes: Any) -> None:  # metric: "s
       axes: matplotlib Axes to draw on.
     """
     split, name = parse_metric(metric, results.rows, results.varied)
-    lines = group_trials_by_values(results.trials, results.varied)
-    for number, (values, members) in enumerate(lines.items()):
-        own = extract_curves(results.rows, set(members), split, name)
-        ends = {trial: dict(step=max(line)) for trial, line in own.items()}
-        complete = select_comparable_trials(results, ends, members)
-        steps, y = align_curves(own, complete)
-        style = choose_line_style(number, len(lines))
-        count = (
-            f"{len(complete)} of {format_trials(len(members))}"
-            if len(complete) < len(members)
-            else ""
-        )
-        pairs = zip(shorten_keys(results.varied), map(format_cell, values), strict=True)
-        label = ", ".join(f"{key} = {value}" for key, value in pairs)
-        label = (
-            f"{label} ({count})"
-            if label and count
-            else label or count or format_trials(len(members))
-        )
-        if len(steps):
-            draw_mean_with_error(steps, y, style | dict(label=label), axes)
-        for shorter in (own[trial] for trial in own if trial not in complete):
-            x, line = zip(*sorted(shorter.items()), strict=True)
-            axes.plot(
-                x, line, color=style["color"], linewidth=0.6, alpha=0.7, marker=choose_marker(x)
-            )
-    axes.set(xlabel="step", ylabel=f"{split} {name}")
+    curves = collect_curves(results, metric)
+    best = find_best_curves(curves, metric, results)
+    labels = [shorten_middle(label, MOST_CHARACTERS) for label in label_curves(curves, best)]
+    for i, (curve, label) in enumerate(zip(curves, labels, strict=True)):
+        style = choose_line_style(i, len(curves))
+        if len(curve.steps):
+            width = 2.2 if i in best else 1.3
+            options = style | dict(label=escape_mathtext(label), linewidth=width)
+            draw_line_with_band(curve, results, options, axes)
+        for trial, line in curve.others.items():
+            x, y = zip(*sorted(line.items()), strict=True)
+            thin = dict(color=style["color"], linewidth=0.6, alpha=0.7)
+            cut = trial in curve.shown
+            axes.plot(x, y, marker="" if cut else "x", markevery=[-1], markersize=4, **thin)
+    axes.set(xlabel="step", ylabel=escape_mathtext(f"{split} {name}"))
     axes.grid(alpha=0.3)
     add_legend(axes)
 
 
-def draw_mean_with_error(
-    steps: np.ndarray, values: np.ndarray, line_options: dict, axes: Any
-) -> None:  # steps [S], values [S, trials]
-    """Plot the mean over trials, with its standard error.
+def draw_line_with_band(curve: Curve, results: Results, line_options: dict, axes: Any) -> None:
+    """Plot the statistic of a curve over its trials, with its error bar as a band.
 
     Args:
-      steps: [S], the horizontal axis.
-      values: [S, T], the values of T trials; of one trial, no error is drawn.
+      curve: the curve, with at least one step.
+      results: whose `view` names the statistic and the error bar.
       line_options: "color" and further keywords of a matplotlib line.
       axes: matplotlib Axes to draw on.
     """
-    mean, count = values.mean(1), values.shape[1]
-    axes.plot(steps, mean, linewidth=1.3, marker=choose_marker(steps), **line_options)
-    if count > 1:
-        error = values.std(1, ddof=1) / math.sqrt(count)
-        axes.fill_between(
-            steps, mean - error, mean + error, color=line_options["color"], alpha=0.25, linewidth=0
-        )
+    view = results.view
+    centre = compute_statistic(curve.values, view.statistic)
+    axes.plot(curve.steps, centre, marker=choose_marker(curve.steps), **line_options)
+    ends: Any = compute_interval(curve.values, view.statistic, view.error_bar)
+    if ends is not None:
+        colour = line_options["color"]
+        axes.fill_between(curve.steps, *ends, color=colour, alpha=0.25, linewidth=0)
 
 
 def choose_marker(steps: Sequence | np.ndarray) -> str:  # "." for one point, else ""
@@ -187,54 +142,69 @@ def preload_matplotlib() -> None:
     import matplotlib.figure  # noqa: F401
 
 
-def make_figure(
-    draw: DrawAxes,
-    size: tuple[float, float] = (6, 4),
-    panels: tuple[int, int] = (1, 1),
-    notes: Sequence[str] = (),
-) -> "Figure":
-    """Return a matplotlib Figure, with notes below.
+class Drawing(NamedTuple):
+    """A figure that is not drawn yet.
 
-    Args:
+    Attributes:
       draw: (axes) -> None, which draws.
       size: width and height in inches.
-      panels: rows and columns; with several panels, axes is an array.
+      panels: rows and columns; with several panels, `draw` gets an array of axes.
       notes: text below the figure, wrapped to its width.
+      tabulate: () -> the rows behind the figure; None: what is drawn
+        (`figure_rows.extract_rows`).
+      style: a key of `styles.STYLES`.
     """
+
+    draw: DrawAxes
+    size: tuple[float, float] = (6, 4)
+    panels: tuple[int, int] = (1, 1)
+    notes: Sequence[str] = ()
+    tabulate: Callable[[], list[dict]] | None = None
+    style: str = "plain"
+
+
+def make_figure(drawing: Drawing) -> "Figure":
+    """Return a matplotlib Figure, with notes below."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained", dpi=100)
-    draw(figure.subplots(*panels))
+    style = STYLES[drawing.style]
+    width, height = style.fit_size(drawing.size, drawing.panels)
+    per_line = int(CHARACTERS_PER_INCH * width * NOTE / style.note_size)
+    notes = textwrap.wrap(" ".join(map(escape_mathtext, drawing.notes)), per_line)
+    if style.grows:  # the axes keep their height
+        height += len(notes) * style.note_size * 1.3 / 72
+    parameters: Any = style.parameters()
+    with matplotlib.rc_context(parameters):
+        figure = Figure(figsize=(width, height), layout="constrained", dpi=style.dots)
+        drawing.draw(figure.subplots(*drawing.panels))
     if notes:
-        text = "\n".join(textwrap.wrap(" ".join(notes), int(CHARACTERS_PER_INCH * size[0])))
-        figure.supxlabel(text, fontsize=7, x=0.01, ha="left")
+        figure.supxlabel("\n".join(notes), fontsize=style.note_size, x=0.01, ha="left")
+    apply_style(figure, style)
     return figure
 
 
-def save_figure(path: Path, draw: DrawAxes, **figure_options: Any) -> None:  # of make_figure
-    """Write the figure of `make_figure` to a .png or .pdf; same rows, same bytes."""
+def save_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure to a .png or .pdf; same rows, same bytes."""
     buffer, kind = io.BytesIO(), path.suffix[1:]
-    metadata = dict(CreationDate=None) if kind == "pdf" else None
-    make_figure(draw, **figure_options).savefig(buffer, format=kind, metadata=metadata)
+    metadata: dict | None = dict(CreationDate=None) if kind == "pdf" else None
+    figure.savefig(buffer, format=kind, metadata=metadata)
     write_atomically(path, buffer.getvalue())
 
 
 def save_table_and_figures(
-    folder: Path,
-    table: str,
-    draw: DrawAxes,
-    figure_names: Sequence[str] = ("figure.png", "figure.pdf"),
-    **figure_options: Any,
-) -> None:  # table.md and figure_names in folder
-    """Write table.md and the figure files.
+    folder: Path, table: str, drawing: Drawing
+) -> None:  # table.md, figure.png, figure.pdf, figure.csv
+    """Write table.md, the figure as .png and .pdf, and the rows behind it as .csv.
 
     Args:
       folder: the directory, which exists.
       table: the contents of table.md.
-      draw: (axes) -> None, which draws.
-      figure_names: names of the figure files, which end in .png or .pdf.
-      figure_options: keywords of `make_figure`.
+      drawing: the figure.
     """
     write_atomically(folder / "table.md", table)
-    for name in figure_names:
-        save_figure(folder / name, draw, **figure_options)
+    figure = make_figure(drawing)
+    rows = drawing.tabulate() if drawing.tabulate else extract_rows(figure)
+    for name in FIGURES:
+        save_figure(folder / name, figure)
+    write_atomically(folder / "figure.csv", format_csv(rows))

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from aigc_jax.sweeps import evidence, plots, tables
+from aigc_jax.sweeps import differences, evidence, plots, tables
+from aigc_jax.sweeps.curves import collect_curves, describe_curves, tabulate_curves
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.sweeps.presentation import PLAIN, Presentation, escape_markdown
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import mark_argument, require
 from aigc_jax.utils.locks import exclusive_lock
 from aigc_jax.utils.terminal import print_markdown
-
-FIGURES = ("figure.png", "figure.pdf")
 
 T = TypeVar("T")
 
@@ -25,9 +25,10 @@ def write_sweep_results(
     metric: str = "",
     report: Callable[[str], None] = print_markdown,
     out_dir: Path | None = None,
+    view: Presentation = PLAIN,
 ) -> Results:
-    """Write rows.csv to the sweep's directory, and table.md, figure.png and figure.pdf;
-    print the table. Return the results.
+    """Write rows.csv to the sweep's directory, and table.md, figure.png, figure.pdf and
+    figure.csv; print the table. Return the results.
 
     Args:
       sweep: the sweep.
@@ -35,11 +36,12 @@ def write_sweep_results(
       metric: such as "test/loss"; by default the experiment's.
       report: called with the table, as Markdown, and with messages.
       out_dir: directory of table and figure; None: the sweep's directory.
+      view: statistic, error bar, baseline and style.
 
     Raises:
       UserError: the sweep has no row, or no row has the metric.
     """
-    results = sweep.read_results()
+    results = sweep.read_results()._replace(view=view)
     require(results.rows, f"{sweep.path} has no row yet")
     with convert_disk_errors(sweep.path), exclusive_lock(sweep.path):
         documents.write_atomically(sweep.path / "rows.csv", evidence.format_csv(results.rows))
@@ -68,7 +70,6 @@ def render_results(
     results: Results,
     experiment: Experiment | None = None,
     report: Callable[[str], None] = print_markdown,
-    figure_names: Sequence[str] = FIGURES,
 ) -> None:  # writes and prints; folder None: only prints
     """Write the table and the figure of results, the experiment's own or the defaults,
     with notes about missing trials.
@@ -78,17 +79,31 @@ def render_results(
       results: the results.
       experiment: whose own table and figure are drawn; None: the defaults.
       report: called with the table, as Markdown, and with messages.
-      figure_names: names of the figure files, which end in .png or .pdf.
     """
+    check_view_is_read(results, experiment)
     text = make_table(results, experiment, report)
     if folder is None:
         report(text)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    draw, figure_options = choose_figure(results, experiment, report)
-    plots.save_table_and_figures(folder, text, draw, figure_names, **figure_options)
+    drawing = choose_figure(results, experiment, report)
+    plots.save_table_and_figures(folder, text, drawing)
     report(text)
-    report(f"figure: {folder / figure_names[0]}")
+    report(f"figure: {folder / plots.FIGURES[0]}")
+
+
+def check_view_is_read(results: Results, experiment: Experiment | None) -> None:
+    """Raise a UserError for a statistic or an error bar that an experiment with its own
+    table and figure does not read.
+    """
+    own = experiment is not None and experiment.table and experiment.figure
+    for name, usual in (("statistic", "mean"), ("interval", "")):
+        value = getattr(results.view, name)
+        require(
+            not own or value == usual,
+            f"{mark_argument(name)}={value} has no effect: the experiment defines its own table "
+            "and figure",
+        )
 
 
 def make_notes(results: Results) -> list[str]:  # on the trials that table and figure lack
@@ -115,14 +130,18 @@ def make_table(
     own = (
         make_or_none_if_incomplete(lambda: table(results.rows), results, report) if table else None
     )
-    return (own or tables.format_summary_table(results)) + "".join(f"\n{note}\n" for note in notes)
+    out = own or tables.format_summary_table(results)
+    if own and experiment is not None and experiment.caption:
+        notes = [experiment.caption, *notes]
+    out += "".join(f"\n{escape_markdown(note)}\n" for note in notes)
+    return out + (differences.format_differences(results) if results.view.baseline else "")
 
 
 def choose_figure(
     results: Results, experiment: Experiment | None, report: Callable[[str], None]
-) -> tuple[plots.DrawAxes, dict]:  # draw, its options of plots.make_figure
-    """Return (draw, keywords of `plots.make_figure`): the experiment's own figure, or
-    the default. `report` is that of `render_results`.
+) -> plots.Drawing:
+    """Return the experiment's own figure, or the default. `report` is that of
+    `render_results`.
     """
     return choose_experiment_figure(
         results, experiment, make_notes(results), report
@@ -134,19 +153,22 @@ def choose_experiment_figure(
     experiment: Experiment | None,
     notes: Sequence[str],
     report: Callable[[str], None],
-) -> tuple[plots.DrawAxes, dict] | None:  # draw, its options of plots.make_figure
-    """Return (draw, keywords of `plots.make_figure`) of the experiment's own figure;
-    None if it has none or fails (`make_or_none_if_incomplete`). The `notes` are drawn
-    below.
+) -> plots.Drawing | None:
+    """Return the experiment's own figure; None if it has none or fails
+    (`make_or_none_if_incomplete`). The `notes` are drawn below.
     """
     if experiment is None or experiment.figure is None:
         return None
-    figure, size, panels = experiment.figure, experiment.size, experiment.panels
-    draw = lambda axes: figure(results.rows, axes)
-    drawn = make_or_none_if_incomplete(
-        lambda: plots.make_figure(draw, size, panels), results, report
+    figure = experiment.figure
+    drawing = plots.Drawing(
+        lambda axes: figure(results.rows, axes),
+        experiment.size,
+        experiment.panels,
+        [experiment.caption] * bool(experiment.caption) + list(notes),
+        style=results.view.style,
     )
-    return (draw, dict(size=size, panels=panels, notes=notes)) if drawn else None
+    drawn = make_or_none_if_incomplete(lambda: plots.make_figure(drawing), results, report)
+    return drawing if drawn else None
 
 
 def make_or_none_if_incomplete(
@@ -194,7 +216,7 @@ def write_committed_results(
         f"{sweep.path}: no trial has an environment.json, which is stored with the rows",
     )
     evidence.write_results(folder, results, environments[0])
-    render_results(folder, results, experiment, figure_names=FIGURES[:1])
+    render_results(folder, results, experiment)
 
 
 def render_committed_results(
@@ -203,15 +225,17 @@ def render_committed_results(
     experiment: Experiment | None,
     metric: str = "",
     report: Callable[[str], None] = print_markdown,
+    view: Presentation = PLAIN,
 ) -> None:  # writes and prints; out_dir None: only prints
     """Write the table and the figure of committed rows.
 
     Args:
       folder: the directory of the rows.
-      out_dir: the directory of table.md and figure.png; None: only print the table.
+      out_dir: the directory of table.md and the figure; None: only print the table.
       experiment: whose own table and figure are drawn; None: the defaults.
       metric: such as "test/loss"; "": the metric of the committed results.
       report: called with the table, as Markdown, and with messages.
+      view: statistic, error bar, baseline and style.
 
     Raises:
       UserError: the folder has no rows.csv; or no trials.json, and the experiment lacks
@@ -237,16 +261,17 @@ def render_committed_results(
             "own table and figure",
         )
         results = Results(evidence.read_rows(folder), trials=[], varied=[])
-    render_results(
-        out_dir, results._replace(metric=metric or results.metric), experiment, report, FIGURES[:1]
-    )
+        results = results._replace(metric=experiment.metric if experiment else "")
+    results = results._replace(metric=metric or results.metric, view=view)
+    render_results(out_dir, results, experiment, report)
 
 
-def choose_default_figure(results: Results) -> tuple[plots.DrawAxes, dict]:  # draw, its options
-    """Return (draw, keywords of `plots.make_figure`) of the metric; a test metric,
-    whose curve has one point, is replaced by the valid metric.
+def choose_default_figure(results: Results) -> plots.Drawing:
+    """Return the figure of the metric over steps; a test metric, whose curve has one
+    point, is replaced by the valid metric. With a baseline, a second panel shows the
+    differences.
     """
-    rows, metric, varied = results.rows, results.metric, results.varied
+    rows, metric, varied, style = results.rows, results.metric, results.varied, results.view.style
     if not metric or metric.startswith("test/"):
         metric = tables.choose_default_metric(
             rows, metric.replace("test/", "valid/") or results.best, varied
@@ -256,9 +281,35 @@ def choose_default_figure(results: Results) -> tuple[plots.DrawAxes, dict]:  # d
             *tables.describe_missing_trials(results, tables.choose_table_split(rows, "")),
             "No row has a finite number.",
         ]
-        return (lambda axes: None), dict(notes=notes)
-    notes = tables.describe_missing_trials(results, *metric.split("/", 1))
-    lines = len(tables.group_trials_by_values(results.trials, varied))
-    return (lambda axes: plots.draw_curves(results, metric, axes)), dict(
-        notes=notes, size=plots.choose_figure_size(lines)
+        return plots.Drawing(lambda axes: None, notes=notes, tabulate=list, style=style)
+    split, _, name = metric.partition("/")
+    curves = collect_curves(results, metric)
+    shown = [trial for curve in curves for trial in curve.shown]
+    drawing = plots.Drawing(
+        lambda axes: plots.draw_curves(results, metric, axes),
+        plots.choose_figure_size(len(curves)),
+        notes=[
+            *tables.describe_missing_trials(results, split, name, shown),
+            *describe_curves(curves, metric, results),
+        ],
+        tabulate=lambda: tabulate_curves(curves, metric, results),
+        style=style,
+    )
+    return add_differences(drawing, results) if results.view.baseline else drawing
+
+
+def add_differences(drawing: plots.Drawing, results: Results) -> plots.Drawing:
+    """Return a figure with a panel of the differences to the baseline on the right."""
+    tabulate = drawing.tabulate or list
+
+    def draw(axes: Any) -> None:
+        drawing.draw(axes[0])
+        differences.draw_differences(results, axes[1])
+
+    return drawing._replace(
+        draw=draw,
+        size=(drawing.size[0] + 4, drawing.size[1]),
+        panels=(1, 2),
+        notes=[*drawing.notes, *differences.describe_differences(results)],
+        tabulate=lambda: tabulate() + differences.tabulate_differences(results),
     )

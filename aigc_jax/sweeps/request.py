@@ -16,6 +16,7 @@ from aigc_jax.sweeps import engines, grid, launch
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps import search as searches
 from aigc_jax.sweeps.pages.write import write_final_report
+from aigc_jax.sweeps.presentation import PLAIN, Presentation
 from aigc_jax.sweeps.report import write_sweep_results
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import ROUTES, Trial, make_trials
@@ -266,6 +267,7 @@ def write_and_check_outcome(
     metric: str = "",
     report: Callable[[str], None] = print_markdown,
     with_page: bool = True,
+    view: Presentation = PLAIN,
 ) -> None:  # raises a UserError unless is_complete
     """Write the table, the figure and the report of the existing rows.
 
@@ -276,12 +278,13 @@ def write_and_check_outcome(
       metric: such as "test/loss"; by default the experiment's.
       report: called with the table, as Markdown, and with messages.
       with_page: whether to write report.html, for which packages may be missing.
+      view: statistic, error bar, baseline and style.
 
     Raises:
       UserError: trials are unfinished; raised after writing.
     """
     if is_complete or sweep.rows():
-        write_sweep_results(sweep, experiment, metric, report)
+        write_sweep_results(sweep, experiment, metric, report, view=view)
         if with_page:
             write_final_report(sweep.path, experiment, report, metric)
     require(

@@ -291,6 +291,7 @@ class Sweep:
             trials=[known[name] | self._status(name) for name in trials],
             varied=list(keys),
             best=self.read_sweep_json()["best"],
+            mode=self.read_sweep_json()["best_mode"],
         )
 
     def _status(self, name: str) -> dict:

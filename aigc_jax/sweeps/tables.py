@@ -10,13 +10,19 @@ arguments: `split` is the name of a split, `varied_keys` the varied keys, which 
 metrics although they may be numbers, and `metric` is "split/name".
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-
-import numpy as np
+from typing import NamedTuple
 
 from aigc_jax.sweeps.evidence import Results
+from aigc_jax.sweeps.presentation import (
+    Presentation,
+    escape_markdown,
+    find_direction,
+    format_cell,
+    shorten_keys,
+)
+from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
 from aigc_jax.utils.errors import format_suggestion, join_names, mark_argument, require
 from aigc_jax.utils.quantities import format_count, format_number
 
@@ -131,43 +137,132 @@ def select_comparable_trials(
     return [name for name, step in steps.items() if step == max(steps.values())]
 
 
-def shorten_keys(keys: Sequence[str]) -> list[str]:
-    """Return the last part of each config key, or the full key if the part is not
-    unique.
-    """
-    last = [key.rsplit(".", 1)[-1] for key in keys]
-    return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]
+class Line(NamedTuple):
+    """The trials of an arm: those with equal values of the varied keys."""
+
+    arm: tuple  # the values
+    members: list[str]
+    comparable: list[str]  # the trials of the statistic
+    num_trials: str  # "5", or "2 of 3, 1 diverged"
+    step: str  # of the last rows; "" without one
+
+
+class Column(NamedTuple):
+    """A metric of the table: the values of the trials of each line."""
+
+    split: str
+    name: str
+    values: list[list[float | None]]  # None: missing or not finite
+
+    @property
+    def title(self) -> str:
+        """The head of the column."""
+        return f"{self.split} {self.name}"
 
 
 def format_summary_table(results: Results) -> str:  # Markdown
-    """Return a Markdown table with one line per combination of varied values: the means
-    of the last rows over its seeds, with the standard error in parentheses, and n, the
-    number of trials in the mean ("2 of 3, 1 diverged" if not all).
+    """Return a Markdown table with one line per combination of varied values: the
+    statistic of the last rows over its seeds, with the error bar, and n, the number of
+    trials in it ("2 of 3, 1 diverged" if not all). The best of a column is bold.
 
-    The step of the last rows is a column if the steps differ.
+    The step of the last rows is a column if the steps differ. A line below names the
+    statistic, the error bar and what is bold, and another the metrics without a column.
+    """
+    arms, columns = summarize_arms(results)
+    names = list_table_metrics(results)
+    texts = [_format_column(column, results) for column in columns]
+    lines = [
+        [*map(format_cell, line.arm), line.num_trials, line.step, *(cells[i] for cells in texts)]
+        for i, line in enumerate(arms)
+    ]
+    header = [*shorten_keys(results.varied), "n", "step", *(column.title for column in columns)]
+    place = len(results.varied) + 1
+    if len({line[place] for line in lines} - {""}) < 2:
+        header, *lines = ([*line[:place], *line[place + 1 :]] for line in [header, *lines])
+    table = format_markdown_table(header, lines)
+    notes = describe_columns(columns, results)
+    if len(names) > MOST:
+        notes.append(f"Not in the table: {join_names(names[MOST:])}.")
+    return table + "".join(f"\n{escape_markdown(note)}\n" for note in notes)
+
+
+def list_table_metrics(results: Results) -> list[str]:  # the metric first
+    """Return the names of the metrics of the table's split, those of `MOST` in the
+    table first.
     """
     rows, varied, metric = results.rows, results.varied, results.metric
-    split = choose_table_split(rows, metric)
-    names = list_metric_names(rows, split, varied)
+    names = list_metric_names(rows, choose_table_split(rows, metric), varied)
     if metric and parse_metric(metric, rows, varied)[1] in names:
-        names = [metric.partition("/")[2], *(n for n in names if n != metric.partition("/")[2])]
-    names, last = names[:MOST], last_rows(rows, split)
-    lines: list[list[str]] = []
-    for values, members in group_trials_by_values(results.trials, varied).items():
+        first = metric.partition("/")[2]
+        names = [first, *(name for name in names if name != first)]
+    return names
+
+
+def summarize_arms(results: Results) -> tuple[list[Line], list[Column]]:
+    """Return the lines of the summary table, and its first `MOST` metrics with the
+    values of the comparable trials of each line.
+    """
+    split = choose_table_split(results.rows, results.metric)
+    last, lines = last_rows(results.rows, split), []
+    columns = [Column(split, name, []) for name in list_table_metrics(results)[:MOST]]
+    for values, members in group_trials_by_values(results.trials, results.varied).items():
         own = select_comparable_trials(results, last, members)
         n = f"{len(own)}" if len(own) == len(members) else f"{len(own)} of {len(members)}"
         n += count_failures(results, members)
-        cells = [format_mean_and_error([last[t].get(name) for t in own]) for name in names]
         step = format_count(last[own[0]]["step"]) if own else ""
-        lines.append([*map(format_cell, values), n, step, *cells])
-    header = [*shorten_keys(varied), "n", "step", *(f"{split} {name}" for name in names)]
-    if len({line[len(varied) + 1] for line in lines} - {""}) < 2:
-        header, *lines = (
-            [*line[: len(varied) + 1], *line[len(varied) + 2 :]] for line in [header, *lines]
-        )
-    parts = ["| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines]]
-    parts[1] = parts[1].replace(" ", "")
-    return "\n".join(parts) + "\n"
+        lines.append(Line(values, members, own, n, step))
+        for column in columns:
+            column.values.append([last[trial].get(column.name) for trial in own])
+    return lines, columns
+
+
+def _format_column(column: Column, results: Results) -> list[str]:
+    """Return the cells of a metric, the best of them bold."""
+    best = find_best(column, results)
+    cells = [format_centre_and_interval(values, results.view) for values in column.values]
+    return [f"**{cell}**" if i in best else cell for i, cell in enumerate(cells)]
+
+
+def find_best(column: Column, results: Results) -> list[int]:  # several: equal ones
+    """Return the lines with the best value of a metric; [] if its direction is unknown
+    or fewer than two lines have a value.
+    """
+    direction = find_direction(column.name, results.best, results.mode)
+    known = {
+        i: float(compute_statistic(numbers, results.view.statistic))
+        for i, values in enumerate(column.values)
+        if (numbers := [value for value in values if value is not None])
+    }
+    if not direction or len(known) < 2:
+        return []
+    best = dict(min=min, max=max)[direction](known.values())
+    return [i for i, value in known.items() if value == best]
+
+
+def describe_columns(columns: Sequence[Column], results: Results) -> list[str]:  # notes
+    """Return a note that names the statistic, the error bar and what is bold, as far as
+    they are in the table.
+    """
+    statistic, error_bar = results.view.describe()
+    several = any(
+        sum(value is not None for value in values) > 1
+        for column in columns
+        for values in column.values
+    )
+    parts = []
+    if several:
+        where = "parentheses" if results.view.error_bar in ("se", "sd") else "brackets"
+        parts.append(f"{statistic} over n trials that differ in the seed; {error_bar} in {where}")
+    if any(find_best(column, results) for column in columns):
+        parts.append("bold: the best of a column")
+    text = "; ".join(parts)
+    return [f"{text[0].upper()}{text[1:]}."] if text else []
+
+
+def format_markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, whose cells are escaped."""
+    escape = lambda line: "| " + " | ".join(map(escape_markdown, line)) + " |"
+    return "\n".join([escape(header), "|---" * len(header) + "|", *map(escape, lines)]) + "\n"
 
 
 def count_failures(results: Results, trial_names: Collection[str]) -> str:  # ", 1 diverged"
@@ -187,7 +282,7 @@ def describe_failed_trials(results: Results) -> list[str]:  # notes
 
 
 def describe_missing_trials(
-    results: Results, split: str, metric_name: str = ""
+    results: Results, split: str, metric_name: str = "", shown: Collection[str] | None = None
 ) -> list[str]:  # notes
     """Return notes on the trials that a table of a split or a figure of a metric lacks,
     with the reasons.
@@ -196,6 +291,7 @@ def describe_missing_trials(
       results: the rows and all trials.
       split: name of the split.
       metric_name: name of the metric of a figure; "": any row of the split suffices.
+      shown: the trials in the means; None: those of `select_comparable_trials`.
     """
     trials = results.trials
     rows = [row for row in results.rows if not metric_name or row.get(metric_name) is not None]
@@ -208,6 +304,7 @@ def describe_missing_trials(
         )
     groups = group_trials_by_values(trials, results.varied).values()
     ended = [name for names in groups for name in select_comparable_trials(results, last, names)]
+    ended = ended if shown is None else list(shown)
     failed = sum(trial["status"].startswith("failed") for trial in trials)
     absent = sum(t["trial"] not in last and not t["status"].startswith("failed") for t in trials)
     shorter = len(trials) - failed - absent - len(ended)
@@ -236,19 +333,20 @@ def format_trials(count: int) -> str:  # "2 trials"
     return format_count(count, "trial")
 
 
-def format_cell(value: object) -> str:  # 6 significant digits
-    """Format a value as a table cell: floats with 6 significant digits, None as ''."""
-    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def format_mean_and_error(values: Sequence[float | None]) -> str:  # "103.4 (0.04)"
-    """Format values as '103.4 (0.04)': the mean, and its standard error for at least
-    two values; ', n = 2' is appended if values are missing or not finite (None).
+def format_centre_and_interval(
+    values: Sequence[float | None], view: Presentation
+) -> str:  # "103.4 (0.04)", "103.4 [103.3, 103.5]"
+    """Format values as '103.4 (0.04)': the statistic, and for at least two values the
+    standard error or deviation, or '[103.3, 103.5]', the interval; ', n = 2' is
+    appended if values are missing or not finite (None).
     """
     known = [value for value in values if value is not None]
     if not known:
         return ""
-    error = f" ({np.std(known, ddof=1) / math.sqrt(len(known)):.2g})" if len(known) > 1 else ""
-    return f"{format_number(float(np.mean(known)))}{error}" + f", n = {len(known)}" * (
-        len(known) < len(values)
-    )
+    out = format_number(float(compute_statistic(known, view.statistic)))
+    ends = compute_interval(known, view.statistic, view.error_bar)
+    if ends is not None and view.error_bar in ("se", "sd"):
+        out += f" ({(ends[1] - ends[0]) / 2:.2g})"
+    elif ends is not None:
+        out += f" [{format_number(float(ends[0]))}, {format_number(float(ends[1]))}]"
+    return out + f", n = {len(known)}" * (len(known) < len(values))

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from aigc_jax.training import config as configs
 from aigc_jax.training import config_identity
-from aigc_jax.utils.errors import UserError, require
+from aigc_jax.utils.errors import UserError, format_suggestion, join_names, require
 
 ROUTES = dict.fromkeys(("auto", "vmap", "map"))  # requestable routes of a group
 FINAL = ("done", "stopped", "failed: diverged")  # final statuses: never trained again
@@ -117,3 +117,20 @@ def check_trial_id(trial_id: object, source_path: Path) -> str:  # returns trial
             "'lr=0.001,seed=3-0123456789ab'; the file was changed by another program"
         )
     return trial_id
+
+
+def find_full_key(name: str, trial_configs: Iterable[ConfigDict]) -> str:
+    """Return the only key of the configs that is `name` or ends in `name`: "hp.lr" for
+    "lr". Raise a UserError if no key or several keys match.
+    """
+    keys = list(
+        dict.fromkeys(key for config in trial_configs for key in configs.flatten_config(config))
+    )
+    matches = [key for key in keys if key == name] or [k for k in keys if k.endswith(f".{name}")]
+    hint = format_suggestion(name, [key.rsplit(".", 1)[-1] for key in keys])
+    require(matches, f"no key of the sweep's configs ends in {name}{hint}")
+    require(
+        len(matches) == 1,
+        f"{name} is ambiguous: use a dict with one of the keys {join_names(matches)}",
+    )
+    return matches[0]

@@ -15,6 +15,7 @@ from aigc_jax import methods
 from aigc_jax.core import distributed
 from aigc_jax.core.method import TrainState
 from aigc_jax.media import sample_files
+from aigc_jax.media.sheets import Annotations
 from aigc_jax.methods.norms import PREFIX as NORMS
 from aigc_jax.training import costs
 from aigc_jax.training.checkpoints import Checkpoints
@@ -288,6 +289,8 @@ class Loop:
         what, sampler = next(iter(self.programs.method.samplers.items()))
         drawn = self.programs.draw(self.states, what, self.config.run.samples, "valid")
         columns, digests = sampler.grid and sampler.grid[1], self.weight_digests()
+        title = f"{what}, step {self.step:,}" + ", valid examples" * sampler.conditioned
+        annotations = Annotations(title, sampler.labels)
         for i, t in enumerate(self.trials):
             if not t.failed:
                 folder = t.dir / "samples"
@@ -298,6 +301,7 @@ class Loop:
                     self.dataset,
                     t.sample_origin(digests[i], self.step),
                     columns,
+                    annotations,
                 )
                 tokenizer = self.dataset.tokenizer
                 texts = [tokenizer.decode_until_end(x) for x in drawn[i]] if tokenizer else []

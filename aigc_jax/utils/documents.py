@@ -122,6 +122,7 @@ FILES = {
             "varied": [str],
             "best": str,
             "metric": str,
+            "mode?": str,
         },
         "restore it from a copy, or commit the sweep again: "
         + format_command("figure", workdir="SWEEP", commit=True),

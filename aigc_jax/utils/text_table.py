@@ -1,5 +1,6 @@
 """Tables of text, plain or extracted from Markdown."""
 
+import html
 import re
 from typing import NamedTuple
 
@@ -40,14 +41,21 @@ def format_value(value: object) -> str:  # "-" for None
     return format_number(value) if isinstance(value, float) else str(value).replace("\n", "\\n")
 
 
+def _parse_cell(text: str) -> str:
+    """Return the text of a cell, with its HTML entities as characters."""
+    return html.unescape(text.strip())
+
+
 def parse_markdown(text: str) -> list[Table | str]:
     """Split a Markdown text into its tables and the text between them. A table has a
     line of dashes below its header, and the same number of cells in each line; others
-    remain text.
+    remain text. Entities in cells, such as &#124;, become characters.
     """
     parts: list[Table | str] = []
     for block in re.split(r"((?:^\|.*\|[ ]*(?:\n|$))+)", text, flags=re.MULTILINE):
-        rows = [tuple(map(str.strip, line.strip()[1:-1].split("|"))) for line in block.splitlines()]
+        rows = [
+            tuple(map(_parse_cell, line.strip()[1:-1].split("|"))) for line in block.splitlines()
+        ]
         is_table = len(rows) > 1 and all(re.fullmatch(":?-+:?", cell) for cell in rows[1])
         if is_table and len({len(row) for row in rows}) == 1:
             parts.append(Table(rows[0], rows[2:]))

@@ -68,6 +68,7 @@ def test_sample_writes_an_image_grid_and_an_npy_file(capsys, run, tmp_path):
     from PIL import Image
 
     from aigc_jax.media.images import choose_grid_shape
+    from aigc_jax.media.sheets import LINE, SPACE
 
     assert choose_grid_shape(10) == (2, 5)
     code, out, _ = call(
@@ -77,7 +78,7 @@ def test_sample_writes_an_image_grid_and_an_npy_file(capsys, run, tmp_path):
     assert (
         code == 0
         and out.strip() == str(tmp_path / "s.png")
-        and picture.size == (5 * 58 - 2, 2 * 58 - 2)
+        and picture.size == (5 * 58 - 2 + 2 * SPACE, 2 * 58 - 2 + LINE + 2 * SPACE)
     )
     assert (
         picture.text["step"] == "8"

@@ -6,6 +6,7 @@ from helpers import ROOT, experiment_text
 from aigc_jax.cli import figure
 from aigc_jax.cli import main as cli
 
+WRITTEN = ("table.md", "figure.png", "figure.pdf", "figure.csv")
 EXPERIMENT = """
 from aigc_jax.sweeps.experiment import Experiment
 
@@ -37,7 +38,7 @@ def files(folder) -> set[str]:
 def test_figure_is_written_beside_committed_rows(experiment, capsys):
     assert cli.main(["figure", f"--experiment={experiment}"]) == 0
     results = experiment.parent / "results" / "question"
-    assert files(results) == {"rows.csv", "table.md", "figure.png"}
+    assert files(results) == {"rows.csv", *WRITTEN}
     assert capsys.readouterr().out == f"1 rows\nfigure: {results / 'figure.png'}\n"
 
 
@@ -45,7 +46,7 @@ def test_out_is_the_only_directory_written(experiment, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = files(experiment.parent)
     assert cli.main(["figure", f"--experiment={experiment}", "--out=made/here"]) == 0
-    assert files(tmp_path / "made") == {"here/table.md", "here/figure.png"}
+    assert files(tmp_path / "made") == {f"here/{name}" for name in WRITTEN}
     assert files(experiment.parent) == before
 
 

@@ -46,7 +46,7 @@ OBJECTS = {
     "self": "aigc_jax.models.discriminator.Discriminator",
 }
 OF_OTHERS = {"jax", "flax", "lax", "torch", "ast", "transformers", "GPT2LMHeadModel"}
-OF_OTHERS |= {"pandas", "np", "optax", "nn", "subprocess", "datasets"}
+OF_OTHERS |= {"pandas", "np", "optax", "nn", "scipy", "subprocess", "datasets"}
 FLAGS_OF_OTHERS = {  # flags of Slurm, gcloud, gcsfuse and mount-s3
     *("--gpus-per-node", "--gpus-per-task", "--kill-on-bad-exit", "--ntasks-per-node"),
     *("--requeue", "--signal", "--worker", "--implicit-dirs", "--read-only"),

@@ -241,6 +241,10 @@ ELSEWHERE_TABLES = {
     "data.cifar.READERS": "data/test_cifar",
     "core.durations.UNITS": "integration/test_options",
     "cli.completion.SHELLS": "cli/test_list",
+    "sweeps.statistics.INTERVALS": "sweeps/test_figures",
+    "sweeps.statistics.STATISTICS": "sweeps/test_figures",
+    "sweeps.styles.STYLES": "sweeps/test_figures",
+    "inference.sheets.VIEWS": "integration/test_samplers",
 }
 
 

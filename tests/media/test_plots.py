@@ -17,9 +17,9 @@ ROWS = [
 @pytest.fixture
 def draw_curves(tmp_path, monkeypatch):
     """A function from rows to the axes of their curves."""
-    figures, save = [], plots._save_figure
+    figures, save = [], plots.save_figure
     monkeypatch.setattr(
-        plots, "_save_figure", lambda path, f, origin: (figures.append(f), save(path, f, origin))
+        plots, "save_figure", lambda path, f, origin: (figures.append(f), save(path, f, origin))
     )
 
     def axes(rows):

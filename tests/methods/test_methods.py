@@ -1,5 +1,7 @@
 """Properties of every method, driven by one table of small configs."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -301,8 +303,9 @@ def test_both_points_of_a_pair_are_drawn(tmp_path):
     assert len(set(drawn)) == 4
 
 
-def test_arrays_that_are_not_images_are_refused_as_png(tmp_path, capsys):
+def test_arrays_that_are_not_images_have_figures_or_are_refused(tmp_path, capsys, monkeypatch):
     from aigc_jax.cli import main as cli
+    from aigc_jax.methods import vae
 
     config = tiny(
         "vae",
@@ -313,19 +316,25 @@ def test_arrays_that_are_not_images_are_refused_as_png(tmp_path, capsys):
         run__save_every="never",
     )
     train([config], [tmp_path / "run"])
+    png, npy = tmp_path / "x.png", tmp_path / "x.npy"
     for what, shape in dict(latents=(3, 3), log_likelihood=()).items():
-        capsys.readouterr()
         words = ["sample", f"--workdir={tmp_path / 'run'}", f"--what={what}", "--num=4"]
-        assert cli.main([*words, f"--out={tmp_path / 'x.png'}"]) == 1
-        sentence = (
-            f"--what={what} draws arrays {list(shape)}, which cannot be drawn as image "
-            f"[8, 8, 1]: save them by --out={what}.npy"
-        )
-        assert sentence in capsys.readouterr().err
-        assert cli.main([*words, f"--out={tmp_path / 'x.npy'}"]) == 0
-        assert (
-            np.load(tmp_path / "x.npy").shape == (4, *shape) and not (tmp_path / "x.png").exists()
-        )
+        assert cli.main([*words, f"--out={png}"]) == 0
+        with Image.open(png) as figure:
+            assert figure.format == "PNG" and figure.text["step"] == "1"
+        before = png.read_bytes()
+        assert cli.main([*words, f"--out={png}"]) == 0 and png.read_bytes() == before
+        assert cli.main([*words, f"--out={npy}"]) == 0 and np.load(npy).shape == (4, *shape)
+    # a sampler without a figure names the files that it writes
+    sampler = functools.partial(vae.Sampler, conditioned=True)
+    monkeypatch.setattr(vae, "Sampler", lambda draw, **_: sampler(draw))
+    png.unlink()
+    capsys.readouterr()
+    assert cli.main([*words, f"--out={png}"]) == 1 and not png.exists()
+    assert (
+        "--what=log_likelihood draws arrays [], which cannot be drawn as image [8, 8, 1]: it "
+        "writes .npy files alone, by --out=log_likelihood.npy"
+    ) in capsys.readouterr().err
 
 
 def test_sampling_conditions_follow_the_fixed_order_of_the_split():

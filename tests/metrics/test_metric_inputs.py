@@ -19,6 +19,7 @@ import aigc_jax
 from aigc_jax.data.dataset import Spec
 from aigc_jax.data.order import permute_fixed, permute_indices
 from aigc_jax.media import images, sample_files
+from aigc_jax.media.sheets import LINE, SPACE
 from aigc_jax.metrics import METRICS
 from aigc_jax.metrics.inputs import MetricInputs, take_random_subset
 from aigc_jax.metrics.precision_recall import prdc
@@ -303,7 +304,7 @@ def test_contact_sheet_of_a_sorted_split_has_all_classes(tmp_path, capsys):
     assert (
         cli.main(["data", "--name=npz", f"--path={path}", f"--out={tmp_path / 'sheet.png'}"]) == 0
     )
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))[LINE + SPACE :, SPACE:]
     cells = [
         sheet[58 * i : 58 * i + 56, 58 * j : 58 * j + 56].max() for i in range(8) for j in range(8)
     ]

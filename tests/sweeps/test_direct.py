@@ -34,6 +34,8 @@ EXPERIMENT = Experiment(
 )
 """
 
+FIGURES = ("figure.png", "figure.pdf", "figure.csv")
+
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
@@ -65,7 +67,7 @@ def test_parts_train_separately_and_are_plotted_and_committed_together(
     figure = ["figure", f"--experiment={experiment}"]
     assert cli.main([*figure, f"--workdir={workdir}", "--commit"]) == 0
     committed = {path.name: path.read_bytes() for path in results.iterdir()}
-    assert set(committed) == {"rows.csv", "environment.json", "table.md", "figure.png"}
+    assert set(committed) == {"rows.csv", "environment.json", "table.md", *FIGURES}
     assert cli.main(figure) == 0
     assert {path.name: path.read_bytes() for path in results.iterdir()} == committed
 

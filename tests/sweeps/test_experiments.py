@@ -7,10 +7,18 @@ from helpers import ROOT, script
 from aigc_jax.sweeps.evidence import read_rows
 
 
+def committed_table(it) -> str:
+    """The committed table without the caption below it."""
+    text = (it.RESULTS / "table.md").read_text()
+    caption = f"\n{it.EXPERIMENT.caption}\n" * bool(it.EXPERIMENT.caption)
+    assert text.endswith(caption)
+    return text.removesuffix(caption)
+
+
 def test_digits_generator_learns_fashion_faster_and_both_networks_fail():
     it = script("fashion_from_digits")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     scratch, both, generator = it.curves(rows).values()
     assert sorted(both) == sorted(generator) == [0, 100, 200, 300, 400] and both[0] == generator[0]
     assert all(generator[step] < scratch[min(step + 100, 400)] for step in (100, 200, 300, 400))
@@ -43,7 +51,7 @@ def test_table_states_when_scratch_is_as_good():
 def test_vae_over_five_seeds_reaches_the_elbo_of_flax():
     it = script("vae_mnist")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     values = it.final(rows)
     assert len(values) == it.SEEDS == len(set(values)) and values.mean() <= it.REFERENCE
     # ten epochs of 50,000 pictures, 128 a step
@@ -53,7 +61,7 @@ def test_vae_over_five_seeds_reaches_the_elbo_of_flax():
 def test_importance_weighted_bound_trains_the_better_model():
     it = script("iwae_against_elbo")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     scores = it.scores(rows)
     assert all(len(values) == it.SEEDS == len(set(values)) for values in scores.values())
     assert (scores["iwae"] < scores["elbo"]).all()
@@ -63,7 +71,7 @@ def test_vae_variant_claims_match_their_rows():
     it = script("vae_variants")
     rows = read_rows(it.RESULTS)
     table = it.table(rows)
-    assert (it.RESULTS / "table.md").read_text() == table
+    assert committed_table(it) == table
     found = it.values(rows)
     assert {name for name, _ in found} >= set(it.VARIANTS) and {
         name for name, *_ in it.CLAIMS
@@ -76,7 +84,7 @@ def test_vae_variant_claims_match_their_rows():
 def test_small_gpt_matches_nanogpt_and_recurrent_networks_have_rows():
     it = script("shakespeare")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     values = it.final(rows)
     assert set(values) == set(it.NETWORKS) and all(
         len(v) == it.SEEDS == len(set(v)) for v in values.values()
@@ -88,7 +96,7 @@ def test_small_gpt_matches_nanogpt_and_recurrent_networks_have_rows():
 def test_pretrained_network_leads_at_every_budget():
     it = script("finetune")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     for budget in it.BUDGETS:
         scratch, tuned = (it.final(rows, start, budget) for start in it.START)
         assert (
@@ -101,7 +109,7 @@ def test_pretrained_network_leads_at_every_budget():
 def test_writer_statistics_are_counted_from_their_texts():
     it = script("writers")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     kept = [row for row in rows if row["text"] is not None]
     assert len(kept) == 50 * len(it.writers_of(rows))
     assert all(
@@ -155,7 +163,7 @@ def test_poems_and_functions_are_parsed_into_parts():
 def test_more_latents_do_not_overfit_as_in_kingma_and_welling():
     it = script("kingma_welling_2013_fig2")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     ends = {n: it.final(rows, n) for n in it.SIZES}
     assert all(
         len(train) == len(valid) == len(set(valid)) == it.SEEDS for train, valid in ends.values()
@@ -172,7 +180,7 @@ def test_more_latents_do_not_overfit_as_in_kingma_and_welling():
 def test_kl_weight_trades_rate_for_distortion():
     it = script("vae_beta")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     rate, distortion, bound, active = (
         it.final(rows, name) for name in ("kl", "reconstruction", "neg_elbo", "active_units")
     )
@@ -190,7 +198,7 @@ def test_kl_weight_trades_rate_for_distortion():
 def test_gan_regularizers_increase_recall():
     it = script("gan_menu")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     of = {
         (loss, more): {name: it.of(rows, loss, more, name) for name in it.NAMES}
         for loss in it.LOSSES
@@ -218,7 +226,7 @@ def test_gan_regularizers_increase_recall():
 def test_packing_covers_the_ring_and_unrolling_most_stacked_digits():
     it = script("mode_collapse")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     of = lambda data, remedy, name: it.measured(rows, data, remedy, name)
     assert all(
         len(of(data, remedy, "modes")) == it.SEEDS for data in it.MODES for remedy in it.REMEDIES
@@ -249,7 +257,7 @@ def test_packing_covers_the_ring_and_unrolling_most_stacked_digits():
 def test_packs_of_four_cover_the_ring_and_a_deeper_generator_sharpens_it():
     it = script("pac_ring")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     end = {
         pack: {name: it.of(rows, 2, pack, name, it.STEPS) for name in it.NAMES} for pack in it.PACKS
     }
@@ -273,7 +281,7 @@ def test_packs_of_four_cover_the_ring_and_a_deeper_generator_sharpens_it():
 def test_bfloat16_networks_reach_the_float32_loss():
     it = script("precision")
     rows = read_rows(it.RESULTS)
-    assert (it.RESULTS / "table.md").read_text() == it.table(rows)
+    assert committed_table(it) == it.table(rows)
     for case in it.CASES:
         assert all(
             abs(it.cost(rows, case, policy)) < 0.02
@@ -304,13 +312,14 @@ def test_figure_remakes_committed_evidence_byte_for_byte(path, tmp_path):
 
     committed = path.parent / "results" / path.stem
     folder = shutil.copytree(committed, tmp_path / "results")
-    for name in ("table.md", "figure.png"):
+    names = ("table.md", "figure.csv", "figure.png", "figure.pdf")
+    for name in names:
         (folder / name).unlink()
     report.render_committed_results(
         folder, folder, experiment.load(path), report=lambda line, **_: None
     )
     locked = re.search(r"^matplotlib==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
-    for name in ("table.md", "figure.png")[: 1 + (version("matplotlib") == locked)]:
+    for name in names if version("matplotlib") == locked else names[:2]:
         assert (folder / name).read_bytes() == (committed / name).read_bytes(), name
 
 
@@ -352,7 +361,8 @@ def test_pca_is_the_best_linear_plane(shape):
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_experiment_has_committed_evidence(path):
     results = ROOT / "experiments" / "results" / path.stem
-    kept = {"rows.csv", "table.md", "figure.png", "environment.json"}
+    kept = {"rows.csv", "table.md", "environment.json"}
+    kept |= {"figure.png", "figure.pdf", "figure.csv"}
     assert kept <= {p.name for p in results.iterdir()} <= kept | {"trials.json"}
 
 

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import importlib.util
 import json
-import math
 import shlex
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import report_pages as pages
 from helpers import ROOT, environment
 from report_pages import GRID, HOSTILE, Page, done, refused
 
-from aigc_jax.sweeps import evidence, grid, request, tables
+from aigc_jax.sweeps import evidence, grid, request, statistics, tables
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps import report as sweep_reports
 from aigc_jax.sweeps.pages import charts, collect, commands, samples, summary, write
@@ -92,30 +91,33 @@ def test_best_mean_of_a_maximized_metric_is_the_largest(sweep):
     results = sweep.read_results()
     marks = {}
     for mode, pick in (("min", min), ("max", max)):
-        arms = summary.summarize_arms(results, mode).arms
-        names = summary.summarize_arms(results, mode).names
-        i = names.index("neg_elbo")
-        marks[mode] = [arm.cells[i].is_best for arm in arms]
-        assert marks[mode].index(True) == [a.cells[i].mean for a in arms].index(
-            pick(a.cells[i].mean for a in arms)
-        )
+        table = summary.summarize_arms(results._replace(mode=mode))
+        i = table.names.index("neg_elbo")
+        marks[mode] = [arm.cells[i].is_best for arm in table.arms]
+        centres = [arm.cells[i].centre for arm in table.arms]
+        assert marks[mode].index(True) == centres.index(pick(centres))
     assert marks["min"] != marks["max"]
 
 
-def test_differences_are_students_paired_intervals():
-    from scipy import stats
+def test_differences_are_those_of_a_paired_test(sweep):
+    """Of the common seeds, with Holm's correction over the arms of a metric."""
+    table = summary.summarize_arms(sweep.read_results())
+    found = summary.compare_to_baseline(table, 1)
+    for k in range(len(table.names)):
+        values = {arm.values: arm.cells[k].values for arm in table.arms}
+        records = statistics.compare_arms(values, table.arms[1].values)
+        assert [line[k] for line in found if line[k] is not None] == records
+        assert found[1][k] is None
 
-    generator = np.random.default_rng(3)
-    a, b = generator.normal(size=(2, 6))
-    found = summary.paired_difference(dict(enumerate(a)), dict(enumerate(b)))
-    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
-    np.testing.assert_allclose([found.low, found.high], expected)
-    assert found.n == 6 and math.isclose(found.mean, (a - b).mean())
-    # only common seeds are compared
-    some = summary.paired_difference({0: 1.0, 1: 5.0, 7: 9.0}, {1: 2.0, 0: 1.0, 8: 3.0})
-    assert some.n == 2 and some.mean == 1.5
-    assert summary.paired_difference({0: 1.0}, {1: 1.0}) is None
-    assert summary.format_difference(summary.Difference(2.0, None, None, 1), 3) == "+2, n = 1"
+
+def test_differences_say_what_they_are():
+    one = statistics.PairedDifference((1,), 2.0, None, None, 1, None, None, None)
+    assert summary.format_difference(one, 3) == "+2, n = 1"
+    assert summary.format_difference(None, 3) == summary.describe_power(one) == ""
+    sure = statistics.PairedDifference((1,), -2.0, -3.0, -1.0, 5, 0.01, 0.02, 4)
+    assert summary.format_difference(sure, 5) == "\u22122 [\u22123, \u22121], p = 0.02"
+    assert summary.describe_power(sure) == "n = 4 for 80 % power"
+    assert summary.is_significant(sure) and not summary.is_significant(one)
 
 
 def test_each_arm_may_be_the_baseline(page):
@@ -436,7 +438,7 @@ def test_many_arms_are_grouped_by_rank_and_direction(tmp_path):
     draws = {"hp.lr": grid.loguniform(1e-5, 1e-2)}
     sweep = pages.finish(pages.make_sweep(tmp_path, grid.random(25, draws)), {*range(20)}, False)
     table = summary.summarize_arms(sweep.read_results())
-    means = lambda group: [table.arms[i].cells[0].mean for i in group.arms]
+    means = lambda group: [table.arms[i].cells[0].centre for i in group.arms]
     for mode, worse in (("min", 1), ("max", -1)):
         groups, note = charts.group_arms(table, "valid/neg_elbo", mode)
         assert [len(group.arms) for group in groups] == [4] * 5 + [5]

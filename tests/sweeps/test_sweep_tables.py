@@ -5,6 +5,7 @@ group would write them.
 import copy
 import dataclasses
 import math
+import re
 import shutil
 from unittest import mock
 
@@ -12,7 +13,7 @@ import pytest
 from helpers import ROOT, experiment_text
 from tiny_configs import tiny
 
-from aigc_jax.sweeps import compare, evidence, grid, plots, report, tables
+from aigc_jax.sweeps import compare, evidence, grid, plots, report
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.sweep import Group, Sweep
@@ -59,15 +60,23 @@ def complete(sweep):
     return sweep
 
 
+CAPTIONS = ("Mean over n trials", "Bold: ")  # tested in test_figures
+
+
+def write_table(folder, text, drawing):
+    (folder / "table.md").write_text(text)
+
+
 def table(sweep, **more):
     """The cells of a sweep's table, and the sentences below it."""
-    with mock.patch.object(plots, "save_figure"):
+    with mock.patch.object(plots, "save_table_and_figures", write_table):
         report.write_sweep_results(sweep, **QUIET, **more)
     lines = (sweep.path / "table.md").read_text().split("\n")
     cells = [
         [c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("|")
     ]
-    return cells[:1] + cells[2:], [line for line in lines if line and not line.startswith("|")]
+    notes = [line for line in lines if line and not line.startswith("|")]
+    return cells[:1] + cells[2:], [line for line in notes if not line.startswith(CAPTIONS)]
 
 
 def notes_drawn(sweep, monkeypatch):
@@ -75,11 +84,10 @@ def notes_drawn(sweep, monkeypatch):
     drawn = []
     real = plots.make_figure
 
-    def make_figure(figure, **more):
-        out = real(figure, **more)
-        drawn.append(
-            ((out._supxlabel.get_text() if out._supxlabel else "").replace("\n", " "), out)
-        )
+    def make_figure(drawing):
+        out = real(drawing)
+        text = (out._supxlabel.get_text() if out._supxlabel else "").replace("\n", " ")
+        drawn.append((re.split(r" ?(?:Lines|Best \(\w+ at)", text)[0], out))
         return out
 
     monkeypatch.setattr(plots, "make_figure", make_figure)
@@ -164,7 +172,7 @@ def test_key_named_as_a_metric_has_a_separate_column(tmp_path):
         finish(sweep, i, 1.0, precision=0.5 + i / 4)
     cells, _ = table(sweep)
     assert cells[0] == ["precision", "n", "test neg_elbo", "test precision"]
-    assert [row[0::3] for row in cells[1:]] == [["float32", "0.5"], ["bfloat16", "0.75"]]
+    assert [row[0::3] for row in cells[1:]] == [["float32", "0.5"], ["bfloat16", "**0.75**"]]
 
 
 # -- what is missing is counted
@@ -175,7 +183,7 @@ def test_complete_sweep_has_no_notes(tmp_path, monkeypatch):
     cells, notes = table(sweep)
     assert (
         cells
-        == [["lr", "n", "test neg_elbo"], ["0.001", "3", "10 (5.8)"], ["0.01", "3", "40 (5.8)"]]
+        == [["lr", "n", "test neg_elbo"], ["0.001", "3", "**10 (5.8)**"], ["0.01", "3", "40 (5.8)"]]
         and not notes
     )
     assert notes_drawn(sweep, monkeypatch)[0] == ""
@@ -189,7 +197,7 @@ def test_missing_and_unfinished_trials_are_counted(tmp_path, monkeypatch):
     finish(sweep, 3, 7.0)
     finish(sweep, 4, 99.0, (0,), "failed: diverged", test=False)
     cells, notes = table(sweep)
-    assert cells[1:] == [["0.001", "2 of 3", "2 (1)"], ["0.01", "1 of 3, 1 diverged", "7"]]
+    assert cells[1:] == [["0.001", "2 of 3", "**2 (1)**"], ["0.01", "1 of 3, 1 diverged", "7"]]
     assert notes == [
         "6 trials: 3 done, 1 running, 1 failed: diverged, 1 waiting.",
         "Means are over 3 of 6 trials, leaving out 1 trial that failed, 2 trials without a "
@@ -205,7 +213,7 @@ def test_missing_and_unfinished_trials_are_counted(tmp_path, monkeypatch):
     )
     (axes,) = figure.axes
     labels = axes.get_legend_handles_labels()[1]
-    assert labels == ["lr = 0.001 (2 of 3 trials)", "lr = 0.01 (1 of 3 trials)"]
+    assert labels == ["lr = 0.001 (2 of 3 trials, best)", "lr = 0.01 (1 of 3 trials)"]
     assert len(axes.lines) == 4, "a thin line for each trial that ended before the others"
 
 
@@ -231,7 +239,7 @@ def test_trials_of_unequal_length_are_not_averaged(tmp_path, monkeypatch):
     cells, notes = table(sweep)
     assert cells == [
         ["lr", "n", "step", "test neg_elbo"],
-        ["0.001", "3", "16", "10 (5.8)"],
+        ["0.001", "3", "16", "**10 (5.8)**"],
         ["0.01", "1 of 3", "24", "1,000"],
     ]
     assert notes == [
@@ -239,7 +247,7 @@ def test_trials_of_unequal_length_are_not_averaged(tmp_path, monkeypatch):
         "the line.",
         "Last steps differ: 16 (3 trials), 24 (1 trial).",
     ]
-    assert "Last steps differ: 16 (3 trials), 24 (1 trial)." in notes_drawn(sweep, monkeypatch)[0]
+    assert notes_drawn(sweep, monkeypatch)[0] == ("Last steps differ: 16 (5 trials), 24 (1 trial).")
 
 
 def test_nonfinite_values_are_counted(tmp_path):
@@ -247,7 +255,7 @@ def test_nonfinite_values_are_counted(tmp_path):
     for i in range(6):
         finish(sweep, i, None if i == 1 else float(i))
     cells, _ = table(sweep)
-    assert cells[1] == ["0.001", "3", "1 (1), n = 2"]
+    assert cells[1] == ["0.001", "3", "**1 (1), n = 2**"]
 
 
 def test_diverged_sweep_has_a_table_and_no_traceback(tmp_path, monkeypatch):
@@ -271,14 +279,6 @@ def test_failed_trial_does_not_report_the_untrained_model(tmp_path):
         finish(sweep, i, 48.9, (0,), "failed: diverged", test=False)
     failed = "0 of 3, 3 diverged"
     assert table(sweep)[0][1:] == [["0.001", failed, ""], ["0.01", failed, ""]]
-
-
-def test_columns_with_equal_last_parts_have_full_keys():
-    assert tables.shorten_keys(["hp.lr", "model.g.widths", "model.d.widths"]) == [
-        "lr",
-        "model.g.widths",
-        "model.d.widths",
-    ]
 
 
 def test_default_table_replaces_one_that_needs_missing_trials(tmp_path):
@@ -514,7 +514,8 @@ def test_comparison_of_fifty_runs_has_one_line_per_run(tmp_path, monkeypatch):
         "hp.lr",
     ]
     assert any(line.startswith("and 6 more: valid m6") for line in lines), text
-    figure = plots.make_figure(lambda axes: axes.plot([1]), size=plots.choose_figure_size(50))
+    size = plots.choose_figure_size(50)
+    figure = plots.make_figure(plots.Drawing(lambda axes: axes.plot([1]), size))
     assert figure.get_size_inches()[0] > 10
 
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.sweeps.curves import align_curves
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.pages.bare_rows import NO_SPLIT
 from aigc_jax.sweeps.pages.summary import Arm, Summary
-from aigc_jax.sweeps.plots import align_curves
 from aigc_jax.sweeps.tables import NOT_METRICS
 from aigc_jax.utils.quantities import format_count
 from aigc_jax.utils.terminal import escape_controls
@@ -89,7 +89,7 @@ def group_arms(summary: Summary, best: str, best_mode: str) -> tuple[list[Group]
     name = best.partition("/")[2]
     is_ranked = name in summary.names
     column = summary.names.index(name) if is_ranked else 0
-    means = [arm.cells[column].mean if arm.cells else None for arm in arms]
+    means = [arm.cells[column].centre if arm.cells else None for arm in arms]
     sign = -1 if is_ranked and best_mode == "max" else 1
     ranked = [i for _, i in sorted((sign * m, i) for i, m in enumerate(means) if m is not None)]
     parts = [part.tolist() for part in np.array_split(np.array(ranked, int), len(RANKS))]

@@ -74,7 +74,6 @@ class Collection:
       title: the name of the run, sweep or experiment.
       results: rows and trials.
       records: one for each trial of the results, in their order.
-      best_mode: whether the best value of `results.best` is its "min" or "max".
       question: what the experiment asks, as text; "" if unknown.
       commands: command lines that made the rows.
       environments: contents of environment.json files.
@@ -89,7 +88,6 @@ class Collection:
     title: str
     results: Results
     records: list[TrialRecord]
-    best_mode: str = "min"
     question: str = ""
     commands: list[str] = dataclasses.field(default_factory=list)
     environments: list[dict] = dataclasses.field(default_factory=list)
@@ -144,14 +142,14 @@ def collect_runs(paths: Sequence[str | Path], metric: str = "") -> Collection:
     trials = [own | dict(status=r.status) for own, r in zip(known, records, strict=True)]
     varied = [key for key in known[0] if key not in ("trial", "seed")]
     best = str(flat[0].get("best_metric", ""))
-    results = Results(rows, trials, varied, best)
+    mode = str(flat[0].get("best_mode", "min"))
+    results = Results(rows, trials, varied, best, mode=mode)
     results = results._replace(metric=choose_metric(results, metric, ""))
     return Collection(
         "run" if len(runs) == 1 else "runs",
         names[0] if len(runs) == 1 else f"{len(runs)} runs",
         results,
         records,
-        best_mode=str(flat[0].get("best_mode", "min")),
         commands=list_commands(records),
         notes=list_notes(results) if rows else ["There is no row yet."],
         environments=[r.environment for r in records],
@@ -211,7 +209,6 @@ def collect_sweep(path: str | Path, experiment: Experiment | None, metric: str =
         sweep.path.absolute().name,
         results,
         records,
-        best_mode=document["best_mode"],
         commands=list(map(shlex.join, request.get("commands", []))),
         environments=[r.environment for r in records],
         notes=notes,

@@ -19,6 +19,7 @@ from aigc_jax.sweeps.pages import charts, samples, summary
 from aigc_jax.sweeps.pages.charts import plain_label, shorten
 from aigc_jax.sweeps.pages.collect import Collection, TrialRecord, summarize_environments
 from aigc_jax.sweeps.pages.commands import format_train_command
+from aigc_jax.sweeps.presentation import format_cell, shorten_keys
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.terminal import escape_controls
 from aigc_jax.utils.text_table import Table, parse_markdown
@@ -71,8 +72,8 @@ def make_page(collection: Collection, folder: Path) -> str:
     )
     environment.globals |= dict(
         version=__version__,
-        format_cell=tables.format_cell,
-        trial_cells=lambda values: list(map(tables.format_cell, values)),
+        format_cell=format_cell,
+        trial_cells=lambda values: list(map(format_cell, values)),
     )
     context = make_context(collection, folder)
     plotly = files("plotly").joinpath("package_data", "plotly.min.js").read_text("utf-8")
@@ -107,7 +108,7 @@ def hash_script(text: str) -> str:
 def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
     """Return the variables of page.html."""
     results, records = collection.results, collection.records
-    table = summary.summarize_arms(results, collection.best_mode) if results.trials else None
+    table = summary.summarize_arms(results) if results.trials else None
     files = samples.list_samples([record.run for record in records])
     drawn = samples.embed_samples(files, order_trials(table, results.trials) if table else [])
     data, notes = make_data(collection, table, drawn)
@@ -121,7 +122,6 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
         made_by=summarize_environments(collection.environments),
         files=list_links(collection, folder),
         table=table,
-        has_best=table is not None and any(c.is_best for arm in table.arms for c in arm.cells),
         differences=list_differences(table),
         claims=collection.comparisons,
         groups=data["groups"],
@@ -153,7 +153,7 @@ def list_trial_variables(
         failed=failed,
         pending=[r for r in records if r.status not in ("done", "stopped") and r not in failed],
         statuses=list(Counter(record.status for record in records).items()),
-        keys=tables.shorten_keys(collection.results.varied),
+        keys=shorten_keys(collection.results.varied),
         trials=trials,
         trials_left=max(0, len(records) - MOST_TRIALS),
         trial_metrics=metrics,
@@ -175,7 +175,7 @@ def list_row_variables(collection: Collection) -> dict[str, Any]:
         ],
         own_figure=embed_figure(collection.figure),
         bare_columns=list(rows[0]) if is_bare else [],
-        bare_rows=[list(map(tables.format_cell, row.values())) for row in rows[:MOST_ROWS]]
+        bare_rows=[list(map(format_cell, row.values())) for row in rows[:MOST_ROWS]]
         if is_bare
         else [],
     )
@@ -224,7 +224,7 @@ def make_data(
     data["seeds"] = [trial.get("seed") for trial in results.trials]
     data["status"] = [plain_label(record.status) for record in collection.records]
     if table is not None:
-        groups, note = charts.group_arms(table, results.best, collection.best_mode)
+        groups, note = charts.group_arms(table, results.best, results.mode)
         data["groups"] = [group._asdict() for group in groups]
         data["arms"] = [plain_label(arm.label) for arm in table.arms]
         place = {trial["trial"]: i for i, trial in enumerate(results.trials)}
@@ -270,9 +270,12 @@ def list_differences_to(table: summary.Summary, baseline: int) -> list[dict[str,
         table.arms[:MOST_TRIALS], summary.compare_to_baseline(table, baseline), strict=False
     ):
         n = max((d.n for d in found if d), default=0)
-        cells = [(summary.format_difference(d, n), summary.excludes_zero(d)) for d in found]
+        cells = [
+            (summary.format_difference(d, n), summary.is_significant(d), summary.describe_power(d))
+            for d in found
+        ]
         lines.append(dict(label=arm.label, n=n, cells=cells))
-    lines[baseline]["cells"] = [("baseline", False)] * len(table.names)
+    lines[baseline]["cells"] = [("baseline", False, "")] * len(table.names)
     return lines
 
 
@@ -288,7 +291,7 @@ def list_trials(
         out.append(
             dict(
                 name=record.name,
-                values=[tables.format_cell(trial.get(k)) for k in collection.results.varied],
+                values=[format_cell(trial.get(k)) for k in collection.results.varied],
                 seed=trial.get("seed", ""),
                 status=record.status,
                 step=row.get("step", record.step),
@@ -329,7 +332,7 @@ def list_facts(collection: Collection) -> list[tuple[str, str]]:
     """Return (name, value) of what was varied: keys with their values, and seeds."""
     trials, out = collection.results.trials, []
     for key in collection.results.varied:
-        values = dict.fromkeys(tables.format_cell(trial.get(key)) for trial in trials)
+        values = dict.fromkeys(format_cell(trial.get(key)) for trial in trials)
         shown = ", ".join(list(values)[:MOST_VALUES])
         more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
         out.append((key, shown + more))

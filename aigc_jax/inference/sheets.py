@@ -1,0 +1,149 @@
+"""What `sample` draws of a run: arrays, and the sheet or figure of them.
+
+A sheet is drawn by `save` alone, which may need more of the run: the classes of the
+examples, or values of the training split.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from aigc_jax.core.method import GridLabels
+from aigc_jax.data.order import permute_fixed
+from aigc_jax.media import latent_plots, plots, sample_files
+from aigc_jax.media.sheets import Annotations
+from aigc_jax.metrics.two_sample_test import sign_accuracy
+
+if TYPE_CHECKING:
+    from aigc_jax.inference.run import Run
+
+LATENTS = 2000  # most examples whose latents are drawn by default
+
+
+class Request(NamedTuple):
+    """What to draw; None is the default of the sampler or view."""
+
+    what: str
+    num: int | None = None
+    seed: int = 0
+    label: int | None = None
+    split: str | None = None
+
+
+class Sheet(NamedTuple):
+    """Samples, and the function that draws them."""
+
+    samples: np.ndarray  # what a .npy stores
+    save: Callable[[Path, dict[str, str]], None]  # (path of a .png, origin)
+
+
+def draw_sheet(run: "Run", request: Request) -> Sheet:
+    """Draw the samples of a request: of a sampler, or "neighbours" or "separability" of
+    the prior.
+    """
+    if request.what in VIEWS:
+        return VIEWS[request.what](run, request)
+    figure = run.programs.method.samplers[request.what].figure
+    return FIGURES.get(figure, draw_images)(run, request)
+
+
+def make_title(run: "Run", request: Request, split: str = "") -> str:
+    """Return the first line of a sheet: sampler, step, seed, class and split."""
+    parts = [request.what, f"step {run.step:,}", f"seed {request.seed}"]
+    parts += [f"class {request.label}"] * (request.label is not None)
+    parts += [f"{split} examples"] * bool(split)
+    return ", ".join(parts)
+
+
+def draw_images(run: "Run", request: Request) -> Sheet:
+    """Draw the images or points of a sampler, with names of the grid's rows and columns
+    unless all are of one class.
+    """
+    sampler = run.programs.method.samplers[request.what]
+    split = request.split or "test"
+    samples = run.draw(request.num, request.what, request.seed, split, request.label)
+    one_class = request.label is not None
+    columns = None if one_class else run.grid_columns(request.what)
+    labels = GridLabels(images=sampler.labels.images) if one_class else sampler.labels
+    title = make_title(run, request, split if sampler.conditioned else "")
+
+    def save(path: Path, origin: dict[str, str]) -> None:
+        annotations = Annotations(title, labels)
+        sample_files.save_samples_png(path, samples, run.spec, origin, columns, annotations)
+
+    return Sheet(samples, save)
+
+
+def draw_neighbours(run: "Run", request: Request) -> Sheet:
+    """Draw samples above their nearest examples, with their distances below."""
+    split = request.split or "train"
+    pairs = run.pair_with_neighbours(request.num, request.seed, request.label, split)
+    difference = np.subtract(pairs[:, 0], pairs[:, 1], dtype=np.float64)
+    distances = np.sqrt((difference.reshape(len(pairs), -1) ** 2).sum(1))
+    unit = "of pixels in [-1, 1]" if run.spec.kind == "image" else "of points"
+    title = (
+        f"{make_title(run, request)}\nwith the nearest of the {split} split\n"
+        f"Euclidean distance {unit}: {distances.min():.2f} to {distances.max():.2f}"
+    )
+
+    def save(path: Path, origin: dict[str, str]) -> None:
+        labels = GridLabels(images=("sample", "nearest"))
+        annotations = Annotations(title, labels, [f"{d:.2f}" for d in distances])
+        sample_files.save_samples_png(path, pairs, run.spec, origin, None, annotations)
+
+    return Sheet(pairs, save)
+
+
+def draw_separability(run: "Run", request: Request) -> Sheet:
+    """Draw examples and samples in the order of a classifier's scores."""
+    samples, scores = run.sort_by_separability(
+        request.num, request.seed, request.label, request.split or "test"
+    )
+
+    def save(path: Path, origin: dict[str, str]) -> None:
+        plots.save_separability(path, samples, scores, sign_accuracy(scores), origin)
+
+    return Sheet(samples, save)
+
+
+def draw_latents(run: "Run", request: Request) -> Sheet:
+    """Draw the latents of examples (draw, mean, log variance) by class."""
+    split = request.split or "test"
+    start, count = run.full_programs.dataset.splits[split]
+    num = min(LATENTS, count) if request.num is None else request.num
+    latents = run.draw(num, request.what, request.seed, split)
+    title = make_title(run, request, split)
+
+    def save(path: Path, origin: dict[str, str]) -> None:
+        dataset = run.full_programs.dataset
+        batch = dataset.take(dataset.arrays, start + permute_fixed(np.arange(num), count))
+        labels = np.asarray(batch["label"]) if "label" in batch else None
+        spread = np.exp(0.5 * latents[:, 2])
+        latent_plots.save_latents(path, latents[:, 1], spread, labels, origin, title)
+
+    return Sheet(latents, save)
+
+
+def draw_log_likelihood(run: "Run", request: Request) -> Sheet:
+    """Draw the log likelihoods of a split, with those of the training split."""
+    split = request.split or "test"
+    values = run.draw(request.num, request.what, request.seed, split)
+    title = make_title(run, request)
+
+    def save(path: Path, origin: dict[str, str]) -> None:
+        sets: dict[str, Any] = {split: values}
+        if split != "train":
+            sets["train"] = run.draw(len(values), request.what, request.seed, "train")
+        name = f"log p(x), nats ({run.config.nll_samples:,} importance samples)"
+        latent_plots.save_histograms(path, sets, name, origin, title)
+
+    return Sheet(values, save)
+
+
+Draw = Callable[["Run", Request], Sheet]
+# Views of the samples of the prior, by the name that `sample` takes.
+VIEWS: dict[str, Draw] = dict(neighbours=draw_neighbours, separability=draw_separability)
+# Sampler.figure -> how its samples are drawn.
+FIGURES: dict[str, Draw] = dict(latents=draw_latents, log_likelihood=draw_log_likelihood)

@@ -1,0 +1,189 @@
+"""Differences of the arms of a sweep to a baseline arm, paired by seed: a table and a
+panel of the figure.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aigc_jax.sweeps.evidence import Results
+from aigc_jax.sweeps.presentation import (
+    escape_mathtext,
+    find_arm,
+    find_direction,
+    format_cell,
+    name_arm,
+    shorten_keys,
+    shorten_middle,
+)
+from aigc_jax.sweeps.statistics import PairedDifference, final_values, paired_differences
+from aigc_jax.sweeps.tables import (
+    choose_table_split,
+    format_markdown_table,
+    group_trials_by_values,
+    last_rows,
+    list_table_metrics,
+    select_comparable_trials,
+)
+from aigc_jax.utils.errors import mark_argument, require
+from aigc_jax.utils.quantities import format_count, format_number
+
+MOST_ARMS = 30  # in the panel of a figure
+MOST_CHARACTERS = 40  # of the name of an arm beside the panel
+
+
+def infer_trials(results: Results) -> Results:
+    """Return results with trials and varied keys, which rows without trials.json imply:
+    the columns between `trial` and `seed`. Raise a UserError for rows without them.
+    """
+    if results.trials:
+        return results
+    columns = list(results.rows[0]) if results.rows else []
+    require(
+        {"trial", "seed", "step", "split"} <= set(columns)
+        and columns.index("trial") < columns.index("seed"),
+        f"{mark_argument('baseline')} needs rows with the columns trial, varied keys, seed, step "
+        f"and split, and these have {', '.join(columns) or 'none'}",
+    )
+    varied = columns[columns.index("trial") + 1 : columns.index("seed")]
+    trials = {
+        row["trial"]: {key: row[key] for key in ("trial", *varied, "seed")} | dict(status="done")
+        for row in results.rows
+    }
+    return results._replace(trials=list(trials.values()), varied=varied)
+
+
+def choose_difference_metric(results: Results) -> str:  # "split/name"
+    """Return the metric of the differences: that of the results, else
+    config.best_metric or the first of the table, in the table's split.
+    """
+    if results.metric:
+        return results.metric
+    names = list_table_metrics(results)
+    best = results.best.partition("/")[2]
+    require(names, f"{mark_argument('baseline')} needs a metric, and no row has a finite number")
+    split = choose_table_split(results.rows, "")
+    return f"{split}/{best if best in names else names[0]}"
+
+
+def compute_differences(
+    results: Results,
+) -> tuple[str, tuple, list[PairedDifference]]:  # metric, baseline, records
+    """Return the metric, the arm of the baseline, and the differences of all others, of
+    the trials that are in the means of the table.
+    """
+    results, metric = infer_trials(results), choose_difference_metric(infer_trials(results))
+    split, varied = metric.partition("/")[0], results.varied
+    arms = group_trials_by_values(results.trials, varied)
+    require(varied, f"{mark_argument('baseline')} needs a sweep of several arms")
+    baseline = find_arm(results.view.baseline, arms, varied)
+    last = last_rows(results.rows, split)
+    shown = {
+        trial
+        for members in arms.values()
+        for trial in select_comparable_trials(results, last, members)
+    }
+    rows = [row for row in results.rows if row["trial"] in shown]
+    require(
+        final_values(rows, metric, varied).get(baseline),
+        f"{mark_argument('baseline')}={results.view.baseline} has no value of {metric}",
+    )
+    records = {r.arm: r for r in paired_differences(rows, metric, baseline, varied)}
+    absent = lambda arm: PairedDifference(arm, None, None, None, 0, None, None, None)
+    return metric, baseline, [records.get(arm, absent(arm)) for arm in arms if arm != baseline]
+
+
+def format_differences(results: Results) -> str:  # Markdown
+    """Return a table of the differences to the baseline, with a note below."""
+    metric, baseline, records = compute_differences(results)
+    results = infer_trials(results)
+    split, _, name = metric.partition("/")
+    header = [
+        *shorten_keys(results.varied),
+        f"difference of {split} {name}",
+        "95 % interval",
+        "n",
+        "p",
+        "p (Holm)",
+        "n for 80 % power",
+    ]
+    table = format_markdown_table(header, [_format_record(record) for record in records])
+    direction = find_direction(name, results.best, results.mode)
+    better = dict(min=" (below 0 is better)", max=" (above 0 is better)").get(direction, "")
+    tested = sum(record.p is not None for record in records)
+    note = (
+        f"Difference of each arm to {name_arm(baseline, results.varied)}{better}: mean over the n "
+        "seeds that both have, paired; interval and two-sided p by Student's t of n - 1 degrees "
+        f"of freedom; p (Holm) is corrected for {format_count(tested, 'comparison')}. n for 80 % "
+        "power: seeds with which this difference would have p < 0.05 with a probability of 80 %, "
+        "if it and its standard deviation were the true ones."
+    )
+    return f"\n{table}\n{note}\n"
+
+
+def _format_record(record: PairedDifference) -> list[str]:
+    """Return the cells of a difference."""
+    number = lambda value: "" if value is None else f"{value:.2g}"
+    interval = ""
+    if record.low is not None and record.high is not None:
+        interval = f"[{format_number(record.low)}, {format_number(record.high)}]"
+    power = "" if record.p is None else "over 1,000,000"
+    return [
+        *map(format_cell, record.arm),
+        "" if record.mean is None else format_number(record.mean),
+        interval,
+        str(record.n),
+        number(record.p),
+        number(record.p_holm),
+        power if record.n_for_power is None else f"{record.n_for_power:,}",
+    ]
+
+
+def draw_differences(results: Results, axes: Any) -> None:
+    """Plot the differences to the baseline with their 95 % intervals, one arm a line,
+    each with n and the p value of Holm's correction.
+    """
+    metric, baseline, records = compute_differences(results)
+    varied = infer_trials(results).varied
+    shown = records[:MOST_ARMS]
+    axes.axvline(0, color="black", linewidth=0.8)
+    for place, record in enumerate(shown):
+        if record.mean is None:
+            continue
+        ends = None
+        if record.low is not None and record.high is not None:
+            ends = [[record.mean - record.low], [record.high - record.mean]]
+        axes.errorbar(record.mean, place, xerr=ends, fmt="o", markersize=4, capsize=2, color="0.2")
+    axes.set_yticks(range(len(shown)), [_label(r, varied) for r in shown], fontsize=7)
+    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=metric.replace("/", " ") + ", difference")
+    name = shorten_middle(name_arm(baseline, varied), MOST_CHARACTERS)
+    axes.set_title(escape_mathtext(f"to {name}"), fontsize=8)
+    axes.grid(alpha=0.3, axis="x")
+
+
+def _label(record: PairedDifference, varied: Sequence[str]) -> str:
+    """Return the name of an arm with n and p."""
+    p = "" if record.p_holm is None else f", p = {record.p_holm:.2g}"
+    name = shorten_middle(name_arm(record.arm, varied), MOST_CHARACTERS)
+    return f"{escape_mathtext(name)}\nn = {record.n}{p}"
+
+
+def describe_differences(results: Results) -> list[str]:  # notes
+    """Return notes on the panel of differences."""
+    _, _, records = compute_differences(results)
+    out = ["Differences: paired by seed, 95 % intervals by Student's t, p with Holm's correction."]
+    if len(records) > MOST_ARMS:
+        out.append(f"The first {MOST_ARMS} of {len(records)} differences; all are in the table.")
+    return out
+
+
+def tabulate_differences(results: Results) -> list[dict]:
+    """Return the rows behind the panel of differences."""
+    metric, _, records = compute_differences(results)
+    varied = infer_trials(results).varied
+    return [
+        dict(panel="differences", **dict(zip(varied, record.arm, strict=True)))
+        | dict(metric=metric, statistic="paired difference", value=record.mean)
+        | dict(low=record.low, high=record.high, n=record.n, interval="student")
+        | dict(p=record.p, p_holm=record.p_holm, n_for_power=record.n_for_power)
+        for record in records
+    ]
