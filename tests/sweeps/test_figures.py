@@ -416,7 +416,7 @@ def test_sweep_passes_its_flags_to_table_and_figure(tmp_path, monkeypatch):
 
     seen = []
     monkeypatch.setattr(request, "run_request", lambda *args: True)
-    monkeypatch.setattr(request, "write_and_check_outcome", lambda *a, view: seen.append(view))
+    monkeypatch.setattr(request, "write_and_check_outcome", lambda *a, view, **_: seen.append(view))
     flags = ["--statistic=iqm", "--interval=bootstrap", "--baseline=lr=1e-3", "--style=slide"]
     words = ["--config=vae_digits", "--grid=hp.lr=1e-3,1e-2", f"--workdir={tmp_path / 's'}"]
     assert cli.main(["sweep", *words, *flags]) == 0

@@ -275,7 +275,8 @@ def list_differences_to(table: summary.Summary, baseline: int) -> list[dict[str,
             for d in found
         ]
         lines.append(dict(label=arm.label, n=n, cells=cells))
-    lines[baseline]["cells"] = [("baseline", False, "")] * len(table.names)
+    base = dict(n=len(table.arms[baseline].comparable))
+    lines[baseline] |= base | dict(cells=[("baseline", False, "")] * len(table.names))
     return lines
 
 

@@ -101,7 +101,7 @@ def compare_to_baseline(
         found = statistics.compare_arms(values, summary.arms[baseline].values)
         by_arm = {record.arm: record for record in found}
         columns.append([by_arm.get(arm.values) for arm in summary.arms])
-    return [list(line) for line in zip(*columns, strict=True)]
+    return [[column[i] for column in columns] for i in range(len(summary.arms))]
 
 
 def format_difference(difference: PairedDifference | None, expected: int) -> str:
