@@ -40,7 +40,7 @@ class TrainState:
 
 
 class Language(NamedTuple):
-    """The interface of a method that generates text, as `methods.decoding` uses it."""
+    """The interface of a method that generates text, for `methods.text_decoder`."""
 
     net: Any  # carry(batch, length), capacity, carry_axis
     apply: Callable  # (params, tokens [B, T], carry) -> (logits [B, T, V], carry)
@@ -60,6 +60,9 @@ class Sampler:
     classes: int = 0  # number of classes that `class` can select
     # Whether arrays of the shape of examples are images, and stored in files as images.
     is_image: bool = True
+    # (TrainState, key, batch) -> the latents [B, Z] of the samples, if a batch can set
+    # them: by "latents" [B, Z], NaN for those that are drawn.
+    latents: Callable | None = None
 
     def __call__(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:
         """Return samples [B, ...]."""

@@ -38,6 +38,7 @@ from aigc_jax.methods.networks import (
     ROW,
     check_images_or_points,
     interpolate_noise,
+    set_latents,
     take_minibatch,
     weighted_means,
 )
@@ -142,7 +143,12 @@ class GAN:
         """Return the GAN as a `core.method.Method`."""
         classes = self.networks.classes
         samplers = dict(
-            prior=Sampler(self.prior, grid=(ROW, classes) if classes else None, classes=classes),
+            prior=Sampler(
+                self.prior,
+                grid=(ROW, classes) if classes else None,
+                classes=classes,
+                latents=self.latents,
+            ),
             interpolation=Sampler(self.interpolation, grid=(ROW, ROW)),
         )
         return Method(self.init, self.step, self.evaluate, weighted_means, samplers)
@@ -370,13 +376,15 @@ class GAN:
         stats = self.compute_standing_stats(state)
         return self.networks.generate(state.extra["ema"], stats, z, label)[0]
 
+    def latents(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, Z]
+        """Return the noise of `prior`, ~ N(0, 1) where the batch does not set it."""
+        return set_latents(self.networks.sample_noise(key, batch["index"]), batch)
+
     def prior(
         self, state: TrainState, key: Array, batch: dict[str, Array]
     ) -> Array:  # -> [B, *shape]
-        """Return images of the averaged generator for noise ~ N(0, 1), by class."""
-        return self.generate_from_ema(
-            state, self.networks.sample_noise(key, batch["index"]), batch.get("class")
-        )
+        """Return images of the averaged generator for the noise `latents`, by class."""
+        return self.generate_from_ema(state, self.latents(state, key, batch), batch.get("class"))
 
     def interpolation(
         self, state: TrainState, key: Array, batch: dict[str, Array]

@@ -17,7 +17,13 @@ from aigc_jax.core.rng import fold_in, normal_by_index
 from aigc_jax.core.trees import upcast_to_float32
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.losses import latents as latent_losses
-from aigc_jax.methods.networks import ROW, interpolate_noise, loss_dtype, make_network
+from aigc_jax.methods.networks import (
+    ROW,
+    interpolate_noise,
+    loss_dtype,
+    make_network,
+    set_latents,
+)
 from aigc_jax.methods.observation import Observation, eval_binarization_key
 from aigc_jax.models import vae as networks
 from aigc_jax.utils.errors import choose
@@ -212,12 +218,18 @@ class Model:
 
     # -- samplers: (state, key, batch) -> [B, ...]
 
+    def prior_latents(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, Z] of the top layer
+        """Return the latents of `prior`, drawn where the batch does not set them."""
+        return set_latents(self.sample_prior(state.params, key, batch["index"]), batch)
+
     def prior(
         self, state: TrainState, key: Array, batch: dict[str, Array]
     ) -> Array:  # -> [B, *shape]
-        """Return expected images for latents from the prior, of the batch's classes."""
+        """Return expected images for `prior_latents`, of the batch's classes."""
         index, label = batch["index"], batch.get("class")
-        z = self.sample_prior(state.params, key, index)
+        z = self.prior_latents(state, key, batch)
         return self.decode_latents(state.params, label, fold_in(key, 2), index, z)
 
     def reconstruction(
@@ -280,7 +292,12 @@ class Model:
         """Return the model's samplers by name."""
         classes = self.spec.classes if self.config.conditional else 0
         samplers = dict(
-            prior=Sampler(self.prior, grid=(ROW, classes) if classes else None, classes=classes),
+            prior=Sampler(
+                self.prior,
+                grid=(ROW, classes) if classes else None,
+                classes=classes,
+                latents=self.prior_latents,
+            ),
             reconstruction=Sampler(self.reconstruction, conditioned=True),
             latents=Sampler(self.latents, conditioned=True),
             interpolation=Sampler(self.interpolation, grid=(ROW, ROW)),
