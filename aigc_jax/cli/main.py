@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from aigc_jax.cli import (
+    app,
     compare,
     completion,
     data,
@@ -53,6 +54,7 @@ VERBS = {
     "compare": compare,
     "export": export,
     "plan": plan,
+    "app": app,
     "data": data,
     "list": list_,
     "completion": completion,
@@ -76,6 +78,7 @@ many trials as one program.
   {program} figure   --experiment=vae_beta
   {program} compare  runs/gan runs/rates/trials/*
   {program} plan     --config=gpt2_124m --devices=8 --config.run.fsdp=True
+  {program} app      runs/gan
   {program} data     --name=mnist --download
   {program} list
 

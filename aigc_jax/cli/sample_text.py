@@ -10,6 +10,8 @@ from aigc_jax.utils.errors import require
 from aigc_jax.utils.terminal import print_text, print_warning
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from aigc_jax.inference.run import Run
 
 
@@ -28,17 +30,29 @@ def write_text_samples(run: "Run", args: Namespace) -> None:
         "samples are text",
     )
     check_split_is_read(run, args)
-    what, split = args.what or run.default_sampler, args.split or "test"
-    tokens = run.draw(args.num, what, args.seed, split, args.label)
-    texts = [run.tokenizer.decode_until_end(row) for row in tokens]
     if out is None:
-        print_text("\n----\n".join(texts))
-    elif out.suffix == ".npy":
+        print_text(draw_texts(run, args))
+        return
+    tokens = draw_tokens(run, args)
+    texts = [run.tokenizer.decode_until_end(row) for row in tokens]
+    if out.suffix == ".npy":
         with convert_disk_errors(out):
             np.save(out, tokens)
         print_text(out)
     else:
         write_texts(run, texts, out, args.seed)
+
+
+def draw_tokens(run: "Run", args: Namespace) -> "np.ndarray":  # -> [num, T]
+    """Draw texts as tokens by a sampler."""
+    what, split = args.what or run.default_sampler, args.split or "test"
+    return run.draw(args.num, what, args.seed, split, args.label)
+
+
+def draw_texts(run: "Run", args: Namespace) -> str:
+    """Draw texts by a sampler and return them as the terminal shows them."""
+    rows = draw_tokens(run, args)
+    return "\n----\n".join(run.tokenizer.decode_until_end(row) for row in rows)
 
 
 def write_texts(run: "Run", texts: list[str], out: Path, seed: int) -> None:
