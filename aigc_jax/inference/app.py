@@ -4,6 +4,7 @@ it again, and images are written by that command's own code.
 `inference.app_page` arranges the controls, `inference.app_server` serves the page.
 """
 
+import functools
 import itertools
 import random
 import shlex
@@ -171,6 +172,10 @@ class PageFunctions:
         flags |= {"class": label, "split": split if self.samplers[what].conditioned else None}
         return Output(self.save(what, flags), self.command(what=what, **flags))
 
+    @functools.cached_property
+    def _extract(self) -> Callable:
+        return classifier.make_feature_extractor(self.run.config, self.run.spec)
+
     def preview_upload(self, path: str) -> Path:
         """Write an uploaded image as the model sees it; else raise a UserError."""
         image = conditioning.read_image(path, self.run.spec)
@@ -191,7 +196,8 @@ class PageFunctions:
     def classify_upload(self, path: str) -> Output:
         """Return {class: probability} of an uploaded image."""
         image = conditioning.read_image(path, self.run.spec)
-        probabilities = classify(self.run, image)
+        extract = self.run.compiled(self._extract)
+        probabilities = np.asarray(extract(self.run.state.params, image[None])[1])[0]
         return Output({str(i): float(p) for i, p in enumerate(probabilities)}, "")
 
     # -- texts
@@ -235,14 +241,6 @@ class PageFunctions:
         notes: list[str] = []
         answers = generation.translate(self.run, lines, notes.append)
         return Output("\n".join(answers), self.command(prompt=source), notes)
-
-
-def classify(run: Any, image: np.ndarray) -> np.ndarray:  # [*shape] -> [K]
-    """Return the class probabilities of one image by a run of a classifier."""
-    cache = vars(run).setdefault("_classify", [])
-    if not cache:
-        cache.append(classifier.make_feature_extractor(run.config, run.spec))
-    return np.asarray(run.compiled(cache[0])(run.state.params, image[None])[1])[0]
 
 
 def make_seed() -> int:

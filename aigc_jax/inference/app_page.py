@@ -45,24 +45,11 @@ class Page:
 
     def build(self) -> Any:  # -> gradio.Blocks
         """Return the page; raise a UserError where the run has nothing to show."""
-        functions, gr = self.functions, self.gr
-        drawable, texts = functions.find_drawable_samplers(), functions.find_text_samplers()
-        tabs: list[tuple[str, Callable[[], None]]] = []
-        if functions.has_prompt:
-            translates = functions.is_translator
-            tabs.append(
-                ("Translation", self.add_translation) if translates else ("Text", self.add_text)
-            )
-        if drawable:
-            tabs.append(("Samples", functools.partial(self.add_samples, drawable)))
-        if functions.find_upload_samplers():
-            tabs.append(("Upload", self.add_upload))
-        if texts:
-            tabs.append(("Samplers", functools.partial(self.add_text_samplers, texts)))
+        gr, tabs = self.gr, self.list_tabs()
         require(
             tabs,
-            f"config.method = {functions.run.config.method!r} has no samples that the page can "
-            "show: images, points or text",
+            f"config.method = {self.functions.run.config.method!r} has no samples that the page "
+            "can show: images, points or text",
         )
         self.page = gr.Blocks(title="aigc_jax", delete_cache=(3600, 3600))
         with self.page:
@@ -72,6 +59,22 @@ class Page:
                     with gr.Tab(name):
                         add()
         return self.page
+
+    def list_tabs(self) -> list[tuple[str, Callable[[], None]]]:  # (name, adds the controls)
+        """Return the tabs of what the run can show."""
+        functions = self.functions
+        tabs: list[tuple[str, Callable[[], None]]] = []
+        if functions.is_translator:
+            tabs.append(("Translation", self.add_translation))
+        elif functions.has_prompt:
+            tabs.append(("Text", self.add_text))
+        if drawable := functions.find_drawable_samplers():
+            tabs.append(("Samples", functools.partial(self.add_samples, drawable)))
+        if functions.find_upload_samplers():
+            tabs.append(("Upload", self.add_upload))
+        if texts := functions.find_text_samplers():
+            tabs.append(("Samplers", functools.partial(self.add_text_samplers, texts)))
+        return tabs
 
     def describe_run(self) -> str:  # HTML
         """Return the heading of the page."""
@@ -168,24 +171,26 @@ class Page:
                 message = self.add_message()
                 image = self.add_image("Samples")
                 command = self.add_command()
-        inputs, outputs = (
-            [what, num, seed, label, split, other, *sliders],
-            [image, command, message],
-        )
+        controls = dict(what=what, num=num, seed=seed, label=label, split=split, other=other)
+        buttons, outputs = dict(seed=button, latents=reset), [image, command, message]
+        self.connect_samples(controls, sliders, buttons, outputs)
+
+    def connect_samples(
+        self, controls: dict[str, Any], sliders: list, buttons: dict[str, Any], outputs: list
+    ) -> None:
+        """Connect the controls of the tab of samples with its outputs."""
+        gr, private = self.gr, dict(api_visibility="private")
+        inputs = [*controls.values(), *sliders]
+        what, seed, label, split = (controls[name] for name in ("what", "seed", "label", "split"))
         draw = dict(fn=self.guarded(self.draw_samples), inputs=inputs, outputs=outputs) | QUEUE
-        place = (
-            dict(
-                fn=self.place_controls, inputs=[what, seed, label], outputs=[label, split, *sliders]
-            )
-            | QUEUE
-        )
-        new = button.click(app.make_seed, outputs=seed, api_visibility="private")
+        place: dict[str, Any] = dict(fn=self.place_controls, inputs=[what, seed, label])
+        place |= dict(outputs=[label, split, *sliders]) | QUEUE
         chosen = gr.on([what.input, seed.input, label.input], trigger_mode="always_last", **place)
-        new.then(**place).then(**draw)
-        cleared = reset.click(lambda: "", outputs=other, api_visibility="private")
-        cleared.then(**place).then(**draw)
         chosen.then(**draw)
-        changes = [x.input for x in (num, split, other, *sliders)]
+        buttons["seed"].click(app.make_seed, outputs=seed, **private).then(**place).then(**draw)
+        cleared = buttons["latents"].click(lambda: "", outputs=controls["other"], **private)
+        cleared.then(**place).then(**draw)
+        changes = [x.input for x in (controls["num"], split, controls["other"], *sliders)]
         gr.on(changes, trigger_mode="always_last", **draw)
         self.page.load(**draw)
 
