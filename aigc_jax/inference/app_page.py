@@ -18,7 +18,6 @@ QUEUE: dict[str, Any] = dict(
 )
 STYLE = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
-.gradio-container main { width: 100%; }
 .message { border-left: 4px solid #c2410c; padding: .5em .8em; }
 .outputs { align-self: flex-start; position: sticky; top: 0; }
 .outputs img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
@@ -51,13 +50,13 @@ class Page:
             f"config.method = {self.functions.run.config.method!r} has no samples that the page "
             "can show: images, points or text",
         )
-        self.page = gr.Blocks(title="aigc_jax", delete_cache=(3600, 3600))
+        self.page = gr.Blocks(title="aigc_jax", fill_width=True, delete_cache=(3600, 3600))
         with self.page:
             gr.HTML(f"<style>{STYLE}</style>{self.describe_run()}")
-            with gr.Tabs():
-                for name, add in tabs:
-                    with gr.Tab(name):
-                        add()
+        with self.page, gr.Tabs():
+            for name, add in tabs:
+                with gr.Tab(name):
+                    add()
         return self.page
 
     def list_tabs(self) -> list[tuple[str, Callable[[], None]]]:  # (name, adds the controls)
@@ -97,7 +96,7 @@ class Page:
         """Add the place of refusals and notes, which is hidden while there is none."""
         return self.gr.HTML(visible=False, elem_classes="message")
 
-    def add_image(self, about: str, height: int = 400, show_label: bool = False) -> Any:
+    def add_image(self, about: str, height: int = 360, show_label: bool = False) -> Any:
         """Add the place of an image."""
         return self.gr.Image(
             label=about,
@@ -180,7 +179,7 @@ class Page:
     ) -> None:
         """Connect the controls of the tab of samples with its outputs."""
         gr, private = self.gr, dict(api_visibility="private")
-        inputs = [*controls.values(), *sliders]
+        inputs, other = [*controls.values(), *sliders], controls["other"]
         what, seed, label, split = (controls[name] for name in ("what", "seed", "label", "split"))
         draw = dict(fn=self.guarded(self.draw_samples), inputs=inputs, outputs=outputs) | QUEUE
         place: dict[str, Any] = dict(fn=self.place_controls, inputs=[what, seed, label])
@@ -188,10 +187,10 @@ class Page:
         chosen = gr.on([what.input, seed.input, label.input], trigger_mode="always_last", **place)
         chosen.then(**draw)
         buttons["seed"].click(app.make_seed, outputs=seed, **private).then(**place).then(**draw)
-        cleared = buttons["latents"].click(lambda: "", outputs=controls["other"], **private)
+        cleared = buttons["latents"].click(lambda: "", outputs=other, **private)
         cleared.then(**place).then(**draw)
-        changes = [x.input for x in (controls["num"], split, controls["other"], *sliders)]
-        gr.on(changes, trigger_mode="always_last", **draw)
+        changes = [x.input for x in (controls["num"], split, *sliders)]
+        gr.on([*changes, other.submit, other.blur], trigger_mode="always_last", **draw)
         self.page.load(**draw)
 
     def add_latents(self, what: str, most: int) -> tuple[list[Any], Any, Any]:
