@@ -3,6 +3,7 @@
 import functools
 import html
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from aigc_jax.inference import app, conditioning
@@ -20,7 +21,10 @@ STYLE = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
 .message { border-left: 4px solid #c2410c; padding: .5em .8em; }
 .outputs { align-self: flex-start; position: sticky; top: 0; }
-.outputs img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
+.picture img {
+  width: 100% !important; height: 100% !important; object-fit: contain !important;
+  image-rendering: pixelated;
+}
 .command textarea { font-family: ui-monospace, monospace; font-size: .9em; }
 .small { align-self: center; }
 @media (max-width: 760px) {
@@ -96,17 +100,18 @@ class Page:
         """Add the place of refusals and notes, which is hidden while there is none."""
         return self.gr.HTML(visible=False, elem_classes="message")
 
-    def add_image(self, about: str, height: int = 360, show_label: bool = False) -> Any:
+    def add_image(self, about: str, height: int = 360) -> Any:
         """Add the place of an image."""
         return self.gr.Image(
             label=about,
-            show_label=show_label,
+            show_label=False,
             alt_text=about,
             interactive=False,
             type="filepath",
             format="png",
             height=height,
             buttons=["download", "fullscreen"],
+            elem_classes="picture",
         )
 
     def add_command(self) -> Any:
@@ -254,7 +259,9 @@ class Page:
                 file = gr.File(
                     label=f"An image of at most {most} MB", file_types=["image"], height=180
                 )
-                seen = self.add_image("What the model sees", height=180, show_label=True)
+                binarized = functions.run.config.get("binarize") == "dynamic"
+                gr.Markdown("What the model sees" + ", before it is binarized" * binarized)
+                seen = self.add_image("What the model sees", height=180)
                 what = gr.Dropdown(
                     samplers, value=samplers[0], label="Sampler", visible=len(samplers) > 1
                 )
@@ -267,7 +274,11 @@ class Page:
                 )
                 image = self.add_image("Input and output")
                 command = self.add_command()
-                gr.Markdown("The command is for the directory of the image.")
+                above = "Above the input, below its reconstruction. "
+                gr.Markdown(
+                    above * ("reconstruction" in samplers)
+                    + "The command is for the directory of the image."
+                )
         inputs = [file, what, seed, label]
         draw = dict(
             fn=self.use_upload, inputs=inputs, outputs=[image, command, message, seen, chances]
@@ -288,7 +299,7 @@ class Page:
             output = functions.draw_from_upload(what, path, seed, label)
             chances = functions.classify_upload(path).value if functions.is_classifier else None
         except UserError as e:
-            shown = str(e).replace(str(path), app.Path(path).name)
+            shown = str(e).replace(f"input={path}", Path(path).name)
             return None, "", self.message(shown), None, None
         return *self.show(output), seen, chances
 
