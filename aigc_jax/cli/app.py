@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_jax.cli import sample, sample_text
+from aigc_jax.utils.subprocesses import program_name
 from aigc_jax.utils.terminal import print_text
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Serve the page of a run until it is interrupted, and return exit code 0."""
-    from aigc_jax.cli.main import program_name
     from aigc_jax.inference import app_server, conditioning
     from aigc_jax.inference.app_page import Page
     from aigc_jax.inference.load import load
@@ -69,12 +69,12 @@ def make_functions(loaded: "Run", args: Namespace, program: str, folder: Path) -
     """
     from aigc_jax.inference.app import PageFunctions
 
-    flags = dict(workdir=args.workdir) | (
+    common = dict(workdir=args.workdir) | (
         {} if args.checkpoint == "latest" else dict(checkpoint=args.checkpoint)
     )
-    save = lambda given, out: sample.save_image_samples(loaded, sample_arguments(given), out)
-    draw = lambda given: sample_text.draw_texts(loaded, sample_arguments(given))
-    return PageFunctions(loaded, program, flags, save, draw, folder)
+    save = lambda flags, out: sample.save_image_samples(loaded, sample_arguments(flags), out)
+    draw = lambda flags: sample_text.draw_texts(loaded, sample_arguments(flags))
+    return PageFunctions(loaded, program, common, save, draw, folder)
 
 
 def sample_arguments(flags: dict[str, Any]) -> Namespace:
@@ -84,8 +84,8 @@ def sample_arguments(flags: dict[str, Any]) -> Namespace:
     parser.set_defaults(workdir="")
     known = {action.option_strings[-1].lstrip("-"): action.dest for action in parser._actions}
     defaults = {action.dest: parser.get_default(action.dest) for action in parser._actions}
-    given = {known[name]: value for name, value in flags.items() if value is not None}
-    return Namespace(**defaults | given)
+    values = {known[name]: value for name, value in flags.items() if value is not None}
+    return Namespace(**defaults | values)
 
 
 def read_hints() -> dict[str, str]:

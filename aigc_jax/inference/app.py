@@ -41,7 +41,7 @@ class Output(NamedTuple):
     """A result of the page, and the command that makes it again."""
 
     value: Any  # path of an image, a text, or {class: probability}
-    command: str  # "" where there is none
+    command: str  # "" without one
     notes: Sequence[str] = ()
 
 
@@ -155,7 +155,7 @@ class PageFunctions:
           what: name of the sampler.
           num: number of samples.
           seed: the seed.
-          label: the class; None: all of them in turn.
+          label: the class; None: the index modulo the number of classes.
           split: of the examples of a sampler that uses some.
           sliders: positions of the sliders; those at `latent_values` are not set.
           other_latents: further latents, as `conditioning.parse_latents` reads them.
@@ -177,7 +177,7 @@ class PageFunctions:
         return classifier.make_feature_extractor(self.run.config, self.run.spec)
 
     def preview_upload(self, path: str) -> Path:
-        """Write an uploaded image as the model sees it; else raise a UserError."""
+        """Write an uploaded image as the model's input; else raise a UserError."""
         image = conditioning.read_image(path, self.run.spec)
         out = self.folder / f"input-{next(self._numbers)}.png"
         sample_files.save_samples_png(out, image[None], self.run.spec, {})

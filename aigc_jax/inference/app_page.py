@@ -13,7 +13,7 @@ from aigc_jax.utils.errors import UserError, require
 
 ALL_CLASSES = -1  # the value of the class selector for all of them
 SPLITS = ["test", "valid", "train"]
-# One request at a time: each uses the whole machine.
+# One request at a time: each uses all cores.
 QUEUE: dict[str, Any] = dict(
     concurrency_limit=1, concurrency_id="run", api_visibility="private", show_progress="minimal"
 )
@@ -21,7 +21,7 @@ STYLE = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
 .message { border-left: 4px solid #c2410c; padding: .5em .8em; }
 .outputs { align-self: flex-start; position: sticky; top: 0; }
-.picture img {
+.samples img {
   width: 100% !important; height: 100% !important; object-fit: contain !important;
   image-rendering: pixelated;
 }
@@ -97,7 +97,7 @@ class Page:
         return seed, button
 
     def add_message(self) -> Any:
-        """Add the place of refusals and notes, which is hidden while there is none."""
+        """Add the place of refusals and notes, which is hidden without one."""
         return self.gr.HTML(visible=False, elem_classes="message")
 
     def add_image(self, about: str, height: int = 360) -> Any:
@@ -111,7 +111,7 @@ class Page:
             format="png",
             height=height,
             buttons=["download", "fullscreen"],
-            elem_classes="picture",
+            elem_classes="samples",
         )
 
     def add_command(self) -> Any:
@@ -127,7 +127,7 @@ class Page:
 
     def add_class(self, num_classes: int, has_all: bool = True) -> Any:
         """Add the selector of a class, hidden for a model without classes."""
-        choices = [("all, in turn", ALL_CLASSES)] * has_all
+        choices = [("all classes", ALL_CLASSES)] * has_all
         choices += [(str(i), i) for i in range(num_classes)]
         first = choices[0][1] if choices else None
         return self.gr.Dropdown(choices, value=first, label="Class", visible=num_classes > 0)
@@ -167,7 +167,7 @@ class Page:
                 split = gr.Dropdown(
                     SPLITS, value="test", label="Split of the examples", visible=examples
                 )
-                count = 2 * classes if 0 < classes <= 32 else 16  # whole rows of the grid
+                count = 2 * classes if 0 < classes <= 32 else 16  # full rows of the grid
                 num = gr.Slider(1, 64, value=count, step=1, label="Number of samples")
                 seed, button = self.add_seed()
                 sliders, other, reset = self.add_latents(first, most)
@@ -260,8 +260,8 @@ class Page:
                     label=f"An image of at most {most} MB", file_types=["image"], height=180
                 )
                 binarized = functions.run.config.get("binarize") == "dynamic"
-                gr.Markdown("What the model sees" + ", before it is binarized" * binarized)
-                seen = self.add_image("What the model sees", height=180)
+                gr.Markdown("The model's input" + ", before it is binarized" * binarized)
+                preview = self.add_image("The model's input", height=180)
                 what = gr.Dropdown(
                     samplers, value=samplers[0], label="Sampler", visible=len(samplers) > 1
                 )
@@ -281,7 +281,7 @@ class Page:
                 )
         inputs = [file, what, seed, label]
         draw = dict(
-            fn=self.use_upload, inputs=inputs, outputs=[image, command, message, seen, chances]
+            fn=self.use_upload, inputs=inputs, outputs=[image, command, message, preview, chances]
         )
         draw |= QUEUE
         gr.on([file.upload, file.clear], **draw)
@@ -295,13 +295,13 @@ class Page:
         if not path:
             return None, "", self.message(""), None, None
         try:
-            seen = functions.preview_upload(path)
+            preview = functions.preview_upload(path)
             output = functions.draw_from_upload(what, path, seed, label)
             chances = functions.classify_upload(path).value if functions.is_classifier else None
         except UserError as e:
             shown = str(e).replace(f"input={path}", Path(path).name)
             return None, "", self.message(shown), None, None
-        return *self.show(output), seen, chances
+        return *self.show(output), preview, chances
 
     def add_text(self) -> None:
         """Add the tab of a prompt and its continuation."""

@@ -159,7 +159,7 @@ def sample_key(run: Any, seed: int) -> jax.Array:  # -> []
 
 
 def read_image(path: str | Path, spec: Spec) -> np.ndarray:  # -> float32 [*shape] in [-1, 1]
-    """Return an image file, which is untrusted input, as a model of this data sees it:
+    """Return an image file, which is untrusted, as the input of a model of this data:
     resized until the shorter side fits, cropped to the centre, and rounded to the grey
     levels of the data.
 
@@ -195,7 +195,7 @@ def read_image(path: str | Path, spec: Spec) -> np.ndarray:  # -> float32 [*shap
     return (2 * steps / levels - 1).astype(np.float32)
 
 
-def find_header_problem(content: bytes) -> str:  # "" where there is none
+def find_header_problem(content: bytes) -> str:  # "" without one
     """Return why the contents of a file are not decoded, by its header alone."""
     from PIL import Image
 

@@ -24,7 +24,7 @@ DECODERS = 8  # structures of sampling parameters whose programs a run keeps
 
 class DecoderCache:
     """The text decoders of a run, which compile once for all sampling parameters of one
-    `SamplingParams.structure`; the last DECODERS of them are kept.
+    `SamplingParams.structure`; at most DECODERS of them.
     """
 
     def __init__(self, run: Any) -> None:

@@ -190,7 +190,7 @@ def test_an_uploaded_image_is_reconstructed_or_refused(browser, servers, tmp_pat
     (folder / "photo.png").write_bytes(photo())
     command = tab.change(lambda: upload(folder / "photo.png"))
     assert "--input=photo.png" in command
-    tab.page.get_by_alt_text("What the model sees").wait_for()
+    tab.page.get_by_alt_text("The model's input").wait_for()
     content = tab.image()
     run_again(command, folder, out=tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == content
