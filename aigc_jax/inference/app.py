@@ -176,6 +176,11 @@ class PageFunctions:
     def _extract(self) -> Callable:
         return classifier.make_feature_extractor(self.run.config, self.run.spec)
 
+    def check_upload(self, path: str) -> None:
+        """Raise a UserError unless a file was uploaded to the folder."""
+        inside = Path(path).resolve().is_relative_to(self.folder.resolve())
+        require(inside, f"{Path(path).name} was not uploaded to this page")
+
     def preview_upload(self, path: str) -> Path:
         """Write an uploaded image as the model's input; else raise a UserError."""
         image = conditioning.read_image(path, self.run.spec)

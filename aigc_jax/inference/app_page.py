@@ -256,9 +256,7 @@ class Page:
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 most = conditioning.MOST_FILE_BYTES // 2**20
-                file = gr.File(
-                    label=f"An image of at most {most} MB", file_types=["image"], height=180
-                )
+                file = gr.File(label=f"An image of at most {most} MB", height=180)
                 binarized = functions.run.config.get("binarize") == "dynamic"
                 gr.Markdown("The model's input" + ", before it is binarized" * binarized)
                 preview = self.add_image("The model's input", height=180)
@@ -295,6 +293,7 @@ class Page:
         if not path:
             return None, "", self.message(""), None, None
         try:
+            functions.check_upload(path)
             preview = functions.preview_upload(path)
             output = functions.draw_from_upload(what, path, seed, label)
             chances = functions.classify_upload(path).value if functions.is_classifier else None

@@ -1,7 +1,11 @@
 """The server of a run's page: for this machine alone, without a request to another."""
 
+import contextlib
+import json
 import os
+import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from aigc_jax.utils.errors import UserError, mark_argument, require
 
 HOST = "127.0.0.1"
 EXTRA = "app"  # the extra of pyproject.toml
+MOST_BODY = 2**20  # bytes of a request but for an upload
 # What a page of this server may load: itself. Gradio writes its scripts and styles into
 # the page, so that those of the page are allowed.
 POLICY = (
@@ -79,29 +84,66 @@ def is_own_host(address: str) -> bool:
     return urlsplit(f"//{address}").hostname in (HOST, "localhost")
 
 
+def names_own_files(body: bytes, folder: Path) -> bool:
+    """Return whether a request in JSON names no file but those below a folder: Gradio
+    would read any image of this machine, and download one from an address.
+    """
+
+    def walk(value: Any) -> bool:
+        if isinstance(value, list):
+            return all(map(walk, value))
+        if not isinstance(value, dict):
+            return True
+        path = value.get("path", folder)
+        inside = isinstance(path, (str, Path)) and Path(path).resolve().is_relative_to(root)
+        return inside and all(map(walk, value.values()))
+
+    root = folder.resolve()
+    try:
+        return not body or walk(json.loads(body))
+    except (ValueError, RecursionError, OSError):
+        return False
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """Return the body of a request; None if it has more than MOST_BODY bytes."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MOST_BODY:
+            return None
+    return body
+
+
 class OnlyThisMachine:
     """A layer of a server that refuses requests of other sites, which a browser on this
-    machine could send here, and lets pages load nothing from elsewhere.
+    machine could send here, and requests that name other files than uploads. Pages load
+    nothing from elsewhere.
 
     Args:
       application: the server below.
+      folder: directory of uploads and outputs.
     """
 
-    def __init__(self, application: Application) -> None:
-        self.application = application
+    def __init__(self, application: Application, folder: Path) -> None:
+        self.application, self.folder = application, folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
-        sent = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        origin = sent.get("origin", "")
-        host = urlsplit(origin).netloc if origin else HOST
-        if not is_own_host(sent.get("host", "")) or not is_own_host(host):
-            await send(dict(type="http.response.start", status=403, headers=[]))
-            await send(dict(type="http.response.body", body=b"only for this machine"))
+        if not is_own_request(scope):
+            await refuse(send, 403)
             return
+        if scope["method"] not in ("GET", "HEAD") and not scope["path"].endswith("/upload"):
+            body = await read_body(receive)
+            if body is None or not names_own_files(body, self.folder):
+                await refuse(send, 413 if body is None else 403)
+                return
+            receive = replay(body, receive)
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -110,6 +152,31 @@ class OnlyThisMachine:
             await send(message)
 
         await self.application(scope, receive, send_with_headers)
+
+
+def is_own_request(scope: Scope) -> bool:
+    """Return whether a request is for this machine, and not of another site's page."""
+    sent = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    hosts = [sent.get("host", "")]
+    if "origin" in sent:
+        hosts.append(urlsplit(sent["origin"]).netloc)
+    return all(map(is_own_host, hosts))
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a function that receives a body that was read, and then what follows."""
+    messages = [dict(type="http.request", body=body, more_body=False)]
+
+    async def receive_again() -> Any:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+async def refuse(send: Send, status: int) -> None:
+    """Answer a request by a status alone."""
+    await send(dict(type="http.response.start", status=status, headers=[]))
+    await send(dict(type="http.response.body", body=b"refused"))
 
 
 def make_application(page: Any, folder: Path, max_file_bytes: int) -> Application:
@@ -141,14 +208,18 @@ def make_application(page: Any, folder: Path, max_file_bytes: int) -> Applicatio
         mcp_server=False,
         theme=gradio.themes.Default(**fonts),
     )
-    return OnlyThisMachine(mounted)
+    return OnlyThisMachine(mounted, folder)
 
 
 def serve(application: Application, listener: socket.socket) -> None:
-    """Serve an application until it is interrupted."""
+    """Serve an application until SIGINT or SIGTERM; the latter raises SystemExit."""
     import uvicorn
 
+    # The server raises a signal again once it has ended, and the default handler would
+    # end the process before its files are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     config = uvicorn.Config(
         application, log_level="warning", access_log=False, timeout_graceful_shutdown=1
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])

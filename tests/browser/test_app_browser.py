@@ -6,6 +6,7 @@ command makes the same bytes again, uploads are refused by a message, and nothin
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 import urllib.parse
@@ -45,6 +46,7 @@ def browser():
 def servers(tmp_path_factory):
     """config -> (directory, URL) of a server of its run, started at its first use."""
     folder, found = tmp_path_factory.mktemp("served"), {}
+    temporary = tmp_path_factory.mktemp("temporary")
 
     def serve(config):
         if config not in found:
@@ -53,16 +55,18 @@ def servers(tmp_path_factory):
             assert done.returncode == 0, done.stderr
             process = subprocess.Popen(
                 start_words("app", folder / config, "--port=0"),
-                stdout=subprocess.PIPE, text=True, cwd=folder, env=environment(),
+                stdout=subprocess.PIPE, text=True, cwd=folder,
+                env=environment() | dict(TMPDIR=str(temporary)),
             )  # fmt: skip
             url = re.match(r"(http://127\.0\.0\.1:\d+) ", process.stdout.readline())[1]
             found[config] = folder, url, process
         return found[config]
 
     yield serve
-    for _, _, process in found.values():
-        process.terminate()
-        process.wait(30)
+    for i, (_, _, process) in enumerate(found.values()):
+        process.send_signal((signal.SIGINT, signal.SIGTERM)[i % 2])
+        assert process.wait(30) == (0, 128 + signal.SIGTERM)[i % 2]
+    assert not list(temporary.iterdir())  # uploads and outputs
 
 
 class Tab:

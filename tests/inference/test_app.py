@@ -194,7 +194,7 @@ def test_text_equals_that_of_the_printed_command(make_page, again):
     for prompt, change in [
         ("", {}),
         ("it's\n", dict(temperature=0.7, top_k=5)),
-        ('<b> "x"; `y`', dict(top_p=0.9)),
+        ('<b> "x"; (y)', dict(top_p=0.9)),
     ]:
         pieces = list(page.stream_text(prompt, 20, 3, **usual | change))
         assert len(pieces) > 1 and all(p.command == pieces[0].command for p in pieces)
@@ -339,6 +339,16 @@ def test_wrong_flags_of_the_page_are_refused(words, answer, capsys):
     assert answer in capsys.readouterr().err
 
 
+def test_files_that_were_not_uploaded_are_refused(make_page, tmp_path):
+    page = make_page("vqvae")
+    (page.folder / "a.png").write_bytes(photo())
+    page.check_upload(str(page.folder / "a.png"))
+    (page.folder / "link.png").symlink_to(tmp_path / "b.png")
+    for path in (tmp_path / "b.png", page.folder / ".." / "b.png", page.folder / "link.png"):
+        with pytest.raises(UserError, match="png was not uploaded to this page"):
+            page.check_upload(str(path))
+
+
 # -- the server
 
 
@@ -377,6 +387,11 @@ def test_no_path_of_the_machine_and_no_other_site_is_served(browse, make_page):
     for headers in ({"host": "example.com"}, {"origin": "http://example.com"}):
         assert browse.get("/", headers=headers).status_code == 403
         assert browse.post("/gradio_api/queue/join", headers=headers, json={}).status_code == 403
+    for name in ("/etc/passwd", str(config), "https://example.com/a.png", "a/../../a.png", 1):
+        for data in (dict(data=[dict(path=name)]), dict(data=[[dict(a=dict(path=name))]])):
+            assert browse.post("/gradio_api/queue/join", json=data).status_code == 403, name
+    for content, status in [(b"{", 403), (b"[" * 100_000, 403), (bytes(2**20 + 1), 413)]:
+        assert browse.post("/gradio_api/queue/join", content=content).status_code == status
     upload = browse.post("/gradio_api/upload", files={"files": ("a.png", bytes(2000))})
     assert upload.status_code == 413
 
