@@ -19,6 +19,7 @@ from aigc_jax.media import images, sample_files
 from aigc_jax.methods import classifier
 from aigc_jax.methods.decoding import PLAIN, SamplingParams, check_range
 from aigc_jax.utils.errors import UserError, format_flags, mark_argument, require
+from aigc_jax.utils.terminal import escape_controls
 
 MOST_SAMPLES = 256  # of one image
 MOST_TOKENS = 2048  # of one text
@@ -213,10 +214,10 @@ class PageFunctions:
         flags = dict(what=what, num=num, seed=check_seed(seed))
         if self.samplers[what].conditioned:
             flags["split"] = split
-        return Output(self._draw_texts(flags), self.command(**flags))
+        return Output(escape_controls(self._draw_texts(flags)), self.command(**flags))
 
     def stream_text(self, prompt: str, tokens: int, seed: int, **sampling: Any) -> Iterator[Output]:
-        """Yield the prompt with its growing continuation.
+        """Yield the prompt with its growing continuation, as a terminal shows it.
 
         Args:
           prompt: the text to continue; "": the start of a text.
@@ -236,7 +237,7 @@ class PageFunctions:
         )
         for (piece,) in pieces:
             text += piece
-            yield Output(text, command, notes)
+            yield Output(escape_controls(text), command, notes)
 
     def translate(self, source: str) -> Output:
         """Return the translation of each line by an encoder-decoder."""
@@ -245,7 +246,8 @@ class PageFunctions:
         require(len(lines) <= MOST_TEXTS, f"at most {MOST_TEXTS} lines are translated at once")
         notes: list[str] = []
         answers = generation.translate(self.run, lines, notes.append)
-        return Output("\n".join(answers), self.command(prompt=source), notes)
+        text = escape_controls("\n".join(answers))
+        return Output(text, self.command(prompt=source), notes)
 
 
 def make_seed() -> int:

@@ -10,6 +10,7 @@ from argparse import Namespace
 import jax
 import numpy as np
 import pytest
+from gpt2_directories import write_directory
 from helpers import command_line
 from image_files import animated_gif, declared_png, photo
 from PIL import Image
@@ -406,6 +407,19 @@ def test_every_sampling_parameter_has_a_control(make_page):
         if hasattr(block, "label")
     }
     assert labels > {*SamplingParams._fields, "Prompt", "tokens", "Seed"}
+
+
+def test_the_page_of_a_gpt2_directory(tmp_path, again):
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed (extra: app)")
+    from aigc_jax.inference.app_page import Page
+
+    write_directory(tmp_path / "gpt2")
+    args = Namespace(workdir=str(tmp_path / "gpt2"), checkpoint="latest")
+    page = verb.make_functions(load(args.workdir), args, "aigc", tmp_path)
+    tabs = [name for name, _ in Page(gradio, page, {}).list_tabs()]
+    assert tabs[0] == "Text" and Page(gradio, page, {}).build().blocks
+    *_, last = page.stream_text("the", 5, 1, **SamplingParams()._asdict())
+    assert again(last.command, page) == last.value
 
 
 def test_new_seeds_differ_and_are_valid():
