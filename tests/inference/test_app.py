@@ -2,6 +2,8 @@
 page in a browser: tests/browser/test_app_browser.py.
 """
 
+import importlib.util
+import os
 import shlex
 import socket
 import sys
@@ -25,6 +27,19 @@ from aigc_jax.methods.decoding import SamplingParams
 from aigc_jax.utils.errors import UserError
 
 QUIET = dict(run__eval_every="never", run__save_every="never", run__sample_every="never")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_environment(tmp_path_factory):
+    """Gradio is imported with its files in a folder of the tests, which it uses until
+    the process ends; the variables of its import are removed.
+    """
+    before = dict(os.environ)
+    if importlib.util.find_spec("gradio"):
+        app_server.import_gradio(tmp_path_factory.mktemp("gradio"))
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
