@@ -117,7 +117,8 @@ def ours(case):
     import jax
     import numpy as np
 
-    from aigc_jax.methods.decoding import SamplingParams, TextDecoder
+    from aigc_jax.methods.decoding import SamplingParams
+    from aigc_jax.methods.text_decoder import TextDecoder
     from aigc_jax.models.transformer import Decoder
 
     net = Decoder(width=768, heads=12, layers=12, context=1024, vocabulary=50257)

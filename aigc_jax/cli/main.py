@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from aigc_jax.cli import (
+    app,
     compare,
     completion,
     data,
@@ -40,7 +41,7 @@ from aigc_jax.utils.errors import (
 from aigc_jax.utils.files import require_local_path
 from aigc_jax.utils.memory import OutOfMemoryError
 from aigc_jax.utils.python_files import find_python_file
-from aigc_jax.utils.subprocesses import launch_command
+from aigc_jax.utils.subprocesses import program_name
 from aigc_jax.utils.terminal import print_warning
 
 # verb -> module with add_arguments(parser) and run(args, overrides) -> exit code. The
@@ -57,6 +58,7 @@ VERBS = {
     "report": report,
     "export": export,
     "plan": plan,
+    "app": app,
     "data": data,
     "list": list_,
     "completion": completion,
@@ -82,6 +84,7 @@ many trials as one program.
   {program} compare  runs/gan runs/rates/trials/*
   {program} report   runs/rates
   {program} plan     --config=gpt2_124m --devices=8 --config.run.fsdp=True
+  {program} app      runs/gan
   {program} data     --name=mnist --download
   {program} list
 
@@ -140,11 +143,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise a UserError instead of printing the usage and exiting with code 2."""
         raise UserError(f"{message} ({self.prog} --help)")
-
-
-def program_name() -> str:
-    """Return the command with which the user started this command line."""
-    return " ".join(launch_command()) or "python launch.py"
 
 
 def make_parser() -> tuple[Parser, dict[str, Parser]]:  # top, {verb: parser}

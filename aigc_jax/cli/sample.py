@@ -6,14 +6,16 @@ Language models continue a prompt (--prompt, --prompt_file or --interactive), st
 to the terminal or written to a .txt.
 """
 
+import hashlib
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aigc_jax.utils.errors import choose, require
-from aigc_jax.utils.terminal import print_text, print_warning
+from aigc_jax.cli.sample_checks import check_drawable
+from aigc_jax.cli.sample_text import write_generated_text, write_text_samples
+from aigc_jax.utils.errors import require
+from aigc_jax.utils.terminal import print_text
 
 # Flags of text generation from a prompt, with defaults; no other sampler reads them.
 WRITING = dict(
@@ -74,6 +76,20 @@ def add_arguments(parser: ArgumentParser) -> None:
         dest="label",
         metavar="K",
         help="class-conditional models: the class to sample (default: cycle through all classes)",
+    )
+    parser.add_argument(
+        "--latent",
+        default="",
+        metavar="I:V,...",
+        help="samplers with latents, such as the prior of a GAN or a VAE: latents with the same "
+        "value in all samples, such as 0:1.5,3:-0.2 (default: all are drawn)",
+    )
+    parser.add_argument(
+        "--input",
+        default="",
+        metavar="FILE",
+        help="samplers that use images, such as reconstruction: an image file instead of the "
+        "split's examples, resized and cropped to their shape",
     )
     parser.add_argument(
         "--seed",
@@ -156,6 +172,11 @@ def draw_and_write(args: Namespace) -> None:
 
     run = load(args.workdir, args.checkpoint)
     is_prompted = args.what is None and args.label is None and args.split is None
+    for flag in ("latent", "input"):
+        require(
+            not getattr(args, flag) or not run.is_text,
+            f"--{flag} is for samples of images, and the run's samples are text",
+        )
     if run.programs.method.language is not None and is_prompted:
         write_generated_text(run, args)
         return
@@ -169,66 +190,41 @@ def draw_and_write(args: Namespace) -> None:
 
 
 def write_image_samples(run: "Run", args: Namespace) -> None:
-    """Draw samples of images or points and write them to a .png or a .npy."""
-    import numpy as np
-
-    from aigc_jax.inference.sheets import Request, draw_sheet
-    from aigc_jax.media.provenance_marks import describe_origin
-    from aigc_jax.utils.disk import convert_disk_errors
-
+    """Draw samples of images or points, write them to a file and print its path."""
     args.what = args.what or run.default_sampler
     out = Path(args.out) if args.out else default_output_path(run, args)
     check_drawable(run, args, out)
     if not args.out:
         make_output_directory(out.parent)
-    sheet = draw_sheet(run, Request(args.what, args.num, args.seed, args.label, args.split))
+    save_image_samples(run, args, out)
+    print_text(out)
+
+
+def save_image_samples(run: "Run", args: Namespace, out: Path) -> None:
+    """Draw samples of images or points and write them to a .png or a .npy."""
+    import numpy as np
+
+    from aigc_jax.inference import conditioning
+    from aigc_jax.inference.sheets import Request, draw_sheet
+    from aigc_jax.media.provenance_marks import describe_origin
+    from aigc_jax.utils.disk import convert_disk_errors
+
+    request = Request(
+        args.what,
+        args.num,
+        args.seed,
+        args.label,
+        args.split,
+        conditioning.parse_latents(args.latent),
+        conditioning.read_image(args.input, run.spec) if args.input else None,
+    )
+    sheet = draw_sheet(run, request)
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with convert_disk_errors(out):
         if out.suffix == ".npy":
             np.save(out, sheet.samples)
         else:
             sheet.save(out, origin)
-    print_text(out)
-
-
-def check_drawable(run: "Run", args: Namespace, out: Path) -> None:
-    """Raise a UserError unless samples of `args.what` can be written to `out`."""
-    from aigc_jax.media import images
-
-    require(
-        out.suffix not in (".txt", ".mid"),
-        f"--out={args.out} is for text, but config.method = {run.config.method!r} generates none",
-    )
-    samplers = run.programs.method.samplers
-    of_prior = ("neighbours", "separability") if "prior" in samplers else ()
-    choose(dict.fromkeys((*samplers, *of_prior)), args.what, "what")
-    check_split_is_read(run, args, of_prior)
-    if args.what in samplers and not samplers[args.what].figure and out.suffix != ".npy":
-        shape = run.sample_shape(args.what)
-        require(
-            images.is_drawable(shape, run.spec),
-            f"--what={args.what} draws arrays {list(shape)}, which cannot be drawn as "
-            f"{run.spec.kind} {list(run.spec.shape)}: it writes .npy files alone, by "
-            f"--out={args.what}.npy",
-        )
-    require(
-        args.what != "separability" or run.spec.kind == "image",
-        f"--what=separability is for images, and the run's data are {run.spec.kind}",
-    )
-
-
-def check_split_is_read(run: "Run", args: Namespace, views: tuple[str, ...] = ()) -> None:
-    """Raise a UserError for --split with a sampler that uses no examples; the
-    `views` of samples use some.
-    """
-    samplers = run.programs.method.samplers
-    what = args.what or run.default_sampler
-    readers = [*(name for name in samplers if samplers[name].conditioned), *views]
-    require(
-        args.split is None or what in readers,
-        f"--split={args.split} is not read by --what={what}, only by "
-        f"{', '.join(readers) or 'no sampler'} of this run",
-    )
 
 
 def default_output_path(run: "Run", args: Namespace) -> Path:
@@ -237,6 +233,8 @@ def default_output_path(run: "Run", args: Namespace) -> Path:
     parts += [args.split] * (args.split is not None)
     parts += [f"class{args.label}"] * (args.label is not None)
     parts += [f"num{args.num}"] * (args.num is not None)
+    settings = args.latent + args.input
+    parts += [hashlib.sha256(settings.encode()).hexdigest()[:8]] * bool(settings)
     return run.dir / "sampled" / f"{'-'.join(parts)}.png"
 
 
@@ -251,98 +249,3 @@ def make_output_directory(directory: Path) -> None:
     )
     with convert_disk_errors(directory):
         directory.mkdir(exist_ok=True)
-
-
-def write_text_samples(run: "Run", args: Namespace) -> None:
-    """Draw text by a sampler and write it to the terminal or a .txt, or its tokens to a
-    .npy.
-    """
-    import numpy as np
-
-    from aigc_jax.utils.disk import convert_disk_errors
-
-    out = Path(args.out) if args.out else None
-    require(
-        out is None or out.suffix in (".txt", ".npy"),
-        f"--out={args.out} must end in .txt, or in .npy for tokens, because the run's "
-        "samples are text",
-    )
-    check_split_is_read(run, args)
-    what, split = args.what or run.default_sampler, args.split or "test"
-    tokens = run.draw(args.num, what, args.seed, split, args.label)
-    texts = [run.tokenizer.decode_until_end(row) for row in tokens]
-    if out is None:
-        print_text("\n----\n".join(texts))
-    elif out.suffix == ".npy":
-        with convert_disk_errors(out):
-            np.save(out, tokens)
-        print_text(out)
-    else:
-        write_texts(run, texts, out, args.seed)
-
-
-def write_texts(run: "Run", texts: list[str], out: Path, seed: int) -> None:
-    """Write texts and print the names of the files.
-
-    Args:
-      run: the run, whose hashes are the origin in the files.
-      texts: the samples.
-      out: a .txt for all texts; or a .mid, for a .txt of this name and each tune in a
-        .mid of its own next to it.
-      seed: the seed of the samples, part of the origin.
-    """
-    from aigc_jax.media import music, sample_files
-    from aigc_jax.media.provenance_marks import describe_origin
-    from aigc_jax.utils.disk import convert_disk_errors
-
-    origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, seed)
-    with convert_disk_errors(out):
-        sample_files.save_texts(out.with_suffix(".txt"), texts, origin)
-        tunes = (
-            music.write_midi_files(out.with_suffix(""), texts, origin)
-            if out.suffix == ".mid"
-            else []
-        )
-    print_text("\n".join(map(str, [out.with_suffix(".txt"), *tunes])))
-
-
-def write_generated_text(run: "Run", args: Namespace) -> None:
-    """Generate text from prompts: one text streamed to the terminal, or several, to the
-    terminal or a file.
-    """
-    from aigc_jax.inference import generation
-    from aigc_jax.methods.decoding import SamplingParams, check_range
-
-    choice = SamplingParams(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition)
-    options = args.tokens, choice, args.seed, print_warning
-    require(
-        not (args.prompt and args.prompt_file),
-        "--prompt and --prompt_file are mutually exclusive: set one",
-    )
-    if args.interactive:
-        generation.interactive_loop(run, *options)
-        return
-    prompt = generation.read_prompt_file(args.prompt_file) if args.prompt_file else args.prompt
-    check_range("num", 1 if args.num is None else args.num, 1, generation.MOST, integer=True)
-    language = run.programs.method.language
-    if language is not None and language.begin is not None:
-        answers = generation.generate_completions(run, prompt.split("\n"), *options)
-        print_text("\n".join(answers))
-        return
-    prompt = generation.format_prompt(run, prompt)
-    if not args.out and args.num in (None, 1):
-        pieces = generation.stream_continuations(run, [prompt], *options)
-        generation.print_stream(sys.stdout, prompt, pieces)
-        return
-    texts = generation.generate_continuations(run, [prompt] * (args.num or 1), *options)
-    texts = [prompt + text for text in texts]
-    if not args.out:
-        print_text("\n----\n".join(texts))
-        return
-    out = Path(args.out)
-    require(
-        out.suffix in (".txt", ".mid"),
-        f"--out={args.out} must end in .txt, or for tunes in ABC notation in .mid, "
-        "because the run writes text",
-    )
-    write_texts(run, texts, out, args.seed)

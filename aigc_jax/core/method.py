@@ -40,7 +40,7 @@ class TrainState:
 
 
 class Language(NamedTuple):
-    """The interface of a method that generates text, as `methods.decoding` uses it."""
+    """The interface of a method that generates text, for `methods.text_decoder`."""
 
     net: Any  # carry(batch, length), capacity, carry_axis
     apply: Callable  # (params, tokens [B, T], carry) -> (logits [B, T, V], carry)
@@ -84,6 +84,9 @@ class Sampler:
     labels: GridLabels = GridLabels()  # of the grid's rows and columns
     # How samples that are no images are drawn: a key of `inference.sheets.FIGURES`.
     figure: str = ""
+    # (TrainState, key, batch) -> the latents [B, Z] of the samples, if a batch can set
+    # them: by "latents" [B, Z], NaN for those that are drawn.
+    latents: Callable | None = None
 
     def __call__(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:
         """Return samples [B, ...]."""

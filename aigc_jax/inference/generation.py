@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from aigc_jax.core.rng import SAMPLE, fold_in
-from aigc_jax.methods.decoding import PLAIN, SamplingParams, TextDecoder, check_range
+from aigc_jax.methods.decoding import PLAIN, SamplingParams, check_range
+from aigc_jax.methods.text_decoder import TextDecoder
 from aigc_jax.utils.errors import UserError, mark_argument, require
 from aigc_jax.utils.files import BYTE_ORDER_MARK, read_text
 from aigc_jax.utils.terminal import print_text
@@ -18,6 +19,29 @@ from aigc_jax.utils.terminal import print_text
 ROWS = 64
 MOST = 10_000_000  # limit of the tokens of a text and of the texts of a call
 SEEDS = 2**32
+DECODERS = 8  # structures of sampling parameters whose programs a run keeps
+
+
+class DecoderCache:
+    """The text decoders of a run, which compile once for all sampling parameters of one
+    `SamplingParams.structure`; at most DECODERS of them.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self._decoders: dict[SamplingParams, TextDecoder] = {}
+
+    def find(self, sampling: SamplingParams) -> TextDecoder:
+        """Return the decoder with these parameters; a UserError if they are invalid."""
+        sampling.check_ranges()
+        language, kind = self.run.programs.method.language, sampling.structure()
+        decoder = self._decoders.pop(kind, None) or TextDecoder(
+            language.apply, language.net, self.run.state.params, sampling, self.run.end_tokens
+        )
+        self._decoders[kind] = decoder  # the last used is the last of the dict
+        if len(self._decoders) > DECODERS:
+            del self._decoders[next(iter(self._decoders))]
+        return decoder.with_sampling(sampling)
 
 
 def check_tokens_and_seed(max_tokens: int, seed: int) -> None:
@@ -71,10 +95,10 @@ def stream_continuations(
       UserError: a number is out of range, or an empty prompt has no start token.
     """
     check_tokens_and_seed(max_tokens, seed)
-    tokenizer, language = run.tokenizer, run.programs.method.language
-    net, encoded = language.net, encode_prompts(run, prompts)
+    tokenizer, net = run.tokenizer, run.programs.method.language.net
+    encoded = encode_prompts(run, prompts)
     longest, limit = max(map(len, encoded)), net.capacity
-    writer = TextDecoder(language.apply, net, run.state.params, sampling, run.end_tokens)
+    writer = run.decoders.find(sampling)
     if limit and longest > limit - writer.chunk and warn:
         warn(
             f"the prompt has {longest:,} tokens and the network {limit:,} positions: only "

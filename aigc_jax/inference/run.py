@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from aigc_jax.core.method import TrainState
 from aigc_jax.data.dataset import make_dataset_without_arrays, spec_from_json
 from aigc_jax.data.tokenizers import huggingface
 from aigc_jax.data.tokenizers.base import Tokenizer
-from aigc_jax.inference import generation
+from aigc_jax.inference import conditioning, generation
 from aigc_jax.media import images
 from aigc_jax.methods.decoding import SamplingParams, check_range
 from aigc_jax.metrics.inputs import take_equal_random_subsets
@@ -95,6 +95,19 @@ class Run:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of a run on text, read from the run's directory."""
         return huggingface.read_run(self.dir.path, self.stored.get("tokenizer"))
+
+    @functools.cached_property
+    def _compiled(self) -> dict[Any, Callable]:
+        return {}
+
+    @functools.cached_property
+    def decoders(self) -> generation.DecoderCache:
+        """The decoders of a run that generates text."""
+        return generation.DecoderCache(self)
+
+    def compiled(self, function: Callable) -> Callable:
+        """Return the jit of a function such as a sampler, compiled once."""
+        return self._compiled.setdefault(function, jax.jit(function))
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
@@ -211,6 +224,9 @@ class Run:
         seed: int = 0,
         split: str = "test",
         label: int | None = None,
+        *,
+        latents: dict[int, float] | None = None,
+        image: np.ndarray | None = None,
     ) -> np.ndarray:  # -> [num, ...] on the host; texts as tokens
         """Return samples as an array: images with the values that files and metrics use
         (`media.images.quantize_as_saved`), texts as tokens. `num`, `what` and `seed`
@@ -219,24 +235,21 @@ class Run:
         Args:
           split: split of the examples that conditional samplers use. Unconditional
             samplers need no data set on disk.
-          label: class of all samples, for a class-conditional generator.
+          label: class of all samples, for a class-conditional generator; class of
+            `image`.
+          latents: {latent: value} of all samples, for a sampler with latents.
+          image: [*shape] in place of the examples (`conditioning.read_image`), for a
+            conditional sampler, which returns one sample.
         """
         what = what or self.default_sampler
         self._check_split(split)
         check_range("seed", seed, 0, generation.SEEDS - 1, integer=True)
         sampler = choose(self.programs.method.samplers, what, "what")
+        is_labelled = image is not None and conditioning.needs_label(self)
+        self._check_label(label, self.spec.classes if is_labelled else sampler.classes, what)
         each, first = (1, 0) if label is None else (sampler.classes, label)
-        require(
-            label is None or sampler.classes,
-            f"{mark_argument('label')}={label} needs a sampler with classes, such as the prior "
-            "of a class-conditional model (GANs: config.gan.condition, VAEs: "
-            f"config.conditional), and {mark_argument('what')}={what} has none",
-        )
-        require(
-            label is None or 0 <= label < sampler.classes,
-            f"{mark_argument('label')}={label} must be one of 0 .. {sampler.classes - 1}",
-        )
         default = 8 if self.is_text else math.prod(sampler.grid or (8, 8))
+        default = default if image is None else 1
         num = default if num is None else num
         check_range("num", num, 1, generation.MOST, integer=True)
         require(
@@ -244,12 +257,30 @@ class Run:
             f"{mark_argument('what')}=text needs a start token, but the tokenizer has none: "
             "pass prompts",
         )
-        programs = self.full_programs if sampler.conditioned else self.programs
         with self.convert_memory_errors(f"a smaller {mark_argument('num')}"):
-            samples = programs.draw(self.states, what, num, split, seed, stride=each, first=first)[
-                0
-            ]
+            if image is not None:
+                require(num == 1, f"{mark_argument('num')}={num} must be 1 for one image")
+                samples = conditioning.draw_from_image(self, what, image, seed, label)
+            elif latents:
+                samples = conditioning.draw_with_latents(self, what, num, seed, label, latents)
+            else:
+                programs = self.full_programs if sampler.conditioned else self.programs
+                samples = programs.draw(
+                    self.states, what, num, split, seed, stride=each, first=first
+                )[0]
         return images.quantize_as_saved(samples, self.spec) if sampler.is_image else samples
+
+    def _check_label(self, label: int | None, classes: int, what: str) -> None:
+        require(
+            label is None or classes,
+            f"{mark_argument('label')}={label} needs a sampler with classes, such as the prior "
+            "of a class-conditional model (GANs: config.gan.condition, VAEs: "
+            f"config.conditional), and {mark_argument('what')}={what} has none",
+        )
+        require(
+            label is None or 0 <= label < classes,
+            f"{mark_argument('label')}={label} must be one of 0 .. {classes - 1}",
+        )
 
     def pair_with_neighbours(
         self,

@@ -30,6 +30,8 @@ class Request(NamedTuple):
     seed: int = 0
     label: int | None = None
     split: str | None = None
+    latents: Any = None  # as in `Run.draw`
+    image: Any = None  # as in `Run.draw`, instead of examples
 
 
 class Sheet(NamedTuple):
@@ -57,17 +59,33 @@ def make_title(run: "Run", request: Request, split: str = "") -> str:
     return ", ".join(parts)
 
 
+def draw_samples(run: "Run", request: Request, num: int | None, split: str) -> np.ndarray:
+    """Draw samples of the request's sampler, by its latents or its image if it has
+    one.
+    """
+    return run.draw(
+        num,
+        request.what,
+        request.seed,
+        split,
+        request.label,
+        latents=request.latents,
+        image=request.image,
+    )
+
+
 def draw_images(run: "Run", request: Request) -> Sheet:
     """Draw the images or points of a sampler, with names of the grid's rows and columns
     unless all are of one class.
     """
     sampler = run.programs.method.samplers[request.what]
     split = request.split or "test"
-    samples = run.draw(request.num, request.what, request.seed, split, request.label)
+    samples = draw_samples(run, request, request.num, split)
     one_class = request.label is not None
     columns = None if one_class else run.grid_columns(request.what)
     labels = GridLabels(images=sampler.labels.images) if one_class else sampler.labels
-    title = make_title(run, request, split if sampler.conditioned else "")
+    is_of_split = sampler.conditioned and request.image is None
+    title = make_title(run, request, split if is_of_split else "")
 
     def save(path: Path, origin: dict[str, str]) -> None:
         annotations = Annotations(title, labels)
@@ -113,13 +131,14 @@ def draw_latents(run: "Run", request: Request) -> Sheet:
     split = request.split or "test"
     start, count = run.full_programs.dataset.splits[split]
     num = min(LATENTS, count) if request.num is None else request.num
-    latents = run.draw(num, request.what, request.seed, split)
-    title = make_title(run, request, split)
+    latents = draw_samples(run, request, num, split)
+    title = make_title(run, request, split if request.image is None else "")
 
     def save(path: Path, origin: dict[str, str]) -> None:
         dataset = run.full_programs.dataset
         batch = dataset.take(dataset.arrays, start + permute_fixed(np.arange(num), count))
-        labels = np.asarray(batch["label"]) if "label" in batch else None
+        has_labels = "label" in batch and request.image is None
+        labels = np.asarray(batch["label"]) if has_labels else None
         spread = np.exp(0.5 * latents[:, 2])
         latent_plots.save_latents(path, latents[:, 1], spread, labels, origin, title)
 
@@ -129,12 +148,12 @@ def draw_latents(run: "Run", request: Request) -> Sheet:
 def draw_log_likelihood(run: "Run", request: Request) -> Sheet:
     """Draw the log likelihoods of a split, with those of the training split."""
     split = request.split or "test"
-    values = run.draw(request.num, request.what, request.seed, split)
+    values = draw_samples(run, request, request.num, split)
     title = make_title(run, request)
 
     def save(path: Path, origin: dict[str, str]) -> None:
-        sets: dict[str, Any] = {split: values}
-        if split != "train":
+        sets: dict[str, Any] = {split if request.image is None else "image": values}
+        if split != "train" or request.image is not None:
             sets["train"] = run.draw(len(values), request.what, request.seed, "train")
         name = f"log p(x), nats ({run.config.nll_samples:,} importance samples)"
         latent_plots.save_histograms(path, sets, name, origin, title)

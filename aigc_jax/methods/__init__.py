@@ -12,7 +12,7 @@ key     a key of `jax.random` for one use
 index   integers [B] that number the examples; each keys the noise of its example
 batch   arrays [B, ...]: "index" [B] always, and in part "x" [B, *shape], "label" [B],
         "tokens" [B, T + 1], "mask" [B, T] of tokens[:, 1:], "weight" [B] (evaluation),
-        "class" [B] (samplers)
+        "class" [B] (samplers), "latents" [B, Z] (`core.method.Sampler.latents`)
 
 `Method` describes init(key, hp), evaluate(state, batch), summarize(sums) and the
 samplers (state, key, batch); `methods.single_network` describes make_loss(state, batch,

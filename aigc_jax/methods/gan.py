@@ -40,6 +40,7 @@ from aigc_jax.methods.networks import (
     interpolate_noise,
     label_interpolation,
     label_prior,
+    set_latents,
     take_minibatch,
     weighted_means,
 )
@@ -149,6 +150,7 @@ class GAN:
                 grid=(ROW, classes) if classes else None,
                 classes=classes,
                 labels=label_prior(classes),
+                latents=self.latents,
             ),
             interpolation=Sampler(
                 self.interpolation, grid=(ROW, ROW), labels=label_interpolation(classes)
@@ -381,13 +383,15 @@ class GAN:
         stats = self.compute_standing_stats(state)
         return self.networks.generate(state.extra["ema"], stats, z, label)[0]
 
+    def latents(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, Z]
+        """Return the noise of `prior`, ~ N(0, 1) where the batch does not set it."""
+        return set_latents(self.networks.sample_noise(key, batch["index"]), batch)
+
     def prior(
         self, state: TrainState, key: Array, batch: dict[str, Array]
     ) -> Array:  # -> [B, *shape]
-        """Return images of the averaged generator for noise ~ N(0, 1), by class."""
-        return self.generate_from_ema(
-            state, self.networks.sample_noise(key, batch["index"]), batch.get("class")
-        )
+        """Return images of the averaged generator for the noise `latents`, by class."""
+        return self.generate_from_ema(state, self.latents(state, key, batch), batch.get("class"))
 
     def interpolation(
         self, state: TrainState, key: Array, batch: dict[str, Array]

@@ -25,6 +25,7 @@ from aigc_jax.methods.networks import (
     label_prior,
     loss_dtype,
     make_network,
+    set_latents,
 )
 from aigc_jax.methods.observation import Observation, eval_binarization_key
 from aigc_jax.models import vae as networks
@@ -221,12 +222,18 @@ class Model:
 
     # -- samplers: (state, key, batch) -> [B, ...]
 
+    def prior_latents(
+        self, state: TrainState, key: Array, batch: dict[str, Array]
+    ) -> Array:  # -> [B, Z] of the top layer
+        """Return the latents of `prior`, drawn where the batch does not set them."""
+        return set_latents(self.sample_prior(state.params, key, batch["index"]), batch)
+
     def prior(
         self, state: TrainState, key: Array, batch: dict[str, Array]
     ) -> Array:  # -> [B, *shape]
-        """Return expected images for latents from the prior, of the batch's classes."""
+        """Return expected images for `prior_latents`, of the batch's classes."""
         index, label = batch["index"], batch.get("class")
-        z = self.sample_prior(state.params, key, index)
+        z = self.prior_latents(state, key, batch)
         return self.decode_latents(state.params, label, fold_in(key, 2), index, z)
 
     def reconstruction(
@@ -294,6 +301,7 @@ class Model:
                 grid=(ROW, classes) if classes else None,
                 classes=classes,
                 labels=label_prior(classes),
+                latents=self.prior_latents,
             ),
             reconstruction=Sampler(self.reconstruction, conditioned=True, labels=RECONSTRUCTION),
             latents=Sampler(self.latents, conditioned=True, figure="latents"),

@@ -134,6 +134,14 @@ def take_minibatch(
     return jax.tree.map(lambda x: x.reshape(-1, num_minibatches, *x.shape[1:])[:, i], batch)
 
 
+def set_latents(z: Array, batch: dict[str, Array]) -> Array:  # [B, Z] -> [B, Z]
+    """Return latents z with the values of the batch's "latents" [B, Z] in place of
+    those that are not NaN there; z if the batch has no such entry.
+    """
+    values = batch.get("latents")
+    return z if values is None else jnp.where(jnp.isnan(values), z, values.astype(z.dtype))
+
+
 ROW = 8  # images of one interpolation or traversal
 
 

@@ -33,6 +33,11 @@ def launch_command() -> list[str]:  # words such as ["aigc"]; [] for a script
     return ["aigc"] if script.name == "aigc" else []
 
 
+def program_name() -> str:
+    """Return the command with which the user started this command line."""
+    return " ".join(launch_command()) or "python launch.py"
+
+
 def package_environment() -> dict[str, str]:  # variables of a subprocess that imports aigc_jax
     """Return environment variables with which another interpreter imports the package
     that runs in this process, installed or not, and no other of this name.

@@ -22,8 +22,9 @@ from aigc_jax.data.dataset import hash_arrays_and_splits
 from aigc_jax.data.files import hash_decile
 from aigc_jax.data.pairs import extract_documented_functions
 from aigc_jax.inference import generation
-from aigc_jax.methods.decoding import SamplingParams, TextDecoder
+from aigc_jax.methods.decoding import SamplingParams
 from aigc_jax.methods.mlm import mask_tokens
+from aigc_jax.methods.text_decoder import TextDecoder
 from aigc_jax.training import config as configs
 from aigc_jax.training.evaluation import Evaluator
 from aigc_jax.training.programs import Programs

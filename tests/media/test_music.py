@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import mido
 import pytest
 
-from aigc_jax.cli.sample import write_texts
+from aigc_jax.cli.sample_text import write_texts
 from aigc_jax.media.music import (
     has_valid_bars,
     parse_tune,

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aigc_jax.methods import beam_search, decoding
-from aigc_jax.methods.decoding import SamplingParams, TextDecoder
+from aigc_jax.methods import beam_search, decoding, text_decoder
+from aigc_jax.methods.decoding import SamplingParams
+from aigc_jax.methods.text_decoder import TextDecoder
 from aigc_jax.models import recurrent, transformer
 from aigc_jax.utils.errors import UserError
 
@@ -215,7 +216,7 @@ def writer_of(name, choice, end, chunk):
     return writer
 
 
-def written(name, prompts, num, choice=PLAIN, key=5, end=99, chunk=decoding.CHUNK):
+def written(name, prompts, num, choice=PLAIN, key=5, end=99, chunk=text_decoder.CHUNK):
     """The tokens of each row."""
     writer = writer_of(name, choice, end, chunk)
     parts = np.concatenate(list(writer.stream_tokens(prompts, num, jax.random.key(key))), axis=1)
@@ -394,12 +395,12 @@ def test_text_stops_before_any_of_several_end_tokens():
 def test_prompt_block_length_does_not_change_the_text(monkeypatch):
     prompt = np.random.RandomState(0).randint(0, 6, 40).tolist()
     reference = written("lstm", [prompt], 8, SamplingParams(temperature=0, repetition=1.2))
-    monkeypatch.setattr(decoding, "BLOCK", 8)
+    monkeypatch.setattr(text_decoder, "BLOCK", 8)
     for name in ("lstm", "transformer"):
         short = written(name, [prompt], 8, SamplingParams(temperature=0, repetition=1.2))
-        monkeypatch.setattr(decoding, "BLOCK", 64)
+        monkeypatch.setattr(text_decoder, "BLOCK", 64)
         assert short == written(name, [prompt], 8, SamplingParams(temperature=0, repetition=1.2))
-        monkeypatch.setattr(decoding, "BLOCK", 8)
+        monkeypatch.setattr(text_decoder, "BLOCK", 8)
     assert reference == written("lstm", [prompt], 8, SamplingParams(temperature=0, repetition=1.2))
 
 
