@@ -146,8 +146,8 @@ def draw_table(table: Table, file: TextIO, width: int) -> "tuple[RichTable, int]
 
 
 def draw_bars(bars: Sequence[Bar], file: TextIO, width: int) -> "RenderableType":
-    """Draw lines of text with progress bars of one length to their left or, if there is
-    no room, below.
+    """Draw lines of text with progress bars of one length to their left, or below
+    where the terminal is too narrow.
 
     Args:
       bars: the lines.

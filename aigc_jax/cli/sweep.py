@@ -148,7 +148,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     """Run a sweep, or only show its dry run; return the exit code."""
     from aigc_jax.sweeps import experiment as experiments
-    from aigc_jax.sweeps import grid
     from aigc_jax.sweeps import request as requests
     from aigc_jax.sweeps.sweep import Sweep
 
@@ -160,13 +159,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
         if experiment.run:
             return run_custom_experiment(experiment, args, overrides)
     require(args.only is None, "--only is for experiments that train parts by their own function")
-    grids = [grid.parse_grid(text) for text in args.grid]
-    require(
-        args.seeds != 0,
-        f"{mark_argument('seeds')}=0 must be a number of seeds, 1 to {grid.MOST_TRIALS:,}",
-    )
-    seeds = args.seeds or 0
-    request = requests.make_request(args.config, args.experiment, grids, seeds, overrides)
+    request = read_request(args, overrides)
     if args.dry_run:
         describe_request(request)
         return 0
@@ -187,6 +180,20 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
             view=view,
         )
     return 0
+
+
+def read_request(args: Namespace, overrides: dict[str, str]) -> "Request":
+    """Return the request of the flags."""
+    from aigc_jax.sweeps import grid
+    from aigc_jax.sweeps import request as requests
+
+    grids = [grid.parse_grid(text) for text in args.grid]
+    require(
+        args.seeds != 0,
+        f"{mark_argument('seeds')}=0 must be a number of seeds, 1 to {grid.MOST_TRIALS:,}",
+    )
+    seeds = args.seeds or 0
+    return requests.make_request(args.config, args.experiment, grids, seeds, overrides)
 
 
 def describe_request(request: "Request") -> None:

@@ -55,7 +55,7 @@ class GridLabels(NamedTuple):
     Attributes:
       columns: name of each column, such as the classes.
       column_title: what the columns are, such as "class".
-      rows: name of each row, repeated if there are more; () with a `row_title`:
+      rows: name of each row, repeated for further rows; () with a `row_title`:
         numbers from 1.
       row_title: what the rows are, such as "latent".
       images: names of the images [K, ...] that are stacked for each sample.

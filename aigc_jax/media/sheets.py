@@ -159,8 +159,8 @@ class _Writer:
 def _write_title_and_columns(
     writer: _Writer, annotations: Annotations, layout: GridLayout, margins: Margins
 ) -> None:
-    """Write the title and the names of columns, of which every second, third, ... is
-    left out where they are too wide.
+    """Write the title and the names of columns; where these are too wide, only every
+    second, third, ... of them.
     """
     y = SPACE // 2 + LINE // 2
     for line in annotations.title.splitlines():

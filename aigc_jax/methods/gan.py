@@ -35,11 +35,10 @@ from aigc_jax.methods.gan_penalties import IMAGES_ONLY, REGULARIZERS, PenaltyInp
 from aigc_jax.methods.losses import gan as gan_losses
 from aigc_jax.methods.losses import tokens as token_losses
 from aigc_jax.methods.networks import (
-    ROW,
     check_images_or_points,
+    describe_interpolation,
+    describe_prior,
     interpolate_noise,
-    label_interpolation,
-    label_prior,
     set_latents,
     take_minibatch,
     weighted_means,
@@ -145,16 +144,8 @@ class GAN:
         """Return the GAN as a `core.method.Method`."""
         classes = self.networks.classes
         samplers = dict(
-            prior=Sampler(
-                self.prior,
-                grid=(ROW, classes) if classes else None,
-                classes=classes,
-                labels=label_prior(classes),
-                latents=self.latents,
-            ),
-            interpolation=Sampler(
-                self.interpolation, grid=(ROW, ROW), labels=label_interpolation(classes)
-            ),
+            prior=Sampler(self.prior, latents=self.latents, **describe_prior(classes)),
+            interpolation=Sampler(self.interpolation, **describe_interpolation(classes)),
         )
         return Method(self.init, self.step, self.evaluate, weighted_means, samplers)
 

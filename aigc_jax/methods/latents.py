@@ -20,9 +20,9 @@ from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.losses import latents as latent_losses
 from aigc_jax.methods.networks import (
     ROW,
+    describe_interpolation,
+    describe_prior,
     interpolate_noise,
-    label_interpolation,
-    label_prior,
     loss_dtype,
     make_network,
     set_latents,
@@ -296,18 +296,10 @@ class Model:
         """Return the model's samplers by name."""
         classes = self.spec.classes if self.config.conditional else 0
         samplers = dict(
-            prior=Sampler(
-                self.prior,
-                grid=(ROW, classes) if classes else None,
-                classes=classes,
-                labels=label_prior(classes),
-                latents=self.prior_latents,
-            ),
+            prior=Sampler(self.prior, latents=self.prior_latents, **describe_prior(classes)),
             reconstruction=Sampler(self.reconstruction, conditioned=True, labels=RECONSTRUCTION),
             latents=Sampler(self.latents, conditioned=True, figure="latents"),
-            interpolation=Sampler(
-                self.interpolation, grid=(ROW, ROW), labels=label_interpolation(classes)
-            ),
+            interpolation=Sampler(self.interpolation, **describe_interpolation(classes)),
             traversal=Sampler(
                 self.traversal, grid=(self.sizes[-1], ROW), labels=label_traversal(self.sizes[-1])
             ),

@@ -135,8 +135,8 @@ def take_minibatch(
 
 
 def set_latents(z: Array, batch: dict[str, Array]) -> Array:  # [B, Z] -> [B, Z]
-    """Return latents z with the values of the batch's "latents" [B, Z] in place of
-    those that are not NaN there; z if the batch has no such entry.
+    """Return latents z with the values of the batch's "latents" [B, Z] where
+    these are not NaN; z if the batch has no such entry.
     """
     values = batch.get("latents")
     return z if values is None else jnp.where(jnp.isnan(values), z, values.astype(z.dtype))
@@ -145,25 +145,30 @@ def set_latents(z: Array, batch: dict[str, Array]) -> Array:  # [B, Z] -> [B, Z]
 ROW = 8  # images of one interpolation or traversal
 
 
-def label_prior(classes: int) -> GridLabels:  # 0: no class
-    """Return the names of a grid of samples: a column for each class."""
+def describe_prior(classes: int) -> dict[str, Any]:  # 0: no class
+    """Return the fields of the `Sampler` of a prior: a grid with a column for each
+    class, and the names of the classes.
+    """
     if not classes:
-        return GridLabels()
-    return GridLabels(tuple(map(str, range(classes))), "class", row_title="draw")
+        return {}
+    labels = GridLabels(tuple(map(str, range(classes))), "class", row_title="draw")
+    return dict(grid=(ROW, classes), classes=classes, labels=labels)
 
 
-def label_interpolation(classes: int) -> GridLabels:  # 0: no class
-    """Return the names of a grid of interpolations: the parameter of `slerp` above the
-    columns, between the end points; the class or the number beside each row.
+def describe_interpolation(classes: int) -> dict[str, Any]:  # 0: no class
+    """Return the fields of the `Sampler` of interpolations: a grid, with the parameter
+    of `slerp` above the columns, between the end points, and the class or the number
+    beside each row.
     """
     between = (f"{i / (ROW - 1):.2f}" for i in range(1, ROW - 1))
-    return GridLabels(
+    labels = GridLabels(
         ("draw 1", *between, "draw 2"),
         "spherical interpolation of two draws",
         tuple(map(str, range(classes))),
         "class" if classes else "pair",
         has_ends=True,
     )
+    return dict(grid=(ROW, ROW), labels=labels)
 
 
 def interpolate_noise(

@@ -107,7 +107,7 @@ def collect_curves(results: Results, metric: str) -> list[Curve]:  # metric: "sp
 
 
 def _make_curve(arm: tuple, name: str, num_trials: int, lines: Lines, shown: list[str]) -> Curve:
-    """Return a curve of the `lines` of all its trials, of which `shown` are aligned."""
+    """Return a curve of the `lines` of its trials; those in `shown` are aligned."""
     steps, values = align_curves(lines, shown)
     last = steps[-1] if len(steps) else -1
     others = {trial: line for trial, line in lines.items() if trial not in shown}

@@ -14,8 +14,8 @@ from aigc_jax.utils.terminal import escape_controls
 
 MOST_CHARACTERS = 80  # of a value in a table or a figure
 
-# First words of metrics of which less, or more, is better. Of others, such as the
-# losses of a GAN's networks, none is called the best.
+# First words of metrics that are better when smaller, or larger. Of others, such as
+# the losses of a GAN's networks, none is called the best.
 LESS = (
     "neg_elbo",
     "neg_iwae",

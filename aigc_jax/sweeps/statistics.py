@@ -79,7 +79,7 @@ def bootstrap_interval(
     The (1 - confidence) / 2 and (1 + confidence) / 2 quantiles of the statistic of
     resamples of size n with replacement (Efron 1979; Agarwal et al. 2021, section 4.1,
     for the scores of one task). All leading axes share the resamples, so that a band
-    over steps resamples whole trials. For few values, its coverage is below the nominal
+    over steps resamples trials. For few values, its coverage is below the nominal
     one.
 
     Args:

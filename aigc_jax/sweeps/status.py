@@ -19,7 +19,7 @@ LOG_SECONDS = 5.0  # between status lines if the output is not a terminal
 WATCH_SECONDS = 1.0  # between readings of the files
 MOST_BARS = 8  # groups with a bar of their own
 MOST_WATCHED = 12  # rows of a table that is redrawn on a terminal
-# Columns of the table, of which those without a trial are left out; a status such as
+# Columns of the table; those without a trial are left out. A status such as
 # "failed: diverged" counts by its first word.
 STATUSES = ("waiting", "running", "preempted", "done", "stopped", "failed")
 UNREADABLE = "unreadable"
@@ -220,7 +220,7 @@ def describe_failures(groups: Sequence[GroupStatus], most: int | None = None) ->
 
     Args:
       groups: the groups of a sweep.
-      most: lines, of which the last counts the trials that are left out; None: all.
+      most: most lines; the last one counts the trials that are left out; None: all.
     """
     lines = []
     for g in groups:

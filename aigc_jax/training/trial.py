@@ -59,7 +59,7 @@ class Trial:
         """Open the loggers of config.run.log.
 
         Args:
-          first_step: the first step of which rows follow.
+          first_step: the step of the first row that follows.
           report: called with one line when a logger fails.
         """
         name = config_identity.hash_identity(self.config)

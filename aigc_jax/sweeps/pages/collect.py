@@ -74,7 +74,7 @@ class Collection:
       title: the name of the run, sweep or experiment.
       results: rows and trials.
       records: one for each trial of the results, in their order.
-      question: what the experiment asks, as text; "" if unknown.
+      question: the question of the experiment; "" if unknown.
       commands: command lines that made the rows.
       environments: contents of environment.json files.
       notes: sentences on what is missing.
@@ -151,7 +151,7 @@ def collect_runs(paths: Sequence[str | Path], metric: str = "") -> Collection:
         results,
         records,
         commands=list_commands(records),
-        notes=list_notes(results) if rows else ["There is no row yet."],
+        notes=list_notes(results) if rows else ["No row is written yet."],
         environments=[r.environment for r in records],
         folder=runs[0].path if len(runs) == 1 else None,
     )
@@ -342,7 +342,7 @@ def add_experiment(
 
 def summarize_environments(environments: Iterable[dict]) -> list[tuple[str, str]]:
     """Return (name, value) of versions, devices, platform, cores and commit; different
-    values are joined by commas.
+    values are separated by commas.
     """
     found: dict[str, dict[str, None]] = {}
     for environment in environments:

@@ -27,7 +27,7 @@ from aigc_jax.utils.text_table import Table, parse_markdown
 FOLDER = Path(__file__).parent
 PACKAGES = ("plotly", "jinja2")  # the extra "report"
 MOST_TRIALS = 1000  # lines of a table
-MOST_BASELINES = 12  # arms, each of which may be chosen as the baseline
+MOST_BASELINES = 12  # of the arms, which the reader chooses from
 MOST_COLUMNS = 8  # trials side by side in the table of configs
 MOST_VALUES = 30  # of a key in the table of configs
 MOST_KEYS = 200
@@ -252,7 +252,7 @@ def find_main_metric(collection: Collection, table: summary.Summary | None) -> i
 
 def list_differences(table: summary.Summary | None) -> list[list[dict[str, Any]]]:
     """Return the lines of the table of differences for each baseline, the first arm
-    alone where there are many; [] if there is nothing to compare.
+    alone of many; [] without a second arm.
     """
     if table is None or len(table.arms) < 2:
         return []

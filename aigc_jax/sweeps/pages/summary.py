@@ -74,7 +74,7 @@ def make_cells(
       column: the metric and the values of the comparable trials of each line.
       lines: the arms.
       seeds: {trial: its seed, or its name if it has none}.
-      results: of which the table is.
+      results: the rows and all trials.
     """
     best = tables.find_best(column, results)
     out = []

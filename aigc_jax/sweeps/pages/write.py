@@ -108,7 +108,7 @@ def write_final_report(
     report: Callable[[str], None],
     metric: str = "",
 ) -> None:
-    """Write the report at the end of a sweep, or report in one line why there is none.
+    """Write the report at the end of a sweep, or say in one line why it is missing.
 
     Args:
       folder: the directory of the sweep.

@@ -61,7 +61,7 @@ def open_loggers(run: RunInfo, report: FailureReport) -> list[GuardedLogger]:
     """Return the loggers that config.run.log names, without repetitions.
 
     Args:
-      run: the run of which they write the rows.
+      run: the run whose rows they write.
       report: called with one line when a logger fails. A logger that could not be
         opened for another trial is not opened: it may have waited for a network.
     """

@@ -11,7 +11,7 @@ from aigc_jax.utils.disk import describe_error
 
 
 class RunInfo(NamedTuple):
-    """The run of which a logger writes the rows."""
+    """The run whose rows a logger writes."""
 
     path: Path  # its directory
     config: ConfigDict

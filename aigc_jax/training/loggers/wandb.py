@@ -11,8 +11,8 @@ class WeightsAndBiases:
     """A run of the project aigc_jax ($WANDB_PROJECT: another one) with the hash of the
     trial as its id and the hash of its sweep as its group.
 
-    A resumed run appends to the run of this id. Rows that were sent before are ignored
-    there, since their step is not new.
+    A resumed run appends to the run of this id. Rows that were sent before are ignored,
+    since their step is not new.
     """
 
     def __init__(self, run: RunInfo) -> None:
