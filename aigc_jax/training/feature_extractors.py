@@ -130,6 +130,7 @@ def load_or_train_classifier(
     key = config_identity.hash_identity(
         configs.resolve_durations(config, dataset.spec.n_train, methods.examples_per_step(config))
     ) + hash_arrays_and_splits(dataset)
+    key += " ".join(configs.flatten_config(config))  # a config with other keys is not readable
     run = RunDir(
         cache_root / f"classifier_{data_name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     )

@@ -124,7 +124,7 @@ def trained(tmp_path_factory):
     """The sweep of `make demo`, smaller."""
     path = tmp_path_factory.mktemp("demo") / "sweep"
     small = dict(steps=20, nll_samples=10, batch_size=16)
-    run = dict(eval_every=5, sample_every=10, log_every=5, samples=4, tensorboard=False)
+    run = dict(eval_every=5, sample_every=10, log_every=5, samples=4, log=())
     keys = small | {f"run.{key}": value for key, value in run.items()}
     done(
         "sweep",
@@ -359,7 +359,7 @@ def test_text_run_shows_its_texts_at_each_step(open_page, tmp_path):
     keys |= {"data.name": "pydoc", "data.length": 16, "data.split": "80/10/10"}
     keys |= {"model.layers": 1, "model.heads": 2, "model.kv_heads": 2, "model.width": 16}
     keys |= {"model.context": 16, "schedule.warmup": 4, "run.eval_every": 5, "run.log_every": 5}
-    keys |= {"run.sample_every": 10, "run.tensorboard": False}
+    keys |= {"run.sample_every": 10, "run.log": ()}
     run = RunDir(tmp_path / "run")
     flags = [f"--config.{key}={value}" for key, value in keys.items()]
     done("train", "--config=gpt_shakespeare_cpu", *flags, f"--workdir={run.path}")

@@ -212,6 +212,11 @@ def test_runs_of_each_base_and_each_large_data_set(row, tmp_path, forget):
 
 # Internal tables: no config, flag or file name of a user selects an entry.
 INSIDE = {
+    "inference.app.SLIDERS",
+    "sweeps.pages.charts.COLOURS",
+    "sweeps.pages.charts.UNITS",
+    "sweeps.pages.charts.VALUES",
+    "sweeps.pages.samples.KINDS",
     "media.music.SEMITONES",
     "media.music.SHARPS",
     "media.music.ACCIDENTALS",

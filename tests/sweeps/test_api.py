@@ -135,10 +135,10 @@ def test_sweep_rows_form_a_table(sweep):
 
 
 def test_sweep_figure_displays_in_a_notebook_without_changing_its_backend(sweep):
-    before = matplotlib.get_backend()
+    before = matplotlib.get_backend(), matplotlib.pyplot.get_fignums()
     figure = sweep.figure()
     assert figure._repr_png_().startswith(b"\x89PNG")
-    assert matplotlib.get_backend() == before and not matplotlib.pyplot.get_fignums()
+    assert (matplotlib.get_backend(), matplotlib.pyplot.get_fignums()) == before
 
 
 def test_finished_sweep_starts_no_job(examples, monkeypatch):

@@ -24,6 +24,9 @@ pytestmark = pytest.mark.unit
 OPTIONS = {
     "data/records.py": {"--file_format", "--data_dir"},
     "inference/train.py": {"--xla_gpu_deterministic_ops"},
+    # Commands that a reader of a report may copy.
+    "sweeps/pages/collect.py": {"--experiment", "--workdir"},
+    "sweeps/pages/commands.py": {"--config", "--workdir"},
     "sweeps/engines/local.py": {"--query-gpu", "--format"},
     "sweeps/engines/slurm.py": {
         "--cpus-per-task",

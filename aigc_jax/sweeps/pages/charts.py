@@ -105,7 +105,7 @@ def group_arms(summary: Summary, best: str, best_mode: str) -> tuple[list[Group]
 
 def index_curves(rows: list[dict], varied: Sequence[str]) -> dict[tuple[str, str], Curves]:
     """Return {(split, metric): {trial: {step: value}}} of all numbers of the rows, as
-    `plots.extract_curves` does of one metric.
+    `curves.extract_curves` does of one metric.
     """
     skipped = {*NOT_METRICS, *varied}
     out: dict[tuple[str, str], Curves] = {}

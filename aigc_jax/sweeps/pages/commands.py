@@ -44,11 +44,11 @@ def format_train_command(origin: Origin | None, name: str) -> str:  # "" if unkn
       origin: the file of its config, and the changes.
       name: the name of the trial.
     """
-    config = _PARTS.split(origin.config)[0] if origin else ""
-    if origin is None or not config.endswith(".py"):
+    file = _PARTS.split(origin.config)[0] if origin else ""
+    if origin is None or not file.endswith(".py"):
         return ""
     flags = [f"--config.{key}={format_value(value)}" for key, value in origin.changes.items()]
-    words = [PROGRAM, "train", f"--config={config}", *flags, f"--workdir=runs/{name}"]
+    words = [PROGRAM, "train", f"--config={file}", *flags, f"--workdir=runs/{name}"]
     command = " ".join(map(shlex.quote, words))
     return command if len(command) <= MOST_CHARACTERS else ""
 
