@@ -143,7 +143,10 @@ OF_DIFFERENCES = ("wasserstein", "hinge", "relativistic_average")
 
 def may_stay(name: str, values) -> bool:
     """Whether a step may leave the parameter as it is."""
-    if values.get("loss") in OF_DIFFERENCES and re.fullmatch(r"params/d/\w*Dense_\d/bias", name):
+    # All biases of a discriminator without activation add a constant to its logits.
+    linear = values.get("model.d.activation") == "identity"
+    bias = r"params/d/.*/bias" if linear else r"params/d/\w*Dense_\d/bias"
+    if values.get("loss") in OF_DIFFERENCES and re.fullmatch(bias, name):
         return True
     # Float32 beside 1 has steps of 6e-8: a gradient below 0.006 is rounded away.
     return values.get("optimizer") == "sgd" and name.endswith("/scale")
