@@ -34,11 +34,10 @@ def convert_value(key: Key, value: Any) -> Any:  # of key.type, or UserError
     """
     name = f"config.{key.name}"
     value = _convert_type(key.type, value, f"{name} = {short_repr(value)}", name)
+    for entry in value if key.type == NAMES else ():
+        is_single = value.count(entry) == 1
+        require(is_single, f"{name} = {short_repr(value)} names {short_repr(entry)} more than once")
     for place, entry in _list_entries(value):
-        repeated = key.type == NAMES and value.count(entry) > 1
-        require(
-            not repeated, f"{name} = {short_repr(value)} names {short_repr(entry)} more than once"
-        )
         if key.allowed:
             choose(key.allowed, entry, name + place)
         _check_range(key, entry, f"{name}{place} = {short_repr(entry)}")

@@ -148,6 +148,15 @@ def draw_from_image(
     return np.asarray(run.compiled(sampler)(run.state, sample_key(run, seed), batch))
 
 
+def check_image_request(num: int, latents: dict[int, float] | None) -> None:
+    """Raise a UserError unless one sample is drawn of an image, without set latents."""
+    require(num == 1, f"{mark_argument('num')}={num} must be 1 for one image")
+    require(
+        not latents,
+        f"{mark_argument('latent')} and {mark_argument('input')} are mutually exclusive",
+    )
+
+
 def needs_label(run: Any) -> bool:
     """Return whether the samplers of a run that use examples read their labels."""
     return bool(run.config.get("conditional"))

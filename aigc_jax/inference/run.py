@@ -259,7 +259,7 @@ class Run:
         )
         with self.convert_memory_errors(f"a smaller {mark_argument('num')}"):
             if image is not None:
-                require(num == 1, f"{mark_argument('num')}={num} must be 1 for one image")
+                conditioning.check_image_request(num, latents)
                 samples = conditioning.draw_from_image(self, what, image, seed, label)
             elif latents:
                 samples = conditioning.draw_with_latents(self, what, num, seed, label, latents)

@@ -3,7 +3,7 @@ panel of the figure.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.presentation import (
@@ -15,7 +15,12 @@ from aigc_jax.sweeps.presentation import (
     shorten_keys,
     shorten_middle,
 )
-from aigc_jax.sweeps.statistics import PairedDifference, final_values, paired_differences
+from aigc_jax.sweeps.statistics import (
+    MOST_SEEDS,
+    PairedDifference,
+    final_values,
+    paired_differences,
+)
 from aigc_jax.sweeps.tables import (
     choose_table_split,
     format_markdown_table,
@@ -29,6 +34,24 @@ from aigc_jax.utils.quantities import format_count, format_number
 
 MOST_ARMS = 30  # in the panel of a figure
 MOST_CHARACTERS = 40  # of the name of an arm beside the panel
+
+
+class Differences(NamedTuple):
+    """The differences of all arms to the baseline.
+
+    Attributes:
+      metric: "split/name".
+      baseline: values of the varied keys of the baseline.
+      varied: the varied keys.
+      direction: "min" if less of the metric is better, "max" if more, "" if unknown.
+      records: one for each other arm.
+    """
+
+    metric: str
+    baseline: tuple
+    varied: list[str]
+    direction: str
+    records: list[PairedDifference]
 
 
 def infer_trials(results: Results) -> Results:
@@ -65,14 +88,13 @@ def choose_difference_metric(results: Results) -> str:  # "split/name"
     return f"{split}/{best if best in names else names[0]}"
 
 
-def compute_differences(
-    results: Results,
-) -> tuple[str, tuple, list[PairedDifference]]:  # metric, baseline, records
-    """Return the metric, the arm of the baseline, and the differences of all others, of
-    the trials that are in the means of the table.
+def compute_differences(results: Results) -> Differences:
+    """Return the differences to the baseline of the results' view, of the trials that
+    are in the means of the table.
     """
-    results, metric = infer_trials(results), choose_difference_metric(infer_trials(results))
-    split, varied = metric.partition("/")[0], results.varied
+    results = infer_trials(results)
+    metric, varied = choose_difference_metric(results), results.varied
+    split, _, name = metric.partition("/")
     arms = group_trials_by_values(results.trials, varied)
     require(varied, f"{mark_argument('baseline')} needs a sweep of several arms")
     baseline = find_arm(results.view.baseline, arms, varied)
@@ -89,33 +111,31 @@ def compute_differences(
     )
     records = {r.arm: r for r in paired_differences(rows, metric, baseline, varied)}
     absent = lambda arm: PairedDifference(arm, None, None, None, 0, None, None, None)
-    return metric, baseline, [records.get(arm, absent(arm)) for arm in arms if arm != baseline]
+    others = [records.get(arm, absent(arm)) for arm in arms if arm != baseline]
+    direction = find_direction(name, results.best, results.mode)
+    return Differences(metric, baseline, varied, direction, others)
 
 
-def format_differences(results: Results) -> str:  # Markdown
+def format_differences(found: Differences) -> str:  # Markdown
     """Return a table of the differences to the baseline, with a note below."""
-    metric, baseline, records = compute_differences(results)
-    results = infer_trials(results)
-    split, _, name = metric.partition("/")
     header = [
-        *shorten_keys(results.varied),
-        f"difference of {split} {name}",
+        *shorten_keys(found.varied),
+        f"difference of {found.metric.replace('/', ' ')}",
         "95 % interval",
         "n",
         "p",
         "p (Holm)",
         "n for 80 % power",
     ]
-    table = format_markdown_table(header, [_format_record(record) for record in records])
-    direction = find_direction(name, results.best, results.mode)
-    better = dict(min=" (below 0 is better)", max=" (above 0 is better)").get(direction, "")
-    tested = sum(record.p is not None for record in records)
+    table = format_markdown_table(header, map(_format_record, found.records))
+    better = dict(min=" (below 0 is better)", max=" (above 0 is better)").get(found.direction, "")
+    tested = sum(record.p is not None for record in found.records)
     note = (
-        f"Difference of each arm to {name_arm(baseline, results.varied)}{better}: mean over the n "
-        "seeds that both have, paired; interval and two-sided p by Student's t of n - 1 degrees "
-        f"of freedom; p (Holm) is corrected for {format_count(tested, 'comparison')}. n for 80 % "
-        "power: seeds with which this difference would have p < 0.05 with a probability of 80 %, "
-        "if it and its standard deviation were the true ones."
+        f"Difference of each arm to {name_arm(found.baseline, found.varied)}{better}: mean over "
+        "the n seeds that both have, paired; interval and two-sided p by Student's t of n - 1 "
+        f"degrees of freedom; p (Holm) is corrected for {format_count(tested, 'comparison')}. n "
+        "for 80 % power: seeds with which this difference would have p < 0.05 with a probability "
+        "of 80 %, if it and its standard deviation were the true ones."
     )
     return f"\n{table}\n{note}\n"
 
@@ -126,7 +146,7 @@ def _format_record(record: PairedDifference) -> list[str]:
     interval = ""
     if record.low is not None and record.high is not None:
         interval = f"[{format_number(record.low)}, {format_number(record.high)}]"
-    power = "" if record.p is None else "over 1,000,000"
+    power = "" if record.p is None else f"over {MOST_SEEDS:,}"
     return [
         *map(format_cell, record.arm),
         "" if record.mean is None else format_number(record.mean),
@@ -138,13 +158,11 @@ def _format_record(record: PairedDifference) -> list[str]:
     ]
 
 
-def draw_differences(results: Results, axes: Any) -> None:
+def draw_differences(found: Differences, axes: Any) -> None:
     """Plot the differences to the baseline with their 95 % intervals, one arm a line,
     each with n and the p value of Holm's correction.
     """
-    metric, baseline, records = compute_differences(results)
-    varied = infer_trials(results).varied
-    shown = records[:MOST_ARMS]
+    shown = found.records[:MOST_ARMS]
     axes.axvline(0, color="black", linewidth=0.8)
     for place, record in enumerate(shown):
         if record.mean is None:
@@ -153,9 +171,9 @@ def draw_differences(results: Results, axes: Any) -> None:
         if record.low is not None and record.high is not None:
             ends = [[record.mean - record.low], [record.high - record.mean]]
         axes.errorbar(record.mean, place, xerr=ends, fmt="o", markersize=4, capsize=2, color="0.2")
-    axes.set_yticks(range(len(shown)), [_label(r, varied) for r in shown], fontsize=7)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=metric.replace("/", " ") + ", difference")
-    name = shorten_middle(name_arm(baseline, varied), MOST_CHARACTERS)
+    axes.set_yticks(range(len(shown)), [_label(r, found.varied) for r in shown], fontsize=7)
+    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=found.metric.replace("/", " ") + ", difference")
+    name = shorten_middle(name_arm(found.baseline, found.varied), MOST_CHARACTERS)
     axes.set_title(escape_mathtext(f"to {name}"), fontsize=8)
     axes.grid(alpha=0.3, axis="x")
 
@@ -167,23 +185,21 @@ def _label(record: PairedDifference, varied: Sequence[str]) -> str:
     return f"{escape_mathtext(name)}\nn = {record.n}{p}"
 
 
-def describe_differences(results: Results) -> list[str]:  # notes
+def describe_differences(found: Differences) -> list[str]:  # notes
     """Return notes on the panel of differences."""
-    _, _, records = compute_differences(results)
     out = ["Differences: paired by seed, 95 % intervals by Student's t, p with Holm's correction."]
-    if len(records) > MOST_ARMS:
-        out.append(f"The first {MOST_ARMS} of {len(records)} differences; all are in the table.")
+    if len(found.records) > MOST_ARMS:
+        shown = f"The first {MOST_ARMS} of {len(found.records)} differences"
+        out.append(f"{shown}; all are in the table.")
     return out
 
 
-def tabulate_differences(results: Results) -> list[dict]:
+def tabulate_differences(found: Differences) -> list[dict]:
     """Return the rows behind the panel of differences."""
-    metric, _, records = compute_differences(results)
-    varied = infer_trials(results).varied
     return [
-        dict(panel="differences", **dict(zip(varied, record.arm, strict=True)))
-        | dict(metric=metric, statistic="paired difference", value=record.mean)
+        dict(panel="differences", **dict(zip(found.varied, record.arm, strict=True)))
+        | dict(metric=found.metric, statistic="paired difference", value=record.mean)
         | dict(low=record.low, high=record.high, n=record.n, interval="student")
         | dict(p=record.p, p_holm=record.p_holm, n_for_power=record.n_for_power)
-        for record in records
+        for record in found.records
     ]

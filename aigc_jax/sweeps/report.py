@@ -134,7 +134,9 @@ def make_table(
     if own and experiment is not None and experiment.caption:
         notes = [experiment.caption, *notes]
     out += "".join(f"\n{escape_markdown(note)}\n" for note in notes)
-    return out + (differences.format_differences(results) if results.view.baseline else "")
+    if results.view.baseline:
+        out += differences.format_differences(differences.compute_differences(results))
+    return out
 
 
 def choose_figure(
@@ -301,15 +303,16 @@ def choose_default_figure(results: Results) -> plots.Drawing:
 def add_differences(drawing: plots.Drawing, results: Results) -> plots.Drawing:
     """Return a figure with a panel of the differences to the baseline on the right."""
     tabulate = drawing.tabulate or list
+    found = differences.compute_differences(results)
 
     def draw(axes: Any) -> None:
         drawing.draw(axes[0])
-        differences.draw_differences(results, axes[1])
+        differences.draw_differences(found, axes[1])
 
     return drawing._replace(
         draw=draw,
         size=(drawing.size[0] + 4, drawing.size[1]),
         panels=(1, 2),
-        notes=[*drawing.notes, *differences.describe_differences(results)],
-        tabulate=lambda: tabulate() + differences.tabulate_differences(results),
+        notes=[*drawing.notes, *differences.describe_differences(found)],
+        tabulate=lambda: tabulate() + differences.tabulate_differences(found),
     )

@@ -188,6 +188,8 @@ def test_an_uploaded_example_is_reconstructed_as_the_example(make_page, tmp_path
     assert np.abs(image - example).max() < 1.01 / 255  # rounded to 255 levels, of 16
     np.testing.assert_array_equal((image + 1) * 8 % 1, 0)
     again = run.draw(what="reconstruction", image=image)[0]
+    with pytest.raises(UserError, match="latent and input are mutually exclusive"):
+        run.draw(what="reconstruction", image=image, latents={0: 1.0})
     np.testing.assert_allclose(again, [example, right], atol=2.01 / 255)  # one level apart
 
 

@@ -301,7 +301,7 @@ def test_figure_of_differences_names_n_and_p(sweep):
     labels = [label.get_text() for label in axes.get_yticklabels()]
     records = differences.compute_differences(
         results._replace(view=make_presentation(baseline="0.01"))
-    )[2]
+    ).records
     assert labels == [f"lr = {r.arm[0]:g}\nn = {r.n}, p = {r.p_holm:.2g}" for r in records]
     assert "Differences: paired by seed, 95 % intervals by Student's t" in notes
 

@@ -1,6 +1,5 @@
 """Command lines that train a trial again."""
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +7,6 @@ from typing import Any, NamedTuple
 from aigc_jax.utils.errors import PROGRAM
 
 MOST_CHARACTERS = 4000  # of a command
-_PARTS = re.compile(r", based on ")
 
 
 class Origin(NamedTuple):
@@ -44,7 +42,7 @@ def format_train_command(origin: Origin | None, name: str) -> str:  # "" if unkn
       origin: the file of its config, and the changes.
       name: the name of the trial.
     """
-    file = _PARTS.split(origin.config)[0] if origin else ""
+    file = origin.config.partition(", based on ")[0] if origin else ""
     if origin is None or not file.endswith(".py"):
         return ""
     flags = [f"--config.{key}={format_value(value)}" for key, value in origin.changes.items()]
