@@ -12,7 +12,7 @@ MOST_CHARACTERS = 4000  # of a command
 class Origin(NamedTuple):
     """A config file and the keys that a trial changes in it."""
 
-    config: str  # the path of the file; "" or "ConfigDict": no file
+    source: str  # "a.py" or "a.py, based on b.py"; "" or "ConfigDict": no file
     changes: Mapping[str, Any]
 
     def with_changes(self, values: Mapping[str, Any], keys: Iterable[str]) -> "Origin":
@@ -21,7 +21,7 @@ class Origin(NamedTuple):
         if values.get("seed") is not None:
             more["seed"] = values["seed"]
         named = {key.removeprefix("config."): value for key, value in more.items()}
-        return Origin(self.config, {**self.changes, **named})
+        return Origin(self.source, {**self.changes, **named})
 
 
 def read_run_origin(config_json: Mapping[str, Any]) -> Origin:
@@ -42,7 +42,7 @@ def format_train_command(origin: Origin | None, name: str) -> str:  # "" if unkn
       origin: the file of its config, and the changes.
       name: the name of the trial.
     """
-    file = origin.config.partition(", based on ")[0] if origin else ""
+    file = origin.source.partition(", based on ")[0] if origin else ""
     if origin is None or not file.endswith(".py"):
         return ""
     flags = [f"--config.{key}={format_value(value)}" for key, value in origin.changes.items()]
