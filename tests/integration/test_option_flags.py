@@ -180,12 +180,15 @@ def config_of(base, values):
 
 
 def same_rows(one, other, tolerance):
-    """Assert equal steps and splits, and values equal up to `tolerance`."""
+    """Assert equal steps and splits, and values equal up to `tolerance`; an accuracy up
+    to one of the 16 examples, whose logit may be next to the boundary.
+    """
     assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in other]
     for a, b in zip(one, other, strict=True):
         assert a.keys() == b.keys()
         for key in a.keys() - {"split"}:
-            assert a[key] == pytest.approx(b[key], rel=tolerance, abs=tolerance), (
+            allowed = max(tolerance, 1 / 16) if "accuracy" in key else tolerance
+            assert a[key] == pytest.approx(b[key], rel=tolerance, abs=allowed), (
                 key,
                 a["step"],
                 a["split"],
