@@ -116,6 +116,12 @@ def test_set_latents_replace_those_of_the_prior_alone(name, make_page):
     few, many = (run.draw(n, "prior", 5, latents={size - 1: 2.5}) for n in (2, 20))
     np.testing.assert_array_equal(few, many[:2])  # however many are drawn
     assert (few[0] != one[0]).any() and (few[0] != few[1]).any()
+    none = run.programs.draw(
+        run.states, "prior", 2, seed=5, latents=np.full(size, np.nan, np.float32)
+    )
+    np.testing.assert_allclose(
+        none, run.programs.draw(run.states, "prior", 2, seed=5), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
