@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from image_files import photo
 from PIL import Image
 from runs import close, compile_programs, train, train_steps, trials
 from tiny_configs import METHODS, dataset, methods_of, resolved, tiny
@@ -339,6 +340,7 @@ def test_arrays_that_are_not_images_have_figures_or_are_refused(tmp_path, capsys
     )
     train([config], [tmp_path / "run"])
     png, npy = tmp_path / "x.png", tmp_path / "x.npy"
+    (tmp_path / "image.png").write_bytes(photo())
     for what, shape in dict(latents=(3, 3), log_likelihood=()).items():
         words = ["sample", f"--workdir={tmp_path / 'run'}", f"--what={what}", "--num=4"]
         assert cli.main([*words, f"--out={png}"]) == 0
@@ -347,6 +349,9 @@ def test_arrays_that_are_not_images_have_figures_or_are_refused(tmp_path, capsys
         before = png.read_bytes()
         assert cli.main([*words, f"--out={png}"]) == 0 and png.read_bytes() == before
         assert cli.main([*words, f"--out={npy}"]) == 0 and np.load(npy).shape == (4, *shape)
+        words = [*words[:-1], f"--input={tmp_path / 'image.png'}"]  # one instead of examples
+        assert cli.main([*words, f"--out={png}"]) == 0 and png.read_bytes() != before
+        assert cli.main([*words, f"--out={npy}"]) == 0 and np.load(npy).shape == (1, *shape)
     # a sampler without a figure names the files that it writes
     sampler = functools.partial(vae.Sampler, conditioned=True)
     monkeypatch.setattr(vae, "Sampler", lambda draw, **_: sampler(draw))
