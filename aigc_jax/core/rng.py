@@ -18,6 +18,11 @@ def fold_in(key: Array, *numbers: ArrayLike) -> Array:
     return key
 
 
+def sample_key(key: Array, seed: ArrayLike) -> Array:  # [], [] -> []
+    """Return the key of the samples of a user's seed, by the key of a state."""
+    return fold_in(key, SAMPLE, seed)
+
+
 def normal_by_index(
     key: Array, index: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
 ) -> Array:  # [B] -> [B, *shape]

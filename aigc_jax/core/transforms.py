@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aigc_jax.core import axes
 from aigc_jax.core.method import PyTree
-from aigc_jax.core.rng import SAMPLE, fold_in
+from aigc_jax.core.rng import sample_key
 
 
 def trace_once(f: Callable) -> Callable:  # jitted and inlined
@@ -103,12 +103,13 @@ def sample_batch(
     sampler: Callable,
     take_rows: Callable,
     constrain_batch: Callable[[PyTree], PyTree] = lambda batch: batch,
-) -> Callable:  # (state, arrays, seed, rows [B], index [B], class [B]) -> [B, ...]
-    """Return (state, arrays, seed, rows [B], index [B], class [B]) -> samples [B, ...],
-    conditioned on these rows of the arrays, or of these classes.
+) -> Callable:  # (state, arrays, seed, rows [B], places) -> [B, ...]
+    """Return (state, arrays, seed, rows [B], places) -> samples [B, ...], conditioned
+    on these rows of the arrays, or of these classes. The places are {"index": [B],
+    "class": [B]}, and "latents" [B, Z] for a sampler whose latents are set.
 
-    A sample depends only on the state's key, the user's seed, its index and its row or
-    class, not on how many are drawn at once.
+    A sample depends only on the state's key, the user's seed, its index, its row or
+    class and its latents, not on how many are drawn at once.
 
     Args:
       sampler: (state, key, batch) -> samples, as `Sampler.draw`.
@@ -116,10 +117,10 @@ def sample_batch(
       constrain_batch: shards a batch over the devices; by default the identity.
     """
 
-    def run(state, arrays, seed, rows, index, label):
-        places = constrain_batch({"rows": rows, "index": index, "class": label})
+    def run(state, arrays, seed, rows, places):
+        places = constrain_batch({"rows": rows} | places)
         batch = constrain_batch(take_rows(arrays, places.pop("rows"))) | places
-        return sampler(state, fold_in(state.key, SAMPLE, seed), batch)
+        return sampler(state, sample_key(state.key, seed), batch)
 
     return run
 

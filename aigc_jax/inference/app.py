@@ -79,12 +79,16 @@ class PageFunctions:
         return self.run.programs.method.samplers
 
     def find_drawable_samplers(self) -> list[str]:
-        """Return the names of the samplers whose samples are images or points."""
+        """Return the names of the samplers whose samples are images or points, or are
+        drawn as a figure.
+        """
         spec = self.run.spec
         if spec.kind not in ("image", "points"):
             return []
-        shapes = {name: self.run.sample_shape(name) for name in self.samplers}
-        return [name for name, shape in shapes.items() if images.is_drawable(shape, spec)]
+        is_drawn = lambda name: (
+            self.samplers[name].figure or images.is_drawable(self.run.sample_shape(name), spec)
+        )
+        return list(filter(is_drawn, self.samplers))
 
     def find_upload_samplers(self) -> list[str]:
         """Return the names of the samplers that can use an uploaded image."""

@@ -168,7 +168,8 @@ class Page:
                     SPLITS, value="test", label="Split of the examples", visible=examples
                 )
                 count = 2 * classes if 0 < classes <= 32 else 16  # full rows of the grid
-                num = gr.Slider(1, 64, value=count, step=1, label="Number of samples")
+                most_samples = app.MOST_SAMPLES
+                num = gr.Slider(1, most_samples, value=count, step=1, label="Number of samples")
                 seed, button = self.add_seed()
                 sliders, other, reset = self.add_latents(first, most)
             with gr.Column(scale=3, min_width=300, elem_classes="outputs first"):
@@ -272,7 +273,7 @@ class Page:
                 )
                 image = self.add_image("Input and output")
                 command = self.add_command()
-                above = "Above the input, below its reconstruction. "
+                above = "A reconstruction is below its input. "
                 gr.Markdown(
                     above * ("reconstruction" in samplers)
                     + "The command is for the directory of the image."

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aigc_jax.core.rng import SAMPLE, fold_in
+from aigc_jax.core.rng import sample_key
 from aigc_jax.data.dataset import Spec
 from aigc_jax.data.decoding import FORMATS, try_decode_image
 from aigc_jax.methods.decoding import check_range
@@ -79,42 +79,22 @@ def draw_latents(
     """Return the latents of the first sample of a seed, before any of them is set."""
     sampler = run.programs.method.samplers[what]
     batch = {"index": np.array([label or 0], np.int32)}
-    return np.asarray(run.compiled(sampler.latents)(run.state, sample_key(run, seed), batch))[0]
+    key = sample_key(run.state.key, seed)
+    return np.asarray(run.compiled(sampler.latents)(run.state, key, batch))[0]
 
 
-def draw_with_latents(
-    run: Any, what: str, num: int, seed: int, label: int | None, latents: dict[int, float]
-) -> np.ndarray:  # -> [num, ...]
-    """Return samples whose latents have these values; all others are drawn as without
-    them.
-
-    Args:
-      run: the run.
-      what: name of a sampler with latents.
-      num: number of samples.
-      seed: the user's seed.
-      label: class of all samples; None: the index modulo the number of classes.
-      latents: {latent: value}, the same for all samples.
-
-    Raises:
-      UserError: the sampler has no such latent, or a value is out of range.
+def make_latents(
+    run: Any, what: str, latents: dict[int, float]
+) -> np.ndarray:  # -> [Z], NaN for the latents that are drawn
+    """Return the latents {latent: value} of a run's sampler as `Programs.draw` has
+    them. Raise a UserError if the sampler has no such latent, or a value is out of
+    range.
     """
     check_latents(run, what, latents)
-    sampler = run.programs.method.samplers[what]
-    row = np.full(count_latents(run, what), np.nan, np.float32)
+    out = np.full(count_latents(run, what), np.nan, np.float32)
     for i, value in latents.items():
-        row[i] = value
-    stride, first = (1, 0) if label is None else (sampler.classes, label)
-    batch_size, parts = run.config.batch_size, []
-    for done in range(0, num, batch_size):
-        index = first + stride * np.arange(done, done + batch_size, dtype=np.int32)
-        batch = {
-            "index": index,
-            "class": index % max(sampler.classes, 1),
-            "latents": np.tile(row, (batch_size, 1)),
-        }
-        parts.append(run.compiled(sampler)(run.state, sample_key(run, seed), batch))
-    return np.concatenate(parts)[:num]
+        out[i] = value
+    return out
 
 
 def draw_from_image(
@@ -145,7 +125,7 @@ def draw_from_image(
     )
     one = np.array([label or 0], np.int32)
     batch = {"x": image[None], "index": np.zeros(1, np.int32), "class": one, "label": one}
-    return np.asarray(run.compiled(sampler)(run.state, sample_key(run, seed), batch))
+    return np.asarray(run.compiled(sampler)(run.state, sample_key(run.state.key, seed), batch))
 
 
 def check_image_request(num: int, latents: dict[int, float] | None) -> None:
@@ -160,11 +140,6 @@ def check_image_request(num: int, latents: dict[int, float] | None) -> None:
 def needs_label(run: Any) -> bool:
     """Return whether the samplers of a run that use examples read their labels."""
     return bool(run.config.get("conditional"))
-
-
-def sample_key(run: Any, seed: int) -> jax.Array:  # -> []
-    """Return the key of a seed's samples, as `core.transforms.sample_batch` has it."""
-    return fold_in(run.state.key, SAMPLE, np.uint32(seed))
 
 
 def read_image(path: str | Path, spec: Spec) -> np.ndarray:  # -> float32 [*shape] in [-1, 1]

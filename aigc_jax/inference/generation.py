@@ -7,7 +7,7 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
-from aigc_jax.core.rng import SAMPLE, fold_in
+from aigc_jax.core.rng import sample_key
 from aigc_jax.methods.decoding import PLAIN, SamplingParams, check_range
 from aigc_jax.methods.text_decoder import TextDecoder
 from aigc_jax.utils.errors import UserError, mark_argument, require
@@ -106,7 +106,7 @@ def stream_continuations(
         )
     streams = [tokenizer.make_stream_decoder() for _ in prompts]
     for tokens in writer.stream_tokens(
-        encoded, max_tokens, fold_in(run.state.key, SAMPLE, seed), first_index
+        encoded, max_tokens, sample_key(run.state.key, seed), first_index
     ):
         yield [stream(row[row >= 0]) for stream, row in zip(streams, tokens, strict=True)]
 

@@ -261,12 +261,11 @@ class Run:
             if image is not None:
                 conditioning.check_image_request(num, latents)
                 samples = conditioning.draw_from_image(self, what, image, seed, label)
-            elif latents:
-                samples = conditioning.draw_with_latents(self, what, num, seed, label, latents)
             else:
+                z = conditioning.make_latents(self, what, latents) if latents else None
                 programs = self.full_programs if sampler.conditioned else self.programs
                 samples = programs.draw(
-                    self.states, what, num, split, seed, stride=each, first=first
+                    self.states, what, num, split, seed, stride=each, first=first, latents=z
                 )[0]
         return images.quantize_as_saved(samples, self.spec) if sampler.is_image else samples
 

@@ -127,26 +127,32 @@ def draw_separability(run: "Run", request: Request) -> Sheet:
 
 
 def draw_latents(run: "Run", request: Request) -> Sheet:
-    """Draw the latents of examples (draw, mean, log variance) by class."""
-    split = request.split or "test"
+    """Draw the latents of examples (draw, mean, log variance) by class, or those of an
+    image among them.
+    """
+    split, has_image = request.split or "test", request.image is not None
     start, count = run.full_programs.dataset.splits[split]
-    num = min(LATENTS, count) if request.num is None else request.num
-    latents = draw_samples(run, request, num, split)
-    title = make_title(run, request, split if request.image is None else "")
+    num = min(LATENTS, count) if request.num is None or has_image else request.num
+    latents = draw_samples(run, request, request.num if has_image else num, split)
+    title = make_title(run, request, split)
 
     def save(path: Path, origin: dict[str, str]) -> None:
-        dataset = run.full_programs.dataset
+        dataset, shown = run.full_programs.dataset, latents
         batch = dataset.take(dataset.arrays, start + permute_fixed(np.arange(num), count))
-        has_labels = "label" in batch and request.image is None
-        labels = np.asarray(batch["label"]) if has_labels else None
-        spread = np.exp(0.5 * latents[:, 2])
-        latent_plots.save_latents(path, latents[:, 1], spread, labels, origin, title)
+        labels = np.asarray(batch["label"]) if "label" in batch else None
+        if has_image:
+            examples = run.draw(num, request.what, request.seed, split)
+            shown = np.concatenate([examples, latents])
+        spread = np.exp(0.5 * shown[:, 2])
+        latent_plots.save_latents(path, shown[:, 1], spread, labels, origin, title, has_image)
 
     return Sheet(latents, save)
 
 
 def draw_log_likelihood(run: "Run", request: Request) -> Sheet:
-    """Draw the log likelihoods of a split, with those of the training split."""
+    """Draw the log likelihoods of a split, or of an image, with those of the training
+    split.
+    """
     split = request.split or "test"
     values = draw_samples(run, request, request.num, split)
     title = make_title(run, request)
@@ -154,7 +160,8 @@ def draw_log_likelihood(run: "Run", request: Request) -> Sheet:
     def save(path: Path, origin: dict[str, str]) -> None:
         sets: dict[str, Any] = {split if request.image is None else "image": values}
         if split != "train" or request.image is not None:
-            sets["train"] = run.draw(len(values), request.what, request.seed, "train")
+            num = len(values) if request.image is None else None
+            sets["train"] = run.draw(num, request.what, request.seed, "train")
         name = f"log p(x), nats ({run.config.nll_samples:,} importance samples)"
         latent_plots.save_histograms(path, sets, name, origin, title)
 

@@ -17,8 +17,9 @@ def save_latents(
     labels: np.ndarray | None,
     origin: dict[str, str],
     title: str = "",
-) -> None:  # [N, Z] each, labels [N]
-    """Write a scatter plot of latents, coloured by class.
+    has_image: bool = False,
+) -> None:  # [N, Z] each, labels [N], or [N - 1] with an image
+    """Write a scatter plot of the latents of examples, coloured by class.
 
     Of two latents, the means; of more, the projection of the means to their first two
     principal components, whose shares of the variance name the axes; of one, the mean
@@ -28,17 +29,23 @@ def save_latents(
       path: the PNG file.
       means: means [N, Z] of the approximate posteriors.
       deviations: their standard deviations [N, Z].
-      labels: classes [N]; None: the data have none.
+      labels: classes of the examples; None: the data have none.
       origin: {name: text}, such as `provenance_marks.describe_origin`.
       title: title of the figure.
+      has_image: whether the last is no example but an image, which a star marks.
     """
     points, names = project_latents(means, deviations)
     figure = make_figure(6.6, 5)
     axes = figure.subplots()
+    examples = points[: len(points) - has_image]
+    if has_image:
+        axes.scatter(*points[-1], s=150, marker="*", color="black", label="the image", zorder=3)
     if labels is None:
-        axes.scatter(points[:, 0], points[:, 1], s=7, linewidths=0, alpha=0.8)
+        axes.scatter(examples[:, 0], examples[:, 1], s=7, linewidths=0, alpha=0.8)
+        if has_image:
+            axes.legend(fontsize=7)
     else:
-        _draw_classes(axes, points, labels)
+        _draw_classes(axes, examples, labels)
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)

@@ -5,6 +5,7 @@ panel of the figure.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from aigc_jax.sweeps.bare_rows import infer_trials
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.presentation import (
     escape_mathtext,
@@ -54,27 +55,6 @@ class Differences(NamedTuple):
     records: list[PairedDifference]
 
 
-def infer_trials(results: Results) -> Results:
-    """Return results with trials and varied keys, which rows without trials.json imply:
-    the columns between `trial` and `seed`. Raise a UserError for rows without them.
-    """
-    if results.trials:
-        return results
-    columns = list(results.rows[0]) if results.rows else []
-    require(
-        {"trial", "seed", "step", "split"} <= set(columns)
-        and columns.index("trial") < columns.index("seed"),
-        f"{mark_argument('baseline')} needs rows with the columns trial, varied keys, seed, step "
-        f"and split, and these have {', '.join(columns) or 'none'}",
-    )
-    varied = columns[columns.index("trial") + 1 : columns.index("seed")]
-    trials = {
-        row["trial"]: {key: row[key] for key in ("trial", *varied, "seed")} | dict(status="done")
-        for row in results.rows
-    }
-    return results._replace(trials=list(trials.values()), varied=varied)
-
-
 def choose_difference_metric(results: Results) -> str:  # "split/name"
     """Return the metric of the differences: that of the results, else
     config.best_metric or the first of the table, in the table's split.
@@ -88,11 +68,21 @@ def choose_difference_metric(results: Results) -> str:  # "split/name"
     return f"{split}/{best if best in names else names[0]}"
 
 
-def compute_differences(results: Results) -> Differences:
+def compute_differences(results: Results, part_column: str = "") -> Differences:
     """Return the differences to the baseline of the results' view, of the trials that
     are in the means of the table.
+
+    Args:
+      results: the results; trials that they lack are inferred from the rows.
+      part_column: as in `infer_trials`.
     """
-    results = infer_trials(results)
+    columns = list(results.rows[0]) if results.rows else []
+    require(
+        results.trials or {"seed", "step", "split"} <= set(columns),
+        f"{mark_argument('baseline')} needs rows with the columns seed, step and split, and these "
+        f"have {', '.join(columns) or 'none'}",
+    )
+    results = infer_trials(results, part_column)
     metric, varied = choose_difference_metric(results), results.varied
     split, _, name = metric.partition("/")
     arms = group_trials_by_values(results.trials, varied)

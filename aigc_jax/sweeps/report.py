@@ -135,7 +135,8 @@ def make_table(
         notes = [experiment.caption, *notes]
     out += "".join(f"\n{escape_markdown(note)}\n" for note in notes)
     if results.view.baseline:
-        out += differences.format_differences(differences.compute_differences(results))
+        column = experiment.column if experiment else ""
+        out += differences.format_differences(differences.compute_differences(results, column))
     return out
 
 

@@ -243,14 +243,40 @@ def compare_arms(
     values: Mapping[tuple, Mapping[int, float]], baseline: tuple
 ) -> list[PairedDifference]:  # in the order of the arms
     """Return the `paired_differences` of {arm: {seed: value}}."""
-    reference = values[baseline]
-    out = [
-        _compare_pairs(arm, [own[seed] - reference[seed] for seed in own if seed in reference])
-        for arm, own in values.items()
-        if arm != baseline
-    ]
-    adjusted = iter(adjust_holm([record.p for record in out if record.p is not None]))
-    return [r if r.p is None else r._replace(p_holm=next(adjusted)) for r in out]
+    return compare_to_baselines(values, [baseline])[0]
+
+
+def compare_to_baselines(
+    values: Mapping[tuple, Mapping[int, float]], baselines: Sequence[tuple]
+) -> list[list[PairedDifference]]:  # for each baseline, in the order of the arms
+    """Return the `paired_differences` of {arm: {seed: value}} to each baseline. Two
+    baselines are compared once: the difference b - a is -(a - b), with the same p.
+    """
+    found: dict[tuple[tuple, tuple], PairedDifference] = {}
+    for baseline in baselines:
+        reference = values[baseline]
+        for arm, own in values.items():
+            if (baseline, arm) in found:
+                found[arm, baseline] = _negate(found[baseline, arm], arm)
+            elif arm != baseline:
+                pairs = [own[seed] - reference[seed] for seed in own if seed in reference]
+                found[arm, baseline] = _compare_pairs(arm, pairs)
+    return [_correct([found[a, b] for a in values if a != b]) for b in baselines]
+
+
+def _negate(record: PairedDifference, arm: tuple) -> PairedDifference:
+    """Return the record of the baseline of `record`, `arm`, to the arm of `record`."""
+    if record.mean is None:
+        return record._replace(arm=arm)
+    if record.low is None or record.high is None:
+        return record._replace(arm=arm, mean=0 - record.mean)  # no -0.0
+    return record._replace(arm=arm, mean=0 - record.mean, low=0 - record.high, high=0 - record.low)
+
+
+def _correct(records: list[PairedDifference]) -> list[PairedDifference]:
+    """Return the records of a baseline with Holm's correction."""
+    adjusted = iter(adjust_holm([record.p for record in records if record.p is not None]))
+    return [r if r.p is None else r._replace(p_holm=next(adjusted)) for r in records]
 
 
 def _compare_pairs(arm: tuple, differences: Sequence[float]) -> PairedDifference:

@@ -19,7 +19,7 @@ from aigc_jax import methods, metrics
 from aigc_jax.core import distributed, sharding, transforms
 from aigc_jax.core.gradients import mean_gradients
 from aigc_jax.core.mesh import make_mesh
-from aigc_jax.core.method import Array, Method, PyTree, TrainState
+from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
 from aigc_jax.data import pipelines
 from aigc_jax.data.dataset import Dataset
 from aigc_jax.data.order import permute_fixed
@@ -112,11 +112,13 @@ class Programs:
         optimizers.check_frozen_pattern(config, {n: self.shapes.params[n] for n in self.shapes.opt})
         self.training = self._build_training()
         self._evaluation = self._build_evaluation()
-        self._sampling = {
-            what: self._vectorize_program(
-                transforms.sample_batch(sampler, self.feed.take_rows, self._constraints[0])
-            )
-            for what, sampler in self.method.samplers.items()
+        samplers = self.method.samplers
+        self._sampling = {what: self._build_sampling(samplers[what]) for what in samplers}
+        # Samplers whose batches set latents, which have more inputs.
+        self._sampling_of_latents = {
+            what: self._build_sampling(samplers[what])
+            for what in samplers
+            if samplers[what].latents
         }
 
     def _make_feed(self, capacity: int) -> Feed:
@@ -168,15 +170,19 @@ class Programs:
 
     def _build_evaluation(self) -> Program:
         """Return the program of the evaluation's sums over batches of a split."""
-        return self._vectorize_program(
-            transforms.evaluate_batches(
-                self.method.evaluate, self.feed.take_rows, self.batch_size, self._constraints[0]
-            )
+        f = transforms.evaluate_batches(
+            self.method.evaluate, self.feed.take_rows, self.batch_size, self._constraints[0]
         )
+        return self._vectorize_program(f, 4)
 
-    def _vectorize_program(self, f: Callable) -> Program:
-        """Return the program of f(state, arrays, ...) for all trials, where f has four
-        further arguments.
+    def _build_sampling(self, sampler: Sampler) -> Program:
+        """Return the program of a sampler's batches."""
+        f = transforms.sample_batch(sampler, self.feed.take_rows, self._constraints[0])
+        return self._vectorize_program(f, 3)
+
+    def _vectorize_program(self, f: Callable, num_rest: int) -> Program:
+        """Return the program of f(state, arrays, *rest) for all trials, where f has
+        `num_rest` further arguments.
         """
         if self._fsdp:
             f = sharding.all_gather_params(f, self.mesh)
@@ -187,7 +193,7 @@ class Programs:
         )
         specs = self.layout.partition_specs(drop_opt_states(self.shapes))
         return Program(
-            transforms.jit_sharded(f, self.mesh, specs, self.feed.sharding, 4), self._options
+            transforms.jit_sharded(f, self.mesh, specs, self.feed.sharding, num_rest), self._options
         )
 
     def _init(self, seeds: Array, hp: dict[str, Array]) -> TrainState:
@@ -233,7 +239,7 @@ class Programs:
         self._evaluation.start_compiling(states, self.feed.evaluating, *(np.int32(0),) * 4)
         rows = np.zeros(self.batch_size, np.int32)
         next(iter(self._sampling.values())).start_compiling(
-            states, self.feed.drawing, np.uint32(0), rows, rows, rows
+            states, self.feed.drawing, np.uint32(0), rows, {"index": rows, "class": rows}
         )
 
     @functools.cached_property
@@ -294,6 +300,7 @@ class Programs:
         stride: int = 1,
         first: int = 0,
         labels: np.ndarray | None = None,
+        latents: np.ndarray | None = None,
     ) -> np.ndarray:  # -> [N, num_samples, ...], the samples first + stride i
         """Return samples of every trial. Sample i does not depend on the number drawn.
 
@@ -307,11 +314,14 @@ class Programs:
           stride: stride of the indices of the samples that are drawn.
           first: index of the first of them.
           labels: [num_samples] classes; None: the index modulo the number of classes.
+          latents: [Z] latents of all samples, NaN for those that are drawn, of a
+            sampler with latents; None: all are drawn.
 
         Raises:
-          UserError: the method has no sampler `what`.
+          UserError: the method has no sampler `what`, or none with latents.
         """
-        program = choose(self._sampling, what, "what")
+        programs = self._sampling if latents is None else self._sampling_of_latents
+        program = choose(programs, what, "what")
         start, count = self.dataset.splits[split]
         parts = []
         for done in range(0, num_samples, self.batch_size):
@@ -321,7 +331,10 @@ class Programs:
             if labels is not None:
                 label = labels[np.minimum(place, num_samples - 1)].astype(np.int32)
             rows = (start + permute_fixed(index, count)).astype(np.int32)
-            inputs = (self.feed.sample_arrays(rows), np.uint32(seed), rows, index, label)
+            places = {"index": index, "class": label}
+            if latents is not None:
+                places["latents"] = np.tile(latents, (self.batch_size, 1))
+            inputs = (self.feed.sample_arrays(rows), np.uint32(seed), rows, places)
             parts.append(distributed.gather_to_host(program(drop_opt_states(states), *inputs)))
         return np.concatenate(parts, axis=1)[: self.num_trials, :num_samples]
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 import urllib.parse
 
+import psutil
 import pytest
 from helpers import command_line, environment, start_words
 from image_files import animated_gif, declared_png, photo
@@ -144,7 +145,6 @@ def run_again(command, folder, **more):
 
 def listening(pid):
     """The addresses on which a process listens."""
-    psutil = pytest.importorskip("psutil", reason="psutil is not installed")
     connections = psutil.Process(pid).net_connections("inet")
     return {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
 

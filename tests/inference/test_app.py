@@ -116,6 +116,12 @@ def test_set_latents_replace_those_of_the_prior_alone(name, make_page):
     few, many = (run.draw(n, "prior", 5, latents={size - 1: 2.5}) for n in (2, 20))
     np.testing.assert_array_equal(few, many[:2])  # however many are drawn
     assert (few[0] != one[0]).any() and (few[0] != few[1]).any()
+    none = run.programs.draw(
+        run.states, "prior", 2, seed=5, latents=np.full(size, np.nan, np.float32)
+    )
+    np.testing.assert_allclose(
+        none, run.programs.draw(run.states, "prior", 2, seed=5), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,6 +158,8 @@ def test_samples_equal_those_of_the_printed_command(make_page, again):
         page.draw_images("prior", 5, 3, 4, sliders=moved),
         page.draw_images("prior", 5, 3, 4, sliders=places, other_latents="2:-0.5"),
         page.draw_images("interpolation", 8, 3, 4),
+        page.draw_images("latents", 12, 3, split="valid"),
+        page.draw_images("log_likelihood", 4, 3, split="valid"),
         page.draw_images("reconstruction", 4, 3, split="train"),
     ]
     files = [output.value.read_bytes() for output in outputs]
@@ -167,11 +175,14 @@ def test_samples_equal_those_of_the_printed_command(make_page, again):
 def test_uploads_equal_those_of_the_printed_command(name, make_page, again, tmp_path, monkeypatch):
     page, file = make_page(name), tmp_path / "my photo.png"
     file.write_bytes(photo())
-    (what,) = page.find_upload_samplers()
-    output = page.draw_from_upload(what, str(file), 2)
+    samplers = page.find_upload_samplers()
+    own = dict(vae=["reconstruction", "latents", "log_likelihood"], classifier=["saliency"])
+    assert samplers == own.get(name, ["reconstruction"])
+    outputs = [page.draw_from_upload(what, str(file), 2) for what in samplers]
     monkeypatch.chdir(tmp_path)
-    assert "'--input=my photo.png'" in output.command
-    assert again(output.command, page) == output.value.read_bytes()
+    for output in outputs:
+        assert "'--input=my photo.png'" in output.command
+        assert again(output.command, page) == output.value.read_bytes()
     if name == "classifier":
         chances = page.classify_upload(str(file)).value
         assert len(chances) == 10 and sum(chances.values()) == pytest.approx(1, abs=1e-5)

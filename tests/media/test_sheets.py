@@ -204,6 +204,19 @@ def test_latents_have_a_colour_and_a_line_of_the_legend_per_class(drawn, tmp_pat
         assert box.x1 <= full.x1 and box.y0 >= 0 and box.y1 <= full.y1
 
 
+@pytest.mark.parametrize("classes", [0, 3])
+def test_image_among_latents_of_examples_is_a_star(drawn, tmp_path, classes):
+    x = np.random.RandomState(0).randn(101, 5)
+    labels = np.arange(100) % classes if classes else None
+    latent_plots.save_latents(tmp_path / "x.png", x, x, labels, {}, has_image=True)
+    (axes,) = drawn[0].axes
+    points, _ = latent_plots.project_latents(x, x)
+    star, *examples = (np.asarray(shown.get_offsets()) for shown in axes.collections)
+    assert np.allclose(star, points[100:]) and len(np.concatenate(examples)) == 100
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["the image", *(f"{k} ({sum(labels == k)})" for k in range(classes))]
+
+
 def test_histograms_share_bins_and_count_what_is_not_finite(drawn, tmp_path):
     sets = dict(test=np.array([1.0, 2.0, np.nan, 3.0]), train=np.array([5.0]))
     latent_plots.save_histograms(tmp_path / "x.png", sets, "nats", {}, "title")

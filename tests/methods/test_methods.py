@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from image_files import photo
 from PIL import Image
 from runs import close, compile_programs, train, train_steps, trials
 from tiny_configs import METHODS, dataset, methods_of, resolved, tiny
@@ -223,6 +224,28 @@ def test_evaluation_and_sampling_do_not_change_the_state(name):
         assert (programs.draw(states, what, 20, seed=1) != first).any()
 
 
+@pytest.mark.parametrize("name", ["gan", "vae"])
+def test_set_latents_of_trials_do_not_depend_on_devices(name):
+    """Trials share the latents that are set and differ in their networks; sample i
+    depends neither on the number of samples nor on the devices.
+    """
+    config = tiny(name)
+    row = np.full(dict(gan=8, vae=3)[name], np.nan, np.float32)
+    row[1] = 2.0
+    drawn = []
+    for axes in (dict(trial=1, data=1), dict(trial=2, data=4)):
+        programs = compile_programs(config, 2, mesh=mesh.make_mesh(axes))
+        states = programs.init(trials(config, 2))
+        drawn.append(programs.draw(states, "prior", 20, seed=3, latents=row))
+        few = programs.draw(states, "prior", 5, seed=3, latents=row)
+        np.testing.assert_array_equal(few, drawn[-1][:, :5])
+        assert (drawn[-1] != programs.draw(states, "prior", 20, seed=3)).any()
+    np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-4, atol=1e-5)
+    assert (drawn[0][0] != drawn[0][1]).any()
+    with pytest.raises(UserError, match="what = 'interpolation'"):
+        programs.draw(states, "interpolation", 5, latents=row)
+
+
 def test_unknown_and_unsupported_metrics_are_refused():
     config = tiny("gan")
     programs = compile_programs(config, 1)
@@ -317,6 +340,7 @@ def test_arrays_that_are_not_images_have_figures_or_are_refused(tmp_path, capsys
     )
     train([config], [tmp_path / "run"])
     png, npy = tmp_path / "x.png", tmp_path / "x.npy"
+    (tmp_path / "image.png").write_bytes(photo())
     for what, shape in dict(latents=(3, 3), log_likelihood=()).items():
         words = ["sample", f"--workdir={tmp_path / 'run'}", f"--what={what}", "--num=4"]
         assert cli.main([*words, f"--out={png}"]) == 0
@@ -325,6 +349,9 @@ def test_arrays_that_are_not_images_have_figures_or_are_refused(tmp_path, capsys
         before = png.read_bytes()
         assert cli.main([*words, f"--out={png}"]) == 0 and png.read_bytes() == before
         assert cli.main([*words, f"--out={npy}"]) == 0 and np.load(npy).shape == (4, *shape)
+        words = [*words[:-1], f"--input={tmp_path / 'image.png'}"]  # one instead of examples
+        assert cli.main([*words, f"--out={png}"]) == 0 and png.read_bytes() != before
+        assert cli.main([*words, f"--out={npy}"]) == 0 and np.load(npy).shape == (1, *shape)
     # a sampler without a figure names the files that it writes
     sampler = functools.partial(vae.Sampler, conditioned=True)
     monkeypatch.setattr(vae, "Sampler", lambda draw, **_: sampler(draw))

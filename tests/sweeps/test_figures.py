@@ -15,7 +15,9 @@ from test_sweep_tables import QUIET, finish, swept
 from aigc_jax.cli import main as cli
 from aigc_jax.sweeps import curves, differences, figure_rows, grid, plots, report, statistics
 from aigc_jax.sweeps import presentation as shown
+from aigc_jax.sweeps.bare_rows import NO_SPLIT, infer_trials
 from aigc_jax.sweeps.evidence import Results
+from aigc_jax.sweeps.pages import collect
 from aigc_jax.sweeps.presentation import make_presentation
 from aigc_jax.sweeps.styles import STYLES
 from aigc_jax.utils.errors import UserError
@@ -361,7 +363,46 @@ def test_committed_rows_imply_trials_for_a_baseline(capsys, tmp_path):
     line = next(line for line in text.splitlines() if line.startswith("| 0.05 | 36"))
     assert line.split("|")[4].strip() == "5"
     assert cli.main([*words[:1], "--experiment=precision", "--baseline=float32"]) == 1
-    assert "--baseline needs rows with the columns trial, varied keys" in capsys.readouterr().err
+    assert "--baseline needs rows with the columns seed, step and split" in capsys.readouterr().err
+
+
+def test_rows_without_names_of_trials_have_differences(capsys, tmp_path):
+    """Of the same trials as the report of these rows."""
+    words = ["figure", "--experiment=shakespeare", "--baseline=rnn", f"--out={tmp_path}"]
+    assert cli.main(words) == 0
+    text = (tmp_path / "table.md").read_text().split("difference of")[1]
+    folder = ROOT / "experiments/results/shakespeare"
+    collection = collect.collect_rows(folder, None, "shakespeare", "test/loss")
+    arms = {trial["network"] for trial in collection.results.trials} - {"rnn"}
+    assert len(arms) > 1 and all(f"| {arm}" in text for arm in arms)
+
+
+ROW = {"trial": 7, "a": 1, "b": "x", "seed": 0, "step": 2, "split": "test", "loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    "row, column, varied, name",
+    [
+        (ROW, "", ["a", "b"], "7"),
+        (ROW, "loss", ["loss", "a", "b"], "7"),
+        ({k: v for k, v in ROW.items() if k != "trial"}, "", ["a", "b"], "a = 1, b = x, seed = 0"),
+        ({f"k{i}": i for i in range(9)} | ROW, "", [*(f"k{i}" for i in range(9)), "a", "b"], "7"),
+        ({"run": "one", "step": 1, "fid": 2.0}, "", ["run"], "run = one"),
+        ({"step": 1, "fid": 2.0} | {f"t{i}": "x" for i in range(9)}, "", [*"012345"], None),
+        ({"network": "rnn", "fid": 2.0}, "", [], None),
+    ],
+)
+def test_columns_imply_trials_and_varied_keys(row, column, varied, name):
+    """Keys stand before seed, step and split; else they are columns of short texts."""
+    before = dict(row)
+    found = infer_trials(Results([row], trials=[], varied=[], metric="test/loss"), column)
+    assert [key.removeprefix("t") for key in found.varied] == varied and row == before
+    assert found.metric == "test/loss" and infer_trials(found) is found
+    if name:
+        (trial,) = found.trials
+        assert trial["trial"] == found.rows[0]["trial"] == name and trial["status"] == "done"
+        assert found.rows[0]["split"] == row.get("split", NO_SPLIT)
+        assert {key: trial[key] for key in varied} == {key: row[key] for key in varied}
 
 
 # -- flags

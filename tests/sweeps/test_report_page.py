@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import importlib.util
+import itertools
 import json
 import shlex
 import subprocess
@@ -102,12 +103,12 @@ def test_best_mean_of_a_maximized_metric_is_the_largest(sweep):
 def test_differences_are_those_of_a_paired_test(sweep):
     """Of the common seeds, with Holm's correction over the arms of a metric."""
     table = summary.summarize_arms(sweep.read_results())
-    found = summary.compare_to_baseline(table, 1)
-    for k in range(len(table.names)):
+    found = summary.compare_to_baselines(table, len(table.arms))
+    for i, k in itertools.product(range(len(table.arms)), range(len(table.names))):
         values = {arm.values: arm.cells[k].values for arm in table.arms}
-        records = statistics.compare_arms(values, table.arms[1].values)
-        assert [line[k] for line in found if line[k] is not None] == records
-        assert found[1][k] is None
+        records = statistics.compare_arms(values, table.arms[i].values)
+        assert [line[k] for line in found[i] if line[k] is not None] == records
+        assert found[i][i][k] is None
 
 
 def test_differences_say_what_they_are():

@@ -153,6 +153,25 @@ def test_only_common_seeds_are_paired():
         statistics.paired_differences(make_rows(values), "test/loss", ("other",), ["hp.lr"])
 
 
+def test_differences_of_two_baselines_are_computed_once(monkeypatch):
+    """b - a is -(a - b) with the same p and n, and Holm's correction of each baseline
+    is that of its own arms.
+    """
+    random = np.random.RandomState(5)
+    values = {(arm,): dict(enumerate(random.randn(4) + arm)) for arm in range(4)}
+    values |= {("one",): {0: 1.0}, ("none",): {9: 1.0}, ("equal",): dict(values[0,])}
+    alone = [statistics.compare_arms(values, baseline) for baseline in values]
+    compared, compare = [], statistics._compare_pairs
+    monkeypatch.setattr(
+        statistics, "_compare_pairs", lambda *pairs: compared.append(pairs) or compare(*pairs)
+    )
+    found = statistics.compare_to_baselines(values, list(values))
+    assert found == alone and len(compared) == 7 * 6 / 2
+    ends = [(-r.mean, -r.high, -r.low) for r in found[0] if r.arm in [(1,), (2,)]]
+    assert ends == [next(r[1:4] for r in found[i] if r.arm == (0,)) for i in (1, 2)]
+    assert not any(math.copysign(1, r.mean) < 0 for line in found for r in line if r.mean == 0)
+
+
 def test_equal_arms_do_not_differ():
     values = {"a": {0: 1.0, 1: 2.0}, "b": {0: 1.0, 1: 2.0}}
     (record,) = statistics.compare_arms({(k,): v for k, v in values.items()}, ("a",))

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.sweeps.bare_rows import NO_SPLIT
 from aigc_jax.sweeps.curves import align_curves
 from aigc_jax.sweeps.evidence import Results
-from aigc_jax.sweeps.pages.bare_rows import NO_SPLIT
 from aigc_jax.sweeps.pages.summary import Arm, Summary
 from aigc_jax.sweeps.tables import NOT_METRICS
 from aigc_jax.utils.quantities import format_count

@@ -14,6 +14,7 @@ from typing import Any
 
 from aigc_jax.sweeps import report as sweep_reports
 from aigc_jax.sweeps import tables
+from aigc_jax.sweeps.bare_rows import infer_trials
 from aigc_jax.sweeps.claims import Comparison, compare_claim
 from aigc_jax.sweeps.compare import unique_run_names
 from aigc_jax.sweeps.evidence import (
@@ -26,7 +27,6 @@ from aigc_jax.sweeps.evidence import (
     to_csv_cell,
 )
 from aigc_jax.sweeps.experiment import Experiment, find_base_config, read_question
-from aigc_jax.sweeps.pages import bare_rows
 from aigc_jax.sweeps.pages.commands import Origin, read_run_origin
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.training import config as configs
@@ -258,7 +258,8 @@ def collect_rows(
     results = read_results(folder)
     notes = []
     if results is None:
-        results = bare_rows.infer_results(folder, experiment)
+        rows = Results(read_rows(folder), trials=[], varied=[])
+        results = infer_trials(rows, experiment.column if experiment else "")
         notes = ["The rows do not record which trials failed or have no row."]
     if results.trials:
         results = results._replace(

@@ -20,6 +20,7 @@ from aigc_jax.sweeps.pages.charts import plain_label, shorten
 from aigc_jax.sweeps.pages.collect import Collection, TrialRecord, summarize_environments
 from aigc_jax.sweeps.pages.commands import format_train_command
 from aigc_jax.sweeps.presentation import format_cell, shorten_keys
+from aigc_jax.sweeps.statistics import PairedDifference
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.terminal import escape_controls
 from aigc_jax.utils.text_table import Table, parse_markdown
@@ -260,15 +261,16 @@ def list_differences(table: summary.Summary | None) -> list[list[dict[str, Any]]
     if is_many and all(len(arm.comparable) < 2 for arm in table.arms):
         return []  # of a search: single trials beside an arbitrary one
     count = 1 if is_many else len(table.arms)
-    return [list_differences_to(table, baseline) for baseline in range(count)]
+    found = summary.compare_to_baselines(table, count)
+    return [list_differences_to(table, baseline, found[baseline]) for baseline in range(count)]
 
 
-def list_differences_to(table: summary.Summary, baseline: int) -> list[dict[str, Any]]:
-    """Return the lines of the table of differences to one arm."""
+def list_differences_to(
+    table: summary.Summary, baseline: int, differences: list[list[PairedDifference | None]]
+) -> list[dict[str, Any]]:
+    """Return the lines of the table of differences [arms][metrics] to one arm."""
     lines = []
-    for arm, found in zip(
-        table.arms[:MOST_TRIALS], summary.compare_to_baseline(table, baseline), strict=False
-    ):
+    for arm, found in zip(table.arms[:MOST_TRIALS], differences, strict=False):
         n = max((d.n for d in found if d), default=0)
         cells = [
             (summary.format_difference(d, n), summary.is_significant(d), summary.describe_power(d))

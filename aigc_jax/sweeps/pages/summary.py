@@ -89,19 +89,20 @@ def make_cells(
     return out
 
 
-def compare_to_baseline(
-    summary: Summary, baseline: int
-) -> list[list[PairedDifference | None]]:  # [arms][metrics]; None of the baseline itself
-    """Return the differences of each arm to arm `baseline`, for each metric, with
-    Holm's correction over the arms (`statistics.paired_differences`).
+def compare_to_baselines(
+    summary: Summary, count: int
+) -> list[list[list[PairedDifference | None]]]:  # [count][arms][metrics]
+    """Return the differences of each arm to each of the first `count` arms, for each
+    metric, with Holm's correction over the arms (`statistics.paired_differences`); None
+    of a baseline itself.
     """
-    columns = []
+    arms = [arm.values for arm in summary.arms]
+    columns = []  # [metrics][count], {arm: difference}
     for k in range(len(summary.names)):
         values = {arm.values: arm.cells[k].values for arm in summary.arms}
-        found = statistics.compare_arms(values, summary.arms[baseline].values)
-        by_arm = {record.arm: record for record in found}
-        columns.append([by_arm.get(arm.values) for arm in summary.arms])
-    return [[column[i] for column in columns] for i in range(len(summary.arms))]
+        found = statistics.compare_to_baselines(values, arms[:count])
+        columns.append([{record.arm: record for record in records} for records in found])
+    return [[[column[i].get(arm) for column in columns] for arm in arms] for i in range(count)]
 
 
 def format_difference(difference: PairedDifference | None, expected: int) -> str:

@@ -1,38 +1,36 @@
-"""Results of rows without a trials.json, which the function of an experiment wrote:
-trials, varied keys and splits are inferred from the columns.
+"""Trials, varied keys and splits of rows without a trials.json, which the function of
+an experiment wrote: they are inferred from the columns.
 """
 
-from pathlib import Path
 from typing import Any
 
-from aigc_jax.sweeps.evidence import Results, read_rows
-from aigc_jax.sweeps.experiment import Experiment
+from aigc_jax.sweeps.evidence import Results
 
 NO_SPLIT = "rows"  # the split of rows without one
-MOST_KEYS = 6
+MOST_TEXTS = 6  # columns of texts that are keys
 
 
-def infer_results(folder: Path, experiment: Experiment | None) -> Results:
-    """Return the results of rows.csv. Trials are rows that agree in the keys and in the
-    seed; their status is "done". Rows without a step are of no trial.
+def infer_trials(results: Results, part_column: str = "") -> Results:
+    """Return results with the trials, varied keys and splits that their rows imply;
+    unchanged if they have trials, or if the rows have no step. Trials are rows that
+    agree in the keys and in the seed; their status is "done".
 
     Args:
-      folder: the directory of rows.csv.
-      experiment: whose `column` is a key.
+      results: the results.
+      part_column: a column that is a key, `Experiment.column`; "": none.
     """
-    rows = read_rows(folder)
-    if not rows or "step" not in rows[0]:
-        return Results(rows, [], [])
-    keys = infer_keys(list(rows[0]), rows, experiment.column if experiment else "")
+    if results.trials or not results.rows or "step" not in results.rows[0]:
+        return results
+    rows: list[dict[str, Any]] = []
     trials: dict[str, dict[str, Any]] = {}
-    for row in rows:
+    keys = infer_keys(list(results.rows[0]), results.rows, part_column)
+    for row in results.rows:
         values = {key: row[key] for key in keys}
         seed = {"seed": row["seed"]} if "seed" in row else {}
         name = str(row["trial"]) if "trial" in row else name_trial(values | seed)
-        row["trial"] = name
-        row.setdefault("split", NO_SPLIT)
+        rows.append(row | dict(trial=name, split=row.get("split", NO_SPLIT)))
         trials.setdefault(name, dict(trial=name, **values, **seed, status="done"))
-    return Results(rows, list(trials.values()), keys)
+    return results._replace(rows=rows, trials=list(trials.values()), varied=keys)
 
 
 def infer_keys(columns: list[str], rows: list[dict], part_column: str) -> list[str]:
@@ -47,10 +45,10 @@ def infer_keys(columns: list[str], rows: list[dict], part_column: str) -> list[s
         if any(isinstance(row[name], str) for row in rows)
         and all(len(str(row[name])) < 60 for row in rows)
     ]
-    keys = [name for name in before or texts if name not in ("trial", "split")]
+    keys = [name for name in before or texts[:MOST_TEXTS] if name not in ("trial", "split")]
     if part_column in columns and part_column not in keys:
         keys.insert(0, part_column)
-    return keys[:MOST_KEYS]
+    return keys
 
 
 def name_trial(values: dict[str, Any]) -> str:
