@@ -17,6 +17,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits the environment
     CACHE = tempfile.TemporaryDirectory(prefix="aigc_jax_xla_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # Arenas of more threads keep memory that others have freed.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     # Source locations of operations cost a fourteenth of tracing and lowering.
     os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 

@@ -25,9 +25,9 @@ DATA = Path(os.environ.get("AIGC_DATA_DIR") or ROOT / "no_data").resolve()
 
 # Compiled programs and arrays accumulate over a thousand tests. A process that holds
 # more than DROP_ABOVE bytes drops them after the test that exceeded it.
-DROP_ABOVE = 2e9
+DROP_ABOVE = 1.6e9
 # Growth in bytes until the next drop: not all freed memory returns to the system.
-MARGIN = 0.4e9
+MARGIN = 0.3e9
 drop_above = DROP_ABOVE
 
 

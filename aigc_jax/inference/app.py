@@ -44,6 +44,7 @@ class Output(NamedTuple):
     value: Any  # path of an image, a text, or {class: probability}
     command: str  # "" without one
     notes: Sequence[str] = ()
+    is_figure: bool = False  # whether the image is a figure, not a sheet of samples
 
 
 class PageFunctions:
@@ -128,12 +129,12 @@ class PageFunctions:
         words = [*shlex.split(self.program), "sample", *format_flags(**self.flags | shown)]
         return shlex.join(words)
 
-    def save(self, what: str, flags: dict[str, Any]) -> Path:
+    def make_image(self, what: str, flags: dict[str, Any], command: str) -> Output:
         """Write the image of these flags to a new file of the folder."""
         path = self.folder / f"{what}-{next(self._numbers)}.png"
         self.save_images(flags | dict(what=what), path)
         (self.folder / f"{what}-{int(path.stem.rpartition('-')[2]) - 50}.png").unlink(True)
-        return path
+        return Output(path, command, is_figure=bool(self.samplers[what].figure))
 
     def latent_values(self, what: str, seed: int, label: int | None = None) -> list[float]:
         """Return the first NUM_SLIDERS latents of a seed's first sample as positions of
@@ -175,7 +176,7 @@ class PageFunctions:
             latents |= conditioning.parse_latents(other_latents)
         flags = dict(num=num, seed=check_seed(seed), latent=conditioning.format_latents(latents))
         flags |= {"class": label, "split": split if self.samplers[what].conditioned else None}
-        return Output(self.save(what, flags), self.command(what=what, **flags))
+        return self.make_image(what, flags, self.command(what=what, **flags))
 
     @functools.cached_property
     def _extract(self) -> Callable:
@@ -201,7 +202,7 @@ class PageFunctions:
         if not conditioning.needs_label(self.run):
             flags["class"] = None
         shown = self.command(what=what, input=Path(path).name, **flags)
-        return Output(self.save(what, flags | dict(input=str(path))), shown)
+        return self.make_image(what, flags | dict(input=str(path)), shown)
 
     def classify_upload(self, path: str) -> Output:
         """Return {class: probability} of an uploaded image."""

@@ -39,7 +39,8 @@ def save_latents(
     axes = figure.subplots()
     examples = points[: len(points) - has_image]
     if has_image:
-        axes.scatter(*points[-1], s=150, marker="*", color="black", label="the image", zorder=3)
+        style: dict[str, Any] = dict(marker="*", color="black", zorder=3)
+        axes.scatter(points[-1:, 0], points[-1:, 1], s=60, label="the image", **style)
     if labels is None:
         axes.scatter(examples[:, 0], examples[:, 1], s=7, linewidths=0, alpha=0.8)
         if has_image:

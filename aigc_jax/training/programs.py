@@ -113,12 +113,10 @@ class Programs:
         self.training = self._build_training()
         self._evaluation = self._build_evaluation()
         samplers = self.method.samplers
-        self._sampling = {what: self._build_sampling(samplers[what]) for what in samplers}
+        self._sampling = {what: self._build_sampling(s) for what, s in samplers.items()}
         # Samplers whose batches set latents, which have more inputs.
         self._sampling_of_latents = {
-            what: self._build_sampling(samplers[what])
-            for what in samplers
-            if samplers[what].latents
+            what: self._build_sampling(s) for what, s in samplers.items() if s.latents
         }
 
     def _make_feed(self, capacity: int) -> Feed:

@@ -209,7 +209,7 @@ def test_full_disk_is_a_one_line_error_and_loses_no_data(uninterrupted, home, tm
         pytest.skip("needs unshare -rm, to mount a small file system")
     disk = tmp_path / "disk"
     disk.mkdir()
-    # Half of the trials' files: the report, which contains a plotting library, is larger.
+    # Half of the trials' files: the report contains a plotting library, and is larger.
     files = [p for p in uninterrupted.rglob("*") if p.is_file() and p.suffix != ".html"]
     size = sum(p.stat().st_size for p in files) // 2
     command = [

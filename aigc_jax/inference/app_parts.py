@@ -1,0 +1,100 @@
+"""The parts that the tabs of a run's page share, in Gradio."""
+
+import html
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aigc_jax.inference.app import Output, PageFunctions
+from aigc_jax.utils.errors import UserError
+
+ALL_CLASSES = -1  # the value of the class selector for all of them
+SPLITS = ["test", "valid", "train"]
+# Events wait for `PageParts.lock`, not in Gradio's queue, where one that follows
+# another at once can be lost (gradio-app/gradio, pull request 13761). Of several during
+# one, the last follows it: controls and outputs agree.
+AT_ONCE: dict[str, Any] = dict(queue=False, api_visibility="private")
+LAST = AT_ONCE | dict(trigger_mode="always_last", show_progress="minimal")
+
+
+class PageParts:
+    """Parts of tabs, and the updates of their outputs.
+
+    Args:
+      gradio: the module, as `app_server.import_gradio` returns it.
+      functions: what the controls do.
+      hints: {flag of `sample`: its help}, shown below the controls.
+    """
+
+    def __init__(self, gradio: Any, functions: PageFunctions, hints: dict[str, str]) -> None:
+        self.gr, self.functions, self.hints = gradio, functions, hints
+        self.lock = threading.Lock()  # one event computes at a time: each uses all cores
+
+    def add_seed(self) -> tuple[Any, Any]:  # -> number, button
+        """Add the seed and the button that draws another one."""
+        gr = self.gr
+        with gr.Row():
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=100, scale=2)
+            button = gr.Button("New seed", size="md", min_width=100, scale=1, elem_classes="small")
+        return seed, button
+
+    def add_message(self) -> Any:
+        """Add the place of refusals and notes, which is hidden without one."""
+        return self.gr.HTML(visible=False, elem_classes="message")
+
+    def add_image(self, about: str, height: int = 360) -> Any:
+        """Add the place of an image."""
+        return self.gr.Image(
+            label=about,
+            show_label=False,
+            alt_text=about,
+            interactive=False,
+            type="filepath",
+            format="png",
+            height=height,
+            buttons=["download", "fullscreen"],
+            elem_classes="samples",
+        )
+
+    def add_command(self) -> Any:
+        """Add the place of the command."""
+        return self.gr.Textbox(
+            label="This command makes the same again",
+            interactive=False,
+            lines=1,
+            max_lines=8,
+            buttons=["copy"],
+            elem_classes="command",
+        )
+
+    def add_class(self, num_classes: int, has_all: bool = True) -> Any:
+        """Add the selector of a class, hidden for a model without classes."""
+        choices = [("all classes", ALL_CLASSES)] * has_all
+        choices += [(str(i), i) for i in range(num_classes)]
+        first = choices[0][1] if choices else None
+        return self.gr.Dropdown(choices, value=first, label="Class", visible=num_classes > 0)
+
+    def show(self, output: Output) -> tuple[Any, str, Any]:
+        """Return the updates of an output, its command and the message."""
+        value = output.value
+        if isinstance(value, Path):  # pixels of images are shown as squares
+            kinds = ["samples", *["figure"] * output.is_figure]
+            value = self.gr.update(value=value, elem_classes=kinds)
+        return value, output.command, self.message(" ".join(output.notes))
+
+    def message(self, text: str) -> Any:
+        """Return the update of the message; "" hides it."""
+        return self.gr.update(value=f'<p role="alert">{html.escape(text)}</p>', visible=bool(text))
+
+    def guarded(self, draw: Callable[..., Output]) -> Callable[..., tuple[Any, str, Any]]:
+        """Return a function whose refusals are shown on the page."""
+
+        def call(*values: Any) -> tuple[Any, str, Any]:
+            try:
+                with self.lock:
+                    return self.show(draw(*values))
+            except UserError as e:
+                return None, "", self.message(str(e))
+
+        return call
