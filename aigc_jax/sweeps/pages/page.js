@@ -183,13 +183,28 @@ function draw(figure) {
   (figure.dataset.chart !== undefined ? drawCurves : drawSlice)(figure);
 }
 const redraw = () => { drawn.forEach(draw); };
-const drawAll = () => { all(".chart").forEach(draw); };
+function drawAll() {
+  loadPlotly();
+  all(".chart").forEach(draw);
+}
 const seen = new IntersectionObserver((entries) => {
   for (const entry of entries) {
     if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
   }
 }, { rootMargin: "250px" });
-all(".chart").forEach((figure) => seen.observe(figure));
+
+// Plotly is a second of work for a browser: it runs once the page can be read.
+function loadPlotly() {
+  if (window.Plotly) return;
+  const script = document.createElement("script");
+  script.textContent = one("#plotly").textContent;
+  document.head.append(script);
+}
+requestAnimationFrame(() => setTimeout(() => {
+  loadPlotly();
+  all(".chart").forEach((figure) => seen.observe(figure));
+  root.dataset.ready = "true";
+}));
 
 // Paper is white: charts are drawn in the colours of the light theme.
 let themeOfScreen;
@@ -537,5 +552,4 @@ const place = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "-10% 0px -80% 0px" });
 all("main section").forEach((section) => place.observe(section));
-root.dataset.ready = "true";
 })();
