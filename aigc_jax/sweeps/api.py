@@ -298,7 +298,7 @@ def sweep(
       >>> len(sweep.runs({"hp.lr": 1e-3}))
       2
       >>> sweep.figure("valid/neg_elbo").axes[0].get_ylabel()
-      'valid neg_elbo'
+      'valid neg_elbo (nats)'
     """
     _check_arguments(workdir, overrides, seeds, slots, engine_settings or {})
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.media.log_axes import label_log_axes
 from aigc_jax.sweeps.curves import (
     Curve,
     collect_curves,
@@ -18,9 +19,10 @@ from aigc_jax.sweeps.evidence import Results, format_csv
 from aigc_jax.sweeps.figure_rows import extract_rows
 from aigc_jax.sweeps.presentation import escape_mathtext, shorten_middle
 from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
-from aigc_jax.sweeps.styles import NOTE, STYLES, apply_style
+from aigc_jax.sweeps.styles import NOTE, STYLES, apply_style, separate_labels
 from aigc_jax.sweeps.tables import parse_metric
 from aigc_jax.utils.documents import write_atomically
+from aigc_jax.utils.quantities import label_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +62,8 @@ def draw_curves(results: Results, metric: str, axes: Any) -> None:  # metric: "s
             thin = dict(color=style["color"], linewidth=0.6, alpha=0.7)
             cut = trial in curve.shown
             axes.plot(x, y, marker="" if cut else "x", markevery=[-1], markersize=4, **thin)
-    axes.set(xlabel="step", ylabel=escape_mathtext(f"{split} {name}"))
+    label = escape_mathtext(label_metric(f"{split} {name}"))
+    axes.set(xlabel="training step", ylabel=label)
     axes.grid(alpha=0.3)
     add_legend(axes)
 
@@ -181,6 +184,8 @@ def make_figure(drawing: Drawing) -> "Figure":
     if notes:
         figure.supxlabel("\n".join(notes), fontsize=style.note_size, x=0.01, ha="left")
     apply_style(figure, style)
+    label_log_axes(figure)
+    separate_labels(figure)
     return figure
 
 

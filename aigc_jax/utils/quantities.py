@@ -5,6 +5,15 @@
 import math
 
 PREFIXES = "num kMGTPE"  # of 10^-9, 10^-6, ..., 10^18; a space: none
+METRIC_UNITS = dict.fromkeys(
+    ("neg_elbo", "kl", "reconstruction", "nll", "nll_error", "neg_iwae"), "nats"
+) | dict(bits_per_byte="bits/byte", bits_per_character="bits/character", bits_per_dim="bits/dim")
+
+
+def label_metric(metric: str) -> str:  # "valid neg_elbo (nats)"
+    """Return "SPLIT NAME" or "NAME" of a metric, with its unit if it has one."""
+    unit = METRIC_UNITS.get(metric.split(" ")[-1])
+    return f"{metric} ({unit})" if unit else metric
 
 
 def format_count(count: int, noun: str = "") -> str:  # "12,345 steps", "1 step"

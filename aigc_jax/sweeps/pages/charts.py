@@ -17,7 +17,7 @@ from aigc_jax.sweeps.curves import align_curves
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.pages.summary import Arm, Summary
 from aigc_jax.sweeps.tables import NOT_METRICS
-from aigc_jax.utils.quantities import format_count
+from aigc_jax.utils.quantities import METRIC_UNITS, format_count
 from aigc_jax.utils.terminal import escape_controls
 
 MOST_GROUPS = 20  # arms with a colour of their own
@@ -31,9 +31,6 @@ COLOURS = (
     "#4269d0", "#ef9f18", "#ff725c", "#3cb8a0", "#3ca951", "#e876ad", "#a463f2", "#79a3ec",
     "#a87a5a", "#8a93a0",
 )  # fmt: skip
-UNITS = dict.fromkeys(
-    ("neg_elbo", "kl", "reconstruction", "nll", "nll_error", "neg_iwae"), "nats"
-) | dict(bits_per_byte="bits/byte", bits_per_character="bits/character")  # of metrics
 RANK_COLOURS = ("#3ca951", "#3cb8a0", "#4269d0", "#ef9f18", "#ff725c")
 
 Curves = dict[str, dict[int, float]]  # {trial: {step: value}}
@@ -190,7 +187,7 @@ def make_chart(
                 singles.append(make_line(number, curves[trial], order[trial], trial in own))
     return dict(
         name=plain_label(f"{split} {name}".removeprefix(f"{NO_SPLIT} ")),
-        unit=UNITS.get(name, ""),
+        unit=METRIC_UNITS.get(name, ""),
         means=means,
         trials=singles,
         positive=all(v > 0 for curve in curves.values() for v in curve.values()),

@@ -20,8 +20,9 @@ from aigc_jax.sweeps.pages.charts import plain_label, shorten
 from aigc_jax.sweeps.pages.collect import Collection, TrialRecord, summarize_environments
 from aigc_jax.sweeps.pages.commands import format_train_command
 from aigc_jax.sweeps.presentation import format_cell, shorten_keys
-from aigc_jax.sweeps.statistics import PairedDifference
+from aigc_jax.sweeps.statistics import DASH, NO_VARIANCE, PairedDifference
 from aigc_jax.utils.errors import UserError
+from aigc_jax.utils.quantities import METRIC_UNITS
 from aigc_jax.utils.terminal import escape_controls
 from aigc_jax.utils.text_table import Table, parse_markdown
 
@@ -123,7 +124,7 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
         made_by=summarize_environments(collection.environments),
         files=list_links(collection, folder),
         table=table,
-        differences=list_differences(table),
+        **list_difference_variables(table),
         claims=collection.comparisons,
         groups=data["groups"],
         chart_notes=notes,
@@ -238,7 +239,7 @@ def make_data(
             plain_label(f"{table.split} {name}"): [charts.round_float32(v) for v in values]
             for name, values in summary.final_values(results, table).items()
         }
-    data["units"] = charts.UNITS
+    data["units"] = METRIC_UNITS
     return data, notes
 
 
@@ -249,6 +250,17 @@ def find_main_metric(collection: Collection, table: summary.Summary | None) -> i
     results, names = collection.results, table.names if table else []
     wanted = (results.metric or results.best).partition("/")[2]
     return names.index(wanted) if wanted in names else 0
+
+
+def list_difference_variables(table: summary.Summary | None) -> dict[str, Any]:
+    """Return the variables of page.html about differences to a baseline."""
+    found = list_differences(table)
+    texts = [text for lines in found for line in lines for text, _, _ in line["cells"]]
+    return dict(
+        differences=found,
+        has_constant=any(text.split(", n =")[0].endswith(DASH) for text in texts),
+        no_variance=f"p {DASH}: {NO_VARIANCE}",
+    )
 
 
 def list_differences(table: summary.Summary | None) -> list[list[dict[str, Any]]]:

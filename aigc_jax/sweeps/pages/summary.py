@@ -117,13 +117,19 @@ def format_difference(difference: PairedDifference | None, expected: int) -> str
         text += f" [{number(difference.low)}, {number(difference.high)}]"
     if difference.p_holm is not None:
         text += f", p = {difference.p_holm:.2g}"
+    elif difference.is_without_variance:
+        text += f", p {statistics.DASH}"
     return text + f", n = {difference.n}" * (difference.n != expected)
 
 
 def describe_power(difference: PairedDifference | None) -> str:  # or ""
-    """Return "n = 12 for 80 % power", of a difference of at least two seeds."""
-    if difference is None or difference.p is None:
+    """Return "n = 12 for 80 % power", of a difference of at least two seeds, or why it
+    has no p.
+    """
+    if difference is None or difference.n < 2:
         return ""
+    if difference.is_without_variance:
+        return f"no p: {statistics.NO_VARIANCE}"
     needed = difference.n_for_power
     shown = f"{needed:,}" if needed else f"more than {statistics.MOST_SEEDS:,}"
     return f"n = {shown} for {statistics.POWER:.0%} power".replace("%", " %")
