@@ -15,7 +15,7 @@ from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.presentation import Presentation, make_presentation
 from aigc_jax.sweeps.request import (
-    check_metric_syntax,
+    check_shown,
     make_request,
     run_request,
     write_and_check_outcome,
@@ -302,7 +302,7 @@ def sweep(
     """
     _check_arguments(workdir, overrides, seeds, slots, engine_settings or {})
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))
-    check_metric_syntax(metric)
+    check_shown(request, SweepDir(workdir), metric)
     settings = DEFAULT_SETTINGS | dict(engine_settings or {})
     settings |= dict(engine=engine, slots=slots, workdir=workdir)
     try:

@@ -1,6 +1,6 @@
 """Charts of a report, as data that page.js turns into Plotly's traces.
 
-Every number of a chart is one of rows.csv, or the mean or standard error of several, in
+Every number of a chart is one of rows.csv, or the statistic or error bar of several, in
 the digits of float32. A page has one chart for each metric with more than one step; of
 many arms, the lines are grouped by rank.
 """
@@ -16,6 +16,8 @@ from aigc_jax.sweeps.bare_rows import NO_SPLIT
 from aigc_jax.sweeps.curves import align_curves
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.pages.summary import Arm, Summary
+from aigc_jax.sweeps.presentation import Presentation
+from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
 from aigc_jax.sweeps.tables import NOT_METRICS
 from aigc_jax.utils.quantities import METRIC_UNITS, format_count
 from aigc_jax.utils.terminal import escape_controls
@@ -148,7 +150,7 @@ def make_curves(results: Results, summary: Summary) -> tuple[list[dict[str, Any]
         )
     order = {trial["trial"]: i for i, trial in enumerate(results.trials)}
     return [
-        make_chart(split, name, thin_steps(curves, every), summary.arms, order)
+        make_chart((split, name), thin_steps(curves, every), summary.arms, order, results.view)
         for (split, name), curves in chosen.items()
     ], notes
 
@@ -171,17 +173,23 @@ def sort_charts(
 
 
 def make_chart(
-    split: str, name: str, curves: Curves, arms: list[Arm], order: dict[str, int]
+    metric: tuple[str, str],
+    curves: Curves,
+    arms: list[Arm],
+    order: dict[str, int],
+    view: Presentation,
 ) -> dict[str, Any]:
-    """Return the chart of a metric: for each arm the mean and standard error of its
-    comparable trials at the steps that all have, and the curve of every trial.
+    """Return the chart of a metric (split, name): for each arm the statistic and the
+    error bar of its comparable trials at the steps that all have, and the curve of
+    every trial.
     """
+    split, name = metric
     means, singles = [], []
     for number, arm in enumerate(arms):
         own = [trial for trial in arm.comparable if trial in curves]
         steps, y = align_curves(curves, own)
         if len(steps):
-            means.append(make_mean(number, steps, y))
+            means.append(make_mean(number, steps, y, view))
         for trial in arm.members:
             if trial in curves:
                 singles.append(make_line(number, curves[trial], order[trial], trial in own))
@@ -194,17 +202,18 @@ def make_chart(
     )
 
 
-def make_mean(arm: int, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-    """Return the mean of values [S, T] and its standard error over T trials, at steps
-    [S].
+def make_mean(
+    arm: int, steps: np.ndarray, values: np.ndarray, view: Presentation
+) -> dict[str, Any]:
+    """Return the statistic of values [S, T] over T trials at steps [S], and the ends of
+    its error bar.
     """
-    count = values.shape[1]
-    line = dict(
-        arm=arm, n=count, x=steps.tolist(), y=[round_float32(v) for v in values.mean(1).tolist()]
-    )
-    if count > 1:
-        error = values.std(1, ddof=1) / math.sqrt(count)
-        line["e"] = [round_float32(v) for v in error.tolist()]
+    numbers = lambda found: [round_float32(v) for v in np.asarray(found).tolist()]
+    centre = compute_statistic(values, view.statistic)
+    line = dict(arm=arm, n=values.shape[1], x=steps.tolist(), y=numbers(centre))
+    ends = compute_interval(values, view.statistic, view.error_bar)
+    if ends is not None:
+        line |= dict(low=numbers(ends[0]), high=numbers(ends[1]))
     return line
 
 

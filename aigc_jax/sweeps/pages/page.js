@@ -47,8 +47,13 @@ function joinLines(lines, label) {
 const HOVER = { hovertemplate: "%{text}<extra></extra>" };
 
 function meanLabel(line, i, value) {
-  const error = line.e && line.e[i] !== null ? ` \u00b1 ${line.e[i].toPrecision(2)} (s.e.)` : "";
-  const mean = line.n > 1 ? `mean ${digits(value)}${error}, n = ${line.n}` : digits(value);
+  let error = "";
+  if (line.low && line.low[i] !== null) {
+    const half = (line.high[i] - line.low[i]) / 2;
+    error = data.view.symmetric ? ` \u00b1 ${half.toPrecision(2)} (${data.view.bar})`
+      : ` [${digits(line.low[i])}, ${digits(line.high[i])}] (${data.view.bar})`;
+  }
+  const mean = line.n > 1 ? `${data.view.statistic} ${digits(value)}${error}, n = ${line.n}` : digits(value);
   return value === null ? "" : `${data.arms[line.arm]}<br>step ${number(data.steps[line.x][i])}: ${mean}`;
 }
 
@@ -60,8 +65,7 @@ function trialLabel(line, i, value) {
 }
 
 function bandTrace(line, colour) {
-  const steps = data.steps[line.x], middle = smooth(line.y), error = smooth(line.e);
-  const upper = middle.map((y, i) => y + error[i]), lower = middle.map((y, i) => y - error[i]);
+  const steps = data.steps[line.x], upper = smooth(line.high), lower = smooth(line.low);
   return { x: steps.concat([...steps].reverse()), y: upper.concat(lower.reverse()), mode: "lines",
     fill: "toself", fillcolor: colour, opacity: 0.18, line: { width: 0 }, hoverinfo: "skip" };
 }
@@ -78,7 +82,7 @@ function curveTraces(chart) {
     const means = chart.means.filter(own), singles = chart.trials.filter(own);
     const points = (lines) => lines.every((line) => data.steps[line.x].length === 1);
     if (options.bands && group.arms.length === 1) {
-      means.filter((line) => line.e).forEach((line) => traces.push(bandTrace(line, group.colour)));
+      means.filter((line) => line.low).forEach((line) => traces.push(bandTrace(line, group.colour)));
     }
     if (options.singles) {
       const complete = singles.filter((line) => !line.ended);

@@ -14,14 +14,15 @@ from urllib.parse import quote
 
 from aigc_jax import __version__
 from aigc_jax.sweeps import tables
-from aigc_jax.sweeps.evidence import differing_keys
+from aigc_jax.sweeps.evidence import Results, differing_keys
 from aigc_jax.sweeps.pages import charts, samples, summary
 from aigc_jax.sweeps.pages.charts import plain_label, shorten
 from aigc_jax.sweeps.pages.collect import Collection, TrialRecord, summarize_environments
 from aigc_jax.sweeps.pages.commands import format_train_command
-from aigc_jax.sweeps.presentation import format_cell, shorten_keys
+from aigc_jax.sweeps.presentation import find_arm, format_cell, shorten_keys
 from aigc_jax.sweeps.statistics import DASH, NO_VARIANCE, PairedDifference
 from aigc_jax.utils.errors import UserError
+from aigc_jax.utils.files import open_regular_file
 from aigc_jax.utils.quantities import METRIC_UNITS
 from aigc_jax.utils.terminal import escape_controls
 from aigc_jax.utils.text_table import Table, parse_markdown
@@ -33,6 +34,7 @@ MOST_BASELINES = 12  # of the arms, which the reader chooses from
 MOST_COLUMNS = 8  # trials side by side in the table of configs
 MOST_VALUES = 30  # of a key in the table of configs
 MOST_KEYS = 200
+MOST_TABLE_BYTES = 5_000_000
 MOST_ROWS = 100  # rows of rows.csv that are no trials
 VALUE_LETTERS = 300
 
@@ -124,7 +126,8 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
         made_by=summarize_environments(collection.environments),
         files=list_links(collection, folder),
         table=table,
-        **list_difference_variables(table),
+        **list_difference_variables(table, results),
+        agreement=describe_agreement(collection),
         claims=collection.comparisons,
         groups=data["groups"],
         chart_notes=notes,
@@ -240,6 +243,9 @@ def make_data(
             for name, values in summary.final_values(results, table).items()
         }
     data["units"] = METRIC_UNITS
+    statistic, error_bar = results.view.describe()
+    symmetric = results.view.error_bar in ("se", "sd")
+    data["view"] = dict(statistic=statistic, bar=error_bar, symmetric=symmetric)
     return data, notes
 
 
@@ -252,10 +258,26 @@ def find_main_metric(collection: Collection, table: summary.Summary | None) -> i
     return names.index(wanted) if wanted in names else 0
 
 
-def list_difference_variables(table: summary.Summary | None) -> dict[str, Any]:
+def describe_agreement(collection: Collection) -> str:  # "" without a table of its own
+    """Return whether table.md has the numbers of the page, where it is of this kind."""
+    path = collection.folder and collection.folder / "table.md"
+    results = collection.results
+    if not path or collection.table or not results.trials or not path.is_file():
+        return ""
+    with open_regular_file(path) as f:
+        text = f.read(MOST_TABLE_BYTES).decode("utf-8", "replace")
+    if text.startswith(tables.format_summary_table(results)):
+        return "The numbers are those of table.md."
+    return (
+        "table.md has other numbers: of other rows, another metric, or another statistic or "
+        "error bar."
+    )
+
+
+def list_difference_variables(table: summary.Summary | None, results: Results) -> dict[str, Any]:
     """Return the variables of page.html about differences to a baseline."""
-    found = list_differences(table)
-    texts = [text for lines in found for line in lines for text, _, _ in line["cells"]]
+    found = list_differences(table, results)
+    texts = [text for each in found for line in each["lines"] for text, _, _ in line["cells"]]
     return dict(
         differences=found,
         has_constant=any(text.split(", n =")[0].endswith(DASH) for text in texts),
@@ -263,18 +285,26 @@ def list_difference_variables(table: summary.Summary | None) -> dict[str, Any]:
     )
 
 
-def list_differences(table: summary.Summary | None) -> list[list[dict[str, Any]]]:
-    """Return the lines of the table of differences for each baseline, the first arm
-    alone of many; [] without a second arm.
+def list_differences(table: summary.Summary | None, results: Results) -> list[dict[str, Any]]:
+    """Return {"baseline": its index, "is_first": whether it is shown first, "lines": of
+    the table} for each arm, of many arms for the chosen one or the first alone; []
+    without a second arm. Raise a UserError for a baseline that is no arm.
     """
+    first = 0
+    if table is not None and results.view.baseline:
+        arms = [arm.values for arm in table.arms]
+        first = arms.index(find_arm(results.view.baseline, arms, results.varied))
     if table is None or len(table.arms) < 2:
         return []
     is_many = len(table.arms) > MOST_BASELINES
-    if is_many and all(len(arm.comparable) < 2 for arm in table.arms):
+    if is_many and not results.view.baseline and all(len(arm.comparable) < 2 for arm in table.arms):
         return []  # of a search: single trials beside an arbitrary one
-    count = 1 if is_many else len(table.arms)
-    found = summary.compare_to_baselines(table, count)
-    return [list_differences_to(table, baseline, found[baseline]) for baseline in range(count)]
+    baselines = [first] if is_many else list(range(len(table.arms)))
+    found = summary.compare_to_baselines(table, baselines)
+    return [
+        dict(baseline=b, is_first=b == first, lines=list_differences_to(table, b, records))
+        for b, records in zip(baselines, found, strict=True)
+    ]
 
 
 def list_differences_to(
@@ -309,7 +339,7 @@ def list_trials(
                 values=[format_cell(trial.get(k)) for k in collection.results.varied],
                 seed=trial.get("seed", ""),
                 status=record.status,
-                step=row.get("step", record.step),
+                step=record.step,
                 metrics=[row.get(name) for name in metrics],
                 href=link(record.run.path, folder) + "/" if record.run else "",
                 command=escape_controls(format_train_command(record.origin, record.name)),
