@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from aigc_jax.media.log_axes import label_log_axes
+from aigc_jax.sweeps.colours import MOST_COLOURS, choose_colours
 from aigc_jax.sweeps.curves import (
     Curve,
     collect_curves,
@@ -95,9 +96,10 @@ def choose_line_style(index: int, num_lines: int) -> dict[str, Any]:
     """Return the colour and the line style of line `index` of `num_lines` lines."""
     import matplotlib
 
-    if num_lines == 1:
-        return dict(color="tab:blue")
-    colour = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, num_lines)[index])
+    if num_lines <= MOST_COLOURS:
+        colour: Any = choose_colours(num_lines)[index]
+    else:
+        colour = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, num_lines)[index])
     return dict(
         color=colour, linestyle=LINE_STYLES[index % len(LINE_STYLES)] if num_lines > INSIDE else "-"
     )

@@ -34,6 +34,15 @@ def format_number(value: float) -> str:  # "0.6931", "103.4", "12,346", "1.2e+09
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
+def format_devices(count: int, platform: str, kind: str) -> str:  # "2 x NVIDIA H100 (gpu)"
+    """Return the number, kind and platform of devices: "2 CPU devices" where the kind
+    has no name of its own.
+    """
+    if kind.lower() == platform.lower():
+        return format_count(count, f"{platform.upper()} device")
+    return f"{count:,} x {kind} ({platform})"
+
+
 def format_si(value: float, unit: str) -> str:  # "6.74 GB", "42 us", "1.21 T"
     """Format a number with three significant digits and an SI prefix.
 

@@ -216,7 +216,7 @@ def test_runs_of_each_base_and_each_large_data_set(row, tmp_path, forget):
 # Internal tables: no config, flag or file name of a user selects an entry.
 INSIDE = {
     "inference.app.SLIDERS",
-    "sweeps.pages.charts.COLOURS",
+    "sweeps.colours.COLOURS",
     "sweeps.pages.charts.VALUES",
     "sweeps.pages.samples.KINDS",
     "media.music.SEMITONES",

@@ -139,7 +139,7 @@ def test_thinned_curves_retain_the_last_step():
 
 
 def test_page_shows_question_grid_seeds_origin_and_links(sweep, page):
-    for words in ("0.5, 1, 2", "0, 1, 2", "1 x cpu cpu", "a" * 12, "jax", "0.10"):
+    for words in ("0.5, 1, 2", "0, 1, 2", "1 CPU device", "a" * 12, "jax", "0.10"):
         assert words in page.words, words
     hrefs = [attrs["href"] for tag, attrs in page.tags if tag == "a" and attrs["href"][0] != "#"]
     from urllib.parse import unquote

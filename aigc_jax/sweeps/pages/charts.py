@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aigc_jax.sweeps.bare_rows import NO_SPLIT
+from aigc_jax.sweeps.colours import MOST_COLOURS, choose_colours
 from aigc_jax.sweeps.curves import align_curves
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.pages.summary import Arm, Summary
@@ -22,17 +23,11 @@ from aigc_jax.sweeps.tables import NOT_METRICS
 from aigc_jax.utils.quantities import METRIC_UNITS, format_count
 from aigc_jax.utils.terminal import escape_controls
 
-MOST_GROUPS = 20  # arms with a colour of their own
 RANKS = ("best fifth", "second fifth", "third fifth", "fourth fifth", "last fifth")
 VALUES = ("lowest fifth", "second fifth", "third fifth", "fourth fifth", "highest fifth")
 MOST_CHARTS = 60
 MOST_VALUES = 100_000  # of all charts; curves with more are thinned
 MOST_LETTERS = 120  # of a name
-# Legible on white and on black.
-COLOURS = (
-    "#4269d0", "#ef9f18", "#ff725c", "#3cb8a0", "#3ca951", "#e876ad", "#a463f2", "#79a3ec",
-    "#a87a5a", "#8a93a0",
-)  # fmt: skip
 RANK_COLOURS = ("#3ca951", "#3cb8a0", "#4269d0", "#ef9f18", "#ff725c")
 
 Curves = dict[str, dict[int, float]]  # {trial: {step: value}}
@@ -65,16 +60,9 @@ def round_float32(value: float | None) -> float | None:
     return float(f"{value:.7g}")
 
 
-def choose_colours(count: int) -> list[str]:
-    """Return a colour for each of some lines, all different."""
-    if count <= len(COLOURS):
-        return list(COLOURS[:count])
-    return [f"hsl({round(360 * i / count)}, 60%, 52%)" for i in range(count)]
-
-
 def group_arms(summary: Summary, best: str, best_mode: str) -> tuple[list[Group], str]:
     """Return the groups of the legend, and a note about them: each arm, or of more than
-    MOST_GROUPS fifths by the rank of a metric, and the arms without a value.
+    MOST_COLOURS fifths by the rank of a metric, and the arms without a value.
 
     Args:
       summary: the arms.
@@ -82,7 +70,7 @@ def group_arms(summary: Summary, best: str, best_mode: str) -> tuple[list[Group]
       best_mode: whether its best value is the "min" or the "max".
     """
     arms = summary.arms
-    if len(arms) <= MOST_GROUPS:
+    if len(arms) <= MOST_COLOURS:
         colours = choose_colours(len(arms))
         return [Group(shorten(a.label), colours[i], [i]) for i, a in enumerate(arms)], ""
     name = best.partition("/")[2]

@@ -7,6 +7,7 @@ is.
 
 import dataclasses
 import itertools
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ from aigc_jax.utils import documents
 from aigc_jax.utils.disk import hide_paths
 from aigc_jax.utils.errors import UserError, first_line
 from aigc_jax.utils.python_files import REPOSITORY
+from aigc_jax.utils.quantities import format_devices
 
 MOST_COMMANDS = 20
 MOST_KEYS = 4  # in which runs may differ, so that the keys name them
@@ -48,7 +50,7 @@ class TrialRecord:
 
     Attributes:
       name: its name.
-      status: such as "done".
+      status: such as "done"; "": unknown.
       reason: why it failed; "" if it did not.
       step: the last step of the status; None: unknown.
       run: its directory; None for committed rows.
@@ -82,7 +84,8 @@ class Collection:
       notes: sentences on what is missing.
       comparisons: the claims of the experiment and their outcomes.
       table: the experiment's own table, as Markdown; "" if it has none.
-      figure: the file of the experiment's own figure; None if it has none.
+      figure: the file of the experiment's own figure, which may be missing; None if it
+        has none.
       folder: the directory of the rows; None for several runs.
     """
 
@@ -311,6 +314,7 @@ def collect_rows(
     check_experiment(folder, experiment)
     results = read_results(folder)
     notes = []
+    is_known = results is not None
     if results is None:
         rows = Results(read_rows(folder), trials=[], varied=[])
         results = infer_trials(rows, experiment.column if experiment else "")
@@ -324,7 +328,7 @@ def collect_rows(
     records = [
         TrialRecord(
             trial["trial"],
-            trial["status"],
+            trial["status"] if is_known else "",
             str(trial.get("failure", "")),
             config={k: trial.get(k) for k in (*results.varied, "seed") if k in trial},
             origin=origin and origin.with_changes(trial, results.varied),
@@ -391,9 +395,15 @@ def add_experiment(
             out["table"] = experiment.table(rows)
         except Exception as e:
             out["question"] += f"\n\nThe table needs the missing trials ({first_line(e)})."
-    if experiment.figure is not None and figure.is_file():
+    if experiment.figure is not None:
         out["figure"] = figure
     return out
+
+
+def rename_devices(text: object) -> str:
+    """Return the devices of an environment.json, of earlier versions "1 x cpu cpu"."""
+    found = re.fullmatch(r"(\d{1,9}) x (\w+) (.+)", str(text))
+    return format_devices(int(found[1]), found[2], found[3]) if found else str(text)
 
 
 def summarize_environments(environments: Iterable[dict]) -> list[tuple[str, str]]:
@@ -406,7 +416,8 @@ def summarize_environments(environments: Iterable[dict]) -> list[tuple[str, str]
         versions = flat.pop("versions", {})
         flat |= versions if isinstance(versions, dict) else {}
         devices = flat.get("devices")
-        flat["devices"] = ", ".join(map(str, devices)) if isinstance(devices, list) else devices
+        named = map(rename_devices, devices if isinstance(devices, list) else [devices or ""])
+        flat["devices"] = ", ".join(named)
         for name, value in itertools.islice(flat.items(), 40):
             if name != "command" and value:
                 found.setdefault(str(name), {})[str(value)] = None

@@ -121,12 +121,51 @@ function layout(xTitle, yTitle, more = {}) {
 const CONFIG = { displaylogo: false, responsive: true,
   modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
+// As on the logarithmic axes of figures: few plain labels, minor ticks without.
+function plainNumber(x) {
+  for (const [power, prefix] of [[1e6, "M"], [1e3, "k"]]) {
+    if (x >= 10000 && x < 1e9 && x >= power) return `${digits(x / power)}${prefix}`;
+  }
+  if (x >= 1e-3 && x < 10000) return number(Number(x.toPrecision(6)));
+  return x.toExponential().replace(/\.?0*e\+?/, "e");
+}
+
+function logAxis(values) {
+  const known = values.filter((v) => v > 0);
+  const low = Math.min(...known), high = Math.max(...known);
+  if (!known.length) return { type: "log" };
+  const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
+  const ticksAt = (multiples, from, to) => {
+    const out = [];
+    for (let power = from; power <= to; power++) {
+      multiples.forEach((m) => out.push(Number(`${m}e${power}`)));
+    }
+    return out;
+  };
+  const count = (multiples) => ticksAt(multiples, first, last).filter((v) => v >= low && v <= high).length;
+  const multiples = [[1, 2, 5], [1, 3]].find((m) => count(m) <= 6) || [1];
+  const every = Math.max(1, Math.ceil((last - first) / 6));
+  const ticks = ticksAt(multiples, first - 1, last + 1)
+    .filter((v) => multiples.length > 1 || Math.round(Math.log10(v)) % every === 0);
+  return { type: "log", tickmode: "array", tickvals: ticks, ticktext: ticks.map(plainNumber),
+    minor: { ticks: "outside", ticklen: 3, dtick: "D1", tickcolor: css("--line") } };
+}
+
+function rangeOf(lists) {  // [low, high] of the positive numbers
+  let low = Infinity, high = 0;
+  lists.forEach((list) => list.forEach((v) => {
+    if (v > 0) { low = Math.min(low, v); high = Math.max(high, v); }
+  }));
+  return high ? [low, high] : [];
+}
+
 function drawCurves(figure) {
   const chart = data.charts[Number(figure.dataset.chart)];
+  const lines = [...chart.means, ...chart.trials];
   const title = chart.unit || chart.name.slice(chart.name.indexOf(" ") + 1);
   Plotly.react(one(".plot", figure), curveTraces(chart), layout("training step", title, {
-    xaxis: { type: options.logx ? "log" : "linear" },
-    yaxis: { type: options.logy && chart.positive ? "log" : "linear" },
+    xaxis: options.logx ? logAxis(rangeOf(lines.map((line) => data.steps[line.x]))) : { type: "linear" },
+    yaxis: options.logy && chart.positive ? logAxis(rangeOf(lines.map((line) => line.y))) : { type: "linear" },
   }), CONFIG);
 }
 
@@ -158,9 +197,15 @@ function ticksOf(axis) {
     return names.length > 24 ? {} : { tickvals: names, ticktext: names.map(short) };
   }
   const values = [...new Set(axis.values)].sort((a, b) => a - b);
-  const decades = axis.scale === "log" ? Math.log10(values[values.length - 1] / values[0]) : 0;
-  if (values.length > 8) return decades > 1.5 ? { dtick: 1 } : {};
-  return { tickvals: values, ticktext: values.map(digits) };
+  if (axis.scale === "log" && (values.length > 6 || areNear(values.map(Math.log10)))) return logAxis(values);
+  if (values.length > 8 || (axis.scale === "linear" && areNear(values))) return {};
+  return { tickvals: values, ticktext: values.map(axis.scale === "log" ? plainNumber : digits) };
+}
+
+// Whether labels at sorted places would overlap in a small chart.
+function areNear(places) {
+  const span = places[places.length - 1] - places[0];
+  return places.some((place, i) => i > 0 && place - places[i - 1] < span / 9);
 }
 
 function metricTitle(metric) {
@@ -294,12 +339,6 @@ function axisTicks(axis) {  // [fraction, label]
 
 const HEIGHT = 340, TOP = 42, BOTTOM = 18;
 const yOf = (f) => HEIGHT - BOTTOM - f * (HEIGHT - TOP - BOTTOM);
-const colourOf = (f) => {
-  const stops = [[66, 105, 208], [60, 184, 160], [239, 159, 24], [229, 84, 66]];
-  const i = Math.min(2, Math.floor(3 * f)), rest = 3 * f - i;
-  return `rgb(${stops[i].map((c, k) => Math.round(c + rest * (stops[i + 1][k] - c))).join(",")})`;
-};
-
 function drawParallel() {
   const box = one("#parallel");
   if (!box) return;
@@ -318,7 +357,7 @@ function drawParallel() {
     if (final === null || hidden.has(groupOfArm[armOfTrial[t]])) return;
     const points = axes.map((axis, i) => [xOf(i), yOf(axis.fractions[t] ?? 0)]);
     const line = element("path", { d: `M${points.map((p) => p.join(",")).join("L")}`,
-      stroke: colourOf(final), "data-trial": t }, svg);
+      stroke: data.groups[groupOfArm[armOfTrial[t]]].colour, "data-trial": t }, svg);
     line.addEventListener("pointerenter", () => showTrial(line, axes, t));
     line.addEventListener("pointerleave", () => line.classList.remove("hover"));
     lines.push(line);
@@ -441,7 +480,13 @@ function makeCard(trial, content, isText) {
   const title = document.createElement("b"), arm = data.arms[armOfTrial[trial]];
   card.className = "card";
   if (arm !== undefined && data.arms.length > 1) {
-    title.textContent = plain(arm);
+    if (data.groups.length > 1) {
+      const swatch = document.createElement("i");
+      swatch.className = "swatch";
+      swatch.style.background = data.groups[groupOfArm[armOfTrial[trial]]].colour;
+      title.append(swatch);
+    }
+    title.append(plain(arm));
     caption.append(title);
   }
   caption.append(data.trials[trial]);

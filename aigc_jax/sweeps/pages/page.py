@@ -34,6 +34,10 @@ MOST_BASELINES = 12  # of the arms, which the reader chooses from
 MOST_COLUMNS = 8  # trials side by side in the table of configs
 MOST_VALUES = 30  # of a key in the table of configs
 MOST_KEYS = 200
+LINKED = ("rows.csv", "table.md", "figure.png", "figure.pdf", "figure.csv", "curves.png") + (
+    "rows.jsonl",
+    "config.json",
+)  # files beside the rows
 MOST_TABLE_BYTES = 5_000_000
 MOST_ROWS = 100  # rows of rows.csv that are no trials
 VALUE_LETTERS = 300
@@ -130,6 +134,7 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
         agreement=describe_agreement(collection),
         claims=collection.comparisons,
         groups=data["groups"],
+        colours={arm: group["colour"] for group in data["groups"] for arm in group["arms"]},
         chart_notes=notes,
         series=[key.split(": ", 1) for key in drawn.series],
         sounds=[
@@ -150,13 +155,14 @@ def list_trial_variables(
     """Return the variables of page.html about trials and their states."""
     records = collection.records
     failed = [r for r in records if r.status.startswith("failed")]
+    failures = {record.status for record in failed}
     main_metric = find_main_metric(collection, table)
     names = table.names if table else []
     metrics = [*names[main_metric : main_metric + 1], *names[:main_metric]][:2]
     trials = list_trials(collection, table, metrics, folder)
     return dict(
         failed=failed,
-        pending=[r for r in records if r.status not in ("done", "stopped") and r not in failed],
+        pending=[r for r in records if r.status not in ("", "done", "stopped", *failures)],
         statuses=list(Counter(record.status for record in records).items()),
         keys=shorten_keys(collection.results.varied),
         trials=trials,
@@ -172,13 +178,15 @@ def list_row_variables(collection: Collection) -> dict[str, Any]:
     and about rows that are of no trials.
     """
     rows = collection.results.rows
+    figure, note = embed_figure(collection.figure)
     is_bare = bool(rows) and not collection.results.trials
     return dict(
         own_table=[
             block if isinstance(block, Table) else shorten_text(block)
             for block in parse_markdown(collection.table)
         ],
-        own_figure=embed_figure(collection.figure),
+        own_figure=figure,
+        figure_note=note,
         bare_columns=list(rows[0]) if is_bare else [],
         bare_rows=[list(map(format_cell, row.values())) for row in rows[:MOST_ROWS]]
         if is_bare
@@ -329,6 +337,8 @@ def list_trials(
 ) -> list[dict[str, Any]]:
     """Return the lines of the table of trials, with the last values of `metrics`."""
     last = tables.last_rows(collection.results.rows, table.split) if table else {}
+    arms = table.arms if table else []
+    arm_of = {name: i for i, arm in enumerate(arms) for name in arm.members}
     out = []
     pairs = zip(collection.results.trials, collection.records, strict=True)
     for trial, record in list(pairs)[:MOST_TRIALS]:
@@ -336,6 +346,7 @@ def list_trials(
         out.append(
             dict(
                 name=record.name,
+                arm=arm_of.get(record.name),
                 values=[format_cell(trial.get(k)) for k in collection.results.varied],
                 seed=trial.get("seed", ""),
                 status=record.status,
@@ -393,8 +404,7 @@ def list_links(collection: Collection, folder: Path) -> list[tuple[str, str]]:
     """Return (name, relative link) of the existing files beside the rows."""
     if collection.folder is None:
         return []
-    names = ("rows.csv", "table.md", "figure.png", "figure.pdf", "rows.jsonl", "config.json")
-    found = [collection.folder / name for name in names]
+    found = [collection.folder / name for name in LINKED]
     return [(path.name, link(path, folder)) for path in found if path.is_file()]
 
 
@@ -404,11 +414,13 @@ def link(path: Path, folder: Path) -> str:
     return relative if relative.startswith((".", "/")) else f"./{relative}"
 
 
-def embed_figure(path: Path | None) -> str:  # data URI; "" without a readable file
-    """Return the experiment's own figure as a data URI."""
+def embed_figure(path: Path | None) -> tuple[str, str]:  # data URI or "", a note or ""
+    """Return the experiment's own figure as a data URI, or why it is not shown."""
     if path is None:
-        return ""
+        return "", ""
+    if not path.exists():
+        return "", f"The figure of the experiment is not drawn yet: {path.name} is missing."
     try:
-        return samples.encode_thumbnail(path, 200_000)[0]
-    except Exception:  # of an untrusted file: also errors of the decoder
-        return ""
+        return samples.encode_thumbnail(path, 200_000)[0], ""
+    except Exception as e:  # of an untrusted file: also errors of the decoder
+        return "", f"The figure of the experiment is not shown: {samples.describe_error(path, e)}."
