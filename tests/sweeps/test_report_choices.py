@@ -9,8 +9,8 @@ from report_pages import GRID, Page, done, refused
 from runs import SHORT, every_method, train
 from tiny_configs import METHODS, tiny
 
+from aigc_jax.sweeps import grid, request, request_json, statistics
 from aigc_jax.sweeps import report as sweep_reports
-from aigc_jax.sweeps import request_json, statistics
 from aigc_jax.sweeps.experiment import load
 from aigc_jax.sweeps.presentation import make_presentation
 from aigc_jax.training import config as configs
@@ -59,7 +59,9 @@ def test_baseline_may_be_an_arm_that_the_directory_has(sweep):
     words = ["sweep", "--config=vae_digits", "--grid=hp.beta=4,8", f"--workdir={sweep.path}"]
     words += ["--config.steps=20", "--config.latent_dims=(3,)", "--dry_run"]
     refused([*words, "--baseline=beta=3"], "is no arm: beta=0.5, beta=1, beta=2, beta=4, beta=8")
-    done(*words, "--baseline=beta=2")
+    more = {"steps": 20, "latent_dims": (3,)}
+    asked = request.make_request("vae_digits", None, [grid.values("hp.beta", 4.0)], 0, more)
+    request.check_shown(asked, sweep, "", "beta=2")
 
 
 @unit
@@ -137,7 +139,7 @@ def test_baseline_alone_does_not_change_the_statistic(sweep):
     hidden = [("hidden" in n) for t, n in page.tags if t == "tbody" and "data-baseline" in n]
     assert hidden == [True, True, False]
     refused(["report", sweep.path, "--baseline=beta=3"], "is no arm: beta=0.5, beta=1, beta=2")
-    refused(["report", sweep.path, "--interval=s"], "--interval=s")
+    refused(["report", sweep.path, "--interval=s"], "--interval = 's' is none of")
 
 
 @unit

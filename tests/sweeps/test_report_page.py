@@ -245,7 +245,7 @@ def test_report_of_an_unfinished_sweep_names_what_is_missing(tmp_path):
     missing = {line[0]: line[1:] for line in page.tables["missing"][1:]}
     assert set(missing) == set(ids) - {ids[0]}
     assert missing[ids[1]] == ["failed: diverged", "20", "NaN"]
-    assert missing[ids[3]][0] == "running" and missing[ids[4]][0] == "waiting"
+    assert missing[ids[3]][0] == "interrupted" and missing[ids[4]][0] == "waiting"
     sweep_reports.write_sweep_results(sweep, **QUIET)
     (table, *notes) = parse_markdown((sweep.path / "table.md").read_text())
     assert [line[1] for line in page.tables["summary"]] == [
