@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 MOST_TICKS = 7
 # Multiples of powers of ten: the first of them with few enough ticks for the axis.
-MULTIPLES = ((1, 2, 5), (1, 3), (1,))
+MULTIPLES = (tuple(range(1, 10)), (1, 2, 5), (1, 3), (1,))
 
 
 def format_plain(value: float) -> str:  # "0.001", "2,000", "20k", "1M", "1e-5"
@@ -34,7 +34,13 @@ def label_log_axis(axis: Any) -> None:
     """Set the ticks of one axis of matplotlib; ticks that a figure has chosen itself
     remain.
     """
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        LogLocator,
+        MaxNLocator,
+        NullFormatter,
+    )
 
     axis.set_minor_formatter(NullFormatter())
     if isinstance(axis.get_major_locator(), FixedLocator):
@@ -43,7 +49,12 @@ def label_log_axis(axis: Any) -> None:
     most = min(MOST_TICKS, axis.get_tick_space())
     counts = [count_multiples(subs, low, high) for subs in MULTIPLES]
     subs = next((s for s, n in zip(MULTIPLES, counts, strict=True) if n <= most), (1,))
-    axis.set_major_locator(LogLocator(subs=subs, numticks=most))
+    is_narrow = counts[0] < 2  # such as from 24 to 28
+    axis.set_major_locator(
+        MaxNLocator(most, steps=[1, 2, 5, 10])
+        if is_narrow
+        else LogLocator(subs=subs, numticks=most)
+    )
     axis.set_major_formatter(FuncFormatter(lambda value, place: format_plain(value)))
 
 

@@ -48,6 +48,8 @@ def test_axes_carry_the_unit_of_the_metric(metric, unit):
         (3, 40, ["5", "10", "20"]),
         (0.03, 20, ["0.03", "0.1", "0.3", "1", "3", "10"]),
         (1e-9, 1e9, []),
+        (24, 70, ["30", "40", "50", "60", "70"]),
+        (24, 28, ["24", "25", "26", "27", "28"]),
     ],
 )
 def test_log_axes_have_few_plain_labels_and_no_minor_ones(low, high, expected):

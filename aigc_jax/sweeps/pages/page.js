@@ -126,7 +126,7 @@ function plainNumber(x) {
   for (const [power, prefix] of [[1e6, "M"], [1e3, "k"]]) {
     if (x >= 10000 && x < 1e9 && x >= power) return `${digits(x / power)}${prefix}`;
   }
-  if (x >= 1e-3 && x < 10000) return number(Number(x.toPrecision(6)));
+  if (x >= 1e-3 && x < 10000) return Number(x.toPrecision(6)).toLocaleString("en-US", { maximumFractionDigits: 9 });
   return x.toExponential().replace(/\.?0*e\+?/, "e");
 }
 
@@ -143,12 +143,23 @@ function logAxis(values) {
     return out;
   };
   const count = (multiples) => ticksAt(multiples, first, last).filter((v) => v >= low && v <= high).length;
-  const multiples = [[1, 2, 5], [1, 3]].find((m) => count(m) <= 6) || [1];
+  const all = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+  if (count(all) < 2) return narrowLogAxis(low, high);
+  const multiples = [all, [1, 2, 5], [1, 3]].find((m) => count(m) <= 6) || [1];
   const every = Math.max(1, Math.ceil((last - first) / 6));
   const ticks = ticksAt(multiples, first - 1, last + 1)
     .filter((v) => multiples.length > 1 || Math.round(Math.log10(v)) % every === 0);
   return { type: "log", tickmode: "array", tickvals: ticks, ticktext: ticks.map(plainNumber),
     minor: { ticks: "outside", ticklen: 3, dtick: "D1", tickcolor: css("--line") } };
+}
+
+function narrowLogAxis(low, high) {  // such as from 24 to 28
+  const rough = (high - low || low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * ([1, 2, 5].find((m) => m * power >= rough) || 10);
+  const ticks = [];
+  for (let i = Math.floor(low / step); i <= Math.ceil(high / step); i++) ticks.push(i * step);
+  const known = ticks.filter((v) => v > 0);
+  return { type: "log", tickmode: "array", tickvals: known, ticktext: known.map(plainNumber) };
 }
 
 function rangeOf(lists) {  // [low, high] of the positive numbers
