@@ -102,6 +102,7 @@ def draw_sweep(
     """
     from aigc_jax.sweeps import report
     from aigc_jax.sweeps.direct import draw_results
+    from aigc_jax.sweeps.request_json import check_experiment
     from aigc_jax.sweeps.sweep import Sweep
 
     if experiment and experiment.run:
@@ -109,6 +110,7 @@ def draw_sweep(
         draw_results(experiment, workdir, out or workdir, args.commit, view)
         return
     sweep = Sweep(args.workdir)
+    check_experiment(sweep.path, experiment)
     results = report.write_sweep_results(sweep, experiment, args.metric, out_dir=out, view=view)
     if args.commit and experiment:
         report.write_committed_results(sweep, results, experiment.results_dir, experiment)

@@ -1,17 +1,25 @@
-"""Flags of how table and figure show a sweep, shared by `sweep` and `figure`."""
+"""Flags of how table, figure and report show a sweep, shared by `sweep`, `figure` and
+`report`.
+"""
 
 from argparse import ArgumentParser, Namespace
 
 from aigc_jax.sweeps.presentation import Presentation, make_presentation
 
 
-def add_presentation_arguments(parser: ArgumentParser) -> None:
-    """Add the statistic, the error bar, the baseline and the style."""
+def add_statistic_arguments(parser: ArgumentParser, default: str = "") -> None:
+    """Add the statistic, the error bar and the baseline.
+
+    Args:
+      parser: the parser of the verb.
+      default: the statistic; "": that of the sweep's table.md, else the mean.
+    """
     parser.add_argument(
         "--statistic",
-        default="mean",
+        default=default,
         metavar="mean|median|iqm",
-        help="of the trials that differ in the seed; iqm: interquartile mean (default: mean)",
+        help="of the trials that differ in the seed; iqm: interquartile mean (default: "
+        + ("mean)" if default else "that of the sweep's table.md, else mean)"),
     )
     parser.add_argument(
         "--interval",
@@ -28,6 +36,11 @@ def add_presentation_arguments(parser: ArgumentParser) -> None:
         help="compare all others with this arm, such as lr=0.001 or lr=0.001,beta=1: differences "
         "over common seeds, with a paired t test and Holm's correction",
     )
+
+
+def add_presentation_arguments(parser: ArgumentParser) -> None:
+    """Add the statistic, the error bar, the baseline and the style."""
+    add_statistic_arguments(parser, "mean")
     parser.add_argument(
         "--style",
         default="plain",

@@ -9,6 +9,7 @@ this off). Needs the packages of aigc_jax[report].
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from aigc_jax.cli.presentation_flags import add_statistic_arguments
 from aigc_jax.utils.terminal import print_text
 
 
@@ -32,6 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the first metric of the tables and curves (default: the experiment's, else "
         "config.best_metric)",
     )
+    add_statistic_arguments(parser)
     parser.add_argument(
         "--out",
         metavar="FILE",
@@ -47,5 +49,6 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
 
     experiment = experiments.load(args.experiment) if args.experiment else None
     out = Path(args.out) if args.out else None
-    print_text(f"report: {write_report(args.paths, out, experiment, args.metric)}")
+    chosen = dict(statistic=args.statistic, interval=args.interval, baseline=args.baseline)
+    print_text(f"report: {write_report(args.paths, out, experiment, args.metric, chosen)}")
     return 0

@@ -152,7 +152,6 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     from aigc_jax.sweeps.sweep import Sweep
 
     sweep = Sweep(args.workdir)
-    requests.check_metric_syntax(args.metric)
     view = read_presentation(args)
     if args.experiment is not None and not args.config:
         experiment = experiments.load(args.experiment)
@@ -160,6 +159,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
             return run_custom_experiment(experiment, args, overrides)
     require(args.only is None, "--only is for experiments that train parts by their own function")
     request = read_request(args, overrides)
+    requests.check_shown(request, sweep, args.metric, args.baseline)
     if args.dry_run:
         describe_request(request)
         return 0

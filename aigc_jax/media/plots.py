@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aigc_jax.media.images import make_image_grid
+from aigc_jax.media.log_axes import label_log_axis
 from aigc_jax.media.sheets import PLAIN, Annotations
 from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.quantities import format_count
@@ -192,6 +193,7 @@ def save_curves(path: Path, rows: list[dict], origin: dict[str, str]) -> None:
         values = [row[name] for row in rows if row.get(name) is not None]
         if values and min(values) > 0 and max(values) > 30 * min(values):
             axes.set_yscale("log")
+            label_log_axis(axes.yaxis)
         axes.set_title(name, fontsize=9)
         axes.tick_params(which="both", labelsize=8)
         axes.set_xlabel("step", fontsize=8)

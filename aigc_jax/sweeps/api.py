@@ -15,7 +15,7 @@ from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.presentation import Presentation, make_presentation
 from aigc_jax.sweeps.request import (
-    check_metric_syntax,
+    check_shown,
     make_request,
     run_request,
     write_and_check_outcome,
@@ -298,11 +298,11 @@ def sweep(
       >>> len(sweep.runs({"hp.lr": 1e-3}))
       2
       >>> sweep.figure("valid/neg_elbo").axes[0].get_ylabel()
-      'valid neg_elbo'
+      'valid neg_elbo (nats)'
     """
     _check_arguments(workdir, overrides, seeds, slots, engine_settings or {})
     request = make_request(config, experiment, _as_grids(grid), seeds, dict(overrides or {}))
-    check_metric_syntax(metric)
+    check_shown(request, SweepDir(workdir), metric)
     settings = DEFAULT_SETTINGS | dict(engine_settings or {})
     settings |= dict(engine=engine, slots=slots, workdir=workdir)
     try:

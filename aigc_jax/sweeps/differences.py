@@ -2,6 +2,7 @@
 panel of the figure.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ from aigc_jax.sweeps.presentation import (
     shorten_middle,
 )
 from aigc_jax.sweeps.statistics import (
+    DASH,
     MOST_SEEDS,
+    NO_VARIANCE,
     PairedDifference,
     final_values,
     paired_differences,
@@ -31,10 +34,11 @@ from aigc_jax.sweeps.tables import (
     select_comparable_trials,
 )
 from aigc_jax.utils.errors import mark_argument, require
-from aigc_jax.utils.quantities import format_count, format_number
+from aigc_jax.utils.quantities import format_count, format_number, label_metric
 
 MOST_ARMS = 30  # in the panel of a figure
 MOST_CHARACTERS = 40  # of the name of an arm beside the panel
+TITLE_CHARACTERS = 48  # of a line of the panel's title
 
 
 class Differences(NamedTuple):
@@ -120,23 +124,25 @@ def format_differences(found: Differences) -> str:  # Markdown
     table = format_markdown_table(header, map(_format_record, found.records))
     better = dict(min=" (below 0 is better)", max=" (above 0 is better)").get(found.direction, "")
     tested = sum(record.p is not None for record in found.records)
+    constant = any(record.is_without_variance for record in found.records)
     note = (
         f"Difference of each arm to {name_arm(found.baseline, found.varied)}{better}: mean over "
         "the n seeds that both have, paired; interval and two-sided p by Student's t of n - 1 "
         f"degrees of freedom; p (Holm) is corrected for {format_count(tested, 'comparison')}. n "
         "for 80 % power: seeds with which this difference would have p < 0.05 with a probability "
         "of 80 %, if it and its standard deviation were the true ones."
-    )
+    ) + f" {DASH}: {NO_VARIANCE}." * constant
     return f"\n{table}\n{note}\n"
 
 
 def _format_record(record: PairedDifference) -> list[str]:
     """Return the cells of a difference."""
-    number = lambda value: "" if value is None else f"{value:.2g}"
-    interval = ""
+    absent = DASH if record.is_without_variance else ""
+    number = lambda value: absent if value is None else f"{value:.2g}"
+    interval = absent
     if record.low is not None and record.high is not None:
         interval = f"[{format_number(record.low)}, {format_number(record.high)}]"
-    power = "" if record.p is None else f"over {MOST_SEEDS:,}"
+    power = absent if record.p is None else f"over {MOST_SEEDS:,}"
     return [
         *map(format_cell, record.arm),
         "" if record.mean is None else format_number(record.mean),
@@ -162,15 +168,19 @@ def draw_differences(found: Differences, axes: Any) -> None:
             ends = [[record.mean - record.low], [record.high - record.mean]]
         axes.errorbar(record.mean, place, xerr=ends, fmt="o", markersize=4, capsize=2, color="0.2")
     axes.set_yticks(range(len(shown)), [_label(r, found.varied) for r in shown], fontsize=7)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=found.metric.replace("/", " ") + ", difference")
+    label = escape_mathtext(label_metric(found.metric.replace("/", " ")))
+    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel=f"difference of {label}")
     name = shorten_middle(name_arm(found.baseline, found.varied), MOST_CHARACTERS)
-    axes.set_title(escape_mathtext(f"to {name}"), fontsize=8)
+    title = f"difference to the baseline {escape_mathtext(name)}"
+    axes.set_title("\n".join(textwrap.wrap(title, TITLE_CHARACTERS)), fontsize=8)
     axes.grid(alpha=0.3, axis="x")
 
 
 def _label(record: PairedDifference, varied: Sequence[str]) -> str:
     """Return the name of an arm with n and p."""
     p = "" if record.p_holm is None else f", p = {record.p_holm:.2g}"
+    if record.is_without_variance:
+        p = ", no variance"
     name = shorten_middle(name_arm(record.arm, varied), MOST_CHARACTERS)
     return f"{escape_mathtext(name)}\nn = {record.n}{p}"
 
@@ -178,6 +188,8 @@ def _label(record: PairedDifference, varied: Sequence[str]) -> str:
 def describe_differences(found: Differences) -> list[str]:  # notes
     """Return notes on the panel of differences."""
     out = ["Differences: paired by seed, 95 % intervals by Student's t, p with Holm's correction."]
+    if any(record.is_without_variance for record in found.records):
+        out.append(f"No variance: {NO_VARIANCE}.")
     if len(found.records) > MOST_ARMS:
         shown = f"The first {MOST_ARMS} of {len(found.records)} differences"
         out.append(f"{shown}; all are in the table.")

@@ -12,6 +12,7 @@ from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.presentation import PLAIN, Presentation
 from aigc_jax.sweeps.report import render_results
+from aigc_jax.sweeps.request_json import check_experiment, write_request_json
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import choose, mark_argument, require
 from aigc_jax.utils.python_files import convert_user_code_errors
@@ -41,7 +42,7 @@ def run_experiment(
     for part in only_parts:
         choose(dict.fromkeys(experiment.parts), part, mark_argument("only"))
     with convert_disk_errors(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
+        write_request_json(workdir, experiment)
         for part in only_parts or experiment.parts or ("",):
             with convert_user_code_errors(experiment.file, "experiment"):
                 rows = list(experiment.run(part, workdir) if part else experiment.run(workdir))
@@ -101,6 +102,7 @@ def draw_results(
       UserError: WORKDIR has no rows.csv.
     """
     require((workdir / "rows.csv").is_file(), f"{workdir} has no rows.csv: train it first")
+    check_experiment(workdir, experiment)
     folder = workdir
     if commit:
         folder = out_dir = experiment.results_dir

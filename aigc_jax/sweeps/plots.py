@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.media.log_axes import label_log_axes
+from aigc_jax.sweeps.colours import MOST_COLOURS, choose_colours
 from aigc_jax.sweeps.curves import (
     Curve,
     collect_curves,
@@ -18,9 +20,10 @@ from aigc_jax.sweeps.evidence import Results, format_csv
 from aigc_jax.sweeps.figure_rows import extract_rows
 from aigc_jax.sweeps.presentation import escape_mathtext, shorten_middle
 from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
-from aigc_jax.sweeps.styles import NOTE, STYLES, apply_style
+from aigc_jax.sweeps.styles import NOTE, STYLES, apply_style, separate_labels
 from aigc_jax.sweeps.tables import parse_metric
 from aigc_jax.utils.documents import write_atomically
+from aigc_jax.utils.quantities import label_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +63,8 @@ def draw_curves(results: Results, metric: str, axes: Any) -> None:  # metric: "s
             thin = dict(color=style["color"], linewidth=0.6, alpha=0.7)
             cut = trial in curve.shown
             axes.plot(x, y, marker="" if cut else "x", markevery=[-1], markersize=4, **thin)
-    axes.set(xlabel="step", ylabel=escape_mathtext(f"{split} {name}"))
+    label = escape_mathtext(label_metric(f"{split} {name}"))
+    axes.set(xlabel="training step", ylabel=label)
     axes.grid(alpha=0.3)
     add_legend(axes)
 
@@ -92,9 +96,10 @@ def choose_line_style(index: int, num_lines: int) -> dict[str, Any]:
     """Return the colour and the line style of line `index` of `num_lines` lines."""
     import matplotlib
 
-    if num_lines == 1:
-        return dict(color="tab:blue")
-    colour = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, num_lines)[index])
+    if num_lines <= MOST_COLOURS:
+        colour: Any = choose_colours(num_lines)[index]
+    else:
+        colour = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, num_lines)[index])
     return dict(
         color=colour, linestyle=LINE_STYLES[index % len(LINE_STYLES)] if num_lines > INSIDE else "-"
     )
@@ -181,6 +186,8 @@ def make_figure(drawing: Drawing) -> "Figure":
     if notes:
         figure.supxlabel("\n".join(notes), fontsize=style.note_size, x=0.01, ha="left")
     apply_style(figure, style)
+    label_log_axes(figure)
+    separate_labels(figure)
     return figure
 
 

@@ -4,7 +4,7 @@ values are better; and text that no viewer interprets.
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aigc_jax.sweeps import grid
 from aigc_jax.sweeps.statistics import INTERVALS, STATISTICS
@@ -66,6 +66,14 @@ class Presentation(NamedTuple):
     def error_bar(self) -> str:
         """The interval that is shown, a key of INTERVALS."""
         return self.interval or ("se" if self.statistic == "mean" else "bootstrap")
+
+    def change(self, statistic: str = "", interval: str = "", baseline: str = "") -> "Presentation":
+        """Return the presentation with other values, where they are not "". Another
+        statistic has its own default error bar.
+        """
+        interval = interval or ("" if statistic else self.interval)
+        baseline = baseline or self.baseline
+        return make_presentation(statistic or self.statistic, interval, baseline, self.style)
 
     def describe(self) -> tuple[str, str]:
         """Return the words for the statistic and for the error bar."""
@@ -141,6 +149,20 @@ def find_arm(text: str, arms: Iterable[tuple], keys: Sequence[str]) -> tuple:
     return found[0]
 
 
+def check_arm_keys(text: str, keys: Sequence[str]) -> None:
+    """Raise a UserError if a text that names an arm, as `find_arm` reads it, has a key
+    that is not varied.
+    """
+    short = [key.rsplit(".", 1)[-1] for key in keys]
+    for part in grid.split_values(text, f"{mark_argument('baseline')}={text}"):
+        key = _split_part(part)[0]
+        require(
+            key in ("", *keys, *short),
+            f"{mark_argument('baseline')}={text} names {key}, which is not varied: "
+            f"{join_names(short)}{format_suggestion(key, short)}",
+        )
+
+
 def _split_part(text: str) -> tuple[str, str]:  # (key or "", value)
     """Split KEY=VALUE."""
     key, equals, value = text.partition("=")
@@ -186,6 +208,17 @@ def format_cell(value: object) -> str:  # 6 significant digits
     """
     text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
     return shorten_middle(text, MOST_CHARACTERS)
+
+
+def format_value(value: Any) -> str:  # of --config.KEY=VALUE
+    """Return a value as the command line reads it: lists of JSON are tuples."""
+    if isinstance(value, (list, tuple)):
+        return repr(_to_tuple(value))
+    return str(value)
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(map(_to_tuple, value)) if isinstance(value, (list, tuple)) else value
 
 
 def shorten_middle(text: str, most: int) -> str:  # beginning...end

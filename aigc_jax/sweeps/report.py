@@ -49,6 +49,8 @@ def write_sweep_results(
         results = results._replace(metric=metric or experiment_metric_or_blank(results, experiment))
         with convert_disk_errors(out_dir or sweep.path):
             render_results(out_dir or sweep.path, results, experiment, report)
+        if out_dir is None:
+            sweep.store_view(view)
     return results
 
 

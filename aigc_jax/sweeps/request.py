@@ -4,7 +4,6 @@ the verb `sweep` of the command line.
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,22 +11,21 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from aigc_jax.sweeps import engines, grid, launch
+from aigc_jax.sweeps import engines, grid, launch, request_checks
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps import search as searches
+from aigc_jax.sweeps.launcher_lock import hold_launcher_lock
 from aigc_jax.sweeps.pages.write import write_final_report
 from aigc_jax.sweeps.presentation import PLAIN, Presentation
 from aigc_jax.sweeps.report import write_sweep_results
+from aigc_jax.sweeps.request_json import write_request_json
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import ROUTES, Trial, make_trials
 from aigc_jax.training import config as configs
 from aigc_jax.training import config_files
-from aigc_jax.utils import documents
-from aigc_jax.utils.disk import cache_dir, convert_disk_errors, hide_paths
+from aigc_jax.utils.disk import cache_dir, convert_disk_errors
 from aigc_jax.utils.errors import choose, mark_argument, require
-from aigc_jax.utils.python_files import REPOSITORY
 from aigc_jax.utils.quantities import format_count
-from aigc_jax.utils.subprocesses import launch_command
 from aigc_jax.utils.terminal import print_markdown
 
 
@@ -149,15 +147,12 @@ def _override_base(
     return configs.override(base, overrides)
 
 
-def check_metric_syntax(metric: str) -> None:  # "SPLIT/NAME" or ""
-    """Raise a UserError for a metric that no row can have, before training."""
-    split, _, name = metric.partition("/")
-    splits = ("train", "valid", "test")
-    require(
-        not metric or split in splits and name,
-        f"{mark_argument('metric')}={metric} must be SPLIT/NAME, such as valid/{name or split}, "
-        f"with a split of {', '.join(splits)}",
-    )
+def check_shown(request: Request, sweep: Sweep, metric: str, baseline: str = "") -> None:
+    """Raise a UserError for a metric that no trial measures, or for a baseline that is
+    no arm.
+    """
+    request_checks.check_metric(metric, (trial.config for trial in request.trials))
+    request_checks.check_baseline(baseline, sweep, request.trials, bool(request.search))
 
 
 def run_request(
@@ -205,44 +200,20 @@ def run_request(
         launch.delete_unfinished_outputs(sweep)
     if not request.search:
         sweep.add_trials(request.trials, request.source, extra)
-    record_request(sweep, request)
+    write_request_json(sweep.path, request.experiment, request.config, request.changes)
     options = dict(route=route, download=download)
     train = lambda part: launch.run_unfinished_groups(part, engine, options)
-    with _interruptible(), convert_disk_errors(settings.workdir):
+    is_here = settings.engine == "local"
+    with (
+        _interruptible(),
+        convert_disk_errors(settings.workdir),
+        hold_launcher_lock(sweep.path) if is_here else contextlib.nullcontext(),
+    ):
         if not request.search:
             return train(sweep)
         return searches.run_search(
             sweep, request.base, request.search, request.source, train, extra
         )
-
-
-def record_request(sweep: Sweep, request: Request) -> None:
-    """Write request.json, for readers: the config file and what all trials change in
-    it, the question of the experiment, and the commands of this and of earlier calls.
-    """
-    before = documents.peek(sweep.path / "request.json") or {}
-    commands, command = before.get("commands", []), describe_command()
-    if command and command not in commands:
-        commands = [*commands, command]
-    file = request.experiment.file if request.experiment else None
-    with convert_disk_errors(sweep.path):
-        sweep.path.mkdir(parents=True, exist_ok=True)
-        documents.write(
-            sweep.path / "request.json",
-            dict(
-                config=request.config,
-                changes=request.changes,
-                commands=commands,
-                question=experiments.read_question(file) if file else "",
-            ),
-        )
-
-
-def describe_command() -> list[str]:  # [] where no command line started this process
-    """Return the words of the command line without private paths."""
-    script = Path(sys.argv[0]).name
-    words = launch_command() or (["python", script] if script == "launch.py" else [])
-    return [*words, *(hide_paths(word, REPOSITORY) for word in sys.argv[1:])] if words else []
 
 
 @contextlib.contextmanager

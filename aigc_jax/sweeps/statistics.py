@@ -14,6 +14,8 @@ CONFIDENCE = 0.95  # of the intervals
 POWER = 0.8  # of the n that is printed beside a difference
 RESAMPLES = 2000  # of the bootstrap
 MOST_SEEDS = 1_000_000  # a larger n for 80 % power is not searched
+DASH = "\u2013"  # in place of a p that does not exist
+NO_VARIANCE = "all n differences are equal, without the variance that a test needs"
 # What a line or a cell shows -> what table and figure call it.
 STATISTICS = {"mean": "mean", "median": "median", "iqm": "interquartile mean"}
 # What an error bar shows -> what table and figure call it.
@@ -31,13 +33,14 @@ class PairedDifference(NamedTuple):
     Attributes:
       arm: values of the varied keys.
       mean: mean over the common seeds of value - baseline's value; None without any.
-      low: lower end of the 95 % interval by Student's t; None for n < 2.
+      low: lower end of the 95 % interval by Student's t; None for n < 2 and without
+        variance.
       high: its upper end.
       n: number of common seeds with a finite value of both.
-      p: of the two-sided paired t test; None for n < 2.
+      p: of the two-sided paired t test; None for n < 2 and without variance.
       p_holm: p with Holm's correction over all arms that have a p.
       n_for_power: seeds for 80 % power at this difference and its standard deviation;
-        None where n < 2, or no number up to MOST_SEEDS suffices.
+        None where p is None, or no number up to MOST_SEEDS suffices.
     """
 
     arm: tuple
@@ -48,6 +51,11 @@ class PairedDifference(NamedTuple):
     p: float | None
     p_holm: float | None
     n_for_power: int | None
+
+    @property
+    def is_without_variance(self) -> bool:
+        """Whether all of several differences are equal, so that they have no test."""
+        return self.n > 1 and self.p is None
 
 
 def interquartile_mean(values: Any, axis: int = -1) -> Any:  # [..., n] -> [...]
@@ -259,7 +267,7 @@ def compare_to_baselines(
             if (baseline, arm) in found:
                 found[arm, baseline] = _negate(found[baseline, arm], arm)
             elif arm != baseline:
-                pairs = [own[seed] - reference[seed] for seed in own if seed in reference]
+                pairs = [(own[seed], reference[seed]) for seed in own if seed in reference]
                 found[arm, baseline] = _compare_pairs(arm, pairs)
     return [_correct([found[a, b] for a in values if a != b]) for b in baselines]
 
@@ -279,21 +287,22 @@ def _correct(records: list[PairedDifference]) -> list[PairedDifference]:
     return [r if r.p is None else r._replace(p_holm=next(adjusted)) for r in records]
 
 
-def _compare_pairs(arm: tuple, differences: Sequence[float]) -> PairedDifference:
-    """Return the record of an arm, without Holm's correction."""
-    n, d = len(differences), np.asarray(differences, np.float64)
+def _compare_pairs(arm: tuple, pairs: Sequence[tuple[float, float]]) -> PairedDifference:
+    """Return the record of an arm, without Holm's correction. Differences that are
+    equal up to the rounding of their values have no variance.
+    """
+    n, values = len(pairs), np.asarray(pairs, np.float64).reshape(-1, 2)
+    d = values[:, 0] - values[:, 1]
     if n < 2:
         mean = float(d.mean()) if n else None
         return PairedDifference(arm, mean, None, None, n, None, None, None)
     mean, deviation = float(d.mean()), float(d.std(ddof=1))
+    if deviation <= 8 * np.finfo(np.float64).eps * np.abs(values).max():
+        return PairedDifference(arm, mean, None, None, n, None, None, None)
     half = student_quantile(n - 1) * deviation / math.sqrt(n)
-    if deviation == 0:  # equal differences: certain, or no difference at all
-        p, effect = (0.0, math.inf) if mean else (1.0, 0.0)
-    else:
-        p, effect = _student_p(mean * math.sqrt(n) / deviation, n - 1), mean / deviation
-    return PairedDifference(
-        arm, mean, mean - half, mean + half, n, p, None, find_n_for_power(effect)
-    )
+    p = _student_p(mean * math.sqrt(n) / deviation, n - 1)
+    needed = find_n_for_power(mean / deviation)
+    return PairedDifference(arm, mean, mean - half, mean + half, n, p, None, needed)
 
 
 def _student_p(statistic: float, degrees: int) -> float:

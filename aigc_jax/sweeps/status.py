@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from aigc_jax.sweeps.launcher_lock import has_launcher_ended
+from aigc_jax.sweeps.presentation import format_value
 from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import FINAL
 from aigc_jax.training.run_dir import RunDir
@@ -21,8 +23,9 @@ MOST_BARS = 8  # groups with a bar of their own
 MOST_WATCHED = 12  # rows of a table that is redrawn on a terminal
 # Columns of the table; those without a trial are left out. A status such as
 # "failed: diverged" counts by its first word.
-STATUSES = ("waiting", "running", "preempted", "done", "stopped", "failed")
+STATUSES = ("waiting", "running", "interrupted", "preempted", "done", "stopped", "failed")
 UNREADABLE = "unreadable"
+STOPPED = "stopped: no process trains this sweep; the same sweep command resumes it"
 
 
 class GroupStatus(NamedTuple):
@@ -58,7 +61,7 @@ class GroupStatus(NamedTuple):
         """The overrides that its trials share, except `seed` and `hp.*`."""
         overrides = self.group.stored["members"][0]["overrides"]
         return ", ".join(
-            f"{key}={tuple(value) if isinstance(value, list) else value}"
+            f"{key}={format_value(value)}"
             for key, value in overrides.items()
             if key != "seed" and not key.startswith("hp.")
         )
@@ -244,8 +247,19 @@ def read_route(group: Group) -> str:  # "-" before it has a plan
     return plan["route"] + (f", {plan['chunk']} at once" if plan["chunk"] else "")
 
 
+def is_abandoned(sweep: Sweep, groups: Sequence[GroupStatus]) -> bool:
+    """Return whether trials are unfinished and no process of the sweep is left: its
+    launcher was killed. False where that is unknown, as with jobs of a cluster.
+    """
+    is_left = any(status not in FINAL for group in groups for status in group.statuses)
+    is_running = any("running" in group.statuses or group.group.is_locked() for group in groups)
+    return is_left and not is_running and has_launcher_ended(sweep.path)
+
+
 def print_status(sweep: Sweep) -> None:
-    """Print the status of a sweep: a line, a table of groups, the failures."""
+    """Print the status of a sweep: a line, a table of groups, the failures, and whether
+    it has stopped before its end.
+    """
     view = SweepStatus(sweep)
     groups = view.read_groups()
     line, fraction = view.format_line(groups)
@@ -255,13 +269,15 @@ def print_status(sweep: Sweep) -> None:
             f"{fraction:.0%}: {line}" if groups else "no trials",
             make_group_table(groups),
             *([failures] if failures else []),
+            *([STOPPED] if is_abandoned(sweep, groups) else []),
         ]
     )
 
 
 def watch_sweep(sweep: Sweep) -> None:  # until it is finished
-    """Show the status of a sweep until it is finished or the user interrupts: tables
-    that are updated on a terminal, else periodic lines; at the end `print_status`.
+    """Show the status of a sweep until it is finished or abandoned, or the user
+    interrupts: tables that are updated on a terminal, else periodic lines; at the end
+    `print_status`.
     """
     view = SweepStatus(sweep)
     groups = view.read_groups()
@@ -272,6 +288,8 @@ def watch_sweep(sweep: Sweep) -> None:  # until it is finished
                 shown: list[Bar | Table] = [make_group_table(groups, MOST_WATCHED)]
                 shown += [Bar(line) for line in failures]
                 view.status.write_line(*view.format_line(groups), details=shown)
+            if is_abandoned(sweep, groups):
+                break
             time.sleep(WATCH_SECONDS)
             groups = view.read_groups()
     finally:

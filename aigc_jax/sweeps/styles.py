@@ -7,6 +7,8 @@ if TYPE_CHECKING:
 
 BASE = 10.0  # points: matplotlib's font size, which figures assume
 NOTE = 7.0  # points of the notes below a figure
+# Points from a point to its label, tried in this order where labels overlap.
+OFFSETS = ((5, -9), (-16, 4), (-16, -9), (5, 14), (5, -19), (16, 0), (-28, 0), (5, 24), (5, -29))
 LEGEND = 0.8  # text of legends by that of labels: they cover lines of a small figure
 
 
@@ -58,7 +60,7 @@ class Style(NamedTuple):
 # In papers of two columns (ICML), a column is 3.25 inches wide, the page 6.75.
 STYLES = {
     "plain": Style(),
-    "paper": Style(size=8, least=6, width=3.25, wide=6.75, lines=0.8, dots=300, grows=True),
+    "paper": Style(size=8, least=7, width=3.25, wide=6.75, lines=0.8, dots=300, grows=True),
     "slide": Style(size=16, least=12, width=12, wide=12, ratio=9 / 16, lines=1.8, dots=150),
 }
 
@@ -84,3 +86,28 @@ def apply_style(figure: "Figure", style: Style) -> None:
         if isinstance(line, Line2D):
             line.set_linewidth(line.get_linewidth() * style.lines)
             line.set_markersize(line.get_markersize() * style.lines)
+
+
+def separate_labels(figure: "Figure") -> None:
+    """Move labels of points that overlap: each takes the first of OFFSETS at which it
+    covers no label before it.
+    """
+    from matplotlib.text import Annotation
+
+    labels = [text for axes in figure.axes for text in axes.texts if isinstance(text, Annotation)]
+    labels = [text for text in labels if text.get_text() and text.anncoords == "offset points"]
+    if len(labels) < 2:
+        return
+    figure.draw_without_rendering()
+    placed: list = []
+    for label in labels:
+        first = label.xyann
+        for offset in (first, *OFFSETS):
+            label.set_position(offset)
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in placed):
+                break
+        else:
+            label.set_position(first)
+            box = label.get_window_extent()
+        placed.append(box)

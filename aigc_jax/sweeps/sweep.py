@@ -9,6 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from aigc_jax.sweeps.evidence import Results, differing_keys, to_csv_cell
+from aigc_jax.sweeps.presentation import Presentation
 from aigc_jax.sweeps.trials import FINAL, Trial, check_distinct_trials, check_trial_id, group_trials
 from aigc_jax.training.config import (
     fill_defaults,
@@ -18,12 +19,14 @@ from aigc_jax.training.config import (
     to_json_dict,
 )
 from aigc_jax.training.config_identity import differing_identity_leaves, hash_identity
-from aigc_jax.training.run_dir import RunDir, read_row_digests
+from aigc_jax.training.run_dir import INTERRUPTED, RunDir, read_row_digests
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.files import require_local_path, suggest_sibling
 from aigc_jax.utils.locks import exclusive_lock, is_locked
+
+DAMAGED = "failed: damaged"  # of a trial whose rows cannot be read
 
 
 class Group:
@@ -57,8 +60,13 @@ class Group:
         return [override(first, change) for change in changes]
 
     def statuses(self) -> list[str]:  # of each member
-        """Return the status of every member, in order."""
-        return [d.describe_status() for d in self.dirs]
+        """Return the status of every member, in order. A member runs while the group is
+        locked, perhaps by a process of another host.
+        """
+        found = [d.describe_status() for d in self.dirs]
+        if INTERRUPTED in found and self.is_locked():
+            return ["running" if status == INTERRUPTED else status for status in found]
+        return found
 
     def is_finished(self) -> bool:
         """Return whether every member has a final status."""
@@ -83,16 +91,21 @@ class Group:
         """Raise a UserError where the rows of an unfinished trial, which has no
         checkpoint of its own, have changed since the newest checkpoint of the group.
         """
+        for error in self.find_changed_rows().values():
+            raise error
+
+    def find_changed_rows(self) -> dict[str, UserError]:  # {trial: error}
+        """Return the errors of `check_unfinished_rows`."""
         while True:
-            saved = self._rows_at_checkpoint()
-            try:
-                unfinished = (run for run in self.dirs if run.describe_status() not in FINAL)
-                for run in unfinished:
-                    run.verify_rows(saved.get(run.path.name))
-                return
-            except UserError:
-                if saved == self._rows_at_checkpoint():
-                    raise  # else a resuming group has cut the rows: read again
+            saved, errors = self._rows_at_checkpoint(), {}
+            for run in self.dirs:
+                try:
+                    if run.describe_status() not in FINAL:
+                        run.verify_rows(saved.get(run.path.name))
+                except UserError as e:
+                    errors[run.path.name] = e
+            if not errors or saved == self._rows_at_checkpoint():
+                return errors  # else a resuming group has cut the rows: read again
 
     def _rows_at_checkpoint(self) -> dict[str, dict]:
         """Return {trial: length and SHA-256 of its rows} at the newest checkpoint of
@@ -179,6 +192,8 @@ class Sweep:
                 else ("", "min")
             )
             document = dict(source=source, best=best, best_mode=mode, trials=list(known.values()))
+            if "view" in before:
+                document["view"] = before["view"]
             # Of the first trials: later ones do not make it another sweep.
             document["hash"] = before.get("hash") or documents.json_sha256([*known])[:12]
             documents.write(self.path / "sweep.json", document)
@@ -268,11 +283,11 @@ class Sweep:
 
     def read_results(self) -> Results:  # also trials without rows
         """Return the rows of all trials, and all trials, also those without a row."""
-        flat_configs = self._read_flat_configs()
+        flat_configs = self.read_flat_configs()
         trials = [t["id"] for t in self.read_sweep_json()["trials"]]
-        for group in self.groups_by_name():
-            group.check_unfinished_rows()
-        rows = {name: self.trial_dir(name).read_rows() for name in trials}
+        groups = self.groups_by_name()
+        rows, damage = self._read_rows(groups, trials)
+        statuses = {n: s for g in groups for n, s in zip(g.members, g.statuses(), strict=True)}
         measured = {key for own in rows.values() for row in own for key in row}
         # A key and a metric may have the same name, such as "precision".
         keys = {f"config.{k}" if k in measured else k: k for k in self.varied_keys(flat_configs)}
@@ -288,21 +303,43 @@ class Sweep:
         }
         return Results(
             rows=[known[name] | row for name in trials for row in rows[name]],
-            trials=[known[name] | self._status(name) for name in trials],
+            trials=[
+                known[name]
+                | (
+                    dict(status=DAMAGED, failure=damage[name])
+                    if name in damage
+                    else self._status(name, statuses[name])
+                )
+                for name in trials
+            ],
             varied=list(keys),
             best=self.read_sweep_json()["best"],
             mode=self.read_sweep_json()["best_mode"],
         )
 
-    def _status(self, name: str) -> dict:
+    def _read_rows(
+        self, groups: Sequence[Group], trials: Sequence[str]
+    ) -> tuple[dict[str, list[dict]], dict[str, str]]:  # {trial: rows}, {trial: damage}
+        """Return the rows of all trials, none of a damaged one, and what is damaged."""
+        errors = {name: e for group in groups for name, e in group.find_changed_rows().items()}
+        rows: dict[str, list[dict]] = {}
+        for name in trials:
+            rows[name] = []
+            try:
+                if name not in errors:
+                    rows[name] = self.trial_dir(name).read_rows()
+            except UserError as e:
+                errors[name] = e
+        return rows, {name: str(e) for name, e in errors.items()}
+
+    def _status(self, name: str, status: str) -> dict:
         """Return the `status` column of a trial, and `failure`, where a failed trial
         has one: "d_loss at step 12".
         """
-        run = self.trial_dir(name)
-        columns, status = dict(status=run.describe_status()), run.read_status()
-        if "metric" in status:
-            columns["failure"] = f"{status['metric']} at step {status['step']:,}"
-        return columns
+        stored = self.trial_dir(name).read_status()
+        if "metric" not in stored:
+            return dict(status=status)
+        return dict(status=status, failure=f"{stored['metric']} at step {stored['step']:,}")
 
     def rows(self) -> list[dict]:  # {trial, varied keys, seed, step, split, values}
         """Return the rows of all trials, in the order of the trials: {trial, varied
@@ -310,7 +347,7 @@ class Sweep:
         """
         return self.read_results().rows
 
-    def _read_flat_configs(self) -> dict[str, dict]:  # {trial: {key: value}}
+    def read_flat_configs(self) -> dict[str, dict]:  # {trial: {key: value}}
         """Return {trial: {key: value}} of the config of every trial."""
         out: dict[str, dict] = {}
         for group in self.groups_by_name():
@@ -336,8 +373,26 @@ class Sweep:
           flat_configs: {trial: {key: value}} of all configs; None: read from the
             groups.
         """
-        flat_configs = flat_configs or self._read_flat_configs()
+        flat_configs = flat_configs or self.read_flat_configs()
         trials = self.read_sweep_json()["trials"]
         overridden = [key for t in trials for key in t["overrides"]]
-        keys = differing_keys([flat_configs[t["id"]] for t in trials], overridden)
-        return [key for key in keys if key != "seed" and not key.startswith("run.")]
+        return list_varied_keys([flat_configs[t["id"]] for t in trials], overridden)
+
+    def read_view(self) -> Presentation | None:
+        """Return how table.md shows the sweep; None before it is written."""
+        stored = self.read_sweep_json().get("view")
+        return Presentation(**stored) if stored else None
+
+    def store_view(self, view: Presentation) -> None:
+        """Store how table.md shows the sweep, while its lock is held."""
+        document = self.read_sweep_json()
+        if document.get("view") != view._asdict():
+            documents.write(self.path / "sweep.json", document | dict(view=view._asdict()))
+
+
+def list_varied_keys(flat_configs: list[dict], overridden_keys: Sequence[str]) -> list[str]:
+    """Return the keys in which configs differ, except the seed and `run.*`, the
+    overridden ones first.
+    """
+    keys = differing_keys(flat_configs, overridden_keys)
+    return [key for key in keys if key != "seed" and not key.startswith("run.")]

@@ -274,11 +274,15 @@ def count_failures(results: Results, trial_names: Collection[str]) -> str:  # ",
 
 def describe_failed_trials(results: Results) -> list[str]:  # notes
     """Return a note that names the diverged trials, with the values that were not
-    finite and their steps.
+    finite and their steps, and a note on each damaged trial.
     """
     diverged = [t for t in results.trials if t["status"] == "failed: diverged"]
     named = [t["trial"] + (f" ({t['failure']})" if t.get("failure") else "") for t in diverged]
-    return [f"Diverged: {join_names(named, MOST)}."] if named else []
+    damaged = [t for t in results.trials if t["status"] == "failed: damaged"]
+    notes = [f"{t['trial']} is left out: {t['failure']}." for t in damaged[:MOST]]
+    if len(damaged) > MOST:
+        notes.append(f"{format_trials(len(damaged) - MOST)} more are damaged.")
+    return [f"Diverged: {join_names(named, MOST)}."] * bool(named) + notes
 
 
 def describe_missing_trials(

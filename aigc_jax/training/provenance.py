@@ -21,6 +21,7 @@ from aigc_jax.training.identity import count_examples
 from aigc_jax.training.trial import Trial
 from aigc_jax.utils.disk import hide_paths
 from aigc_jax.utils.python_files import IS_CHECKOUT, REPOSITORY
+from aigc_jax.utils.quantities import format_devices
 from aigc_jax.utils.subprocesses import launch_command
 
 
@@ -53,7 +54,7 @@ def describe_environment() -> dict[str, Any]:  # contents of environment.json
         | {name: version(name) for name in names}
         | dict(python=platform.python_version()),
         platform=f"{platform.system()} {platform.machine()}",
-        devices=[f"{len(devices)} x {devices[0].platform} {devices[0].device_kind}"],
+        devices=[format_devices(len(devices), devices[0].platform, devices[0].device_kind)],
         cores=os.cpu_count(),
         commit=commit,
         command=[

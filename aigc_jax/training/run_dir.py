@@ -1,6 +1,6 @@
 """The directory of a run, except its checkpoints: its rows, its status, its lock."""
 
-import fcntl
+import contextlib
 import hashlib
 import os
 import shutil
@@ -12,7 +12,9 @@ from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.files import require_local_path, suggest_sibling
+from aigc_jax.utils.locks import LOCK, is_held, lock_new_file
 
+INTERRUPTED = "interrupted"  # by the end of its process: the same command resumes it
 RUN_FOLDERS = ("checkpoints", "samples", "sampled", "tensorboard", "wandb", "assets")
 RUN_FILES = (
     "config.json",
@@ -46,6 +48,7 @@ class RunDir:
         self.path = Path(path)
         self._rows: BufferedWriter | None = None
         self._lock: TextIO | None = None
+        self._made: list[Path] = []  # directories that `make_and_lock` made, the lowest first
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -54,17 +57,23 @@ class RunDir:
         """Make the directory and lock it; raise a UserError where another process holds
         the lock.
         """
+        self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         with convert_disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = lock = open(self / ".lock", "w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise UserError(f"another process is training in {self.path}") from None
+            self._lock = lock_new_file(self / LOCK)
+        require(self._lock, f"another process is training in {self.path}")
 
     def close(self) -> None:
-        """Close the rows and release the lock."""
+        """Close the rows and release the lock. Of a run that was refused before it
+        began, the lock and the directories that it made are removed.
+        """
+        if self._lock and not (self / "config.json").exists():
+            with contextlib.suppress(OSError):  # what is not empty remains
+                (self / LOCK).unlink(missing_ok=True)
+                (self / "checkpoints").rmdir()
+            with contextlib.suppress(OSError):
+                for folder in self._made:
+                    folder.rmdir()
         for file in (self._rows, self._lock):
             if file:
                 file.close()
@@ -95,8 +104,12 @@ class RunDir:
         return config
 
     def describe_status(self) -> str:
-        """Return the status, or a description without one: "waiting" before a run."""
+        """Return the status, or a description without one: "waiting" before a run,
+        "interrupted" of a run that no process of this host trains any more.
+        """
         status = self.read_status().get("status")
+        if status == "running" and not is_held(self / LOCK):
+            return INTERRUPTED
         if status is None:
             has_begun = (self / "config.json").exists()
             status = "without a readable STATUS.json" if has_begun else "waiting"

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from aigc_jax.utils import documents
 
@@ -27,7 +28,7 @@ LOCK, HEARTBEAT = ".lock", "heartbeat.json"
 _watched: dict[Path, tuple[dict, float]] = {}
 
 
-def _host_hash() -> str:
+def host_hash() -> str:
     """Return a hash that identifies this host without its name."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
 
@@ -37,7 +38,7 @@ def _read_other_heartbeat(directory: Path) -> dict | None:
     host's own.
     """
     beat = documents.peek(directory / HEARTBEAT)
-    return beat if beat and beat["host"] != _host_hash() else None
+    return beat if beat and beat["host"] != host_hash() else None
 
 
 def _is_other_host_alive(directory: Path) -> bool:
@@ -90,7 +91,7 @@ def try_lock(directory: Path) -> Iterator[bool]:  # yields whether it is held
             with contextlib.suppress(OSError):
                 documents.write(
                     directory / HEARTBEAT,
-                    dict(host=_host_hash(), pid=os.getpid(), beats=next(beats)),
+                    dict(host=host_hash(), pid=os.getpid(), beats=next(beats)),
                 )
 
         def keep_beating():
@@ -121,11 +122,35 @@ def exclusive_lock(directory: Path) -> Iterator[None]:  # waits until it is free
 
 def is_locked(directory: Path) -> bool:  # by another process
     """Return whether another process currently holds the directory."""
-    if not (directory / LOCK).exists():
+    return is_held(directory / LOCK) or _is_other_host_alive(directory)
+
+
+def is_held(file: Path, by_several: bool = False) -> bool:  # reads only
+    """Return whether a process of this host holds the lock on a file, which several may
+    share.
+    """
+    try:
+        lock = open(file)
+    except OSError:
         return False
-    with open(directory / LOCK, "w") as lock:
+    with lock:
+        try:
+            kind = fcntl.LOCK_EX if by_several else fcntl.LOCK_SH
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def lock_new_file(path: Path) -> TextIO | None:  # None: another process holds it
+    """Return an open and locked file, created if necessary, whose directory exists."""
+    while True:
+        lock = open(path, "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-    return _is_other_host_alive(directory)
+            lock.close()
+            return None
+        if os.fstat(lock.fileno()).st_nlink:  # else its last holder has removed it
+            return lock
+        lock.close()

@@ -5,6 +5,15 @@
 import math
 
 PREFIXES = "num kMGTPE"  # of 10^-9, 10^-6, ..., 10^18; a space: none
+METRIC_UNITS = dict.fromkeys(
+    ("neg_elbo", "kl", "reconstruction", "nll", "nll_error", "neg_iwae"), "nats"
+) | dict(bits_per_byte="bits/byte", bits_per_character="bits/character", bits_per_dim="bits/dim")
+
+
+def label_metric(metric: str) -> str:  # "valid neg_elbo (nats)"
+    """Return "SPLIT NAME" or "NAME" of a metric, with its unit if it has one."""
+    unit = METRIC_UNITS.get(metric.split(" ")[-1])
+    return f"{metric} ({unit})" if unit else metric
 
 
 def format_count(count: int, noun: str = "") -> str:  # "12,345 steps", "1 step"
@@ -23,6 +32,15 @@ def format_number(value: float) -> str:  # "0.6931", "103.4", "12,346", "1.2e+09
     with separators of thousands.
     """
     return f"{value:,.0f}" if 999.5 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def format_devices(count: int, platform: str, kind: str) -> str:  # "2 x NVIDIA H100 (gpu)"
+    """Return the number, kind and platform of devices: "2 CPU devices" where the kind
+    has no name of its own.
+    """
+    if kind.lower() == platform.lower():
+        return format_count(count, f"{platform.upper()} device")
+    return f"{count:,} x {kind} ({platform})"
 
 
 def format_si(value: float, unit: str) -> str:  # "6.74 GB", "42 us", "1.21 T"

@@ -47,13 +47,15 @@ def sweep(tmp_path):
     done.write_status("done", 16)
     failed.write_status("failed: diverged", 12, metric="loss", reason=HOSTILE)
     stopped.write_status("stopped", 8)
-    return it
+    running.make_and_lock()
+    yield it
+    running.close()
 
 
 def test_status_counts_trials_and_estimates_the_rest(sweep):
     first, second = map(status.read_group_status, sweep.groups())
-    assert [first.count(word) for word in status.STATUSES] == [0, 1, 0, 1, 1, 1]
-    assert [second.count(word) for word in status.STATUSES] == [1, 0, 0, 0, 0, 0]
+    assert [first.count(word) for word in status.STATUSES] == [0, 1, 0, 0, 1, 1, 1]
+    assert [second.count(word) for word in status.STATUSES] == [1, 0, 0, 0, 0, 0, 0]
     assert first.progress == 4 / 16 and first.fraction == (3 + 4 / 16) / 4
     assert first.seconds_left == 12 / 2 and second.seconds_left is None
     assert second.fraction == 0 and first.label == "latent_dims=(2,)"
@@ -76,7 +78,9 @@ def test_progress_is_that_of_a_trial_which_continues(sweep):
     group.dirs[0].write_status("stopped", 4)
     group.dirs[1].write_status("running", 8)
     group.dirs[1].append_timing(step=12, seconds=2.0, steps_per_s=4.0)
+    group.dirs[1].make_and_lock()
     found = status.read_group_status(group)
+    group.dirs[1].close()
     assert found.progress == 12 / 16 and found.seconds_left == 1
 
 

@@ -216,8 +216,7 @@ def test_runs_of_each_base_and_each_large_data_set(row, tmp_path, forget):
 # Internal tables: no config, flag or file name of a user selects an entry.
 INSIDE = {
     "inference.app.SLIDERS",
-    "sweeps.pages.charts.COLOURS",
-    "sweeps.pages.charts.UNITS",
+    "sweeps.colours.COLOURS",
     "sweeps.pages.charts.VALUES",
     "sweeps.pages.samples.KINDS",
     "media.music.SEMITONES",
@@ -229,6 +228,7 @@ INSIDE = {
     "data.hf.SPLITS",
     "data.token_files.SPLITS",
     "utils.memory.POWERS",
+    "utils.quantities.METRIC_UNITS",
     "utils.synonyms.VALUES",
     "methods.hparams.DEFAULTS",
     "methods.schema.READ_BY",

@@ -299,7 +299,9 @@ def test_figure_of_differences_names_n_and_p(sweep):
     results = sweep.read_results()
     figure, notes = drawn(results, baseline="lr=0.01")
     curves_axes, axes = figure.axes
-    assert len(curves_axes.lines) == 3 and axes.get_title() == "to lr = 0.01"
+    assert (
+        len(curves_axes.lines) == 3 and axes.get_title() == "difference to the baseline lr = 0.01"
+    )
     labels = [label.get_text() for label in axes.get_yticklabels()]
     records = differences.compute_differences(
         results._replace(view=make_presentation(baseline="0.01"))
@@ -314,8 +316,14 @@ def test_failed_and_unpaired_seeds_are_not_in_a_difference(tmp_path):
         failed = dict(status="failed: diverged", test=False) if i == 4 else {}
         finish(made, i, float(i), **failed)
     tables, text = table_of(made.read_results(), baseline="0.001")
-    assert tables[1].rows == [("0.01", "3", "[3, 3]", "2", "0", "0", "2")]
-    assert "1 comparison;" not in text and "corrected for 1 comparison." in text
+    assert tables[1].rows == [("0.01", "3", "\u2013", "2", "\u2013", "\u2013", "\u2013")]
+    assert "\u2013: all n differences are equal, without the variance that a test needs." in text
+    assert "corrected for 0 comparisons." in text
+    figure, notes = drawn(made.read_results(), baseline="0.001")
+    assert "lr = 0.01\nn = 2, no variance" in [
+        t.get_text() for t in figure.axes[1].get_yticklabels()
+    ]
+    assert "No variance: all n differences are equal" in notes
 
 
 @pytest.mark.parametrize(

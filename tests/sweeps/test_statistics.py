@@ -147,8 +147,7 @@ def test_only_common_seeds_are_paired():
     assert (few.n, few.mean) == (2, 1.5)
     assert one == (("one",), 4.0, None, None, 1, None, None, None)
     assert none == (("none",), None, None, None, 0, None, None, None)
-    # equal differences: no deviation
-    assert nan[1:] == (0.5, 0.5, 0.5, 2, 0.0, 0.0, 2)
+    assert nan[1:] == (0.5, None, None, 2, None, None, None), "equal differences: no deviation"
     with pytest.raises(KeyError):
         statistics.paired_differences(make_rows(values), "test/loss", ("other",), ["hp.lr"])
 
@@ -175,7 +174,17 @@ def test_differences_of_two_baselines_are_computed_once(monkeypatch):
 def test_equal_arms_do_not_differ():
     values = {"a": {0: 1.0, 1: 2.0}, "b": {0: 1.0, 1: 2.0}}
     (record,) = statistics.compare_arms({(k,): v for k, v in values.items()}, ("a",))
-    assert record == (("b",), 0.0, 0.0, 0.0, 2, 1.0, 1.0, None)
+    assert record == (("b",), 0.0, None, None, 2, None, None, None)
+
+
+def test_differences_without_variance_have_no_p_and_do_not_count_for_holm():
+    """Also those that are equal up to the rounding of their values."""
+    values = {"a": {0: 0.1, 1: 0.2, 2: 0.3}, "b": {0: 0.3, 1: 0.4, 2: 0.5}, "c": {0: 1, 1: 3, 2: 4}}
+    shifted, other = statistics.compare_arms({(k,): v for k, v in values.items()}, ("a",))
+    assert len({values["b"][i] - values["a"][i] for i in range(3)}) > 1
+    assert shifted.is_without_variance and shifted[2:] == (None, None, 3, None, None, None)
+    assert shifted.mean == pytest.approx(0.2)
+    assert not other.is_without_variance and other.p_holm == other.p < 0.2
 
 
 def test_statistics_import_neither_jax_nor_scipy():

@@ -1,6 +1,6 @@
 """Charts of a report, as data that page.js turns into Plotly's traces.
 
-Every number of a chart is one of rows.csv, or the mean or standard error of several, in
+Every number of a chart is one of rows.csv, or the statistic or error bar of several, in
 the digits of float32. A page has one chart for each metric with more than one step; of
 many arms, the lines are grouped by rank.
 """
@@ -13,27 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aigc_jax.sweeps.bare_rows import NO_SPLIT
+from aigc_jax.sweeps.colours import MOST_COLOURS, choose_colours
 from aigc_jax.sweeps.curves import align_curves
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.pages.summary import Arm, Summary
+from aigc_jax.sweeps.presentation import Presentation
+from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
 from aigc_jax.sweeps.tables import NOT_METRICS
-from aigc_jax.utils.quantities import format_count
+from aigc_jax.utils.quantities import METRIC_UNITS, format_count
 from aigc_jax.utils.terminal import escape_controls
 
-MOST_GROUPS = 20  # arms with a colour of their own
 RANKS = ("best fifth", "second fifth", "third fifth", "fourth fifth", "last fifth")
 VALUES = ("lowest fifth", "second fifth", "third fifth", "fourth fifth", "highest fifth")
 MOST_CHARTS = 60
 MOST_VALUES = 100_000  # of all charts; curves with more are thinned
 MOST_LETTERS = 120  # of a name
-# Legible on white and on black.
-COLOURS = (
-    "#4269d0", "#ef9f18", "#ff725c", "#3cb8a0", "#3ca951", "#e876ad", "#a463f2", "#79a3ec",
-    "#a87a5a", "#8a93a0",
-)  # fmt: skip
-UNITS = dict.fromkeys(
-    ("neg_elbo", "kl", "reconstruction", "nll", "nll_error", "neg_iwae"), "nats"
-) | dict(bits_per_byte="bits/byte", bits_per_character="bits/character")  # of metrics
 RANK_COLOURS = ("#3ca951", "#3cb8a0", "#4269d0", "#ef9f18", "#ff725c")
 
 Curves = dict[str, dict[int, float]]  # {trial: {step: value}}
@@ -66,16 +60,9 @@ def round_float32(value: float | None) -> float | None:
     return float(f"{value:.7g}")
 
 
-def choose_colours(count: int) -> list[str]:
-    """Return a colour for each of some lines, all different."""
-    if count <= len(COLOURS):
-        return list(COLOURS[:count])
-    return [f"hsl({round(360 * i / count)}, 60%, 52%)" for i in range(count)]
-
-
 def group_arms(summary: Summary, best: str, best_mode: str) -> tuple[list[Group], str]:
     """Return the groups of the legend, and a note about them: each arm, or of more than
-    MOST_GROUPS fifths by the rank of a metric, and the arms without a value.
+    MOST_COLOURS fifths by the rank of a metric, and the arms without a value.
 
     Args:
       summary: the arms.
@@ -83,7 +70,7 @@ def group_arms(summary: Summary, best: str, best_mode: str) -> tuple[list[Group]
       best_mode: whether its best value is the "min" or the "max".
     """
     arms = summary.arms
-    if len(arms) <= MOST_GROUPS:
+    if len(arms) <= MOST_COLOURS:
         colours = choose_colours(len(arms))
         return [Group(shorten(a.label), colours[i], [i]) for i, a in enumerate(arms)], ""
     name = best.partition("/")[2]
@@ -151,7 +138,7 @@ def make_curves(results: Results, summary: Summary) -> tuple[list[dict[str, Any]
         )
     order = {trial["trial"]: i for i, trial in enumerate(results.trials)}
     return [
-        make_chart(split, name, thin_steps(curves, every), summary.arms, order)
+        make_chart((split, name), thin_steps(curves, every), summary.arms, order, results.view)
         for (split, name), curves in chosen.items()
     ], notes
 
@@ -174,40 +161,47 @@ def sort_charts(
 
 
 def make_chart(
-    split: str, name: str, curves: Curves, arms: list[Arm], order: dict[str, int]
+    metric: tuple[str, str],
+    curves: Curves,
+    arms: list[Arm],
+    order: dict[str, int],
+    view: Presentation,
 ) -> dict[str, Any]:
-    """Return the chart of a metric: for each arm the mean and standard error of its
-    comparable trials at the steps that all have, and the curve of every trial.
+    """Return the chart of a metric (split, name): for each arm the statistic and the
+    error bar of its comparable trials at the steps that all have, and the curve of
+    every trial.
     """
+    split, name = metric
     means, singles = [], []
     for number, arm in enumerate(arms):
         own = [trial for trial in arm.comparable if trial in curves]
         steps, y = align_curves(curves, own)
         if len(steps):
-            means.append(make_mean(number, steps, y))
+            means.append(make_mean(number, steps, y, view))
         for trial in arm.members:
             if trial in curves:
                 singles.append(make_line(number, curves[trial], order[trial], trial in own))
     return dict(
         name=plain_label(f"{split} {name}".removeprefix(f"{NO_SPLIT} ")),
-        unit=UNITS.get(name, ""),
+        unit=METRIC_UNITS.get(name, ""),
         means=means,
         trials=singles,
         positive=all(v > 0 for curve in curves.values() for v in curve.values()),
     )
 
 
-def make_mean(arm: int, steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
-    """Return the mean of values [S, T] and its standard error over T trials, at steps
-    [S].
+def make_mean(
+    arm: int, steps: np.ndarray, values: np.ndarray, view: Presentation
+) -> dict[str, Any]:
+    """Return the statistic of values [S, T] over T trials at steps [S], and the ends of
+    its error bar.
     """
-    count = values.shape[1]
-    line = dict(
-        arm=arm, n=count, x=steps.tolist(), y=[round_float32(v) for v in values.mean(1).tolist()]
-    )
-    if count > 1:
-        error = values.std(1, ddof=1) / math.sqrt(count)
-        line["e"] = [round_float32(v) for v in error.tolist()]
+    numbers = lambda found: [round_float32(v) for v in np.asarray(found).tolist()]
+    centre = compute_statistic(values, view.statistic)
+    line = dict(arm=arm, n=values.shape[1], x=steps.tolist(), y=numbers(centre))
+    ends = compute_interval(values, view.statistic, view.error_bar)
+    if ends is not None:
+        line |= dict(low=numbers(ends[0]), high=numbers(ends[1]))
     return line
 
 

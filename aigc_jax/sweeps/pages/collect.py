@@ -7,6 +7,7 @@ is.
 
 import dataclasses
 import itertools
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from aigc_jax.sweeps.evidence import (
 )
 from aigc_jax.sweeps.experiment import Experiment, find_base_config, read_question
 from aigc_jax.sweeps.pages.commands import Origin, read_run_origin
+from aigc_jax.sweeps.presentation import PLAIN, Presentation
+from aigc_jax.sweeps.request_json import check_experiment
 from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.training import config as configs
 from aigc_jax.training.run_dir import RunDir
@@ -35,6 +38,7 @@ from aigc_jax.utils import documents
 from aigc_jax.utils.disk import hide_paths
 from aigc_jax.utils.errors import UserError, first_line
 from aigc_jax.utils.python_files import REPOSITORY
+from aigc_jax.utils.quantities import format_devices
 
 MOST_COMMANDS = 20
 MOST_KEYS = 4  # in which runs may differ, so that the keys name them
@@ -46,7 +50,7 @@ class TrialRecord:
 
     Attributes:
       name: its name.
-      status: such as "done".
+      status: such as "done"; "": unknown.
       reason: why it failed; "" if it did not.
       step: the last step of the status; None: unknown.
       run: its directory; None for committed rows.
@@ -80,7 +84,8 @@ class Collection:
       notes: sentences on what is missing.
       comparisons: the claims of the experiment and their outcomes.
       table: the experiment's own table, as Markdown; "" if it has none.
-      figure: the file of the experiment's own figure; None if it has none.
+      figure: the file of the experiment's own figure, which may be missing; None if it
+        has none.
       folder: the directory of the rows; None for several runs.
     """
 
@@ -118,14 +123,17 @@ def make_record(
     )
 
 
-def collect_runs(paths: Sequence[str | Path], metric: str = "") -> Collection:
+def collect_runs(
+    paths: Sequence[str | Path], metric: str = "", view: Presentation = PLAIN
+) -> Collection:
     """Return the contents of a report of one run or several.
 
     Args:
       paths: the run directories.
       metric: the first column of the table, such as "test/loss"; "": any.
+      view: statistic, error bar and baseline.
     """
-    runs = [RunDir(path) for path in paths]
+    runs, damage = find_readable_runs([RunDir(path) for path in paths])
     names = unique_run_names(runs)
     read = [run.read_config_json() for run in runs]
     flat = [configs.flatten_config(configs.from_json_dict(c["config"])) for c in read]
@@ -143,18 +151,36 @@ def collect_runs(paths: Sequence[str | Path], metric: str = "") -> Collection:
     varied = [key for key in known[0] if key not in ("trial", "seed")]
     best = str(flat[0].get("best_metric", ""))
     mode = str(flat[0].get("best_mode", "min"))
-    results = Results(rows, trials, varied, best, mode=mode)
+    results = Results(rows, trials, varied, best, mode=mode, view=view)
     results = results._replace(metric=choose_metric(results, metric, ""))
+    records = update_records(records, results)
     return Collection(
-        "run" if len(runs) == 1 else "runs",
-        names[0] if len(runs) == 1 else f"{len(runs)} runs",
+        "run" if len(paths) == 1 else "runs",
+        names[0] if len(paths) == 1 else f"{len(runs)} runs",
         results,
         records,
         commands=list_commands(records),
-        notes=list_notes(results) if rows else ["No row is written yet."],
+        notes=[*damage, *(list_notes(results) if rows else ["No row is written yet."])],
         environments=[r.environment for r in records],
-        folder=runs[0].path if len(runs) == 1 else None,
+        folder=runs[0].path if len(paths) == 1 else None,
     )
+
+
+def find_readable_runs(runs: Sequence[RunDir]) -> tuple[list[RunDir], list[str]]:
+    """Return the runs whose config and rows can be read, and a note on each other run.
+    Raise a UserError if none can.
+    """
+    readable, errors = [], []
+    for run in runs:
+        try:
+            run.read_config_json()
+            run.read_rows()
+            readable.append(run)
+        except UserError as e:
+            errors.append((run, e))
+    if not readable:
+        raise errors[0][1]
+    return readable, [f"{run.path.name} is left out: {e}." for run, e in errors]
 
 
 def list_commands(records: Iterable[TrialRecord]) -> list[str]:  # that trained runs
@@ -185,21 +211,28 @@ def name_values(
     return [dict(run=name) for name in names]
 
 
-def collect_sweep(path: str | Path, experiment: Experiment | None, metric: str = "") -> Collection:
+def collect_sweep(
+    path: str | Path, experiment: Experiment | None, metric: str = "", view: Presentation = PLAIN
+) -> Collection:
     """Return the contents of a report of a sweep, which may be unfinished.
 
     Args:
       path: the directory.
       experiment: whose question, claims, table and figure are shown; None: none.
       metric: as in `sweeps.report.write_sweep_results`.
+      view: statistic, error bar and baseline.
+
+    Raises:
+      UserError: the sweep is of another experiment.
     """
     sweep = Sweep(path)
+    check_experiment(sweep.path, experiment)
     results, document = sweep.read_results(), sweep.read_sweep_json()
     if not metric:
         metric = sweep_reports.experiment_metric_or_blank(results, experiment)
-    results = results._replace(metric=metric)
+    results = results._replace(metric=metric, view=view)
     request = documents.peek(sweep.path / "request.json") or {}
-    records = collect_trials(sweep, document, request)
+    records = update_records(collect_trials(sweep, document, request), results)
     rows = parse_rows(format_csv(results.rows)) if results.rows else []
     own = add_experiment(experiment, rows, sweep.path / "figure.png")
     own = dict(question=request.get("question", "")) | own
@@ -235,6 +268,24 @@ def collect_trials(sweep: Sweep, document: dict, request: dict) -> list[TrialRec
     return records
 
 
+def update_records(records: list[TrialRecord], results: Results) -> list[TrialRecord]:
+    """Return the records with the statuses of the results, and as the step of an
+    unfinished trial that of its last row.
+    """
+    last = {row["trial"]: row["step"] for row in results.rows}
+    return [
+        dataclasses.replace(
+            record,
+            status=trial["status"],
+            step=record.step
+            if trial["status"].startswith("failed: d")
+            else last.get(record.name, record.step),
+            reason=record.reason or str(trial.get("failure", "")),
+        )
+        for record, trial in zip(records, results.trials, strict=True)
+    ]
+
+
 def list_notes(results: Results) -> list[str]:  # the lines below table.md
     """Return the notes of table.md; a note about the metric, where it is missing."""
     try:
@@ -244,7 +295,11 @@ def list_notes(results: Results) -> list[str]:  # the lines below table.md
 
 
 def collect_rows(
-    folder: Path, experiment: Experiment | None, title: str, metric: str = ""
+    folder: Path,
+    experiment: Experiment | None,
+    title: str,
+    metric: str = "",
+    view: Presentation = PLAIN,
 ) -> Collection:
     """Return the contents of a report of a directory with rows.csv: the committed rows
     of an experiment, or those that its own function wrote.
@@ -254,13 +309,17 @@ def collect_rows(
       experiment: the experiment, if it is known.
       title: its name.
       metric: as in `collect_sweep`.
+      view: as in `collect_sweep`.
     """
+    check_experiment(folder, experiment)
     results = read_results(folder)
     notes = []
+    is_known = results is not None
     if results is None:
         rows = Results(read_rows(folder), trials=[], varied=[])
         results = infer_trials(rows, experiment.column if experiment else "")
         notes = ["The rows do not record which trials failed or have no row."]
+    results = results._replace(view=view)
     if results.trials:
         results = results._replace(
             metric=choose_metric(results, metric, experiment.metric if experiment else "")
@@ -269,7 +328,7 @@ def collect_rows(
     records = [
         TrialRecord(
             trial["trial"],
-            trial["status"],
+            trial["status"] if is_known else "",
             str(trial.get("failure", "")),
             config={k: trial.get(k) for k in (*results.varied, "seed") if k in trial},
             origin=origin and origin.with_changes(trial, results.varied),
@@ -336,9 +395,15 @@ def add_experiment(
             out["table"] = experiment.table(rows)
         except Exception as e:
             out["question"] += f"\n\nThe table needs the missing trials ({first_line(e)})."
-    if experiment.figure is not None and figure.is_file():
+    if experiment.figure is not None:
         out["figure"] = figure
     return out
+
+
+def rename_devices(text: object) -> str:
+    """Return the devices of an environment.json, of earlier versions "1 x cpu cpu"."""
+    found = re.fullmatch(r"(\d{1,9}) x (\w+) (.+)", str(text))
+    return format_devices(int(found[1]), found[2], found[3]) if found else str(text)
 
 
 def summarize_environments(environments: Iterable[dict]) -> list[tuple[str, str]]:
@@ -351,7 +416,8 @@ def summarize_environments(environments: Iterable[dict]) -> list[tuple[str, str]
         versions = flat.pop("versions", {})
         flat |= versions if isinstance(versions, dict) else {}
         devices = flat.get("devices")
-        flat["devices"] = ", ".join(map(str, devices)) if isinstance(devices, list) else devices
+        named = map(rename_devices, devices if isinstance(devices, list) else [devices or ""])
+        flat["devices"] = ", ".join(named)
         for name, value in itertools.islice(flat.items(), 40):
             if name != "command" and value:
                 found.setdefault(str(name), {})[str(value)] = None

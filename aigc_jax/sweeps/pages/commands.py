@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from aigc_jax.sweeps.presentation import format_value
 from aigc_jax.utils.errors import PROGRAM
 
 MOST_CHARACTERS = 4000  # of a command
@@ -49,14 +50,3 @@ def format_train_command(origin: Origin | None, name: str) -> str:  # "" if unkn
     words = [PROGRAM, "train", f"--config={file}", *flags, f"--workdir=runs/{name}"]
     command = " ".join(map(shlex.quote, words))
     return command if len(command) <= MOST_CHARACTERS else ""
-
-
-def format_value(value: Any) -> str:  # of --config.KEY=VALUE
-    """Return a value as the command line reads it: lists of JSON are tuples."""
-    if isinstance(value, (list, tuple)):
-        return repr(_to_tuple(value))
-    return str(value)
-
-
-def _to_tuple(value: Any) -> Any:
-    return tuple(map(_to_tuple, value)) if isinstance(value, (list, tuple)) else value

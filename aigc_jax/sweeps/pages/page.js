@@ -47,8 +47,13 @@ function joinLines(lines, label) {
 const HOVER = { hovertemplate: "%{text}<extra></extra>" };
 
 function meanLabel(line, i, value) {
-  const error = line.e && line.e[i] !== null ? ` \u00b1 ${line.e[i].toPrecision(2)} (s.e.)` : "";
-  const mean = line.n > 1 ? `mean ${digits(value)}${error}, n = ${line.n}` : digits(value);
+  let error = "";
+  if (line.low && line.low[i] !== null) {
+    const half = (line.high[i] - line.low[i]) / 2;
+    error = data.view.symmetric ? ` \u00b1 ${half.toPrecision(2)} (${data.view.bar})`
+      : ` [${digits(line.low[i])}, ${digits(line.high[i])}] (${data.view.bar})`;
+  }
+  const mean = line.n > 1 ? `${data.view.statistic} ${digits(value)}${error}, n = ${line.n}` : digits(value);
   return value === null ? "" : `${data.arms[line.arm]}<br>step ${number(data.steps[line.x][i])}: ${mean}`;
 }
 
@@ -60,8 +65,7 @@ function trialLabel(line, i, value) {
 }
 
 function bandTrace(line, colour) {
-  const steps = data.steps[line.x], middle = smooth(line.y), error = smooth(line.e);
-  const upper = middle.map((y, i) => y + error[i]), lower = middle.map((y, i) => y - error[i]);
+  const steps = data.steps[line.x], upper = smooth(line.high), lower = smooth(line.low);
   return { x: steps.concat([...steps].reverse()), y: upper.concat(lower.reverse()), mode: "lines",
     fill: "toself", fillcolor: colour, opacity: 0.18, line: { width: 0 }, hoverinfo: "skip" };
 }
@@ -78,7 +82,7 @@ function curveTraces(chart) {
     const means = chart.means.filter(own), singles = chart.trials.filter(own);
     const points = (lines) => lines.every((line) => data.steps[line.x].length === 1);
     if (options.bands && group.arms.length === 1) {
-      means.filter((line) => line.e).forEach((line) => traces.push(bandTrace(line, group.colour)));
+      means.filter((line) => line.low).forEach((line) => traces.push(bandTrace(line, group.colour)));
     }
     if (options.singles) {
       const complete = singles.filter((line) => !line.ended);
@@ -117,12 +121,62 @@ function layout(xTitle, yTitle, more = {}) {
 const CONFIG = { displaylogo: false, responsive: true,
   modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
+// As on the logarithmic axes of figures: few plain labels, minor ticks without.
+function plainNumber(x) {
+  for (const [power, prefix] of [[1e6, "M"], [1e3, "k"]]) {
+    if (x >= 10000 && x < 1e9 && x >= power) return `${digits(x / power)}${prefix}`;
+  }
+  if (x >= 1e-3 && x < 10000) return Number(x.toPrecision(6)).toLocaleString("en-US", { maximumFractionDigits: 9 });
+  return x.toExponential().replace(/\.?0*e\+?/, "e");
+}
+
+function logAxis(values) {
+  const known = values.filter((v) => v > 0);
+  const low = Math.min(...known), high = Math.max(...known);
+  if (!known.length) return { type: "log" };
+  const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
+  const ticksAt = (multiples, from, to) => {
+    const out = [];
+    for (let power = from; power <= to; power++) {
+      multiples.forEach((m) => out.push(Number(`${m}e${power}`)));
+    }
+    return out;
+  };
+  const count = (multiples) => ticksAt(multiples, first, last).filter((v) => v >= low && v <= high).length;
+  const all = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+  if (count(all) < 2) return narrowLogAxis(low, high);
+  const multiples = [all, [1, 2, 5], [1, 3]].find((m) => count(m) <= 6) || [1];
+  const every = Math.max(1, Math.ceil((last - first) / 6));
+  const ticks = ticksAt(multiples, first - 1, last + 1)
+    .filter((v) => multiples.length > 1 || Math.round(Math.log10(v)) % every === 0);
+  return { type: "log", tickmode: "array", tickvals: ticks, ticktext: ticks.map(plainNumber),
+    minor: { ticks: "outside", ticklen: 3, dtick: "D1", tickcolor: css("--line") } };
+}
+
+function narrowLogAxis(low, high) {  // such as from 24 to 28
+  const rough = (high - low || low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * ([1, 2, 5].find((m) => m * power >= rough) || 10);
+  const ticks = [];
+  for (let i = Math.floor(low / step); i <= Math.ceil(high / step); i++) ticks.push(i * step);
+  const known = ticks.filter((v) => v > 0);
+  return { type: "log", tickmode: "array", tickvals: known, ticktext: known.map(plainNumber) };
+}
+
+function rangeOf(lists) {  // [low, high] of the positive numbers
+  let low = Infinity, high = 0;
+  lists.forEach((list) => list.forEach((v) => {
+    if (v > 0) { low = Math.min(low, v); high = Math.max(high, v); }
+  }));
+  return high ? [low, high] : [];
+}
+
 function drawCurves(figure) {
   const chart = data.charts[Number(figure.dataset.chart)];
+  const lines = [...chart.means, ...chart.trials];
   const title = chart.unit || chart.name.slice(chart.name.indexOf(" ") + 1);
   Plotly.react(one(".plot", figure), curveTraces(chart), layout("training step", title, {
-    xaxis: { type: options.logx ? "log" : "linear" },
-    yaxis: { type: options.logy && chart.positive ? "log" : "linear" },
+    xaxis: options.logx ? logAxis(rangeOf(lines.map((line) => data.steps[line.x]))) : { type: "linear" },
+    yaxis: options.logy && chart.positive ? logAxis(rangeOf(lines.map((line) => line.y))) : { type: "linear" },
   }), CONFIG);
 }
 
@@ -154,9 +208,15 @@ function ticksOf(axis) {
     return names.length > 24 ? {} : { tickvals: names, ticktext: names.map(short) };
   }
   const values = [...new Set(axis.values)].sort((a, b) => a - b);
-  const decades = axis.scale === "log" ? Math.log10(values[values.length - 1] / values[0]) : 0;
-  if (values.length > 8) return decades > 1.5 ? { dtick: 1 } : {};
-  return { tickvals: values, ticktext: values.map(digits) };
+  if (axis.scale === "log" && (values.length > 6 || areNear(values.map(Math.log10)))) return logAxis(values);
+  if (values.length > 8 || (axis.scale === "linear" && areNear(values))) return {};
+  return { tickvals: values, ticktext: values.map(axis.scale === "log" ? plainNumber : digits) };
+}
+
+// Whether labels at sorted places would overlap in a small chart.
+function areNear(places) {
+  const span = places[places.length - 1] - places[0];
+  return places.some((place, i) => i > 0 && place - places[i - 1] < span / 9);
 }
 
 function metricTitle(metric) {
@@ -305,12 +365,6 @@ function axisTicks(axis) {  // [fraction, label]
 
 const HEIGHT = 340, TOP = 42, BOTTOM = 18;
 const yOf = (f) => HEIGHT - BOTTOM - f * (HEIGHT - TOP - BOTTOM);
-const colourOf = (f) => {
-  const stops = [[66, 105, 208], [60, 184, 160], [239, 159, 24], [229, 84, 66]];
-  const i = Math.min(2, Math.floor(3 * f)), rest = 3 * f - i;
-  return `rgb(${stops[i].map((c, k) => Math.round(c + rest * (stops[i + 1][k] - c))).join(",")})`;
-};
-
 function drawParallel() {
   const box = one("#parallel");
   if (!box) return;
@@ -329,7 +383,7 @@ function drawParallel() {
     if (final === null || hidden.has(groupOfArm[armOfTrial[t]])) return;
     const points = axes.map((axis, i) => [xOf(i), yOf(axis.fractions[t] ?? 0)]);
     const line = element("path", { d: `M${points.map((p) => p.join(",")).join("L")}`,
-      stroke: colourOf(final), "data-trial": t }, svg);
+      stroke: data.groups[groupOfArm[armOfTrial[t]]].colour, "data-trial": t }, svg);
     line.addEventListener("pointerenter", () => showTrial(line, axes, t));
     line.addEventListener("pointerleave", () => line.classList.remove("hover"));
     lines.push(line);
@@ -452,7 +506,13 @@ function makeCard(trial, content, isText) {
   const title = document.createElement("b"), arm = data.arms[armOfTrial[trial]];
   card.className = "card";
   if (arm !== undefined && data.arms.length > 1) {
-    title.textContent = plain(arm);
+    if (data.groups.length > 1) {
+      const swatch = document.createElement("i");
+      swatch.className = "swatch";
+      swatch.style.background = data.groups[groupOfArm[armOfTrial[trial]]].colour;
+      title.append(swatch);
+    }
+    title.append(plain(arm));
     caption.append(title);
   }
   caption.append(data.trials[trial]);

@@ -14,14 +14,16 @@ from urllib.parse import quote
 
 from aigc_jax import __version__
 from aigc_jax.sweeps import tables
-from aigc_jax.sweeps.evidence import differing_keys
+from aigc_jax.sweeps.evidence import Results, differing_keys
 from aigc_jax.sweeps.pages import charts, samples, summary
 from aigc_jax.sweeps.pages.charts import plain_label, shorten
 from aigc_jax.sweeps.pages.collect import Collection, TrialRecord, summarize_environments
 from aigc_jax.sweeps.pages.commands import format_train_command
-from aigc_jax.sweeps.presentation import format_cell, shorten_keys
-from aigc_jax.sweeps.statistics import PairedDifference
+from aigc_jax.sweeps.presentation import find_arm, format_cell, shorten_keys
+from aigc_jax.sweeps.statistics import DASH, NO_VARIANCE, PairedDifference
 from aigc_jax.utils.errors import UserError
+from aigc_jax.utils.files import open_regular_file
+from aigc_jax.utils.quantities import METRIC_UNITS
 from aigc_jax.utils.terminal import escape_controls
 from aigc_jax.utils.text_table import Table, parse_markdown
 
@@ -32,6 +34,11 @@ MOST_BASELINES = 12  # of the arms, which the reader chooses from
 MOST_COLUMNS = 8  # trials side by side in the table of configs
 MOST_VALUES = 30  # of a key in the table of configs
 MOST_KEYS = 200
+LINKED = ("rows.csv", "table.md", "figure.png", "figure.pdf", "figure.csv", "curves.png") + (
+    "rows.jsonl",
+    "config.json",
+)  # files beside the rows
+MOST_TABLE_BYTES = 5_000_000
 MOST_ROWS = 100  # rows of rows.csv that are no trials
 VALUE_LETTERS = 300
 
@@ -123,9 +130,11 @@ def make_context(collection: Collection, folder: Path) -> dict[str, Any]:
         made_by=summarize_environments(collection.environments),
         files=list_links(collection, folder),
         table=table,
-        differences=list_differences(table),
+        **list_difference_variables(table, results),
+        agreement=describe_agreement(collection),
         claims=collection.comparisons,
         groups=data["groups"],
+        colours={arm: group["colour"] for group in data["groups"] for arm in group["arms"]},
         chart_notes=notes,
         series=[key.split(": ", 1) for key in drawn.series],
         sounds=[
@@ -146,13 +155,14 @@ def list_trial_variables(
     """Return the variables of page.html about trials and their states."""
     records = collection.records
     failed = [r for r in records if r.status.startswith("failed")]
+    failures = {record.status for record in failed}
     main_metric = find_main_metric(collection, table)
     names = table.names if table else []
     metrics = [*names[main_metric : main_metric + 1], *names[:main_metric]][:2]
     trials = list_trials(collection, table, metrics, folder)
     return dict(
         failed=failed,
-        pending=[r for r in records if r.status not in ("done", "stopped") and r not in failed],
+        pending=[r for r in records if r.status not in ("", "done", "stopped", *failures)],
         statuses=list(Counter(record.status for record in records).items()),
         keys=shorten_keys(collection.results.varied),
         trials=trials,
@@ -168,13 +178,15 @@ def list_row_variables(collection: Collection) -> dict[str, Any]:
     and about rows that are of no trials.
     """
     rows = collection.results.rows
+    figure, note = embed_figure(collection.figure)
     is_bare = bool(rows) and not collection.results.trials
     return dict(
         own_table=[
             block if isinstance(block, Table) else shorten_text(block)
             for block in parse_markdown(collection.table)
         ],
-        own_figure=embed_figure(collection.figure),
+        own_figure=figure,
+        figure_note=note,
         bare_columns=list(rows[0]) if is_bare else [],
         bare_rows=[list(map(format_cell, row.values())) for row in rows[:MOST_ROWS]]
         if is_bare
@@ -238,7 +250,10 @@ def make_data(
             plain_label(f"{table.split} {name}"): [charts.round_float32(v) for v in values]
             for name, values in summary.final_values(results, table).items()
         }
-    data["units"] = charts.UNITS
+    data["units"] = METRIC_UNITS
+    statistic, error_bar = results.view.describe()
+    symmetric = results.view.error_bar in ("se", "sd")
+    data["view"] = dict(statistic=statistic, bar=error_bar, symmetric=symmetric)
     return data, notes
 
 
@@ -251,18 +266,53 @@ def find_main_metric(collection: Collection, table: summary.Summary | None) -> i
     return names.index(wanted) if wanted in names else 0
 
 
-def list_differences(table: summary.Summary | None) -> list[list[dict[str, Any]]]:
-    """Return the lines of the table of differences for each baseline, the first arm
-    alone of many; [] without a second arm.
+def describe_agreement(collection: Collection) -> str:  # "" without a table of its own
+    """Return whether table.md has the numbers of the page, where it is of this kind."""
+    path = collection.folder and collection.folder / "table.md"
+    results = collection.results
+    if not path or collection.table or not results.trials or not path.is_file():
+        return ""
+    with open_regular_file(path) as f:
+        text = f.read(MOST_TABLE_BYTES).decode("utf-8", "replace")
+    if text.startswith(tables.format_summary_table(results)):
+        return "The numbers are those of table.md."
+    return (
+        "table.md has other numbers: of other rows, another metric, or another statistic or "
+        "error bar."
+    )
+
+
+def list_difference_variables(table: summary.Summary | None, results: Results) -> dict[str, Any]:
+    """Return the variables of page.html about differences to a baseline."""
+    found = list_differences(table, results)
+    texts = [text for each in found for line in each["lines"] for text, _, _ in line["cells"]]
+    return dict(
+        differences=found,
+        has_constant=any(text.split(", n =")[0].endswith(DASH) for text in texts),
+        no_variance=f"p {DASH}: {NO_VARIANCE}",
+    )
+
+
+def list_differences(table: summary.Summary | None, results: Results) -> list[dict[str, Any]]:
+    """Return {"baseline": its index, "is_first": whether it is shown first, "lines": of
+    the table} for each arm, of many arms for the chosen one or the first alone; []
+    without a second arm. Raise a UserError for a baseline that is no arm.
     """
+    first = 0
+    if table is not None and results.view.baseline:
+        arms = [arm.values for arm in table.arms]
+        first = arms.index(find_arm(results.view.baseline, arms, results.varied))
     if table is None or len(table.arms) < 2:
         return []
     is_many = len(table.arms) > MOST_BASELINES
-    if is_many and all(len(arm.comparable) < 2 for arm in table.arms):
+    if is_many and not results.view.baseline and all(len(arm.comparable) < 2 for arm in table.arms):
         return []  # of a search: single trials beside an arbitrary one
-    count = 1 if is_many else len(table.arms)
-    found = summary.compare_to_baselines(table, count)
-    return [list_differences_to(table, baseline, found[baseline]) for baseline in range(count)]
+    baselines = [first] if is_many else list(range(len(table.arms)))
+    found = summary.compare_to_baselines(table, baselines)
+    return [
+        dict(baseline=b, is_first=b == first, lines=list_differences_to(table, b, records))
+        for b, records in zip(baselines, found, strict=True)
+    ]
 
 
 def list_differences_to(
@@ -287,6 +337,8 @@ def list_trials(
 ) -> list[dict[str, Any]]:
     """Return the lines of the table of trials, with the last values of `metrics`."""
     last = tables.last_rows(collection.results.rows, table.split) if table else {}
+    arms = table.arms if table else []
+    arm_of = {name: i for i, arm in enumerate(arms) for name in arm.members}
     out = []
     pairs = zip(collection.results.trials, collection.records, strict=True)
     for trial, record in list(pairs)[:MOST_TRIALS]:
@@ -294,10 +346,11 @@ def list_trials(
         out.append(
             dict(
                 name=record.name,
+                arm=arm_of.get(record.name),
                 values=[format_cell(trial.get(k)) for k in collection.results.varied],
                 seed=trial.get("seed", ""),
                 status=record.status,
-                step=row.get("step", record.step),
+                step=record.step,
                 metrics=[row.get(name) for name in metrics],
                 href=link(record.run.path, folder) + "/" if record.run else "",
                 command=escape_controls(format_train_command(record.origin, record.name)),
@@ -351,8 +404,7 @@ def list_links(collection: Collection, folder: Path) -> list[tuple[str, str]]:
     """Return (name, relative link) of the existing files beside the rows."""
     if collection.folder is None:
         return []
-    names = ("rows.csv", "table.md", "figure.png", "figure.pdf", "rows.jsonl", "config.json")
-    found = [collection.folder / name for name in names]
+    found = [collection.folder / name for name in LINKED]
     return [(path.name, link(path, folder)) for path in found if path.is_file()]
 
 
@@ -362,11 +414,13 @@ def link(path: Path, folder: Path) -> str:
     return relative if relative.startswith((".", "/")) else f"./{relative}"
 
 
-def embed_figure(path: Path | None) -> str:  # data URI; "" without a readable file
-    """Return the experiment's own figure as a data URI."""
+def embed_figure(path: Path | None) -> tuple[str, str]:  # data URI or "", a note or ""
+    """Return the experiment's own figure as a data URI, or why it is not shown."""
     if path is None:
-        return ""
+        return "", ""
+    if not path.exists():
+        return "", f"The figure of the experiment is not drawn yet: {path.name} is missing."
     try:
-        return samples.encode_thumbnail(path, 200_000)[0]
-    except Exception:  # of an untrusted file: also errors of the decoder
-        return ""
+        return samples.encode_thumbnail(path, 200_000)[0], ""
+    except Exception as e:  # of an untrusted file: also errors of the decoder
+        return "", f"The figure of the experiment is not shown: {samples.describe_error(path, e)}."

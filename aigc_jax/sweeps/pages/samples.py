@@ -26,6 +26,7 @@ MOST_IMAGES = 240
 MOST_STEPS = 12  # of a slider, where the images are many
 MOST_LETTERS = 6_000  # of one text
 MOST_FILES = 5_000  # of a directory
+MOST_REFUSED = 20  # images that are not opened and have a note of their own
 SIDES = (720, 480, 320, 224, 160, 112)  # pixels of a thumbnail, the largest first
 LEAST_BYTES = 0.08  # of a pixel of a lossy image; larger thumbnails are not tried
 KINDS = {".png": "image", ".jpg": "image", ".webp": "image", ".txt": "text", ".wav": "sound"}
@@ -135,19 +136,25 @@ def make_thumbnails(files: list[SampleFile], notes: list[str]) -> list[tuple[Sam
         try:
             uri, is_smaller = encode_thumbnail(file.path, max(share, 1500))
         except Exception as e:  # of an untrusted file: also errors of the decoder
-            refused.append(f"{file.path.name}: {escape_controls(str(e))[:120]}")
+            refused.append(describe_error(file.path, e))
             continue
         if len(uri) > left:
-            break
+            continue
         left -= len(uri)
         smaller += is_smaller
         out.append((file, uri))
     if smaller:
         notes.append(f"{format_count(smaller, 'thumbnail')}: the files are larger.")
-    if refused:
-        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
-        notes.append(f"Not opened: {'; '.join(refused[:3])}{more}.")
+    notes += [f"Not opened: {line}." for line in refused[:MOST_REFUSED]]
+    if len(refused) > MOST_REFUSED:
+        notes.append(f"{len(refused) - MOST_REFUSED:,} more images were not opened.")
     return out
+
+
+def describe_error(path: Path, error: Exception) -> str:
+    """Return the end of an image's path, and why it was not opened, on one line."""
+    words = " ".join(escape_controls(str(error)).split()).replace(str(path), path.name)
+    return f"{'/'.join(path.absolute().parts[-3:])}: {words[:120] or type(error).__name__}"
 
 
 def encode_thumbnail(path: Path, most_bytes: int) -> tuple[str, bool]:  # data URI, is smaller

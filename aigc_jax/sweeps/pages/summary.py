@@ -4,6 +4,7 @@ over common seeds.
 
 import math
 from collections.abc import Collection as Container
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from aigc_jax.sweeps import statistics, tables
@@ -90,19 +91,21 @@ def make_cells(
 
 
 def compare_to_baselines(
-    summary: Summary, count: int
-) -> list[list[list[PairedDifference | None]]]:  # [count][arms][metrics]
-    """Return the differences of each arm to each of the first `count` arms, for each
-    metric, with Holm's correction over the arms (`statistics.paired_differences`); None
-    of a baseline itself.
+    summary: Summary, baselines: Sequence[int]
+) -> list[list[list[PairedDifference | None]]]:  # [baselines][arms][metrics]
+    """Return the differences of each arm to each of these arms, for each metric, with
+    Holm's correction over the arms (`statistics.paired_differences`); None of a
+    baseline itself.
     """
     arms = [arm.values for arm in summary.arms]
-    columns = []  # [metrics][count], {arm: difference}
+    columns = []  # [metrics][baselines], {arm: difference}
     for k in range(len(summary.names)):
         values = {arm.values: arm.cells[k].values for arm in summary.arms}
-        found = statistics.compare_to_baselines(values, arms[:count])
+        found = statistics.compare_to_baselines(values, [arms[i] for i in baselines])
         columns.append([{record.arm: record for record in records} for records in found])
-    return [[[column[i].get(arm) for column in columns] for arm in arms] for i in range(count)]
+    return [
+        [[column[i].get(arm) for column in columns] for arm in arms] for i in range(len(baselines))
+    ]
 
 
 def format_difference(difference: PairedDifference | None, expected: int) -> str:
@@ -117,13 +120,19 @@ def format_difference(difference: PairedDifference | None, expected: int) -> str
         text += f" [{number(difference.low)}, {number(difference.high)}]"
     if difference.p_holm is not None:
         text += f", p = {difference.p_holm:.2g}"
+    elif difference.is_without_variance:
+        text += f", p {statistics.DASH}"
     return text + f", n = {difference.n}" * (difference.n != expected)
 
 
 def describe_power(difference: PairedDifference | None) -> str:  # or ""
-    """Return "n = 12 for 80 % power", of a difference of at least two seeds."""
-    if difference is None or difference.p is None:
+    """Return "n = 12 for 80 % power", of a difference of at least two seeds, or why it
+    has no p.
+    """
+    if difference is None or difference.n < 2:
         return ""
+    if difference.is_without_variance:
+        return f"no p: {statistics.NO_VARIANCE}"
     needed = difference.n_for_power
     shown = f"{needed:,}" if needed else f"more than {statistics.MOST_SEEDS:,}"
     return f"n = {shown} for {statistics.POWER:.0%} power".replace("%", " %")

@@ -1,12 +1,14 @@
 """Writing of reports: of paths that a user names, and at the end of a sweep."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aigc_jax.sweeps import experiment as experiments
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.pages.collect import Collection, collect_rows, collect_runs, collect_sweep
 from aigc_jax.sweeps.pages.page import find_missing_packages, make_page, require_packages
+from aigc_jax.sweeps.presentation import PLAIN, Presentation
+from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.errors import UserError, first_line, mark_argument, require
@@ -21,6 +23,7 @@ def write_report(
     out: Path | None = None,
     experiment: Experiment | None = None,
     metric: str = "",
+    chosen: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report of a run, of several runs, of a sweep or of an experiment.
 
@@ -30,6 +33,8 @@ def write_report(
       out: the file; None: report.html in the directory of the run or sweep.
       experiment: of a sweep or of rows: whose question, claims and table are shown.
       metric: the first column of the table, such as "test/loss".
+      chosen: {"statistic", "interval" or "baseline": value}; what is missing or "" is
+        that of the sweep's table.md, else means without a baseline.
 
     Returns:
       The file.
@@ -38,7 +43,7 @@ def write_report(
       UserError: a package is missing, or a path has nothing that can be shown.
     """
     require_packages()
-    collection, default = collect_paths(paths, experiment, metric)
+    collection, default = collect_paths(paths, experiment, metric, chosen or {})
     if out is None:
         require(default, f"{mark_argument('out')}=FILE.html is needed: a report of this kind "
                 "has no directory of its own")  # fmt: skip
@@ -52,19 +57,24 @@ def write_report(
 
 
 def collect_paths(
-    paths: Sequence[str | Path], experiment: Experiment | None, metric: str
+    paths: Sequence[str | Path],
+    experiment: Experiment | None,
+    metric: str,
+    chosen: Mapping[str, str],
 ) -> tuple[Collection, Path | None]:  # contents, directory of the file
     """Return the contents of a report of paths, and where its file is by default."""
     for path in paths:
         require_local_path(path)
     first = Path(paths[0])
     if len(paths) == 1 and (first / "sweep.json").exists():
-        return collect_sweep(first, experiment, metric), first
+        view = (Sweep(first).read_view() or PLAIN).change(**chosen)
+        return collect_sweep(first, experiment, metric, view), first
+    view = PLAIN.change(**chosen)
     if len(paths) == 1 and not (first / "config.json").exists():
         if (first / "rows.csv").is_file():
             title = experiment.file.stem if experiment and experiment.file else first.name
-            return collect_rows(first, experiment, title, metric), first
-        return collect_experiment(first, metric), None
+            return collect_rows(first, experiment, title, metric, view), first
+        return collect_experiment(first, metric, view), None
     for path in map(Path, paths):
         require(
             (path / "config.json").exists(),
@@ -72,7 +82,7 @@ def collect_paths(
             "be runs, such as the trials of a sweep, SWEEP/trials/*",
         )
     require(experiment is None, f"{mark_argument('experiment')} is for a sweep or its rows")
-    return collect_runs(paths, metric), first if len(paths) == 1 else None
+    return collect_runs(paths, metric, view), first if len(paths) == 1 else None
 
 
 def suggest_path(path: Path) -> str:  # "; did you mean 'x'?" or ""
@@ -80,7 +90,7 @@ def suggest_path(path: Path) -> str:  # "; did you mean 'x'?" or ""
     return "" if path.exists() else suggest_sibling(path)
 
 
-def collect_experiment(path: Path, metric: str) -> Collection:
+def collect_experiment(path: Path, metric: str, view: Presentation) -> Collection:
     """Return the contents of a report of an experiment's committed rows."""
     require(
         not path.is_dir(),
@@ -99,7 +109,7 @@ def collect_experiment(path: Path, metric: str) -> Collection:
         (folder / "rows.csv").is_file(),
         f"{folder} has no rows.csv: the experiment has no committed rows; name its sweep",
     )
-    return collect_rows(folder, experiment, file.stem, metric)
+    return collect_rows(folder, experiment, file.stem, metric, view)
 
 
 def write_final_report(

@@ -1,0 +1,66 @@
+"""Ticks of logarithmic axes: few, with plain numbers; minor ticks have no label."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_TICKS = 7
+# Multiples of powers of ten: the first of them with few enough ticks for the axis.
+MULTIPLES = (tuple(range(1, 10)), (1, 2, 5), (1, 3), (1,))
+
+
+def format_plain(value: float) -> str:  # "0.001", "2,000", "20k", "1M", "1e-5"
+    """Return a number in few characters; one with a prefix has no power of ten."""
+    for power, prefix in ((1e6, "M"), (1e3, "k")):
+        if 10_000 <= abs(value) < 1e9 and abs(value) >= power:
+            return f"{value / power:.10g}{prefix}"
+    if 1e-3 <= abs(value) < 10_000:
+        return f"{value:,.10g}"
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def count_multiples(multiples: tuple[int, ...], low: float, high: float) -> float:
+    """Return how many multiples of powers of ten are between two numbers."""
+    if low <= 0:
+        return math.inf
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return sum(low <= m * 10.0**power <= high for power in powers for m in multiples)
+
+
+def label_log_axis(axis: Any) -> None:
+    """Set the ticks of one axis of matplotlib; ticks that a figure has chosen itself
+    remain.
+    """
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        LogLocator,
+        MaxNLocator,
+        NullFormatter,
+    )
+
+    axis.set_minor_formatter(NullFormatter())
+    if isinstance(axis.get_major_locator(), FixedLocator):
+        return
+    low, high = sorted(axis.get_view_interval())
+    most = min(MOST_TICKS, axis.get_tick_space())
+    counts = [count_multiples(subs, low, high) for subs in MULTIPLES]
+    subs = next((s for s, n in zip(MULTIPLES, counts, strict=True) if n <= most), (1,))
+    is_narrow = counts[0] < 2  # such as from 24 to 28
+    axis.set_major_locator(
+        MaxNLocator(most, steps=[1, 2, 5, 10])
+        if is_narrow
+        else LogLocator(subs=subs, numticks=most)
+    )
+    axis.set_major_formatter(FuncFormatter(lambda value, place: format_plain(value)))
+
+
+def label_log_axes(figure: "Figure") -> None:
+    """Set the ticks of all logarithmic axes of a figure."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                label_log_axis(axis)
