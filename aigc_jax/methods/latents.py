@@ -294,7 +294,7 @@ class Model:
 
     def make_samplers(self) -> dict[str, Sampler]:
         """Return the model's samplers by name."""
-        classes = self.spec.classes if self.config.conditional else 0
+        classes = self.spec.label_classes() if self.config.conditional else ()
         samplers = dict(
             prior=Sampler(self.prior, latents=self.prior_latents, **describe_prior(classes)),
             reconstruction=Sampler(self.reconstruction, conditioned=True, labels=RECONSTRUCTION),

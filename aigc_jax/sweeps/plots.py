@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.media.glyphs import escape_figure
 from aigc_jax.sweeps.curves import (
     Curve,
     collect_curves,
@@ -181,6 +182,7 @@ def make_figure(drawing: Drawing) -> "Figure":
     if notes:
         figure.supxlabel("\n".join(notes), fontsize=style.note_size, x=0.01, ha="left")
     apply_style(figure, style)
+    escape_figure(figure)
     return figure
 
 
