@@ -12,6 +12,7 @@ import numpy as np
 
 from aigc_jax.core.method import GridLabels
 from aigc_jax.data.order import permute_fixed
+from aigc_jax.inference import conditioning
 from aigc_jax.media import latent_plots, plots, sample_files
 from aigc_jax.media.sheets import Annotations
 from aigc_jax.metrics.two_sample_test import sign_accuracy
@@ -52,11 +53,14 @@ def draw_sheet(run: "Run", request: Request) -> Sheet:
 
 
 def make_title(run: "Run", request: Request, split: str = "") -> str:
-    """Return the first line of a sheet: sampler, step, seed, class and split."""
+    """Return the first line of a sheet: sampler, step, seed, class, set
+    latents and split."""
     parts = [request.what, f"step {run.step:,}", f"seed {request.seed}"]
     if request.label is not None:
         name = run.spec.label_classes()[request.label]
         parts.append(f"class {request.label}" + f" ({name})" * (name != str(request.label)))
+    if request.latents:
+        parts.append(f"latents {conditioning.format_latents(request.latents)}")
     parts += [f"{split} examples"] * bool(split)
     return ", ".join(parts)
 

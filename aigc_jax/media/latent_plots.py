@@ -97,9 +97,9 @@ def project_latents(
     means = np.asarray(means, np.float64)
     if means.shape[1] == 1:
         points = np.concatenate([means, np.asarray(deviations, np.float64)], 1)
-        return points, ("z1, mean of q(z | x)", "z1, standard deviation of q(z | x)")
+        return points, ("z0, mean of q(z | x)", "z0, standard deviation of q(z | x)")
     if means.shape[1] == 2 or len(means) < 2:
-        return means[:, :2], ("z1, mean of q(z | x)", "z2, mean of q(z | x)")
+        return means[:, :2], ("z0, mean of q(z | x)", "z1, mean of q(z | x)")
     from sklearn.decomposition import PCA
 
     pca = PCA(2, svd_solver="full").fit(means)

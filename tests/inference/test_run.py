@@ -92,6 +92,7 @@ def test_classes_of_a_folder_have_their_names(tmp_path):
     assert samplers["prior"].labels.columns == samplers["interpolation"].labels.rows
     assert samplers["prior"].labels.columns == run.spec.class_names
     assert make_title(run, Request("prior", label=1)).endswith("seed 0, class 1 (\u732b cat)")
+    assert make_title(run, Request("prior", latents={2: 1.5})).endswith("seed 0, latents 2:1.5")
     for what in ("prior", "interpolation", "latents"):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
