@@ -99,6 +99,21 @@ def test_classes_of_a_folder_have_their_names(tmp_path):
             draw_sheet(run, Request(what)).save(tmp_path / f"{what}.png", {})
 
 
+def test_inception_of_separability_extracts_the_features(vae_run, tmp_path, capsys, monkeypatch):
+    words = ["sample", f"--workdir={vae_run}", f"--out={tmp_path / 'a.png'}", "--num=20"]
+    extract = lambda x: (x.reshape(len(x), -1)[:, :8], None)
+    names = []
+    make = lambda config: names.append(config.extractor) or extract
+    monkeypatch.setattr("aigc_jax.training.feature_extractors.make_extractor", make)
+    monkeypatch.setattr("aigc_jax.training.evaluation.make_cached_extractor", lambda f: f)
+    for more in ([], ["--inception=weights.pth"]):
+        assert cli.main([*words, "--what=separability", *more]) == 0, capsys.readouterr().err
+    assert names == ["classifier", "weights.pth"] and (tmp_path / "a.png").stat().st_size
+    capsys.readouterr()
+    assert cli.main([*words, "--what=prior", "--inception=weights.pth"]) == 1
+    assert "--inception applies to --what=separability, not to prior" in capsys.readouterr().err
+
+
 def test_split_selects_the_examples_of_a_sample(vae_run, tmp_path):
     """The first rows of a reconstruction's grid are the examples."""
     run, drawn = load(vae_run), {}
