@@ -92,6 +92,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "split's examples, resized and cropped to their shape",
     )
     parser.add_argument(
+        "--inception",
+        default="",
+        metavar="FILE",
+        help="separability: extract image features by Inception with these weights, instead of "
+        "config.extractor",
+    )
+    parser.add_argument(
         "--seed",
         type=int,
         default=0,
@@ -172,7 +179,7 @@ def draw_and_write(args: Namespace) -> None:
 
     run = load(args.workdir, args.checkpoint)
     is_prompted = args.what is None and args.label is None and args.split is None
-    for flag in ("latent", "input"):
+    for flag in ("latent", "input", "inception"):
         require(
             not getattr(args, flag) or not run.is_text,
             f"--{flag} is for samples of images, and the run's samples are text",
@@ -218,6 +225,7 @@ def save_image_samples(run: "Run", args: Namespace, out: Path) -> None:
         conditioning.parse_latents(args.latent),
         conditioning.read_image(args.input, run.spec) if args.input else None,
     )
+    run.inception = args.inception
     sheet = draw_sheet(run, request)
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
     with convert_disk_errors(out):
@@ -233,7 +241,7 @@ def default_output_path(run: "Run", args: Namespace) -> Path:
     parts += [args.split] * (args.split is not None)
     parts += [f"class{args.label}"] * (args.label is not None)
     parts += [f"num{args.num}"] * (args.num is not None)
-    settings = args.latent + args.input
+    settings = args.latent + args.input + args.inception
     parts += [hashlib.sha256(settings.encode()).hexdigest()[:8]] * bool(settings)
     return run.dir / "sampled" / f"{'-'.join(parts)}.png"
 

@@ -23,6 +23,10 @@ def check_drawable(run: "Run", args: Namespace, out: Path) -> None:
     choose(dict.fromkeys((*samplers, *of_prior)), args.what, "what")
     check_split_is_read(run, args, of_prior)
     check_settings(args, list(samplers))
+    require(
+        not args.inception or args.what == "separability",
+        f"--inception applies to --what=separability, not to {args.what}",
+    )
     if args.what in samplers and not samplers[args.what].figure and out.suffix != ".npy":
         shape = run.sample_shape(args.what)
         require(

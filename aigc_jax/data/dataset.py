@@ -31,6 +31,11 @@ class Spec(NamedTuple):
     vocabulary: int = 0  # of text: the number of tokens
     start: int = 0  # of text: the token that precedes a text; -1: none
     mask: int = -1  # of text: the mask token; -1: none
+    class_names: tuple[str, ...] = ()  # of data whose classes have names
+
+    def label_classes(self) -> tuple[str, ...]:
+        """Return the names of the classes: their numbers where the data have none."""
+        return self.class_names or tuple(map(str, range(self.classes)))
 
 
 class Dataset(NamedTuple):
@@ -103,7 +108,8 @@ def spec_to_json(spec: Spec) -> dict:
 def spec_from_json(fields: dict) -> Spec:
     """Return the spec of a JSON object that `spec_to_json` made."""
     centres = None if fields["centres"] is None else np.array(fields["centres"])
-    return Spec(**fields | dict(shape=tuple(fields["shape"]), centres=centres))
+    names = tuple(fields.get("class_names", ()))
+    return Spec(**fields | dict(shape=tuple(fields["shape"]), centres=centres, class_names=names))
 
 
 def make_image_dataset(
@@ -132,13 +138,20 @@ def wrap_image_arrays(
         label [n]; of any kind that can be indexed by rows.
       bounds: {split: (start, count)}.
       white: the value of white; black is 0.
-      about: `Dataset.about`.
+      about: `Dataset.about`, with {name: number of examples} of named classes.
       num_classes: 0 without labels.
     """
     discrete_levels = white if arrays["x"].dtype == np.uint8 else 0
     spec = Spec(
-        "image", arrays["x"].shape[1:], bounds["train"][1], num_classes, levels=discrete_levels
+        "image",
+        arrays["x"].shape[1:],
+        bounds["train"][1],
+        num_classes,
+        levels=discrete_levels,
     )
+    names = tuple(about.get("classes", ()))
+    if names != spec.label_classes():
+        spec = spec._replace(class_names=names)
 
     def take(arrays, rows):
         batch = {name: array[rows] for name, array in arrays.items()}

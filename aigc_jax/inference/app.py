@@ -194,14 +194,23 @@ class PageFunctions:
         sample_files.save_samples_png(out, image[None], self.run.spec, {})
         return out
 
-    def draw_from_upload(self, what: str, path: str, seed: int, label: int | None = None) -> Output:
-        """Draw what a sampler makes of an uploaded image. The command names the file
-        without its directory.
+    def draw_from_upload(
+        self, what: str, path: str, seed: int, label: int | None = None, name: str = ""
+    ) -> Output:
+        """Draw what a sampler makes of an uploaded image. The command names the file in
+        the user's directory, not its copy, which ends with the page.
+
+        Args:
+          what: name of the sampler.
+          path: the copy of the file.
+          seed: the seed.
+          label: class of the image, which a conditional VAE needs.
+          name: of the user's file; "": that of the copy.
         """
         flags = dict(seed=check_seed(seed)) | {"class": label}
         if not conditioning.needs_label(self.run):
             flags["class"] = None
-        shown = self.command(what=what, input=Path(path).name, **flags)
+        shown = self.command(what=what, input=Path(name or path).name, **flags)
         return self.make_image(what, flags | dict(input=str(path)), shown)
 
     def classify_upload(self, path: str) -> Output:
@@ -209,7 +218,8 @@ class PageFunctions:
         image = conditioning.read_image(path, self.run.spec)
         extract = self.run.compiled(self._extract)
         probabilities = np.asarray(extract(self.run.state.params, image[None])[1])[0]
-        return Output({str(i): float(p) for i, p in enumerate(probabilities)}, "")
+        names = self.run.spec.label_classes()
+        return Output(dict(zip(names, map(float, probabilities), strict=True)), "")
 
     # -- texts
 

@@ -3,7 +3,6 @@
 import functools
 import html
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from aigc_jax.inference import app, conditioning
@@ -196,7 +195,7 @@ class Page(TextTabs):
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 most = conditioning.MOST_FILE_BYTES // 2**20
-                file = gr.File(label=f"An image of at most {most} MB", height=180)
+                file = self.add_file(f"An image of at most {most} MB")
                 binarized = functions.run.config.get("binarize") == "dynamic"
                 gr.Markdown("The model's input" + ", before it is binarized" * binarized)
                 preview = self.add_image("The model's input", height=180)
@@ -215,7 +214,7 @@ class Page(TextTabs):
                 above = "A reconstruction is below its input. "
                 gr.Markdown(
                     above * ("reconstruction" in samplers)
-                    + "The command is for the directory of the image."
+                    + "Run the command in the directory of the image, whose name it has."
                 )
         inputs = [file, what, seed, label]
         draw = dict(
@@ -225,18 +224,21 @@ class Page(TextTabs):
         gr.on([file.upload, file.clear, *(x.input for x in (what, seed, label))], **draw)
         button.click(app.make_seed, outputs=seed, **AT_ONCE).then(**draw)
 
-    def use_upload(self, path: str | None, what: str, seed: Any, label: int | None) -> tuple:
-        """Return the updates of the tab for an uploaded file."""
+    def use_upload(
+        self, file: tuple[str, str] | None, what: str, seed: Any, label: int | None
+    ) -> tuple:
+        """Return the updates of the tab for an uploaded file, as `add_file` has it."""
         functions = self.functions
-        if not path:
+        if not file:
             return None, "", self.message(""), None, None
+        path, name = file
         try:
             functions.check_upload(path)
             with self.lock:
                 preview = functions.preview_upload(path)
-                output = functions.draw_from_upload(what, path, seed, label)
+                output = functions.draw_from_upload(what, path, seed, label, name)
                 chances = functions.classify_upload(path).value if functions.is_classifier else None
         except UserError as e:
-            shown = str(e).replace(f"input={path}", Path(path).name)
+            shown = str(e).replace(f"input={path}", name)
             return None, "", self.message(shown), None, None
         return *self.show(output), preview, chances

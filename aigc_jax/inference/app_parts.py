@@ -35,9 +35,19 @@ class PageParts:
         """Add the seed and the button that draws another one."""
         gr = self.gr
         with gr.Row():
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=100, scale=2)
+            seed = gr.Number(0, label="Seed", min_width=100, scale=2)
             button = gr.Button("New seed", size="md", min_width=100, scale=1, elem_classes="small")
         return seed, button
+
+    def add_file(self, about: str) -> Any:
+        """Add the place of an uploaded file, whose value is (its path here, its name in
+        the user's directory): Gradio's own value is the path alone, without characters
+        of the name such as "$".
+        """
+        file = self.gr.File(label=about, height=180)
+        name = lambda payload: payload.orig_name or Path(payload.path).name
+        file.preprocess = lambda payload: payload and (payload.path, name(payload))
+        return file
 
     def add_message(self) -> Any:
         """Add the place of refusals and notes, which is hidden without one."""
@@ -71,7 +81,8 @@ class PageParts:
     def add_class(self, num_classes: int, has_all: bool = True) -> Any:
         """Add the selector of a class, hidden for a model without classes."""
         choices = [("all classes", ALL_CLASSES)] * has_all
-        choices += [(str(i), i) for i in range(num_classes)]
+        names = self.functions.run.spec.label_classes()[:num_classes]
+        choices += [(name, i) for i, name in enumerate(names)]
         first = choices[0][1] if choices else None
         return self.gr.Dropdown(choices, value=first, label="Class", visible=num_classes > 0)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -221,5 +222,8 @@ def serve(application: Application, listener: socket.socket) -> None:
     config = uvicorn.Config(
         application, log_level="warning", access_log=False, timeout_graceful_shutdown=1
     )
+    server = uvicorn.Server(config)
+    # Connections of open pages, which the end cuts off, are no errors.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])

@@ -16,6 +16,7 @@ import numpy as np
 from aigc_jax.core.rng import sample_key
 from aigc_jax.data.dataset import Spec
 from aigc_jax.data.decoding import FORMATS, try_decode_image
+from aigc_jax.inference.generation import MOST
 from aigc_jax.methods.decoding import check_range
 from aigc_jax.utils.errors import UserError, mark_argument, require, short_repr
 from aigc_jax.utils.files import open_regular_file
@@ -126,6 +127,30 @@ def draw_from_image(
     one = np.array([label or 0], np.int32)
     batch = {"x": image[None], "index": np.zeros(1, np.int32), "class": one, "label": one}
     return np.asarray(run.compiled(sampler)(run.state, sample_key(run.state.key, seed), batch))
+
+
+def check_num(run: Any, what: str, num: int | None, split: str, image: Any) -> int:
+    """Return the number of samples of a sampler; None: the size of its grid, 64 without
+    one, 8 texts, 1 of an image. A sampler that uses examples uses each of the split
+    once: their number is the most.
+
+    Raises:
+      UserError: the number is out of range.
+    """
+    sampler, name = run.programs.method.samplers[what], mark_argument("num")
+    default = 8 if run.is_text else math.prod(sampler.grid or (8, 8))
+    check_range("num", default if num is None else num, 1, MOST, integer=True)
+    if image is not None:
+        return 1 if num is None else num
+    if sampler.conditioned:
+        count = run.full_programs.dataset.splits[split][1]
+        default = min(default, count)
+        require(
+            num is None or num <= count,
+            f"{name}={num} is more than the {count:,} examples of the {split} split, each of "
+            f"which {mark_argument('what')}={what} uses once",
+        )
+    return default if num is None else num
 
 
 def check_image_request(num: int, latents: dict[int, float] | None) -> None:

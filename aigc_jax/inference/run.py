@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,8 @@ class Run:
         """Return samples: the array of `draw`, or a list of texts, each up to its end.
 
         Args:
-          num: by default the size of the sampler's image grid, 64 without one, 8 texts.
+          num: by default the size of the sampler's image grid, 64 without one, 8 texts;
+            at most the examples of the split, of a sampler that uses some.
           what: name of the sampler, by default the method's first ("prior", "text").
           seed: the same seed gives the same samples.
           split: as in `draw`.
@@ -248,10 +248,7 @@ class Run:
         is_labelled = image is not None and conditioning.needs_label(self)
         self._check_label(label, self.spec.classes if is_labelled else sampler.classes, what)
         each, first = (1, 0) if label is None else (sampler.classes, label)
-        default = 8 if self.is_text else math.prod(sampler.grid or (8, 8))
-        default = default if image is None else 1
-        num = default if num is None else num
-        check_range("num", num, 1, generation.MOST, integer=True)
+        num = conditioning.check_num(self, what, num, split, image)
         require(
             not self.is_text or what != "text" or self.spec.start >= 0,
             f"{mark_argument('what')}=text needs a start token, but the tokenizer has none: "

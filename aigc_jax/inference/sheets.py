@@ -12,6 +12,7 @@ import numpy as np
 
 from aigc_jax.core.method import GridLabels
 from aigc_jax.data.order import permute_fixed
+from aigc_jax.inference import conditioning
 from aigc_jax.media import latent_plots, plots, sample_files
 from aigc_jax.media.sheets import Annotations
 from aigc_jax.metrics.two_sample_test import sign_accuracy
@@ -52,9 +53,14 @@ def draw_sheet(run: "Run", request: Request) -> Sheet:
 
 
 def make_title(run: "Run", request: Request, split: str = "") -> str:
-    """Return the first line of a sheet: sampler, step, seed, class and split."""
+    """Return the first line of a sheet: sampler, step, seed, class, set
+    latents and split."""
     parts = [request.what, f"step {run.step:,}", f"seed {request.seed}"]
-    parts += [f"class {request.label}"] * (request.label is not None)
+    if request.label is not None:
+        name = run.spec.label_classes()[request.label]
+        parts.append(f"class {request.label}" + f" ({name})" * (name != str(request.label)))
+    if request.latents:
+        parts.append(f"latents {conditioning.format_latents(request.latents)}")
     parts += [f"{split} examples"] * bool(split)
     return ", ".join(parts)
 
@@ -144,7 +150,16 @@ def draw_latents(run: "Run", request: Request) -> Sheet:
             examples = run.draw(num, request.what, request.seed, split)
             shown = np.concatenate([examples, latents])
         spread = np.exp(0.5 * shown[:, 2])
-        latent_plots.save_latents(path, shown[:, 1], spread, labels, origin, title, has_image)
+        latent_plots.save_latents(
+            path,
+            shown[:, 1],
+            spread,
+            labels,
+            origin,
+            title,
+            has_image=has_image,
+            class_names=run.spec.class_names,
+        )
 
     return Sheet(latents, save)
 
@@ -161,8 +176,9 @@ def draw_log_likelihood(run: "Run", request: Request) -> Sheet:
         sets: dict[str, Any] = {split if request.image is None else "image": values}
         if split != "train" or request.image is not None:
             num = len(values) if request.image is None else None
+            num = num and min(num, run.full_programs.dataset.splits["train"][1])
             sets["train"] = run.draw(num, request.what, request.seed, "train")
-        name = f"log p(x), nats ({run.config.nll_samples:,} importance samples)"
+        name = f"log p(x), nats ({run.config.nll_samples:,} importance samples); higher is better"
         latent_plots.save_histograms(path, sets, name, origin, title)
 
     return Sheet(values, save)

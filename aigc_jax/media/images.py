@@ -98,7 +98,7 @@ def lay_out_grid(
     shape: Sequence[int], columns: int | None = None, num_stacked: int = 1, strip: int = 0
 ) -> GridLayout:  # of cells [N, H, W, C]
     """Return the layout of a grid: one scale for all images, which enlarges small ones
-    to about 56 pixels.
+    by a whole factor to about 64 pixels.
 
     Args:
       shape: [N, H, W, C] of the cells.
@@ -107,7 +107,7 @@ def lay_out_grid(
       strip: as in `GridLayout`.
     """
     n, h, w = shape[:3]
-    scale = max(1, round(56 / max(h // num_stacked, w)))
+    scale = max(1, round(64 / max(h // num_stacked, w)))
     rows, columns = (-(-n // columns), columns) if columns else choose_grid_shape(n)
     return GridLayout(rows, columns, h * scale, w * scale, scale, strip)
 

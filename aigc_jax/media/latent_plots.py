@@ -1,5 +1,6 @@
 """Figures of latents and of likelihoods."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ def save_latents(
     labels: np.ndarray | None,
     origin: dict[str, str],
     title: str = "",
+    *,
     has_image: bool = False,
+    class_names: Sequence[str] = (),
 ) -> None:  # [N, Z] each, labels [N], or [N - 1] with an image
     """Write a scatter plot of the latents of examples, coloured by class.
 
@@ -33,6 +36,7 @@ def save_latents(
       origin: {name: text}, such as `provenance_marks.describe_origin`.
       title: title of the figure.
       has_image: whether the last is no example but an image, which a star marks.
+      class_names: names of the classes; (): their numbers.
     """
     points, names = project_latents(means, deviations)
     figure = make_figure(6.6, 5)
@@ -46,23 +50,23 @@ def save_latents(
         if has_image:
             axes.legend(fontsize=7)
     else:
-        _draw_classes(axes, examples, labels)
+        _draw_classes(axes, examples, labels, class_names)
     axes.set(xlabel=names[0], ylabel=names[1])
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=9, parse_math=False)
     axes.grid(alpha=0.3)
     if means.shape[1] > 1:
         axes.set_aspect("equal", adjustable="datalim")
     save_figure(path, figure, origin)
 
 
-def _draw_classes(axes: Any, points: np.ndarray, labels: np.ndarray) -> None:
+def _draw_classes(axes: Any, points: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
     """Draw points [N, 2] in the colour of their class, with a legend beside them."""
     classes = np.unique(labels)
     for kind in classes:
         own, colour = points[labels == kind], _class_colour(int(kind), int(classes[-1]) + 1)
-        name = f"{kind} ({len(own):,})"
+        name = f"{names[kind] if names else kind} ({len(own):,})"
         axes.scatter(own[:, 0], own[:, 1], s=7, linewidths=0, alpha=0.8, color=colour, label=name)
-    axes.legend(
+    legend = axes.legend(
         title="class (examples)",
         fontsize=7,
         title_fontsize=7,
@@ -71,6 +75,8 @@ def _draw_classes(axes: Any, points: np.ndarray, labels: np.ndarray) -> None:
         bbox_to_anchor=(1.01, 0.5),
         ncols=-(-len(classes) // MOST_CLASSES),
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _class_colour(number: int, count: int) -> Any:
@@ -91,9 +97,9 @@ def project_latents(
     means = np.asarray(means, np.float64)
     if means.shape[1] == 1:
         points = np.concatenate([means, np.asarray(deviations, np.float64)], 1)
-        return points, ("z1, mean of q(z | x)", "z1, standard deviation of q(z | x)")
+        return points, ("z0, mean of q(z | x)", "z0, standard deviation of q(z | x)")
     if means.shape[1] == 2 or len(means) < 2:
-        return means[:, :2], ("z1, mean of q(z | x)", "z2, mean of q(z | x)")
+        return means[:, :2], ("z0, mean of q(z | x)", "z1, mean of q(z | x)")
     from sklearn.decomposition import PCA
 
     pca = PCA(2, svd_solver="full").fit(means)

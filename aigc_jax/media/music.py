@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.errors import UserError, require
+from aigc_jax.utils.terminal import print_warning
 
 SEMITONES = dict(C=0, D=2, E=4, F=5, G=7, A=9, B=11)
 FIFTHS = "FCGDAEB"  # the order in which key signatures add sharps
@@ -315,20 +316,25 @@ def write_midi_files(
     stem: Path, texts: list[str], origin: dict[str, str]
 ) -> list[Path]:  # STEM_1.mid, ...; skips texts that are no tune
     """Write STEM_1.mid and so on, one file for each text that is a tune, numbered by
-    its position among the texts; return the paths.
+    its position among the texts; return the paths. A warning counts the others.
 
     Args:
       stem: path of the files without _1.mid.
       texts: texts; those that are no tune are skipped.
       origin: as in `encode_midi`.
     """
-    written = []
+    written, problems = [], []
     for i, text in enumerate(texts, 1):
         try:
             tune = parse_tune(text)
-        except UserError:
+        except UserError as e:
+            problems.append(f"text {i}: {e}")
             continue
         path = stem.with_name(f"{stem.name}_{i}.mid")
         write_atomically(path, encode_midi(tune, origin))
         written.append(path)
+    if problems:
+        print_warning(
+            f"{len(problems):,} of {len(texts):,} texts are no tune and have no .mid; {problems[0]}"
+        )
     return written

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aigc_jax.media.glyphs import escape_figure
 from aigc_jax.media.images import make_image_grid
 from aigc_jax.media.log_axes import label_log_axis
 from aigc_jax.media.sheets import PLAIN, Annotations
@@ -30,6 +31,7 @@ def make_figure(
 
 def save_figure(path: Path, figure: "Figure", origin: dict[str, str]) -> None:
     """Write a figure as a PNG with its origin in text chunks."""
+    escape_figure(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={k: str(v) for k, v in origin.items()})
     write_atomically(path, buffer.getvalue())
@@ -138,9 +140,8 @@ def save_separability(
             color=colour,
         )
     axes[0].axvline(0, color="black", linewidth=0.8)
-    axes[0].set_title(
-        f"linear classifier, accuracy {accuracy:.1%}: samples left, examples right", fontsize=9
-    )
+    about = "50%: samples like examples; samples left, examples right"
+    axes[0].set_title(f"linear classifier, accuracy {accuracy:.1%} ({about})", fontsize=9)
     axes[0].legend(fontsize=8)
     strips = {
         "most confidently classified samples": image_sets[1, :num_shown],

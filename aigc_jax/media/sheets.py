@@ -1,5 +1,6 @@
 """Sheets: image grids with a title, and the names of rows and columns in a margin that
-changes no pixel of the images. Text is set by Pillow's own font.
+changes no pixel of the images. Text is set in Pillow's own font, or where it
+is not ASCII in that of `media.glyphs`.
 """
 
 import functools
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.media.glyphs import escape_missing, find_font_file
 from aigc_jax.media.images import GAP, GridLayout, fill_grid, lay_out_grid
 
 if TYPE_CHECKING:
@@ -103,10 +105,11 @@ def measure_margins(
     top, left, centred = LINE * len(lines), 0, [*annotations.captions]
     beyond = 0  # of centred text, on either side of the grid
     if labels is not None:
-        top += LINE * (bool(labels.columns) + bool(labels.column_title))
+        top += LINE * bool(labels.column_title) + measure_columns(labels, layout)
         left = max((measure_text(name) for name in row_names), default=0)
         left += (LINE if labels.row_title and row_names else 0) + SPACE * bool(row_names)
-        centred += labels.columns[: layout.columns]
+        if measure_columns(labels, layout) <= LINE:
+            centred += labels.columns[: layout.columns]
         beyond = (measure_text(labels.column_title) - layout.size[1]) // 2
     widest = max((measure_text(text) for text in centred), default=0)
     beyond = max(0, beyond, (widest - layout.width) // 2 + 1)
@@ -115,17 +118,35 @@ def measure_margins(
     return Margins(top + SPACE, max(left, beyond) + SPACE, right, SPACE)
 
 
+def measure_columns(labels: "GridLabels", layout: GridLayout) -> int:
+    """Return the height of the names of columns: those that are wider than the columns
+    read from bottom to top.
+    """
+    widest = max(map(measure_text, labels.columns[: layout.columns]), default=0)
+    if widest + 4 > layout.width + GAP:
+        return max(widest, LINE + 1)
+    return LINE * bool(labels.columns)
+
+
 def measure_text(text: str) -> int:
     """Return the width of a line of text in pixels."""
-    return int(np.ceil(_load_font().getlength(text)))
+    return int(np.ceil(_choose_font(text).getlength(escape_missing(text))))
 
 
 @functools.cache
-def _load_font() -> Any:
-    """Return Pillow's font, which takes a millisecond to load."""
+def _load_font(is_ascii: bool) -> Any:
+    """Return Pillow's font, which has little but ASCII and takes a millisecond to load,
+    or the one of `media.glyphs`.
+    """
     from PIL import ImageFont
 
-    return ImageFont.load_default(FONT_SIZE)
+    if is_ascii:
+        return ImageFont.load_default(FONT_SIZE)
+    return ImageFont.truetype(find_font_file(), FONT_SIZE - 1)
+
+
+def _choose_font(text: str) -> Any:
+    return _load_font(text.isascii())
 
 
 class _Writer:
@@ -135,19 +156,21 @@ class _Writer:
         from PIL import Image, ImageDraw
 
         self.image: Any = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        self.draw, self.font = ImageDraw.Draw(self.image), _load_font()
+        self.draw = ImageDraw.Draw(self.image)
 
     def write(self, text: str, x: int, y: int, anchor: str) -> None:
         """Write a line of text at an anchor of Pillow, such as "mm", its middle."""
         black: Any = 0 if self.image.mode == "L" else (0, 0, 0)
-        self.draw.text((x, y), text, fill=black, font=self.font, anchor=anchor)
+        font = _choose_font(text)
+        self.draw.text((x, y), escape_missing(text), fill=black, font=font, anchor=anchor)
 
     def write_upwards(self, text: str, x: int, y: int) -> None:
         """Write a line that reads from bottom to top, with its middle at (x, y)."""
         from PIL import Image, ImageDraw
 
         line = Image.new("L", (measure_text(text), LINE), 255)
-        ImageDraw.Draw(line).text((0, LINE // 2), text, fill=0, font=self.font, anchor="lm")
+        draw, font = ImageDraw.Draw(line), _choose_font(text)
+        draw.text((0, LINE // 2), escape_missing(text), fill=0, font=font, anchor="lm")
         turned = line.transpose(Image.Transpose.ROTATE_90)
         self.image.paste(turned, (x - LINE // 2, max(0, y - turned.height // 2)))
 
@@ -159,9 +182,7 @@ class _Writer:
 def _write_title_and_columns(
     writer: _Writer, annotations: Annotations, layout: GridLayout, margins: Margins
 ) -> None:
-    """Write the title and the names of columns; where these are too wide, only every
-    second, third, ... of them.
-    """
+    """Write the title and the names of columns."""
     y = SPACE // 2 + LINE // 2
     for line in annotations.title.splitlines():
         writer.write(line, margins.left, y, "lm")
@@ -172,12 +193,13 @@ def _write_title_and_columns(
     if labels.column_title:
         writer.write(labels.column_title, margins.left + layout.size[1] // 2, y, "mm")
         y += LINE
-    names = labels.columns[: layout.columns]
-    widest = max((measure_text(name) for name in names), default=0)
-    every = -(-(widest + 4) // (layout.width + GAP))
-    for i, name in enumerate(names):
-        if i % every == 0:
-            middle = margins.left + i * (layout.width + GAP) + layout.width // 2
+    height = measure_columns(labels, layout)
+    for i, name in enumerate(labels.columns[: layout.columns]):
+        middle = margins.left + i * (layout.width + GAP) + layout.width // 2
+        if height > LINE:
+            bottom = y - LINE // 2 + height
+            writer.write_upwards(name, middle, bottom - measure_text(name) // 2)
+        else:
             writer.write(name, middle, y, "mm")
 
 

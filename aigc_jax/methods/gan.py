@@ -142,7 +142,7 @@ class GAN:
 
     def as_method(self) -> Method:
         """Return the GAN as a `core.method.Method`."""
-        classes = self.networks.classes
+        classes = self.spec.label_classes() if self.networks.classes else ()
         samplers = dict(
             prior=Sampler(self.prior, latents=self.latents, **describe_prior(classes)),
             interpolation=Sampler(self.interpolation, **describe_interpolation(classes)),

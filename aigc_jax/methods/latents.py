@@ -294,7 +294,7 @@ class Model:
 
     def make_samplers(self) -> dict[str, Sampler]:
         """Return the model's samplers by name."""
-        classes = self.spec.classes if self.config.conditional else 0
+        classes = self.spec.label_classes() if self.config.conditional else ()
         samplers = dict(
             prior=Sampler(self.prior, latents=self.prior_latents, **describe_prior(classes)),
             reconstruction=Sampler(self.reconstruction, conditioned=True, labels=RECONSTRUCTION),
@@ -314,7 +314,7 @@ class Model:
 def label_traversal(num_latents: int) -> GridLabels:
     """Return the names of a grid of traversals: the values of the varied latents."""
     values = (f"{-REACH + 2 * REACH * i / (ROW - 1):+.1f}" for i in range(ROW))
-    names = tuple(f"z{i + 1}" for i in range(num_latents))
+    names = tuple(f"z{i}" for i in range(num_latents))
     return GridLabels(tuple(values), "value of the latent", names, "latent")
 
 
@@ -322,4 +322,4 @@ def label_manifold() -> GridLabels:
     """Return the names of the grid of a manifold: the two latents of each image."""
     quantile = NormalDist().inv_cdf
     values = tuple(f"{quantile((i + 0.5) / LATTICE):+.2f}" for i in range(LATTICE))
-    return GridLabels(values, "latent z1", values, "latent z2")
+    return GridLabels(values, "latent z0", values, "latent z1")

@@ -145,17 +145,19 @@ def set_latents(z: Array, batch: dict[str, Array]) -> Array:  # [B, Z] -> [B, Z]
 ROW = 8  # images of one interpolation or traversal
 
 
-def describe_prior(classes: int) -> dict[str, Any]:  # 0: no class
+def describe_prior(classes: tuple[str, ...]) -> dict[str, Any]:  # their names; (): no class
     """Return the fields of the `Sampler` of a prior: a grid with a column for each
     class, and the names of the classes.
     """
     if not classes:
         return {}
-    labels = GridLabels(tuple(map(str, range(classes))), "class", row_title="draw")
-    return dict(grid=(ROW, classes), classes=classes, labels=labels)
+    labels = GridLabels(classes, "class", row_title="draw")
+    return dict(grid=(ROW, len(classes)), classes=len(classes), labels=labels)
 
 
-def describe_interpolation(classes: int) -> dict[str, Any]:  # 0: no class
+def describe_interpolation(
+    classes: tuple[str, ...],
+) -> dict[str, Any]:  # their names; (): no class
     """Return the fields of the `Sampler` of interpolations: a grid, with the parameter
     of `slerp` above the columns, between the end points, and the class or the number
     beside each row.
@@ -164,7 +166,7 @@ def describe_interpolation(classes: int) -> dict[str, Any]:  # 0: no class
     labels = GridLabels(
         ("draw 1", *between, "draw 2"),
         "spherical interpolation of two draws",
-        tuple(map(str, range(classes))),
+        classes,
         "class" if classes else "pair",
         has_ends=True,
     )

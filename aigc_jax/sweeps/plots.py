@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.media.glyphs import escape_figure
 from aigc_jax.media.log_axes import label_log_axes
 from aigc_jax.sweeps.colours import MOST_COLOURS, choose_colours
 from aigc_jax.sweeps.curves import (
@@ -187,6 +188,7 @@ def make_figure(drawing: Drawing) -> "Figure":
         figure.supxlabel("\n".join(notes), fontsize=style.note_size, x=0.01, ha="left")
     apply_style(figure, style)
     label_log_axes(figure)
+    escape_figure(figure)
     separate_labels(figure)
     return figure
 

@@ -287,7 +287,10 @@ class Loop:
     def save_samples(self) -> None:
         """Save samples of the method's first sampler, except for failed trials."""
         what, sampler = next(iter(self.programs.method.samplers.items()))
-        drawn = self.programs.draw(self.states, what, self.config.run.samples, "valid")
+        num = self.config.run.samples
+        if sampler.conditioned:  # on distinct examples
+            num = min(num, self.dataset.splits["valid"][1])
+        drawn = self.programs.draw(self.states, what, num, "valid")
         columns, digests = sampler.grid and sampler.grid[1], self.weight_digests()
         title = f"{what}, step {self.step:,}" + ", valid examples" * sampler.conditioned
         annotations = Annotations(title, sampler.labels)

@@ -71,7 +71,7 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory):
+def servers(browser, tmp_path_factory):
     """Name of RUNS -> (directory, URL, process) of a server of this run, both made at
     its first use.
     """
@@ -92,7 +92,8 @@ def servers(tmp_path_factory):
         return found[name]
 
     yield serve
-    for i, (_, _, process) in enumerate(found.values()):
+    for i, (_, url, process) in enumerate(found.values()):
+        Tab(browser, url)  # a page that is open when its server ends
         process.send_signal((signal.SIGINT, signal.SIGTERM)[i % 2])
         assert process.wait(30) == (0, 128 + signal.SIGTERM)[i % 2]
     assert not list(temporary.iterdir())  # uploads and outputs
@@ -123,20 +124,16 @@ class Tab:
         return self.page.locator(".outputs textarea >> visible=true").first.input_value()
 
     def finished_text(self):
-        """The text that is shown, once it grows no more."""
-        lengths = [0, len(self.text())]
-        while lengths[-1] != lengths[-2] or not lengths[-1]:
-            self.page.wait_for_timeout(1000)
-            lengths.append(len(self.text()))
+        """The text that is shown, once no more of it is generated."""
+        stop = self.page.get_by_role("button", name="Stop", disabled=True)
+        self.wait_steadily(lambda: stop.count() == 1)
         return self.text()
 
     def settled_seed(self):
-        """The seed of its field, once the command has it."""
+        """The seed of its field, once the command has it and it changes no more."""
         seed = self.page.get_by_label("Seed", exact=True).locator("visible=true")
         shown = lambda: re.search(f"--seed={seed.input_value()}( |$)", self.command())
-        self.wait(shown)
-        self.page.wait_for_timeout(1000)
-        assert shown()
+        self.wait_steadily(shown)
         return seed.input_value()
 
     def open(self, name):
@@ -145,6 +142,15 @@ class Tab:
 
     def press(self, name):
         self.page.get_by_role("button", name=name, exact=True).locator("visible=true").click()
+
+    def stop(self):
+        """Stop the text; return whether it was still generated."""
+        button = self.page.get_by_role("button", name="Stop", disabled=False)
+        try:
+            button.click(timeout=5000)
+        except playwright.TimeoutError:
+            return False
+        return True
 
     def image(self):
         """The bytes of the image that is shown."""
@@ -157,6 +163,16 @@ class Tab:
         while not condition():
             assert time.monotonic() < end, f"nothing changed after {self.command()!r}"
             self.page.wait_for_timeout(10)
+
+    def wait_steadily(self, condition, seconds=2):
+        """Wait until a condition has held for a while: several answers of the server
+        may be under way, in any order.
+        """
+        end, times = time.monotonic() + WAIT / 1000, 0
+        while times < 10 * seconds:
+            assert time.monotonic() < end, f"nothing settled after {self.command()!r}"
+            times = times + 1 if condition() else 0
+            self.page.wait_for_timeout(100)
 
     def change(self, act):
         """Act, wait until the command is another one, and return it."""
@@ -176,9 +192,9 @@ class Tab:
         self.page.get_by_label(label, exact=True).locator("visible=true").click()
         self.page.get_by_role("option", name=value, exact=True).click()
 
-    def message(self):
-        """The refusal that is shown."""
-        alert = self.page.get_by_role("alert").locator("visible=true")
+    def message(self, reason=""):
+        """The refusal that is shown, once it has the reason."""
+        alert = self.page.get_by_role("alert").locator("visible=true").filter(has_text=reason)
         alert.wait_for()
         return alert.inner_text()
 
@@ -253,6 +269,10 @@ def test_the_controls_of_a_gan_change_its_samples(browser, servers, tmp_path):
     command = tab.change(lambda: tab.fill("number input for Latent 0", -1))
     assert re.search("--what=prior --num=6 --seed=[0-9]+ --latent=0:-1.0 --class=3$", command)
     seen[tab.image()] = command
+    for value in (-1, 1.5):
+        tab.fill("Seed", value)
+        tab.message(f"seed={value} must be an integer in [0, 4,294,967,295]")
+        assert tab.command() == "" and not tab.page.locator(".outputs img").count()
     for _ in range(4):  # faster than they are drawn
         tab.press("New seed")
     seed = tab.settled_seed()
@@ -293,9 +313,10 @@ def test_an_uploaded_image_is_reconstructed_or_refused(browser, servers, tmp_pat
     tab = Tab(browser, url, 390)
     tab.open("Upload")
     upload = lambda path: tab.page.locator("input[type=file]").set_input_files(path)
-    (folder / "photo.png").write_bytes(photo())
-    command = tab.change(lambda: upload(folder / "photo.png"))
-    assert command.endswith("--what=reconstruction --input=photo.png --seed=0 --class=0")
+    name = "it's $1 & 50%\u00fc.png"
+    (folder / name).write_bytes(photo())
+    command = tab.change(lambda: upload(folder / name))
+    assert shlex.split(command)[-3:] == [f"--input={name}", "--seed=0", "--class=0"]
     tab.page.get_by_alt_text("The model's input").wait_for()
     seen = {tab.image(): command}
     for act, expected in [
@@ -386,6 +407,13 @@ def test_text_is_streamed_and_equals_that_of_the_command(browser, servers):
         command = tab.change(lambda: tab.press("Generate"))
         seen[tab.finished_text()] = command
         assert flag in command
+    for label, value, right in [("Seed", -1, 1), ("Seed", 1.5, 1), ("top_k", 2.5, 20)]:
+        tab.fill(label, value)
+        tab.press("Generate")
+        name = label.lower()
+        tab.message(f"{name}={value} must be an integer in [0, ")
+        assert tab.text() == tab.command() == ""
+        tab.fill(label, right)
     command = tab.change(lambda: tab.press("New seed"))
     seen[tab.finished_text()] = command
     assert len(seen) == 7 and all(t.startswith("it's <b>a prompt</b>\nof two") for t in seen)
@@ -403,20 +431,26 @@ def test_stopped_text_is_the_beginning_of_that_of_the_command(browser, servers):
     tab.page.get_by_label("Prompt").fill("the function returns a new object")
     tab.fill("number input for tokens", 2048)
     tab.fill("number input for temperature", 0.3)
-    for start in ("Generate", "New seed"):
+    shorter = []
+    for start in ("Generate", *["New seed"] * 5):
         before = tab.command()
         tab.press(start)
         tab.wait(lambda before=before: tab.command() not in (before, "") and tab.text())
-        tab.press("Stop")
-        command, stopped = tab.command(), tab.finished_text()
+        was_stopped = tab.stop()
+        text, command = tab.finished_text(), tab.command()
         (complete,) = run_again([command], folder)
-        assert complete.startswith(stopped) and 0 < len(stopped) < len(complete)
-        assert tab.command() == command
+        assert complete.startswith(text) and len(text) > 0
+        assert was_stopped or text == complete
+        assert (tab.text(), tab.command()) == (text, command)
+        shorter += [start] * (text != complete)
+        if len(shorter) == 2:
+            break
+    assert len(shorter) == 2  # the others ended before they were stopped
+    tab.fill("Seed", 5)
     tab.change(lambda: tab.press("Generate"))
     for _ in range(4):  # each in place of the text that is written
         tab.press("New seed")
     seed = tab.settled_seed()
-    tab.press("Stop")
     assert f"--seed={seed} " in tab.command()
     tab.fill("number input for tokens", 20)
     command = tab.change(lambda: tab.press("Generate"))

@@ -3,14 +3,17 @@ examples.
 """
 
 import json
+import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 from runs import train
 from tiny_configs import tiny
 
 from aigc_jax.cli import main as cli
 from aigc_jax.inference.load import load
+from aigc_jax.inference.sheets import Request, draw_sheet, make_title
 from aigc_jax.training.evaluation import read_examples
 from aigc_jax.utils.errors import UserError
 
@@ -48,6 +51,67 @@ def vae_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("vae") / "run"
     train(tiny("vae", steps=1, metrics=(), best_metric="", **quiet), path)
     return path
+
+
+def test_each_example_of_a_split_is_used_once(vae_run, tmp_path, capsys, monkeypatch):
+    """So that the standard errors of likelihoods are those of as many examples."""
+    run, drawn = load(vae_run), {}
+    splits = {"train": (0, 200), "valid": (200, 40), "test": (240, 50)}
+    dataset = run.full_programs.dataset._replace(splits=splits)
+    run.full_programs.dataset = dataset
+    for what in ("reconstruction", "latents", "log_likelihood"):
+        assert len(run.draw(what=what)) == 50  # of 64 by default
+        with pytest.raises(
+            UserError, match="num=51 is more than the 50 examples of the test split"
+        ):
+            run.draw(51, what)
+    assert len(run.draw(70, "prior")) == 70
+    pairs = run.draw(50, "reconstruction")[:, 0]
+    assert len({x.tobytes() for x in pairs}) == 50
+    save = lambda path, sets, *_: drawn.update({name: len(x) for name, x in sets.items()})
+    monkeypatch.setattr("aigc_jax.media.latent_plots.save_histograms", save)
+    run.full_programs.dataset = dataset._replace(splits=splits | dict(train=(0, 30)))
+    draw_sheet(run, Request("log_likelihood")).save(tmp_path / "a.png", {})
+    assert drawn == dict(test=50, train=30)
+
+
+def test_classes_of_a_folder_have_their_names(tmp_path):
+    random = np.random.RandomState(0)
+    for name in ("caf\u00e9", "\u732b cat"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(40):
+            pixels = random.randint(0, 255, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    data = dict(data__name="folder", data__path=str(tmp_path / "images"), data__size=16)
+    quiet = dict(run__eval_every="never", run__save_every="never", run__sample_every="never")
+    config = tiny("vae", steps=1, metrics=(), best_metric="", conditional=True, **quiet, **data)
+    train(config, tmp_path / "run")
+    run = load(tmp_path / "run")
+    assert run.spec.label_classes() == ("caf\u00e9", "\u732b cat")
+    samplers = run.programs.method.samplers
+    assert samplers["prior"].labels.columns == samplers["interpolation"].labels.rows
+    assert samplers["prior"].labels.columns == run.spec.class_names
+    assert make_title(run, Request("prior", label=1)).endswith("seed 0, class 1 (\u732b cat)")
+    assert make_title(run, Request("prior", latents={2: 1.5})).endswith("seed 0, latents 2:1.5")
+    for what in ("prior", "interpolation", "latents"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            draw_sheet(run, Request(what)).save(tmp_path / f"{what}.png", {})
+
+
+def test_inception_of_separability_extracts_the_features(vae_run, tmp_path, capsys, monkeypatch):
+    words = ["sample", f"--workdir={vae_run}", f"--out={tmp_path / 'a.png'}", "--num=20"]
+    extract = lambda x: (x.reshape(len(x), -1)[:, :8], None)
+    names = []
+    make = lambda config: names.append(config.extractor) or extract
+    monkeypatch.setattr("aigc_jax.training.feature_extractors.make_extractor", make)
+    monkeypatch.setattr("aigc_jax.training.evaluation.make_cached_extractor", lambda f: f)
+    for more in ([], ["--inception=weights.pth"]):
+        assert cli.main([*words, "--what=separability", *more]) == 0, capsys.readouterr().err
+    assert names == ["classifier", "weights.pth"] and (tmp_path / "a.png").stat().st_size
+    capsys.readouterr()
+    assert cli.main([*words, "--what=prior", "--inception=weights.pth"]) == 1
+    assert "--inception applies to --what=separability, not to prior" in capsys.readouterr().err
 
 
 def test_split_selects_the_examples_of_a_sample(vae_run, tmp_path):

@@ -108,8 +108,11 @@ DECODING = {
     "num": (1, 3),
     "seed": (0, 5),
 }
-# split: tests/inference/test_run.py; latent, input: tests/inference/test_app.py
-OTHER_FLAGS = {"workdir", "checkpoint", "out", "what", "label", "split", "latent", "input", "help"}
+# split, inception: tests/inference/test_run.py; latent, input: test_app.py
+OTHER_FLAGS = {
+    *("workdir", "checkpoint", "out", "what", "label", "split", "latent", "input"),
+    *("inception", "help"),
+}
 
 
 def test_every_flag_of_sample_is_tested():

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from aigc_jax.core.method import GridLabels
 from aigc_jax.data.dataset import Spec
-from aigc_jax.media import images, latent_plots, plots, sample_files, sheets
+from aigc_jax.media import glyphs, images, latent_plots, plots, sample_files, sheets
 from aigc_jax.media.sheets import Annotations
 
 pytestmark = pytest.mark.unit
@@ -45,7 +46,7 @@ def random_images(*shape) -> np.ndarray:
 def test_margins_change_no_pixel_of_the_images(channels, annotations):
     x = random_images(5, 2, 8, 8, channels)
     sheet = sheets.make_sheet(x, 3, annotations)
-    cells = images.to_uint8(x).reshape(5, 16, 8, channels).repeat(7, 1).repeat(7, 2)
+    cells = images.to_uint8(x).reshape(5, 16, 8, channels).repeat(8, 1).repeat(8, 2)
     layout = images.lay_out_grid(
         (5, 16, 8, channels), 3, 2, sheets.LINE if annotations.captions else 0
     )
@@ -55,7 +56,7 @@ def test_margins_change_no_pixel_of_the_images(channels, annotations):
     for i, cell in enumerate(cells):
         y, x = layout.locate(i)
         y, x = y + margins.top, x + margins.left
-        assert (sheet[y : y + 112, x : x + 56] == cell).all(), i
+        assert (sheet[y : y + 128, x : x + 64] == cell).all(), i
     height, width = layout.size
     assert sheet.shape[:2] == (
         margins.top + height + margins.bottom,
@@ -113,18 +114,49 @@ def test_ends_of_an_interpolation_are_framed_in_the_lines_between():
         assert left.all() == (framed or cell in (1, 4)), "the right line of the first column"
 
 
-def test_names_that_do_not_fit_are_left_out_regularly():
-    x = random_images(20, 1, 28, 28, 1)
-    labels = GridLabels(tuple(f"value {i}" for i in range(20)), "z")
-    sheet = sheets.make_sheet(x, 20, Annotations("", labels))
-    layout = images.lay_out_grid((20, 28, 28, 1), 20)
-    width = sheets.measure_text("value 19")
-    assert layout.width == 56 and sheet.shape[1] < 20 * 58 + 40
-    assert (width + 4) <= 58  # each fits at this scale
-    narrow = sheets.make_sheet(random_images(3, 1, 40, 40, 1), 3, Annotations("", labels))
-    margins = sheets.measure_margins(Annotations("", labels), [], layout)
-    ink = (narrow[sheets.LINE : margins.top, :, 0] < 128).any(0)
-    assert not ink[margins.left + 42 + 14 : margins.left + 42 + 40].any()
+def test_names_wider_than_their_columns_read_upwards():
+    x = random_images(3, 1, 48, 48, 1)
+    layout, title = images.lay_out_grid((3, 48, 48, 1), 3), "z"
+    wide, narrow = (GridLabels((name, "b", "c"), title) for name in ("a wide name", "a"))
+    assert layout.width == 48 and sheets.measure_columns(narrow, layout) == sheets.LINE
+    height = sheets.measure_columns(wide, layout)
+    assert height == sheets.measure_text("a wide name") > 50
+    sheet = sheets.make_sheet(x, 3, Annotations("", wide))
+    top = sheets.measure_margins(Annotations("", wide), [], layout).top
+    left = sheets.measure_margins(Annotations("", wide), [], layout).left
+    ink = sheet[sheets.LINE : top, :, 0] < 128
+    for column in range(3):  # in the middle of each, and no wider than a line
+        own = ink[:, left + 50 * column : left + 50 * column + 48]
+        assert own[:, 16:32].any() and not own[:, :16].any() and not own[:, 32:].any()
+
+
+def test_characters_without_a_glyph_are_escaped():
+    """No empty boxes: Latin, Greek and Cyrillic are drawn, Chinese is escaped."""
+    text = "caf\u00e9 \u03b1 \u0416"
+    assert glyphs.escape_missing(text) == text
+    assert glyphs.escape_missing("\u732b\n\U0001f9e0") == "\\u732b\n\\U0001f9e0"
+    x = random_images(2, 1, 16, 16, 1)
+    sheet = lambda title: sheets.make_sheet(x, 2, Annotations(title))
+    assert (sheet("\u732b") != sheet("\u72d7")).any()  # equal boxes without the escapes
+    figure = plots.make_figure(3, 3)
+    axes = figure.subplots()
+    axes.set_title("\u732b")
+    axes.bar(["\u72d7", "b"], [1, 2])
+    axes.set_xticks([0, 1], ["\u72d7", "b"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a missing glyph
+        glyphs.escape_figure(figure)
+        figure.draw_without_rendering()
+    assert axes.get_title() == "\\u732b"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["\\u72d7", "b"]
+
+
+@pytest.mark.parametrize("side, scale", [(8, 8), (16, 4), (28, 2), (32, 2), (64, 1), (300, 1)])
+def test_small_images_are_enlarged_by_whole_factors(side, scale):
+    x = random_images(3, side, side, 1)
+    grid = images.make_image_grid(x, 3)
+    right = images.to_uint8(x[0]).repeat(scale, 0).repeat(scale, 1)
+    assert (grid[: scale * side, : scale * side] == right).all()
 
 
 def test_same_samples_give_the_same_bytes(tmp_path):
