@@ -51,9 +51,11 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={args.devices}"
     )
 
+    from aigc_jax.core.compilation_cache import enable_compilation_cache
     from aigc_jax.training import costs
     from aigc_jax.training import plan as plans
 
+    enable_compilation_cache()
     require(args.devices > 0, f"--devices={args.devices} must be positive")
     names = args.hardware.split(",") if args.hardware else list(costs.HARDWARE)
     for name in names:
