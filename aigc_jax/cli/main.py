@@ -28,7 +28,6 @@ from aigc_jax.cli import (
 )
 from aigc_jax.cli import list as list_
 from aigc_jax.cli.rich_output import draw_by_rich
-from aigc_jax.core.compilation_cache import enable_compilation_cache
 from aigc_jax.sweeps.engines.base import EXIT_REFUSED
 from aigc_jax.utils.errors import (
     PROGRAM,
@@ -293,6 +292,8 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
         if getattr(args, flag, None):
             setattr(args, flag, str(find_python_file(getattr(args, flag), flag)))
     if args.verb in COMPILING:
+        from aigc_jax.core.compilation_cache import enable_compilation_cache
+
         enable_compilation_cache()
     return (VERBS | INTERNAL)[args.verb].run(args, overrides)
 

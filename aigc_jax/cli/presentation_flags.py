@@ -1,8 +1,10 @@
 """Flags of how table and figure show a sweep, shared by `sweep` and `figure`."""
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
-from aigc_jax.sweeps.presentation import Presentation, make_presentation
+if TYPE_CHECKING:
+    from aigc_jax.sweeps.presentation import Presentation
 
 
 def add_presentation_arguments(parser: ArgumentParser) -> None:
@@ -37,6 +39,8 @@ def add_presentation_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def read_presentation(args: Namespace) -> Presentation:
+def read_presentation(args: Namespace) -> "Presentation":
     """Return the presentation that the flags name."""
+    from aigc_jax.sweeps.presentation import make_presentation
+
     return make_presentation(args.statistic, args.interval, args.baseline, args.style)

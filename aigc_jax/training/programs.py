@@ -230,9 +230,8 @@ class Programs:
         states = self.layout.padded_shapes(self.shapes)
         self.training.start_compiling(states, self.feed.training, np.int32(0))
 
-    def start_compiling(self) -> None:  # what training needs, in threads
-        """Begin to compile the programs that training needs, in concurrent threads."""
-        self.start_compiling_training()
+    def start_compiling(self) -> None:  # in threads
+        """Begin to compile the other programs that training needs, in threads."""
         states = drop_opt_states(self.layout.padded_shapes(self.shapes))
         self._evaluation.start_compiling(states, self.feed.evaluating, *(np.int32(0),) * 4)
         rows = np.zeros(self.batch_size, np.int32)
