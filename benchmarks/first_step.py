@@ -90,7 +90,8 @@ def measure_config(config: str, steps: int, cache: str, folder: Path) -> dict[st
     measure(words, cache)
     subprocess.run(["rm", "-r", str(half / "checkpoints" / str(steps))], check=True)
     resumed = measure(words, cache)
-    sample = measure(["sample", f"--workdir={folder}", f"--out={folder}/out"], cache)
+    kind = ".txt" if list(folder.glob("samples/*.txt")) else ".png"
+    sample = measure(["sample", f"--workdir={folder}", f"--out={folder}/out{kind}"], cache)
     return dict(run=run, resumed=resumed, sample=sample)
 
 

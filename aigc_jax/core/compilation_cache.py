@@ -14,6 +14,7 @@ import platform
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 from aigc_jax.utils.disk import cache_dir
 from aigc_jax.utils.errors import require
@@ -131,8 +132,8 @@ def enable_compilation_cache() -> bool:  # whether JAX uses this cache
 
     import jax
 
-    read = jax.config.read
-    if read("jax_compilation_cache_dir") or not read("jax_enable_compilation_cache"):
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
         return False
     return _install(ProgramCache(version_dir()))
 

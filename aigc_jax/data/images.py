@@ -30,7 +30,7 @@ def load_digits(_config: ConfigDict, _data_dir: str, _download: bool) -> Dataset
         )
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = np.loadtxt(file, delimiter=",")  # [n, 64 pixels and the class]
-    arrays = dict(
+    arrays: dict[str, np.ndarray] = dict(
         x=table[:, :-1].reshape(-1, 8, 8, 1).astype(np.uint8), label=table[:, -1].astype(np.int32)
     )
     about = dict(

@@ -1,7 +1,6 @@
 """The training loop, independent of the number of trials."""
 
 import io
-import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,20 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import methods
 from aigc_jax.core import distributed
 from aigc_jax.core.method import TrainState
 from aigc_jax.media import sample_files
 from aigc_jax.media.sheets import Annotations
 from aigc_jax.methods.norms import PREFIX as NORMS
-from aigc_jax.training import costs
 from aigc_jax.training.checkpoints import Checkpoints
 from aigc_jax.training.evaluation import Evaluator, check_best_metric
 from aigc_jax.training.loggers.base import Samples
-from aigc_jax.training.programs import Programs, drop_opt_states
+from aigc_jax.training.programs import Programs, copy_states, drop_opt_states
 from aigc_jax.training.progress import Profile, Progress
 from aigc_jax.training.resume import Beginning
 from aigc_jax.training.serialization import digest_trials, flatten_local, flatten_state
+from aigc_jax.training.timings import describe_speed
 from aigc_jax.training.trial import Trial, select_trial
 from aigc_jax.utils.documents import json_float
 
@@ -49,12 +47,6 @@ class Untrained(NamedTuple):
 
     states: TrainState
     metrics: list[dict[str, float]] = []
-
-
-@jax.jit
-def copy_states(states: TrainState) -> TrainState:
-    """Return a copy that remains when the states are donated."""
-    return jax.tree.map(jnp.copy, states)
 
 
 def select_better(
@@ -159,9 +151,10 @@ class Loop:
         is_small = sum(x.nbytes for x in jax.tree.leaves(initial)) <= MAX_COPIED_BYTES
         if needed:
             self.untrained = Untrained(copy_states(initial) if is_small else initial)
-        if self.step < self.end and self.unfailed_trials() and (is_small or not needed):
-            self.start_call(stop_signal, profile)
-        self.programs.start_compiling()
+        if self.step < self.end and self.unfailed_trials():
+            if is_small or not needed:
+                self.start_call(stop_signal, profile)
+            self.programs.start_compiling()
 
     def evaluate_untrained(self) -> None:
         """Evaluate the initial states. Called before anything is recorded, since a
@@ -236,6 +229,7 @@ class Loop:
                     first, {name: v[i] for name, v in values.items()}, self.is_logged
                 )
         shown = {name: v for name, v in values.items() if not name.startswith(NORMS)}
+        self.progress.data_wait_seconds = self.programs.data_wait_seconds
         self.progress.update(
             first + n,
             {name: v[: len(self.trials), n - 1] for name, v in shown.items()},
@@ -248,36 +242,19 @@ class Loop:
         return bool(every) and (step % every == 0 or step == self.config.steps)
 
     def append_timings(self, step: int, steps_per_second: float, elapsed_seconds: float) -> None:
-        """Append speed, utilization and memory to the timings.jsonl of every trial.
+        """Append speed, utilization, memory and the fraction of the time that was spent
+        waiting for data to the timings.jsonl of every trial.
 
         Args:
           step: the last finished step.
           steps_per_second: the smoothed speed of all trials together.
           elapsed_seconds: since the loop started.
         """
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        device = jax.local_devices()[0].memory_stats() or {}
-        unit, each = (
-            ("examples", 1)
-            if self.dataset.tokenizer is None
-            else ("tokens", self.dataset.spec.shape[0])
-        )
-        size = methods.examples_per_step(self.config) * each
-        rate = {
-            "steps_per_s": round(steps_per_second, 3),
-            f"{unit}_per_s": round(steps_per_second * size),
-        }
-        if peak := costs.peak_flops(jax.devices()[0].device_kind, self.config.precision):
-            rate["utilization"] = round(
-                self.programs.step_flops * steps_per_second / (peak * self.programs.mesh.size), 4
-            )
+        speed = describe_speed(self.programs, steps_per_second)
+        waiting = self.programs.data_wait_seconds / max(elapsed_seconds, 1e-9)
         for t in self.trials:
             t.dir.append_timing(
-                step=step,
-                seconds=round(elapsed_seconds, 3),
-                **rate,
-                host_bytes=memory,
-                device_bytes=device.get("peak_bytes_in_use"),
+                step=step, seconds=round(elapsed_seconds, 3), data_wait=round(waiting, 4), **speed
             )
 
     # -- events

@@ -199,9 +199,10 @@ def _record_crashes(trials: Sequence[Trial], loop: Loop) -> Iterator[None]:
         yield
     except BaseException as e:
         with contextlib.suppress(OSError):  # a full disk has no room for this either
-            if not (trials[0].dir / "config.json").exists():  # crashed in the first call
+            crashed = () if isinstance(e, KeyboardInterrupt) else trials
+            if crashed and not (trials[0].dir / "config.json").exists():  # in the first call
                 write_run_files(trials, loop.dataset)
-            for t in () if isinstance(e, KeyboardInterrupt) else trials:
+            for t in crashed:
                 reason = describe_error(e, t.dir.path.name)
                 t.dir.write_status("failed: crashed", loop.step, reason=reason)
         raise
