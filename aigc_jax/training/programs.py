@@ -113,8 +113,7 @@ class Programs:
         self._newest_metrics: dict[str, Array] = {}  # of the call that may still run
         self.data_wait_seconds = 0.0  # in which no step ran, since its batches were not ready
         self._init_program = Program(jax.jit(self._init), ONCE)
-        # Shapes of states without padding, as in a checkpoint.
-        self.shapes = self._init_program.jitted.eval_shape(
+        self.shapes = self._init_program.jitted.eval_shape(  # without padding, as in checkpoints
             np.zeros(num_trials, np.uint32), self._stack_hparams([config] * num_trials)
         )
         # Checked on the parameters of the trained networks alone.
