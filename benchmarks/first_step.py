@@ -60,7 +60,8 @@ def measure(words: list[str], cache: str) -> dict[str, float]:  # {"first_step",
       words: of the command line, from its verb on.
       cache: the directory of the user's caches.
     """
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    unset = ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE", "AIGC_CACHE")
+    environment = {k: v for k, v in os.environ.items() if k not in unset}
     out = subprocess.run(
         [sys.executable, "-c", CHILD, *words],
         env=environment | dict(XDG_CACHE_HOME=cache),

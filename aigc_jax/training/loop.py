@@ -146,6 +146,7 @@ class Loop:
         starts only after the evaluation if they are not.
         """
         self.progress.start_clocks()
+        self.programs.data_wait_seconds = 0.0
         needed = self.restored < 0 and (self.config.run.eval_every or self.config.best_metric)
         initial = drop_opt_states(self.states)
         is_small = sum(x.nbytes for x in jax.tree.leaves(initial)) <= MAX_COPIED_BYTES
