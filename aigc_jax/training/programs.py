@@ -41,10 +41,10 @@ def drop_opt_states(states: TrainState) -> TrainState:  # opt={}
     return states.replace(opt={})
 
 
-@jax.jit
 def copy_states(states: TrainState) -> TrainState:
-    """Return a copy, which remains when the states are donated."""
-    return jax.tree.map(jnp.copy, states)
+    """Return a copy on the same devices, which remains when the states are donated."""
+    shardings = jax.tree.map(lambda x: x.sharding, states)
+    return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)(states)
 
 
 def validate_programs(config: ConfigDict, method: Method, mesh: Mesh, num_trials: int) -> None:
