@@ -27,8 +27,6 @@ from aigc_jax.data.schema import DATASETS, TOKENIZERS
 from aigc_jax.methods.schema import METHODS
 from aigc_jax.metrics.schema import METRICS
 from aigc_jax.sweeps.engines import HELP as ENGINES
-from aigc_jax.training import config_files
-from aigc_jax.training.key_help import explain_config
 from aigc_jax.utils.errors import UserError, choose
 from aigc_jax.utils.terminal import print_text
 
@@ -115,6 +113,9 @@ def add_config_keys(verb: ArgumentParser, line: str) -> None:
       verb: the parser of a verb.
       line: the command line so far.
     """
+    from aigc_jax.training import config_files
+    from aigc_jax.training.key_help import explain_config
+
     named = re.search(r"--config[= ]([^\s'\"]+)", line)
     if named is None:
         return

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_jax.data import schema as data_schema
-from aigc_jax.training import config as configs
 from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.quantities import format_count, format_size
 from aigc_jax.utils.terminal import print_text
@@ -102,6 +101,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
       UserError: a file is missing or damaged.
     """
     from aigc_jax.data import load
+    from aigc_jax.training import config as configs
 
     section = make_data_section(args)
     try:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aigc_jax.cli.presentation_flags import add_presentation_arguments, read_presentation
-from aigc_jax.sweeps.presentation import Presentation
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.python_files import SHIPPED
@@ -19,6 +18,7 @@ from aigc_jax.utils.terminal import print_text
 
 if TYPE_CHECKING:
     from aigc_jax.sweeps.experiment import Experiment
+    from aigc_jax.sweeps.presentation import Presentation
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -95,7 +95,7 @@ def check_commit(args: Namespace, experiment: "Experiment | None", shipped: bool
 
 
 def draw_sweep(
-    args: Namespace, experiment: "Experiment | None", view: Presentation, out: Path | None
+    args: Namespace, experiment: "Experiment | None", view: "Presentation", out: Path | None
 ) -> None:
     """Write the table and the figure of --workdir, and with --commit next to the
     experiment.

@@ -10,6 +10,7 @@ import shutil
 import textwrap
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from aigc_jax.data.schema import DATASETS, TOKENIZERS
 from aigc_jax.methods import choices
@@ -17,17 +18,12 @@ from aigc_jax.methods.hparams import OPTIMIZERS
 from aigc_jax.methods.schema import METHODS
 from aigc_jax.metrics.schema import METRICS
 from aigc_jax.sweeps.engines import HELP as ENGINES
-from aigc_jax.training import config as configs
-from aigc_jax.training import config_files
-from aigc_jax.training.key_help import (
-    ExplainedKey,
-    describe_type,
-    explain_config,
-    format_value,
-)
 from aigc_jax.utils.errors import UserError, choose, format_suggestion
 from aigc_jax.utils.python_files import SHARE
 from aigc_jax.utils.terminal import print_text
+
+if TYPE_CHECKING:
+    from aigc_jax.training.key_help import ExplainedKey
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -116,6 +112,10 @@ def list_topic(topic: str) -> dict[str, str]:  # {name: help}
 
 def list_keys(config: str, overrides: Mapping[str, str], wanted: str) -> None:
     """Print the keys of a config, or a description of the wanted key or section."""
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files
+    from aigc_jax.training.key_help import explain_config
+
     loaded = config_files.load_with_origins(config)
     explained = explain_config(loaded, configs.override(loaded.config, dict(overrides)))
     wanted = wanted.removeprefix("--").removeprefix("config.")
@@ -129,8 +129,10 @@ def list_keys(config: str, overrides: Mapping[str, str], wanted: str) -> None:
         print_text(format_card(found) if wanted in keys else format_key(found))
 
 
-def format_key(explained: ExplainedKey) -> str:
+def format_key(explained: "ExplainedKey") -> str:
     """Return a key, its value, its help and the origin of the value, in two lines."""
+    from aigc_jax.training.key_help import format_value
+
     key, value, origin = explained
     words = textwrap.fill(
         f"{key.help} [{origin}]",
@@ -143,8 +145,10 @@ def format_key(explained: ExplainedKey) -> str:
     return f"{key.name}={format_value(value)}\n{words}"
 
 
-def format_card(explained: ExplainedKey) -> str:
+def format_card(explained: "ExplainedKey") -> str:
     """Return all that the schema says about a key."""
+    from aigc_jax.training.key_help import describe_type
+
     key = explained.key
     lines = [format_key(explained), f"    {describe_type(key)}"]
     if key.allowed:

@@ -64,6 +64,8 @@ VERBS = {
     "completion": completion,
 }
 INTERNAL = {"group": group}  # verbs that other verbs start
+# Verbs that compile programs; `plan` selects the platform first.
+COMPILING = ("train", "evaluate", "sample", "export", "app", "group")
 OVERRIDABLE = ("train", "list", "sweep", "plan")  # verbs that take --config.KEY=VALUE
 # Arguments that are no paths, or of the form of a URL
 NOT_PATHS = ("prompt", "address", "claim", "image", "slurm", "grid")
@@ -289,6 +291,10 @@ def _run(overrides: dict[str, str], words: list[str]) -> int:
     for flag in ("config", "experiment"):  # a name becomes the path of its file
         if getattr(args, flag, None):
             setattr(args, flag, str(find_python_file(getattr(args, flag), flag)))
+    if args.verb in COMPILING:
+        from aigc_jax.core.compilation_cache import enable_compilation_cache
+
+        enable_compilation_cache()
     return (VERBS | INTERNAL)[args.verb].run(args, overrides)
 
 

@@ -6,8 +6,6 @@ The devices of the mesh need not exist: the step is compiled, but not run.
 import os
 from argparse import ArgumentParser, Namespace
 
-from aigc_jax.training import config as configs
-from aigc_jax.training import config_files
 from aigc_jax.utils.errors import choose, require
 from aigc_jax.utils.terminal import print_blocks
 
@@ -51,9 +49,12 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
         f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={args.devices}"
     )
 
-    from aigc_jax.training import costs
+    from aigc_jax.core.compilation_cache import enable_compilation_cache
+    from aigc_jax.training import config as configs
+    from aigc_jax.training import config_files, costs
     from aigc_jax.training import plan as plans
 
+    enable_compilation_cache()
     require(args.devices > 0, f"--devices={args.devices} must be positive")
     names = args.hardware.split(",") if args.hardware else list(costs.HARDWARE)
     for name in names:

@@ -3,8 +3,10 @@
 """
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
-from aigc_jax.sweeps.presentation import Presentation, make_presentation
+if TYPE_CHECKING:
+    from aigc_jax.sweeps.presentation import Presentation
 
 
 def add_statistic_arguments(parser: ArgumentParser, default: str = "") -> None:
@@ -50,6 +52,8 @@ def add_presentation_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def read_presentation(args: Namespace) -> Presentation:
+def read_presentation(args: Namespace) -> "Presentation":
     """Return the presentation that the flags name."""
+    from aigc_jax.sweeps.presentation import make_presentation
+
     return make_presentation(args.statistic, args.interval, args.baseline, args.style)

@@ -6,11 +6,14 @@ Prints the metrics of a finished run.
 import re
 import signal
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
-from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import require
 from aigc_jax.utils.quantities import format_count, format_number
 from aigc_jax.utils.terminal import print_table, print_text, print_warning
+
+if TYPE_CHECKING:
+    from aigc_jax.training.run_dir import RunDir
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -91,7 +94,7 @@ def run(args: Namespace, overrides: dict[str, str]) -> int:  # the exit code
     return 0
 
 
-def print_run_summary(run_dir: RunDir) -> None:
+def print_run_summary(run_dir: "RunDir") -> None:
     """Print the last row of each split and the paths of samples and curves."""
     from aigc_jax.utils.text_table import Table
 

@@ -1,6 +1,7 @@
 """Data sets of images: digits, MNIST, Fashion-MNIST, binarized MNIST."""
 
 import gzip
+import importlib.util
 import math
 import os
 import zlib
@@ -19,11 +20,19 @@ from aigc_jax.utils.files import open_regular_file
 
 
 def load_digits(_config: ConfigDict, _data_dir: str, _download: bool) -> Dataset:
-    """Load scikit-learn's 1,797 handwritten digits of 8x8 pixels, 17 grey levels."""
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    arrays = dict(x=raw.images.astype(np.uint8)[..., None], label=raw.target.astype(np.int32))
+    """Load scikit-learn's 1,797 handwritten digits of 8x8 pixels, 17 grey levels. The
+    package is located but not imported, which would take longer than a training step.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise UserError(
+            "data set 'digits' needs the package scikit-learn: pip install scikit-learn"
+        )
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    table = np.loadtxt(file, delimiter=",")  # [n, 64 pixels and the class]
+    arrays: dict[str, np.ndarray] = dict(
+        x=table[:, :-1].reshape(-1, 8, 8, 1).astype(np.uint8), label=table[:, -1].astype(np.int32)
+    )
     about = dict(
         source="scikit-learn's load_digits (UCI optical recognition of handwritten digits)",
         licence="CC BY 4.0",

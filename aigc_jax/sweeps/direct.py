@@ -7,6 +7,7 @@ figure, beside what the function writes. New rows of a part replace its earlier 
 from collections.abc import Sequence
 from pathlib import Path
 
+from aigc_jax.core.compilation_cache import enable_compilation_cache
 from aigc_jax.sweeps import evidence
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
@@ -41,6 +42,7 @@ def run_experiment(
     )
     for part in only_parts:
         choose(dict.fromkeys(experiment.parts), part, mark_argument("only"))
+    enable_compilation_cache()
     with convert_disk_errors(workdir):
         write_request_json(workdir, experiment)
         for part in only_parts or experiment.parts or ("",):

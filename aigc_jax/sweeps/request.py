@@ -23,7 +23,7 @@ from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import ROUTES, Trial, make_trials
 from aigc_jax.training import config as configs
 from aigc_jax.training import config_files
-from aigc_jax.utils.disk import cache_dir, convert_disk_errors
+from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import choose, mark_argument, require
 from aigc_jax.utils.quantities import format_count
 from aigc_jax.utils.terminal import print_markdown
@@ -188,7 +188,7 @@ def run_request(
     )
     make_engine = choose(engines.ENGINES, settings.engine, "engine")
     engines.check_engine_settings(settings.engine, vars(settings))
-    engine = make_engine(settings, cache_dir("xla"))
+    engine = make_engine(settings)
     sweep, extra = Sweep(settings.workdir), None
     require(
         not (sweep.path / "config.json").exists(),

@@ -131,7 +131,7 @@ def choose_route(
         if len(order) == 1:
             break
         programs.reuse_init_program(next(iter(built.values())))
-        programs.start_compiling()
+        programs.start_compiling_training()
         seconds[name] = round(measure_step_seconds(programs, trial_configs, config.steps), 6)
         if config.steps * seconds[name] < MIN_TUNING_SECONDS:
             break

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from aigc_jax.data.dataset import Dataset
 from aigc_jax.media import images
 from aigc_jax.metrics.inputs import MetricInputs, make_cached_extractor
 from aigc_jax.training.programs import Programs
-from aigc_jax.utils.errors import UserError, mark_argument
+from aigc_jax.utils.errors import UserError, format_suggestion, mark_argument, require
 
 BLOCK = 4096  # examples of a split that are read at once
 
@@ -46,6 +46,18 @@ def read_examples(
             examples[name][first : first + len(value)] = value
         first += len(value)
     return examples
+
+
+def check_best_metric(metric: str, row: Mapping[str, float]) -> None:
+    """Raise a UserError unless config.best_metric is "" or names a value of a row of
+    the split valid.
+    """
+    known = [f"valid/{name}" for name in row]
+    require(
+        metric in known or not metric,
+        f"config.best_metric = {metric!r} is not a row metric; available: {', '.join(known)}"
+        f"{format_suggestion(metric, known)}",
+    )
 
 
 class Evaluator:

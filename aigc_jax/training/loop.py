@@ -1,7 +1,6 @@
 """The training loop, independent of the number of trials."""
 
 import io
-import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,25 +10,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aigc_jax import methods
 from aigc_jax.core import distributed
 from aigc_jax.core.method import TrainState
 from aigc_jax.media import sample_files
 from aigc_jax.media.sheets import Annotations
 from aigc_jax.methods.norms import PREFIX as NORMS
-from aigc_jax.training import costs
 from aigc_jax.training.checkpoints import Checkpoints
-from aigc_jax.training.evaluation import Evaluator
+from aigc_jax.training.evaluation import Evaluator, check_best_metric
 from aigc_jax.training.loggers.base import Samples
-from aigc_jax.training.programs import Programs, drop_opt_states
+from aigc_jax.training.programs import Programs, copy_states, drop_opt_states
 from aigc_jax.training.progress import Profile, Progress
 from aigc_jax.training.resume import Beginning
 from aigc_jax.training.serialization import digest_trials, flatten_local, flatten_state
+from aigc_jax.training.timings import describe_speed
 from aigc_jax.training.trial import Trial, select_trial
 from aigc_jax.utils.documents import json_float
-from aigc_jax.utils.errors import format_suggestion, require
 
 CALL_SECONDS = 0.5  # duration of one call of the compiled program
+# Initial states of at most these bytes, without optimizer states, are copied, so that
+# their evaluation can follow the start of training.
+MAX_COPIED_BYTES = 2**28
 
 
 class Event(NamedTuple):
@@ -40,6 +40,13 @@ class Event(NamedTuple):
     act: Callable[[], None]
     every: int
     at_stop: bool = False  # also where training is to stop before the last step
+
+
+class Untrained(NamedTuple):
+    """Initial states without optimizer states, and the metrics of each trial."""
+
+    states: TrainState
+    metrics: list[dict[str, float]] = []
 
 
 def select_better(
@@ -79,6 +86,7 @@ class Loop:
         self.step = max(self.restored, 0)
         self.end = min(stop_at or self.config.steps, self.config.steps)
         self.pending: tuple[int, int, dict] | None = None  # the running call
+        self.untrained: Untrained | None = None  # where an event needs them
         self.progress = Progress(
             self.step, self.end, sys.stderr if distributed.is_primary() else io.StringIO()
         )
@@ -94,7 +102,6 @@ class Loop:
     def run(
         self,
         stop_signal: distributed.StopSignal,
-        untrained_metrics: list[dict[str, float]] | None,
         profile: Profile,
     ) -> None:
         """Train until the last step or `stop_at`, until all trials have failed, or
@@ -103,8 +110,6 @@ class Loop:
 
         Args:
           stop_signal: training stops after the call in which its `signal` is set.
-          untrained_metrics: those of `evaluate_untrained`, written as rows of this
-            step.
           profile: the steps to trace.
         """
         for t in self.trials:
@@ -112,22 +117,15 @@ class Loop:
                 t.write_failure()
             else:
                 t.dir.write_status("running", self.step)
-        if untrained_metrics is not None and self.config.run.eval_every:
-            self.record_evaluation("valid", untrained_metrics)
-        self.progress.start_clocks()
+        if self.untrained and self.config.run.eval_every:
+            self.record_evaluation("valid", self.untrained.metrics, self.untrained.states, 0)
+        self.untrained = None
+        if self.pending:
+            self.finish_call(profile)
         while self.step < self.end and self.unfailed_trials():
-            n, stopped = distributed.sync_steps_and_signal(
-                self.next_call_steps(profile), stop_signal.signal
-            )
-            if stopped:
-                stop_signal.signal = stopped
+            if not self.start_call(stop_signal, profile):
                 break
-            profile.start_if_due(self.step)
-            self.start_steps(n)
-            profile.stop_if_due(self.step, self.process_pending)
-            if self.step in (self.next_event_step(self.step - 1), self.end):
-                self.process_pending()
-                self.run_due_events()
+            self.finish_call(profile)
         self.process_pending()
         if not self.unfailed_trials():
             self.progress.end_line()
@@ -142,21 +140,32 @@ class Loop:
         """Return the trials that have not failed."""
         return [t for t in self.trials if not t.failed]
 
-    def evaluate_untrained(self) -> list[dict[str, float]] | None:  # [N]; None: not needed
-        """Return the metrics of initial parameters, or None where training resumes or
-        no event needs them. Called before anything is recorded, since a
+    def start_first_call(self, stop_signal: distributed.StopSignal, profile: Profile) -> None:
+        """Start training, and then the compilation of all other programs. Initial
+        states that an evaluation needs are kept, as a copy if they are small; training
+        starts only after the evaluation if they are not.
+        """
+        self.progress.start_clocks()
+        self.programs.data_wait_seconds = 0.0
+        needed = self.restored < 0 and (self.config.run.eval_every or self.config.best_metric)
+        initial = drop_opt_states(self.states)
+        is_small = sum(x.nbytes for x in jax.tree.leaves(initial)) <= MAX_COPIED_BYTES
+        if needed:
+            self.untrained = Untrained(copy_states(initial) if is_small else initial)
+        if self.step < self.end and self.unfailed_trials():
+            if is_small or not needed:
+                self.start_call(stop_signal, profile)
+            self.programs.start_compiling()
+
+    def evaluate_untrained(self) -> None:
+        """Evaluate the initial states. Called before anything is recorded, since a
         config.best_metric that names none of the metrics raises a UserError.
         """
-        if self.restored >= 0 or not (self.config.run.eval_every or self.config.best_metric):
-            return None
-        untrained = self.evaluator.evaluate(self.states, "valid", self.config.num_metric_samples)
-        metric, known = self.config.best_metric, [f"valid/{name}" for name in untrained[0]]
-        require(
-            metric in known or not metric,
-            f"config.best_metric = {metric!r} is not a row metric; available: {', '.join(known)}"
-            f"{format_suggestion(metric, known)}",
-        )
-        return untrained
+        if self.untrained:
+            states = self.untrained.states
+            metrics = self.evaluator.evaluate(states, "valid", self.config.num_metric_samples)
+            check_best_metric(self.config.best_metric, metrics[0])
+            self.untrained = Untrained(states, metrics)
 
     # -- steps
 
@@ -171,6 +180,27 @@ class Loop:
         most = min(self.next_event_step(), self.end, profile.next_boundary(self.step)) - self.step
         most = min(most, self.programs.max_call_steps(self.step))
         return min(most, self.progress.estimate_steps(CALL_SECONDS))
+
+    def start_call(
+        self, stop_signal: distributed.StopSignal, profile: Profile
+    ) -> bool:  # False: stopped
+        """Start the next call, unless a signal was received."""
+        n, stopped = distributed.sync_steps_and_signal(
+            self.next_call_steps(profile), stop_signal.signal
+        )
+        if stopped:
+            stop_signal.signal = stopped
+            return False
+        profile.start_if_due(self.step)
+        self.start_steps(n)
+        return True
+
+    def finish_call(self, profile: Profile) -> None:
+        """Run what is due after the steps of the call that was started."""
+        profile.stop_if_due(self.step, self.process_pending)
+        if self.step in (self.next_event_step(self.step - 1), self.end):
+            self.process_pending()
+            self.run_due_events()
 
     def start_steps(self, num_steps: int) -> None:
         """Start steps; meanwhile process the metrics of the previous call."""
@@ -200,6 +230,7 @@ class Loop:
                     first, {name: v[i] for name, v in values.items()}, self.is_logged
                 )
         shown = {name: v for name, v in values.items() if not name.startswith(NORMS)}
+        self.progress.data_wait_seconds = self.programs.data_wait_seconds
         self.progress.update(
             first + n,
             {name: v[: len(self.trials), n - 1] for name, v in shown.items()},
@@ -212,36 +243,19 @@ class Loop:
         return bool(every) and (step % every == 0 or step == self.config.steps)
 
     def append_timings(self, step: int, steps_per_second: float, elapsed_seconds: float) -> None:
-        """Append speed, utilization and memory to the timings.jsonl of every trial.
+        """Append speed, utilization, memory and the fraction of the time that was spent
+        waiting for data to the timings.jsonl of every trial.
 
         Args:
           step: the last finished step.
           steps_per_second: the smoothed speed of all trials together.
           elapsed_seconds: since the loop started.
         """
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        device = jax.local_devices()[0].memory_stats() or {}
-        unit, each = (
-            ("examples", 1)
-            if self.dataset.tokenizer is None
-            else ("tokens", self.dataset.spec.shape[0])
-        )
-        size = methods.examples_per_step(self.config) * each
-        rate = {
-            "steps_per_s": round(steps_per_second, 3),
-            f"{unit}_per_s": round(steps_per_second * size),
-        }
-        if peak := costs.peak_flops(jax.devices()[0].device_kind, self.config.precision):
-            rate["utilization"] = round(
-                self.programs.step_flops * steps_per_second / (peak * self.programs.mesh.size), 4
-            )
+        speed = describe_speed(self.programs, steps_per_second)
+        waiting = self.programs.data_wait_seconds / max(elapsed_seconds, 1e-9)
         for t in self.trials:
             t.dir.append_timing(
-                step=step,
-                seconds=round(elapsed_seconds, 3),
-                **rate,
-                host_bytes=memory,
-                device_bytes=device.get("peak_bytes_in_use"),
+                step=step, seconds=round(elapsed_seconds, 3), data_wait=round(waiting, 4), **speed
             )
 
     # -- events
@@ -258,30 +272,27 @@ class Loop:
     def evaluate_split(self, split: str) -> None:
         """Evaluate a split, write its rows at this step, update the best parameters."""
         metrics = self.evaluator.evaluate(self.states, split, self.config.num_metric_samples)
-        self.record_evaluation(split, metrics)
+        self.record_evaluation(split, metrics, self.states, self.step)
 
     def record_evaluation(
-        self, split: str, metrics: list[dict[str, float]]
+        self, split: str, metrics: list[dict[str, float]], states: TrainState, step: int
     ) -> None:  # metrics [N] of {name: value}
         """Write the rows of an evaluation, and update the best parameters so far.
 
         Args:
           split: name of the split; only "valid" updates the best parameters.
           metrics: {name: value} of each trial.
+          states: the states that were evaluated, at this step.
         """
         better = np.zeros(self.programs.layout.num_padded, bool)
         for i, (t, row) in enumerate(zip(self.trials, metrics, strict=True)):
             if t.failed:
                 continue
-            t.write_row(
-                dict(step=self.step, split=split, **{k: json_float(v) for k, v in row.items()})
-            )
+            t.write_row(dict(step=step, split=split, **{k: json_float(v) for k, v in row.items()}))
             if split == "valid" and self.config.best_metric:
-                better[i] = t.update_best(
-                    row[self.config.best_metric.removeprefix("valid/")], self.step
-                )
+                better[i] = t.update_best(row[self.config.best_metric.removeprefix("valid/")], step)
         if better.any():
-            new = drop_opt_states(self.states)
+            new = drop_opt_states(states)
             self.best = self._select_better(better, new if self.best is None else self.best, new)
 
     def save_samples(self) -> None:

@@ -7,6 +7,7 @@ other shapes raises.
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Sequence
 
 import jax
@@ -38,6 +39,12 @@ PARALLEL = {"jit": False, "pmap": True}
 def drop_opt_states(states: TrainState) -> TrainState:  # opt={}
     """Return states without optimiser states, for sampling and evaluation."""
     return states.replace(opt={})
+
+
+def copy_states(states: TrainState) -> TrainState:
+    """Return a copy on the same devices, which remains when the states are donated."""
+    shardings = jax.tree.map(lambda x: x.sharding, states)
+    return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)(states)
 
 
 def validate_programs(config: ConfigDict, method: Method, mesh: Mesh, num_trials: int) -> None:
@@ -103,20 +110,20 @@ class Programs:
         self.feed = self._make_feed(capacity)
         self._options = with_extra_options(COMPILER | self.method.compiler, compiler or {})
         self._key: np.ndarray | None = None
+        self._newest_metrics: dict[str, Array] = {}  # of the call that may still run
+        self.data_wait_seconds = 0.0  # in which no step ran, since its batches were not ready
         self._init_program = Program(jax.jit(self._init), ONCE)
-        # Shapes of states without padding, as in a checkpoint.
-        self.shapes = self._init_program.jitted.eval_shape(
+        self.shapes = self._init_program.jitted.eval_shape(  # without padding, as in checkpoints
             np.zeros(num_trials, np.uint32), self._stack_hparams([config] * num_trials)
         )
         # Checked on the parameters of the trained networks alone.
         optimizers.check_frozen_pattern(config, {n: self.shapes.params[n] for n in self.shapes.opt})
         self.training = self._build_training()
         self._evaluation = self._build_evaluation()
-        samplers = self.method.samplers
-        self._sampling = {what: self._build_sampling(s) for what, s in samplers.items()}
+        self._sampling = {what: self._build_sampling(s) for what, s in self.method.samplers.items()}
         # Samplers whose batches set latents, which have more inputs.
         self._sampling_of_latents = {
-            what: self._build_sampling(s) for what, s in samplers.items() if s.latents
+            what: self._build_sampling(s) for what, s in self.method.samplers.items() if s.latents
         }
 
     def _make_feed(self, capacity: int) -> Feed:
@@ -230,9 +237,8 @@ class Programs:
         states = self.layout.padded_shapes(self.shapes)
         self.training.start_compiling(states, self.feed.training, np.int32(0))
 
-    def start_compiling(self) -> None:  # what training needs, in threads
-        """Begin to compile the programs that training needs, in concurrent threads."""
-        self.start_compiling_training()
+    def start_compiling(self) -> None:  # in threads
+        """Begin to compile the other programs that training needs, in threads."""
         states = drop_opt_states(self.layout.padded_shapes(self.shapes))
         self._evaluation.start_compiling(states, self.feed.evaluating, *(np.int32(0),) * 4)
         rows = np.zeros(self.batch_size, np.int32)
@@ -270,7 +276,13 @@ class Programs:
         """
         if self._key is None:  # read once: later states are results of running programs
             self._key = distributed.gather_to_host(jax.random.key_data(states.key))[0]
-        return self.training(states, self.feed.train_arrays(self._key, step), np.int32(num_steps))
+        start = time.perf_counter()
+        arrays = self.feed.train_arrays(self._key, step)
+        running = self._newest_metrics
+        if running and all(x.is_ready() for x in running.values()):  # type: ignore[attr-defined]
+            self.data_wait_seconds += time.perf_counter() - start
+        states, self._newest_metrics = self.training(states, arrays, np.int32(num_steps))
+        return states, self._newest_metrics
 
     def evaluate_batches(
         self, states: TrainState, split: str

@@ -90,6 +90,7 @@ class Progress:
         self.seconds_per_step: float | None = None  # of the program, smoothed
         self.calls = 0
         self.start_time = self.call_start = self.timing_time = 0.0
+        self.data_wait_seconds = 0.0  # since the start, as of the last call
 
     def start_clocks(self) -> None:
         """Start the clocks, before the first step."""
@@ -133,15 +134,19 @@ class Progress:
             self.status.write_line(self.format_line(metrics), step / self.end)
 
     def format_line(self, metrics: dict[str, np.ndarray]) -> str:  # metrics {name: [N]}
-        """Return step, speed, remaining time and the means of the metrics."""
+        """Return step, speed, remaining time, the share of the time that was spent
+        waiting for data if it is at least a percent, and the means of the metrics.
+        """
         assert self.seconds_per_step is not None  # set by `update`
         speed, rest = 1 / self.seconds_per_step, (self.end - self.step) * self.seconds_per_step
+        waiting = self.data_wait_seconds / max(time.perf_counter() - self.start_time, 1e-9)
         return "  ".join(
             [
                 f"step {format_count(self.step)}/{format_count(self.end)}",
                 f"{self.step / self.end:.0%}",
                 f"{speed:,.{0 if speed >= 10 else 2}f} steps/s",
                 f"{format_duration(rest)} left",
+                *([f"{waiting:.0%} waiting for data"] if waiting >= 0.01 else []),
                 *(f"{name} {format_number(finite_mean(v))}" for name, v in metrics.items()),
             ]
         )

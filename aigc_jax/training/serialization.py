@@ -6,18 +6,20 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from aigc_jax.core.distributed import LocalShards, copy_local_shards, gather_to_host
 from aigc_jax.core.method import PyTree
 from aigc_jax.core.trees import format_key_path
 from aigc_jax.utils.disk import file_sha256
 from aigc_jax.utils.errors import require
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 
 def is_prng_key(leaf: Any) -> bool:
@@ -110,10 +112,13 @@ def _update_hash(h: Any, path: str, leaf: np.ndarray) -> None:
     h.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)
 
 
-def _make_checkpointer() -> ocp.Checkpointer:
+def _make_checkpointer() -> "ocp.Checkpointer":
     """Return a checkpointer of this process alone: of several processes, one writes,
-    and each reads independently.
+    and each reads independently. Orbax is imported here: its import takes as long as a
+    training step's, and runs that only sample or evaluate exported trials need none.
     """
+    import orbax.checkpoint as ocp
+
     alone = (
         dict(primary_host=jax.process_index(), active_processes={jax.process_index()})
         if jax.process_count() > 1

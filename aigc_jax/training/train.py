@@ -170,7 +170,7 @@ def train(
         convert_training_errors(trials, programs.dataset, programs),
         Checkpoints(Path(group_dir) / "checkpoints") as checkpoints,
     ):
-        programs.start_compiling()
+        programs.start_compiling_training()
         loop = Loop(
             programs,
             Evaluator(programs, make_extractor),
@@ -179,14 +179,16 @@ def train(
             resume.restore_or_init(programs, trials, checkpoints, options.parent, report),
             options.stop_at,
         )
-        untrained = loop.evaluate_untrained()
-        write_run_files(trials, programs.dataset)
         profile = Profile(Path(group_dir) / "profile", report, *options.profile)
+        with _record_crashes(trials, loop):
+            loop.start_first_call(stop_signal, profile)
+        loop.evaluate_untrained()
+        write_run_files(trials, programs.dataset)
         report_failure = FailureReport(report)
         with _record_crashes(trials, loop):
             for t in trials if distributed.is_primary() else ():
                 t.open_loggers(loop.restored + 1, report_failure)
-            loop.run(stop_signal, untrained, profile)
+            loop.run(stop_signal, profile)
     return [t.dir.read_status() for t in trials]
 
 
@@ -197,7 +199,10 @@ def _record_crashes(trials: Sequence[Trial], loop: Loop) -> Iterator[None]:
         yield
     except BaseException as e:
         with contextlib.suppress(OSError):  # a full disk has no room for this either
-            for t in () if isinstance(e, KeyboardInterrupt) else trials:
+            crashed = () if isinstance(e, KeyboardInterrupt) else trials
+            if crashed and not (trials[0].dir / "config.json").exists():  # in the first call
+                write_run_files(trials, loop.dataset)
+            for t in crashed:
                 reason = describe_error(e, t.dir.path.name)
                 t.dir.write_status("failed: crashed", loop.step, reason=reason)
         raise

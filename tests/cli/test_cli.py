@@ -45,7 +45,7 @@ def run(tmp_path_factory):
 
 def test_train_prints_a_table_and_image_paths(capsys, run, monkeypatch):
     monkeypatch.setattr(
-        Programs, "start_compiling", lambda _: None
+        Programs, "start_compiling_training", lambda _: None
     )  # compiled programs are not needed
     code, out, _ = call(capsys, "train", DIGITS, f"--workdir={run}", *SMALL)
     assert code == 0

@@ -479,7 +479,7 @@ def test_perplexity_and_bits_follow_from_the_loss(run):
 
 def test_init_from_requires_the_same_tokenizer(run, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        Programs, "start_compiling", lambda _: None
+        Programs, "start_compiling_training", lambda _: None
     )  # programs compile when first called
     other = tiny(
         "lm",

@@ -106,6 +106,22 @@ def test_sweeps_and_cli_import_no_jax(room):
     assert done.stdout == "False\n"
 
 
+@pytest.mark.parametrize("words", ["--help", "list"])
+def test_help_and_lists_import_no_numpy(words):
+    code = "import sys; from aigc_jax.cli.main import main\ntry: main(sys.argv[1:])\n"
+    code += "except SystemExit: pass\n"
+    code += "print([n for n in ('jax', 'numpy', 'ml_collections') if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        env=environment(),
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_models_use_no_loss_optimizer_or_mesh_and_methods_no_mesh():
     forbidden = {
         "models": {"optax", "Mesh", "sharding", "losses"},

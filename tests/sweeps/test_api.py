@@ -69,7 +69,7 @@ def test_importing_the_package_does_not_import_jax():
 
 def test_finished_run_is_returned_unchanged(examples, monkeypatch):
     monkeypatch.setattr(
-        Programs, "start_compiling", lambda _: None
+        Programs, "start_compiling_training", lambda _: None
     )  # what is not called is not compiled
     run = aigc_jax.train(None, examples[0] / "gan")
     assert run.step == 20 and run.config.latent_dim == 8

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -148,16 +147,6 @@ def test_interrupt_reaches_jobs_and_waits_until_they_saved(tmp_path):
     ] * 2 and not (tmp_path / "c.txt").exists()
 
 
-def test_jobs_share_a_compilation_cache_unless_the_user_set_one(tmp_path, monkeypatch):
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    said = python(tmp_path, "a", "import os\nprint(os.environ.get('JAX_COMPILATION_CACHE_DIR'))")
-    Local(cache_dir=Path("ours")).run([said])
-    Task(said, base.compilation_cache_variables(Path("ours")))()
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "theirs")
-    Local(cache_dir=Path("ours")).run([said])
-    assert said.log.read_text().split() == ["ours", "ours", "theirs"]
-
-
 # -- tasks that are sent away
 
 
@@ -180,19 +169,19 @@ def started(request, monkeypatch):
 
 
 def test_task_returns_the_exit_code(tmp_path, handlers):
-    assert Task(python(tmp_path, "a", "raise SystemExit(7)"), {})() == (7, "")
-    assert Task(python(tmp_path, "b", "import os\nos.kill(os.getpid(), 15)"), {})() == (
+    assert Task(python(tmp_path, "a", "raise SystemExit(7)"))() == (7, "")
+    assert Task(python(tmp_path, "b", "import os\nos.kill(os.getpid(), 15)"))() == (
         EXIT_PREEMPTED,
         "stopped before it started",
     )
-    assert Task(python(tmp_path, "c", "import os\nos.kill(os.getpid(), 9)"), {})() == (-9, "")
-    code, why = Task(python(tmp_path / "elsewhere", "d", ""), {})()
+    assert Task(python(tmp_path, "c", "import os\nos.kill(os.getpid(), 9)"))() == (-9, "")
+    code, why = Task(python(tmp_path / "elsewhere", "d", ""))()
     assert code == 1 and why.startswith("its machine cannot access the sweep: ")
     seen = python(
         tmp_path, "e", "import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.getcwd())"
     )
     assert (
-        Task(seen, {}, dict(CUDA_VISIBLE_DEVICES="none"))() == (0, "")
+        Task(seen, dict(CUDA_VISIBLE_DEVICES="none"))() == (0, "")
         and seen.log.read_text() == f"none {os.getcwd()}\n"
     )
 
@@ -204,7 +193,7 @@ def test_interrupted_task_lets_its_program_save(tmp_path, handlers, started):
         target=lambda: (wait_for(job.log, "runs"), os.kill(os.getpid(), signal.SIGINT))
     ).start()
     with pytest.raises(KeyboardInterrupt):
-        Task(job, {})()
+        Task(job)()
     assert job.log.read_text() == "runs\nsaved\n"
 
 
@@ -238,7 +227,7 @@ def test_slurm_signals_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch)
         "def save(*_):",
         "def save(*_):\n    signal.signal(signal.SIGTERM, signal.SIG_DFL)\n    time.sleep(0.5)",
     ).replace('print("runs"', 'signal.signal(signal.SIGINT, lambda *_: None)\nprint("runs"')
-    task = slurm.SlurmTask(python(tmp_path, "a", twice), {})
+    task = slurm.SlurmTask(python(tmp_path, "a", twice))
 
     def scancel():
         wait_for(tmp_path / "a.txt", "runs")
@@ -256,7 +245,7 @@ def test_slurm_signals_a_task_to_stop(tmp_path, handlers, submitit, monkeypatch)
 
 def test_requeued_task_has_saved_and_repeats_its_command(tmp_path, handlers, submitit, started):
     """submitit calls `checkpoint` from its signal handler while the task waits."""
-    task, again = slurm.SlurmTask(python(tmp_path, "a", PATIENT), {}), []
+    task, again = slurm.SlurmTask(python(tmp_path, "a", PATIENT)), []
     before = signal.signal(signal.SIGUSR1, lambda *_: again.append(task.checkpoint()))
     threading.Thread(
         target=lambda: (wait_for(tmp_path / "a.txt", "runs"), os.kill(os.getpid(), signal.SIGUSR1))
@@ -344,7 +333,7 @@ def one_sentence(caught):
 def test_missing_package_is_a_user_error(tmp_path, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
     with pytest.raises(UserError) as caught:
-        engines.ENGINES[name](words(tmp_path), None)
+        engines.ENGINES[name](words(tmp_path))
     assert (
         one_sentence(caught)
         == f"engine={name} needs the package {package}: pip install {package} (extra engines)"
@@ -354,7 +343,7 @@ def test_missing_package_is_a_user_error(tmp_path, monkeypatch, name, package):
 def test_missing_slurm_is_a_user_error(tmp_path, monkeypatch, submitit):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError) as caught:
-        engines.ENGINES["slurm"](words(tmp_path), None)
+        engines.ENGINES["slurm"](words(tmp_path))
     assert one_sentence(caught).startswith(
         "engine=slurm cannot be reached: sbatch is not on the PATH; no job was started"
     )

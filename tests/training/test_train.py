@@ -519,7 +519,7 @@ def test_init_from_takes_parameters(finished, tmp_path):
 )
 def test_invalid_init_from_is_refused(finished, tmp_path, monkeypatch, change, word):
     # the error precedes training
-    monkeypatch.setattr(Programs, "start_compiling", lambda programs: None)
+    monkeypatch.setattr(Programs, "start_compiling_training", lambda programs: None)
     with pytest.raises(UserError, match=word):
         train(tiny(**dict(init_from=str(finished)) | change), tmp_path)
 

@@ -4,7 +4,6 @@ ended. An engine knows neither configs nor trials.
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from aigc_jax.sweeps.engines.base import Engine
@@ -12,21 +11,21 @@ from aigc_jax.sweeps.engines.local import Local
 from aigc_jax.utils.errors import mark_argument, require, short_repr
 
 
-def make_slurm(settings: Namespace, cache_dir: Path | None) -> Engine:
+def make_slurm(settings: Namespace) -> Engine:
     """Return the engine Slurm. Raise a UserError if submitit or sbatch is missing."""
     from aigc_jax.sweeps.engines.slurm import Slurm
 
-    return Slurm(settings, cache_dir)
+    return Slurm(settings)
 
 
-def make_ray(settings: Namespace, cache_dir: Path | None) -> Engine:
+def make_ray(settings: Namespace) -> Engine:
     """Return the engine Ray. Raise a UserError if package or cluster is missing."""
     from aigc_jax.sweeps.engines.ray import Ray
 
-    return Ray(settings, cache_dir)
+    return Ray(settings)
 
 
-def make_kubernetes(settings: Namespace, cache_dir: Path | None) -> Engine:
+def make_kubernetes(settings: Namespace) -> Engine:
     """Return the engine that writes a Kubernetes manifest and runs nothing."""
     from aigc_jax.sweeps.engines.kubernetes import Kubernetes
 
@@ -81,10 +80,10 @@ HELP = {
     "ray": "tasks of a Ray cluster",
     "k8s": "writes the manifest of a Kubernetes job and runs nothing",
 }
-# name -> (settings, directory of the compilation cache) -> engine. Its
+# name -> settings -> engine. Its
 # run(jobs, on_poll) returns how each job ended, or None if it only wrote a manifest.
-ENGINES: dict[str, Callable[[Namespace, Path | None], Engine]] = {
-    "local": lambda args, cache: Local(args.slots, cache),
+ENGINES: dict[str, Callable[[Namespace], Engine]] = {
+    "local": lambda args: Local(args.slots),
     "slurm": make_slurm,
     "ray": make_ray,
     "k8s": make_kubernetes,

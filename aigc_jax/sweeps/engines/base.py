@@ -63,19 +63,6 @@ class Engine(Protocol):
         ...
 
 
-def compilation_cache_variables(cache_dir: Path | None) -> dict[str, str]:  # environment
-    """Return environment variables of a shared compilation cache in `cache_dir`, {} for
-    None; the user's own settings take precedence.
-    """
-    return (
-        dict(
-            JAX_COMPILATION_CACHE_DIR=str(cache_dir), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"
-        )
-        if cache_dir
-        else {}
-    )
-
-
 def unreachable_error(engine: str, reason: object) -> UserError:
     """Return the error of an engine whose cluster does not answer."""
     return UserError(
@@ -159,16 +146,12 @@ class Task:
 
     Args:
       job: the job; its log must be on a file system that both machines share.
-      defaults: environment variables that those of the other machine override.
-      variables: environment variables that override both.
+      variables: environment variables that override those of the other machine.
     """
 
-    def __init__(
-        self, job: Job, defaults: dict[str, str], variables: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, job: Job, variables: dict[str, str] | None = None) -> None:
         self.words, self.log, self.folder = job.words, str(job.log.absolute()), os.getcwd()
-        # The remote environment overrides `defaults`; `variables` override both.
-        self.defaults, self.variables = defaults, variables or {}
+        self.variables = variables or {}
         self.process: subprocess.Popen | None = None
 
     def __call__(self) -> tuple[int, str]:
@@ -206,7 +189,7 @@ class Task:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
-                env=self.defaults | dict(os.environ) | self.variables,
+                env=dict(os.environ) | self.variables,
                 start_new_session=True,
                 preexec_fn=self.preexec_fn,
             )

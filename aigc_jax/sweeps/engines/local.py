@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from aigc_jax.sweeps.engines.base import (
     MOST_SLOTS,
@@ -13,7 +12,6 @@ from aigc_jax.sweeps.engines.base import (
     ExitStatus,
     Job,
     OnPoll,
-    compilation_cache_variables,
     delay_signals,
 )
 from aigc_jax.utils.errors import mark_argument, require
@@ -43,10 +41,9 @@ class Local:
     Args:
       slots: number of concurrent processes, which share the GPUs; 0: one per GPU, or
         one without GPUs.
-      cache: directory of the compilation cache; None: no cache.
     """
 
-    def __init__(self, slots: int = 0, cache_dir: Path | None = None) -> None:
+    def __init__(self, slots: int = 0) -> None:
         require(
             0 <= slots <= MOST_SLOTS,
             f"{mark_argument('slots')}={slots} must be 1 to {MOST_SLOTS:,}",
@@ -56,7 +53,6 @@ class Local:
             devices[i % len(devices)] if devices else None
             for i in range(slots or len(devices) or 1)
         ]
-        self.cache_dir = cache_dir
 
     def run(
         self, jobs: list[Job], on_poll: OnPoll = lambda: None
@@ -98,8 +94,7 @@ class Local:
     def _start_process(self, job: Job, gpu: str | None) -> subprocess.Popen:
         """Start a job's process on a GPU; None: do not change CUDA_VISIBLE_DEVICES."""
         variables = (
-            compilation_cache_variables(self.cache_dir)
-            | dict(os.environ)
+            dict(os.environ)
             | package_environment()
             | ({} if gpu is None else dict(CUDA_VISIBLE_DEVICES=gpu))
         )

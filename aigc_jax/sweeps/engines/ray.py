@@ -7,7 +7,6 @@ import os
 import signal
 from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from aigc_jax.sweeps.engines import base
@@ -21,7 +20,6 @@ from aigc_jax.sweeps.engines.base import (
     Task,
     check_ray_reachable,
     check_resources,
-    compilation_cache_variables,
     missing_package_error,
     unreachable_error,
 )
@@ -42,7 +40,7 @@ class Ray:
         is invalid.
     """
 
-    def __init__(self, settings: Namespace, cache_dir: Path | None) -> None:
+    def __init__(self, settings: Namespace) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray warns if this is unset; `variables` sets CUDA_VISIBLE_DEVICES.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -50,11 +48,7 @@ class Ray:
             import ray
         except ImportError:
             raise missing_package_error("ray") from None
-        self.ray, self.address, self.cache_dir = (
-            ray,
-            settings.address or os.environ.get("RAY_ADDRESS", ""),
-            cache_dir,
-        )
+        self.ray, self.address = ray, settings.address or os.environ.get("RAY_ADDRESS", "")
         self.shares = dict(zip(("num_cpus", "num_gpus"), check_resources(settings), strict=True))
         self.variables = {k: v for k, v in os.environ.items() if k.startswith(OURS)}
         self.variables |= package_environment()
@@ -80,10 +74,7 @@ class Ray:
         with self._connected():
             remote = ray.remote(**self.shares)(lambda task: task())
             waiting = {
-                remote.options(name=job.name).remote(
-                    Task(job, compilation_cache_variables(self.cache_dir), self.variables)
-                ): job
-                for job in jobs
+                remote.options(name=job.name).remote(Task(job, self.variables)): job for job in jobs
             }
             try:
                 while waiting:

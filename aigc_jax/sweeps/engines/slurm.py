@@ -22,7 +22,6 @@ from aigc_jax.sweeps.engines.base import (
     OnPoll,
     Task,
     check_resources,
-    compilation_cache_variables,
     missing_package_error,
     require_integer,
     unreachable_error,
@@ -111,13 +110,12 @@ class Slurm:
 
     Args:
       args: workdir and the settings that Slurm reads (`engines.SETTINGS`).
-      cache: directory of the compilation cache; None: no cache.
 
     Raises:
       UserError: submitit or sbatch is missing, or a setting is invalid.
     """
 
-    def __init__(self, settings: Namespace, cache_dir: Path | None) -> None:
+    def __init__(self, settings: Namespace) -> None:
         try:
             import cloudpickle
             import submitit
@@ -133,7 +131,7 @@ class Slurm:
             for share, name in zip(check_resources(settings), ("cpus", "gpus"), strict=True)
         )
         more = dict(pair.split("=", 1) if "=" in pair else (pair, True) for pair in settings.slurm)
-        self.cache_dir, self.folder = cache_dir, Path(settings.workdir).absolute() / "slurm"
+        self.folder = Path(settings.workdir).absolute() / "slurm"
         self.executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES)
         self.executor.update_parameters(
             job_name=Path(settings.workdir).absolute().name,
@@ -158,12 +156,7 @@ class Slurm:
         try:
             # submitit also prints the errors that it raises
             with contextlib.redirect_stderr(io.StringIO()), self.executor.batch():
-                tasks = [
-                    SlurmTask(
-                        job, compilation_cache_variables(self.cache_dir), package_environment()
-                    )
-                    for job in jobs
-                ]
+                tasks = [SlurmTask(job, package_environment()) for job in jobs]
                 sent = {
                     job.name: (job, self.executor.submit(task))
                     for job, task in zip(jobs, tasks, strict=True)

@@ -1,8 +1,11 @@
 """The logger `tensorboard`: events in WORKDIR/tensorboard, without TensorFlow."""
 
+import contextlib
 import itertools
 import struct
+import sys
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ class TensorBoard:
     """
 
     def __init__(self, run: RunInfo) -> None:
-        from tensorboardX import SummaryWriter
+        with _hide_torch():
+            from tensorboardX import SummaryWriter
 
         folder = run.path / "tensorboard"
         before = set(folder.glob("*"))
@@ -120,6 +124,21 @@ def _read_audio(path: Path) -> dict[str, Any]:
             content_type="audio/wav",
         )
     return dict(audio=audio)
+
+
+@contextlib.contextmanager
+def _hide_torch() -> Iterator[None]:
+    """Let `import torch` fail: tensorboardX imports PyTorch wherever it is installed,
+    which takes seconds, and needs it only for tensors of PyTorch.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 def _rename_without_host(file: Path) -> None:
