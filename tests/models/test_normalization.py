@@ -13,7 +13,7 @@ from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
 from aigc_jax.core.rng import EVALUATE, fold_in, normal_by_index
-from aigc_jax.methods.gan import STANDING
+from aigc_jax.methods.gan_networks import STANDING
 from aigc_jax.methods.networks import make_network
 from aigc_jax.models.gan_dcgan import DCGenerator
 from aigc_jax.models.normalization import BatchNorm
