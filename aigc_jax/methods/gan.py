@@ -4,7 +4,9 @@ One step consists of `critic_steps` updates of the discriminator, each on separa
 examples and noise, followed by one update of the generator against the updated
 discriminator, on the noise of the last discriminator update. The last discriminator
 loss and the generator loss share their noise and generator, and so their generator
-pass; the compiler merges the two passes (a test counts the matrix products).
+pass (`gan_networks.share_generated`). Passes of earlier discriminator updates have
+noise of their own; and with gradient accumulation every part of the batch is generated
+for each loss, in the memory of one part.
 
 All options can be combined: config.loss (`methods.losses.gan.GAN`), config.network
 (`models.gan_dcgan.NETWORKS`), and in config.gan
@@ -19,18 +21,19 @@ augment        augmentations of `augment`, on all discriminator inputs in traini
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from aigc_jax.core import axes
 from aigc_jax.core.gradients import mean_gradients
 from aigc_jax.core.method import Array, Method, PyTree, Sampler, TrainState
 from aigc_jax.core.rng import EVALUATE, INIT, fold_in
 from aigc_jax.data.dataset import Spec
 from aigc_jax.methods import gan_networks, gan_penalties, optimizers
-from aigc_jax.methods.gan_networks import GanNetworks
+from aigc_jax.methods.gan_networks import GanNetworks, Generate, share_generated
 from aigc_jax.methods.gan_penalties import IMAGES_ONLY, REGULARIZERS, PenaltyInputs
 from aigc_jax.methods.losses import gan as gan_losses
 from aigc_jax.methods.losses import tokens as token_losses
@@ -44,11 +47,8 @@ from aigc_jax.methods.networks import (
     weighted_means,
 )
 from aigc_jax.models.discriminator import GROUP, stddev_group_size
-from aigc_jax.models.normalization import BatchNorm
 from aigc_jax.utils.errors import choose, require
 
-# Size of the noise batch whose statistics normalize the generator in sampling.
-STANDING = 128
 # Streams folded into the key of an update; the noise is keyed by example.
 AUGMENT, PENALTY, OTHER = (2**31 + i for i in range(3))
 
@@ -162,25 +162,30 @@ class GAN:
     ) -> tuple[TrainState, dict[str, Array]]:  # -> state, metrics {name: []}
         """Update the discriminator `critic_steps` times, then the generator once."""
         key, hp, count = fold_in(state.key, state.step), state.hp, self.config.critic_steps
-        stats_g = state.extra["stats"]["g"]
+        g_params, stats_g = state.params["g"], state.extra["stats"]["g"]
 
-        def update_critic(i, carry):
+        def update_critic(i, carry, generate):
             d, stats_d = carry
             stats, part = dict(g=stats_g, d=stats_d), take_minibatch(batch, i, count)
             d, metrics, stats_d = self.update_discriminator(
-                state, d, state.params["g"], stats, part, fold_in(key, i)
+                state, d, g_params, stats, part, fold_in(key, i), generate=generate
             )
             return (d, stats_d), metrics
 
-        last = count - 1
+        last, generate = count - 1, cast(Generate, self.networks.generate_batch)
         carry = (NetworkState(state.params["d"], state.opt["d"]), state.extra["stats"]["d"])
-        # The last update is outside the loop, so that the compiler can merge its
-        # generator pass with that of the generator update.
         if last:
-            carry = jax.lax.fori_loop(0, last, lambda i, carry: update_critic(i, carry)[0], carry)
-        (d, stats_d), metrics_d = update_critic(last, carry)
-        stats, part = dict(g=stats_g, d=stats_d), take_minibatch(batch, last, count)
-        g, metrics_g, stats_g = self.update_generator(state, d, stats, part, fold_in(key, last))
+            carry = jax.lax.fori_loop(
+                0, last, lambda i, carry: update_critic(i, carry, generate)[0], carry
+            )
+        part, last_key = take_minibatch(batch, last, count), fold_in(key, last)
+        if self.config.grad_accumulation_steps == 1:
+            generate = share_generated(
+                generate, g_params, stats_g, axes.take_device_part(part), last_key
+            )
+        (d, stats_d), metrics_d = update_critic(last, carry, generate)
+        stats = dict(g=stats_g, d=stats_d)
+        g, metrics_g, stats_g = self.update_generator(state, d, stats, part, last_key, generate)
         ema = optimizers.update_ema(state.extra["ema"], g.params, hp["ema_decay"], state.step)
         return TrainState(
             step=state.step + 1,
@@ -199,12 +204,14 @@ class GAN:
         stats: PyTree,
         batch: dict[str, Array],
         key: Array,
+        *,
+        generate: Generate,
         grad_offset: float = 0.0,
     ) -> tuple[NetworkState, dict[str, Array], PyTree]:  # -> d, {name: []}, stats of d
         """Update the discriminator `d` once; `grad_offset` is added to its gradient."""
         hp = state.hp
         loss_d = lambda d, batch, key: self.side_loss(
-            dict(g=g_params, d=d), stats, hp, batch, key, "discriminator"
+            dict(g=g_params, d=d), stats, hp, batch, key, "discriminator", generate
         )
         grads, metrics = self.gradients(loss_d, d.params, batch, key)
         stats = metrics.pop("stats")
@@ -216,16 +223,23 @@ class GAN:
         return NetworkState(params, opt), metrics, stats["d"]
 
     def update_generator(
-        self, state: TrainState, d: NetworkState, stats: PyTree, batch: dict[str, Array], key: Array
+        self,
+        state: TrainState,
+        d: NetworkState,
+        stats: PyTree,
+        batch: dict[str, Array],
+        key: Array,
+        generate: Generate,
     ) -> tuple[NetworkState, dict[str, Array], PyTree]:  # -> g, {name: []}, stats of g
         """Update the generator once against the discriminator `d`."""
         hp = state.hp
 
         def loss_g(g, batch, key):
-            d_params = d.params
+            generated, d_params = generate(g, stats["g"], batch, key), d.params
+            once = lambda *_: generated
             if self.gan.unroll:
-                d_params = self.unroll_discriminator(state, d, g, stats, batch, key)
-            return self.side_loss(dict(g=g, d=d_params), stats, hp, batch, key, "generator")
+                d_params = self.unroll_discriminator(state, d, g, stats, batch, key, once)
+            return self.side_loss(dict(g=g, d=d_params), stats, hp, batch, key, "generator", once)
 
         grads, metrics = self.gradients(loss_g, state.params["g"], batch, key)
         rule = self.optimizer(hp["lr_g"], hp, state.step)
@@ -241,15 +255,19 @@ class GAN:
         stats: PyTree,
         batch: dict[str, Array],
         key: Array,
+        generate: Generate,
     ) -> PyTree:  # -> parameters
         """Return the parameters of `d` after `unroll` further updates, differentiable
         in g_params. The square root of Adam has no derivative where a gradient is
         exactly 0, hence the offset.
         """
-        once = lambda d, _: (
-            self.update_discriminator(state, d, g_params, stats, batch, key, grad_offset=1e-12)[0],
-            None,
-        )
+
+        def once(d, _):
+            d, *_ = self.update_discriminator(
+                state, d, g_params, stats, batch, key, generate=generate, grad_offset=1e-12
+            )
+            return d, None
+
         return jax.lax.scan(once, d, None, self.gan.unroll)[0].params
 
     def side_loss(
@@ -260,6 +278,7 @@ class GAN:
         batch: dict[str, Array],
         key: Array,
         side: Literal["discriminator", "generator"],
+        generate: Generate,
     ) -> tuple[Array, dict[str, Any]]:  # -> [], {name: [], "stats": {"g": ..., "d": ...}}
         """Return the loss [] of one side and its metrics {name: []} with the new
         "stats" of both networks. Real and generated examples are separate batches
@@ -272,11 +291,11 @@ class GAN:
           batch: "x" [B, *shape], "index" [B], and "label" [B] where present.
           key: key of noise, augmentations and penalties.
           side: "discriminator" or "generator".
+          generate: the generator's pass.
         """
         gan, networks = self.gan, self.networks
         label, index = batch.get("label"), batch["index"]
-        z = networks.sample_noise(key, index)
-        fake, g_stats = networks.generate(params["g"], stats["g"], z, label, train=True)
+        z, fake, g_stats = generate(params["g"], stats["g"], batch, key)
         change = dict(key=fold_in(key, AUGMENT), index=index) if gan.augment else {}
         (real_logits, real_classes), d_stats = networks.discriminate(
             params["d"], stats["d"], batch["x"], label, True, **change
@@ -291,10 +310,9 @@ class GAN:
             other = networks.sample_noise(fold_in(key, OTHER), index)
             return PenaltyInputs(d, g, batch["x"], fake, z, other, fold_in(key, PENALTY), index)
 
-        if side == "discriminator":
-            value = self.loss.discriminator_loss(real_logits, fake_logits, hp["smoothing"]).mean()
-        else:
-            value = self.loss.generator_loss(real_logits, fake_logits).mean()
+        smoothing = (hp["smoothing"],) if side == "discriminator" else ()
+        loss = getattr(self.loss, f"{side}_loss")
+        value = loss(real_logits, fake_logits, *smoothing).mean()
         metrics = {f"{side[0]}_loss": value}
         if fake_classes is not None and real_classes is not None:
             class_loss = self.class_loss(fake_classes, label) + (
@@ -342,37 +360,13 @@ class GAN:
 
     # -- samples
 
-    def compute_standing_stats(self, state: TrainState) -> dict[str, PyTree]:
-        """Return the statistics of the averaged generator on a fixed batch of noise
-        ("standing statistics", Brock et al. 2019). The averaged weights were never
-        trained: running statistics, averaged or not, belong to other weights.
-        """
-        stats = dict(state.extra["stats"]["g"])
-        if "batch_stats" not in stats:
-            return stats
-        zeros = stats | dict(batch_stats=jax.tree.map(jnp.zeros_like, stats["batch_stats"]))
-        index = jnp.arange(STANDING, dtype=jnp.int32)
-        _, new = self.networks.generate(
-            state.extra["ema"],
-            zeros,
-            self.networks.sample_noise(fold_in(state.key, EVALUATE), index),
-            self.cycle_classes(index),
-            train=True,
-        )
-        # One update of moments that were 0 yields this share of the batch moments.
-        moments = jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), new["batch_stats"])
-        return stats | dict(batch_stats=moments)
-
-    def cycle_classes(self, index: Array) -> Array:  # [B] -> [B]
-        """Return the class index modulo the number of classes."""
-        return index % max(self.networks.classes, 1)
-
     def generate_from_ema(
         self, state: TrainState, z: Array, label: Array | None
     ) -> Array:  # [B, Z], [B] -> [B, *shape]
         """Return images of the averaged generator for noise and classes."""
-        stats = self.compute_standing_stats(state)
-        return self.networks.generate(state.extra["ema"], stats, z, label)[0]
+        params, stats = state.extra["ema"], state.extra["stats"]["g"]
+        stats = self.networks.compute_standing_stats(params, stats, fold_in(state.key, EVALUATE))
+        return self.networks.generate(params, stats, z, label)[0]
 
     def latents(self, state: TrainState, key: Array, batch: dict[str, Array]) -> Array:  # -> [B, Z]
         """Return the noise of `prior`, ~ N(0, 1) where the batch does not set it."""
@@ -391,4 +385,4 @@ class GAN:
         z, row = interpolate_noise(
             self.networks.sample_noise, key, batch["index"], self.networks.dtype
         )
-        return self.generate_from_ema(state, z, self.cycle_classes(row))
+        return self.generate_from_ema(state, z, self.networks.cycle_classes(row))

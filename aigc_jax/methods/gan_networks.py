@@ -6,6 +6,7 @@ B / m logits.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,11 @@ from aigc_jax.data.dataset import Spec
 from aigc_jax.methods.augment import AUGMENTATIONS
 from aigc_jax.methods.networks import loss_dtype, make_network
 from aigc_jax.models import gan_dcgan as networks
+from aigc_jax.models.normalization import BatchNorm
 from aigc_jax.utils.errors import choose, require
 
+# Size of the noise batch whose statistics normalize the generator in sampling.
+STANDING = 128
 # config.gan.condition -> the discriminator's head. All conditional GANs append the
 # one-hot label to the generator's noise.
 CONDITIONS = {
@@ -56,6 +60,55 @@ def validate(config: ConfigDict, spec: Spec) -> None:
         not gan.augment or spec.kind == "image",
         f"config.gan.augment = {gan.augment} is for images",
     )
+
+
+class Generated(NamedTuple):
+    """Examples of one training pass of the generator, for a batch."""
+
+    z: Array  # [B, Z], the noise
+    x: Array  # [B, *shape]
+    stats: PyTree  # of the generator after the pass
+
+
+# (the generator's parameters and stats, batch, key) -> Generated
+Generate = Callable[[PyTree, PyTree, dict[str, Array], Array], Generated]
+
+
+@jax.custom_vjp
+def _recall(params: PyTree, x: Array, pullback: Callable) -> Array:  # -> x
+    """Return x, as a function of `params` whose gradient is that of `pullback`."""
+    return x
+
+
+_recall.defvjp(
+    lambda params, x, pullback: (x, pullback),
+    lambda pullback, grad: (*pullback(grad), None, None),
+)
+
+
+def share_generated(
+    generate: Generate, params: PyTree, stats: PyTree, batch: dict[str, Array], key: Array
+) -> Generate:
+    """Return `generate` at these arguments as a function that any number of losses may
+    call: the forward pass runs once, here, and what it saved serves every gradient.
+
+    Two passes with the same arguments are not always merged by XLA: never within a
+    loop, and with batch normalization nowhere (docs/design/log.md).
+
+    Args:
+      generate: the pass, whose value at the arguments below the losses need.
+      params: the generator's parameters, by which losses may differentiate.
+      stats: its stats.
+      batch: the part of the batch that the losses will receive.
+      key: passed to `generate`.
+    """
+
+    def examples(params):
+        generated = generate(params, stats, batch, key)
+        return generated.x, generated
+
+    x, pullback, generated = jax.vjp(examples, params, has_aux=True)
+    return lambda params, *_: generated._replace(x=_recall(params, x, pullback))
 
 
 class GanNetworks:
@@ -126,6 +179,35 @@ class GanNetworks:
         z = z if c is None else jnp.concatenate([z, c], axis=-1)
         x, stats = self.g.apply({"params": params, **stats}, z, train, mutable=list(stats))
         return upcast_to_float32(x), stats
+
+    def generate_batch(
+        self, params: PyTree, stats: PyTree, batch: dict[str, Array], key: Array
+    ) -> Generated:  # a `Generate`
+        """Return the generated examples that a training step compares with a batch."""
+        z = self.sample_noise(key, batch["index"])
+        return Generated(z, *self.generate(params, stats, z, batch.get("label"), train=True))
+
+    def compute_standing_stats(
+        self, params: PyTree, stats: PyTree, key: Array
+    ) -> dict[str, PyTree]:  # -> stats
+        """Return the generator's statistics on a fixed batch of noise ("standing
+        statistics", Brock et al. 2019), for averaged parameters. These were never
+        trained: running statistics, averaged or not, belong to other weights.
+        """
+        stats = dict(stats)
+        if "batch_stats" not in stats:
+            return stats
+        zeros = stats | dict(batch_stats=jax.tree.map(jnp.zeros_like, stats["batch_stats"]))
+        index = jnp.arange(STANDING, dtype=jnp.int32)
+        z, label = self.sample_noise(key, index), self.cycle_classes(index)
+        _, new = self.generate(params, zeros, z, label, train=True)
+        # One update of moments that were 0 yields this share of the batch moments.
+        moments = jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), new["batch_stats"])
+        return stats | dict(batch_stats=moments)
+
+    def cycle_classes(self, index: Array) -> Array:  # [B] -> [B]
+        """Return the class index modulo the number of classes."""
+        return index % max(self.classes, 1)
 
     def discriminate(
         self,

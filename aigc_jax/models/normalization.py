@@ -8,54 +8,57 @@ import jax.numpy as jnp
 
 from aigc_jax.core import axes
 from aigc_jax.core.method import Array
-from aigc_jax.models.reductions import broadcast_leading, sum_leading
+from aigc_jax.models.reductions import broadcast_leading, sum_leading, sum_within
 
 
-def channel_moments(x: Array) -> tuple[Array, Array]:  # [..., C] -> [C] mean, [C] variance
-    """Return the mean and the (biased) variance over all axes but the last."""
+def _normalize(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[tuple, tuple]:
     n = x.size // x.shape[-1]
     center = axes.average_over_devices(sum_leading(x) / n)
-    return center, axes.average_over_devices(
-        sum_leading((x - broadcast_leading(center, x.shape)) ** 2) / n
-    )
-
-
-def _standardize(x: Array, epsilon: float) -> tuple[Array, tuple[Array, Array]]:
-    center, var = channel_moments(x)
+    var = axes.average_over_devices(sum_within((x - broadcast_leading(center, x.shape)) ** 2) / n)
     sigma = jnp.sqrt(var + epsilon)
-    standard = (x - broadcast_leading(center, x.shape)) / broadcast_leading(sigma, x.shape)
-    return standard, (standard, sigma)
+    # The quotient is the value that XLA stores: it does not recompute divisions, but
+    # would recompute a final product, with strided access, in every transpose that the
+    # gradient of a convolution needs.
+    u = (x - broadcast_leading(center, x.shape)) / broadcast_leading(sigma, x.shape)
+    y = u * broadcast_leading(scale, x.shape) + broadcast_leading(bias, x.shape)
+    return (y, center, var), (u, scale, sigma)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def standardize_channels(
-    x: Array, epsilon: float
-) -> Array:  # [..., C] -> [..., C], over all axes but the last
-    """Return u = (x - mean) / sigma with sigma^2 = variance + epsilon; its gradient is
-    dx = (g - mean(g) - u mean(g u)) / sigma.
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalize_channels(
+    x: Array, scale: Array, bias: Array, epsilon: float
+) -> tuple[Array, Array, Array]:  # [..., C], [C], [C] -> [..., C], [C] mean, [C] variance
+    """Return u scale + bias with u = (x - mean) / sigma and sigma^2 = variance +
+    epsilon, and the mean and the (biased) variance.
 
-    Both formulas end in a division, which XLA does not recompute. XLA would recompute a
-    final product, with strided access, in every transpose that the gradient of a
-    convolution needs.
+    For a gradient g of the first result, those of bias, scale and x are sum(g),
+    sum(g u) and scale (g - mean(g) - u mean(g u)) / sigma: two sums, and two passes
+    over x in each direction, in which XLA fuses everything else.
 
     Args:
       x: [..., C]; moments are over all axes but the last.
+      scale: [C].
+      bias: [C].
       epsilon: added to the variance.
     """
-    return _standardize(x, epsilon)[0]
+    return _normalize(x, scale, bias, epsilon)[0]
 
 
-def _gradient(epsilon: float, saved: tuple, g: Array) -> tuple[Array]:
-    (standard, sigma), n = saved, g.size // g.shape[-1]
-    means = broadcast_leading(
-        axes.average_over_devices(sum_leading(g) / n), g.shape
-    ) + standard * broadcast_leading(
-        axes.average_over_devices(sum_leading(g * standard) / n), g.shape
+def _gradients(epsilon: float, saved: tuple, grads: tuple) -> tuple[Array, Array, Array]:
+    (u, scale, sigma), (g, g_center, g_var) = saved, grads
+    n, spread = g.size // g.shape[-1], lambda b: broadcast_leading(b, g.shape)
+    g_bias, g_scale = sum_leading(g), sum_within(g * u)
+    # The gradient of x is (g scale - offset - u slope) / sigma.
+    offset = axes.average_over_devices((scale * g_bias - sigma * g_center) / n)
+    slope = axes.average_over_devices((scale * g_scale - 2 * sigma**2 * g_var) / n)
+    return (
+        (g * spread(scale) - spread(offset) - u * spread(slope)) / spread(sigma),
+        g_scale,
+        g_bias,
     )
-    return ((g - means) / broadcast_leading(sigma, g.shape),)
 
 
-standardize_channels.defvjp(_standardize, _gradient)
+normalize_channels.defvjp(_normalize, _gradients)
 
 
 class BatchNorm(nn.Module):
@@ -87,19 +90,18 @@ class BatchNorm(nn.Module):
         }
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # for the moments
         if train:
+            y, *moments = normalize_channels(
+                x, scale.astype(x.dtype), bias.astype(x.dtype), self.epsilon
+            )
             if not self.is_initializing():
-                for name, value in zip(
-                    running, jax.lax.stop_gradient(channel_moments(x)), strict=True
-                ):
+                for name, value in zip(running, jax.lax.stop_gradient(moments), strict=True):
                     running[name].value = (
                         self.momentum * running[name].value + (1 - self.momentum) * value
                     ).astype(self.param_dtype)
-            x = standardize_channels(x, self.epsilon)
         else:
-            x = (x - running["mean"].value) / jnp.sqrt(running["var"].value + self.epsilon)
-        return (x * broadcast_leading(scale, x.shape) + broadcast_leading(bias, x.shape)).astype(
-            self.dtype
-        )
+            u = (x - running["mean"].value) / jnp.sqrt(running["var"].value + self.epsilon)
+            y = u * broadcast_leading(scale, x.shape) + broadcast_leading(bias, x.shape)
+        return y.astype(self.dtype)
 
 
 # -- over the last axis, separately for each row

@@ -15,6 +15,7 @@ from aigc_jax import methods
 from aigc_jax.core.rng import fold_in, normal_by_index
 from aigc_jax.data.order import make_train_batch_reader
 from aigc_jax.media import images, plots
+from aigc_jax.methods import gan
 from aigc_jax.methods.gan_networks import GanNetworks
 from aigc_jax.methods.gan_penalties import REGULARIZERS
 from aigc_jax.methods.losses import gan as gan_losses
@@ -23,6 +24,8 @@ from aigc_jax.models.discriminator import minibatch_stddev
 from aigc_jax.training import config as configs
 from aigc_jax.training.evaluation import read_examples
 from aigc_jax.utils.errors import UserError
+
+SLOW = pytest.mark.slow
 
 # -- every combination trains
 
@@ -82,7 +85,7 @@ QUICK = {("mlp", "all"), ("mlp", "weight_clipping")}
 @pytest.mark.parametrize(
     "net, regularizer",
     [
-        pytest.param(net, regularizer, marks=[pytest.mark.slow] * ((net, regularizer) not in QUICK))
+        pytest.param(net, regularizer, marks=[SLOW] * ((net, regularizer) not in QUICK))
         for net in NETS
         for regularizer in (None, "all", "spectral", *REGULARIZERS)
         if regularizer != "all" or net == "mlp"
@@ -197,8 +200,9 @@ def test_basic_gan_step_equals_a_manual_implementation():
 
 
 def test_one_generator_pass_serves_both_losses():
-    """30 matrix products: G 3, D on real and fake 6 + 10 backward, D' on fake 3 + 3
-    backward, G backward 5. No second G pass.
+    """27 matrix products in the training loop: G 3, D on real and fake 6 + 8 backward,
+    D' on fake 3 + 2 backward, G backward 5. The gradient by the last features of D is
+    no matrix product but an outer one.
     """
     from aigc_jax.training.programs import Programs
 
@@ -206,7 +210,43 @@ def test_one_generator_pass_serves_both_losses():
     config = tiny("gan", **wide)
     programs = Programs(resolved(config), dataset(config), 1)
     programs.training.start_compiling(programs.shapes, programs.feed.training, np.int32(1))
-    assert programs.training.wait_for_executable().as_text().count(" dot(") == 30
+    assert programs.training.wait_for_executable().as_text().count(" dot(") == 27
+
+
+BOTH_NORMS = dict(model__g__norm="batch", model__d__norm="batch")
+SHARED = {
+    "batch_norm": ("gan_conv", BOTH_NORMS | dict(model__g__spectral=True, critic_steps=2)),
+    "conditional": ("gan_menu", {}),
+    "critic": ("gan_critic", dict(loss="relativistic_average")),
+    "mode_seeking": ("gan", dict(gan__regularizers=("mode_seeking", "r2", "gradient_penalty"))),
+    "packed": ("gan_points", {}),
+    "penalized_batch_norm": (
+        "gan_conv",
+        BOTH_NORMS | dict(model__d__channels=(4, 4), gan__regularizers=("gradient_penalty", "r1")),
+    ),
+    "unrolled": ("gan", dict(gan__unroll=2, gan__regularizers=("r2",))),
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c if c in ("batch_norm", "critic") else pytest.param(c, marks=SLOW) for c in SHARED],
+)
+def test_shared_fakes_give_the_state_of_two_generator_passes(case, monkeypatch):
+    """To rounding in float64, statistics of the generator included."""
+    name, overrides = SHARED[case]
+    with jax.enable_x64(True):
+        method, state, batch = begun(tiny(name, precision="float64", **overrides))
+        shared = jax.jit(method.step)(state, batch)
+        monkeypatch.setattr(gan, "share_generated", lambda generate, *_: generate)
+        plain = jax.jit(lambda *args: method.step(*args))(state, batch)
+    change = lambda new, old: np.abs(new - old).max()
+    for part in ("params", "extra"):
+        before, after = (getattr(s, part) for s in (state, shared[0]))
+        assert all(x > 0 for x in jax.tree.leaves(jax.tree.map(change, after, before)))
+    for ours, theirs in zip(*map(jax.tree.leaves, (shared, plain)), strict=True):
+        if not jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-10)
 
 
 # -- labels

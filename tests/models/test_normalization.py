@@ -13,10 +13,10 @@ from tiny_configs import dataset, resolved, tiny
 
 from aigc_jax import methods
 from aigc_jax.core.rng import EVALUATE, fold_in, normal_by_index
-from aigc_jax.methods.gan import STANDING
+from aigc_jax.methods.gan_networks import STANDING
 from aigc_jax.methods.networks import make_network
 from aigc_jax.models.gan_dcgan import DCGenerator
-from aigc_jax.models.normalization import BatchNorm
+from aigc_jax.models.normalization import BatchNorm, normalize_channels
 from aigc_jax.models.reductions import broadcast_leading, sum_leading
 from aigc_jax.training import config as configs
 from aigc_jax.training.compilation import ONCE, Program
@@ -76,6 +76,73 @@ def test_batch_norm_matches_flax():
         variables = dict(params=params, batch_stats=ours[0][1][1]["batch_stats"])
         both = jax.jit(lambda v, x: (mine.apply(v, x, False), theirs(False).apply(v, x)))
         np.testing.assert_allclose(*both(variables, x), rtol=1e-6)
+
+
+def plain_normalization(x, scale, bias, epsilon):
+    """`normalize_channels` as JAX differentiates it."""
+    axes = tuple(range(x.ndim - 1))
+    mean, var = x.mean(axes), x.var(axes)
+    return (x - mean) / jnp.sqrt(var + epsilon) * scale + bias, mean, var
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 5, 3), (2, 37, 1, 2), (7, 3)])
+def test_normalization_has_the_derivatives_of_its_formula(shape):
+    """First and second ones (a gradient penalty), of all arguments and results, for
+    three trials at once.
+    """
+    random = np.random.RandomState(0)
+
+    def outcomes(normalize, *args):
+        outputs = lambda *args: [jnp.sin(y).sum() for y in normalize(*args, 1e-2)]
+        value = lambda *args: sum(w * y for w, y in zip((1, 2, 3), outputs(*args), strict=True))
+        slope = lambda x, *rest: (jax.grad(value)(x, *rest) ** 2).sum()
+        pull = jax.vjp(lambda *args: normalize(*args, 1e-2)[0], *args)[1]
+        return [jax.grad(f, (0, 1, 2))(*args) for f in (value, slope)], pull(args[0])
+
+    with jax.enable_x64(True):
+        args = [jnp.asarray(random.randn(3, *s)) + 1 for s in (shape, shape[-1:], shape[-1:])]
+        args[1] = args[1].at[0, 0].set(0)
+        both = jax.jit(
+            lambda *args: [
+                jax.vmap(functools.partial(outcomes, f))(*args)
+                for f in (normalize_channels, plain_normalization)
+            ]
+        )
+        for a, b in zip(*map(jax.tree.leaves, both(*args)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_bfloat16_is_normalized_by_float32_moments():
+    x = jnp.asarray(np.random.RandomState(0).randn(64, 4, 4, 3) + 100, jnp.bfloat16)
+    net = BatchNorm(dtype=jnp.bfloat16)
+    variables = net.init(jax.random.key(0), x, True)
+    score = lambda x: net.apply(variables, x, True, mutable=["batch_stats"])
+    y, pull, new = jax.vjp(score, x, has_aux=True)
+    exact = np.asarray(x, np.float64)
+    assert y.dtype == pull(y)[0].dtype == jnp.bfloat16
+    stats = new["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * exact.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * exact.var((0, 1, 2)), rtol=1e-5)
+    expected = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
+    np.testing.assert_allclose(y.astype(np.float32), expected, rtol=0.01, atol=0.01)
+
+
+def test_normalization_in_a_loop_stores_only_what_it_needs():
+    """The bytes that XLA accesses, over those of x. Forward: the moments read x twice,
+    u reads x and is stored, the result reads u and is stored. Back: the sums read g
+    twice and u once; the gradient reads x, u and g, and the new x is stored. With two
+    of the loop's copy of x these are 15.
+    """
+    args = jnp.ones((32, 14, 14, 64)), jnp.ones(64), jnp.ones(64)
+
+    def once(i, args):
+        y, pull = jax.vjp(lambda *args: normalize_channels(*args, 1e-5)[0], *args)
+        return tuple(a - g for a, g in zip(args, pull(jnp.tanh(y)), strict=True))
+
+    loop = Program(jax.jit(lambda n, args: jax.lax.fori_loop(0, n, once, args)))
+    loop.start_compiling(3, args)
+    costs = loop.wait_for_executable().cost_analysis()
+    assert costs["bytes accessed"] / args[0].nbytes < 15.5
 
 
 def begun(**more):
