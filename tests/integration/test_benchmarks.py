@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.paths import ROOT
+from helpers import ROOT, environment
 
 SCRIPTS = {
     "gan_step": ("mlp", "dcgan", "dcgan_batch_norm", "dcgan_64", "dcgan_128", "resnet"),
@@ -19,7 +19,7 @@ SCRIPTS = {
 def test_losses_are_those_of_pytorch_for_the_same_parameters(script, case):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     command = [sys.executable, ROOT / f"benchmarks/{script}.py", f"--case={case}", "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr
     for name, (ours, theirs) in json.loads(done.stdout.splitlines()[-1]).items():
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4), name
