@@ -5,6 +5,7 @@
 # make lint         ruff: rules and format; make types: mypy
 # make docs         the site, in site/index.html; any warning is an error
 # make pages        the generated pages of the documentation anew: reference, results, drawings
+# make bench        every training step beside PyTorch's: docs/benchmarks.md (about 40 minutes)
 # make dist         a wheel and a source distribution in dist/
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
 # make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from the ranges of pyproject.toml
@@ -19,7 +20,7 @@ AIGC := .venv/bin/aigc
 
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo lint types docs pages check test test-all test-browser test-latest dist lock
+.PHONY: demo lint types docs pages bench check test test-all test-browser test-latest dist lock
 
 # The lock, then the project itself, edited in place.
 .venv/installed: requirements.txt pyproject.toml
@@ -47,6 +48,10 @@ docs: .venv/installed
 
 pages: .venv/installed
 	for page in make_config_reference make_reference make_results draw_rooms; do $(BIN) docs/$$page.py || exit 1; done
+
+# PyTorch is needed: .venv/bin/pip install -r requirements-bench.txt
+bench: .venv/installed
+	$(BIN) benchmarks/bench.py
 
 # Files without the marker are not even imported, which would take as long as the tests.
 UNIT = $(shell grep -rl --include='test_*.py' pytest.mark.unit tests)

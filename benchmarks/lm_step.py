@@ -13,6 +13,7 @@ program, one after another.
 import contextlib
 from pathlib import Path
 
+import limits
 import turns
 
 HERE = Path(__file__).resolve().parent
@@ -52,7 +53,7 @@ def dataset_of(config, size):
         return pairs.make_encoder_decoder_dataset(
             config.data,
             splits,
-            SimpleNamespace(size=size, end=size - 2, token_sizes=sizes),
+            SimpleNamespace(size=size, end=size - 2, token_sizes=sizes, decode=str, mask=None),
             dict(text={}),
         )
     blank = windows.make_placeholder_dataset(size, length, N // length)
@@ -70,12 +71,10 @@ def config_of(case, more=None):
     )
 
 
-def ours(case, count=1, more=None):
-    """A function that does n steps of every trial in one call, as training does. more:
-    overrides of the config.
+def setting(case, count=1, more=None):
+    """The config and the programs of `count` trials of it. more: overrides of the
+    config.
     """
-    import jax
-
     from aigc_jax.training import config as configs
     from aigc_jax.training.programs import Programs
 
@@ -84,7 +83,14 @@ def ours(case, count=1, more=None):
     config = configs.resolve_durations(
         configs.override(config, {"steps": 10_000}), dataset.spec.n_train, config.batch_size
     )
-    programs = Programs(config, dataset, count, route="map")
+    return config, Programs(config, dataset, count, route="map")
+
+
+def ours(case, count=1, more=None):
+    """A function that does n steps of every trial in one call, as training does."""
+    import jax
+
+    config, programs = setting(case, count, more)
     state = [programs.init([config] * count)]
 
     def steps(n):
@@ -100,19 +106,19 @@ def transformer(model, vocabulary):
     from torch import nn
     from torch.nn import functional as F
 
-    width, heads = model.width, model.heads
+    width, heads, bias = model.width, model.heads, model.get("bias", True)
 
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm1, self.norm2 = (nn.LayerNorm(width, bias=model.bias) for _ in range(2))
+            self.norm1, self.norm2 = (nn.LayerNorm(width, bias=bias) for _ in range(2))
             self.qkv, self.out = (
-                nn.Linear(width, 3 * width, bias=model.bias),
-                nn.Linear(width, width, bias=model.bias),
+                nn.Linear(width, 3 * width, bias=bias),
+                nn.Linear(width, width, bias=bias),
             )
             self.up, self.down = (
-                nn.Linear(width, 4 * width, bias=model.bias),
-                nn.Linear(4 * width, width, bias=model.bias),
+                nn.Linear(width, 4 * width, bias=bias),
+                nn.Linear(4 * width, width, bias=bias),
             )
 
         def forward(self, x):
@@ -127,7 +133,9 @@ def transformer(model, vocabulary):
                 .reshape(b, t, width)
             )
             x = x + F.dropout(self.out(y), model.dropout)
-            return x + F.dropout(self.down(F.gelu(self.up(self.norm2(x)))), model.dropout)
+            return x + F.dropout(
+                self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh")), model.dropout
+            )
 
     class Net(nn.Module):
         def __init__(self):
@@ -138,7 +146,7 @@ def transformer(model, vocabulary):
             )
             self.blocks = nn.ModuleList(Block() for _ in range(model.layers))
             self.norm, self.head = (
-                nn.LayerNorm(width, bias=model.bias),
+                nn.LayerNorm(width, bias=bias),
                 nn.Linear(width, vocabulary, bias=False),
             )
             self.apply(
@@ -217,7 +225,8 @@ def encoder_decoder(config, vocabulary):
             angle = torch.arange(model.context)[:, None] / 10_000 ** (
                 torch.arange(0, width, 2) / width
             )
-            self.register_buffer("position", torch.cat([angle.sin(), angle.cos()], dim=1))
+            encoding = torch.cat([angle.sin(), angle.cos()], dim=1)
+            self.register_buffer("position", encoding * 0.02 * 2**0.5)
             self.apply(
                 lambda m: (
                     isinstance(m, (nn.Linear, nn.Embedding)) and nn.init.normal_(m.weight, std=0.02)
@@ -226,9 +235,7 @@ def encoder_decoder(config, vocabulary):
             self.head.weight = self.embed.weight
 
         def place(self, tokens):
-            return F.dropout(
-                self.embed(tokens) * width**0.5 + self.position[: tokens.shape[1]], model.dropout
-            )
+            return F.dropout(self.embed(tokens) + self.position[: tokens.shape[1]], model.dropout)
 
         def forward(self, source, mask, tokens):
             memory, x, mask = self.place(source), self.place(tokens), mask[:, None, None]
@@ -274,51 +281,64 @@ def lstm(model, vocabulary):
     return Net()
 
 
+def network(config, vocabulary):
+    """PyTorch's network of a config."""
+    if config.method == "seq2seq":
+        return encoder_decoder(config, vocabulary)
+    return (transformer if config.network == "transformer" else lstm)(config.model, vocabulary)
+
+
+def pair_loss(net, config, size):
+    """() -> the loss of a batch of pairs."""
+    import torch
+    from torch.nn import functional as F
+
+    data, length, end = noise_pairs(size, config.data.length), config.data.length, size - 2
+    fill = lambda rows, width: torch.tensor([[*row, *[end] * (width - len(row))] for row in rows])
+    sources = fill([a for a, _ in data], length)
+    targets = fill([[end, *b] for _, b in data], length + 2)
+    is_token = torch.arange(length) < torch.tensor([len(a) for a, _ in data])[:, None]
+    counts = torch.arange(length + 1) <= torch.tensor([len(b) for _, b in data])[:, None]
+
+    def loss():
+        i = torch.randint(len(data), (config.batch_size,))
+        logits = net(sources[i], is_token[i], targets[i, :-1])
+        labels = targets[i, 1:].masked_fill(~counts[i], -100)
+        return F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), label_smoothing=config.label_smoothing
+        )
+
+    return loss
+
+
+def window_loss(net, config, size):
+    """() -> the loss of a batch of windows."""
+    import torch
+    from torch.nn import functional as F
+
+    length = config.data.length
+    data = torch.from_numpy(tokens(size)[: N // 2].astype("int64")).to(torch.get_default_device())
+
+    def loss():
+        start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
+        batch = data[start + torch.arange(length + 1)]
+        return F.cross_entropy(
+            net(batch[:, :-1]).flatten(0, 1),
+            batch[:, 1:].flatten(),
+            label_smoothing=config.label_smoothing,
+        )
+
+    return loss
+
+
 def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcontext):
     """The same step written plainly in PyTorch, on its default device; its network as
     `prepare` makes it, its loss within `around`.
     """
     import torch
-    from torch.nn import functional as F
 
     config, size = config_of(case, more), SIZES[case]
-    length = config.data.length
-    if config.method == "seq2seq":
-        net, data = encoder_decoder(config, size), noise_pairs(size, length)
-        end = size - 2
-        fill = lambda rows, width: torch.tensor(
-            [[*row, *[end] * (width - len(row))] for row in rows]
-        )
-        sources, targets = (
-            fill([a for a, _ in data], length),
-            fill([[end, *b] for _, b in data], length + 2),
-        )
-        is_token = torch.arange(length) < torch.tensor([len(a) for a, _ in data])[:, None]
-        counts = torch.arange(length + 1) <= torch.tensor([len(b) for _, b in data])[:, None]
-
-        def loss_of():
-            i = torch.randint(len(data), (config.batch_size,))
-            logits = net(sources[i], is_token[i], targets[i, :-1])
-            labels = targets[i, 1:].masked_fill(~counts[i], -100)
-            return F.cross_entropy(
-                logits.flatten(0, 1), labels.flatten(), label_smoothing=config.label_smoothing
-            )
-
-    else:
-        net = (transformer if config.network == "transformer" else lstm)(config.model, size)
-        data = torch.from_numpy(tokens(size)[: N // 2].astype("int64")).to(
-            torch.get_default_device()
-        )
-
-        def loss_of():
-            start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
-            batch = data[start + torch.arange(length + 1)]
-            return F.cross_entropy(
-                net(batch[:, :-1]).flatten(0, 1),
-                batch[:, 1:].flatten(),
-                label_smoothing=config.label_smoothing,
-            )
-
+    net = network(config, size)
     matrices = [p for p in net.parameters() if p.dim() > 1]
     groups = [
         dict(params=matrices, weight_decay=config.hp.weight_decay),
@@ -328,6 +348,7 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
         groups, lr=config.hp.lr, betas=(config.hp.beta1, config.hp.beta2), fused=True
     )
     net = prepare(net)
+    loss_of = (pair_loss if config.method == "seq2seq" else window_loss)(net, config, size)
 
     def steps(n):
         for _ in range(n):
@@ -341,7 +362,106 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
     return steps
 
 
-SIDES = {"ours": ours, "pytorch": pytorch, "ours_four_trials": lambda case: ours(case, 4)}
+# -- the same losses on both sides
+
+
+def parameters(ours, size):
+    """{name in PyTorch's network: value} of our parameters."""
+    import numpy as np
+
+    named = {"embed.weight": ours["embed"]["embedding"][:size]}
+    if "position" in ours:
+        named["position.weight"] = ours["position"]["embedding"]
+
+    def add(name, layer):
+        named[f"{name}.weight"] = layer["kernel"].T if "kernel" in layer else layer["scale"]
+        if "bias" in layer:
+            named[f"{name}.bias"] = layer["bias"]
+
+    def add_block(name, block, cross):
+        for part in ("up", "down"):
+            add(f"{name}.{part}", block["feed_forward"][part])
+        attention, norms = block["attention"], ["norm_attention", "norm_feed_forward"]
+        if name.startswith("blocks"):
+            add(f"{name}.qkv", attention["qkv"])
+            add(f"{name}.out", attention["out"])
+            for i, norm in enumerate(norms):
+                add(f"{name}.norm{i + 1}", block[norm])
+            return
+        qkv = attention["qkv"]
+        third = qkv["kernel"].shape[1] // 3
+        add(f"{name}.attention.q", {k: v[..., :third] for k, v in qkv.items()})
+        add(f"{name}.attention.kv", {k: v[..., third:] for k, v in qkv.items()})
+        add(f"{name}.attention.out", attention["out"])
+        for part in ("q", "kv", "out") if cross else ():
+            add(f"{name}.cross.{part}", block["cross_attention"][part])
+        for i, norm in enumerate([norms[0], *["norm_cross"] * cross, norms[1]]):
+            add(f"{name}.norms.{i}", block[norm])
+
+    stacks = {"encoder": "encoder", "stack": "decoder" if "encoder" in ours else "blocks"}
+    for own, theirs in stacks.items():
+        layers = ours.get(own, {})
+        for i in range(len(layers) - 1):
+            add_block(f"{theirs}.{i}", layers[f"layer_{i}"], cross=theirs == "decoder")
+    if "encoder" in ours:
+        add("norms.0", ours["encoder"]["last"])
+        add("norms.1", ours["stack"]["last"])
+    elif "stack" in ours:
+        add("norm", ours["stack"]["last"])
+    for i in range(len(ours)):
+        if layer := ours.get(f"layer_{i}"):
+            named[f"lstm.weight_ih_l{i}"] = layer["kernel"].T
+            named[f"lstm.weight_hh_l{i}"] = layer["recurrent_kernel"].T
+            named[f"lstm.bias_ih_l{i}"] = layer["bias"]
+            named[f"lstm.bias_hh_l{i}"] = 0 * layer["bias"]
+    if "projection" in ours:
+        add("projection", ours["projection"])
+    return {k: np.ascontiguousarray(v) for k, v in named.items()}
+
+
+def check(case):
+    """{loss: (ours, PyTorch's)} of one batch without dropout, with the same
+    parameters.
+    """
+    import jax
+    import numpy as np
+    import torch
+    from torch.nn import functional as F
+
+    config, programs = setting(case, more={"model.dropout": 0.0})
+    size, rows = SIZES[case], 4
+    state = jax.tree.map(lambda x: x[0], programs.init([config]))
+    batch = jax.tree.map(
+        np.asarray, programs.dataset.take(programs.dataset.arrays, np.arange(rows))
+    )
+    batch = batch | dict(weight=np.ones(rows, np.float32))
+    sums = programs.method.evaluate(state, batch)
+
+    net = network(config, size)
+    named = {k: torch.from_numpy(v) for k, v in parameters(state.params["net"], size).items()}
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            value.copy_(named.pop(name))
+        assert not named, f"PyTorch's network has no {sorted(named)}"
+        words = torch.from_numpy(batch["tokens"].astype("int64"))
+        if config.method == "seq2seq":
+            source = torch.from_numpy(batch["source"].astype("int64"))
+            logits = net(source, torch.from_numpy(batch["source_mask"] > 0), words[:, :-1])
+        else:
+            logits = net(words[:, :-1])
+        mask = torch.from_numpy(np.array(batch.get("mask", np.ones(words[:, 1:].shape))))
+        nats = F.cross_entropy(logits.transpose(1, 2), words[:, 1:], reduction="none")
+        theirs = float((nats * mask).sum() / mask.sum())
+    return dict(nats=(float(sums["nats"] / sums["tokens"]), theirs))
+
+
+SIDES = {
+    "ours": ours,
+    "pytorch": pytorch,
+    "ours_four_trials": lambda case: ours(case, 4),
+    "limit": lambda case: limits.limit(*setting(case)),
+}
+TWO = ("ours", "pytorch", "limit")
 SIZES = {
     "gpt_shakespeare_cpu": 65,
     "gpt_base": 10_000,
@@ -351,13 +471,13 @@ SIZES = {
 }
 CASES = {
     "gpt_shakespeare_cpu": ("GPT 4 x 128, windows of 64, batch 12", tuple(SIDES)),
-    "gpt_base": ("GPT 6 x 512, 10,000 tokens, windows of 128, batch 8", ("ours", "pytorch")),
+    "gpt_base": ("GPT 6 x 512, 10,000 tokens, windows of 128, batch 8", TWO),
     "transformer_base": (
         "encoder-decoder 6 + 6 x 512, 10,000 tokens, 64 pairs of at most 32",
-        ("ours", "pytorch"),
+        TWO,
     ),
-    "lstm_text": ("LSTM 2 x 1024, 10,000 tokens", ("ours", "pytorch")),
+    "lstm_text": ("LSTM 2 x 1024, 10,000 tokens", TWO),
 }
 
 if __name__ == "__main__":
-    turns.main(__file__, __doc__, CASES, SIDES)
+    turns.main(__file__, __doc__, CASES, SIDES, check)

@@ -50,9 +50,40 @@ def compare(script, case, sides, rounds, seconds):
     return times
 
 
-def main(script, doc, cases, sides):
+def check_losses(script, case):
+    """The losses of both sides with the same parameters: {loss: (ours, theirs)}. Exit
+    unless they agree within 1e-4.
+    """
+    command = [sys.executable, script, "--case", case, "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    losses = json.loads(done.stdout.splitlines()[-1])
+    for name, (own, theirs) in losses.items():
+        if not abs(own - theirs) <= 1e-4 * max(1, abs(theirs)):
+            raise SystemExit(f"{case}: the loss {name} is {own} here and {theirs} in PyTorch")
+    return losses
+
+
+def machine():
+    """What a time depends on."""
+    from importlib.metadata import version
+    from pathlib import Path
+
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        "unknown processor",
+    )
+    cores = os.cpu_count()
+    return dict(machine=f"{cores} cores, {model}", jax=version("jax"), torch=version("torch"))
+
+
+def main(script, doc, cases, sides, check):
     """The command line of a benchmark. cases: name -> (what it is, its sides); sides:
-    name -> (case) -> steps(n).
+    name -> (case) -> steps(n); check: (case) -> {loss: (ours, PyTorch's)}.
     """
     arguments = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -60,18 +91,22 @@ def main(script, doc, cases, sides):
     arguments.add_argument("--case", choices=cases)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--seconds", type=float, default=4.0, help="of each stretch")
+    arguments.add_argument("--out", help="a file to which a line of JSON a case is added")
     arguments.add_argument("--side", choices=sides, help=argparse.SUPPRESS)
+    arguments.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     args = arguments.parse_args()
     if args.side:
         return worker(sides[args.side](args.case), args.seconds)
-    from importlib.metadata import version
-
+    if args.check:
+        return print(json.dumps(check(args.case)))
+    about = machine()
     print(
-        f"{os.cpu_count()} cores, jax {version('jax')}, torch {version('torch')}; "
+        f"{about['machine']}, jax {about['jax']}, torch {about['torch']}; "
         "milliseconds a step, median (least - most)"
     )
     for case in [args.case] if args.case else cases:
         what, names = cases[case]
+        losses = check_losses(script, case)
         times = compare(script, case, names, args.rounds, args.seconds)
         median = {side: statistics.median(t) for side, t in times.items()}
         print(what)
@@ -85,7 +120,13 @@ def main(script, doc, cases, sides):
             )
         if "ours_four_trials" in median:
             print(f"  four trials / one {median['ours_four_trials'] / median['ours']:.2f}")
+        if "limit" in median:
+            print(f"  the limit / ours {median['limit'] / median['ours']:.2f}")
         print(json.dumps(dict(case=case, **times)))
+        if args.out:
+            row = dict(case=case, what=what, **about, losses=losses, milliseconds=times)
+            with open(args.out, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 def processes(sides, rounds, show):
