@@ -7,7 +7,7 @@ with the information that the rows lack, such as the trials without a row.
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,14 @@ def differing_keys(flat_configs: list[dict], leading_keys: Iterable[str] = ()) -
     """
     keys = dict.fromkeys([*leading_keys, *(key for config in flat_configs for key in config)])
     return [key for key in keys if len({repr(config.get(key)) for config in flat_configs}) > 1]
+
+
+def list_varied_keys(flat_configs: list[dict], overridden_keys: Sequence[str]) -> list[str]:
+    """Return the keys in which configs differ, except the seed and `run.*`, the
+    overridden ones first.
+    """
+    keys = differing_keys(flat_configs, overridden_keys)
+    return [key for key in keys if key != "seed" and not key.startswith("run.")]
 
 
 def to_csv_cell(value: object) -> int | float | str | None:  # others as str

@@ -204,11 +204,8 @@ def run_request(
     options = dict(route=route, download=download)
     train = lambda part: launch.run_unfinished_groups(part, engine, options)
     is_here = settings.engine == "local"
-    with (
-        _interruptible(),
-        convert_disk_errors(settings.workdir),
-        hold_launcher_lock(sweep.path) if is_here else contextlib.nullcontext(),
-    ):
+    held = hold_launcher_lock(sweep.path) if is_here else contextlib.nullcontext()
+    with _interruptible(), convert_disk_errors(settings.workdir), held:
         if not request.search:
             return train(sweep)
         return searches.run_search(

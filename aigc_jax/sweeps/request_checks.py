@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from ml_collections import ConfigDict
 
-from aigc_jax.sweeps.evidence import to_csv_cell
+from aigc_jax.sweeps.evidence import list_varied_keys, to_csv_cell
 from aigc_jax.sweeps.presentation import check_arm_keys, find_arm
-from aigc_jax.sweeps.sweep import Sweep, list_varied_keys
+from aigc_jax.sweeps.sweep import Sweep
 from aigc_jax.sweeps.trials import Trial
 from aigc_jax.training.config import (
     fill_defaults,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from aigc_jax.sweeps.evidence import Results, differing_keys, to_csv_cell
+from aigc_jax.sweeps.evidence import Results, list_varied_keys, to_csv_cell
 from aigc_jax.sweeps.presentation import Presentation
 from aigc_jax.sweeps.trials import FINAL, Trial, check_distinct_trials, check_trial_id, group_trials
 from aigc_jax.training.config import (
@@ -97,15 +97,11 @@ class Group:
     def find_changed_rows(self) -> dict[str, UserError]:  # {trial: error}
         """Return the errors of `check_unfinished_rows`."""
         while True:
-            saved, errors = self._rows_at_checkpoint(), {}
-            for run in self.dirs:
-                try:
-                    if run.describe_status() not in FINAL:
-                        run.verify_rows(saved.get(run.path.name))
-                except UserError as e:
-                    errors[run.path.name] = e
-            if not errors or saved == self._rows_at_checkpoint():
-                return errors  # else a resuming group has cut the rows: read again
+            saved = self._rows_at_checkpoint()
+            found = {run.path.name: _find_changed_rows(run, saved) for run in self.dirs}
+            if not any(found.values()) or saved == self._rows_at_checkpoint():
+                return {name: error for name, error in found.items() if error}
+            # else a resuming group has cut the rows: read again
 
     def _rows_at_checkpoint(self) -> dict[str, dict]:
         """Return {trial: length and SHA-256 of its rows} at the newest checkpoint of
@@ -138,6 +134,16 @@ class Group:
             if status not in (*FINAL, "failed: crashed"):
                 run.path.mkdir(parents=True, exist_ok=True)
                 run.write_status("failed: crashed", run.read_status().get("step", 0), reason=reason)
+
+
+def _find_changed_rows(run: RunDir, saved: dict[str, dict]) -> UserError | None:
+    """Return the error of an unfinished trial whose rows differ from those `saved`."""
+    try:
+        if run.describe_status() not in FINAL:
+            run.verify_rows(saved.get(run.path.name))
+    except UserError as e:
+        return e
+    return None
 
 
 class Sweep:
@@ -388,11 +394,3 @@ class Sweep:
         document = self.read_sweep_json()
         if document.get("view") != view._asdict():
             documents.write(self.path / "sweep.json", document | dict(view=view._asdict()))
-
-
-def list_varied_keys(flat_configs: list[dict], overridden_keys: Sequence[str]) -> list[str]:
-    """Return the keys in which configs differ, except the seed and `run.*`, the
-    overridden ones first.
-    """
-    keys = differing_keys(flat_configs, overridden_keys)
-    return [key for key in keys if key != "seed" and not key.startswith("run.")]

@@ -12,8 +12,8 @@ METRIC_UNITS = dict.fromkeys(
 
 def label_metric(metric: str) -> str:  # "valid neg_elbo (nats)"
     """Return "SPLIT NAME" or "NAME" of a metric, with its unit if it has one."""
-    unit = METRIC_UNITS.get(metric.split(" ")[-1])
-    return f"{metric} ({unit})" if unit else metric
+    name = metric.split(" ")[-1]
+    return f"{metric} ({METRIC_UNITS[name]})" if name in METRIC_UNITS else metric
 
 
 def format_count(count: int, noun: str = "") -> str:  # "12,345 steps", "1 step"

@@ -268,5 +268,7 @@ def test_progress_is_unknown_for_damaged_timings(finished, tmp_path):
         (group.dirs[0] / "timings.jsonl").write_bytes(text)
         assert read_group_status(group).seconds_left is None
     (group.dirs[0] / "timings.jsonl").write_bytes(b'{"step": 4, "seconds": 1, "steps_per_s": 4}\n')
+    group.dirs[0].make_and_lock()
     status = read_group_status(group)
+    group.dirs[0].close()
     assert (status.progress, status.seconds_left) == (4 / 24, 5)

@@ -9,7 +9,7 @@ from report_pages import GRID, Page, done
 
 from aigc_jax.sweeps import plots
 from aigc_jax.sweeps.colours import COLOURS, choose_colours
-from aigc_jax.sweeps.pages.collect import rename_devices
+from aigc_jax.sweeps.pages.environments import rename_devices
 from aigc_jax.utils.quantities import format_devices
 
 pytestmark = pytest.mark.unit

@@ -6,8 +6,6 @@ is.
 """
 
 import dataclasses
-import itertools
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,6 +27,7 @@ from aigc_jax.sweeps.evidence import (
 )
 from aigc_jax.sweeps.experiment import Experiment, find_base_config, read_question
 from aigc_jax.sweeps.pages.commands import Origin, read_run_origin
+from aigc_jax.sweeps.pages.records import TrialRecord, make_record, update_records
 from aigc_jax.sweeps.presentation import PLAIN, Presentation
 from aigc_jax.sweeps.request_json import check_experiment
 from aigc_jax.sweeps.sweep import Sweep
@@ -38,35 +37,9 @@ from aigc_jax.utils import documents
 from aigc_jax.utils.disk import hide_paths
 from aigc_jax.utils.errors import UserError, first_line
 from aigc_jax.utils.python_files import REPOSITORY
-from aigc_jax.utils.quantities import format_devices
 
 MOST_COMMANDS = 20
 MOST_KEYS = 4  # in which runs may differ, so that the keys name them
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialRecord:
-    """One trial or run.
-
-    Attributes:
-      name: its name.
-      status: such as "done"; "": unknown.
-      reason: why it failed; "" if it did not.
-      step: the last step of the status; None: unknown.
-      run: its directory; None for committed rows.
-      config: {key: value} of its config; {} if unknown.
-      environment: the contents of environment.json; {} without one.
-      origin: the config file and its changes; None: unknown.
-    """
-
-    name: str
-    status: str
-    reason: str = ""
-    step: int | None = None
-    run: RunDir | None = None
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    environment: dict[str, Any] = dataclasses.field(default_factory=dict)
-    origin: Origin | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,26 +74,6 @@ class Collection:
     table: str = ""
     figure: Path | None = None
     folder: Path | None = None
-
-
-def make_record(
-    name: str, run: RunDir, config: dict[str, Any], origin: Origin | None
-) -> TrialRecord:
-    """Return the record of a run directory, some of whose files may not exist yet."""
-    status = run.read_status()
-    reason = status.get("reason") or (
-        f"{status['metric']} is not finite" if "metric" in status else ""
-    )
-    return TrialRecord(
-        name,
-        run.describe_status(),
-        str(reason),
-        status.get("step"),
-        run,
-        config,
-        documents.peek(run / "environment.json") or {},
-        origin,
-    )
 
 
 def collect_runs(
@@ -268,24 +221,6 @@ def collect_trials(sweep: Sweep, document: dict, request: dict) -> list[TrialRec
     return records
 
 
-def update_records(records: list[TrialRecord], results: Results) -> list[TrialRecord]:
-    """Return the records with the statuses of the results, and as the step of an
-    unfinished trial that of its last row.
-    """
-    last = {row["trial"]: row["step"] for row in results.rows}
-    return [
-        dataclasses.replace(
-            record,
-            status=trial["status"],
-            step=record.step
-            if trial["status"].startswith("failed: d")
-            else last.get(record.name, record.step),
-            reason=record.reason or str(trial.get("failure", "")),
-        )
-        for record, trial in zip(records, results.trials, strict=True)
-    ]
-
-
 def list_notes(results: Results) -> list[str]:  # the lines below table.md
     """Return the notes of table.md; a note about the metric, where it is missing."""
     try:
@@ -324,17 +259,7 @@ def collect_rows(
         results = results._replace(
             metric=choose_metric(results, metric, experiment.metric if experiment else "")
         )
-    origin = find_experiment_origin(experiment) if experiment else None
-    records = [
-        TrialRecord(
-            trial["trial"],
-            trial["status"] if is_known else "",
-            str(trial.get("failure", "")),
-            config={k: trial.get(k) for k in (*results.varied, "seed") if k in trial},
-            origin=origin and origin.with_changes(trial, results.varied),
-        )
-        for trial in results.trials
-    ]
+    records = make_row_records(results, experiment, is_known)
     environment = documents.peek(folder / "environment.json")
     if experiment is None:
         notes.append("Claims and the table of the experiment need its file: name the experiment.")
@@ -349,6 +274,29 @@ def collect_rows(
         commands=[f"aigc sweep --experiment={title} --workdir=runs/{title}"] * bool(experiment),
         **add_experiment(experiment, read_rows(folder), folder / "figure.png"),
     )
+
+
+def make_row_records(
+    results: Results, experiment: Experiment | None, is_known: bool
+) -> list[TrialRecord]:
+    """Return the records of trials of which only rows are stored.
+
+    Args:
+      results: the results.
+      experiment: the experiment; None: unknown.
+      is_known: whether the statuses are.
+    """
+    origin = find_experiment_origin(experiment) if experiment else None
+    return [
+        TrialRecord(
+            trial["trial"],
+            trial["status"] if is_known else "",
+            str(trial.get("failure", "")),
+            config={k: trial.get(k) for k in (*results.varied, "seed") if k in trial},
+            origin=origin and origin.with_changes(trial, results.varied),
+        )
+        for trial in results.trials
+    ]
 
 
 def choose_metric(results: Results, wanted: str, of_experiment: str) -> str:
@@ -398,27 +346,3 @@ def add_experiment(
     if experiment.figure is not None:
         out["figure"] = figure
     return out
-
-
-def rename_devices(text: object) -> str:
-    """Return the devices of an environment.json, of earlier versions "1 x cpu cpu"."""
-    found = re.fullmatch(r"(\d{1,9}) x (\w+) (.+)", str(text))
-    return format_devices(int(found[1]), found[2], found[3]) if found else str(text)
-
-
-def summarize_environments(environments: Iterable[dict]) -> list[tuple[str, str]]:
-    """Return (name, value) of versions, devices, platform, cores and commit; different
-    values are separated by commas.
-    """
-    found: dict[str, dict[str, None]] = {}
-    for environment in environments:
-        flat = dict(environment)
-        versions = flat.pop("versions", {})
-        flat |= versions if isinstance(versions, dict) else {}
-        devices = flat.get("devices")
-        named = map(rename_devices, devices if isinstance(devices, list) else [devices or ""])
-        flat["devices"] = ", ".join(named)
-        for name, value in itertools.islice(flat.items(), 40):
-            if name != "command" and value:
-                found.setdefault(str(name), {})[str(value)] = None
-    return [(name, ", ".join(values)) for name, values in found.items()]

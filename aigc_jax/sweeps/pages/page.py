@@ -14,13 +14,15 @@ from urllib.parse import quote
 
 from aigc_jax import __version__
 from aigc_jax.sweeps import tables
-from aigc_jax.sweeps.evidence import Results, differing_keys
+from aigc_jax.sweeps.evidence import differing_keys
 from aigc_jax.sweeps.pages import charts, samples, summary
 from aigc_jax.sweeps.pages.charts import plain_label, shorten
-from aigc_jax.sweeps.pages.collect import Collection, TrialRecord, summarize_environments
+from aigc_jax.sweeps.pages.collect import Collection
 from aigc_jax.sweeps.pages.commands import format_train_command
-from aigc_jax.sweeps.presentation import find_arm, format_cell, shorten_keys
-from aigc_jax.sweeps.statistics import DASH, NO_VARIANCE, PairedDifference
+from aigc_jax.sweeps.pages.difference_table import list_difference_variables
+from aigc_jax.sweeps.pages.environments import summarize_environments
+from aigc_jax.sweeps.pages.records import TrialRecord
+from aigc_jax.sweeps.presentation import format_cell, shorten_keys
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.files import open_regular_file
 from aigc_jax.utils.quantities import METRIC_UNITS
@@ -30,7 +32,6 @@ from aigc_jax.utils.text_table import Table, parse_markdown
 FOLDER = Path(__file__).parent
 PACKAGES = ("plotly", "jinja2")  # the extra "report"
 MOST_TRIALS = 1000  # lines of a table
-MOST_BASELINES = 12  # of the arms, which the reader chooses from
 MOST_COLUMNS = 8  # trials side by side in the table of configs
 MOST_VALUES = 30  # of a key in the table of configs
 MOST_KEYS = 200
@@ -280,56 +281,6 @@ def describe_agreement(collection: Collection) -> str:  # "" without a table of 
         "table.md has other numbers: of other rows, another metric, or another statistic or "
         "error bar."
     )
-
-
-def list_difference_variables(table: summary.Summary | None, results: Results) -> dict[str, Any]:
-    """Return the variables of page.html about differences to a baseline."""
-    found = list_differences(table, results)
-    texts = [text for each in found for line in each["lines"] for text, _, _ in line["cells"]]
-    return dict(
-        differences=found,
-        has_constant=any(text.split(", n =")[0].endswith(DASH) for text in texts),
-        no_variance=f"p {DASH}: {NO_VARIANCE}",
-    )
-
-
-def list_differences(table: summary.Summary | None, results: Results) -> list[dict[str, Any]]:
-    """Return {"baseline": its index, "is_first": whether it is shown first, "lines": of
-    the table} for each arm, of many arms for the chosen one or the first alone; []
-    without a second arm. Raise a UserError for a baseline that is no arm.
-    """
-    first = 0
-    if table is not None and results.view.baseline:
-        arms = [arm.values for arm in table.arms]
-        first = arms.index(find_arm(results.view.baseline, arms, results.varied))
-    if table is None or len(table.arms) < 2:
-        return []
-    is_many = len(table.arms) > MOST_BASELINES
-    if is_many and not results.view.baseline and all(len(arm.comparable) < 2 for arm in table.arms):
-        return []  # of a search: single trials beside an arbitrary one
-    baselines = [first] if is_many else list(range(len(table.arms)))
-    found = summary.compare_to_baselines(table, baselines)
-    return [
-        dict(baseline=b, is_first=b == first, lines=list_differences_to(table, b, records))
-        for b, records in zip(baselines, found, strict=True)
-    ]
-
-
-def list_differences_to(
-    table: summary.Summary, baseline: int, differences: list[list[PairedDifference | None]]
-) -> list[dict[str, Any]]:
-    """Return the lines of the table of differences [arms][metrics] to one arm."""
-    lines = []
-    for arm, found in zip(table.arms[:MOST_TRIALS], differences, strict=False):
-        n = max((d.n for d in found if d), default=0)
-        cells = [
-            (summary.format_difference(d, n), summary.is_significant(d), summary.describe_power(d))
-            for d in found
-        ]
-        lines.append(dict(label=arm.label, n=n, cells=cells))
-    base = dict(n=len(table.arms[baseline].comparable))
-    lines[baseline] |= base | dict(cells=[("baseline", False, "")] * len(table.names))
-    return lines
 
 
 def list_trials(
