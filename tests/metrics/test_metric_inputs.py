@@ -100,10 +100,10 @@ def test_metrics_are_computed_on_values_as_saved_in_png(run, tmp_path):
     assert 1.5 < np.abs(raw).max() < 1e6 and (np.abs(raw) < 1).mean() > 0.05
     sample_files.save_samples_png(tmp_path / "x.png", raw, run.spec, {}, 8)
     sheet = np.asarray(Image.open(tmp_path / "x.png"), np.float64)
-    scale, cell = 14, 58  # of a 4x4 image in the grid, with its line
+    scale, cell = 16, 66  # of a 4x4 image in the grid, with its line
     saved = np.stack(
         [
-            sheet[cell * i : cell * i + 56 : scale, cell * j : cell * j + 56 : scale]
+            sheet[cell * i : cell * i + 64 : scale, cell * j : cell * j + 64 : scale]
             for i in range(8)
             for j in range(8)
         ]
@@ -306,7 +306,7 @@ def test_contact_sheet_of_a_sorted_split_has_all_classes(tmp_path, capsys):
     )
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))[LINE + SPACE :, SPACE:]
     cells = [
-        sheet[58 * i : 58 * i + 56, 58 * j : 58 * j + 56].max() for i in range(8) for j in range(8)
+        sheet[66 * i : 66 * i + 64, 66 * j : 66 * j + 64].max() for i in range(8) for j in range(8)
     ]
     assert 16 < sum(value < 20 for value in cells) < 48  # black images: about half, not all
 
