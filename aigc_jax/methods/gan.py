@@ -310,9 +310,10 @@ class GAN:
             other = networks.sample_noise(fold_in(key, OTHER), index)
             return PenaltyInputs(d, g, batch["x"], fake, z, other, fold_in(key, PENALTY), index)
 
-        smoothing = (hp["smoothing"],) if side == "discriminator" else ()
-        loss = getattr(self.loss, f"{side}_loss")
-        value = loss(real_logits, fake_logits, *smoothing).mean()
+        if side == "discriminator":
+            value = self.loss.discriminator_loss(real_logits, fake_logits, hp["smoothing"]).mean()
+        else:
+            value = self.loss.generator_loss(real_logits, fake_logits).mean()
         metrics = {f"{side[0]}_loss": value}
         if fake_classes is not None and real_classes is not None:
             class_loss = self.class_loss(fake_classes, label) + (

@@ -99,11 +99,7 @@ class Loop:
             Event(self.save_checkpoint, run.save_every),
         )
 
-    def run(
-        self,
-        stop_signal: distributed.StopSignal,
-        profile: Profile,
-    ) -> None:
+    def run(self, stop_signal: distributed.StopSignal, profile: Profile) -> None:
         """Train until the last step or `stop_at`, until all trials have failed, or
         until a signal is received; save the trials that have not failed, and write
         their status.
