@@ -44,7 +44,7 @@ class ProgramCache:
         self.path = self._path = path  # `_path` is read by JAX
         self.max_bytes = max_bytes
         self._lock = threading.Lock()  # programs are compiled in several threads
-        self._size: int | None = None  # in bytes, as of the last look and what came since
+        self._size: int | None = None  # in bytes, as of the last search and what came since
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes stored under a key, or None. Removes a damaged file."""

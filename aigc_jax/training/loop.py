@@ -138,7 +138,7 @@ class Loop:
 
     def start_first_call(self, stop_signal: distributed.StopSignal, profile: Profile) -> None:
         """Start training, and then the compilation of all other programs. Initial
-        states that an evaluation needs are kept, as a copy if they are small; training
+        states that an evaluation needs remain, as a copy if they are small; training
         starts only after the evaluation if they are not.
         """
         self.progress.start_clocks()
