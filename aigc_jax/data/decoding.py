@@ -1,6 +1,7 @@
 """Decoding of image files, which are untrusted input, to square images of one size."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,6 +26,11 @@ TOO_MANY = f"more than {MOST_PIXELS:,} pixels"
 GREY_STEPS = {"L;2": 85, "L;4": 17}
 # config.data.colour -> Pillow's mode
 COLOURS = {"rgb": "RGB", "grey": "L"}
+
+
+def format_no_image(formats: Sequence[str] = FORMATS) -> str:
+    """Return why a file cannot be opened as an image of one of the formats."""
+    return f"it is no image of the formats {', '.join(formats)}, or damaged"
 
 
 def check_image_keys(config: ConfigDict) -> None:

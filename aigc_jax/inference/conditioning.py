@@ -15,7 +15,7 @@ import numpy as np
 
 from aigc_jax.core.rng import sample_key
 from aigc_jax.data.dataset import Spec
-from aigc_jax.data.decoding import FORMATS, try_decode_image
+from aigc_jax.data.decoding import FORMATS, format_no_image, try_decode_image
 from aigc_jax.inference.generation import MOST
 from aigc_jax.methods.decoding import check_range
 from aigc_jax.utils.errors import UserError, mark_argument, require, short_repr
@@ -217,4 +217,4 @@ def find_header_problem(content: bytes) -> str:  # "" without one
     except Image.DecompressionBombError:
         return f"it has {too_many}"
     except Exception:  # of many types; decoding names the reason
-        return f"it is no image of the formats {', '.join(FORMATS)}, or damaged"
+        return format_no_image()

@@ -144,7 +144,7 @@ def compare_runs(
     split, name = tables.parse_metric(metric, rows, ())
     statuses = [run.describe_status() for run in runs]
     trials = [dict(trial=n, run=n, status=s) for n, s in zip(names, statuses, strict=True)]
-    results, last = Results(rows, trials, ["run"]), last_values_by_metric(rows, names)
+    results, last = Results(rows, trials, ["run"], noun="run"), last_values_by_metric(rows, names)
     first = [f"{split} step", f"{split} {name}"]
     last = {key: last[key] for key in dict.fromkeys([*first, *last])}
     notes = [

@@ -25,6 +25,7 @@ class Results(NamedTuple):
     metric: str = ""  # the metric to show, such as "test/loss"; "": that of `sweeps.api.Sweep`
     mode: str = "min"  # config.best_mode: "min" or "max"
     view: Presentation = PLAIN  # how they are shown; not stored
+    noun: str = "trial"  # or "run"; not stored
 
 
 def differing_keys(flat_configs: list[dict], leading_keys: Iterable[str] = ()) -> list[str]:
@@ -117,7 +118,7 @@ def write_results(
     """
     write_rows(folder, results.rows, environment_file)
     stored = results._asdict()
-    fields = {name: value for name, value in stored.items() if name not in ("rows", "view")}
+    fields = {name: value for name, value in stored.items() if name not in ("rows", "view", "noun")}
     documents.write(folder / "trials.json", fields)
 
 

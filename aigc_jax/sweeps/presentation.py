@@ -211,10 +211,20 @@ def format_cell(value: object) -> str:  # 6 significant digits
 
 
 def format_value(value: Any) -> str:  # of --config.KEY=VALUE
-    """Return a value as the command line reads it: lists of JSON are tuples."""
+    """Return a value as the command line reads it: lists of JSON are tuples, and
+    names need no quotes: modes,frechet_pixels.
+    """
+    if isinstance(value, (list, tuple)) and value and all(map(is_plain_name, value)):
+        return ",".join(value)
     if isinstance(value, (list, tuple)):
         return repr(_to_tuple(value))
     return str(value)
+
+
+def is_plain_name(value: Any) -> bool:
+    """Return whether a value is a text that the command line reads as a name."""
+    is_word = isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*", value)
+    return bool(is_word) and value.lower() not in ("true", "false")
 
 
 def _to_tuple(value: Any) -> Any:

@@ -13,6 +13,7 @@ from aigc_jax.sweeps.sweep import Group, Sweep
 from aigc_jax.sweeps.trials import FINAL
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils import documents
+from aigc_jax.utils.errors import PROGRAM
 from aigc_jax.utils.quantities import format_count, format_duration, format_number
 from aigc_jax.utils.terminal import Bar, StatusLine, print_blocks
 from aigc_jax.utils.text_table import Table
@@ -25,6 +26,7 @@ MOST_WATCHED = 12  # rows of a table that is redrawn on a terminal
 # "failed: diverged" counts by its first word.
 STATUSES = ("waiting", "running", "interrupted", "preempted", "done", "stopped", "failed")
 UNREADABLE = "unreadable"
+UNCHECKED = f"rows are not checked: {PROGRAM} report SWEEP"
 STOPPED = "stopped: no process trains this sweep; the same sweep command resumes it"
 
 
@@ -269,6 +271,7 @@ def print_status(sweep: Sweep) -> None:
             f"{fraction:.0%}: {line}" if groups else "no trials",
             make_group_table(groups),
             *([failures] if failures else []),
+            *([UNCHECKED] if groups else []),
             *([STOPPED] if is_abandoned(sweep, groups) else []),
         ]
     )

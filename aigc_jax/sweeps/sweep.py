@@ -19,14 +19,14 @@ from aigc_jax.training.config import (
     to_json_dict,
 )
 from aigc_jax.training.config_identity import differing_identity_leaves, hash_identity
-from aigc_jax.training.run_dir import INTERRUPTED, RunDir, read_row_digests
+from aigc_jax.training.run_dir import INTERRUPTED, RESUMABLE, RunDir, read_row_digests
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.files import require_local_path, suggest_sibling
 from aigc_jax.utils.locks import exclusive_lock, is_locked
 
-DAMAGED = "failed: damaged"  # of a trial whose rows cannot be read
+DAMAGED = "failed: damaged"  # of a trial whose config or rows cannot be read
 
 
 class Group:
@@ -314,7 +314,7 @@ class Sweep:
                 | (
                     dict(status=DAMAGED, failure=damage[name])
                     if name in damage
-                    else self._status(name, statuses[name])
+                    else self._status(name, statuses[name], rows[name])
                 )
                 for name in trials
             ],
@@ -332,16 +332,19 @@ class Sweep:
         for name in trials:
             rows[name] = []
             try:
+                self.trial_dir(name).read_json("config.json")
                 if name not in errors:
                     rows[name] = self.trial_dir(name).read_rows()
             except UserError as e:
                 errors[name] = e
         return rows, {name: str(e) for name, e in errors.items()}
 
-    def _status(self, name: str, status: str) -> dict:
-        """Return the `status` column of a trial, and `failure`, where a failed trial
-        has one: "d_loss at step 12".
+    def _status(self, name: str, status: str, rows: list[dict]) -> dict:
+        """Return the `status` column of a trial, and `failure`: "d_loss at step 12" of
+        a diverged trial, "at step 8 of 16" of an interrupted one.
         """
+        if status in RESUMABLE:
+            return dict(status=status, failure=self.trial_dir(name).describe_step(rows))
         stored = self.trial_dir(name).read_status()
         if "metric" not in stored:
             return dict(status=status)

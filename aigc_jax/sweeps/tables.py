@@ -23,6 +23,7 @@ from aigc_jax.sweeps.presentation import (
     shorten_keys,
 )
 from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
+from aigc_jax.training.run_dir import RESUMABLE
 from aigc_jax.utils.errors import format_suggestion, join_names, mark_argument, require
 from aigc_jax.utils.quantities import format_count, format_number
 
@@ -301,11 +302,12 @@ def describe_missing_trials(
     rows = [row for row in results.rows if not metric_name or row.get(metric_name) is not None]
     last, out = last_rows(rows, split), []
     statuses = Counter(trial["status"] for trial in trials)
-    if set(statuses) - {"done"}:
+    if set(statuses) - {"done"} and not (len(statuses) == 1 and set(statuses) <= {*RESUMABLE}):
         out.append(
             f"{format_trials(len(trials))}: "
             f"{', '.join(f'{n:,} {status}' for status, n in statuses.items())}."
         )
+    out += describe_resumable_trials(results)
     groups = group_trials_by_values(trials, results.varied).values()
     ended = [name for names in groups for name in select_comparable_trials(results, last, names)]
     ended = ended if shown is None else list(shown)
@@ -313,7 +315,9 @@ def describe_missing_trials(
     absent = sum(t["trial"] not in last and not t["status"].startswith("failed") for t in trials)
     shorter = len(trials) - failed - absent - len(ended)
     lacking = f"a value of {split}/{metric_name}" if metric_name else f"a row of the {split} split"
-    without = [f"{format_trials(failed)} that failed"] * bool(failed)
+    damaged = [trial for trial in trials if trial["status"] == "failed: damaged"]
+    why = "failed" + f" or {'is' if failed == 1 else 'are'} damaged" * bool(damaged)
+    without = [f"{format_trials(failed)} that {why}"] * bool(failed)
     without += [f"{format_trials(absent)} without {lacking}"] * bool(absent)
     without += [f"{format_trials(shorter)} that ended before the others of the line"] * bool(
         shorter
@@ -330,6 +334,30 @@ def describe_missing_trials(
             f"{', '.join(f'{step:,} ({format_trials(n)})' for step, n in sorted(steps.items()))}."
         )
     return out
+
+
+def describe_resumable_trials(results: Results) -> list[str]:  # notes
+    """Return a note for each status of trials that the same command resumes, with the
+    steps of their last rows.
+    """
+    out = []
+    for status in RESUMABLE:
+        found = [trial for trial in results.trials if trial["status"] == status]
+        if found:
+            count = f"{len(found):,} of {format_count(len(results.trials), results.noun)}"
+            steps = join_names(dict.fromkeys(t["failure"] for t in found if "failure" in t), MOST)
+            is_one = len(found) == 1
+            out.append(
+                f"{count} {'is' if is_one else 'are'} {status}{', ' * bool(steps)}{steps}; "
+                f"{format_resumption(results, 'it' if is_one else 'them')}."
+            )
+    return out
+
+
+def format_resumption(results: Results, what: str = "it") -> str:
+    """Return how interrupted trials or runs are resumed."""
+    verb = "train" if results.noun == "run" else "sweep"
+    return f"the same {verb} command resumes {what}"
 
 
 def format_trials(count: int) -> str:  # "2 trials"

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,6 +16,7 @@ from aigc_jax.utils.files import require_local_path, suggest_sibling
 from aigc_jax.utils.locks import LOCK, is_held, lock_new_file
 
 INTERRUPTED = "interrupted"  # by the end of its process: the same command resumes it
+RESUMABLE = (INTERRUPTED, "preempted")
 RUN_FOLDERS = ("checkpoints", "samples", "sampled", "tensorboard", "wandb", "assets")
 RUN_FILES = (
     "config.json",
@@ -115,6 +117,14 @@ class RunDir:
             status = "without a readable STATUS.json" if has_begun else "waiting"
         return status
 
+    def describe_step(self, rows: Sequence[dict[str, Any]]) -> str:  # "at step 8 of 16"
+        """Return the step of the last of its rows, and the steps of the complete run,
+        if they are known.
+        """
+        steps = (documents.peek(self / "config.json") or {}).get("config", {}).get("steps")
+        step = f"at step {rows[-1]['step'] if rows else 0:,}"
+        return f"{step} of {steps:,}" if isinstance(steps, int) else step
+
     def write_status(self, status: str, step: int, **more: Any) -> None:
         """Write STATUS.json: a status, its step, and further values."""
         self.write_json("STATUS.json", dict(status=status, step=step, **more))
@@ -149,8 +159,12 @@ class RunDir:
         path = self / "rows.jsonl"
         if not saved_digest or not saved_digest["bytes"]:
             return
-        raw = documents.read_bytes(path) or b""
-        remedy = documents.FILES["rows.jsonl"].remedy
+        raw, remedy = documents.read_bytes(path), documents.find_remedy(path)
+        if raw is None:
+            missing = path if self.path.exists() else self.path
+            raise UserError(
+                f"{missing} is missing, which had rows at the last checkpoint; {remedy}"
+            )
         require(
             len(raw) >= saved_digest["bytes"],
             f"{path} is damaged: the file has {len(raw):,} of the {saved_digest['bytes']:,} "

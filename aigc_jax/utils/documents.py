@@ -44,10 +44,12 @@ BEST = ({"step": int, "value": NUMBER}, None)
 FAILED = ({"step": int, "metric": str, "before?": {"step": int, ...: NUMBER}}, None)
 ROWS = {"bytes": int, "sha256": str}
 
+RESTORE = "restore it from a copy, or restart:"
 COPY = (
-    f"restore it from a copy, or restart: {format_command('train', config='FILE', restart=True)}, "
+    f"{RESTORE} {format_command('train', config='FILE', restart=True)}, "
     f"in a sweep {format_command('sweep', restart=True)}"
 )
+SWEEP_COPY = f"{RESTORE} {format_command('sweep ...', restart=True)}"
 HARMLESS = "delete the file: aigc_jax rewrites it"
 
 # File name, or kind of file where names are not constant -> its declaration.
@@ -176,10 +178,10 @@ def read(path: Path, kind: str = "") -> dict | None:  # None if missing
         check_json_shape(value, file.shape, "it")
     except RecursionError:
         raise UserError(
-            f"{path} is damaged: it is nested too deeply{_format_remedy(file)}"
+            f"{path} is damaged: it is nested too deeply{_format_remedy(path, kind)}"
         ) from None
     except DamageError as e:
-        raise UserError(f"{path} is damaged: it {e}{_format_remedy(file)}") from None
+        raise UserError(f"{path} is damaged: it {e}{_format_remedy(path, kind)}") from None
     return value
 
 
@@ -259,7 +261,7 @@ def read_lines(
             rows.append(parse_line(line, kind))
         except ValueError as e:
             if not skip_invalid:
-                advice = _format_remedy(FILES[kind])
+                advice = _format_remedy(path, kind)
                 raise UserError(f"{path} is damaged: line {number} {e}{advice}") from None
     return rows
 
@@ -318,9 +320,26 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _format_remedy(file: File) -> str:
+def find_remedy(path: Path, kind: str = "") -> str:
+    """Return the remedy for a damaged file: in a sweep the restart of the sweep.
+
+    Args:
+      path: the file.
+      kind: a key of FILES; the file's name by default.
+    """
+    remedy = FILES[kind or path.name].remedy
+    return SWEEP_COPY if remedy == COPY and is_in_sweep(path.parent) else remedy
+
+
+def is_in_sweep(folder: Path) -> bool:
+    """Return whether a directory is a trial, a group or a rung of a sweep."""
+    return any((parent / "sweep.json").is_file() for parent in folder.absolute().parents[1:3])
+
+
+def _format_remedy(path: Path, kind: str) -> str:
     """Return the end of an error message: the remedy for a damaged file."""
-    return f"; {file.remedy}" if file.remedy else ""
+    remedy = find_remedy(path, kind)
+    return f"; {remedy}" if remedy else ""
 
 
 def _check_version(path: Path, value: dict) -> None:

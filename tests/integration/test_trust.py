@@ -61,7 +61,7 @@ def test_checkpoint_metadata_stores_length_and_sha256_of_rows(finished):
             lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(True)[1:])),
             "the file has .* of the .* bytes of rows",
         ),
-        (lambda path: path.unlink(), "the file has 0 of the"),
+        (lambda path: path.write_bytes(b""), "the file has 0 of the"),
     ],
 )
 def test_changed_or_missing_rows_are_refused_as_damage(run, damage, words):
@@ -72,6 +72,12 @@ def test_changed_or_missing_rows_are_refused_as_damage(run, damage, words):
             match=f"rows.jsonl is damaged: {words}.*; restore it from a copy, or restart",
         ):
             use()
+
+
+def test_missing_rows_are_said_to_be_missing(run):
+    (run / "rows.jsonl").unlink()
+    with pytest.raises(UserError, match=r"rows.jsonl is missing.*; restore it.* train --config"):
+        RunDir(run).read_rows()
 
 
 def test_changed_config_json_is_refused_as_damage(run):

@@ -200,16 +200,16 @@ def test_missing_and_unfinished_trials_are_counted(tmp_path, monkeypatch):
     assert cells[1:] == [["0.001", "2 of 3", "**2 (1)**"], ["0.01", "1 of 3, 1 diverged", "7"]]
     assert notes == [
         "6 trials: 3 done, 1 interrupted, 1 failed: diverged, 1 waiting.",
+        "1 of 6 trials is interrupted, at step 8; the same sweep command resumes it.",
         "Means are over 3 of 6 trials, leaving out 1 trial that failed, 2 trials without a "
         "row of the test split.",
         f"Diverged: {sweep.read_sweep_json()['trials'][4]['id']}.",
     ]
     text, figure = notes_drawn(sweep, monkeypatch)
     assert text == (
-        "6 trials: 3 done, 1 interrupted, 1 failed: diverged, 1 waiting. Means are over 3 of 6 "
-        "trials, leaving out "
-        "1 trial that failed, 1 trial without a value of valid/neg_elbo, 1 trial that ended "
-        "before the others of the line."
+        f"{notes[0]} {notes[1]} Means are over 3 of 6 trials, leaving out 1 trial that failed, "
+        "1 trial without a value of valid/neg_elbo, 1 trial that ended before the others of the "
+        "line."
     )
     (axes,) = figure.axes
     labels = axes.get_legend_handles_labels()[1]

@@ -27,7 +27,7 @@ from aigc_jax.sweeps.evidence import (
 )
 from aigc_jax.sweeps.experiment import Experiment, find_base_config, read_question
 from aigc_jax.sweeps.pages.commands import Origin, read_run_origin
-from aigc_jax.sweeps.pages.records import TrialRecord, make_record, update_records
+from aigc_jax.sweeps.pages.records import TrialRecord, describe_record, make_record, update_records
 from aigc_jax.sweeps.presentation import PLAIN, Presentation
 from aigc_jax.sweeps.request_json import check_experiment
 from aigc_jax.sweeps.sweep import Sweep
@@ -100,11 +100,13 @@ def collect_runs(
         for (name, _, config, _), values in zip(pairs, name_values(names, flat, keys), strict=True)
     ]
     rows = [own | row for own, run in zip(known, runs, strict=True) for row in run.read_rows()]
-    trials = [own | dict(status=r.status) for own, r in zip(known, records, strict=True)]
+    trials = [own | describe_record(r) for own, r in zip(known, records, strict=True)]
     varied = [key for key in known[0] if key not in ("trial", "seed")]
     best = str(flat[0].get("best_metric", ""))
     mode = str(flat[0].get("best_mode", "min"))
     results = Results(rows, trials, varied, best, mode=mode, view=view)
+    is_trials = all(documents.is_in_sweep(run.path) for run in runs)
+    results = results._replace(noun="trial" if is_trials else "run")
     results = results._replace(metric=choose_metric(results, metric, ""))
     records = update_records(records, results)
     return Collection(

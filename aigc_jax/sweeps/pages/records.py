@@ -5,7 +5,8 @@ from typing import Any
 
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.pages.commands import Origin
-from aigc_jax.training.run_dir import RunDir
+from aigc_jax.sweeps.tables import format_resumption
+from aigc_jax.training.run_dir import RESUMABLE, RunDir
 from aigc_jax.utils import documents
 
 
@@ -54,6 +55,21 @@ def make_record(
     )
 
 
+def describe_record(record: TrialRecord) -> dict[str, str]:  # columns of a trial
+    """Return the status of a run, and the step at which it was interrupted."""
+    if record.run is None or record.status not in RESUMABLE:
+        return dict(status=record.status)
+    step = record.run.describe_step(record.run.read_rows())
+    return dict(status=record.status, failure=step)
+
+
+def explain(trial: dict[str, Any], results: Results) -> str:  # "" without a reason
+    """Return the failure of a trial, or where it was interrupted and how it resumes."""
+    failure = str(trial.get("failure", ""))
+    is_resumable = failure and trial["status"] in RESUMABLE
+    return f"{failure}; {format_resumption(results)}" if is_resumable else failure
+
+
 def update_records(records: list[TrialRecord], results: Results) -> list[TrialRecord]:
     """Return the records with the statuses of the results, and as the step of an
     unfinished trial that of its last row.
@@ -66,7 +82,7 @@ def update_records(records: list[TrialRecord], results: Results) -> list[TrialRe
             step=record.step
             if trial["status"].startswith("failed: d")
             else last.get(record.name, record.step),
-            reason=record.reason or str(trial.get("failure", "")),
+            reason=record.reason or explain(trial, results),
         )
         for record, trial in zip(records, results.trials, strict=True)
     ]

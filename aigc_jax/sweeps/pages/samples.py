@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aigc_jax.data.decoding import format_no_image
 from aigc_jax.training.run_dir import RunDir
 from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.files import open_regular_file
@@ -26,6 +27,7 @@ MOST_IMAGES = 240
 MOST_STEPS = 12  # of a slider, where the images are many
 MOST_LETTERS = 6_000  # of one text
 MOST_FILES = 5_000  # of a directory
+THUMBNAILED = ("PNG", "JPEG", "WEBP")  # formats of images in the page
 MOST_REFUSED = 20  # images that are not opened and have a note of their own
 SIDES = (720, 480, 320, 224, 160, 112)  # pixels of a thumbnail, the largest first
 LEAST_BYTES = 0.08  # of a pixel of a lossy image; larger thumbnails are not tried
@@ -130,11 +132,16 @@ def make_thumbnails(files: list[SampleFile], notes: list[str]) -> list[tuple[Sam
     """Return images as data URIs, each within its share of IMAGE_BYTES. Unreadable
     images are left out, with a note.
     """
+    from PIL import UnidentifiedImageError
+
     share, left = IMAGE_BYTES // max(1, len(files)), IMAGE_BYTES
     out, smaller, refused = [], 0, []
     for file in files:
         try:
             uri, is_smaller = encode_thumbnail(file.path, max(share, 1500))
+        except UnidentifiedImageError:
+            refused.append(describe_error(file.path, UserError(format_no_image(THUMBNAILED))))
+            continue
         except Exception as e:  # of an untrusted file: also errors of the decoder
             refused.append(describe_error(file.path, e))
             continue
@@ -167,7 +174,7 @@ def encode_thumbnail(path: Path, most_bytes: int) -> tuple[str, bool]:  # data U
         num_bytes = path.stat().st_size
         if num_bytes > MOST_FILE_BYTES:
             raise UserError(f"{num_bytes:,} bytes are too many")
-        with Image.open(f, formats=("PNG", "JPEG", "WEBP")) as image:
+        with Image.open(f, formats=THUMBNAILED) as image:
             width, height = image.size  # of the header: nothing is decoded yet
             if width * height > MOST_PIXELS:
                 raise UserError(f"{width:,} x {height:,} pixels are too many")
