@@ -180,7 +180,7 @@ def test_damaged_json_of_a_trial_leaves_the_others_intact(tmp_path):
     done("report", sweep.path)
     assert "8 done" in Page(sweep.path / "report.html").words
     code, out, _ = call("figure", f"--workdir={sweep.path}")
-    assert code == 0 and "1 without a readable STATUS.json" in out
+    assert code == 0 and "1 failed: damaged" in out
 
 
 def test_damaged_run_of_several_is_named_and_left_out(tmp_path):
