@@ -112,6 +112,8 @@ def save_separability(
     scores: np.ndarray,
     accuracy: float,
     origin: dict[str, str],
+    title: str = "",
+    *,
     num_shown: int = 16,
 ) -> None:  # images [2, K, H, W, C] and scores [2, K] of examples and samples
     """Write a figure of a linear classifier's separation of examples and samples: its
@@ -124,10 +126,12 @@ def save_separability(
       scores: scores [2, K] of examples and samples, positive if classified as example.
       accuracy: the accuracy of the classifier.
       origin: metadata of the file.
+      title: first line of the figure.
       num_shown: number of images per strip.
     """
-    figure = make_figure(9, 5.4)
+    figure = make_figure(9, 5.8)
     axes = figure.subplots(5, 1, height_ratios=(3.4, 1, 1, 1, 1))
+    figure.suptitle(title, fontsize=9, parse_math=False)
     low, high = np.quantile(scores, (0.001, 0.999))
     for name, values, colour in zip(
         ("examples", "samples"), scores, ("tab:blue", "tab:orange"), strict=True
@@ -140,15 +144,24 @@ def save_separability(
             color=colour,
         )
     axes[0].axvline(0, color="black", linewidth=0.8)
-    about = "50%: samples like examples; samples left, examples right"
+    axes[0].set_xlabel("score: below 0 classified as sample, above 0 as example", fontsize=8)
+    axes[0].set_ylabel("images", fontsize=8)
+    axes[0].tick_params(labelsize=8)
+    about = "50%: samples cannot be told from examples"
     axes[0].set_title(f"linear classifier, accuracy {accuracy:.1%} ({about})", fontsize=9)
     axes[0].legend(fontsize=8)
-    strips = {
-        "most confidently classified samples": image_sets[1, :num_shown],
-        "samples classified as examples": image_sets[1, ::-1][:num_shown],
-        "examples classified as samples": image_sets[0, :num_shown],
-        "most confidently classified examples": image_sets[0, ::-1][:num_shown],
-    }
+    strips = dict(
+        zip(
+            name_strips(scores),
+            (
+                image_sets[1, :num_shown],
+                image_sets[1, ::-1][:num_shown],
+                image_sets[0, :num_shown],
+                image_sets[0, ::-1][:num_shown],
+            ),
+            strict=True,
+        )
+    )
     for ax, (title, images) in zip(axes[1:], strips.items(), strict=True):
         pixels = make_image_grid(images, num_shown)
         ax.imshow(
@@ -157,6 +170,20 @@ def save_separability(
         ax.set_title(title, fontsize=8)
         ax.set_axis_off()
     save_figure(path, figure, origin)
+
+
+def name_strips(scores: np.ndarray) -> tuple[str, str, str, str]:  # of [2, K]
+    """Return the names of the strips of `save_separability`, with the numbers of
+    images that are classified wrongly, which may be fewer than a strip has.
+    """
+    num = f"{scores.shape[1]:,}"
+    fakes, reals = (scores[1] > 0).sum(), (scores[0] < 0).sum()
+    return (
+        "samples least like examples",
+        f"samples most like examples ({fakes:,} of {num} are classified as examples)",
+        f"examples most like samples ({reals:,} of {num} are classified as samples)",
+        "examples least like samples",
+    )
 
 
 COLOURS = {"train": "tab:orange", "valid": "tab:blue", "test": "tab:green"}
