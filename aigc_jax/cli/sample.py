@@ -212,7 +212,7 @@ def write_image_samples(run: "Run", args: Namespace) -> None:
 
 def save_image_samples(run: "Run", args: Namespace, out: Path) -> str:  # a note, or ""
     """Draw samples of images or points and write them to a .png or a .npy. Return a
-    note where a .png has more samples than asked for, to fill its rows.
+    note where a .png has more samples than --num, to fill its rows.
     """
     import numpy as np
 

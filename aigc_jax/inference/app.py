@@ -250,7 +250,7 @@ class PageFunctions:
         check_number("tokens", tokens, 1, MOST_TOKENS)
         seed = check_seed(seed)
         for name, value in sampling.items():
-            require_given(name, value, getattr(PLAIN, name))
+            require_number(name, value, getattr(PLAIN, name))
         choice = SamplingParams(**sampling)
         changed = {k: v for k, v in sampling.items() if v != getattr(PLAIN, k)}
         command = self.command(prompt=prompt, tokens=tokens, seed=seed, **changed)
@@ -279,14 +279,14 @@ def make_seed() -> int:
     return random.SystemRandom().randint(0, MOST_SEED)
 
 
-def require_given(name: str, value: Any, example: float) -> None:
+def require_number(name: str, value: Any, example: float) -> None:
     """Raise a UserError if the field of a number is empty."""
     require(value not in (None, ""), f"{name} is empty: a number is needed, such as {example}")
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, integer: bool = True) -> None:
     """Raise a UserError unless the value of a field is a number in [low, high]."""
-    require_given(name, value, max(low, 0))
+    require_number(name, value, max(low, 0))
     check_range(name, value, low, high, integer=integer)
 
 

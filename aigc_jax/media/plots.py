@@ -132,44 +132,39 @@ def save_separability(
     figure = make_figure(9, 5.8)
     axes = figure.subplots(5, 1, height_ratios=(3.4, 1, 1, 1, 1))
     figure.suptitle(title, fontsize=9, parse_math=False)
+    _draw_scores(axes[0], scores, accuracy)
+    reals, fakes = image_sets
+    shown = (fakes, fakes[::-1], reals, reals[::-1])
+    for ax, name, images in zip(axes[1:], name_strips(scores), shown, strict=True):
+        pixels = make_image_grid(images[:num_shown], num_shown)
+        ax.imshow(
+            pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255
+        )
+        ax.set_title(name, fontsize=8)
+        ax.set_axis_off()
+    save_figure(path, figure, origin)
+
+
+def _draw_scores(axes: Any, scores: np.ndarray, accuracy: float) -> None:
+    """Draw histograms of the scores [2, K] of `save_separability`."""
     low, high = np.quantile(scores, (0.001, 0.999))
     for name, values, colour in zip(
         ("examples", "samples"), scores, ("tab:blue", "tab:orange"), strict=True
     ):
-        axes[0].hist(
+        axes.hist(
             values,
             np.linspace(low, high, 81),
             alpha=0.6,
             label=f"{len(values):,} {name}",
             color=colour,
         )
-    axes[0].axvline(0, color="black", linewidth=0.8)
-    axes[0].set_xlabel("score: below 0 classified as sample, above 0 as example", fontsize=8)
-    axes[0].set_ylabel("images", fontsize=8)
-    axes[0].tick_params(labelsize=8)
-    about = "50%: samples cannot be told from examples"
-    axes[0].set_title(f"linear classifier, accuracy {accuracy:.1%} ({about})", fontsize=9)
-    axes[0].legend(fontsize=8)
-    strips = dict(
-        zip(
-            name_strips(scores),
-            (
-                image_sets[1, :num_shown],
-                image_sets[1, ::-1][:num_shown],
-                image_sets[0, :num_shown],
-                image_sets[0, ::-1][:num_shown],
-            ),
-            strict=True,
-        )
-    )
-    for ax, (title, images) in zip(axes[1:], strips.items(), strict=True):
-        pixels = make_image_grid(images, num_shown)
-        ax.imshow(
-            pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255
-        )
-        ax.set_title(title, fontsize=8)
-        ax.set_axis_off()
-    save_figure(path, figure, origin)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("score: below 0 classified as sample, above 0 as example", fontsize=8)
+    axes.set_ylabel("images", fontsize=8)
+    axes.tick_params(labelsize=8)
+    about = "50%: samples like examples"
+    axes.set_title(f"linear classifier, accuracy {accuracy:.1%} ({about})", fontsize=9)
+    axes.legend(fontsize=8)
 
 
 def name_strips(scores: np.ndarray) -> tuple[str, str, str, str]:  # of [2, K]
