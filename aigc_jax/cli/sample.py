@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aigc_jax.cli.sample_checks import check_drawable
 from aigc_jax.cli.sample_text import write_generated_text, write_text_samples
 from aigc_jax.utils.errors import require
-from aigc_jax.utils.terminal import print_text
+from aigc_jax.utils.terminal import print_text, print_warning
 
 # Flags of text generation from a prompt, with defaults; no other sampler reads them.
 WRITING = dict(
@@ -47,7 +47,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--num",
         type=int,
         metavar="N",
-        help="number of samples (default: 64, or the number of samples in one figure)",
+        help="number of samples (default: 64, or the number of samples in one figure); a sheet "
+        "of named columns is filled up to full rows",
     )
     parser.add_argument(
         "--out",
@@ -60,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--what",
         metavar="NAME",
         help="the sampler of the method (default: prior; a VAE has reconstruction, interpolation, "
-        "traversal, manifold, latents, log_likelihood; a GAN has "
+        "traversal, manifold (of two latents), latents, log_likelihood; a GAN has "
         "interpolation); neighbours: samples with their nearest training examples; "
         "separability: test examples and samples, ranked by a classifier of one against the other",
     )
@@ -203,16 +204,20 @@ def write_image_samples(run: "Run", args: Namespace) -> None:
     check_drawable(run, args, out)
     if not args.out:
         make_output_directory(out.parent)
-    save_image_samples(run, args, out)
+    note = save_image_samples(run, args, out)
+    if note:
+        print_warning(note)
     print_text(out)
 
 
-def save_image_samples(run: "Run", args: Namespace, out: Path) -> None:
-    """Draw samples of images or points and write them to a .png or a .npy."""
+def save_image_samples(run: "Run", args: Namespace, out: Path) -> str:  # a note, or ""
+    """Draw samples of images or points and write them to a .png or a .npy. Return a
+    note where a .png has more samples than --num, to fill its rows.
+    """
     import numpy as np
 
     from aigc_jax.inference import conditioning
-    from aigc_jax.inference.sheets import Request, draw_sheet
+    from aigc_jax.inference.sheets import Request, draw_sheet, fill_rows
     from aigc_jax.media.provenance_marks import describe_origin
     from aigc_jax.utils.disk import convert_disk_errors
 
@@ -225,6 +230,7 @@ def save_image_samples(run: "Run", args: Namespace, out: Path) -> None:
         conditioning.parse_latents(args.latent),
         conditioning.read_image(args.input, run.spec) if args.input else None,
     )
+    request, note = (request, "") if out.suffix == ".npy" else fill_rows(run, request)
     run.inception = args.inception
     sheet = draw_sheet(run, request)
     origin = describe_origin(run.stored["hash"], run.checkpoint_hash(), run.step, args.seed)
@@ -233,6 +239,7 @@ def save_image_samples(run: "Run", args: Namespace, out: Path) -> None:
             np.save(out, sheet.samples)
         else:
             sheet.save(out, origin)
+    return note
 
 
 def default_output_path(run: "Run", args: Namespace) -> Path:

@@ -20,6 +20,11 @@ def check_drawable(run: "Run", args: Namespace, out: Path) -> None:
     )
     samplers = run.programs.method.samplers
     of_prior = ("neighbours", "separability") if "prior" in samplers else ()
+    require(
+        args.what != "manifold" or "manifold" in samplers or "traversal" not in samplers,
+        "--what=manifold needs two latents, config.latent_dims = (2,), and the run has "
+        f"{run.config.get('latent_dims')}",
+    )
     choose(dict.fromkeys((*samplers, *of_prior)), args.what, "what")
     check_split_is_read(run, args, of_prior)
     check_settings(args, list(samplers))

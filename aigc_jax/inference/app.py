@@ -7,6 +7,7 @@ it again, and images are written by that command's own code.
 import functools
 import itertools
 import random
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,7 +45,6 @@ class Output(NamedTuple):
     value: Any  # path of an image, a text, or {class: probability}
     command: str  # "" without one
     notes: Sequence[str] = ()
-    is_figure: bool = False  # whether the image is a figure, not a sheet of samples
 
 
 class PageFunctions:
@@ -54,7 +54,8 @@ class PageFunctions:
       run: the run.
       program: words that start the command line, such as "aigc".
       flags: flags of all commands: workdir, and checkpoint where it is not the latest.
-      save_images: ({flag: value}, file) -> writes what `aigc sample` writes.
+      save_images: ({flag: value}, file) -> writes what `aigc sample` writes, and
+        returns its note, or "".
       draw_texts: {flag: value} -> the text that `aigc sample` prints.
       folder: directory of the images, which the caller removes.
     """
@@ -64,7 +65,7 @@ class PageFunctions:
         run: Any,
         program: str,
         flags: dict[str, Any],
-        save_images: Callable[[dict[str, Any], Path], None],
+        save_images: Callable[[dict[str, Any], Path], str],
         draw_texts: Callable[[dict[str, Any]], str],
         folder: Path,
     ) -> None:
@@ -132,11 +133,11 @@ class PageFunctions:
     def make_image(self, what: str, flags: dict[str, Any], command: str) -> Output:
         """Write the image of these flags to a new file of the folder."""
         path = self.folder / f"{what}-{next(self._numbers)}.png"
-        self.save_images(flags | dict(what=what), path)
+        note = self.save_images(flags | dict(what=what), path)
         (self.folder / f"{what}-{int(path.stem.rpartition('-')[2]) - 50}.png").unlink(True)
-        return Output(path, command, is_figure=bool(self.samplers[what].figure))
+        return Output(path, command, [note] if note else ())
 
-    def latent_values(self, what: str, seed: int, label: int | None = None) -> list[float]:
+    def latent_values(self, what: str, seed: int | str, label: int | None = None) -> list[float]:
         """Return the first NUM_SLIDERS latents of a seed's first sample as positions of
         sliders; [] of a sampler without latents.
         """
@@ -149,7 +150,7 @@ class PageFunctions:
         self,
         what: str,
         num: int,
-        seed: int,
+        seed: int | str,
         label: int | None = None,
         split: str = "test",
         sliders: Sequence[float] = (),
@@ -166,13 +167,16 @@ class PageFunctions:
           sliders: positions of the sliders; those at `latent_values` are not set.
           other_latents: further latents, as `conditioning.parse_latents` reads them.
         """
-        check_range("num", num, 1, MOST_SAMPLES, integer=True)
+        check_number("num", num, 1, MOST_SAMPLES)
         label = label if self.samplers[what].classes else None
         positions = self.latent_values(what, seed, label)
         latents: dict[int, float] = {}
         if positions:
             moved = enumerate(zip(sliders, positions, strict=False))
-            latents = {i: float(value) for i, (value, drawn) in moved if value != drawn}
+            latents = {i: value for i, (value, drawn) in moved if value != drawn}
+            for value in latents.values():
+                most = conditioning.MOST_LATENT
+                check_number("latent", value, -most, most, integer=False)
             latents |= conditioning.parse_latents(other_latents)
         flags = dict(num=num, seed=check_seed(seed), latent=conditioning.format_latents(latents))
         flags |= {"class": label, "split": split if self.samplers[what].conditioned else None}
@@ -195,7 +199,7 @@ class PageFunctions:
         return out
 
     def draw_from_upload(
-        self, what: str, path: str, seed: int, label: int | None = None, name: str = ""
+        self, what: str, path: str, seed: int | str, label: int | None = None, name: str = ""
     ) -> Output:
         """Draw what a sampler makes of an uploaded image. The command names the file in
         the user's directory, not its copy, which ends with the page.
@@ -223,15 +227,17 @@ class PageFunctions:
 
     # -- texts
 
-    def draw_texts(self, what: str, num: int, seed: int, split: str = "test") -> Output:
+    def draw_texts(self, what: str, num: int, seed: int | str, split: str = "test") -> Output:
         """Return the texts of a sampler as `aigc sample` prints them."""
-        check_range("num", num, 1, MOST_TEXTS, integer=True)
+        check_number("num", num, 1, MOST_TEXTS)
         flags = dict(what=what, num=num, seed=check_seed(seed))
         if self.samplers[what].conditioned:
             flags["split"] = split
         return Output(escape_controls(self._draw_texts(flags)), self.command(**flags))
 
-    def stream_text(self, prompt: str, tokens: int, seed: int, **sampling: Any) -> Iterator[Output]:
+    def stream_text(
+        self, prompt: str, tokens: int, seed: int | str, **sampling: Any
+    ) -> Iterator[Output]:
         """Yield the prompt with its growing continuation, as a terminal shows it.
 
         Args:
@@ -241,10 +247,13 @@ class PageFunctions:
           **sampling: fields of `SamplingParams`.
         """
         prompt = check_prompt(prompt)
-        check_range("tokens", tokens, 1, MOST_TOKENS, integer=True)
+        check_number("tokens", tokens, 1, MOST_TOKENS)
+        seed = check_seed(seed)
+        for name, value in sampling.items():
+            require_number(name, value, getattr(PLAIN, name))
         choice = SamplingParams(**sampling)
         changed = {k: v for k, v in sampling.items() if v != getattr(PLAIN, k)}
-        command = self.command(prompt=prompt, tokens=tokens, seed=check_seed(seed), **changed)
+        command = self.command(prompt=prompt, tokens=tokens, seed=seed, **changed)
         notes: list[str] = []
         text = generation.format_prompt(self.run, prompt)
         pieces = generation.stream_continuations(
@@ -270,9 +279,26 @@ def make_seed() -> int:
     return random.SystemRandom().randint(0, MOST_SEED)
 
 
+def require_number(name: str, value: Any, example: float) -> None:
+    """Raise a UserError if the field of a number is empty."""
+    require(value not in (None, ""), f"{name} is empty: a number is needed, such as {example}")
+
+
+def check_number(name: str, value: Any, low: float, high: float, *, integer: bool = True) -> None:
+    """Raise a UserError unless the value of a field is a number in [low, high]."""
+    require_number(name, value, max(low, 0))
+    check_range(name, value, low, high, integer=integer)
+
+
 def check_seed(seed: Any) -> int:
-    """Return a valid seed, or raise a UserError."""
-    check_range("seed", seed, 0, generation.SEEDS - 1, integer=True)
+    """Return the seed of a number or of a field's text, or raise a UserError, which
+    quotes the text as it is.
+    """
+    if isinstance(seed, str):
+        seed = seed.strip()
+        if re.fullmatch("[0-9]{1,20}", seed) and int(seed) < generation.SEEDS:
+            seed = int(seed)
+    check_number("seed", seed, 0, generation.SEEDS - 1)
     return seed
 
 

@@ -18,7 +18,7 @@ STYLE = """
 .samples img {
   width: 100% !important; height: 100% !important; object-fit: contain !important;
 }
-.samples:not(.figure) img { image-rendering: pixelated; }
+.pixels img { image-rendering: pixelated; }
 .command textarea { font-family: ui-monospace, monospace; font-size: .9em; }
 .small { align-self: center; }
 @media (max-width: 760px) {
@@ -89,7 +89,7 @@ class Page(TextTabs):
                 )
                 count = 2 * classes if 0 < classes <= 32 else 16  # full rows of the grid
                 most_samples = app.MOST_SAMPLES
-                num = gr.Slider(1, most_samples, value=count, step=1, label="Number of samples")
+                num = self.add_slider(1, most_samples, count, "Number of samples", step=1)
                 seed, button = self.add_seed()
                 latents, sliders, other, reset = self.add_latents(first, most)
             with gr.Column(scale=3, min_width=300, elem_classes="outputs first"):
@@ -138,12 +138,12 @@ class Page(TextTabs):
             )
             reach = app.SLIDER_REACH
             sliders = [
-                gr.Slider(-reach, reach, value=value, step=0.01, label=f"Latent {i}", buttons=[])
+                self.add_slider(-reach, reach, value, f"Latent {i}", step=0.01, buttons=[])
                 for i, value in enumerate(positions)
             ]
             other = gr.Textbox(
                 label=f"Other latents, 0 to {max(most - 1, 0)}",
-                placeholder="12:1.5,13:-0.2",
+                placeholder=f"{max(most - 2, 0)}:1.5,{max(most - 1, 1)}:-0.2",
                 visible=most > len(positions),
                 max_length=2000,
             )
@@ -198,7 +198,7 @@ class Page(TextTabs):
                 file = self.add_file(f"An image of at most {most} MB")
                 binarized = functions.run.config.get("binarize") == "dynamic"
                 gr.Markdown("The model's input" + ", before it is binarized" * binarized)
-                preview = self.add_image("The model's input", height=180)
+                preview = self.add_image("The model's input", 180, "pixels")
                 what = gr.Dropdown(
                     samplers, value=samplers[0], label="Sampler", visible=len(samplers) > 1
                 )

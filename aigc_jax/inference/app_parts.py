@@ -35,9 +35,18 @@ class PageParts:
         """Add the seed and the button that draws another one."""
         gr = self.gr
         with gr.Row():
-            seed = gr.Number(0, label="Seed", min_width=100, scale=2)
+            # A text: a number of many digits would be rounded before it is refused.
+            seed = gr.Textbox("0", label="Seed", max_length=40, min_width=100, scale=2)
             button = gr.Button("New seed", size="md", min_width=100, scale=1, elem_classes="small")
         return seed, button
+
+    def add_slider(self, low: float, high: float, value: float, label: str, **more: Any) -> Any:
+        """Add a slider. A number beside it that is typed is checked by the functions
+        of the page: Gradio's own check ends in an error of the server.
+        """
+        slider = self.gr.Slider(low, high, value=value, label=label, **more)
+        slider.preprocess = lambda payload: payload
+        return slider
 
     def add_file(self, about: str) -> Any:
         """Add the place of an uploaded file, whose value is (its path here, its name in
@@ -53,8 +62,10 @@ class PageParts:
         """Add the place of refusals and notes, which is hidden without one."""
         return self.gr.HTML(visible=False, elem_classes="message")
 
-    def add_image(self, about: str, height: int = 360) -> Any:
-        """Add the place of an image."""
+    def add_image(self, about: str, height: int = 360, kind: str = "samples") -> Any:
+        """Add the place of an image: of the kind "pixels", they are shown as squares;
+        text is legible only where they are smoothed.
+        """
         return self.gr.Image(
             label=about,
             show_label=False,
@@ -64,7 +75,7 @@ class PageParts:
             format="png",
             height=height,
             buttons=["download", "fullscreen"],
-            elem_classes="samples",
+            elem_classes=["samples", *[kind] * (kind != "samples")],
         )
 
     def add_command(self) -> Any:
@@ -88,11 +99,7 @@ class PageParts:
 
     def show(self, output: Output) -> tuple[Any, str, Any]:
         """Return the updates of an output, its command and the message."""
-        value = output.value
-        if isinstance(value, Path):  # pixels of images are shown as squares
-            kinds = ["samples", *["figure"] * output.is_figure]
-            value = self.gr.update(value=value, elem_classes=kinds)
-        return value, output.command, self.message(" ".join(output.notes))
+        return output.value, output.command, self.message(" ".join(output.notes))
 
     def message(self, text: str) -> Any:
         """Return the update of the message; "" hides it."""

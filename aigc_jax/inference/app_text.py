@@ -55,7 +55,7 @@ class TextTabs(PageParts):
                     label="Prompt", lines=3, max_length=app.MOST_PROMPT,
                     placeholder="empty: the start of a text",
                 )  # fmt: skip
-                tokens = gr.Slider(1, app.MOST_TOKENS, value=256, step=1, label="tokens")
+                tokens = self.add_slider(1, app.MOST_TOKENS, 256, "tokens", step=1)
                 sampling = [self.add_sampling_parameter(name) for name in PLAIN._fields]
                 seed, button = self.add_seed()
                 with gr.Row():
@@ -81,7 +81,7 @@ class TextTabs(PageParts):
         about = dict(label=name, info=self.hints.get(name, ""))
         if name in app.SLIDERS:
             low, high = app.SLIDERS[name]
-            return gr.Slider(low, high, value=usual, step=0.01, **about)
+            return self.add_slider(low, high, usual, step=0.01, **about)
         return gr.Number(usual, **about)
 
     def begin_text(
@@ -149,7 +149,7 @@ class TextTabs(PageParts):
             with gr.Column(scale=2, min_width=300):
                 what = gr.Dropdown(samplers, value=samplers[0], label="Sampler")
                 split = gr.Dropdown(SPLITS, value="test", label="Split of the examples")
-                num = gr.Slider(1, app.MOST_TEXTS, value=4, step=1, label="Number of texts")
+                num = self.add_slider(1, app.MOST_TEXTS, 4, "Number of texts", step=1)
                 seed, button = self.add_seed()
                 start = gr.Button("Draw", variant="primary")
             with gr.Column(scale=3, min_width=300, elem_classes="outputs"):

@@ -12,7 +12,7 @@ import numpy as np
 
 from aigc_jax.core.method import GridLabels
 from aigc_jax.data.order import permute_fixed
-from aigc_jax.inference import conditioning
+from aigc_jax.inference import conditioning, generation
 from aigc_jax.media import latent_plots, plots, sample_files
 from aigc_jax.media.sheets import Annotations
 from aigc_jax.metrics.two_sample_test import sign_accuracy
@@ -50,6 +50,20 @@ def draw_sheet(run: "Run", request: Request) -> Sheet:
         return VIEWS[request.what](run, request)
     figure = run.programs.method.samplers[request.what].figure
     return FIGURES.get(figure, draw_images)(run, request)
+
+
+def fill_rows(run: "Run", request: Request) -> tuple[Request, str]:  # and a note, or ""
+    """Return the request with its number of samples rounded up to full rows of the
+    sampler's grid, and a note where this changes it.
+    """
+    num, columns = request.num, run.grid_columns(request.what)
+    if num is None or columns is None or request.label is not None:
+        return request, ""
+    full = -(-num // columns) * columns
+    if full == num or not 0 < num <= generation.MOST:  # `Run.draw` refuses the latter
+        return request, ""
+    note = f"{request.what} is drawn in rows of {columns}: {full:,} samples"
+    return request._replace(num=full), note
 
 
 def make_title(run: "Run", request: Request, split: str = "") -> str:
@@ -122,12 +136,12 @@ def draw_neighbours(run: "Run", request: Request) -> Sheet:
 
 def draw_separability(run: "Run", request: Request) -> Sheet:
     """Draw examples and samples in the order of a classifier's scores."""
-    samples, scores = run.sort_by_separability(
-        request.num, request.seed, request.label, request.split or "test"
-    )
+    split = request.split or "test"
+    samples, scores = run.sort_by_separability(request.num, request.seed, request.label, split)
+    title = make_title(run, request, split)
 
     def save(path: Path, origin: dict[str, str]) -> None:
-        plots.save_separability(path, samples, scores, sign_accuracy(scores), origin)
+        plots.save_separability(path, samples, scores, sign_accuracy(scores), origin, title)
 
     return Sheet(samples, save)
 

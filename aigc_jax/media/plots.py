@@ -112,6 +112,8 @@ def save_separability(
     scores: np.ndarray,
     accuracy: float,
     origin: dict[str, str],
+    title: str = "",
+    *,
     num_shown: int = 16,
 ) -> None:  # images [2, K, H, W, C] and scores [2, K] of examples and samples
     """Write a figure of a linear classifier's separation of examples and samples: its
@@ -124,39 +126,59 @@ def save_separability(
       scores: scores [2, K] of examples and samples, positive if classified as example.
       accuracy: the accuracy of the classifier.
       origin: metadata of the file.
+      title: first line of the figure.
       num_shown: number of images per strip.
     """
-    figure = make_figure(9, 5.4)
+    figure = make_figure(9, 5.8)
     axes = figure.subplots(5, 1, height_ratios=(3.4, 1, 1, 1, 1))
+    figure.suptitle(title, fontsize=9, parse_math=False)
+    _draw_scores(axes[0], scores, accuracy)
+    reals, fakes = image_sets
+    shown = (fakes, fakes[::-1], reals, reals[::-1])
+    for ax, name, images in zip(axes[1:], name_strips(scores), shown, strict=True):
+        pixels = make_image_grid(images[:num_shown], num_shown)
+        ax.imshow(
+            pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255
+        )
+        ax.set_title(name, fontsize=8)
+        ax.set_axis_off()
+    save_figure(path, figure, origin)
+
+
+def _draw_scores(axes: Any, scores: np.ndarray, accuracy: float) -> None:
+    """Draw histograms of the scores [2, K] of `save_separability`."""
     low, high = np.quantile(scores, (0.001, 0.999))
     for name, values, colour in zip(
         ("examples", "samples"), scores, ("tab:blue", "tab:orange"), strict=True
     ):
-        axes[0].hist(
+        axes.hist(
             values,
             np.linspace(low, high, 81),
             alpha=0.6,
             label=f"{len(values):,} {name}",
             color=colour,
         )
-    axes[0].axvline(0, color="black", linewidth=0.8)
-    about = "50%: samples like examples; samples left, examples right"
-    axes[0].set_title(f"linear classifier, accuracy {accuracy:.1%} ({about})", fontsize=9)
-    axes[0].legend(fontsize=8)
-    strips = {
-        "most confidently classified samples": image_sets[1, :num_shown],
-        "samples classified as examples": image_sets[1, ::-1][:num_shown],
-        "examples classified as samples": image_sets[0, :num_shown],
-        "most confidently classified examples": image_sets[0, ::-1][:num_shown],
-    }
-    for ax, (title, images) in zip(axes[1:], strips.items(), strict=True):
-        pixels = make_image_grid(images, num_shown)
-        ax.imshow(
-            pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255
-        )
-        ax.set_title(title, fontsize=8)
-        ax.set_axis_off()
-    save_figure(path, figure, origin)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("score: below 0 classified as sample, above 0 as example", fontsize=8)
+    axes.set_ylabel("images", fontsize=8)
+    axes.tick_params(labelsize=8)
+    about = "50%: samples like examples"
+    axes.set_title(f"linear classifier, accuracy {accuracy:.1%} ({about})", fontsize=9)
+    axes.legend(fontsize=8)
+
+
+def name_strips(scores: np.ndarray) -> tuple[str, str, str, str]:  # of [2, K]
+    """Return the names of the strips of `save_separability`, with the numbers of
+    images that are classified wrongly, which may be fewer than a strip has.
+    """
+    num = f"{scores.shape[1]:,}"
+    fakes, reals = (scores[1] > 0).sum(), (scores[0] < 0).sum()
+    return (
+        "samples least like examples",
+        f"samples most like examples ({fakes:,} of {num} are classified as examples)",
+        f"examples most like samples ({reals:,} of {num} are classified as samples)",
+        "examples least like samples",
+    )
 
 
 COLOURS = {"train": "tab:orange", "valid": "tab:blue", "test": "tab:green"}

@@ -102,9 +102,10 @@ def test_only_out_writes_to_the_working_directory(capsys, run, tmp_path, monkeyp
     first = run / "sampled/prior-step00000008-seed0.png"
     code, out, _ = call(capsys, "sample", f"--workdir={run}")
     assert code == 0 and out == f"{first}\n" and first.read_bytes()[:4] == b"\x89PNG"
-    code, out, _ = call(
+    code, out, err = call(
         capsys, "sample", f"--workdir={run}", "--what=interpolation", "--seed=3", "--num=2"
     )
+    assert err == "interpolation is drawn in rows of 8: 8 samples\n"
     second = run / "sampled/interpolation-step00000008-seed3-num2.png"
     assert code == 0 and out == f"{second}\n" and second.exists()
     code, out, _ = call(capsys, "compare", run, run)

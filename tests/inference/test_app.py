@@ -318,9 +318,15 @@ def test_untrusted_uploads_are_refused(name, content, reason, make_page, tmp_pat
     [
         (dict(num=0), "num=0"),
         (dict(num=257), "num=257"),
-        (dict(num=None), "num=None"),
+        (dict(num=None), "num is empty: a number is needed, such as 1"),
+        (dict(num=5000), r"num=5000 must be an integer in \[1, 256\]"),
         (dict(seed=-1), "seed=-1"),
-        (dict(seed=None), "seed=None"),
+        (dict(seed=None), "seed is empty: a number is needed, such as 0"),
+        (dict(seed=" "), "seed is empty"),
+        (dict(seed="1.5"), "seed=1.5 must be an integer"),
+        (dict(seed="9" * 20), "seed=99999999999999999999 must be an integer"),
+        (dict(sliders=[None]), "latent is empty"),
+        (dict(sliders=[5000]), r"latent=5000 must be a number in \[-100"),
         (dict(seed=2**32), "seed=4294967296"),
         (dict(other_latents="0"), "'0' is no LATENT:VALUE"),
         (dict(other_latents="0:inf"), "latent=inf"),
@@ -329,6 +335,32 @@ def test_untrusted_uploads_are_refused(name, content, reason, make_page, tmp_pat
 def test_wrong_numbers_of_the_page_are_refused(values, reason, make_page):
     with pytest.raises(UserError, match=reason):
         make_page("vae").draw_images(**dict(what="prior", num=1, seed=0) | values)
+
+
+def test_a_typed_seed_is_that_number(make_page):
+    page = make_page("vae")
+    typed, number = (page.draw_images("prior", 1, seed) for seed in (" 7 ", 7))
+    assert typed.value.read_bytes() == number.value.read_bytes()
+    assert typed.command == number.command and "--seed=7" in typed.command
+
+
+def test_samples_fill_the_rows_of_their_grid(make_page, again):
+    """No column of an interpolation or a traversal is empty, and a line says so."""
+    page = make_page("vae", conditional=True)
+    for what, num, columns in [
+        ("interpolation", 3, 8),
+        ("interpolation", 16, 8),
+        ("traversal", 17, 8),
+        ("prior", 1, 10),
+    ]:
+        output, full = page.draw_images(what, num, 0), -(-num // columns) * columns
+        note = f"{what} is drawn in rows of {columns}: {full} samples"
+        assert list(output.notes) == [note] * (num != full)
+        right = page.draw_images(what, full, 0)
+        assert output.value.read_bytes() == right.value.read_bytes() and not right.notes
+        assert again(output.command, page) == right.value.read_bytes()
+    assert not page.draw_images("prior", 3, 0, 4).notes  # one class has no columns
+    assert not page.draw_images("reconstruction", 3, 0).notes
 
 
 def test_wrong_prompts_are_refused(make_page):
@@ -340,7 +372,15 @@ def test_wrong_prompts_are_refused(make_page):
     ]:
         with pytest.raises(UserError, match=reason):
             next(page.stream_text(prompt, 1, 0, **usual))
-    for change in (dict(tokens=0), dict(tokens=3000), dict(seed=-1), dict(temperature=-1)):
+    for change in (
+        dict(tokens=0),
+        dict(tokens=3000),
+        dict(seed=-1),
+        dict(temperature=-1),
+        dict(tokens=None),
+        dict(top_k=None),
+        dict(seed=""),
+    ):
         values = dict(prompt="a", tokens=1, seed=0) | usual | change
         with pytest.raises(UserError, match=next(iter(change))):
             next(page.stream_text(**values))
@@ -425,6 +465,32 @@ def test_no_path_of_the_machine_and_no_other_site_is_served(browse, make_page):
         assert browse.post("/gradio_api/queue/join", content=content).status_code == status
     upload = browse.post("/gradio_api/upload", files={"files": ("a.png", bytes(2000))})
     assert upload.status_code == 413
+
+
+@pytest.mark.parametrize("name", ["vae", "lm"])
+def test_numbers_out_of_range_reach_the_checks_of_the_page(name, make_page):
+    """Gradio's own check of a slider's number would end in an error of the server."""
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed (extra: app)")
+    from aigc_jax.inference.app_page import Page
+
+    blocks = Page(gradio, make_page(name), verb.read_hints()).build().blocks.values()
+    fields = [block for block in blocks if isinstance(block, (gradio.Slider, gradio.Number))]
+    assert fields
+    for field in fields:
+        assert [field.preprocess(x) for x in (-1, 0, 5000, None)] == [-1, 0, 5000, None], (
+            field.label
+        )
+
+
+def test_the_example_of_other_latents_is_valid(make_page):
+    gradio = pytest.importorskip("gradio", reason="gradio is not installed (extra: app)")
+    from aigc_jax.inference.app_page import Page
+
+    page = make_page("gan", latent_dim=10)
+    blocks = Page(gradio, page, verb.read_hints()).build().blocks.values()
+    (other,) = (x for x in blocks if getattr(x, "label", "") == "Other latents, 0 to 9")
+    assert other.visible and other.placeholder == "8:1.5,9:-0.2"
+    conditioning.check_latents(page.run, "prior", conditioning.parse_latents(other.placeholder))
 
 
 def test_every_sampling_parameter_has_a_control(make_page):

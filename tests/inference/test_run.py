@@ -114,6 +114,29 @@ def test_inception_of_separability_extracts_the_features(vae_run, tmp_path, caps
     assert "--inception applies to --what=separability, not to prior" in capsys.readouterr().err
 
 
+def test_arrays_have_the_number_that_was_asked_for(vae_run, tmp_path, capsys):
+    """Sheets alone are filled up to full rows."""
+    words = ["sample", f"--workdir={vae_run}", "--what=traversal", "--num=3"]
+    assert cli.main([*words, f"--out={tmp_path / 'a.npy'}"]) == 0
+    assert len(np.load(tmp_path / "a.npy")) == 3 and not capsys.readouterr().err
+
+
+def test_manifold_needs_two_latents(vae_run, capsys):
+    assert cli.main(["sample", f"--workdir={vae_run}", "--what=manifold"]) == 1
+    answer = "--what=manifold needs two latents, config.latent_dims = (2,), and the run has "
+    assert answer + str(load(vae_run).config.latent_dims) in capsys.readouterr().err
+
+
+def test_separability_has_the_title_of_a_sheet(vae_run, tmp_path, monkeypatch):
+    run, titles = load(vae_run), []
+    scores = np.array([[-1.0, 2, 3], [-3, -2, 1]])
+    monkeypatch.setattr(run, "sort_by_separability", lambda *_: (np.zeros((2, 3, 8, 8, 1)), scores))
+    save = lambda *values: titles.append(values[-1])
+    monkeypatch.setattr("aigc_jax.media.plots.save_separability", save)
+    draw_sheet(run, Request("separability", seed=5)).save(tmp_path / "a.png", {})
+    assert titles == [f"separability, step {run.step}, seed 5, test examples"]
+
+
 def test_split_selects_the_examples_of_a_sample(vae_run, tmp_path):
     """The first rows of a reconstruction's grid are the examples."""
     run, drawn = load(vae_run), {}

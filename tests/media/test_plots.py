@@ -63,3 +63,11 @@ def test_panels_do_not_overlap_and_fit_the_figure(draw_curves, tmp_path, count):
 def test_rows_without_values_draw_nothing(draw_curves, tmp_path):
     assert draw_curves([{"step": 1, "split": "train"}]) == []
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_strips_of_separability_say_how_many_are_wrong():
+    """Images beyond the errors are called the most alike, not misclassified."""
+    scores = np.array([[-1.0, 2, 3, 4], [-3, -2, 1, 2]])
+    names = plots.name_strips(scores)
+    assert names[1] == "samples most like examples (2 of 4 are classified as examples)"
+    assert names[2] == "examples most like samples (1 of 4 are classified as samples)"
