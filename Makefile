@@ -5,7 +5,7 @@
 # make lint         ruff: rules and format; make types: mypy
 # make docs         the site, in site/index.html; any warning is an error
 # make pages        the generated pages of the documentation anew: reference, results, drawings
-# make bench        every training step beside PyTorch's: docs/benchmarks.md (about 40 minutes)
+# make bench        every training step beside PyTorch's, and their page in docs (about 40 minutes)
 # make dist         a wheel and a source distribution in dist/
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
 # make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from the ranges of pyproject.toml

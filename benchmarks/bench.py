@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Every training step that is compared with PyTorch, one after another, and the page
-docs/benchmarks.md.
+"""Every training step that is compared with PyTorch, one after another, and their page
+in docs.
 
     pip install -r requirements.txt -r requirements-bench.txt -e .
     python benchmarks/bench.py [--rounds=7] [--seconds=4]
     python benchmarks/bench.py --case=dcgan --case=vae_mnist
     python benchmarks/bench.py --page      the page from the timings, nothing timed
 
-A case appends its raw timings to benchmarks/timings.jsonl; the page shows the last ones
+A case appends its raw timings to a file beside this one; the page shows the last ones
 of each case. Leave the machine alone meanwhile: 20 to 60 minutes on two cores.
 """
 
@@ -19,14 +19,14 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TIMINGS, PAGE = HERE / "timings.jsonl", HERE.parent / "docs/benchmarks.md"
+TIMINGS, PAGE = HERE / "timings.jsonl", HERE.parent / "docs" / "benchmarks.md"
 SCRIPTS = ("gan_step", "vae_step", "lm_step")
 
 INTRO = """\
 # Speed of a training step
 
 Milliseconds of one training step, here and in PyTorch. This page is generated from
-`benchmarks/timings.jsonl` by `python benchmarks/bench.py --page`, and a test compares the two;
+raw timings by `python benchmarks/bench.py --page`, and a test compares the two;
 `make bench` times every case anew.
 
 Each side runs in a process of its own; the sides take turns, and medians are compared. Before the

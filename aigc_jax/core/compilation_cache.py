@@ -132,8 +132,8 @@ def enable_compilation_cache() -> bool:  # whether JAX uses this cache
 
     import jax
 
-    config: Any = jax.config
-    if config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache:
+    settings: Any = jax.config
+    if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
         return False
     return _install(ProgramCache(version_dir()))
 

@@ -112,7 +112,7 @@ class Loop:
             if t.failed:
                 t.write_failure()
             else:
-                t.dir.write_status("running", self.step)
+                t.dir.write_status("running", max(self.restored, 0))
         if self.untrained and self.config.run.eval_every:
             self.record_evaluation("valid", self.untrained.metrics, self.untrained.states, 0)
         self.untrained = None

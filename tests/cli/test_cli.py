@@ -78,7 +78,7 @@ def test_sample_writes_an_image_grid_and_an_npy_file(capsys, run, tmp_path):
     assert (
         code == 0
         and out.strip() == str(tmp_path / "s.png")
-        and picture.size == (5 * 58 - 2 + 2 * SPACE, 2 * 58 - 2 + LINE + 2 * SPACE)
+        and picture.size == (5 * 66 - 2 + 2 * SPACE, 2 * 66 - 2 + LINE + 2 * SPACE)
     )
     assert (
         picture.text["step"] == "8"

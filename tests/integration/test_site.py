@@ -104,7 +104,7 @@ def test_files_page_lists_the_files_of_a_sweep(tmp_path):
     report.write_sweep_results(it, None, "")
     write_final_report(it.path, None, print)
     optional = {"groups/*/rung_*", "groups/*/rung.json", "groups/*/heartbeat.json", "k8s-job.yaml"}
-    optional |= {"study.journal", "groups/*/log.txt", "request.json"}
+    optional |= {"study.journal", "groups/*/log.txt", "request.json", ".launcher"}
     optional |= {".lock"} - files_below(it.path)
     check_listed(files_below(it.path), first_column("A sweep"), optional)
 

@@ -23,7 +23,7 @@ def test_task_runs_where_the_package_is_not_importable(task, tmp_path):
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
-        (tmp_path / "task").write_bytes(cloudpickle.dumps(task(job, {}, {})))
+        (tmp_path / "task").write_bytes(cloudpickle.dumps(task(job, {})))
     finally:
         for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
