@@ -117,7 +117,7 @@ class Page(TextTabs):
         draw = dict(fn=self.guarded(self.draw_samples), inputs=inputs, outputs=outputs) | LAST
         place: dict[str, Any] = dict(fn=self.place_controls, inputs=[what, seed, label])
         place |= dict(outputs=[label, split, latents, *sliders]) | LAST
-        chosen = gr.on([what.input, seed.input, label.input], **place)
+        chosen = gr.on([what.input, seed.submit, seed.blur, label.input], **place)
         chosen.then(**draw)
         buttons["seed"].click(app.make_seed, outputs=seed, **AT_ONCE).then(**place).then(**draw)
         cleared = buttons["latents"].click(lambda: "", outputs=other, **AT_ONCE)
@@ -221,7 +221,8 @@ class Page(TextTabs):
             fn=self.use_upload, inputs=inputs, outputs=[image, command, message, preview, chances]
         )
         draw |= LAST
-        gr.on([file.upload, file.clear, *(x.input for x in (what, seed, label))], **draw)
+        changed = [what.input, seed.submit, seed.blur, label.input]
+        gr.on([file.upload, file.clear, *changed], **draw)
         button.click(app.make_seed, outputs=seed, **AT_ONCE).then(**draw)
 
     def use_upload(
