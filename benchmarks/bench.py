@@ -25,9 +25,8 @@ SCRIPTS = ("gan_step", "vae_step", "lm_step")
 INTRO = """\
 # Speed of a training step
 
-Milliseconds of one training step, here and in PyTorch. This page is generated from
-raw timings by `python benchmarks/bench.py --page`, and a test compares the two;
-`make bench` times every case anew.
+Milliseconds of one training step, here and in PyTorch. `make bench` times every case and writes
+this page from the raw timings; `python benchmarks/bench.py --page` writes it without timing.
 
 Each side runs in a process of its own; the sides take turns, and medians are compared. Before the
 clock starts, both sides compute the losses of one batch with the same parameters, which must agree

@@ -274,14 +274,14 @@ def copy_parameters(ours, net):
     kinds = {nn.Linear: "Dense", nn.Conv2d: "Conv", nn.ConvTranspose2d: "ConvTranspose"}
     kinds |= {nn.BatchNorm2d: "BatchNorm"}
     modules = [m for m in net.modules() if not list(m.children())]
-    seen, before = dict.fromkeys(kinds.values(), 0), None
+    counts, before = dict.fromkeys(kinds.values(), 0), None
     for module, after in zip(modules, [*modules[1:], None], strict=True):
         if type(module) not in kinds:
             before = module
             continue
         kind = kinds[type(module)]
-        layer = {k: np.array(v) for k, v in ours[f"{kind}_{seen[kind]}"].items()}
-        seen[kind] += 1
+        layer = {k: np.array(v) for k, v in ours[f"{kind}_{counts[kind]}"].items()}
+        counts[kind] += 1
         weight = layer.get("kernel", layer.get("scale"))
         if kind == "Dense" and isinstance(after, nn.Unflatten):
             c, *size = after.unflattened_size

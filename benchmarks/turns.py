@@ -67,16 +67,11 @@ def check_losses(script, case):
 def machine():
     """What a time depends on."""
     from importlib.metadata import version
-    from pathlib import Path
 
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        "unknown processor",
-    )
+    from aigc_jax.core.compilation_cache import describe_processor
+
+    lines = describe_processor().splitlines()
+    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), lines[0])
     cores = os.cpu_count()
     return dict(machine=f"{cores} cores, {model}", jax=version("jax"), torch=version("torch"))
 

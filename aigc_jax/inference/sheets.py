@@ -67,8 +67,9 @@ def fill_rows(run: "Run", request: Request) -> tuple[Request, str]:  # and a not
 
 
 def make_title(run: "Run", request: Request, split: str = "") -> str:
-    """Return the first line of a sheet: sampler, step, seed, class, set
-    latents and split."""
+    """Return the first line of a sheet: sampler, step, seed, class, set latents and
+    split.
+    """
     parts = [request.what, f"step {run.step:,}", f"seed {request.seed}"]
     if request.label is not None:
         name = run.spec.label_classes()[request.label]

@@ -19,14 +19,12 @@ from aigc_jax.training.config import (
     to_json_dict,
 )
 from aigc_jax.training.config_identity import differing_identity_leaves, hash_identity
-from aigc_jax.training.run_dir import INTERRUPTED, RESUMABLE, RunDir, read_row_digests
+from aigc_jax.training.run_dir import DAMAGED, INTERRUPTED, RESUMABLE, RunDir, read_row_digests
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import UserError, require
 from aigc_jax.utils.files import require_local_path, suggest_sibling
 from aigc_jax.utils.locks import exclusive_lock, is_locked
-
-DAMAGED = "failed: damaged"  # of a trial whose config or rows cannot be read
 
 
 class Group:

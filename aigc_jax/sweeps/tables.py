@@ -23,7 +23,7 @@ from aigc_jax.sweeps.presentation import (
     shorten_keys,
 )
 from aigc_jax.sweeps.statistics import compute_interval, compute_statistic
-from aigc_jax.training.run_dir import RESUMABLE
+from aigc_jax.training.run_dir import DAMAGED, RESUMABLE
 from aigc_jax.utils.errors import format_suggestion, join_names, mark_argument, require
 from aigc_jax.utils.quantities import format_count, format_number
 
@@ -279,7 +279,7 @@ def describe_failed_trials(results: Results) -> list[str]:  # notes
     """
     diverged = [t for t in results.trials if t["status"] == "failed: diverged"]
     named = [t["trial"] + (f" ({t['failure']})" if t.get("failure") else "") for t in diverged]
-    damaged = [t for t in results.trials if t["status"] == "failed: damaged"]
+    damaged = [t for t in results.trials if t["status"] == DAMAGED]
     notes = [f"{t['trial']} is left out: {t['failure']}." for t in damaged[:MOST]]
     if len(damaged) > MOST:
         notes.append(f"{format_trials(len(damaged) - MOST)} more are damaged.")
@@ -315,7 +315,7 @@ def describe_missing_trials(
     absent = sum(t["trial"] not in last and not t["status"].startswith("failed") for t in trials)
     shorter = len(trials) - failed - absent - len(ended)
     lacking = f"a value of {split}/{metric_name}" if metric_name else f"a row of the {split} split"
-    damaged = [trial for trial in trials if trial["status"] == "failed: damaged"]
+    damaged = [trial for trial in trials if trial["status"] == DAMAGED]
     why = "failed" + f" or {'is' if failed == 1 else 'are'} damaged" * bool(damaged)
     without = [f"{format_trials(failed)} that {why}"] * bool(failed)
     without += [f"{format_trials(absent)} without {lacking}"] * bool(absent)

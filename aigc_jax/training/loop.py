@@ -46,7 +46,7 @@ class Untrained(NamedTuple):
     """Initial states without optimizer states, and the metrics of each trial."""
 
     states: TrainState
-    metrics: list[dict[str, float]] = []
+    metrics: Sequence[dict[str, float]] = ()
 
 
 def select_better(
@@ -271,7 +271,7 @@ class Loop:
         self.record_evaluation(split, metrics, self.states, self.step)
 
     def record_evaluation(
-        self, split: str, metrics: list[dict[str, float]], states: TrainState, step: int
+        self, split: str, metrics: Sequence[dict[str, float]], states: TrainState, step: int
     ) -> None:  # metrics [N] of {name: value}
         """Write the rows of an evaluation, and update the best parameters so far.
 

@@ -17,6 +17,7 @@ from aigc_jax.utils.locks import LOCK, is_held, lock_new_file
 
 INTERRUPTED = "interrupted"  # by the end of its process: the same command resumes it
 RESUMABLE = (INTERRUPTED, "preempted")
+DAMAGED = "failed: damaged"  # of a trial whose config or rows cannot be read
 RUN_FOLDERS = ("checkpoints", "samples", "sampled", "tensorboard", "wandb", "assets")
 RUN_FILES = (
     "config.json",

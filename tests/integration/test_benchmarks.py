@@ -7,11 +7,19 @@ import sys
 import pytest
 from helpers import ROOT, environment
 
+from aigc_jax.utils.python_files import import_python_file
+
 SCRIPTS = {
     "gan_step": ("mlp", "dcgan", "dcgan_batch_norm", "dcgan_64", "dcgan_128", "resnet"),
     "vae_step": ("vae_mnist",),
     "lm_step": ("gpt_shakespeare_cpu", "gpt_base", "transformer_base", "lstm_text"),
 }
+
+
+def test_every_case_is_checked(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench = import_python_file(ROOT / "benchmarks" / "bench.py", "script")
+    assert bench.find_cases() == {case: s for s, cases in SCRIPTS.items() for case in cases}
 
 
 @pytest.mark.slow

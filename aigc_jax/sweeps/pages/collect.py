@@ -86,21 +86,22 @@ def collect_runs(
       metric: the first column of the table, such as "test/loss"; "": any.
       view: statistic, error bar and baseline.
     """
-    runs, damage = find_readable_runs([RunDir(path) for path in paths])
+    found, damage = read_runs([RunDir(path) for path in paths])
+    runs, read, rows_of_runs = zip(*found, strict=True)
     names = unique_run_names(runs)
-    read = [run.read_config_json() for run in runs]
     flat = [configs.flatten_config(configs.from_json_dict(c["config"])) for c in read]
     pairs = list(zip(names, runs, flat, read, strict=True))
     records = [make_record(n, r, f, read_run_origin(c)) for n, r, f, c in pairs]
     keys = choose_keys(flat)
-    metrics = {key for run in runs for row in run.read_rows() for key in row}
+    metrics = {key for rows in rows_of_runs for row in rows for key in row}
     rename = lambda values: {f"config.{k}" if k in metrics else k: v for k, v in values.items()}
     known = [
         dict(trial=name, **rename(values), seed=config.get("seed"))
         for (name, _, config, _), values in zip(pairs, name_values(names, flat, keys), strict=True)
     ]
-    rows = [own | row for own, run in zip(known, runs, strict=True) for row in run.read_rows()]
-    trials = [own | describe_record(r) for own, r in zip(known, records, strict=True)]
+    rows = [own | row for own, rows in zip(known, rows_of_runs, strict=True) for row in rows]
+    described = map(describe_record, records, rows_of_runs)
+    trials = [own | columns for own, columns in zip(known, described, strict=True)]
     varied = [key for key in known[0] if key not in ("trial", "seed")]
     best = str(flat[0].get("best_metric", ""))
     mode = str(flat[0].get("best_mode", "min"))
@@ -121,16 +122,16 @@ def collect_runs(
     )
 
 
-def find_readable_runs(runs: Sequence[RunDir]) -> tuple[list[RunDir], list[str]]:
-    """Return the runs whose config and rows can be read, and a note on each other run.
-    Raise a UserError if none can.
+def read_runs(
+    runs: Sequence[RunDir],
+) -> tuple[list[tuple[RunDir, dict, list[dict]]], list[str]]:
+    """Return (run, config.json, rows) of the runs that can be read, and a note on each
+    other run. Raise a UserError if none can.
     """
     readable, errors = [], []
     for run in runs:
         try:
-            run.read_config_json()
-            run.read_rows()
-            readable.append(run)
+            readable.append((run, run.read_config_json(), run.read_rows()))
         except UserError as e:
             errors.append((run, e))
     if not readable:
@@ -281,7 +282,7 @@ def collect_rows(
 def make_row_records(
     results: Results, experiment: Experiment | None, is_known: bool
 ) -> list[TrialRecord]:
-    """Return the records of trials of which only rows are stored.
+    """Return the records of trials whose rows alone are stored.
 
     Args:
       results: the results.

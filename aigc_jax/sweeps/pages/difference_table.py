@@ -14,10 +14,9 @@ MOST_BASELINES = 12  # of the arms, which the reader chooses from
 def list_difference_variables(table: summary.Summary | None, results: Results) -> dict[str, Any]:
     """Return the variables of page.html about differences to a baseline."""
     found = list_differences(table, results)
-    texts = [text for each in found for line in each["lines"] for text, _, _ in line["cells"]]
     return dict(
         differences=found,
-        has_constant=any(text.split(", n =")[0].endswith(DASH) for text in texts),
+        has_constant=any(line["is_constant"] for each in found for line in each["lines"]),
         no_variance=f"p {DASH}: {NO_VARIANCE}",
     )
 
@@ -55,7 +54,8 @@ def list_differences_to(
             (summary.format_difference(d, n), summary.is_significant(d), summary.describe_power(d))
             for d in found
         ]
-        lines.append(dict(label=arm.label, n=n, cells=cells))
-    base = dict(n=len(table.arms[baseline].comparable))
+        is_constant = any(d.is_without_variance for d in found if d)
+        lines.append(dict(label=arm.label, n=n, cells=cells, is_constant=is_constant))
+    base = dict(n=len(table.arms[baseline].comparable), is_constant=False)
     lines[baseline] |= base | dict(cells=[("baseline", False, "")] * len(table.names))
     return lines

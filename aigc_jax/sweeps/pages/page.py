@@ -35,10 +35,10 @@ MOST_TRIALS = 1000  # lines of a table
 MOST_COLUMNS = 8  # trials side by side in the table of configs
 MOST_VALUES = 30  # of a key in the table of configs
 MOST_KEYS = 200
-LINKED = ("rows.csv", "table.md", "figure.png", "figure.pdf", "figure.csv", "curves.png") + (
-    "rows.jsonl",
+LINKED = (  # files beside the rows
+    "rows.csv", "table.md", "figure.png", "figure.pdf", "figure.csv", "curves.png", "rows.jsonl",
     "config.json",
-)  # files beside the rows
+)  # fmt: skip
 MOST_TABLE_BYTES = 5_000_000
 MOST_ROWS = 100  # rows of rows.csv that are no trials
 VALUE_LETTERS = 300

@@ -1,12 +1,13 @@
 """The trials and runs of a report: status, reason, step, config and origin."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.pages.commands import Origin
 from aigc_jax.sweeps.tables import format_resumption
-from aigc_jax.training.run_dir import RESUMABLE, RunDir
+from aigc_jax.training.run_dir import DAMAGED, RESUMABLE, RunDir
 from aigc_jax.utils import documents
 
 
@@ -55,15 +56,18 @@ def make_record(
     )
 
 
-def describe_record(record: TrialRecord) -> dict[str, str]:  # columns of a trial
-    """Return the status of a run, and the step at which it was interrupted."""
+def describe_record(
+    record: TrialRecord, rows: Sequence[dict[str, Any]]
+) -> dict[str, str]:  # columns of a trial
+    """Return the status of a run with these rows, and the step at which it was
+    interrupted.
+    """
     if record.run is None or record.status not in RESUMABLE:
         return dict(status=record.status)
-    step = record.run.describe_step(record.run.read_rows())
-    return dict(status=record.status, failure=step)
+    return dict(status=record.status, failure=record.run.describe_step(rows))
 
 
-def explain(trial: dict[str, Any], results: Results) -> str:  # "" without a reason
+def describe_failure(trial: dict[str, Any], results: Results) -> str:  # "" without a reason
     """Return the failure of a trial, or where it was interrupted and how it resumes."""
     failure = str(trial.get("failure", ""))
     is_resumable = failure and trial["status"] in RESUMABLE
@@ -80,9 +84,9 @@ def update_records(records: list[TrialRecord], results: Results) -> list[TrialRe
             record,
             status=trial["status"],
             step=record.step
-            if trial["status"].startswith("failed: d")
+            if trial["status"] in ("failed: diverged", DAMAGED)
             else last.get(record.name, record.step),
-            reason=record.reason or explain(trial, results),
+            reason=record.reason or describe_failure(trial, results),
         )
         for record, trial in zip(records, results.trials, strict=True)
     ]
