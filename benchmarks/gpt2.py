@@ -3,7 +3,7 @@ fast each writes 256 tokens.
 
     pip install -r requirements.txt -r requirements-bench.txt -e .
     python benchmarks/gpt2.py check
-    python benchmarks/gpt2.py [--case=batch_1] [--rounds=5]
+    python benchmarks/gpt2.py [--case=gpt2_batch_1] [--rounds=5]
 
 Weights are random, made on the spot. `check` writes a small model with transformers,
 reads it here, writes it again and reads that with transformers: logits must agree to
@@ -50,7 +50,7 @@ def theirs(path, **sizes):
     return net
 
 
-def check():
+def compare_formats():
     """Print the difference of the logits, imported and exported again."""
     import numpy as np
     import torch
@@ -108,8 +108,46 @@ def check():
         ), "the tokenizers differ after writing"
 
 
+def check(case):
+    """{what: (ours, transformers')} of the same small network: the loss of random
+    tokens, and the number of greedy ones before the end, all of which must be equal.
+    """
+    import jax
+    import numpy as np
+    import torch
+
+    import aigc_jax
+    from aigc_jax.methods.decoding import SamplingParams
+
+    with tempfile.TemporaryDirectory() as folder:
+        net = theirs(Path(folder, "gpt2"), n_positions=96, n_embd=64, n_head=4, n_layer=3)
+        run = aigc_jax.load(Path(folder, "gpt2"))
+        size = run.tokenizer.size
+        prompts = np.random.RandomState(0).randint(0, size - 1, (sizes(case), 20))
+        logits = run.programs.method.language.apply(run.state.params, prompts, None)[0]
+        more = dict(attention_mask=torch.ones(prompts.shape), pad_token_id=size - 1)
+        with torch.no_grad():
+            their_logits = net(torch.from_numpy(prompts)).logits.numpy()
+            made = net.generate(
+                torch.from_numpy(prompts), max_new_tokens=60, do_sample=False, **more
+            ).numpy()
+        greedy = run.decoders.find(SamplingParams(temperature=0))
+        parts = list(greedy.stream_tokens(list(prompts), 60, jax.random.key(0)))
+    log_p = lambda x: x - np.logaddexp.reduce(x, -1, keepdims=True)
+    nats = lambda x: -np.take_along_axis(log_p(x[:, :-1]), prompts[:, 1:, None], -1).mean()
+    # Tokens until each text ends; -1 is what follows.
+    own, made = np.concatenate(parts, 1), made[:, prompts.shape[1] :]
+    made = np.where(np.cumsum(made == size - 1, 1) > 0, -1, made)
+    own = [row[row >= 0].tolist() for row in own]
+    assert own == [row[row >= 0].tolist() for row in made], "the greedy texts differ"
+    return dict(
+        nats=(float(nats(np.asarray(logits)[..., :size])), float(nats(their_logits))),
+        greedy_tokens=(sum(map(len, own)), int((made >= 0).sum())),
+    )
+
+
 def sizes(case):
-    return dict(batch_1=1, batch_8=8)[case]
+    return int(case.rsplit("_", 1)[1])
 
 
 def ours(case):
@@ -168,11 +206,11 @@ def transformers(case):
 
 SIDES = {"ours": ours, "pytorch_transformers": transformers}
 CASES = {
-    "batch_1": (
+    "gpt2_batch_1": (
         f"GPT-2 124M, {NEW} tokens after {PROMPT}, batch 1: milliseconds a text",
         tuple(SIDES),
     ),
-    "batch_8": (
+    "gpt2_batch_8": (
         f"GPT-2 124M, {NEW} tokens after {PROMPT}, batch 8: milliseconds a batch",
         tuple(SIDES),
     ),
@@ -180,6 +218,6 @@ CASES = {
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["check"]:
-        check()
+        compare_formats()
     else:
-        turns.main(__file__, __doc__, CASES, SIDES)
+        turns.main(__file__, __doc__, CASES, SIDES, check)

@@ -46,19 +46,24 @@ def run_alone(equation, times, a, b):
     import jax
 
     keep = jax.lax.optimization_barrier
+    product = lambda x, y: keep(equation.primitive.bind(x, y, **equation.params))
+    first = lambda out: jax.lax.slice(out, (0,) * out.ndim, (1,) * out.ndim).reshape(())
+    if times == 1:
+        return first(product(*keep((a, b))))
 
     def once(_, last):
         x, y, last = keep((a, b, last))
-        out = keep(equation.primitive.bind(x, y, **equation.params))
-        return last + out.ravel()[0].astype(last.dtype)
+        return last + first(product(x, y)).astype(last.dtype)
 
-    zero = jax.numpy.float32(0)
-    return once(0, zero) if times == 1 else jax.lax.fori_loop(0, times, once, zero)
+    return jax.lax.fori_loop(0, times, once, jax.numpy.float32(0))
 
 
 def limit(config, programs):
     """A function that does the products of n steps, and reads and writes the state as
     often as an optimiser must.
+
+    Products that need nothing of each other may be computed at the same time, as in
+    the step.
     """
     import jax
     from jax.interpreters import partial_eval
@@ -74,23 +79,23 @@ def limit(config, programs):
     @functools.partial(
         jax.jit, donate_argnums=1, compiler_options=COMPILER.get(jax.default_backend())
     )
-    def alone(operands, floats, grads):
+    def alone(operands, memory, grads):
         values = [
             run_alone(*product, *pair) for product, pair in zip(products, operands, strict=True)
         ]
         # Each number of the state is read and written once, each gradient read once.
-        floats = [x * 0.999 for x in floats]
-        return values, floats, [g.sum() for g in grads]
+        params, rest = memory
+        return values, (params * 0.5 + grads, 1 - rest)
 
-    leaves = jax.tree.leaves((state.params, state.opt, state.extra))
-    floats = [x for x in leaves if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
-    grads = [x + 0 for x in jax.tree.leaves(state.params)]
-    floats = [[x + 0 for x in floats]]
+    size = sum(x.size for x in jax.tree.leaves(state.params))
+    leaves = jax.tree.leaves((state.opt, state.extra))
+    rest = sum(x.size for x in leaves if jax.numpy.issubdtype(x.dtype, jax.numpy.floating))
+    grads, memory = jax.numpy.ones(size), [(jax.numpy.ones(size), jax.numpy.ones(rest))]
 
     def steps(n):
         for _ in range(n):
-            values, floats[0], _ = alone(operands, floats[0], grads)
-        jax.block_until_ready((values, floats[0]))
+            values, memory[0] = alone(operands, memory[0], grads)
+        jax.block_until_ready((values, memory[0]))
 
     return steps
 

@@ -20,7 +20,8 @@ def add_statistic_arguments(parser: ArgumentParser, default: str = "") -> None:
         "--statistic",
         default=default,
         metavar="mean|median|iqm",
-        help="of the trials that differ in the seed; iqm: interquartile mean (default: "
+        help="of the trials that differ in the seed; iqm: interquartile mean, of fewer "
+        "than four the mean (default: "
         + ("mean)" if default else "that of the sweep's table.md, else mean)"),
     )
     parser.add_argument(

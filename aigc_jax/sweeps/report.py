@@ -10,6 +10,7 @@ from aigc_jax.sweeps.evidence import Results
 from aigc_jax.sweeps.experiment import Experiment
 from aigc_jax.sweeps.presentation import PLAIN, Presentation, escape_markdown
 from aigc_jax.sweeps.sweep import Sweep
+from aigc_jax.training.run_dir import DAMAGED
 from aigc_jax.utils import documents
 from aigc_jax.utils.disk import convert_disk_errors
 from aigc_jax.utils.errors import mark_argument, require
@@ -212,8 +213,14 @@ def write_committed_results(
       experiment: whose own table and figure are drawn; None: the defaults.
 
     Raises:
-      UserError: no trial has an environment.json.
+      UserError: a trial is damaged, or none has an environment.json.
     """
+    damaged = [t for t in results.trials if t["status"] == DAMAGED]
+    require(
+        not damaged,
+        f"{sweep.path}: {', '.join(t['trial'] for t in damaged)}: damaged trials are not "
+        "committed: repeat the command of the sweep with --restart",
+    )
     environments = [sweep.trial_dir(t["trial"]) / "environment.json" for t in results.trials]
     environments = [path for path in environments if path.is_file()]
     require(

@@ -5,10 +5,13 @@ from the source.
 import ast
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import source_statistics
 from helpers import ROOT, environment
+
+from aigc_jax.utils.python_files import import_python_file
 
 pytestmark = pytest.mark.unit
 
@@ -171,3 +174,18 @@ def test_subprocesses_of_tests_set_their_environment():
                 literal = isinstance(first, ast.Constant)  # not Python, such as "sinfo"
                 given = {keyword.arg for keyword in node.keywords}
                 assert literal or "env" in given, f"{path.name}:{node.lineno}"
+
+
+def test_tests_of_a_checkout_called_slow_are_not_of_the_slow_tier():
+    """pytest counts the names of folders among the keywords of a test."""
+    conftest = import_python_file(ROOT / "tests" / "conftest.py", "script")
+    tiers = {"slow": pytest.mark.slow.mark, "unmarked": None}
+    added = {}
+    for name, mark in tiers.items():
+        item = SimpleNamespace(
+            keywords={"slow": True},
+            get_closest_marker=lambda tier, mark=mark: mark if tier == "slow" else None,
+            add_marker=lambda skip, name=name: added.setdefault(name, skip.name),
+        )
+        conftest.pytest_collection_modifyitems(SimpleNamespace(getoption=lambda _: False), [item])
+    assert added == {"slow": "skip"}

@@ -14,6 +14,7 @@ from report_pages import GRID, Page, call, done, refused
 from aigc_jax.sweeps import report, status
 from aigc_jax.sweeps.launcher_lock import NAME, has_launcher_ended, hold_launcher_lock
 from aigc_jax.training.run_dir import RunDir
+from aigc_jax.utils.errors import UserError
 from aigc_jax.utils.locks import try_lock
 
 pytestmark = pytest.mark.unit
@@ -170,6 +171,9 @@ def test_damaged_trial_leaves_the_others_intact(tmp_path, damage):
     (line,) = (row for row in page.tables["missing"] if row[0] == run.path.name)
     assert line[1] == "failed: damaged" and "is damaged" in line[3]
     assert len(page.data["charts"]) == 3
+    with pytest.raises(UserError, match="damaged trials are not committed"):
+        report.write_committed_results(sweep, results, tmp_path / "committed", None)
+    assert not (tmp_path / "committed").exists()
 
 
 def test_damaged_json_of_a_trial_leaves_the_others_intact(tmp_path):
