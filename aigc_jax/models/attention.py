@@ -1,6 +1,8 @@
 """Attention and position encodings, as pure functions."""
 
 import math
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +61,7 @@ def dot_product_attention(
 ) -> Array:  # [B, T, N, H], 2 x [B, S, K, H] -> [B, T, N, H]; mask: True attends
     """Return softmax(q k^T / sqrt(H) + bias) v (Vaswani et al. 2017, eq. 1).
 
-    On GPUs, 16-bit inputs without a bias use cuDNN's fused kernel. float64 inputs use
+    Where `suits_cudnn`, cuDNN's fused kernel computes it. float64 inputs use
     `attend_cache`: `jax.nn.dot_product_attention` computes the softmax in float32 for
     every dtype.
 
@@ -73,16 +75,31 @@ def dot_product_attention(
       causal: whether query t attends to the keys 0 .. t only (T = S).
     """
     if q.dtype != jnp.float64:
-        fused = (
-            jax.default_backend() == "gpu"
-            and q.dtype in (jnp.bfloat16, jnp.float16)
-            and bias is None
-        )
+        kernel: Any = "cudnn" if suits_cudnn(q, k, bias, mask) else None
         return jax.nn.dot_product_attention(
-            q, k, v, bias, mask, is_causal=causal, implementation="cudnn" if fused else None
+            q, k, v, bias, mask, is_causal=causal, implementation=kernel
         )
     mask = jnp.tril(jnp.ones(2 * (q.shape[1],), bool)) if causal else mask
     return attend_cache(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias, mask)
+
+
+def suits_cudnn(q: Array, k: Array, bias: Array | None, mask: Array | None) -> bool:
+    """Return whether cuDNN's fused attention, forward and backward, takes these inputs.
+
+    It needs an NVIDIA GPU of the Ampere generation or later, 16-bit inputs, and heads
+    of a multiple of 8 up to 128 (256 from Hopper on); with a mask, which JAX passes as
+    a bias, also even numbers of queries and keys. The gradient of a bias that is
+    learned per position is left to XLA. Arguments as of `dot_product_attention`.
+    """
+    if jax.default_backend() != "gpu" or q.dtype not in (jnp.bfloat16, jnp.float16):
+        return False
+    version = getattr(jax.devices()[0], "compute_capability", "")
+    if bias is not None or not re.fullmatch(r"\d+\.\d+", version) or float(version) < 8:
+        return False  # AMD's versions are no such numbers
+    is_even = q.shape[1] % 2 == k.shape[1] % 2 == 0
+    return q.shape[-1] % 8 == 0 and (
+        q.shape[-1] <= (256 if float(version) >= 9 else 128) and (mask is None or is_even)
+    )
 
 
 def attend_cache(
