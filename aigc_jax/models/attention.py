@@ -61,9 +61,9 @@ def dot_product_attention(
 ) -> Array:  # [B, T, N, H], 2 x [B, S, K, H] -> [B, T, N, H]; mask: True attends
     """Return softmax(q k^T / sqrt(H) + bias) v (Vaswani et al. 2017, eq. 1).
 
-    Where `suits_cudnn`, cuDNN's fused kernel computes it. float64 inputs use
-    `attend_cache`: `jax.nn.dot_product_attention` computes the softmax in float32 for
-    every dtype.
+    Without a bias and a mask, and where `suits_cudnn`, cuDNN's fused kernel computes
+    it. float64 inputs use `attend_cache`: `jax.nn.dot_product_attention` computes the
+    softmax in float32 for every dtype.
 
     Args:
       q: queries [B, T, N, H].
@@ -75,7 +75,8 @@ def dot_product_attention(
       causal: whether query t attends to the keys 0 .. t only (T = S).
     """
     if q.dtype != jnp.float64:
-        kernel: Any = "cudnn" if suits_cudnn(q, k, bias, mask) else None
+        is_plain = bias is None and mask is None
+        kernel: Any = "cudnn" if is_plain and suits_cudnn(q, k) else None
         return jax.nn.dot_product_attention(
             q, k, v, bias, mask, is_causal=causal, implementation=kernel
         )
@@ -83,23 +84,24 @@ def dot_product_attention(
     return attend_cache(q, k.swapaxes(1, 2), v.swapaxes(1, 2), bias, mask)
 
 
-def suits_cudnn(q: Array, k: Array, bias: Array | None, mask: Array | None) -> bool:
-    """Return whether cuDNN's fused attention, forward and backward, takes these inputs.
+def suits_cudnn(q: Array, k: Array) -> bool:
+    """Return whether cuDNN's fused attention, forward and backward, takes these queries
+    and keys, without a bias and a mask.
 
-    It needs an NVIDIA GPU of the Ampere generation or later, 16-bit inputs, and heads
-    of a multiple of 8 up to 128 (256 from Hopper on); with a mask, which JAX passes as
-    a bias, also even numbers of queries and keys. The gradient of a bias that is
-    learned per position is left to XLA. Arguments as of `dot_product_attention`.
+    It needs an NVIDIA GPU of the Ampere generation or later, 16-bit inputs, heads of a
+    multiple of 8 up to 128 (256 from Hopper on), and even numbers of queries and keys:
+    JAX refuses the gradient of others. Masks are left to XLA, since JAX passes them as
+    biases of all positions, under vmap of all heads too, and so is the gradient of a
+    bias. Arguments as of `dot_product_attention`.
     """
     if jax.default_backend() != "gpu" or q.dtype not in (jnp.bfloat16, jnp.float16):
         return False
     version = getattr(jax.devices()[0], "compute_capability", "")
-    if bias is not None or not re.fullmatch(r"\d+\.\d+", version) or float(version) < 8:
+    if not re.fullmatch(r"\d+\.\d+", version) or float(version) < 8:
         return False  # AMD's versions are no such numbers
     is_even = q.shape[1] % 2 == k.shape[1] % 2 == 0
-    return q.shape[-1] % 8 == 0 and (
-        q.shape[-1] <= (256 if float(version) >= 9 else 128) and (mask is None or is_even)
-    )
+    size, most = q.shape[-1], 256 if float(version) >= 9 else 128
+    return is_even and size % 8 == 0 and size <= most
 
 
 def attend_cache(
