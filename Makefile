@@ -6,6 +6,7 @@
 # make docs         the site, in site/index.html; any warning is an error
 # make pages        the generated pages of the documentation anew: reference, results, drawings
 # make bench        every training step beside PyTorch's, and their page in docs (about 40 minutes)
+# make gpu          the checks that need a GPU, those that are not finished, and their page in docs; a few hours in parts of at most nine minutes
 # make dist         a wheel and a source distribution in dist/
 # make test-latest  the suite on the newest jax and flax, with a Python >= 3.12
 # make lock         requirements.txt, requirements-cuda.txt and requirements-tpu.txt anew from the ranges of pyproject.toml
@@ -20,7 +21,7 @@ AIGC := .venv/bin/aigc
 
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo lint types docs pages bench check test test-all test-browser test-latest dist lock
+.PHONY: demo lint types docs pages bench gpu check test test-all test-browser test-latest dist lock
 
 # The lock, then the project itself, edited in place.
 .venv/installed: requirements.txt pyproject.toml
@@ -52,6 +53,11 @@ pages: .venv/installed
 # PyTorch is needed: .venv/bin/pip install -r requirements-bench.txt
 bench: .venv/installed
 	$(BIN) benchmarks/bench.py
+
+# JAX for CUDA and PyTorch are needed: .venv/bin/pip install -r requirements-cuda.txt -r requirements-bench.txt
+# A part that was interrupted is repeated by the next `make gpu`, finished parts are not.
+gpu: .venv/installed
+	$(BIN) benchmarks/gpu_parts.py
 
 # Files without the marker are not even imported, which would take as long as the tests.
 UNIT = $(shell grep -rl --include='test_*.py' pytest.mark.unit tests)

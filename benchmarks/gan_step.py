@@ -85,16 +85,23 @@ def data(case):
     return np.random.RandomState(0).randint(0, 256, (ROWS[shape[0]], *shape)).astype(np.uint8)
 
 
-def setting(case, count=1):
-    """The config and the programs of `count` trials of it, on images of noise."""
+def task(case):
+    """The config of a case and its data set, images of noise."""
     from aigc_jax.data.dataset import make_image_dataset
     from aigc_jax.training import config as configs
-    from aigc_jax.training.programs import Programs
 
     x, config = data(case), config_of(case)
     splits = dict(train=dict(x=x), valid=dict(x=x[:512]), test=dict(x=x[:512]))
     config = configs.resolve_durations(config, len(x), config.batch_size)
-    return config, Programs(config, make_image_dataset(splits, 255, {}), count, route="map")
+    return config, make_image_dataset(splits, 255, {})
+
+
+def setting(case, count=1):
+    """The config and the programs of `count` trials of it, on images of noise."""
+    from aigc_jax.training.programs import Programs
+
+    config, dataset = task(case)
+    return config, Programs(config, dataset, count, route="map")
 
 
 def ours(case, count=1):

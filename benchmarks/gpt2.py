@@ -20,6 +20,7 @@ import turns
 
 HERE = Path(__file__).resolve().parent
 PROMPT, NEW = 32, 256
+NETWORK = dict(width=768, heads=12, layers=12, context=1024, vocabulary=50257)
 
 
 def theirs(path, **sizes):
@@ -150,6 +151,12 @@ def sizes(case):
     return int(case.rsplit("_", 1)[1])
 
 
+def make_prompts(case):
+    import numpy as np
+
+    return np.random.RandomState(0).randint(0, NETWORK["vocabulary"], (sizes(case), PROMPT))
+
+
 def ours(case):
     """A function that writes NEW tokens after PROMPT ones, n times."""
     import jax
@@ -159,7 +166,7 @@ def ours(case):
     from aigc_jax.methods.text_decoder import TextDecoder
     from aigc_jax.models.transformer import Decoder
 
-    net = Decoder(width=768, heads=12, layers=12, context=1024, vocabulary=50257)
+    net = Decoder(**NETWORK)
     params = jax.jit(net.init)(jax.random.key(0), np.zeros((1, 4), np.int32))
     writer = TextDecoder(
         lambda params, tokens, carry: net.apply(params, tokens, carry),
@@ -168,7 +175,7 @@ def ours(case):
         SamplingParams(temperature=0),
         ends=(),
     )
-    prompts = np.random.RandomState(0).randint(0, 50257, (sizes(case), PROMPT))
+    prompts = make_prompts(case)
 
     def steps(n):
         for _ in range(n):
@@ -180,20 +187,25 @@ def ours(case):
     return steps
 
 
-def transformers(case):
-    import numpy as np
+def transformers(case, **more):
+    """The same on PyTorch's default device. more: arguments of `generate`."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    net = GPT2LMHeadModel(GPT2Config()).eval()
-    prompts = torch.from_numpy(np.random.RandomState(0).randint(0, 50257, (sizes(case), PROMPT)))
-    more = dict(
+    names = dict(n_embd="width", n_head="heads", n_layer="layers", n_positions="context")
+    config = {name: NETWORK[own] for name, own in names.items()}
+    end = NETWORK["vocabulary"] - 1
+    net = GPT2LMHeadModel(
+        GPT2Config(**config, vocab_size=end + 1, bos_token_id=end, eos_token_id=end)
+    ).eval()
+    prompts = torch.from_numpy(make_prompts(case)).to(torch.get_default_device())
+    more = more | dict(
         attention_mask=torch.ones_like(prompts),
         max_new_tokens=NEW,
         min_new_tokens=NEW,
         do_sample=False,
         use_cache=True,
-        pad_token_id=50256,
+        pad_token_id=end,
     )
 
     def steps(n):

@@ -14,7 +14,7 @@ import time
 
 def worker(steps, seconds):
     """Answer each line of input with the milliseconds a step of one stretch of steps;
-    steps(n) does n of them.
+    steps(n) does n of them. What its attribute `note` says, if it has one, is reported.
     """
     steps(2)
     begun, n = time.perf_counter(), 0
@@ -23,7 +23,7 @@ def worker(steps, seconds):
         n += 2
     n = max(1, min(1000, round(seconds * n / (time.perf_counter() - begun))))
     steps(n)
-    print("ready", flush=True)
+    print(f"ready {getattr(steps, 'note', '')}".rstrip(), flush=True)
     for _ in sys.stdin:
         begun = time.perf_counter()
         steps(n)

@@ -18,6 +18,7 @@ import turns
 
 HERE = Path(__file__).resolve().parent
 N = 50_000
+MORE = {}  # overrides of every config
 
 
 def data(case):
@@ -34,6 +35,7 @@ def config_of(case):
     from aigc_jax.training import config_files
 
     config = config_files.load(HERE.parent / "configs" / f"{case}.py")
+    config = configs.override(config, MORE)
     return configs.resolve_durations(config, N, config.batch_size)
 
 
@@ -91,11 +93,10 @@ def negative_elbo(encoder, decoder, batch, noise, log_prob=bernoulli, log_scale=
     return (kl - log_prob(batch, decoder(z), log_scale)) / len(batch)
 
 
-def pytorch_step(encoder, decoder, optimizer, batch):
+def pytorch_step(encoder, decoder, optimizer, batch, latents=10):
     """One update by the bound of black and white images [B, D]."""
     import torch
 
-    latents = decoder[0].in_features
     loss = negative_elbo(encoder, decoder, batch, torch.randn(len(batch), latents))
     optimizer.zero_grad()
     loss.backward()
@@ -177,16 +178,18 @@ def update_codebook(book, rows, chosen, hp):
     book["codes"] = book["sums"] / book["counts"][:, None]
 
 
-def pytorch(case, layout="contiguous_format"):
-    """The same step written plainly in PyTorch."""
+def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
+    """The same step written plainly in PyTorch, on its default device; its networks as
+    `prepare` makes them.
+    """
     import torch
     from torch import nn
 
     config, layout = config_of(case), getattr(torch, layout)
     batch, hp = config.batch_size, config.hp
-    x = torch.from_numpy(data(case)[:N])
+    x = torch.from_numpy(data(case)[:N]).to(torch.get_default_device())
     x = x.reshape(N, 784) if case == "vae_mnist" else x.permute(0, 3, 1, 2)
-    encoder, decoder = (net.to(memory_format=layout) for net in networks(case, nn))
+    encoder, decoder = (prepare(net.to(memory_format=layout)) for net in networks(case, nn))
     log_scale = torch.zeros((), requires_grad=True)
     params = [*encoder.parameters(), *decoder.parameters()]
     if case == "vae_conv_fashion":

@@ -3,6 +3,7 @@ test processes, and a memory limit.
 """
 
 import gc
+import math
 import os
 import resource
 import sys
@@ -29,8 +30,8 @@ import pytest
 gc.set_threshold(200_000, 100, 1000)
 
 # A process with a higher peak, in bytes, fails the session, so that the suite passes on
-# a machine with 8 GB and two workers.
-LIMIT = 3e9
+# a machine with 8 GB and two workers. CUDA's libraries take some of that alone.
+LIMIT = math.inf if "cuda" in os.environ.get("JAX_PLATFORMS", "") else 3e9
 PEAKS = []  # (bytes, test that reached them), one per process that ran tests
 highest = (0, "")  # of this process
 
