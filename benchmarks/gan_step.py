@@ -85,12 +85,12 @@ def data(case):
     return np.random.RandomState(0).randint(0, 256, (ROWS[shape[0]], *shape)).astype(np.uint8)
 
 
-def task(case):
-    """The config of a case and its data set, images of noise."""
+def task(case, **more):
+    """The config of a case and its data set, images of noise. more: overrides."""
     from aigc_jax.data.dataset import make_image_dataset
     from aigc_jax.training import config as configs
 
-    x, config = data(case), config_of(case)
+    x, config = data(case), configs.override(config_of(case), more)
     splits = dict(train=dict(x=x), valid=dict(x=x[:512]), test=dict(x=x[:512]))
     config = configs.resolve_durations(config, len(x), config.batch_size)
     return config, make_image_dataset(splits, 255, {})
@@ -139,9 +139,9 @@ def plain_jit(case):
     return steps
 
 
-def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
-    """The same GAN written plainly in PyTorch, on its default device; its networks as
-    `prepare` makes them.
+def pytorch(case, layout="contiguous_format", prepare=lambda function: function):
+    """The same GAN written plainly in PyTorch, on its default device; its generator and
+    its losses as `prepare` makes these functions.
     """
     import torch
     from torch import nn
@@ -151,7 +151,10 @@ def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
     x = torch.from_numpy(data(case)).to(torch.get_default_device())
     batch, z, hp = config.batch_size, config.latent_dim, config.hp
     layout = getattr(torch, layout)
-    g, d = (prepare(net.to(memory_format=layout)) for net in networks(case, nn))
+    g, d = (net.to(memory_format=layout) for net in networks(case, nn))
+    generate = prepare(g)
+    loss_d = prepare(lambda real, fake: F.softplus(-d(real)).mean() + F.softplus(d(fake)).mean())
+    loss_g = prepare(lambda fake: F.softplus(-d(fake)).mean())
     average = [p.detach().clone() for p in g.parameters()]
     adam = dict(betas=(hp.beta1, hp.beta2), eps=1e-8, fused=True)
     optimizer_g = torch.optim.Adam(g.parameters(), lr=hp.lr_g, **adam)
@@ -167,14 +170,14 @@ def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
             real = (
                 (x[rows].float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous(memory_format=layout)
             )
-            fake = g(torch.randn(batch, z))
-            loss = F.softplus(-d(real)).mean() + F.softplus(d(fake.detach())).mean()
+            fake = generate(torch.randn(batch, z))
+            loss = loss_d(real, fake.detach())
             optimizer_d.zero_grad()
             loss.backward()
             optimizer_d.step()
             for p in d.parameters():
                 p.requires_grad_(False)
-            loss = F.softplus(-d(fake)).mean()
+            loss = loss_g(fake)
             optimizer_g.zero_grad()
             loss.backward()
             optimizer_g.step()

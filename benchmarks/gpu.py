@@ -100,13 +100,15 @@ def waited(steps):
 
 
 def prepare_for(way):
-    """(network) -> the network as PyTorch runs it in this way."""
+    """(function) -> the function as PyTorch runs it in this way."""
     import torch
 
-    if SMALL or way not in ("compiled", "graphs"):
-        return lambda net: net
+    if way not in ("compiled", "graphs"):
+        return lambda function: function
+    if SMALL:  # traced, and not compiled, which would take minutes
+        return lambda function: torch.compile(function, backend="aot_eager")
     mode = "reduce-overhead" if way == "graphs" else "default"
-    return lambda net: torch.compile(net, mode=mode)
+    return lambda function: torch.compile(function, mode=mode)
 
 
 def layout_of(way):
@@ -139,19 +141,24 @@ def torch_trials(case, way):
     """64 of configs/vae_digits.py (64-200-10, batch 100), one step of each."""
     import torch
     from torch import nn
-    from vae_step import pytorch_step
 
     grey = torch.rand(1437, 64)
     encoder = nn.Sequential(nn.Linear(64, 200), nn.ReLU(), nn.Linear(200, 20))
     decoder = nn.Sequential(nn.Linear(10, 200), nn.ReLU(), nn.Linear(200, 64))
     params = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(params, lr=1e-3, fused=True)
-    encoder, decoder = map(prepare_for(way), (encoder, decoder))
+
+    @prepare_for(way)
+    def loss_of():
+        batch = torch.bernoulli(grey[torch.randint(len(grey), (100,))])
+        return vae_step.negative_elbo(encoder, decoder, batch, torch.randn(100, 10))
 
     def steps(n):
         for _ in range(TRIALS * n):
-            batch = torch.bernoulli(grey[torch.randint(len(grey), (100,))])
-            pytorch_step(encoder, decoder, optimizer, batch)
+            loss = loss_of()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
     return steps
 
@@ -167,8 +174,7 @@ def trials_of(case):
 
     if case != "trials_dcgan":
         return group_of(TRIAL_CONFIGS[case], TRIALS, steps=100_000)
-    config, dataset = gan_step.task("dcgan")
-    config = configs.override(config, {"steps": 100_000})
+    config, dataset = gan_step.task("dcgan", steps=100_000)
     return [configs.override(config, {"seed": i}) for i in range(TRIALS)], dataset
 
 

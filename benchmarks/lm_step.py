@@ -107,6 +107,7 @@ def transformer(model, vocabulary):
     from torch.nn import functional as F
 
     width, heads, bias = model.width, model.heads, model.get("bias", True)
+    dropout = model.get("dropout", 0.0)
 
     class Block(nn.Module):
         def __init__(self):
@@ -132,9 +133,9 @@ def transformer(model, vocabulary):
                 .transpose(1, 2)
                 .reshape(b, t, width)
             )
-            x = x + F.dropout(self.out(y), model.dropout)
+            x = x + F.dropout(self.out(y), dropout)
             return x + F.dropout(
-                self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh")), model.dropout
+                self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh")), dropout
             )
 
     class Net(nn.Module):
@@ -160,7 +161,7 @@ def transformer(model, vocabulary):
             x = F.dropout(
                 self.embed(tokens)
                 + self.position(torch.arange(tokens.shape[1], device=tokens.device)),
-                model.dropout,
+                dropout,
             )
             for block in self.blocks:
                 x = block(x)
@@ -178,7 +179,7 @@ def encoder_decoder(config, vocabulary):
     from torch.nn import functional as F
 
     model = config.model
-    width, heads = model.width, model.heads
+    width, heads, dropout = model.width, model.heads, model.dropout
 
     class Attention(nn.Module):
         def __init__(self):
@@ -208,11 +209,11 @@ def encoder_decoder(config, vocabulary):
             y = self.norms[0](x)
             x = x + F.dropout(
                 self.attention(y, y, None if self.cross else mask, causal=self.cross is not None),
-                model.dropout,
+                dropout,
             )
             if self.cross:
-                x = x + F.dropout(self.cross(self.norms[1](x), memory, mask), model.dropout)
-            return x + F.dropout(self.down(F.relu(self.up(self.norms[-1](x)))), model.dropout)
+                x = x + F.dropout(self.cross(self.norms[1](x), memory, mask), dropout)
+            return x + F.dropout(self.down(F.relu(self.up(self.norms[-1](x)))), dropout)
 
     class Net(nn.Module):
         def __init__(self):
@@ -235,7 +236,7 @@ def encoder_decoder(config, vocabulary):
             self.head.weight = self.embed.weight
 
         def place(self, tokens):
-            return F.dropout(self.embed(tokens) + self.position[: tokens.shape[1]], model.dropout)
+            return F.dropout(self.embed(tokens) + self.position[: tokens.shape[1]], dropout)
 
         def forward(self, source, mask, tokens):
             memory, x, mask = self.place(source), self.place(tokens), mask[:, None, None]
@@ -256,6 +257,8 @@ def lstm(model, vocabulary):
     from torch import nn
     from torch.nn import functional as F
 
+    dropout = model.dropout
+
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -275,8 +278,8 @@ def lstm(model, vocabulary):
                 self.head.weight = self.embed.weight
 
         def forward(self, tokens):
-            hs = self.lstm(F.dropout(self.embed(tokens), model.dropout))[0]
-            return self.head(self.projection(F.dropout(hs, model.dropout)))
+            hs = self.lstm(F.dropout(self.embed(tokens), dropout))[0]
+            return self.head(self.projection(F.dropout(hs, dropout)))
 
     return Net()
 
@@ -288,7 +291,7 @@ def network(config, vocabulary):
     return (transformer if config.network == "transformer" else lstm)(config.model, vocabulary)
 
 
-def pair_loss(net, config, size):
+def pair_loss(net, config, size, prepare):
     """() -> the loss of a batch of pairs."""
     import torch
     from torch.nn import functional as F
@@ -299,41 +302,47 @@ def pair_loss(net, config, size):
     targets = fill([[end, *b] for _, b in data], length + 2)
     is_token = torch.arange(length) < torch.tensor([len(a) for a, _ in data])[:, None]
     counts = torch.arange(length + 1) <= torch.tensor([len(b) for _, b in data])[:, None]
+    smoothing = config.label_smoothing
+
+    def loss_of(source, mask, target, is_label):
+        logits = net(source, mask, target[:, :-1])
+        labels = target[:, 1:].masked_fill(~is_label, -100)
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing)
+
+    prepared = prepare(loss_of)
 
     def loss():
         i = torch.randint(len(data), (config.batch_size,))
-        logits = net(sources[i], is_token[i], targets[i, :-1])
-        labels = targets[i, 1:].masked_fill(~counts[i], -100)
-        return F.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), label_smoothing=config.label_smoothing
-        )
+        return prepared(sources[i], is_token[i], targets[i], counts[i])
 
     return loss
 
 
-def window_loss(net, config, size):
+def window_loss(net, config, size, prepare):
     """() -> the loss of a batch of windows."""
     import torch
     from torch.nn import functional as F
 
     length = config.data.length
     data = torch.from_numpy(tokens(size)[: N // 2].astype("int64")).to(torch.get_default_device())
+    smoothing = config.label_smoothing
+
+    def loss_of(batch):
+        logits, labels = net(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten()
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    prepared = prepare(loss_of)
 
     def loss():
         start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
-        batch = data[start + torch.arange(length + 1)]
-        return F.cross_entropy(
-            net(batch[:, :-1]).flatten(0, 1),
-            batch[:, 1:].flatten(),
-            label_smoothing=config.label_smoothing,
-        )
+        return prepared(data[start + torch.arange(length + 1)])
 
     return loss
 
 
-def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcontext):
-    """The same step written plainly in PyTorch, on its default device; its network as
-    `prepare` makes it, its loss within `around`.
+def pytorch(case, more=None, prepare=lambda function: function, around=contextlib.nullcontext):
+    """The same step written plainly in PyTorch, on its default device; its loss as
+    `prepare` makes that function, within `around`.
     """
     import torch
 
@@ -347,8 +356,8 @@ def pytorch(case, more=None, prepare=lambda net: net, around=contextlib.nullcont
     optimizer = torch.optim.AdamW(
         groups, lr=config.hp.lr, betas=(config.hp.beta1, config.hp.beta2), fused=True
     )
-    net = prepare(net)
-    loss_of = (pair_loss if config.method == "seq2seq" else window_loss)(net, config, size)
+    make_loss = pair_loss if config.method == "seq2seq" else window_loss
+    loss_of = make_loss(net, config, size, prepare)
 
     def steps(n):
         for _ in range(n):

@@ -93,10 +93,11 @@ def negative_elbo(encoder, decoder, batch, noise, log_prob=bernoulli, log_scale=
     return (kl - log_prob(batch, decoder(z), log_scale)) / len(batch)
 
 
-def pytorch_step(encoder, decoder, optimizer, batch, latents=10):
+def pytorch_step(encoder, decoder, optimizer, batch):
     """One update by the bound of black and white images [B, D]."""
     import torch
 
+    latents = decoder[0].in_features
     loss = negative_elbo(encoder, decoder, batch, torch.randn(len(batch), latents))
     optimizer.zero_grad()
     loss.backward()
@@ -178,18 +179,20 @@ def update_codebook(book, rows, chosen, hp):
     book["codes"] = book["sums"] / book["counts"][:, None]
 
 
-def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
-    """The same step written plainly in PyTorch, on its default device; its networks as
-    `prepare` makes them.
+def pytorch(case, layout="contiguous_format", prepare=lambda function: function):
+    """The same step written plainly in PyTorch, on its default device; its loss as
+    `prepare` makes that function.
     """
+    from types import SimpleNamespace
+
     import torch
     from torch import nn
 
     config, layout = config_of(case), getattr(torch, layout)
-    batch, hp = config.batch_size, config.hp
+    batch, hp = config.batch_size, SimpleNamespace(**config.hp.to_dict())
     x = torch.from_numpy(data(case)[:N]).to(torch.get_default_device())
     x = x.reshape(N, 784) if case == "vae_mnist" else x.permute(0, 3, 1, 2)
-    encoder, decoder = (prepare(net.to(memory_format=layout)) for net in networks(case, nn))
+    encoder, decoder = (net.to(memory_format=layout) for net in networks(case, nn))
     log_scale = torch.zeros((), requires_grad=True)
     params = [*encoder.parameters(), *decoder.parameters()]
     if case == "vae_conv_fashion":
@@ -211,7 +214,7 @@ def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
             update_codebook(book, rows.detach(), chosen, hp)
         return vqvae_loss(decoder, hp, x, z, code)
 
-    order = [torch.randperm(N), 0]
+    prepared, order = prepare(loss_of), [torch.randperm(N), 0]
 
     def steps(n):
         for _ in range(n):
@@ -219,7 +222,7 @@ def pytorch(case, layout="contiguous_format", prepare=lambda net: net):
                 order[:] = torch.randperm(N), 0
             rows = order[0][order[1] : order[1] + batch]
             order[1] += batch
-            loss = loss_of(x[rows].float())
+            loss = prepared(x[rows].float())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
