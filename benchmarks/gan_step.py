@@ -159,18 +159,18 @@ def pytorch(case, layout="contiguous_format", prepare=lambda function: function)
     adam = dict(betas=(hp.beta1, hp.beta2), eps=1e-8, fused=True)
     optimizer_g = torch.optim.Adam(g.parameters(), lr=hp.lr_g, **adam)
     optimizer_d = torch.optim.Adam(d.parameters(), lr=hp.lr_d, **adam)
-    order = [torch.randperm(len(x)), 0]
+    order = [torch.randperm(len(x), device=x.device), 0]
 
     def steps(n):
         for _ in range(n):
             if order[1] + batch > len(x):
-                order[:] = torch.randperm(len(x)), 0
+                order[:] = torch.randperm(len(x), device=x.device), 0
             rows = order[0][order[1] : order[1] + batch]
             order[1] += batch
             real = (
                 (x[rows].float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous(memory_format=layout)
             )
-            fake = generate(torch.randn(batch, z))
+            fake = generate(torch.randn(batch, z, device=x.device))
             loss = loss_d(real, fake.detach())
             optimizer_d.zero_grad()
             loss.backward()

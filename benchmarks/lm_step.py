@@ -312,7 +312,7 @@ def pair_loss(net, config, size, prepare):
     prepared = prepare(loss_of)
 
     def loss():
-        i = torch.randint(len(data), (config.batch_size,))
+        i = torch.randint(len(data), (config.batch_size,), device=sources.device)
         return prepared(sources[i], is_token[i], targets[i], counts[i])
 
     return loss
@@ -334,8 +334,8 @@ def window_loss(net, config, size, prepare):
     prepared = prepare(loss_of)
 
     def loss():
-        start = torch.randint(len(data) - length - 1, (config.batch_size, 1))
-        return prepared(data[start + torch.arange(length + 1)])
+        start = torch.randint(len(data) - length - 1, (config.batch_size, 1), device=data.device)
+        return prepared(data[start + torch.arange(length + 1, device=data.device)])
 
     return loss
 

@@ -173,7 +173,7 @@ def update_codebook(book, rows, chosen, hp):
     book["counts"].lerp_(which.sum(0), 1 - hp.ema_decay)
     book["sums"].lerp_(which.T @ rows, 1 - hp.ema_decay)
     dead = (book["counts"] < hp.restart * share) | (book["counts"] == 0)
-    drawn = rows[torch.randint(len(rows), (n,))]
+    drawn = rows[torch.randint(len(rows), (n,), device=rows.device)]
     book["counts"] = torch.where(dead, share, book["counts"])
     book["sums"] = torch.where(dead[:, None], share * drawn, book["sums"])
     book["codes"] = book["sums"] / book["counts"][:, None]
@@ -203,10 +203,10 @@ def pytorch(case, layout="contiguous_format", prepare=lambda function: function)
 
     def loss_of(x):
         if case == "vae_mnist":
-            return negative_elbo(encoder, decoder, x, torch.randn(batch, 20))
+            return negative_elbo(encoder, decoder, x, torch.randn(batch, 20, device=x.device))
         x = (x / 127.5 - 1).contiguous(memory_format=layout)
         if case == "vae_conv_fashion":
-            noise = torch.randn(batch, 32)
+            noise = torch.randn(batch, 32, device=x.device)
             return negative_elbo(encoder, decoder, x, noise, discretized_logistic, log_scale)
         z = encoder(x)
         rows, chosen, code = quantize(z, book["codes"])
@@ -214,12 +214,12 @@ def pytorch(case, layout="contiguous_format", prepare=lambda function: function)
             update_codebook(book, rows.detach(), chosen, hp)
         return vqvae_loss(decoder, hp, x, z, code)
 
-    prepared, order = prepare(loss_of), [torch.randperm(N), 0]
+    prepared, order = prepare(loss_of), [torch.randperm(N, device=x.device), 0]
 
     def steps(n):
         for _ in range(n):
             if order[1] + batch > N:
-                order[:] = torch.randperm(N), 0
+                order[:] = torch.randperm(N, device=x.device), 0
             rows = order[0][order[1] : order[1] + batch]
             order[1] += batch
             loss = prepared(x[rows].float())

@@ -205,6 +205,35 @@ def test_without_gpu_the_command_is_refused(parts, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+FAKE_SIDE = """
+import sys
+side = next(word for word in sys.argv if word.startswith("--side=")).removeprefix("--side=")
+if side == "pytorch_graphs":
+    sys.exit("error: no graphs")
+print("ready" + " route vmap" * (side == "ours"), flush=True)
+for count, _ in enumerate(sys.stdin):
+    if side == "pytorch_eager" and count:
+        sys.exit(3)
+    print(dict(ours=2.0).get(side, 3.0), flush=True)
+"""
+
+
+def test_failed_sides_are_named_and_others_timed(parts, monkeypatch, tmp_path, capfd):
+    fake = tmp_path / "side.py"
+    fake.write_text(FAKE_SIDE)
+    monkeypatch.setattr(parts.gpu, "__file__", str(fake))
+    row = parts.gpu.measure("mlp", rounds=2, seconds=0.1)
+    assert row["milliseconds"] == dict(ours=[2.0, 2.0], pytorch_compiled=[3.0, 3.0])
+    assert row["failed"] == dict(
+        pytorch_eager="(exit status 3)", pytorch_graphs="error: no graphs (exit status 1)"
+    )
+    assert row["notes"] == dict(ours="route vmap")
+    assert row["goals"] == [("compiled PyTorch / ours", 1.5, 1.2)]
+    assert "pytorch_graphs: error: no graphs" in capfd.readouterr().err
+    monkeypatch.setattr(parts.gpu, "STARTING", -1)
+    assert parts.gpu.measure("mlp", 1, 0.1)["milliseconds"].keys() == {"ours", "pytorch_compiled"}
+
+
 @pytest.mark.slow
 def test_small_parts_run_on_the_cpu_and_resume(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
