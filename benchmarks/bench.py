@@ -25,8 +25,8 @@ SCRIPTS = ("gan_step", "vae_step", "lm_step", "gpt2")
 INTRO = """\
 # Speed of a training step
 
-Milliseconds of one training step, here and in PyTorch; of GPT-2, of 256 tokens after 32, here and in
-transformers. `make bench` times every case and writes this page from the raw timings; `python
+Milliseconds of one training step, here and in PyTorch; of GPT-2, of 256 tokens after 32, here and
+in transformers. `make bench` times every case and writes this page from the raw timings; `python
 benchmarks/bench.py --page` writes it without timing.
 
 Each side runs in a process of its own; the sides take turns, and medians are compared. Before the
