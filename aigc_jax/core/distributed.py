@@ -8,7 +8,7 @@ primary process writes files. In a single process every function here is the ide
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -230,6 +230,17 @@ def gather_to_host(tree: PyTree) -> PyTree:  # of NumPy arrays, in every process
             lambda x: x if here(x) else multihost_utils.process_allgather(x, tiled=True), tree
         )
     )
+
+
+def run_ahead(outputs: Iterable[Any]) -> Iterator[Any]:
+    """Yield each output after the next one was made, so that the copy of an output to
+    the host does not delay the program of the next.
+    """
+    previous: list = []
+    for output in outputs:
+        yield from previous
+        previous = [output]
+    yield from previous
 
 
 def to_devices(x: Any, sharding: Sharding) -> jax.Array:  # x: an array or LocalShards

@@ -29,6 +29,22 @@ def _load_font() -> Any:
     return FT2Font(find_font_file())
 
 
+@functools.cache
+def _load_pillow_font(is_ascii: bool, size: int) -> Any:
+    from PIL import ImageFont
+
+    if is_ascii:
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(find_font_file(), size - 1)
+
+
+def choose_font(text: str, size: int) -> Any:  # size in pixels
+    """Return the font of Pillow that a text is set in: its own, which has little but
+    ASCII and takes a millisecond to load, or DejaVu Sans.
+    """
+    return _load_pillow_font(text.isascii(), size)
+
+
 def escape_missing(text: str) -> str:
     """Return a text with the characters that the font lacks escaped."""
     if text.isascii():

@@ -1,4 +1,4 @@
-"""Scatter plots of samples, plots of separability, and curves of metrics.
+"""Scatter plots of samples, and plots of separability.
 
 Matplotlib is imported when a figure is created.
 """
@@ -11,7 +11,6 @@ import numpy as np
 
 from aigc_jax.media.glyphs import escape_figure
 from aigc_jax.media.images import make_image_grid
-from aigc_jax.media.log_axes import label_log_axis
 from aigc_jax.media.sheets import PLAIN, Annotations
 from aigc_jax.utils.documents import write_atomically
 from aigc_jax.utils.quantities import format_count
@@ -179,70 +178,3 @@ def name_strips(scores: np.ndarray) -> tuple[str, str, str, str]:  # of [2, K]
         f"examples most like samples ({reals:,} of {num} are classified as samples)",
         "examples least like samples",
     )
-
-
-COLOURS = {"train": "tab:orange", "valid": "tab:blue", "test": "tab:green"}
-
-
-def save_curves(path: Path, rows: list[dict], origin: dict[str, str]) -> None:
-    """Write curves over training steps, with one panel per value and one line per
-    split; without values, write nothing.
-
-    Args:
-      path: the PNG file.
-      rows: {"step": step, "split": a key of COLOURS, name: value, ...}; values may be
-        None.
-      origin: {name: text}, such as `provenance_marks.describe_origin`.
-    """
-    names = list(
-        dict.fromkeys(k for row in rows for k, v in row.items() if k not in ("step", "split"))
-    )
-    if not names:
-        return
-    for name, axes in zip(names, panels := _panels(len(names)), strict=True):
-        for split, colour in COLOURS.items():
-            points = [
-                (row["step"], row[name])
-                for row in rows
-                if row["split"] == split and row.get(name) is not None
-            ]
-            if points:
-                style = (
-                    dict(linewidth=0.8, alpha=0.7)
-                    if len(points) > 50
-                    else dict(marker=".", linewidth=1.2)
-                )
-                axes.plot(*zip(*points, strict=True), label=split, color=colour, **style)
-        values = [row[name] for row in rows if row.get(name) is not None]
-        if values and min(values) > 0 and max(values) > 30 * min(values):
-            axes.set_yscale("log")
-            label_log_axis(axes.yaxis)
-        axes.set_title(name, fontsize=9)
-        axes.tick_params(which="both", labelsize=8)
-        axes.set_xlabel("step", fontsize=8)
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=7)
-    save_figure(path, panels[0].figure, origin)
-
-
-def _panels(count: int, columns: int = 3, width: float = 4.2, height: float = 2.8) -> list:
-    """Return `count` axes in rows of a new figure, each in a cell of width x height
-    inches. The margins are fixed: measuring all labels first would take as long as
-    drawing.
-    """
-    left, bottom, right, top = 0.62, 0.42, 0.12, 0.28  # inches
-    columns = min(columns, count)
-    lines = -(-count // columns)
-    figure = make_figure(width * columns, height * lines, layout=None)
-    return [
-        figure.add_axes(
-            (
-                (i % columns + left / width) / columns,
-                (lines - 1 - i // columns + bottom / height) / lines,
-                (1 - (left + right) / width) / columns,
-                (1 - (bottom + top) / height) / lines,
-            )
-        )
-        for i in range(count)
-    ]

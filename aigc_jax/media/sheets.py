@@ -3,13 +3,12 @@ changes no pixel of the images. Text is set in Pillow's own font, or where it
 is not ASCII in that of `media.glyphs`.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from aigc_jax.media.glyphs import escape_missing, find_font_file
+from aigc_jax.media.glyphs import choose_font, escape_missing
 from aigc_jax.media.images import GAP, GridLayout, fill_grid, lay_out_grid
 
 if TYPE_CHECKING:
@@ -130,23 +129,7 @@ def measure_columns(labels: "GridLabels", layout: GridLayout) -> int:
 
 def measure_text(text: str) -> int:
     """Return the width of a line of text in pixels."""
-    return int(np.ceil(_choose_font(text).getlength(escape_missing(text))))
-
-
-@functools.cache
-def _load_font(is_ascii: bool) -> Any:
-    """Return Pillow's font, which has little but ASCII and takes a millisecond to load,
-    or the one of `media.glyphs`.
-    """
-    from PIL import ImageFont
-
-    if is_ascii:
-        return ImageFont.load_default(FONT_SIZE)
-    return ImageFont.truetype(find_font_file(), FONT_SIZE - 1)
-
-
-def _choose_font(text: str) -> Any:
-    return _load_font(text.isascii())
+    return int(np.ceil(choose_font(text, FONT_SIZE).getlength(escape_missing(text))))
 
 
 class _Writer:
@@ -161,7 +144,7 @@ class _Writer:
     def write(self, text: str, x: int, y: int, anchor: str) -> None:
         """Write a line of text at an anchor of Pillow, such as "mm", its middle."""
         black: Any = 0 if self.image.mode == "L" else (0, 0, 0)
-        font = _choose_font(text)
+        font = choose_font(text, FONT_SIZE)
         self.draw.text((x, y), escape_missing(text), fill=black, font=font, anchor=anchor)
 
     def write_upwards(self, text: str, x: int, y: int) -> None:
@@ -169,7 +152,7 @@ class _Writer:
         from PIL import Image, ImageDraw
 
         line = Image.new("L", (measure_text(text), LINE), 255)
-        draw, font = ImageDraw.Draw(line), _choose_font(text)
+        draw, font = ImageDraw.Draw(line), choose_font(text, FONT_SIZE)
         draw.text((0, LINE // 2), escape_missing(text), fill=0, font=font, anchor="lm")
         turned = line.transpose(Image.Transpose.ROTATE_90)
         self.image.paste(turned, (x - LINE // 2, max(0, y - turned.height // 2)))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aigc_jax.core.distributed import run_ahead
 from aigc_jax.data.order import permute_fixed
 
 MOST = 10_000  # examples of each kind, for metrics that compare all pairs
@@ -82,13 +83,14 @@ def apply_in_batches(
       images: [n, H, W, C].
       batch_size: images of a batch, B.
     """
-    parts = []
-    for first in range(0, max(1, len(images)), batch_size):
+
+    def run_batch(first: int) -> tuple[int, Any]:  # -> number of images, arrays [B, ...]
         part = np.asarray(images[first : first + batch_size], np.float32)
-        padded = np.concatenate(
-            [part, np.zeros((batch_size - len(part), *part.shape[1:]), np.float32)]
-        )
-        parts.append([np.asarray(x)[: len(part)] for x in extract(padded)])
+        padding = np.zeros((batch_size - len(part), *part.shape[1:]), np.float32)
+        return len(part), extract(np.concatenate([part, padding]))
+
+    batches = map(run_batch, range(0, max(1, len(images)), batch_size))
+    parts = [[np.asarray(x)[:n] for x in arrays] for n, arrays in run_ahead(batches)]
     return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
 
 

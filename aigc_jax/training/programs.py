@@ -333,8 +333,8 @@ class Programs:
         programs = self._sampling if latents is None else self._sampling_of_latents
         program = choose(programs, what, "what")
         start, count = self.dataset.splits[split]
-        parts = []
-        for done in range(0, num_samples, self.batch_size):
+
+        def run_batch(done: int) -> Array:  # -> [num_padded, batch_size, ...]
             place = np.arange(done, done + self.batch_size, dtype=np.int32)
             index = first + stride * place
             label = index % (self.method.samplers[what].classes or self.num_prior_classes or 1)
@@ -345,7 +345,10 @@ class Programs:
             if latents is not None:
                 places["latents"] = np.tile(latents, (self.batch_size, 1))
             inputs = (self.feed.sample_arrays(rows), np.uint32(seed), rows, places)
-            parts.append(distributed.gather_to_host(program(drop_opt_states(states), *inputs)))
+            return program(drop_opt_states(states), *inputs)
+
+        batches = map(run_batch, range(0, num_samples, self.batch_size))
+        parts = list(map(distributed.gather_to_host, distributed.run_ahead(batches)))
         return np.concatenate(parts, axis=1)[: self.num_trials, :num_samples]
 
     @property

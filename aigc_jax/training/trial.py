@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from aigc_jax.media import plots
+from aigc_jax.media import curves
 from aigc_jax.media.provenance_marks import describe_origin
 from aigc_jax.methods.norms import PREFIX as NORMS
 from aigc_jax.training import config_identity, loggers
@@ -167,7 +167,7 @@ class Trial:
             {name: value for name, value in row.items() if not name.startswith(NORMS)}
             for row in self.dir.read_rows()
         ]
-        plots.save_curves(self.dir / "curves.png", rows, origin)
+        curves.save_curves(self.dir / "curves.png", rows, origin)
 
 
 def select_trial(
