@@ -177,7 +177,13 @@ class PageFunctions:
             for value in latents.values():
                 most = conditioning.MOST_LATENT
                 check_number("latent", value, -most, most, integer=False)
-            latents |= conditioning.parse_latents(other_latents)
+            typed = conditioning.parse_latents(other_latents)
+            for i in sorted(typed.keys() & latents.keys()):
+                raise UserError(
+                    f"latent {i} is set by its slider ({latents[i]:g}) and in the field of other "
+                    f"latents ({typed[i]:g}): reset the latents, or remove it from the field"
+                )
+            latents |= typed
         flags = dict(num=num, seed=check_seed(seed), latent=conditioning.format_latents(latents))
         flags |= {"class": label, "split": split if self.samplers[what].conditioned else None}
         return self.make_image(what, flags, self.command(what=what, **flags))

@@ -330,6 +330,10 @@ def test_untrusted_uploads_are_refused(name, content, reason, make_page, tmp_pat
         (dict(seed=2**32), "seed=4294967296"),
         (dict(other_latents="0"), "'0' is no LATENT:VALUE"),
         (dict(other_latents="0:inf"), "latent=inf"),
+        (
+            dict(sliders=[9.5], other_latents="0:1"),
+            r"latent 0 is set by its slider \(9.5\) and in the field of other latents \(1\)",
+        ),
     ],
 )
 def test_wrong_numbers_of_the_page_are_refused(values, reason, make_page):
