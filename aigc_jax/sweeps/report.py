@@ -219,7 +219,7 @@ def write_committed_results(
     require(
         not damaged,
         f"{sweep.path}: {', '.join(t['trial'] for t in damaged)}: damaged trials are not "
-        "committed: repeat the command of the sweep with --restart",
+        f"committed: repeat the sweep with {mark_argument('restart')}",
     )
     environments = [sweep.trial_dir(t["trial"]) / "environment.json" for t in results.trials]
     environments = [path for path in environments if path.is_file()]
