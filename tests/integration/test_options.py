@@ -235,7 +235,7 @@ INSIDE = {
     "data.schema.DEFAULTS",
     "data.schema.LANGUAGE_NAMES",
     "models.inception.POOLS",
-    "media.plots.COLOURS",
+    "media.curves.COLOURS",
     "utils.documents.FILES",
     "utils.tensor_files.TYPES",
     "data.npz.SPLITS",
