@@ -37,6 +37,17 @@ def test_results_page_is_generated_from_the_committed_rows():
     assert counts.lower() in readme, f"README.md has other counts: {counts}"
 
 
+def test_benchmark_page_is_generated_from_the_committed_timings(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench = import_python_file(ROOT / "benchmarks" / "bench.py", "script")
+    assert bench.PAGE.read_text() == bench.make_page(), "run: python benchmarks/bench.py --page"
+    rows = bench.last_rows()
+    assert rows.keys() <= bench.find_cases().keys()
+    for case, row in rows.items():
+        for name, (ours, theirs) in row["losses"].items():
+            assert abs(ours - theirs) <= 1e-4 * max(1, abs(theirs)), (case, name)
+
+
 def test_reference_pages_are_generated_from_the_code():
     it = generator("make_reference")
     assert it.CLI.read_text() == it.make_cli_page(), "run: python docs/make_reference.py"
