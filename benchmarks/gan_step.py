@@ -7,7 +7,7 @@ on the same machine.
 Both sides draw shuffled batches of images from memory, update the discriminator, then
 the generator on the same fakes, by Adam, and average the generator's weights. PyTorch
 runs eagerly with its fused Adam, its fastest on CPUs here; convolutions both in its
-default memory layout and channels last, of which the faster counts. Each side runs in a
+default memory layout and channels last; the faster is compared. Each side runs in a
 process of its own, so that neither's thread pool disturbs the other; they take turns,
 and medians are compared. For the convolutional GAN two more sides say what the loop and
 the trials cost: the same step under plain jit, one call a step, and four trials one

@@ -111,7 +111,7 @@ def compare_formats():
 
 def check(case):
     """{what: (ours, transformers')} of the same small network: the loss of random
-    tokens, and the number of greedy ones before the end, all of which must be equal.
+    tokens, and the number of greedy tokens before the end, which must be equal texts.
     """
     import jax
     import numpy as np

@@ -6,7 +6,7 @@ PyTorch, alternating on the same machine.
 
 Both sides draw shuffled batches of 128 images from memory, black and white ones for
 `vae_mnist`, and update by Adam; PyTorch runs eagerly with its fused Adam, convolutions
-both in its default memory layout and channels last, of which the faster counts.
+in its default memory layout and channels last, the faster of which is compared.
 "ours_four_trials" is four seeds in one program, one after another.
 """
 

@@ -47,6 +47,16 @@ class Output(NamedTuple):
     notes: Sequence[str] = ()
 
 
+def check_set_once(by_sliders: dict[int, float], typed: dict[int, float]) -> None:
+    """Raise a UserError if a latent is set by its slider and in the field of others."""
+    if both := by_sliders.keys() & typed.keys():
+        i = min(both)
+        raise UserError(
+            f"latent {i} is set by its slider ({by_sliders[i]:g}) and in the field of other "
+            f"latents ({typed[i]:g}): reset the latents, or remove it from the field"
+        )
+
+
 class PageFunctions:
     """The functions behind the controls of a run's page.
 
@@ -178,11 +188,7 @@ class PageFunctions:
                 most = conditioning.MOST_LATENT
                 check_number("latent", value, -most, most, integer=False)
             typed = conditioning.parse_latents(other_latents)
-            for i in sorted(typed.keys() & latents.keys()):
-                raise UserError(
-                    f"latent {i} is set by its slider ({latents[i]:g}) and in the field of other "
-                    f"latents ({typed[i]:g}): reset the latents, or remove it from the field"
-                )
+            check_set_once(latents, typed)
             latents |= typed
         flags = dict(num=num, seed=check_seed(seed), latent=conditioning.format_latents(latents))
         flags |= {"class": label, "split": split if self.samplers[what].conditioned else None}

@@ -1,5 +1,5 @@
 """Curves of metrics over training steps, drawn by Pillow: every trial of a sweep draws
-them, and matplotlib takes half a second to import and a third of one to draw them.
+them, and matplotlib takes nine times as long, imported or not (docs/design/log.md).
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 from aigc_jax.media.glyphs import choose_font, escape_missing
 from aigc_jax.media.images import save_png
-from aigc_jax.media.log_axes import MOST_TICKS, MULTIPLES, count_multiples, format_plain
+from aigc_jax.media.log_axes import MOST_TICKS, choose_multiples, format_plain
 from aigc_jax.utils.quantities import label_metric
 
 COLOURS = {"train": (255, 127, 14), "valid": (31, 119, 180), "test": (44, 160, 44)}
@@ -96,10 +96,11 @@ def draw_panel(panel: Panel) -> np.ndarray:  # -> uint8 [H, W, 3] of CELL
 
     x_axis, y_axis = make_axes(panel)
     large = Image.new("RGB", (CELL[0] * SCALE, CELL[1] * SCALE), "white")
-    _draw_frame(ImageDraw.Draw(large), x_axis, y_axis)
+    draw = ImageDraw.Draw(large)
+    _draw_frame(draw, x_axis, y_axis)
     for split, points in panel.lines.items():
         places = [(x_axis.place(x), y_axis.place(y)) for x, y in points]
-        _draw_line(ImageDraw.Draw(large), places, COLOURS[split])
+        _draw_line(draw, places, COLOURS[split])
     image = large.reduce(SCALE)
     _write_texts(ImageDraw.Draw(image), panel, x_axis, y_axis)
     return np.asarray(image)
@@ -158,8 +159,7 @@ def choose_log_ticks(low: float, high: float) -> tuple[float, ...]:
     """Return multiples of powers of ten, at most MOST_TICKS of them where the powers of
     ten alone are not more.
     """
-    counts = [(count_multiples(multiples, low, high), multiples) for multiples in MULTIPLES]
-    multiples = next((m for count, m in counts if count <= MOST_TICKS), MULTIPLES[-1])
+    multiples = choose_multiples(low, high, MOST_TICKS)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [float(f"{m}e{power}") for power in powers for m in multiples]
     inside = [tick for tick in ticks if low <= tick <= high]
@@ -204,7 +204,7 @@ def _write_texts(draw: Any, panel: Panel, x_axis: Axis, y_axis: Axis) -> None:
     _write(draw, (CELL[0] // 2 if is_wide else middle, TOP // 2), title, "mm")
     _write(draw, (middle, lowest), "step", "mm")
     for tick in x_axis.ticks:
-        _write(draw, (round(x_axis.place(tick)), y_axis.first + 12), format_tick(tick), "mm")
+        _write(draw, (round(x_axis.place(tick)), y_axis.first + 12), format_plain(tick), "mm")
     names, base = name_ticks(y_axis.ticks, x_axis.first - 8)
     for tick, name in zip(y_axis.ticks, names, strict=True):
         _write(draw, (x_axis.first - 6, round(y_axis.place(tick))), name, "rm")
@@ -222,16 +222,11 @@ def _write(draw: Any, place: tuple[float, float], text: str, anchor: str) -> Non
     draw.text(place, escape_missing(text), fill=TEXT, font=font, anchor=anchor)
 
 
-def format_tick(value: float) -> str:  # "0", "0.25", "20k"
-    """Return the number of a tick."""
-    return format_plain(value) if value else "0"
-
-
 def name_ticks(ticks: Sequence[float], width: int) -> tuple[list[str], str]:
     """Return the numbers of ticks, and the number that all are to be added to: "",
     unless they would be wider than `width` pixels.
     """
-    names = [format_tick(tick) for tick in ticks]
+    names = [format_plain(tick) for tick in ticks]
     if all(measure_width(name) <= width for name in names):
         return names, ""
     return [f"+{tick - ticks[0]:.4g}" for tick in ticks], f"{ticks[0]:.10g} +"

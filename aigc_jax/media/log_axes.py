@@ -13,6 +13,8 @@ MULTIPLES = (tuple(range(1, 10)), (1, 2, 5), (1, 3), (1,))
 
 def format_plain(value: float) -> str:  # "0.001", "2,000", "20k", "1M", "1e-5"
     """Return a number in few characters; one with a prefix has no power of ten."""
+    if not value:
+        return "0"
     for power, prefix in ((1e6, "M"), (1e3, "k")):
         if 10_000 <= abs(value) < 1e9 and abs(value) >= power:
             return f"{value / power:.10g}{prefix}"
@@ -28,6 +30,12 @@ def count_multiples(multiples: tuple[int, ...], low: float, high: float) -> floa
         return math.inf
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return sum(low <= m * 10.0**power <= high for power in powers for m in multiples)
+
+
+def choose_multiples(low: float, high: float, most: int) -> tuple[int, ...]:
+    """Return the densest of MULTIPLES with at most `most` ticks between two numbers."""
+    few = (m for m in MULTIPLES if count_multiples(m, low, high) <= most)
+    return next(few, MULTIPLES[-1])
 
 
 def label_log_axis(axis: Any) -> None:
@@ -47,9 +55,8 @@ def label_log_axis(axis: Any) -> None:
         return
     low, high = sorted(axis.get_view_interval())
     most = min(MOST_TICKS, axis.get_tick_space())
-    counts = [count_multiples(subs, low, high) for subs in MULTIPLES]
-    subs = next((s for s, n in zip(MULTIPLES, counts, strict=True) if n <= most), (1,))
-    is_narrow = counts[0] < 2  # such as from 24 to 28
+    subs = choose_multiples(low, high, most)
+    is_narrow = count_multiples(MULTIPLES[0], low, high) < 2  # such as from 24 to 28
     axis.set_major_locator(
         MaxNLocator(most, steps=[1, 2, 5, 10])
         if is_narrow

@@ -67,8 +67,8 @@ def test_log_axes_have_few_plain_labels_and_no_minor_ones(low, high, expected):
 
 
 def test_numbers_of_log_axes_are_plain():
-    numbers = (0.001, 0.05, 1, 2000, 20000, 5e5, 1e6, 2e-5, 1e12)
-    expected = ["0.001", "0.05", "1", "2,000", "20k", "500k", "1M", "2e-5", "1e12"]
+    numbers = (0, 0.001, 0.05, 1, 2000, 20000, 5e5, 1e6, 2e-5, 1e12)
+    expected = ["0", "0.001", "0.05", "1", "2,000", "20k", "500k", "1M", "2e-5", "1e12"]
     assert list(map(format_plain, numbers)) == expected
 
 
