@@ -29,8 +29,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 
 import gan_step
@@ -282,67 +280,17 @@ def is_required(side):
     return side in ("ours", "ours_sequential", "pytorch_compiled")
 
 
-class Side:
-    """The process of a side, and why it failed; '' while it has not."""
-
-    def __init__(self, case, name, seconds):
-        self.name, self.note, self.failure, self.times = name, "", "", []
-        command = [sys.executable, __file__, f"--case={case}", f"--side={name}"]
-        command += ["--small"] * SMALL
-        self.errors = tempfile.TemporaryFile("w+", errors="replace")
-        self.process = subprocess.Popen(
-            [*command, f"--seconds={seconds}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-        )
-        left = max(1, WAITING - (time.monotonic() - STARTED))
-        timer = threading.Timer(left, self.process.kill)
-        timer.start()
-        first = self.process.stdout.readline()
-        timer.cancel()
-        self.note = first.removeprefix("ready").strip()
-        if not first.startswith("ready"):
-            self.fail()
-
-    def measure(self):
-        try:
-            self.process.stdin.write("go\n")
-            self.process.stdin.flush()
-            self.times.append(float(self.process.stdout.readline()))
-        except (OSError, ValueError):  # the process ended
-            self.fail()
-
-    def fail(self):
-        self.process.kill()
-        code = self.process.wait()
-        self.errors.seek(0)
-        text = self.errors.read().strip()
-        self.failure = f"{(text.splitlines() or [''])[-1][:300]} (exit status {code})".strip()
-        print(f"{self.name}: {text}", file=sys.stderr, flush=True)
-
-    def close(self):
-        if not self.failure:
-            self.process.stdin.close()
-            self.process.wait()
-
-
 def compare(case, rounds, seconds):
     """The sides of a case, timed in turns. Sides that need not be timed are left out
     when the others have taken long to start.
     """
-    sides = []
+    sides, flags = [], ["--small"] * SMALL
     for name in sorted(CASES[case][1], key=lambda name: not is_required(name)):
         if is_required(name) or time.monotonic() - STARTED < STARTING:
             print(f"starting {name}", file=sys.stderr, flush=True)
-            sides.append(Side(case, name, seconds))
-    for _ in range(rounds):
-        for side in sides:
-            if not side.failure:
-                side.measure()
-    for side in sides:
-        side.close()
+            wait = max(1, WAITING - (time.monotonic() - STARTED))
+            sides.append(turns.Side(__file__, case, name, seconds, flags, wait))
+    turns.take_turns(sides, rounds)
     return sides
 
 

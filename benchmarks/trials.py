@@ -6,6 +6,11 @@ the same loop in PyTorch; and by route, model by model.
                                            500 steps each, from start to finish
     python benchmarks/trials.py steady     milliseconds a step of N trials by each route
                                            over that of one trial; what `auto` takes
+    python benchmarks/trials.py share      a trial's share of a step of N trials over
+                                           its matrix products alone, one core a trial
+    python benchmarks/trials.py against --checkout=DIRECTORY
+                                           one program, and processes, beside those of
+                                           another checkout, in turns
 
 The VAE is `configs/vae_digits.py`, 64-200-10, batch 100, with one evaluation and one
 sample sheet at the end. Processes are timed for a few and multiplied (the table says
@@ -23,6 +28,8 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import turns
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -94,18 +101,16 @@ def one(folder, i, **env):
 
 
 def cold(folder):
-    """Seconds of 64 processes in turn, each compiling for itself; from COLD."""
-    return sum(one(folder, i) for i in range(COLD)) / COLD * len(RATES) * SEEDS
+    """Seconds of 64 processes in turn, each with an empty cache; from COLD of them."""
+    seconds = (one(folder, i, XDG_CACHE_HOME=str(folder / f"cache_{i}")) for i in range(COLD))
+    return sum(seconds) / COLD * len(RATES) * SEEDS
 
 
 def shared(folder):
     """Seconds of 64 processes, one a core at a time, that share a compilation cache
     which is warm; from SHARED of them.
     """
-    cache = dict(
-        JAX_COMPILATION_CACHE_DIR=str(folder / "cache"),
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-    )
+    cache = dict(XDG_CACHE_HOME=str(folder / "cache"))
     one(folder, SHARED, **cache)
     begun, cores = time.perf_counter(), os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
@@ -193,6 +198,50 @@ def pytorch():
 def part(name):
     """A measurement in a process of its own, whose thread pool disturbs none."""
     return json.loads(timed([__file__, "part", f"--part={name}"])[1].splitlines()[-1])
+
+
+def call_in(checkout, function, *words):
+    """The seconds that a function of this script in a checkout returns."""
+    code = (
+        f"import sys, trials; from pathlib import Path; found = trials.{function}("
+        "Path(sys.argv[1]), *sys.argv[2:]); print(found[0] if isinstance(found, tuple) else found)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        cwd=checkout / "benchmarks",
+        env=os.environ | {"PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.splitlines()[-1])
+
+
+def against(checkout):
+    """One program with all files, and 64 processes, of this checkout and another."""
+    roots = dict(ours=ROOT, other=checkout.resolve())
+    times = {(side, what): [] for side in roots for what in ("cold", "warm", "alone", "shared")}
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(TIMES):
+            for side, root in roots.items():
+                # The second sweep reads the programs that the first has compiled.
+                for what in ("cold", "warm"):
+                    here = Path(folder) / f"{side}_{i}"
+                    times[side, what].append(call_in(root, "sweep", here, what))
+        for what, function in (("alone", "cold"), ("shared", "shared")):
+            for side, root in roots.items():
+                here = Path(folder) / f"{side}_{what}"
+                times[side, what].append(call_in(root, function, here))
+    print(json.dumps({" ".join(key): seconds for key, seconds in times.items()}))
+    print("| one program, 64 trials, all files | ours, s | other, s | ours / other | "
+          "64 processes of ours | of the other |", "|---" * 6 + "|", sep="\n")  # fmt: skip
+    for what, processes in (("cold", "alone"), ("warm", "shared")):
+        own, other = (statistics.median(times[side, what]) for side in roots)
+        ratios = (times[side, processes][0] / own for side in roots)
+        cells = (f"{ratio:.1f} times" for ratio in ratios)
+        print(f"| {what} cache | {own:.1f} | {other:.1f} | {own / other:.2f} | "
+              f"{' | '.join(cells)} |")  # fmt: skip
 
 
 def end_to_end():
@@ -287,18 +336,80 @@ def steady():
         )
 
 
+def make_group(case):
+    """A function of n steps of all trials of a case, one core a trial."""
+    import jax
+
+    from aigc_jax.core import mesh
+    from aigc_jax.training.programs import Programs
+
+    config, count, more = CASES[case]
+    configs, dataset = group_of(config, count, **more)
+    shape = mesh.make_mesh(dict(trial=os.cpu_count(), data=1))
+    programs = Programs(configs[0], dataset, count, shape, route="map")
+    state = [programs.init(configs)]
+
+    def steps(n):
+        state[0], metrics = programs.train(state[0], 0, n)
+        jax.block_until_ready((state[0], metrics))
+
+    return steps
+
+
+def make_products(case):
+    """A function of n times the products of one trial's step, on one core."""
+    import limits
+
+    from aigc_jax.training.programs import Programs
+
+    config, _, more = CASES[case]
+    configs, dataset = group_of(config, 1, **more)
+    return limits.limit(configs[0], Programs(configs[0], dataset, 1, route="map"))
+
+
+SHARES = dict(group=make_group, products=make_products)
+
+
+def share():
+    print(
+        "| model | trials | a step of all, ms | a trial's share, ms | its products alone, ms | "
+        "share / products |",
+        "|---" * 6 + "|",
+        sep="\n",
+    )
+    for case, (_, count, _) in CASES.items():
+        times = turns.compare(__file__, case, SHARES, 5, 2.0)
+        step, products = (statistics.median(times[side]) for side in SHARES)
+        own = step * os.cpu_count() / count
+        print(
+            f"| {case} | {count} | {step:.2f} | {own:.3f} | {products:.3f} | "
+            f"{own / products:.2f} |",
+            flush=True,
+        )
+
+
 def main():
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("what", choices=("end_to_end", "steady", "part"))
+    whole = dict(end_to_end=end_to_end, steady=steady, share=share)
+    arguments.add_argument("what", nargs="?", choices=(*whole, "against", "part"))
+    arguments.add_argument("--checkout", type=Path, metavar="DIRECTORY", help="of `against`")
     arguments.add_argument(
         "--part", choices=("training", "in_one_process", "pytorch"), help=argparse.SUPPRESS
     )
+    arguments.add_argument("--side", choices=SHARES, help=argparse.SUPPRESS)
+    arguments.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    arguments.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     args = arguments.parse_args()
+    if args.side == "products":
+        os.sched_setaffinity(0, {0})
+        return turns.worker(make_products(args.case), args.seconds)
     # Devices as a group of a sweep has them, set before jax starts.
-    if args.what != "end_to_end" and args.part != "in_one_process":
+    if args.side or args.what == "steady" or args.part in ("training", "pytorch"):
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={os.cpu_count()}"
+    if args.side:
+        return turns.worker(make_group(args.case), args.seconds)
     if args.what == "part":
         if args.part == "in_one_process":
             with tempfile.TemporaryDirectory() as folder:
@@ -307,7 +418,7 @@ def main():
             value = dict(training=training, pytorch=pytorch)[args.part]()
         print(json.dumps(value))
     else:
-        dict(end_to_end=end_to_end, steady=steady)[args.what]()
+        against(args.checkout) if args.what == "against" else whole[args.what]()
 
 
 if __name__ == "__main__":

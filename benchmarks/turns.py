@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 
@@ -30,24 +31,80 @@ def worker(steps, seconds):
         print(1000 * (time.perf_counter() - begun) / n, flush=True)
 
 
-def compare(script, case, sides, rounds, seconds):
-    """The sides' milliseconds a step, one stretch a side in each round."""
-    command = [sys.executable, script, "--case", case, "--seconds", str(seconds), "--side"]
-    workers, times = {}, {side: [] for side in sides}
-    for side in times:
-        workers[side] = subprocess.Popen(
-            [*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+class Side:
+    """The process of a side, and why it failed; '' while it has not.
+
+    Args:
+      script: a benchmark that calls `worker` for --case, --side and --seconds.
+      case: its name.
+      name: of the side.
+      seconds: of each stretch.
+      flags: more words of its command.
+      wait: seconds after which a side that is not ready has failed; None: none.
+    """
+
+    def __init__(self, script, case, name, seconds, flags=(), wait=None):
+        self.name, self.note, self.failure, self.times = name, "", "", []
+        command = [sys.executable, script, f"--case={case}", f"--side={name}"]
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")
+        self.process = subprocess.Popen(
+            [*command, f"--seconds={seconds}", *flags],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
         )
-        assert workers[side].stdout.readline() == "ready\n", f"{side} did not start"
+        timer = threading.Timer(wait or 0, self.process.kill)
+        if wait is not None:
+            timer.start()
+        first = self.process.stdout.readline()
+        timer.cancel()
+        self.note = first.removeprefix("ready").strip()
+        if not first.startswith("ready"):
+            self.fail()
+
+    def measure(self):
+        """Time one stretch of steps, unless the side has failed."""
+        if self.failure:
+            return
+        try:
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+            self.times.append(float(self.process.stdout.readline()))
+        except (OSError, ValueError):  # the process ended
+            self.fail()
+
+    def fail(self):
+        self.process.kill()
+        code = self.process.wait()
+        self.errors.seek(0)
+        text = self.errors.read().strip()
+        self.failure = f"{(text.splitlines() or [''])[-1][:300]} (exit status {code})".strip()
+        print(f"{self.name}: {text}", file=sys.stderr, flush=True)
+
+    def close(self):
+        if not self.failure:
+            self.process.stdin.close()
+            self.process.wait()
+
+
+def take_turns(sides, rounds):
+    """Time one stretch of each side in each round, and end their processes."""
     for _ in range(rounds):
-        for side, process in workers.items():
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            times[side].append(float(process.stdout.readline()))
-    for process in workers.values():
-        process.stdin.close()
-        process.wait()
-    return times
+        for side in sides:
+            side.measure()
+    for side in sides:
+        side.close()
+
+
+def compare(script, case, names, rounds, seconds):
+    """{side: its milliseconds a step, one stretch a round}. Exit if a side fails."""
+    sides = [Side(script, case, name, seconds) for name in names]
+    take_turns(sides, rounds)
+    for side in sides:
+        if side.failure:
+            raise SystemExit(f"{case}: {side.name} failed: {side.failure}")
+    return {side.name: side.times for side in sides}
 
 
 def check_losses(script, case):

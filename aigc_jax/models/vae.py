@@ -29,6 +29,11 @@ from aigc_jax.models.layers import (
 )
 
 FLOOR = -7.0  # lower bound of a learned log scale: less than a quarter of a grey level
+# Bounds of the log variance of latents, those of the autoencoder of latent diffusion
+# (Rombach et al. 2022, their program). With several stochastic layers the variance of a
+# layer is exponential in latents scaled by the variance of the layer before: without
+# bounds an untrained network of unbounded activations has infinite divergences.
+LOG_VAR_BOUNDS = (-30.0, 20.0)
 
 
 def floor_log_scale(log_scale: Array) -> Array:  # [...] -> [...], above FLOOR
@@ -55,7 +60,7 @@ class Perceptron(nn.Module):
 
 class Normal(nn.Module):
     """A normal distribution of `size` latents, whose mean and log variance are linear
-    in the output of a perceptron.
+    in the output of a perceptron, the latter within LOG_VAR_BOUNDS.
     """
 
     size: int
@@ -67,9 +72,9 @@ class Normal(nn.Module):
     def __call__(self, x: Array) -> tuple[Array, ...]:  # [..., D] -> 2 x [..., size]
         """Return the mean and the log variance, [..., size] each."""
         x = Perceptron(self.widths, self.activation, self.dtype_fields)(x)
-        return nn.Dense(self.size, name="mean", **self.dtype_fields)(x), nn.Dense(
-            self.size, name="log_var", **self.dtype_fields
-        )(x)
+        mean = nn.Dense(self.size, name="mean", **self.dtype_fields)(x)
+        log_var = nn.Dense(self.size, name="log_var", **self.dtype_fields)(x)
+        return mean, jnp.clip(log_var, *LOG_VAR_BOUNDS)
 
 
 class Flat(nn.Module):

@@ -344,6 +344,28 @@ def test_manifold_decodes_normal_quantiles_of_a_grid():
     assert "manifold" not in Model(config(), GREY).make_samplers()
 
 
+def test_two_layers_of_unbounded_activations_have_finite_bounds():
+    """The log variance of the second layer is linear in latents of any size."""
+    wide = config(
+        POINTS,
+        hp=dict(sigma=0.4),
+        latent_dims=(3, 2),
+        model=dict(widths=((6,), (4,)), activation="gelu"),
+        likelihood="gaussian",
+        binarize="none",
+    )
+    model = methods.make_method(wide, POINTS)
+    state = jax.jit(model.init)(jax.random.key(0), hp_of(wide))
+    x = 100 * random.standard_normal((64, 4)).astype(np.float32)
+    batch = dict(x=jnp.asarray(x), index=jnp.arange(64), weight=jnp.ones(64))
+    sums = jax.jit(model.evaluate)(state, batch)
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves(sums))
+    assert sums["kl"] / 64 > 1e6  # far from any trained network
+    part = dict(x=batch["x"][:16], index=jnp.arange(16))
+    next_state, metrics = jax.jit(model.step)(state, part)
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves((next_state.params, metrics)))
+
+
 def test_interpolation_starts_and_ends_at_prior_samples():
     model, state, pictures = drawn(linear(), POINTS, "interpolation", 16)
     key = jax.random.key(0)
