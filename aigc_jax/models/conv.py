@@ -22,7 +22,7 @@ use these three functions only. Their arguments: `strides` (s, t) of rows and co
 result x; `kernel_size` (K, L) of the result w.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -259,9 +259,62 @@ def conv_transpose(
     return conv_input_grad(x, kernel[::-1, ::-1].swapaxes(2, 3), tuple(size), strides, tuple(pads))
 
 
+def sum_shifted_kernels(
+    kernel: Array, strides: Sequence[int]
+) -> Array:  # [K, L, C, O] -> [K + s - 1, L + t - 1, C, O]
+    """Return the sum of a kernel at the s t positions of a block of strides (s, t)."""
+    s, t = strides
+    shifts = [((i, s - 1 - i), (j, t - 1 - j)) for i in range(s) for j in range(t)]
+    return jnp.sum(jnp.stack([jnp.pad(kernel, (*pads, (0, 0), (0, 0))) for pads in shifts]), 0)
+
+
+def conv_mean_pool(
+    x: Array, kernel: Array, strides: tuple[int, ...] = (2, 2), padding: Padding = "SAME"
+) -> Array:  # [B, H, W, C], [K, L, C, O] -> [B, H / s, W / t, O]
+    """Return the means over blocks of a convolution of stride 1, by one convolution.
+
+    Means and convolution are linear: together they are the convolution of the strides
+    with the mean of the shifted kernels, which needs (K + s - 1)(L + t - 1) products a
+    block instead of K L s t: 16 instead of 36 for 3x3 kernels and blocks of 2x2.
+
+    Args:
+      x: images [B, H, W, C].
+      kernel: [K, L, C, O].
+      strides: the size (s, t) of the blocks; incomplete blocks are left out.
+      padding: of the convolution of stride 1, as in `explicit_pads`.
+    """
+    pads = conv_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
+    mean = sum_shifted_kernels(kernel, strides) / (strides[0] * strides[1])
+    return correlate(x, mean, tuple(strides), pads)
+
+
+def upsample_conv(
+    x: Array, kernel: Array, strides: tuple[int, ...] = (2, 2), padding: Padding = "SAME"
+) -> Array:  # [B, h, w, C], [K, L, C, O] -> [B, s h, t w, O]
+    """Return the convolution, of stride 1, of images enlarged by repeating every pixel
+    s x t times, by one transposed convolution with the sum of the shifted kernels (see
+    `conv_mean_pool`).
+
+    Args:
+      x: images [B, h, w, C].
+      kernel: [K, L, C, O].
+      strides: how often (s, t) a pixel is repeated along each axis.
+      padding: of the convolution, as in `explicit_pads`.
+    """
+    large = [s * n for s, n in zip(strides, x.shape[1:3], strict=True)]
+    size, pads = [], []
+    given = conv_pads(large, kernel.shape[:2], (1, 1), padding)
+    for n, k, (before, after) in zip(large, kernel.shape[:2], given, strict=True):
+        size.append(n + before + after - k + 1)
+        pads.append((k - 1 - before, k - 1 - after))  # of the convolution that is transposed
+    kernel = sum_shifted_kernels(kernel, strides)[::-1, ::-1].swapaxes(2, 3)
+    return conv_input_grad(x, kernel, tuple(size), tuple(strides), tuple(pads))
+
+
 class Conv(nn.Module):
     """`flax.linen.Conv` in two dimensions, with a subset of its fields: the same
-    parameters, initializers and results.
+    parameters, initializers and results. `apply_to` may be another function of the same
+    arguments, such as `conv_mean_pool`.
     """
 
     features: int
@@ -273,7 +326,7 @@ class Conv(nn.Module):
     param_dtype: Any = jnp.float32
     kernel_init: Any = nn.linear.default_kernel_init
     bias_init: Any = nn.initializers.zeros_init()
-    apply_to = staticmethod(conv)
+    apply_to: Callable[..., Array] = conv  # (x, kernel, strides, padding) -> [B, h, w, O]
 
     def adjust_kernel(
         self, kernel: Array, train: bool
@@ -313,4 +366,4 @@ class ConvTranspose(Conv):
     subset of its fields: the same parameters, initializers and results.
     """
 
-    apply_to = staticmethod(conv_transpose)  # [B, h, w, C] -> [B, H, W, features]
+    apply_to: Callable[..., Array] = conv_transpose  # [B, h, w, C] -> [B, H, W, features]

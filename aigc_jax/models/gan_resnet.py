@@ -8,13 +8,13 @@ table 4; Gulrajani et al. 2017, appendix C).
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from aigc_jax.core.method import Array
+from aigc_jax.models.conv import conv_mean_pool, upsample_conv
 from aigc_jax.models.discriminator import Discriminator
 from aigc_jax.models.layers import ACTIVATIONS, LEAST, Network, apply_norm
 from aigc_jax.models.spectral_norm import apply_conv, apply_dense
@@ -22,6 +22,10 @@ from aigc_jax.models.spectral_norm import apply_conv, apply_dense
 # Initializers of the two 3x3 layers of a block, which follow a ReLU, and of others.
 BLOCK = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 OTHER = nn.initializers.xavier_uniform()
+# Fields of a convolution of images at twice their size, and of one whose means over 2x2
+# pixels are taken.
+DOUBLED: dict[str, Any] = dict(strides=2, apply_to=upsample_conv)
+HALVED: dict[str, Any] = dict(strides=2, apply_to=conv_mean_pool)
 POOLS = {"sum": jnp.sum, "mean": jnp.mean}
 
 
@@ -37,12 +41,13 @@ def downsample(x: Array) -> Array:  # [B, H, W, C] -> [B, H / 2, W / 2, C], mean
 
 
 def apply_conv_3x3(
-    net: nn.Module, x: Array, features: int, train: bool, kernel_init: Callable = BLOCK
-) -> Array:  # [B, H, W, C] -> [B, H, W, features]
-    """Apply a 3x3 convolution with the initializer `kernel_init` as a submodule of
-    `net`; return [B, H, W, features]. The arguments are those of `apply_conv`.
+    net: nn.Module, x: Array, features: int, train: bool, **layer_fields: Any
+) -> Array:  # [B, H, W, C] -> [B, H, W, features], or as layer_fields say
+    """Apply a 3x3 convolution with the initializer BLOCK as a submodule of `net`. The
+    arguments are those of `apply_conv`.
     """
-    return apply_conv(net, x, features, train, kernel_size=(3, 3), kernel_init=kernel_init)
+    fields: dict[str, Any] = dict(kernel_size=(3, 3), kernel_init=BLOCK) | layer_fields
+    return apply_conv(net, x, features, train, **fields)
 
 
 def apply_conv_1x1(
@@ -110,11 +115,12 @@ class ResNetGenerator(Network):
         small = (height >> self.ups, width >> self.ups, self.width)
         x = apply_dense(self, z, math.prod(small), train, kernel_init=OTHER).reshape(-1, *small)
         for _ in range(self.ups):
-            y = apply_conv_3x3(self, upsample(act(norm(x))), self.width, train)
+            y = apply_conv_3x3(self, act(norm(x)), self.width, train, **DOUBLED)
             y = apply_conv_3x3(self, act(norm(y)), self.width, train)
             # A 1x1 kernel before doubling equals one after it at a quarter of the cost.
             x = y + upsample(apply_conv_1x1(self, x, self.width, train))
-        return ACTIVATIONS[self.output](apply_conv_3x3(self, act(norm(x)), colours, train, OTHER))
+        x = apply_conv_3x3(self, act(norm(x)), colours, train, kernel_init=OTHER)
+        return ACTIVATIONS[self.output](x)
 
 
 class ResNetDiscriminator(Discriminator):
@@ -148,9 +154,9 @@ class ResNetDiscriminator(Discriminator):
             self.norm, x, train, dict(dtype=self.dtype, param_dtype=self.param_dtype)
         )
         for i in range(self.downs + self.flats):
-            first, smaller = i == 0, downsample if i < self.downs else lambda x: x
+            halves = i < self.downs
             # The first block applies no ReLU to the image.
-            y = apply_conv_3x3(self, x if first else act(norm(x)), self.width, train)
-            y = smaller(apply_conv_3x3(self, act(norm(y)), self.width, train))
-            x = y + (x if i >= self.downs else apply_conv_1x1(self, smaller(x), self.width, train))
+            y = apply_conv_3x3(self, act(norm(x)) if i else x, self.width, train)
+            y = apply_conv_3x3(self, act(norm(y)), self.width, train, **(HALVED if halves else {}))
+            x = y + (apply_conv_1x1(self, downsample(x), self.width, train) if halves else x)
         return self.head_logits(POOLS[self.pool](act(norm(x)), axis=(1, 2)), label, train)
