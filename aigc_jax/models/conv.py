@@ -147,8 +147,8 @@ def conv_input_grad(
             return lax.pad(parts[:, :, :, i, j], jnp.zeros((), parts.dtype), padding)
 
         return sum(pad_tap(i, j) for i in range(k) for j in range(l))
-    # Columns of the first group left of the image; none where zeros are needed anyway,
-    # of which then some come before the taps.
+    # Columns of the first group left of the image. None where the kernel needs zeros in
+    # any case: these then come before the taps.
     skipped = left % t if l % t == 0 else 0
     left, width = left - skipped, image_size[1] + skipped
     before = -left % t
@@ -308,8 +308,8 @@ def upsample_conv(
     """
     large = [s * n for s, n in zip(strides, x.shape[1:3], strict=True)]
     size, pads = [], []
-    given = conv_pads(large, kernel.shape[:2], (1, 1), padding)
-    for n, k, (before, after) in zip(large, kernel.shape[:2], given, strict=True):
+    conv_padding = conv_pads(large, kernel.shape[:2], (1, 1), padding)
+    for n, k, (before, after) in zip(large, kernel.shape[:2], conv_padding, strict=True):
         size.append(n + before + after - k + 1)
         pads.append((k - 1 - before, k - 1 - after))  # of the convolution that is transposed
     kernel = sum_shifted_kernels(kernel, strides)[::-1, ::-1].swapaxes(2, 3)
