@@ -101,7 +101,7 @@ def one(folder, i, **env):
 
 
 def cold(folder):
-    """Seconds of 64 processes in turn, each with an empty cache; from COLD of them."""
+    """Seconds of 64 processes in turn, each with an empty cache; COLD are timed."""
     seconds = (one(folder, i, XDG_CACHE_HOME=str(folder / f"cache_{i}")) for i in range(COLD))
     return sum(seconds) / COLD * len(RATES) * SEEDS
 

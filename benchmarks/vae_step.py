@@ -6,7 +6,7 @@ PyTorch, alternating on the same machine.
 
 Both sides draw shuffled batches of 128 images from memory, black and white ones for
 `vae_mnist`, and update by Adam; PyTorch runs eagerly with its fused Adam, convolutions
-in its default memory layout and channels last, the faster of which is compared.
+in its default memory layout and channels last; the faster is compared.
 "ours_four_trials" is four seeds in one program, one after another.
 """
 

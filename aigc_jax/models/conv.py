@@ -307,13 +307,10 @@ def upsample_conv(
       padding: of the convolution, as in `explicit_pads`.
     """
     large = [s * n for s, n in zip(strides, x.shape[1:3], strict=True)]
-    size, pads = [], []
-    conv_padding = conv_pads(large, kernel.shape[:2], (1, 1), padding)
-    for n, k, (before, after) in zip(large, kernel.shape[:2], conv_padding, strict=True):
-        size.append(n + before + after - k + 1)
-        pads.append((k - 1 - before, k - 1 - after))  # of the convolution that is transposed
-    kernel = sum_shifted_kernels(kernel, strides)[::-1, ::-1].swapaxes(2, 3)
-    return conv_input_grad(x, kernel, tuple(size), tuple(strides), tuple(pads))
+    pads = conv_pads(large, kernel.shape[:2], (1, 1), padding)
+    # The sum is s - 1 rows and t - 1 columns larger than the kernel.
+    input_pads = [(a + s - 1, b + s - 1) for s, (a, b) in zip(strides, pads, strict=True)]
+    return conv_transpose(x, sum_shifted_kernels(kernel, strides), strides, input_pads)
 
 
 class Conv(nn.Module):
