@@ -410,6 +410,10 @@ def main():
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={os.cpu_count()}"
     if args.side:
         return turns.worker(make_group(args.case), args.seconds)
+    if args.what is None:
+        arguments.error(f"name one of {', '.join(whole)}, against")
+    if args.what == "against" and args.checkout is None:
+        arguments.error("against needs --checkout=DIRECTORY")
     if args.what == "part":
         if args.part == "in_one_process":
             with tempfile.TemporaryDirectory() as folder:
